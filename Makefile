@@ -1,0 +1,101 @@
+# Everything a developer runs. A bare machine needs python3 (3.10 or later, with venv) and g++; all
+# other tools come from PyPI into .venv, at the versions of requirements.lock.
+#
+#   PYTHON=python3.12           another interpreter for .venv
+#   PIP_OPTIONS="..."           more options for pip, such as an index (see requirements.lock)
+
+PYTHON ?= python3
+CXX ?= g++
+PIP_OPTIONS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+comma := ,
+ENTER := . .venv/bin/activate &&
+NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
+PACKAGES_INSTALLED := .venv/.packages-installed
+EXTENSION_BUILT := build/.extension-built
+
+.DEFAULT_GOAL := help
+.PHONY: help venv build demo test test-all lint format types test-cpp test-cpp-threads \
+	test-python bench clean
+
+help: ## List all targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(PACKAGES_INSTALLED) ## Make .venv with the pinned packages
+
+build: $(EXTENSION_BUILT) ## Build the native extension and install egl-fast into .venv
+
+demo: build ## Score the sample pool with the shipped model, show the 20 % worth transcribing
+	@mkdir -p build/demo
+	$(ENTER) egl-fast score --model examples/base.pt --pool examples/pool.jsonl --k 100 \
+		--out build/demo/scores.jsonl --overwrite
+	@$(ENTER) egl-fast select build/demo/scores.jsonl --budget 20% --strategy egl --table
+
+test: lint types test-cpp test-python ## All checks a change must pass, in minutes
+
+test-all: lint types test-cpp test-cpp-threads ## The same, with the slow tests and the thread sanitizer
+test-all: build
+	$(ENTER) python -m pytest python_tests
+
+lint: venv ## Style of Python and C++
+	$(ENTER) ruff check .
+	$(ENTER) ruff format --check .
+	$(ENTER) clang-format --dry-run -Werror $(NATIVE_SOURCES)
+
+format: venv ## Rewrite Python and C++ in the project's style
+	$(ENTER) ruff check --fix .
+	$(ENTER) ruff format .
+	$(ENTER) clang-format -i $(NATIVE_SOURCES)
+
+types: venv ## Types, by mypy
+	$(ENTER) mypy
+
+test-cpp: venv ## C++ tests, under the address and undefined-behaviour sanitizers
+	$(call run_ctest,build/cpp,address$(comma)undefined)
+
+test-cpp-threads: venv ## C++ tests, under the thread sanitizer
+	$(call run_ctest,build/cpp-threads,thread)
+
+test-python: build ## Python tests but the slow ones
+	$(ENTER) python -m pytest python_tests -m "not slow"
+
+bench: build ## Exact scoring against the plain loop, as a ratio
+	$(ENTER) python benchmarks/exact_vs_loop.py
+
+clean: ## Remove what was built; .venv stays
+	rm -rf build egl_fast/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find egl_fast python_tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+
+define require_compiler
+@command -v $(CXX) >/dev/null || { \
+	echo "$(CXX): not found; install g++ 11 or later, or name another: make CXX=..."; exit 1; }
+endef
+
+# $(1): build folder; $(2): sanitizers
+define run_ctest
+$(require_compiler)
+$(ENTER) cmake -S . -B $(1) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) -DEGL_SANITIZE=$(2)
+$(ENTER) cmake --build $(1)
+$(ENTER) ctest --test-dir $(1) --output-on-failure
+endef
+
+$(PACKAGES_INSTALLED): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON): not found; install Python 3.10 or later"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "$(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) lacks venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements.lock
+	@touch $@
+
+$(EXTENSION_BUILT): $(PACKAGES_INSTALLED) setup.py pyproject.toml $(NATIVE_SOURCES)
+	$(require_compiler)
+	@include=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	test -f "$$include/Python.h" || { \
+		echo "$$include/Python.h: not found; on Debian and Ubuntu: apt install python3-dev"; exit 1; }
+	$(ENTER) pip install --quiet --no-build-isolation --no-deps --editable .
+	@mkdir -p $(@D)
+	@touch $@

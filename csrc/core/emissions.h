@@ -1,0 +1,21 @@
+// One utterance's frames of log-probabilities, borrowed from whoever owns them.
+#pragma once
+
+#include <cstdint>
+
+namespace egl {
+
+template <typename Scalar>
+struct Emissions {
+  const Scalar* data;
+  int64_t num_frames;    // T, without padding
+  int64_t num_classes;   // C, with blank
+  int64_t frame_stride;  // elements from one frame to the next
+  int64_t class_stride;  // elements from one class to the next
+
+  double operator()(int64_t frame, int64_t cls) const {
+    return static_cast<double>(data[frame * frame_stride + cls * class_stride]);
+  }
+};
+
+}  // namespace egl

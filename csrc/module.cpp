@@ -1,0 +1,67 @@
+// The Python module egl_fast._C. Loading it registers the operators (csrc/ops/register.cpp); it
+// itself only tells how it was built. Limited API: one build serves every Python from 3.10 on.
+#include <Python.h>
+
+namespace {
+
+#ifdef EGL_DEBUG
+constexpr bool kDebug = true;
+#else
+constexpr bool kDebug = false;
+#endif
+
+const char* compiler() {
+#if defined(__clang__)
+  return "clang " __VERSION__;
+#elif defined(__GNUC__)
+  return "gcc " __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+// Steals `value`; returns whether it could be stored.
+bool set_fact(PyObject* facts, const char* name, PyObject* value) {
+  if (value == nullptr) return false;
+  const int status = PyDict_SetItemString(facts, name, value);
+  Py_DECREF(value);
+  return status == 0;
+}
+
+PyObject* build_info(PyObject*, PyObject*) {
+  PyObject* facts = PyDict_New();
+  if (facts == nullptr) return nullptr;
+  const bool complete =
+      set_fact(facts, "compiler", PyUnicode_FromString(compiler())) &&
+      set_fact(facts, "cxx_standard", PyLong_FromLong(__cplusplus)) &&
+      set_fact(facts, "torch_version", PyUnicode_FromString(EGL_TORCH_VERSION)) &&
+      set_fact(facts, "minimum_torch_version", PyUnicode_FromString(EGL_MINIMUM_TORCH_VERSION)) &&
+      set_fact(facts, "built_with_cuda", PyBool_FromLong(0)) &&
+      set_fact(facts, "debug", PyBool_FromLong(kDebug));
+  if (complete) return facts;
+  Py_DECREF(facts);
+  return nullptr;
+}
+
+PyMethodDef methods[] = {
+    {"build_info", build_info, METH_NOARGS,
+     "How this extension was built: compiler, cxx_standard (__cplusplus), torch_version,\n"
+     "minimum_torch_version, built_with_cuda, debug."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    "_C",
+    "Build facts of the native extension.",
+    0,
+    methods,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module_definition); }

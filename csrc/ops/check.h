@@ -1,0 +1,103 @@
+// Argument checks of the operators. Each message names the argument, what was expected and what
+// came: `labels: expected int64 [N=2, K=4, U], got float32 [4, 7]`. They are thrown as
+// std::invalid_argument, which reaches Python as ValueError.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace egl::ops {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+template <typename... Parts>
+void check(bool condition, const Parts&... parts) {
+  if (condition) return;
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::invalid_argument(message.str());
+}
+
+inline std::string dtype_name(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    default:
+      return torch::headeronly::toString(dtype);
+  }
+}
+
+// One axis of an expected shape: its letter, and its size where that is known already.
+struct Axis {
+  static constexpr int64_t kAnySize = -1;
+  const char* name;
+  int64_t size = kAnySize;
+};
+
+inline bool matches(const Tensor& tensor, std::initializer_list<ScalarType> dtypes,
+                    std::initializer_list<Axis> shape) {
+  bool dtype_matches = false;
+  for (const ScalarType dtype : dtypes) dtype_matches |= tensor.scalar_type() == dtype;
+  if (!dtype_matches || tensor.dim() != static_cast<int64_t>(shape.size())) return false;
+  int64_t dim = 0;
+  for (const Axis& axis : shape) {
+    if (axis.size != Axis::kAnySize && tensor.size(dim) != axis.size) return false;
+    ++dim;
+  }
+  return true;
+}
+
+inline void check_tensor(const Tensor& tensor, const char* name,
+                         std::initializer_list<ScalarType> dtypes,
+                         std::initializer_list<Axis> shape) {
+  if (matches(tensor, dtypes, shape)) return;
+  std::ostringstream message;
+  message << name << ": expected ";
+  const char* separator = "";
+  for (const ScalarType dtype : dtypes) {
+    message << separator << dtype_name(dtype);
+    separator = " or ";
+  }
+  separator = " [";
+  for (const Axis& axis : shape) {
+    message << separator << axis.name;
+    if (axis.size != Axis::kAnySize) message << '=' << axis.size;
+    separator = ", ";
+  }
+  message << "], got " << dtype_name(tensor.scalar_type()) << " [";
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    message << (dim == 0 ? "" : ", ") << tensor.size(dim);
+  }
+  message << ']';
+  throw std::invalid_argument(message.str());
+}
+
+// `tensor`'s values, int64 and contiguous, all in [low, high].
+inline void check_range(const Tensor& tensor, const char* name, int64_t low, int64_t high) {
+  const int64_t* values = tensor.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
+    check(values[i] >= low && values[i] <= high, name, ": expected values in [", low, ", ", high,
+          "], got ", values[i], " at position ", i);
+  }
+}
+
+inline void check_blank(int64_t blank, int64_t num_classes) {
+  check(blank >= 0 && blank < num_classes, "blank: expected a class index in [0, ", num_classes,
+        "), got ", blank);
+}
+
+}  // namespace egl::ops

@@ -1,0 +1,98 @@
+// What the CTC operators share: their inputs as the core sees them, checked once.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cmath>
+#include <cstdint>
+
+#include "csrc/core/emissions.h"
+#include "csrc/ops/check.h"
+
+namespace egl::ops {
+
+// A batch of emissions [N, T, C] with the utterances' lengths.
+struct EmissionBatch {
+  EmissionBatch(const Tensor& values, const Tensor& lengths, int64_t blank, const char* name)
+      : values(values), lengths(torch::stable::contiguous(lengths)) {
+    check_tensor(values, name, {ScalarType::Float, ScalarType::Double}, {{"N"}, {"T"}, {"C"}});
+    check_tensor(lengths, "lengths", {ScalarType::Long}, {{"N", values.size(0)}});
+    check_range(this->lengths, "lengths", 0, values.size(1));
+    check_blank(blank, values.size(2));
+  }
+
+  int64_t num_utterances() const { return values.size(0); }
+  int64_t max_frames() const { return values.size(1); }
+  int64_t num_classes() const { return values.size(2); }
+  bool is_double() const { return values.scalar_type() == ScalarType::Double; }
+  int64_t length(int64_t n) const { return lengths.const_data_ptr<int64_t>()[n]; }
+
+  // The frames of utterance n, without padding.
+  template <typename Scalar>
+  Emissions<Scalar> utterance(int64_t n) const {
+    return {values.const_data_ptr<Scalar>() + n * values.stride(0), length(n), num_classes(),
+            values.stride(1), values.stride(2)};
+  }
+
+  // Log-probabilities may be minus infinity, but neither NaN nor plus infinity. Padding is not
+  // read.
+  template <typename Scalar>
+  void check_log_probs() const {
+    for (int64_t n = 0; n < num_utterances(); ++n) {
+      const auto frames = utterance<Scalar>(n);
+      for (int64_t t = 0; t < frames.num_frames; ++t) {
+        for (int64_t c = 0; c < frames.num_classes; ++c) {
+          const double value = frames(t, c);
+          check(value < HUGE_VAL, "log_probs: expected neither NaN nor +inf, got ", value,
+                " in utterance ", n, ", frame ", t, ", class ", c);
+        }
+      }
+    }
+  }
+
+  Tensor values;
+  Tensor lengths;
+};
+
+// The labelings [N, K, U] of a batch of utterances.
+struct LabelingBatch {
+  LabelingBatch(const Tensor& labels, const Tensor& label_lengths, const Tensor& counts,
+                const EmissionBatch& emissions, int64_t blank)
+      : labels(torch::stable::contiguous(labels)),
+        label_lengths(torch::stable::contiguous(label_lengths)),
+        counts(torch::stable::contiguous(counts)) {
+    const int64_t num_utterances = emissions.num_utterances();
+    check_tensor(labels, "labels", {ScalarType::Long}, {{"N", num_utterances}, {"K"}, {"U"}});
+    check_tensor(label_lengths, "label_lengths", {ScalarType::Long},
+                 {{"N", num_utterances}, {"K", labels.size(1)}});
+    check_tensor(counts, "counts", {ScalarType::Long}, {{"N", num_utterances}});
+    check_range(this->label_lengths, "label_lengths", 0, labels.size(2));
+    check_range(this->counts, "counts", 0, labels.size(1));
+    for (int64_t n = 0; n < num_utterances; ++n) {
+      for (int64_t k = 0; k < count(n); ++k) {
+        for (int64_t u = 0; u < length(n, k); ++u) {
+          const int64_t label = labeling(n, k)[u];
+          check(label >= 0 && label < emissions.num_classes() && label != blank,
+                "labels: expected classes in [0, ", emissions.num_classes(), ") other than blank ",
+                blank, ", got ", label, " in utterance ", n, ", hypothesis ", k);
+        }
+      }
+    }
+  }
+
+  int64_t num_slots() const { return labels.size(1); }
+  int64_t count(int64_t n) const { return counts.const_data_ptr<int64_t>()[n]; }
+  int64_t length(int64_t n, int64_t k) const {
+    return label_lengths.const_data_ptr<int64_t>()[n * num_slots() + k];
+  }
+  const int64_t* labeling(int64_t n, int64_t k) const {
+    return labels.const_data_ptr<int64_t>() + (n * num_slots() + k) * labels.size(2);
+  }
+
+  Tensor labels;
+  Tensor label_lengths;
+  Tensor counts;
+};
+
+}  // namespace egl::ops

@@ -1,0 +1,114 @@
+#include <algorithm>
+#include <cmath>
+
+#include "csrc/core/ctc_forward_backward.h"
+#include "csrc/core/log_semiring.h"
+#include "csrc/ops/ctc_inputs.h"
+#include "csrc/ops/for_each_hypothesis.h"
+#include "csrc/ops/ops.h"
+
+namespace egl::ops {
+namespace {
+
+// The softmax of all frames in double, and its logarithm: shared by an utterance's hypotheses.
+class SoftmaxBatch {
+ public:
+  template <typename Scalar>
+  static SoftmaxBatch of(const EmissionBatch& logits) {
+    SoftmaxBatch result(logits);
+    for (int64_t n = 0; n < logits.num_utterances(); ++n) {
+      const auto frames = logits.utterance<Scalar>(n);
+      for (int64_t t = 0; t < frames.num_frames; ++t) result.store_frame(frames, n, t);
+    }
+    return result;
+  }
+
+  Emissions<double> log_probs(int64_t n) const {
+    return {&log_probs_[offset(n)], logits_->length(n), logits_->num_classes(),
+            logits_->num_classes(), 1};
+  }
+  const double* probs(int64_t n) const { return &probs_[offset(n)]; }
+
+ private:
+  explicit SoftmaxBatch(const EmissionBatch& logits)
+      : logits_(&logits),
+        log_probs_(static_cast<size_t>(logits.values.numel()) + 1),
+        probs_(log_probs_.size()) {}
+
+  size_t offset(int64_t n) const {
+    return static_cast<size_t>(n * logits_->max_frames() * logits_->num_classes());
+  }
+
+  template <typename Scalar>
+  void store_frame(const Emissions<Scalar>& frames, int64_t n, int64_t t) {
+    const double total =
+        log_sum_exp(&frames.data[t * frames.frame_stride], frames.num_classes, frames.class_stride);
+    check(std::isfinite(total),
+          "logits: expected neither NaN nor +inf, and one finite value a frame, got otherwise in "
+          "utterance ",
+          n, ", frame ", t);
+    for (int64_t c = 0; c < frames.num_classes; ++c) {
+      const size_t i = offset(n) + static_cast<size_t>(t * frames.num_classes + c);
+      log_probs_[i] = frames(t, c) - total;
+      probs_[i] = std::exp(log_probs_[i]);
+    }
+  }
+
+  const EmissionBatch* logits_;
+  std::vector<double>
+      log_probs_;  // [N, T, C], and one entry more so that no address is past the end
+  std::vector<double> probs_;
+};
+
+// Where the model is sure, softmax and occupancy nearly cancel: both stay in double until after the
+// subtraction.
+template <typename Scalar>
+void cotangents_batch(const EmissionBatch& logits, const LabelingBatch& labelings, int64_t blank,
+                      double* log_prob, Scalar* cotangents) {
+  const auto softmax = SoftmaxBatch::of<Scalar>(logits);
+  const int64_t num_slots = labelings.num_slots();
+  const int64_t slot_size = logits.max_frames() * logits.num_classes();
+  for_each_hypothesis(
+      logits.num_utterances(), num_slots, [&](int64_t n, int64_t k, HypothesisScratch& scratch) {
+        const int64_t slot = n * num_slots + k;
+        Scalar* out = cotangents + slot * slot_size;
+        Scalar* out_end = out;
+        log_prob[slot] = kNegInf;
+        if (k < labelings.count(n)) {
+          scratch.occupancy.resize(logits.length(n) * logits.num_classes());
+          log_prob[slot] = ctc_forward_backward(softmax.log_probs(n), labelings.labeling(n, k),
+                                                labelings.length(n, k), blank, scratch.workspace,
+                                                scratch.occupancy.data());
+          if (log_prob[slot] > kNegInf) {
+            out_end = std::transform(
+                scratch.occupancy.begin(), scratch.occupancy.end(), softmax.probs(n), out,
+                [](double occupied, double prob) { return static_cast<Scalar>(prob - occupied); });
+          }
+        }
+        std::fill(out_end, out + slot_size, Scalar{0});
+      });
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Tensor& lengths,
+                                                 const Tensor& labels, const Tensor& label_lengths,
+                                                 const Tensor& counts, int64_t blank) {
+  const EmissionBatch batch(logits, lengths, blank, "logits");
+  const LabelingBatch labelings(labels, label_lengths, counts, batch, blank);
+  const int64_t num_utterances = batch.num_utterances();
+  const int64_t num_slots = labelings.num_slots();
+  Tensor log_prob =
+      torch::stable::new_empty(logits, {num_utterances, num_slots}, ScalarType::Double);
+  Tensor cotangents = torch::stable::new_empty(
+      logits, {num_utterances, num_slots, batch.max_frames(), batch.num_classes()});
+  double* log_prob_data = log_prob.mutable_data_ptr<double>();
+  if (batch.is_double()) {
+    cotangents_batch(batch, labelings, blank, log_prob_data, cotangents.mutable_data_ptr<double>());
+  } else {
+    cotangents_batch(batch, labelings, blank, log_prob_data, cotangents.mutable_data_ptr<float>());
+  }
+  return {log_prob, cotangents};
+}
+
+}  // namespace egl::ops

@@ -1,0 +1,39 @@
+// The operators' CPU kernels; register.cpp gives their schemas, egl_fast/ops.py their
+// documentation.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <tuple>
+
+namespace egl::ops {
+
+using torch::stable::Tensor;
+
+// -> labels [N, K, T], label_lengths [N, K], log_prob [N, K], search_log_prob [N, K], counts [N].
+// Labels have room for T entries, the most a labeling can have, so that shapes depend on shapes
+// only.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ctc_beam_search(const Tensor& log_probs,
+                                                                   const Tensor& lengths,
+                                                                   int64_t num_hypotheses,
+                                                                   int64_t beam_width,
+                                                                   int64_t blank);
+
+// -> log_prob [N, K], occupancy [N, K, T, C]
+std::tuple<Tensor, Tensor> ctc_occupancy(const Tensor& log_probs, const Tensor& lengths,
+                                         const Tensor& labels, const Tensor& label_lengths,
+                                         const Tensor& counts, int64_t blank);
+
+// -> log_prob [N, K], cotangents [N, K, T, C]
+std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Tensor& lengths,
+                                                 const Tensor& labels, const Tensor& label_lengths,
+                                                 const Tensor& counts, int64_t blank);
+
+// -> gates [T, R, N, G' * H], state [R, N, H], cell [R, N, H] (empty unless the cell is an LSTM)
+std::tuple<Tensor, Tensor, Tensor> recurrent_backward(
+    int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
+    bool reverse, const std::optional<Tensor>& final_cell_cotangents);
+
+}  // namespace egl::ops

@@ -1,0 +1,179 @@
+#include "csrc/core/recurrent_backward.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <array>
+
+#include "csrc/ops/check.h"
+#include "csrc/ops/ops.h"
+
+namespace egl::ops {
+namespace {
+
+// Rows are cut into blocks of at most this size, and each block runs through all frames on its own
+// thread: no barrier a frame, and a block's carry stays in its core's cache. The size is fixed
+// rather than derived from the number of threads so that results do not depend on that number.
+constexpr int64_t kMaxRowsPerBlock = 64;
+
+struct Blocks {
+  explicit Blocks(int64_t num_rows)
+      : num_rows(num_rows), count((num_rows + kMaxRowsPerBlock - 1) / kMaxRowsPerBlock) {}
+
+  // Blocks differ by one row at most.
+  int64_t first_row(int64_t block) const { return num_rows * block / count; }
+
+  int64_t num_rows;
+  int64_t count;
+};
+
+// A borrowed matrix, rows of unit stride.
+template <typename Scalar>
+Tensor matrix(const Scalar* data, int64_t rows, int64_t cols, int64_t row_stride) {
+  const std::array<int64_t, 2> sizes{rows, cols};
+  const std::array<int64_t, 2> strides{row_stride, 1};
+  constexpr auto dtype = sizeof(Scalar) == sizeof(float) ? ScalarType::Float : ScalarType::Double;
+  return torch::stable::from_blob(
+      const_cast<Scalar*>(data), {sizes.data(), sizes.size()}, {strides.data(), strides.size()},
+      torch::stable::Device(torch::headeronly::DeviceType::CPU, -1), dtype);
+}
+
+// out = a @ b, into out's memory.
+void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
+                                    torch::stable::detail::from(out)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+  static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
+}
+
+struct Arguments {
+  RecurrentCell cell;
+  Tensor cotangents;
+  Tensor coefficients;
+  Tensor weight_hh;
+  bool reverse;
+};
+
+// What the frame before hands over, [R * N, H]; `product` ends up as the state's cotangent and, in
+// an LSTM, `direct` as the cell's.
+template <typename Scalar>
+struct Carry {
+  Scalar* product;
+  Scalar* direct;
+};
+
+template <typename Scalar>
+void run_block(const Arguments& arguments, int64_t first_row, int64_t last_row, Scalar* gates,
+               const Carry<Scalar>& carry) {
+  const RecurrentCellShape shape = shape_of(arguments.cell);
+  const Tensor& cotangents = arguments.cotangents;
+  const int64_t num_frames = cotangents.size(0);
+  const int64_t num_utterances = cotangents.size(2);
+  const int64_t hidden = cotangents.size(3);
+  const int64_t gate_cols = shape.num_gate_blocks * hidden;
+  const int64_t hidden_cols = shape.num_hidden_blocks * hidden;
+  const int64_t gate_frame = cotangents.size(1) * num_utterances * gate_cols;
+  const int64_t coefficient_frame = num_utterances * shape.num_coefficients * hidden;
+
+  const Tensor weight =
+      matrix(arguments.weight_hh.const_data_ptr<Scalar>(), hidden_cols, hidden, hidden);
+  const Tensor product =
+      matrix(carry.product + first_row * hidden, last_row - first_row, hidden, hidden);
+  for (int64_t step = 0; step < num_frames; ++step) {
+    const int64_t frame = arguments.reverse ? step : num_frames - 1 - step;
+    Scalar* frame_gates = gates + frame * gate_frame;
+    recurrent_backward_step<Scalar>(
+        arguments.cell,
+        {.first_row = first_row,
+         .last_row = last_row,
+         .num_utterances = num_utterances,
+         .hidden_size = hidden,
+         .cotangents = cotangents.const_data_ptr<Scalar>() + frame * cotangents.stride(0),
+         .cotangent_strides = {cotangents.stride(1), cotangents.stride(2)},
+         .coefficients =
+             arguments.coefficients.const_data_ptr<Scalar>() + frame * coefficient_frame,
+         .product = carry.product,
+         .direct = carry.direct,
+         .gates = frame_gates});
+    const Scalar* hidden_side = frame_gates + first_row * gate_cols + (gate_cols - hidden_cols);
+    mm_out(matrix(hidden_side, last_row - first_row, hidden_cols, gate_cols), weight, product);
+  }
+}
+
+template <typename Scalar>
+void run(const Arguments& arguments, Tensor& gates, Tensor& state, Scalar* direct) {
+  const Carry<Scalar> carry{state.mutable_data_ptr<Scalar>(), direct};
+  const int64_t hidden = state.size(2);
+  const Blocks blocks(state.size(0) * state.size(1));
+  Scalar* gates_data = gates.mutable_data_ptr<Scalar>();
+  torch::stable::parallel_for(0, blocks.count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      run_block(arguments, blocks.first_row(block), blocks.first_row(block + 1), gates_data, carry);
+    }
+  });
+  if (arguments.cell == RecurrentCell::kGru) {
+    for (int64_t i = 0; i < blocks.num_rows * hidden; ++i) carry.product[i] += direct[i];
+  }
+}
+
+Arguments check_arguments(int64_t cell, const Tensor& cotangents, const Tensor& coefficients,
+                          const Tensor& weight_hh, bool reverse,
+                          const std::optional<Tensor>& final_cell_cotangents) {
+  check(cell >= 0 && cell <= static_cast<int64_t>(RecurrentCell::kLstm),
+        "cell: expected 0, 1 or 2, got ", cell);
+  const auto kind = static_cast<RecurrentCell>(cell);
+  const RecurrentCellShape shape = shape_of(kind);
+  check_tensor(cotangents, "cotangents", {ScalarType::Float, ScalarType::Double},
+               {{"T"}, {"R"}, {"N"}, {"H"}});
+  const ScalarType dtype = cotangents.scalar_type();
+  const int64_t hidden = cotangents.size(3);
+  check_tensor(coefficients, "coefficients", {dtype},
+               {{"T", cotangents.size(0)},
+                {"N", cotangents.size(2)},
+                {"P", shape.num_coefficients},
+                {"H", hidden}});
+  check_tensor(weight_hh, "weight_hh", {dtype},
+               {{"G*H", shape.num_hidden_blocks * hidden}, {"H", hidden}});
+  if (final_cell_cotangents.has_value()) {
+    check(kind == RecurrentCell::kLstm, "final_cell_cotangents: expected None unless cell is lstm");
+    check_tensor(*final_cell_cotangents, "final_cell_cotangents", {dtype},
+                 {{"R", cotangents.size(1)}, {"N", cotangents.size(2)}, {"H", hidden}});
+  }
+  return {
+      kind,
+      hidden <= 1 || cotangents.stride(3) == 1 ? cotangents : torch::stable::contiguous(cotangents),
+      torch::stable::contiguous(coefficients), torch::stable::contiguous(weight_hh), reverse};
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> recurrent_backward(
+    int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
+    bool reverse, const std::optional<Tensor>& final_cell_cotangents) {
+  const Arguments arguments =
+      check_arguments(cell, cotangents, coefficients, weight_hh, reverse, final_cell_cotangents);
+  const int64_t num_cotangents = cotangents.size(1);
+  const int64_t num_utterances = cotangents.size(2);
+  const int64_t hidden = cotangents.size(3);
+  const int64_t gate_cols = shape_of(arguments.cell).num_gate_blocks * hidden;
+  const std::array<int64_t, 3> state_sizes{num_cotangents, num_utterances, hidden};
+
+  Tensor gates = torch::stable::new_empty(
+      cotangents, {cotangents.size(0), num_cotangents, num_utterances, gate_cols});
+  Tensor state = torch::stable::new_zeros(cotangents, {state_sizes.data(), state_sizes.size()});
+  Tensor direct = torch::stable::new_zeros(cotangents, {state_sizes.data(), state_sizes.size()});
+  if (final_cell_cotangents.has_value()) torch::stable::copy_(direct, *final_cell_cotangents);
+
+  if (state.numel() > 0) {
+    if (cotangents.scalar_type() == ScalarType::Double) {
+      run(arguments, gates, state, direct.mutable_data_ptr<double>());
+    } else {
+      run(arguments, gates, state, direct.mutable_data_ptr<float>());
+    }
+  }
+  const bool has_cell = arguments.cell == RecurrentCell::kLstm;
+  return {gates, state, has_cell ? direct : torch::stable::new_empty(cotangents, {0})};
+}
+
+}  // namespace egl::ops

@@ -1,0 +1,30 @@
+// Every operator's schema, in LibTorch's stable ABI: one build serves every torch from the version
+// named in setup.py on.
+#include <torch/csrc/stable/library.h>
+
+#include "csrc/ops/ops.h"
+
+STABLE_TORCH_LIBRARY(egl_fast, library) {
+  library.def(
+      "ctc_beam_search(Tensor log_probs, Tensor lengths, int num_hypotheses, int beam_width, "
+      "int blank) -> (Tensor labels, Tensor label_lengths, Tensor log_prob, "
+      "Tensor search_log_prob, Tensor counts)");
+  library.def(
+      "ctc_occupancy(Tensor log_probs, Tensor lengths, Tensor labels, Tensor label_lengths, "
+      "Tensor counts, int blank) -> (Tensor log_prob, Tensor occupancy)");
+  library.def(
+      "ctc_logits_cotangents(Tensor logits, Tensor lengths, Tensor labels, Tensor label_lengths, "
+      "Tensor counts, int blank) -> (Tensor log_prob, Tensor cotangents)");
+  // The cell is a number (see RecurrentCell): torch's stable ABI leaks a copy of each string
+  // argument.
+  library.def(
+      "recurrent_backward(int cell, Tensor cotangents, Tensor coefficients, Tensor weight_hh, "
+      "bool reverse, Tensor? final_cell_cotangents) -> (Tensor gates, Tensor state, Tensor cell)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) {
+  library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::ctc_beam_search));
+  library.impl("ctc_occupancy", TORCH_BOX(&egl::ops::ctc_occupancy));
+  library.impl("ctc_logits_cotangents", TORCH_BOX(&egl::ops::ctc_logits_cotangents));
+  library.impl("recurrent_backward", TORCH_BOX(&egl::ops::recurrent_backward));
+}

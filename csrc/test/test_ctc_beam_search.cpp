@@ -1,0 +1,170 @@
+#include <algorithm>
+
+#include "csrc/core/ctc_beam_search.h"
+#include "csrc/test/random_problem.h"
+#include "csrc/test/test.h"
+
+using egl::BeamSearchOptions;
+using egl::kNegInf;
+using egl::PrefixTree;
+using egl::test::Labeling;
+using egl::test::Problem;
+
+namespace {
+
+constexpr int64_t kUnlimited = int64_t{1} << 40;
+
+struct Masses {
+  double ends_in_blank = kNegInf;
+  double ends_in_label = kNegInf;
+  double total() const { return egl::log_add(ends_in_blank, ends_in_label); }
+};
+
+// The plain search: every extension of every prefix, merged by whole labelings. Arithmetic is in
+// the same order as the fast one's, so that results can be compared to the bit.
+std::vector<std::pair<Labeling, double>> plain_search(const Problem& problem, int64_t width) {
+  const auto log_probs = problem.emissions();
+  std::map<Labeling, Masses> beam{{{}, {0.0, kNegInf}}};
+  std::vector<std::pair<Labeling, double>> ranked{{{}, 0.0}};
+  for (int64_t t = 0; t < problem.num_frames; ++t) {
+    std::map<Labeling, Masses> grown;  // what arrives, without the frame's emission
+    for (const auto& [prefix, masses] : beam) {
+      const double total = masses.total();
+      auto& stays = grown[prefix];
+      stays.ends_in_blank = total;
+      stays.ends_in_label = egl::log_add(stays.ends_in_label, masses.ends_in_label);
+      for (int64_t c = 0; c < problem.num_classes; ++c) {
+        if (c == problem.blank) continue;
+        const bool repeats = !prefix.empty() && prefix.back() == c;
+        Labeling longer = prefix;
+        longer.push_back(c);
+        auto& extends = grown[longer];
+        extends.ends_in_label =
+            egl::log_add(extends.ends_in_label, repeats ? masses.ends_in_blank : total);
+      }
+    }
+    ranked.clear();
+    for (auto& [prefix, masses] : grown) {
+      masses.ends_in_blank += log_probs(t, problem.blank);
+      if (!prefix.empty()) masses.ends_in_label += log_probs(t, prefix.back());
+      if (masses.total() > kNegInf) ranked.emplace_back(prefix, masses.total());
+    }
+    // std::map iterates in labeling order, and the sort is stable: ties are in labeling order.
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [](const auto& a, const auto& b) { return a.second > b.second; });
+    if (static_cast<int64_t>(ranked.size()) > width) ranked.resize(width);
+    beam.clear();
+    for (const auto& [prefix, total] : ranked) beam[prefix] = grown[prefix];
+  }
+  return ranked;
+}
+
+std::vector<std::pair<Labeling, double>> fast_search(const Problem& problem, int64_t width) {
+  PrefixTree tree;
+  std::vector<std::pair<Labeling, double>> result;
+  for (const auto& kept :
+       egl::ctc_prefix_search(problem.emissions(), {1, width, problem.blank}, tree)) {
+    result.emplace_back(tree.labels(kept.node), kept.search_log_prob);
+  }
+  return result;
+}
+
+}  // namespace
+
+EGL_TEST(equals_the_plain_search_to_the_bit) {
+  std::mt19937 random(20260101);
+  for (int i = 0; i < 4000; ++i) {
+    const auto num_frames = std::uniform_int_distribution<int64_t>(0, 12)(random);
+    const auto num_classes = std::uniform_int_distribution<int64_t>(1, 9)(random);
+    const auto width = std::uniform_int_distribution<int64_t>(1, 24)(random);
+    // Few levels make ties, many make generic numbers.
+    const int num_levels = i % 2 == 0 ? 2 : 1000;
+    const Problem problem = egl::test::random_problem(random, num_frames, num_classes, num_levels);
+    CHECK(fast_search(problem, width) == plain_search(problem, width));
+  }
+}
+
+// All classes equally likely: every comparison is a tie.
+EGL_TEST(equals_the_plain_search_on_uniform_frames) {
+  for (int64_t width = 1; width < 40; ++width) {
+    const Problem problem{7, 4, width % 4, std::vector<double>(28, -std::log(4.0))};
+    CHECK(fast_search(problem, width) == plain_search(problem, width));
+  }
+}
+
+EGL_TEST(unlimited_width_equals_enumeration) {
+  std::mt19937 random(7);
+  for (int i = 0; i < 300; ++i) {
+    const auto num_frames = std::uniform_int_distribution<int64_t>(0, 5)(random);
+    const auto num_classes = std::uniform_int_distribution<int64_t>(1, 4)(random);
+    const Problem problem = egl::test::random_problem(random, num_frames, num_classes, 4);
+    const auto expected = egl::test::enumerate_labelings(problem);
+    const auto found =
+        egl::ctc_beam_search(problem.emissions(), {kUnlimited, kUnlimited, problem.blank});
+    CHECK(found.size() == expected.size());
+    double before = std::numeric_limits<double>::infinity();
+    for (const auto& hypothesis : found) {
+      const auto entry = expected.find(hypothesis.labels);
+      CHECK(entry != expected.end());
+      if (entry == expected.end()) continue;
+      const double tolerance = egl::test::rounding(problem);
+      CHECK(egl::test::near(hypothesis.log_prob, std::log(entry->second), tolerance));
+      CHECK(egl::test::near(hypothesis.search_log_prob, hypothesis.log_prob, tolerance));
+      CHECK(hypothesis.log_prob <= before);
+      before = hypothesis.log_prob;
+    }
+  }
+}
+
+EGL_TEST(search_is_a_lower_bound_and_ranking_is_exact) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 200; ++i) {
+    const Problem problem = egl::test::random_problem(random, 6, 4, 1000);
+    const auto expected = egl::test::enumerate_labelings(problem);
+    const auto found = egl::ctc_beam_search(problem.emissions(), {3, 5, problem.blank});
+    CHECK(found.size() <= 3);
+    for (const auto& hypothesis : found) {
+      const double tolerance = egl::test::rounding(problem);
+      CHECK(egl::test::near(hypothesis.log_prob, std::log(expected.at(hypothesis.labels)),
+                            tolerance));
+      CHECK(hypothesis.search_log_prob <= hypothesis.log_prob + tolerance);
+    }
+    CHECK(std::is_sorted(found.begin(), found.end(),
+                         [](const auto& a, const auto& b) { return a.log_prob > b.log_prob; }));
+  }
+}
+
+EGL_TEST(no_frames_means_the_empty_labeling) {
+  const Problem problem{0, 3, 1, {}};
+  const auto found = egl::ctc_beam_search(problem.emissions(), {4, 4, 1});
+  CHECK(found.size() == 1 && found[0].labels.empty() && found[0].log_prob == 0.0);
+}
+
+EGL_TEST(an_impossible_frame_leaves_nothing) {
+  const Problem problem{2, 2, 0, {-0.1, -2.0, kNegInf, kNegInf}};
+  CHECK(egl::ctc_beam_search(problem.emissions(), {4, 4, 0}).empty());
+}
+
+EGL_TEST(strides_are_followed) {
+  std::mt19937 random(3);
+  const Problem problem = egl::test::random_problem(random, 5, 4, 1000);
+  std::vector<float> transposed(20);
+  std::vector<float> rounded(20);
+  for (size_t t = 0; t < 5; ++t) {
+    for (size_t c = 0; c < 4; ++c) {
+      rounded[t * 4 + c] = static_cast<float>(problem.log_probs[t * 4 + c]);
+      transposed[c * 5 + t] = rounded[t * 4 + c];
+    }
+  }
+  const BeamSearchOptions options{5, 10, problem.blank};
+  const auto by_row =
+      egl::ctc_beam_search(egl::Emissions<float>{rounded.data(), 5, 4, 4, 1}, options);
+  const auto by_column =
+      egl::ctc_beam_search(egl::Emissions<float>{transposed.data(), 5, 4, 1, 5}, options);
+  CHECK(by_row.size() == by_column.size() && !by_row.empty());
+  for (size_t i = 0; i < by_row.size(); ++i) {
+    CHECK(by_row[i].labels == by_column[i].labels && by_row[i].log_prob == by_column[i].log_prob);
+  }
+}
+
+EGL_TEST_MAIN()

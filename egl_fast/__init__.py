@@ -1,0 +1,1 @@
+"""Expected Gradient Length for any CTC speech recogniser."""

@@ -1,0 +1,41 @@
+"""Loads the native extension, or says in one line what is missing and how to build it.
+
+Importing this module registers ``torch.ops.egl_fast.*`` and has no other effect.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TypedDict, cast
+
+import torch
+
+from egl_fast.errors import ExtensionError, one_line
+
+_REMEDY = "build it with `pip install --no-build-isolation .` in the egl-fast source folder"
+
+
+class BuildInfo(TypedDict):
+    """How the extension was built."""
+
+    compiler: str
+    cxx_standard: int
+    torch_version: str
+    minimum_torch_version: str
+    built_with_cuda: bool
+    debug: bool
+
+
+# torch comes first: the extension's symbols are resolved against the LibTorch it has loaded.
+try:
+    _C = importlib.import_module("egl_fast._C")
+except ImportError as error:
+    raise ExtensionError(
+        f"egl_fast's native extension cannot be loaded under torch {torch.__version__} "
+        f"({one_line(error)}); {_REMEDY}"
+    ) from error
+
+
+def build_info() -> BuildInfo:
+    """Facts about the build of the loaded extension, for ``egl-fast doctor`` and bug reports."""
+    return cast(BuildInfo, _C.build_info())

@@ -1,0 +1,261 @@
+"""``egl-fast doctor``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import click
+
+from egl_fast.errors import ExtensionError, one_line
+
+_REBUILD = (
+    "rebuild with `pip install --no-build-isolation .` in the egl-fast source folder; "
+    "if that does not help, report it with the output of `egl-fast doctor --json`"
+)
+_PACKAGES = ("torch", "numpy", "soundfile", "soxr", "jiwer", "rich", "click")
+
+
+class _CheckError(Exception):
+    """A check that failed, and what the user can do about it."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class _Check:
+    name: str
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass
+class _Report:
+    """All that doctor knows; None stands for what could not be found out."""
+
+    versions: dict[str, str | None] = field(default_factory=dict)
+    platform: str = ""
+    cpu_count: int = 0
+    torch_threads: int | None = None
+    extension: dict[str, Any] | None = None
+    built_with_cuda: bool | None = None
+    cuda_usable: bool | None = None
+    cuda_detail: str = "torch cannot be loaded"
+    checks: list[_Check] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for a bug report.")
+def command(as_json: bool) -> int:
+    """Say what was built and what is usable, and run a small self-test.
+
+    Built with CUDA and CUDA usable are two things: the first is about this egl-fast, the second
+    about torch and this machine. Exit status: 0 when egl-fast is usable, 2 when it is not.
+    """
+    report = _examine()
+    if as_json:
+        click.echo(json.dumps({"usable": report.usable, **asdict(report)}, indent=2))
+    else:
+        _print(report)
+    return 0 if report.usable else 2
+
+
+def _examine() -> _Report:
+    report = _Report(
+        versions={"egl-fast": _distribution_version(), "python": platform.python_version()},
+        platform=platform.platform(),
+        cpu_count=_cpu_count(),
+    )
+    for package in _PACKAGES:
+        _run(report, package, partial(_load_package, report, package))
+    if report.versions["torch"] is not None:
+        import torch
+
+        report.torch_threads = torch.get_num_threads()
+        report.cuda_usable, report.cuda_detail = _cuda()
+        _run(report, "native extension", partial(_load_extension, report))
+    if report.extension is not None:
+        report.built_with_cuda = report.extension["built_with_cuda"]
+        _run(report, "self-test: beam search", _beam_search_finds_every_labeling)
+        _run(report, "self-test: probabilities", _probabilities_equal_those_of_torch)
+    return report
+
+
+def _run(report: _Report, name: str, check: Callable[[], str]) -> None:
+    """Records what a check returns or raises; nothing that is broken may stop the doctor."""
+    try:
+        result = _Check(name, True, check())
+    except _CheckError as problem:
+        result = _Check(name, False, str(problem), problem.remedy)
+    except Exception as error:
+        result = _Check(name, False, f"{type(error).__name__}: {one_line(error)}", _REBUILD)
+    report.checks.append(result)
+
+
+def _distribution_version() -> str | None:
+    try:
+        return importlib.metadata.version("egl-fast")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_count() -> int:
+    """Processors this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _load_package(report: _Report, package: str) -> str:
+    report.versions[package] = None
+    try:
+        module = importlib.import_module(package)
+        version = importlib.metadata.version(package)
+    # A package can fail to load in any way: soundfile raises OSError where libsndfile is missing.
+    except Exception as error:
+        raise _CheckError(
+            f"cannot be loaded ({one_line(error)})", f"`pip install --force-reinstall {package}`"
+        ) from None
+    report.versions[package] = version
+    if package == "soundfile":
+        report.versions["libsndfile"] = module.__libsndfile_version__
+        return f"{version}, libsndfile {module.__libsndfile_version__}"
+    return version
+
+
+def _load_extension(report: _Report) -> str:
+    try:
+        from egl_fast import _extension
+    except ExtensionError as error:
+        # Its message already ends in the remedy.
+        message, _, remedy = str(error).rpartition("; ")
+        raise _CheckError(message, remedy) from None
+    facts = _extension.build_info()
+    report.extension = dict(facts)
+    return (
+        f"{facts['compiler']}, built for torch {facts['minimum_torch_version']} and later "
+        f"against {facts['torch_version']}{', with internal checks' if facts['debug'] else ''}"
+    )
+
+
+def _cuda() -> tuple[bool, str]:
+    """Whether torch can use CUDA here, and what it found."""
+    import torch
+
+    if torch.version.cuda is None:
+        return False, f"torch {torch.__version__} was built without CUDA"
+    # torch tells of a driver that is too old, or of none, by a warning.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if usable:
+        return True, ", ".join(
+            torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())
+        )
+    reason = " ".join(str(caught[0].message).split()) if caught else "torch finds no device"
+    return False, f"torch {torch.__version__}: {reason}"
+
+
+# Float64 sums of a few hundred products of five factors are off by less than 1e-13.
+_TOLERANCE = 1e-12
+
+
+def _self_test_problem() -> Any:
+    """[1, 5, 3] log-softmax, the same on each call; torch's own random state is left alone."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 5, 3, dtype=torch.float64, generator=generator)
+    return logits.log_softmax(-1)
+
+
+def _beam_search_finds_every_labeling() -> str:
+    import torch
+
+    from egl_fast import ops
+    from egl_fast.reference.enumerate import enumerate_labelings
+
+    log_probs = _self_test_problem()
+    expected = enumerate_labelings(log_probs[0].exp().tolist())
+    found = ops.ctc_beam_search(log_probs, torch.tensor([5]), num_hypotheses=len(expected) + 1)
+    labelings = {
+        tuple(labels[:length]): math.exp(log_prob)
+        for labels, length, log_prob in list(
+            zip(
+                found.labels[0].tolist(),
+                found.label_lengths[0].tolist(),
+                found.log_prob[0].tolist(),
+                strict=True,
+            )
+        )[: int(found.counts[0])]
+    }
+    if labelings.keys() != expected.keys():
+        raise _CheckError(
+            f"found {len(labelings)} labelings, enumeration {len(expected)}, "
+            f"{len(labelings.keys() & expected.keys())} in common",
+            _REBUILD,
+        )
+    error = max(abs(labelings[labeling] / prob - 1) for labeling, prob in expected.items())
+    if not error <= _TOLERANCE:
+        raise _CheckError(f"probabilities differ from enumeration by {error:.1e}", _REBUILD)
+    return f"{len(expected)} labelings as by enumeration, probabilities within {error:.0e}"
+
+
+def _probabilities_equal_those_of_torch() -> str:
+    import torch
+    import torch.nn.functional as F
+
+    from egl_fast import ops
+
+    log_probs = _self_test_problem()
+    lengths = torch.tensor([5])
+    found = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=10)
+    num_found = int(found.counts[0])
+    loss = F.ctc_loss(
+        log_probs.expand(num_found, -1, -1).transpose(0, 1),
+        found.labels[0, :num_found].clamp(min=0),
+        lengths.expand(num_found),
+        found.label_lengths[0, :num_found],
+        reduction="none",
+    )
+    error = (found.log_prob[0, :num_found] + loss).abs().max().item()
+    if not error <= _TOLERANCE:
+        raise _CheckError(f"log-probabilities differ from F.ctc_loss by {error:.1e}", _REBUILD)
+    return f"as torch's ctc_loss, within {error:.0e}"
+
+
+def _print(report: _Report) -> None:
+    cuda_built = {None: "unknown", False: "no", True: "yes"}[report.built_with_cuda]
+    cuda_usable = "yes" if report.cuda_usable else "no"
+    rows = [
+        ("egl-fast", report.versions["egl-fast"] or "not installed, run from its source folder"),
+        ("python", report.versions["python"]),
+        ("platform", report.platform),
+        ("processors", f"{report.cpu_count}, torch threads: {report.torch_threads or 'unknown'}"),
+        ("built with CUDA", cuda_built),
+        ("CUDA usable", f"{cuda_usable}: {report.cuda_detail}"),
+    ]
+    for check in report.checks:
+        rows.append((check.name, f"{'ok' if check.ok else 'NOT OK':<8}{check.detail}"))
+        if check.remedy is not None:
+            rows.append(("", f"{'':<8}{check.remedy}"))
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        click.echo(f"{name:<{width}}{value}")
+    click.echo("egl-fast is usable" if report.usable else "egl-fast is NOT usable: see above")

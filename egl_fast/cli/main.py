@@ -1,0 +1,91 @@
+"""``egl-fast``: finds the command, runs it, turns errors into one line and an exit status.
+
+Exit status: 0 done, 2 wrong usage or input, 3 done with some utterances failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from egl_fast.errors import EglError
+
+#: Command name -> what ``egl-fast --help`` says of it. Each lives in a module of its name, which
+#: is imported only when it is needed: torch takes seconds to load.
+COMMANDS = {
+    "train": "Train a CTC model on transcribed speech.",
+    "evaluate": "CTC loss, character and word error rate of a model on transcribed speech.",
+    "transcribe": "Write down what a model hears.",
+    "score": "Say how much each recording of a pool would teach the model.",
+    "select": "Pick the most informative recordings of a scores file, within a budget.",
+    "check": "Compare the engine's gradient norms with looped autograd on this model.",
+    "doctor": "Say what was built and what is usable, and run a small self-test.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"egl_fast.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Help without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="egl-fast", prog_name="egl-fast")
+def cli() -> None:
+    """Which recordings are worth transcribing, for any CTC speech recogniser.
+
+    \b
+    The usual way:
+      egl-fast score --model base.pt --pool pool.jsonl --out scores.jsonl
+      egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
+    """
+
+
+def main() -> None:
+    """Entry point of the ``egl-fast`` command."""
+    try:
+        # Not cli.main(): it would answer a closed pipe with status 1, before we see it.
+        with cli.make_context("egl-fast", sys.argv[1:]) as context:
+            status = cli.invoke(context)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.exceptions.Exit as request:
+        sys.exit(request.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        failed_in = getattr(error, "ctx", None)
+        name = failed_in.command_path if failed_in else "egl-fast"
+        message = " ".join(error.format_message().split())
+        click.echo(f"{name}: {message} (see {name} --help)", err=True)
+        sys.exit(error.exit_code)
+    except EglError as error:
+        click.echo(f"egl-fast: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our standard output (say, head) has seen enough. What is still buffered
+        # must go nowhere, or the interpreter would complain about it while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)

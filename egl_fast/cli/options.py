@@ -1,0 +1,53 @@
+"""Options that several commands share, so that one word means one thing everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from egl_fast.errors import EglError
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+model: Decorator = click.option(
+    "--model", "model_path", required=True, metavar="FILE", help="Model file that `train` wrote."
+)
+batch_seconds: Decorator = click.option(
+    "--batch-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=80.0,
+    show_default=True,
+    help="Padded audio that runs through the model at once.",
+)
+seed: Decorator = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of everything random."
+)
+device: Decorator = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes CUDA where torch can use it.",
+)
+threads: Decorator = click.option(
+    "--threads", type=click.IntRange(min=1), default=None, help="CPU threads [default: all cores]."
+)
+
+
+def set_up_torch(device_name: str, num_threads: int | None) -> str:
+    """Set the number of threads and resolve ``auto``.
+
+    Raises:
+        EglError: CUDA was asked for and torch cannot use it.
+    """
+    import torch
+
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    if device_name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device_name == "cuda" and not torch.cuda.is_available():
+        raise EglError("--device cuda: torch sees no usable CUDA device; use --device cpu")
+    return device_name

@@ -1,0 +1,274 @@
+"""``egl-fast select``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.errors import ManifestError, OutputError, one_line
+from egl_fast.records import STRATEGIES
+from egl_fast.selection import low_mass_warning, select
+
+#: What a table is laid out for where no terminal says how wide it is.
+_PIPED_COLUMNS = 100
+_MAX_ID_CHARACTERS = 20
+
+
+@click.command(
+    "select",
+    epilog="\b\nStrategies:\n" + "\n".join(f"  {k:<15} {v}" for k, v in STRATEGIES.items()),
+)
+@click.argument("scores")
+@click.option(
+    "--budget",
+    required=True,
+    metavar="BUDGET",
+    help="How much: 20% of the utterances, 500 utterances, or 3.5h (90m, 45s) of audio.",
+)
+@click.option(
+    "--strategy",
+    default="egl",
+    show_default=True,
+    metavar="NAME",
+    help="What to rank by, see below.",
+)
+@click.option("--out", metavar="FILE", help="Where to write [default: standard output].")
+@click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
+@click.option("--table", is_flag=True, help="Show a table on standard output, not JSONL.")
+@click.option(
+    "--show", type=click.IntRange(min=1), metavar="N", help="A --table of the first N only."
+)
+@click.option(
+    "--pool",
+    metavar="FILE",
+    help="The manifest that was scored, where SCORES.meta.json does not name it.",
+)
+def command(
+    scores: str,
+    budget: str,
+    strategy: str,
+    out: str | None,
+    overwrite: bool,
+    table: bool,
+    show: int | None,
+    pool: str | None,
+) -> None:
+    """Pick the most informative utterances of a scores file, within a budget.
+
+    SCORES is what `egl-fast score` wrote; - is standard input. The chosen lines come out whole,
+    most informative first, with a `rank` from 1: a manifest, ready to be transcribed. Equal scores
+    keep the order of SCORES. A budget of hours stops before it would overflow.
+
+    Relative paths of audio are counted from the folder of the pool's manifest: that of --pool, or
+    that which SCORES.meta.json names, or else the folder of SCORES. With --out they are rewritten,
+    if need be, so that they hold from the folder of --out. They stay as they are on standard
+    output, and when SCORES is standard input and --pool is not given.
+
+    \b
+    Examples:
+      egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
+      egl-fast select scores.jsonl --budget 3.5h --strategy egl_normalized --table
+    """
+    writer = JsonlWriter(out, overwrite=overwrite)
+    if writer.path is not None and _is_same_file(scores, writer.path):
+        raise OutputError(f"output {out}: is the scores file itself; give another name")
+    records = _read_scores(scores)
+    chosen = [
+        {**records[index], "rank": rank}
+        for rank, index in enumerate(select(records, budget=budget, strategy=strategy), start=1)
+    ]
+    if strategy in ("egl", "egl_unsquared"):
+        warning = low_mass_warning(records)
+        if warning is not None:
+            click.echo(f"warning: {warning}", err=True)
+    if writer.path is not None:
+        folder = _audio_folder(scores, pool)
+        if folder is not None:
+            _move_audio_paths(chosen, folder, writer.path.parent)
+    as_table = table or show is not None
+    if writer.path is not None or not as_table:
+        _write(writer, chosen)
+    if as_table:
+        _print_table(chosen[:show], strategy)
+    click.echo(_summary(chosen, records, strategy), err=True)
+
+
+def _is_same_file(scores: str, out: Path) -> bool:
+    return scores != "-" and os.path.exists(scores) and out.exists() and out.samefile(scores)
+
+
+def _read_scores(path: str) -> list[dict[str, Any]]:
+    """The objects of a scores file, in its order; blank lines are skipped."""
+    source = "scores from standard input" if path == "-" else f"scores {path}"
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        # Only a line feed ends a line: JSON strings may hold U+2028 and its like.
+        lines = content.decode("utf-8").split("\n")
+    except FileNotFoundError:
+        raise ManifestError(f"{source}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{source}: cannot be read as UTF-8 text ({one_line(error)})") from None
+    records: list[dict[str, Any]] = []
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{source}, line {number}"
+        record = _parse_line(line, where)
+        identity = record["id"]
+        if identity in first_line:
+            raise ManifestError(
+                f"{where}: id {identity!r} is already on line {first_line[identity]}; "
+                "a recording is transcribed once: remove one of the lines"
+            )
+        first_line[identity] = number
+        records.append(record)
+    if not records:
+        raise ManifestError(f"{source}: holds no record; write it with `egl-fast score`")
+    return records
+
+
+def _parse_line(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite_float)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not JSON ({one_line(error)})") from None
+    if not isinstance(record, dict):
+        raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    if not isinstance(record.get("id"), str):
+        raise ManifestError(
+            f"{where}: holds no 'id'; is this a scores file, as `egl-fast score` writes it?"
+        )
+    duration = record.get("duration")
+    if (
+        isinstance(duration, bool)
+        or not isinstance(duration, (int, float))
+        or not 0 <= duration < 1e9
+    ):
+        raise ManifestError(f"{where}: 'duration' is {duration!r}, not a number of seconds")
+    return record
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits} is too large a number")
+    return value
+
+
+def _audio_folder(scores: str, pool: str | None) -> Path | None:
+    """The folder that relative audio paths count from, or None where nothing tells."""
+    if pool is not None:
+        if not os.path.isfile(pool):
+            raise ManifestError(f"--pool {pool}: no such file")
+        return Path(pool).parent
+    if scores == "-":
+        return None
+    meta_path = Path(f"{scores}.meta.json")
+    try:
+        named = json.loads(meta_path.read_bytes()).get("pool")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        named = None
+    return (meta_path.parent / named).parent if isinstance(named, str) else meta_path.parent
+
+
+def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
+    """Makes relative audio paths that hold from folder ``old`` hold from folder ``new``."""
+    # Where a folder is a symbolic link, .. leads out of its target: only real paths can be counted.
+    new_folder = os.path.realpath(new)
+    if os.path.realpath(old) == new_folder:
+        return
+    for record in records:
+        audio = record.get("audio_filepath")
+        if isinstance(audio, str) and not os.path.isabs(audio):
+            folder, name = os.path.split(old / audio)
+            record["audio_filepath"] = Path(
+                os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
+            ).as_posix()
+
+
+def _write(writer: JsonlWriter, records: Iterable[dict[str, Any]]) -> None:
+    try:
+        with writer:
+            for record in records:
+                writer.write(record)
+    except BrokenPipeError:
+        # The reader of standard output (say, head) has seen enough, which is no failure; click
+        # would make one of it. What is still buffered goes nowhere, lest it fails at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(chosen: list[dict[str, Any]], records: list[dict[str, Any]], strategy: str) -> str:
+    taken, total = (sum(record["duration"] for record in part) for part in (chosen, records))
+    unit, seconds = ("h", 3600) if total >= 3600 else ("min", 60)
+    return (
+        f"selected {len(chosen)} of {len(records)} utterances by {strategy}: "
+        f"{taken / seconds:.2f} of {total / seconds:.2f} {unit}, "
+        f"{taken / len(chosen):.1f} s on average"
+    )
+
+
+def _print_table(records: list[dict[str, Any]], strategy: str) -> None:
+    has_text = any(isinstance(record.get("text"), str) for record in records)
+    numbers = {"EGL": "egl", "entropy": "entropy"}
+    if strategy not in numbers.values():
+        numbers = {strategy: strategy, **numbers}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("id", no_wrap=True)
+    for header in numbers:
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("model heard", no_wrap=True, ratio=1)
+    if has_text:
+        table.add_column("really said", no_wrap=True, ratio=1)
+    for record in records:
+        cells = [
+            str(record["rank"]),
+            _shorten(_printable(record["id"])),
+            *(_number(record.get(name)) for name in numbers.values()),
+            f"{record['duration']:.1f}",
+            _printable(record.get("pred_text")),
+        ]
+        if has_text:
+            cells.append(_printable(record.get("text")))
+        # Text, not str: square brackets in a transcript are no markup.
+        table.add_row(*(Text(cell, overflow="ellipsis") for cell in cells))
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    Console(width=_PIPED_COLUMNS if piped else None, highlight=False).print(table)
+
+
+def _number(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "-"
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _printable(value: object) -> str:
+    """One line that no transcript can make a terminal obey."""
+    if not isinstance(value, str):
+        return "-"
+    return "".join(c if c.isprintable() else " " for c in value)
+
+
+def _shorten(identity: str) -> str:
+    """The end of a long id: most are paths, alike at the start."""
+    if len(identity) <= _MAX_ID_CHARACTERS:
+        return identity
+    return "…" + identity[1 - _MAX_ID_CHARACTERS :]

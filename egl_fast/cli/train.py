@@ -1,0 +1,192 @@
+"""``egl-fast train``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from egl_fast.cli import options
+from egl_fast.cli.console import progress_bar, stderr
+
+if TYPE_CHECKING:
+    from egl_fast.checkpoint import Checkpoint
+
+
+@click.command("train")
+@click.option("--train", "train_path", required=True, metavar="FILE", help="Manifest to train on.")
+@click.option(
+    "--valid", "valid_path", required=True, metavar="FILE", help="Manifest to validate on."
+)
+@click.option(
+    "--run-dir", required=True, metavar="DIR", help="Folder for the model, metrics and state."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
+@click.option("--init", "init_path", metavar="FILE", help="Model file to start from (warm start).")
+@click.option(
+    "--preset",
+    "preset_name",
+    type=click.Choice(["tiny", "small", "paper"]),
+    default="small",
+    show_default=True,
+    help="Size of a new model.",
+)
+@click.option(
+    "--cell",
+    type=click.Choice(["rnn_tanh", "rnn_clipped_relu", "gru", "lstm"]),
+    help="Recurrent cell of a new model [default: the preset's].",
+)
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="Dropout, new models.")
+@click.option("--max-epochs", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option(
+    "--patience",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Stop after so many epochs without a better validation metric; 0: never.",
+)
+@click.option(
+    "--monitor",
+    type=click.Choice(["loss", "cer"]),
+    default="loss",
+    show_default=True,
+    help="Validation metric that decides which epoch is kept, and when to stop.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adamw", "sgd"]),
+    default="adamw",
+    show_default=True,
+    help="AdamW, or SGD with Nesterov momentum 0.9.",
+)
+@click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Peak rate.")
+@click.option("--weight-decay", type=float, default=1e-2, show_default=True)
+@click.option(
+    "--schedule",
+    type=click.Choice(["cosine", "plateau", "constant"]),
+    default="cosine",
+    show_default=True,
+    help="Course of the learning rate after the warm-up.",
+)
+@click.option("--warm-up-epochs", type=float, default=1.0, show_default=True)
+@click.option(
+    "--max-grad-norm", type=float, default=100.0, show_default=True, help="Gradient clipping."
+)
+@click.option("--spec-augment", is_flag=True, help="Mask bands and spans of the spectrogram.")
+@click.option(
+    "--speed-perturb",
+    type=click.FloatRange(0, 0.5),
+    default=0.0,
+    show_default=True,
+    help="Draw the playback speed from 1 -+ this.",
+)
+@options.batch_seconds
+@options.seed
+@options.device
+@options.threads
+def command(
+    train_path: str,
+    valid_path: str,
+    run_dir: str,
+    resume: bool,
+    init_path: str | None,
+    preset_name: str,
+    cell: str | None,
+    dropout: float | None,
+    device: str,
+    threads: int | None,
+    **training: Any,
+) -> None:
+    """Train a Deep Speech 2 model with CTC until validation stops improving.
+
+    The best epoch's model is DIR/model.pt, the metrics of every epoch are DIR/metrics.jsonl.
+    A run that was killed goes on with the same command and --resume, and ends with the same
+    weights as one that was not.
+
+    \b
+    Example:
+      egl-fast train --train train.jsonl --valid valid.jsonl --run-dir runs/base
+    """
+    import torch
+
+    from egl_fast.checkpoint import plain_config
+    from egl_fast.data.manifest import read_manifest
+    from egl_fast.training.loop import EpochMetrics, Progress, Trainer, TrainingConfig
+
+    device = options.set_up_torch(device, threads)
+    torch.manual_seed(training["seed"])
+    train, valid = read_manifest(train_path), read_manifest(valid_path)
+    checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout)
+    checkpoint.model.to(device)
+    config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
+    settings = {
+        "model": plain_config(checkpoint.model.config),
+        "init": init_path and checkpoint.sha256,
+        "train": _sha256(train_path),
+        "valid": _sha256(valid_path),
+    }
+    trainer = Trainer(
+        checkpoint, config, train=train, valid=valid, run_dir=Path(run_dir), settings=settings
+    )
+    if resume:
+        trainer.resume()
+    else:
+        trainer.start()
+    weights = sum(p.numel() for p in checkpoint.model.parameters())
+    stderr.print(
+        f"training {weights:,} weights on {len(train)} utterances "
+        f"({sum(e.seconds for e in trainer.train_examples) / 3600:.2f} h), "
+        f"validating on {len(valid)}"
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("epoch", total=None, note="")
+
+        def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
+            bar.update(
+                task,
+                description=f"epoch {epoch}/{config.max_epochs}",
+                total=config.max_epochs * num_batches,
+                completed=(epoch - 1) * num_batches + batch,
+                note=f"loss {loss:.2f}",
+            )
+
+        def on_epoch(metrics: EpochMetrics, best: bool) -> None:
+            stderr.print(
+                f"epoch {metrics.epoch}: train loss {metrics.train_loss:.2f}, "
+                f"valid loss {metrics.valid_loss:.2f}, CER {metrics.valid_cer:.3f}, "
+                f"WER {metrics.valid_wer:.3f}, {metrics.seconds:.0f} s{' *' if best else ''}"
+            )
+
+        best = trainer.run(Progress(on_batch, on_epoch))
+    stderr.print(
+        f"best: epoch {best.epoch}, valid loss {best.valid_loss:.2f}, CER {best.valid_cer:.3f}, "
+        f"WER {best.valid_wer:.3f}; model in {trainer.model_path}"
+    )
+
+
+def _initial_checkpoint(
+    init_path: str | None, preset_name: str, cell: str | None, dropout: float | None
+) -> Checkpoint:
+    from dataclasses import replace
+
+    from egl_fast.checkpoint import Checkpoint, load_checkpoint
+    from egl_fast.features import FeatureConfig
+    from egl_fast.model import DeepSpeech2, preset
+    from egl_fast.vocabulary import ENGLISH_CHARACTERS
+
+    if init_path is not None:
+        return load_checkpoint(init_path)
+    features = FeatureConfig()
+    config = replace(
+        preset(preset_name, cell=cell, dropout=dropout),
+        num_bins=features.num_bins,
+        num_classes=len(ENGLISH_CHARACTERS),
+    )
+    return Checkpoint(DeepSpeech2(config), features, ENGLISH_CHARACTERS)
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,151 @@
+"""Results as JSON Lines: strict JSON, one object a line, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from egl_fast.errors import EglError, OutputError, one_line
+
+
+class JsonlWriter:
+    """Writes records to ``<path>.partial``, which becomes ``path`` when all has gone well.
+
+    The constructor refuses what is bound to fail, so that a command which makes its writer
+    first says so before it has computed anything. Nothing is created before the context is
+    entered. Leaving it by an exception keeps the records written so far in the partial file,
+    and removes one that holds none; the next run to the same output starts it anew.
+
+    Args:
+        path: the file to write; None or "-" is standard output, where records go as they are.
+        overwrite: replace a file that exists.
+
+    Raises:
+        OutputError: the file exists and may not be overwritten, is a folder, or its folder is
+            missing.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "scores.jsonl")
+        ...     with JsonlWriter(path) as writer:
+        ...         writer.write({"id": "a", "egl": 0.5})
+        ...     path.read_text()
+        '{"id": "a", "egl": 0.5}\\n'
+    """
+
+    def __init__(self, path: str | Path | None, *, overwrite: bool = False) -> None:
+        self.path = None if path is None or str(path) == "-" else Path(path)
+        self.overwrite = overwrite
+        self.num_records = 0
+        self._file: BinaryIO | None = None
+        if self.path is not None:
+            self._refuse(self.path)
+
+    def _refuse(self, path: Path) -> None:
+        if path.is_dir():
+            raise OutputError(f"output {path}: is a folder; name a file in it")
+        if path.exists() and not self.overwrite:
+            raise OutputError(
+                f"output {path}: exists already; give --overwrite to replace it, or another name"
+            )
+        if not path.parent.is_dir():
+            raise OutputError(f"output {path}: its folder {path.parent} does not exist")
+
+    @property
+    def partial_path(self) -> Path | None:
+        """Where the records are until the end; None for standard output."""
+        return None if self.path is None else self.path.with_name(self.path.name + ".partial")
+
+    def __enter__(self) -> JsonlWriter:
+        """Create the partial file.
+
+        Raises:
+            OutputError: it cannot be created.
+        """
+        with self._failing_in_one_line():
+            if self.partial_path is None:
+                # Bytes, because JSON Lines are UTF-8 whatever the locale says of text; flushed,
+                # so that what was printed as text before does not come out after them.
+                sys.stdout.flush()
+                self._file = sys.stdout.buffer
+            else:
+                self._file = open(self.partial_path, "wb")
+        return self
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record as one line of UTF-8.
+
+        Raises:
+            OutputError: the disk is full or the like.
+            ValueError: a value has no form in JSON, such as NaN; nothing is written.
+        """
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        try:
+            encoded = line.encode("utf-8")
+        except UnicodeEncodeError:
+            # Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape.
+            encoded = json.dumps(record, allow_nan=False).encode("ascii")
+        assert self._file is not None, "write() belongs inside the writer's context"
+        with self._failing_in_one_line():
+            self._file.write(encoded + b"\n")
+        self.num_records += 1
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system.
+
+        Raises:
+            OutputError: the disk is full or the like.
+        """
+        assert self._file is not None, "flush() belongs inside the writer's context"
+        with self._failing_in_one_line():
+            self._file.flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the partial file, and after success give it its name.
+
+        Raises:
+            OutputError: that fails, or ``path`` has come into being and may not be overwritten.
+        """
+        try:
+            with self._failing_in_one_line():
+                self._finish(succeeded=kind is None)
+        except EglError:
+            # What broke the loop is the better news, and may well be the cause of this.
+            if kind is None:
+                raise
+
+    def _finish(self, *, succeeded: bool) -> None:
+        assert self._file is not None
+        if self.path is None or self.partial_path is None:
+            self._file.flush()
+            return
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        if succeeded:
+            self._refuse(self.path)
+            os.replace(self.partial_path, self.path)
+        elif self.num_records == 0:
+            self.partial_path.unlink()
+
+    @contextmanager
+    def _failing_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:  # No failure: the reader, say head, has seen enough.
+            raise
+        except OSError as error:
+            name = "to standard output" if self.path is None else str(self.path)
+            raise OutputError(f"output {name}: cannot be written ({one_line(error)})") from None

@@ -1,0 +1,65 @@
+"""Utterances to spectrograms, and spectrograms to padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egl_fast.data.audio import Waveform, load_audio
+from egl_fast.data.manifest import Utterance
+from egl_fast.errors import AudioError
+from egl_fast.features import FeatureConfig, log_spectrogram
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """The model's input for one utterance.
+
+    Attributes:
+        features: [T, F] float32.
+        seconds: length of the audio it was made from.
+    """
+
+    features: Tensor
+    seconds: float
+
+
+def load_spectrogram(utterance: Utterance, config: FeatureConfig) -> Spectrogram:
+    """Decode an utterance and compute its features.
+
+    Raises:
+        AudioError: the audio cannot be read, or is shorter than one frame.
+    """
+    waveform = load_audio(utterance, sample_rate_hz=config.sample_rate_hz)
+    return spectrogram_of(waveform, config, name=f"audio {utterance.audio_path}")
+
+
+def spectrogram_of(waveform: Waveform, config: FeatureConfig, *, name: str) -> Spectrogram:
+    """Features of a mono waveform at the configuration's rate.
+
+    Raises:
+        AudioError: it is shorter than one frame; ``name`` says which.
+    """
+    seconds = waveform.shape[0] / config.sample_rate_hz
+    if config.num_frames(waveform.shape[0]) == 0:
+        raise AudioError(
+            f"{name}: {seconds * 1000:.1f} ms is too short, one frame takes "
+            f"{config.window_seconds * 1000:g} ms"
+        )
+    return Spectrogram(log_spectrogram(torch.from_numpy(waveform), config), seconds)
+
+
+def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack spectrograms of different lengths.
+
+    Args:
+        features: N tensors [T_n, F].
+
+    Returns:
+        [N, max T_n, F], zero on padding, and the lengths [N] int64.
+    """
+    lengths = torch.tensor([f.shape[0] for f in features])
+    return torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True), lengths

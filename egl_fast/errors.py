@@ -1,0 +1,43 @@
+"""Every error that egl_fast raises on purpose.
+
+An ``EglError`` is a message for the person at the keyboard: one line that names the thing at
+fault and the remedy. The command line prints it without a traceback and exits with status 2.
+Wrong arguments from a programmer stay ``TypeError`` and ``ValueError``.
+"""
+
+
+class EglError(Exception):
+    """Base of the errors whose message is meant for the user."""
+
+
+class ExtensionError(EglError):
+    """The native extension is missing, or does not fit this torch."""
+
+
+class ManifestError(EglError):
+    """A manifest is missing, empty or malformed; the message names the file and the line."""
+
+
+class AudioError(EglError):
+    """One recording cannot be read; scoring goes on with the others where it may."""
+
+
+class CheckpointError(EglError):
+    """A file is no egl-fast checkpoint, is damaged, or has another format version."""
+
+
+class ModelError(EglError):
+    """A model cannot be scored: its outputs, vocabulary or parameters do not fit."""
+
+
+class OutputError(EglError):
+    """An output cannot be written, or would overwrite what is there."""
+
+
+class SelectionError(EglError):
+    """A budget or strategy does not fit the scores at hand."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks, for use inside another message."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,147 @@
+"""What one use of a parameter adds to its gradient, and squared norms of sums of such uses.
+
+Letters: R cotangents of one utterance, P positions (frames, or places of a convolution's
+kernel), I inputs, O outputs, G groups of a convolution. A parameter that is used more than once
+has one gradient: its contributions are added before the square is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Contribution(Protocol):
+    """One use of a parameter, under R cotangents."""
+
+    def sq_norms(self) -> Tensor:
+        """[R] squared norms of this contribution alone."""
+        ...
+
+    def gradient(self) -> Tensor:
+        """[R, parameter's size], in the parameter's own order."""
+        ...
+
+
+class Activation:
+    """The inputs that meet a weight at all positions, with the factor its norms need.
+
+    Belongs to the utterance, so it and its factor are made once for all cotangents.
+
+    Args:
+        matrix: [G, P, I].
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    @cached_property
+    def factor(self) -> Tensor | None:
+        """[G, P, P] triangular S with matrix^T = Q S and Q^T Q = 1, so ||matrix^T B|| = ||S B||.
+
+        None where it would not be smaller than the matrix itself. QR, not Cholesky of the Gram
+        matrix: inputs are often linearly dependent, and a Gram matrix squares their condition.
+        """
+        _, num_positions, num_inputs = self.matrix.shape
+        if num_positions >= num_inputs:
+            return None
+        _, triangle = torch.linalg.qr(self.matrix.transpose(1, 2), mode="r")
+        return triangle
+
+
+@dataclass
+class OuterProducts:
+    """A weight's use: gradient_r = sum over positions of cotangent_r (x) input.
+
+    Attributes:
+        activation: [G, P, I].
+        cotangent: [R, P, G, O], any strides.
+    """
+
+    activation: Activation
+    cotangent: Tensor
+
+    def sq_norms(self) -> Tensor:
+        """See ``Contribution``."""
+        total = self.cotangent.new_zeros(self.cotangent.shape[0])
+        factor = self.activation.factor
+        for group in range(self.cotangent.shape[2]):
+            if factor is None:
+                product = _product(self.activation.matrix[group], self.cotangent[:, :, group])
+            else:
+                product = _product(factor[group].t(), self.cotangent[:, :, group])
+            total += product
+        return total
+
+    def gradient(self) -> Tensor:
+        """See ``Contribution``."""
+        # [R, P, G, O] and [G, P, I] to [R, G, O, I]
+        left = self.cotangent.permute(0, 2, 3, 1)
+        return torch.matmul(left, self.activation.matrix).flatten(1)
+
+
+def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
+    """||matrix^T cotangent_r||_F^2 for each r, as one large matrix product where strides allow.
+
+    Args:
+        matrix: [P, I], any strides.
+        cotangent: [R, P, O], any strides.
+
+    Returns:
+        [R].
+    """
+    num_cotangents, num_positions, num_outputs = cotangent.shape
+    outputs_first = cotangent.transpose(1, 2)
+    if outputs_first.is_contiguous():
+        product = outputs_first.reshape(-1, num_positions) @ matrix
+        return _sq_sum(product.view(num_cotangents, -1), 1)
+    positions_first = cotangent.transpose(0, 1)
+    if positions_first.is_contiguous():
+        product = matrix.t() @ positions_first.reshape(num_positions, -1)
+        return _sq_sum(product.view(-1, num_cotangents, num_outputs), (0, 2))
+    return _sq_sum(torch.matmul(matrix.t(), cotangent), (1, 2))
+
+
+def _sq_sum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=dim).square()
+
+
+@dataclass
+class Explicit:
+    """A use whose gradient is small, or comes from autograd, and is simply there.
+
+    Attributes:
+        value: [R, ...].
+    """
+
+    value: Tensor
+
+    def sq_norms(self) -> Tensor:
+        """See ``Contribution``."""
+        return _sq_sum(self.value.flatten(1), 1)
+
+    def gradient(self) -> Tensor:
+        """See ``Contribution``."""
+        return self.value.flatten(1)
+
+
+def combined_sq_norms(contributions: Sequence[Contribution]) -> Tensor:
+    """[R] squared norms of the sum of all uses of one parameter."""
+    if len(contributions) == 1:
+        return contributions[0].sq_norms()
+    outer = [c for c in contributions if isinstance(c, OuterProducts)]
+    if len(outer) == len(contributions):
+        # A sum of outer products is one product over more positions.
+        return OuterProducts(
+            Activation(torch.cat([c.activation.matrix for c in outer], dim=1)),
+            torch.cat([c.cotangent for c in outer], dim=1),
+        ).sq_norms()
+    total = contributions[0].gradient()
+    for contribution in contributions[1:]:
+        total = total + contribution.gradient()
+    return Explicit(total).sq_norms()

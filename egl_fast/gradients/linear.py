@@ -1,0 +1,54 @@
+"""Linear layers: gradient = sum over positions of output cotangent (x) input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from egl_fast.gradients.contributions import Activation, Contribution, Explicit, OuterProducts
+from egl_fast.gradients.rules import Pullback, register
+
+
+def outer_product_pullback(
+    inputs: Tensor, wanted: frozenset[str], *, weight: str = "weight", bias: str = "bias"
+) -> Pullback:
+    """Weight and bias of y = W x + b.
+
+    Args:
+        inputs: [P, I].
+        wanted: names of parameters asked for.
+        weight: name of W.
+        bias: name of b.
+
+    Returns:
+        A function of output cotangents [R, P, O].
+    """
+    activation = Activation(inputs.unsqueeze(0))
+
+    def pull(cotangent: Tensor) -> dict[str, Contribution]:
+        found: dict[str, Contribution] = {}
+        if weight in wanted:
+            found[weight] = OuterProducts(activation, cotangent.unsqueeze(2))
+        if bias in wanted:
+            found[bias] = Explicit(cotangent.sum(dim=1))
+        return found
+
+    return pull
+
+
+@register(nn.Linear)
+class LinearRule:
+    """``torch.nn.Linear`` over inputs [..., I]."""
+
+    def covers(self, module: nn.Module) -> bool:
+        """See ``Rule``."""
+        return True
+
+    def prepare(
+        self, module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]
+    ) -> Pullback:
+        """See ``Rule``."""
+        inputs: Tensor = args[0]
+        pull = outer_product_pullback(inputs.reshape(-1, module.in_features), wanted)
+        return lambda cotangent: pull(cotangent.reshape(cotangent.shape[0], -1, module.out_features))

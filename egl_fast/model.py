@@ -1,0 +1,297 @@
+"""The Deep Speech 2 family: two convolutions, bidirectional recurrent layers, a softmax.
+
+Amodei et al., "Deep Speech 2: End-to-End Speech Recognition in English and Mandarin", 2016,
+section 3, in the form that Huang et al. (2016, section 4) use it for active learning.
+
+Padding never reaches a valid frame: convolutions read zeros beyond an utterance's end, which is
+what they read there when the utterance is alone; recurrent layers run over packed sequences;
+batch normalisation counts valid frames only. So an utterance's logits do not depend on what it
+is batched with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from egl_fast.errors import ModelError
+from egl_fast.packing import pack, unpack
+
+#: Upper bound of the clipped ReLU, min(max(x, 0), 20) (Amodei et al., section 3.1).
+CLIP: Final = 20.0
+
+CELLS: Final = ("rnn_tanh", "rnn_clipped_relu", "gru", "lstm")
+
+
+class ConvShape(NamedTuple):
+    """One convolution: kernel and stride over (frequency, time); kernels are odd."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a Deep Speech 2 network.
+
+    Attributes:
+        num_bins: frequency bins F of the spectrogram.
+        num_classes: classes C, blank included.
+        conv_channels: channels of both convolutions.
+        conv_shapes: kernel and stride of each, over (frequency, time).
+        cell: one of ``CELLS``.
+        num_layers: bidirectional recurrent layers.
+        hidden_size: H, units of one direction.
+        dropout: probability of dropping an input of a recurrent or the last layer while training.
+    """
+
+    num_bins: int = 161
+    num_classes: int = 29
+    conv_channels: int = 16
+    conv_shapes: tuple[ConvShape, ...] = (
+        ConvShape((41, 11), (2, 2)),
+        ConvShape((21, 11), (2, 1)),
+    )
+    cell: str = "gru"
+    num_layers: int = 3
+    hidden_size: int = 256
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cell not in CELLS:
+            raise ModelError(f"cell {self.cell!r} is unknown; choose one of {', '.join(CELLS)}")
+
+
+#: `small` can be trained on two cores and shipped; `paper` is the set-up of Huang et al. (2016);
+#: `tiny` is for tests.
+PRESETS: Final[dict[str, ModelConfig]] = {
+    "paper": ModelConfig(conv_channels=32, num_layers=7, hidden_size=512),
+    "small": ModelConfig(),
+    "tiny": ModelConfig(conv_channels=4, num_layers=2, hidden_size=24),
+}
+
+
+def preset(name: str, *, cell: str | None = None, dropout: float | None = None) -> ModelConfig:
+    """The configuration of a preset, with another recurrent cell or dropout if given.
+
+    Raises:
+        ModelError: the preset or the cell is unknown.
+    """
+    if name not in PRESETS:
+        raise ModelError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    if cell is not None:
+        config = replace(config, cell=cell)
+    return config if dropout is None else replace(config, dropout=dropout)
+
+
+def valid_frames(lengths: Tensor, num_frames: int) -> Tensor:
+    """[N, T] bool, true on the first ``lengths[n]`` of ``num_frames`` frames."""
+    return torch.arange(num_frames, device=lengths.device)[None, :] < lengths[:, None]
+
+
+class SequenceBatchNorm(nn.Module):
+    """Batch normalisation with statistics over all valid frames of a batch (and all bins).
+
+    Sequence-wise normalisation of Amodei et al. (2016), equation 4. In evaluation mode it is
+    an affine map per channel by the running statistics. Padding is neither counted nor kept:
+    it leaves as zero.
+
+    Args:
+        num_channels: size of dimension 1 of the input.
+        momentum: weight of the newest batch in the running statistics.
+        eps: added to the variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.register_buffer("running_mean", torch.zeros(num_channels))
+        self.register_buffer("running_var", torch.ones(num_channels))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Normalise ``x``, [N, channels, ..., T], with ``mask`` [N, 1, ..., 1, T] of valid frames."""
+        shape = (1, -1, *([1] * (x.dim() - 2)))
+        if self.training:
+            dims = [d for d in range(x.dim()) if d != 1]
+            count = mask.sum() * (x[0, 0].numel() // x.shape[-1])
+            mean = (x * mask).sum(dims) / count
+            var = ((x - mean.view(shape)).square() * mask).sum(dims) / count
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * count / (count - 1).clamp_min(1), self.momentum)
+        else:
+            mean, var = self.running_mean, self.running_var
+        scale = self.weight * (var + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return (x * scale.view(shape) + shift.view(shape)) * mask
+
+
+class ClippedReluRNN(nn.RNN):
+    """Bidirectional recurrent layer h_t = min(max(W x_t + U h_(t-1) + b, 0), 20).
+
+    Parameters are those of ``torch.nn.RNN``, under the same names. torch has no kernel for the
+    clipped cell, so this one steps through the frames in Python.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(
+            input_size, hidden_size, nonlinearity="relu", batch_first=True, bidirectional=True
+        )
+
+    def forward(  # type: ignore[override]
+        self, x: PackedSequence, hx: Tensor | None = None
+    ) -> tuple[PackedSequence, Tensor]:
+        """Outputs of both directions side by side, and the final states; packed in, packed out."""
+        padded = unpack(x, num_frames=x.batch_sizes.shape[0])
+        # Frame t has batch_sizes[t] sequences, so the sequence at place j has as many frames as
+        # there are batch sizes above j.
+        places = torch.arange(padded.shape[0])
+        lengths = (x.batch_sizes[None, :] > places[:, None]).sum(dim=1).to(padded.device)
+        if x.unsorted_indices is not None:
+            lengths = lengths[x.unsorted_indices]
+        directions = [
+            self._run(padded, lengths, suffix, reverse=bool(suffix)) for suffix in ("", "_reverse")
+        ]
+        outputs = torch.cat([states for states, _ in directions], dim=2)
+        return pack(outputs, lengths), torch.stack([final for _, final in directions])
+
+    def _run(
+        self, padded: Tensor, lengths: Tensor, suffix: str, *, reverse: bool
+    ) -> tuple[Tensor, Tensor]:
+        w_ih, w_hh, b_ih, b_hh = (
+            cast(Tensor, getattr(self, f"{name}_l0{suffix}"))
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        projected = padded @ w_ih.T + (b_ih + b_hh)
+        num_frames = padded.shape[1]
+        valid = valid_frames(lengths, num_frames).unsqueeze(2)
+        state = projected.new_zeros(padded.shape[0], self.hidden_size)
+        states: list[Tensor] = [state] * num_frames
+        for t in reversed(range(num_frames)) if reverse else range(num_frames):
+            new = (projected[:, t] + state @ w_hh.T).clamp(0.0, CLIP)
+            # Padding keeps the state: zero before the last frame in reverse, final after it.
+            state = torch.where(valid[:, t], new, state)
+            states[t] = state
+        return torch.stack(states, dim=1) * valid, state
+
+
+def recurrent_module(cell: str, input_size: int, hidden_size: int) -> nn.RNNBase:
+    """One bidirectional layer of the cell, ``batch_first``, for packed input."""
+    if cell == "rnn_clipped_relu":
+        return ClippedReluRNN(input_size, hidden_size)
+    kinds: dict[str, type[nn.RNNBase]] = {"rnn_tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+    return kinds[cell](input_size, hidden_size, batch_first=True, bidirectional=True)
+
+
+class ConvBlock(nn.Module):
+    """Convolution over (frequency, time), sequence-wise batch norm, clipped ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, shape: ConvShape) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            shape.kernel,
+            shape.stride,
+            padding=(shape.kernel[0] // 2, shape.kernel[1] // 2),
+            bias=False,
+        )
+        self.norm = SequenceBatchNorm(out_channels)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, channels, F, T] and lengths [N] to the same, subsampled; padding stays zero."""
+        stride = self.conv.stride[1]
+        lengths = (lengths + stride - 1) // stride
+        x = self.conv(x)
+        mask = valid_frames(lengths, x.shape[3])[:, None, None, :].to(x.dtype)
+        return self.norm(x, mask).clamp(0.0, CLIP), lengths
+
+
+class RecurrentBlock(nn.Module):
+    """One bidirectional recurrent layer and its sequence-wise batch norm."""
+
+    def __init__(self, cell: str, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.rnn = recurrent_module(cell, input_size, hidden_size)
+        self.norm = SequenceBatchNorm(2 * hidden_size)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[N, T, in] to [N, T, 2 H]; padding leaves as zero."""
+        outputs, _ = self.rnn(pack(x, lengths))
+        padded = unpack(outputs, num_frames=x.shape[1])
+        mask = valid_frames(lengths, x.shape[1])[:, None, :].to(x.dtype)
+        normalised: Tensor = self.norm(padded.transpose(1, 2), mask)
+        return normalised.transpose(1, 2)
+
+
+class DeepSpeech2(nn.Module):
+    """Spectrogram to CTC logits.
+
+    Attributes:
+        config: the sizes it was built with.
+        utterances_first: promise to the gradient engine that every module with parameters sees
+            its utterances along dimension 0, or packed, so that they may share a forward pass.
+
+    Example:
+        >>> model = DeepSpeech2(preset("tiny")).eval()
+        >>> logits, lengths = model(torch.zeros(2, 50, 161), torch.tensor([50, 31]))
+        >>> logits.shape, lengths.tolist()
+        (torch.Size([2, 25, 29]), [25, 16])
+    """
+
+    utterances_first: Final = True
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        convs: list[nn.Module] = []
+        channels, num_bins = 1, config.num_bins
+        for shape in config.conv_shapes:
+            convs.append(ConvBlock(channels, config.conv_channels, shape))
+            channels = config.conv_channels
+            num_bins = (num_bins + shape.stride[0] - 1) // shape.stride[0]
+        self.convs = nn.ModuleList(convs)
+        width = channels * num_bins
+        recurrent: list[nn.Module] = []
+        for _ in range(config.num_layers):
+            recurrent.append(RecurrentBlock(config.cell, width, config.hidden_size))
+            width = 2 * config.hidden_size
+        self.recurrent = nn.ModuleList(recurrent)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(width, config.num_classes)
+
+    def num_output_frames(self, num_frames: int) -> int:
+        """Frames of logits for a spectrogram of ``num_frames`` frames."""
+        for shape in self.config.conv_shapes:
+            num_frames = -(-num_frames // shape.stride[1])
+        return num_frames
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of a padded batch.
+
+        Args:
+            features: [N, T_in, F], zero on padding.
+            lengths: [N] int64, valid frames of each utterance, at least 1.
+
+        Returns:
+            logits [N, T, C], unnormalised (meaningless on padding), and their lengths [N].
+        """
+        x = features.transpose(1, 2).unsqueeze(1)
+        for conv in self.convs:
+            x, lengths = conv(x, lengths)
+        num_utterances, channels, num_bins, num_frames = x.shape
+        x = x.permute(0, 3, 1, 2).reshape(num_utterances, num_frames, channels * num_bins)
+        for block in self.recurrent:
+            x = block(self.dropout(x), lengths)
+        return self.output(self.dropout(x)), lengths

@@ -1,0 +1,412 @@
+"""``Scorer``: a model, its vocabulary, and the ways to give it utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from egl_fast.checkpoint import load_checkpoint
+from egl_fast.data.audio import to_mono
+from egl_fast.data.batching import length_batches
+from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features, spectrogram_of
+from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.data.prefetch import prefetch
+from egl_fast.errors import AudioError, EglError, ModelError, one_line
+from egl_fast.features import FeatureConfig
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.records import ScoreRecord
+from egl_fast.scoring import Classes, ScoringOptions, model_outputs, score_tape
+
+#: Utterances whose order batches may change. Batches never reach across windows, so what has been
+#: scored of a manifest decides nothing about how the rest is batched.
+WINDOW = 64
+
+#: Padded audio that shares a forward pass while scoring. Gradients fill a pass with cotangents of
+#: one utterance as well as with those of many; small batches keep activations in the cache.
+BATCH_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one utterance of a manifest: a record, or the error that prevented one."""
+
+    utterance: Utterance
+    record: ScoreRecord | None
+    error: EglError | None
+
+
+class Scorer:
+    """Scores utterances by Expected Gradient Length under a CTC model.
+
+    Every method takes the options of ``ScoringOptions`` as keywords: k, beam_width, method,
+    tolerance, probes, full, full_samples, per_hypothesis, params, seed.
+
+    Args:
+        model: any module whose call returns (logits [N, T, C], lengths [N]); log-softmax output
+            is fine too. Its device and dtype (float32 or float64) are respected. It is run in
+            evaluation mode; training mode, hooks, gradients and random state are afterwards as
+            they were, also after an exception.
+        vocabulary: names of the C classes in index order; the blank's is ignored.
+        blank: index of the blank.
+        features: how waveforms become the model's input (spectrograms [N, T, F] and their
+            lengths); only ``score_waveforms`` and ``score_manifest`` need it.
+        model_hash: identity of the model, for metadata.
+
+    Raises:
+        ModelError: the blank is no class, or no parameter requires a gradient.
+
+    Example:
+        >>> model = nn.Linear(3, 2)
+        >>> class Frames(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.output = nn.Linear(3, 2)
+        ...     def forward(self, x, lengths):
+        ...         return self.output(x), lengths
+        >>> scorer = Scorer(Frames(), vocabulary=["<blank>", "a"], blank=0)
+        >>> [record] = scorer.score_batch(torch.ones(1, 4, 3), torch.tensor([4]), k=5)
+        >>> record.num_frames, record.num_hypotheses
+        (4, 3)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        vocabulary: Sequence[str],
+        blank: int = 0,
+        *,
+        features: FeatureConfig | None = None,
+        model_hash: str = "",
+    ) -> None:
+        if not 0 <= blank < len(vocabulary):
+            raise ModelError(f"blank {blank} is no index of the {len(vocabulary)} classes")
+        self.model = model
+        self.classes = Classes(tuple(vocabulary), blank)
+        self.features = features
+        self.model_hash = model_hash
+        self._engine = GradientEngine(model)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Scorer:
+        """A scorer of a model file that ``egl-fast train`` wrote.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or no egl-fast checkpoint.
+        """
+        checkpoint = load_checkpoint(path, device=device)
+        return cls(
+            checkpoint.model,
+            checkpoint.vocabulary,
+            features=checkpoint.features,
+            model_hash=checkpoint.sha256,
+        )
+
+    def score_batch(
+        self,
+        *model_inputs: Any,
+        ids: Sequence[str] | None = None,
+        durations: Sequence[float] | None = None,
+        **options: Any,
+    ) -> list[ScoreRecord]:
+        """Scores of a batch of the model's own inputs.
+
+        Nothing tells which rows of a stranger's activations belong to which utterance, so unless
+        the model declares ``utterances_first``, utterances run one at a time: tensors whose first
+        dimension is N are sliced, anything else is passed whole. N is the number of lengths that
+        the model returns.
+
+        Args:
+            *model_inputs: positional arguments of the model's call.
+            ids: N names; "0", "1", ... if not given.
+            durations: N lengths in seconds, for the records; 0 if not given.
+            **options: see ``ScoringOptions``.
+
+        Returns:
+            N records, in order.
+
+        Raises:
+            ModelError: the model's outputs do not fit; the message names the utterance if it is
+                one's fault.
+            ValueError: an option is out of range.
+        """
+        chosen = ScoringOptions(**options)
+        engine = self._engine_for(chosen)
+        num_utterances, tape = self._first_run(engine, model_inputs)
+        ids = [str(n) for n in range(num_utterances)] if ids is None else list(ids)
+        durations = [0.0] * num_utterances if durations is None else list(durations)
+        if len(ids) != num_utterances or len(durations) != num_utterances:
+            raise ValueError(
+                f"ids, durations: expected {num_utterances} of each, "
+                f"got {len(ids)} and {len(durations)}"
+            )
+        records: list[ScoreRecord] = []
+        whole = tape is not None
+        for group in [range(num_utterances)] if whole else [[n] for n in range(num_utterances)]:
+            if tape is None or not whole:
+                tape = engine.run(*_sliced(model_inputs, group[0], num_utterances))
+            records += score_tape(
+                engine,
+                tape,
+                ids=[ids[n] for n in group],
+                durations=[durations[n] for n in group],
+                classes=self.classes,
+                options=chosen,
+            )
+        return records
+
+    def score_waveforms(
+        self,
+        waveforms: Sequence[npt.ArrayLike | Tensor],
+        *,
+        sample_rate_hz: int,
+        ids: Sequence[str] | None = None,
+        batch_seconds: float = BATCH_SECONDS,
+        **options: Any,
+    ) -> list[ScoreRecord]:
+        """Scores of waveforms in memory.
+
+        Args:
+            waveforms: [S] or [S, channels] each, full scale = 1 (or integers, scaled by their
+                type's range).
+            sample_rate_hz: their rate; resampled to the model's where it differs.
+            ids: their names; "0", "1", ... if not given.
+            batch_seconds: padded audio that shares a forward pass.
+            **options: see ``ScoringOptions``.
+
+        Returns:
+            One record a waveform, in order.
+
+        Raises:
+            AudioError: a waveform is empty, too short, or holds NaN.
+            ModelError: the scorer has no features, or the model's outputs do not fit.
+        """
+        chosen = ScoringOptions(**options)
+        features = self._features()
+        names = [str(n) for n in range(len(waveforms))] if ids is None else list(ids)
+        if len(names) != len(waveforms):
+            raise ValueError(f"ids: expected {len(waveforms)}, got {len(names)}")
+        spectrograms = []
+        for name, waveform in zip(names, waveforms, strict=True):
+            mono = to_mono(
+                _full_scale(waveform),
+                from_rate_hz=sample_rate_hz,
+                to_rate_hz=features.sample_rate_hz,
+                name=f"waveform {name!r}",
+            )
+            spectrograms.append(spectrogram_of(mono, features, name=f"waveform {name!r}"))
+        scored = self._score_spectrograms(
+            spectrograms, names, chosen, batch_seconds=batch_seconds, skip=False
+        )
+        return [record for record in scored if isinstance(record, ScoreRecord)]
+
+    def score_manifest(
+        self,
+        manifest: str | Path,
+        *,
+        on_error: str = "raise",
+        batch_seconds: float = BATCH_SECONDS,
+        max_duration: float | None = None,
+        **options: Any,
+    ) -> Iterator[ScoreRecord]:
+        """Scores of a manifest's utterances, one by one in its order.
+
+        Args:
+            manifest: NeMo-style JSONL; see ``read_manifest``.
+            on_error: "raise", or "skip" to leave out utterances that cannot be scored.
+            batch_seconds: padded audio that shares a forward pass.
+            max_duration: refuse recordings longer than this many seconds.
+            **options: see ``ScoringOptions``.
+
+        Yields:
+            Records. Audio is decoded ahead in the background.
+
+        Raises:
+            ManifestError: the manifest is missing or malformed.
+            AudioError: a recording cannot be read, unless skipped.
+            ModelError: the model's outputs do not fit, unless skipped.
+        """
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+        utterances = read_manifest(manifest)
+        for outcome in self.score_utterances(
+            utterances,
+            ScoringOptions(**options),
+            batch_seconds=batch_seconds,
+            max_duration=max_duration,
+        ):
+            if outcome.record is not None:
+                yield outcome.record
+            elif on_error == "raise" and outcome.error is not None:
+                raise outcome.error
+
+    def score_utterances(
+        self,
+        utterances: Sequence[Utterance],
+        options: ScoringOptions,
+        *,
+        batch_seconds: float = BATCH_SECONDS,
+        max_duration: float | None = None,
+        on_scored: Callable[[int, float], None] = lambda count, seconds: None,
+    ) -> Iterator[Outcome]:
+        """What becomes of each utterance, in order; a failure never stops the others.
+
+        Args:
+            utterances: lines of a manifest.
+            options: what to compute.
+            batch_seconds: padded audio that shares a forward pass.
+            max_duration: refuse recordings longer than this many seconds.
+            on_scored: told (utterances, seconds of audio) after each batch.
+        """
+        features = self._features()
+        self._engine_for(options)  # a wrong pattern fails before any audio is read
+
+        def load(utterance: Utterance) -> Spectrogram | EglError:
+            try:
+                spectrogram = load_spectrogram(utterance, features)
+            except AudioError as error:
+                return error
+            if max_duration is not None and spectrogram.seconds > max_duration:
+                return AudioError(
+                    f"audio {utterance.audio_path}: {spectrogram.seconds:.1f} s is longer than "
+                    f"the {max_duration:g} s allowed; cut it, or raise --max-duration"
+                )
+            return spectrogram
+
+        window: list[tuple[Utterance, Spectrogram | EglError]] = []
+
+        def flush() -> Iterator[Outcome]:
+            loaded = [(u, s) for u, s in window if isinstance(s, Spectrogram)]
+            on_scored(len(window) - len(loaded), 0.0)
+            scored = iter(
+                self._score_spectrograms(
+                    [spectrogram for _, spectrogram in loaded],
+                    [utterance.id for utterance, _ in loaded],
+                    options,
+                    batch_seconds=batch_seconds,
+                    skip=True,
+                    on_scored=on_scored,
+                )
+            )
+            for utterance, spectrogram in window:
+                result = next(scored) if isinstance(spectrogram, Spectrogram) else spectrogram
+                if isinstance(result, ScoreRecord):
+                    yield Outcome(utterance, result, None)
+                else:
+                    yield Outcome(utterance, None, result)
+            window.clear()
+
+        for utterance, loaded in zip(utterances, prefetch(load, utterances), strict=True):
+            window.append((utterance, loaded))
+            if len(window) == WINDOW:
+                yield from flush()
+        yield from flush()
+
+    def _score_spectrograms(
+        self,
+        spectrograms: Sequence[Spectrogram],
+        ids: Sequence[str],
+        options: ScoringOptions,
+        *,
+        batch_seconds: float,
+        skip: bool,
+        on_scored: Callable[[int, float], None] = lambda count, seconds: None,
+    ) -> list[ScoreRecord | EglError]:
+        engine = self._engine_for(options)
+        device = next(iter(engine.parameters.values())).device
+        dtype = next(iter(engine.parameters.values())).dtype
+        results: dict[int, ScoreRecord | EglError] = {}
+
+        def score(batch: list[int]) -> list[ScoreRecord]:
+            features, lengths = pad_features([spectrograms[i].features for i in batch])
+            inputs = features.to(device, dtype), lengths.to(device)
+            return score_tape(
+                engine,
+                engine.run(*inputs),
+                ids=[ids[i] for i in batch],
+                durations=[spectrograms[i].seconds for i in batch],
+                classes=self.classes,
+                options=options,
+            )
+
+        seconds = [spectrogram.seconds for spectrogram in spectrograms]
+        plan = length_batches(seconds, batch_seconds=batch_seconds)
+        if not engine.shares_batches:
+            plan = [[i] for batch in plan for i in batch]
+        for batch in plan:
+            try:
+                results |= zip(batch, score(batch), strict=True)
+            except (EglError, RuntimeError) as error:
+                if not skip:
+                    raise
+                results |= _one_by_one(batch, score, error)
+            on_scored(len(batch), sum(seconds[i] for i in batch))
+        return [results[i] for i in range(len(spectrograms))]
+
+    def _engine_for(self, options: ScoringOptions) -> GradientEngine:
+        if options.params is None:
+            return self._engine
+        return GradientEngine(self.model, params=options.params)
+
+    def _features(self) -> FeatureConfig:
+        if self.features is None:
+            raise ModelError(
+                "this scorer knows no features; give Scorer(..., features=FeatureConfig(...)), or "
+                "call score_batch with the model's own inputs"
+            )
+        return self.features
+
+    def _first_run(
+        self, engine: GradientEngine, model_inputs: tuple[Any, ...]
+    ) -> tuple[int, Any | None]:
+        """Number of utterances, and the tape if it is one that all of them may share."""
+        num_classes = len(self.classes.vocabulary)
+        tensors = [x for x in model_inputs if isinstance(x, Tensor)]
+        lone = all(x.dim() > 0 and x.shape[0] == 1 for x in tensors)
+        if engine.shares_batches or lone:
+            tape = engine.run(*model_inputs)
+            logits, _ = model_outputs(tape.outputs, ids=None, num_classes=num_classes)
+            if engine.shares_batches or logits.shape[0] == 1:
+                return logits.shape[0], tape
+        else:
+            outputs = engine.infer(*model_inputs)
+            logits, _ = model_outputs(outputs, ids=None, num_classes=num_classes)
+        return logits.shape[0], None
+
+
+def _one_by_one(
+    batch: list[int], score: Callable[[list[int]], list[ScoreRecord]], error: Exception
+) -> dict[int, ScoreRecord | EglError]:
+    """Score the utterances of a failed batch alone, so that only the culprit is lost."""
+    if len(batch) == 1:
+        kept = error if isinstance(error, EglError) else ModelError(one_line(error))
+        return {batch[0]: kept}
+    results: dict[int, ScoreRecord | EglError] = {}
+    for i in batch:
+        try:
+            [results[i]] = score([i])
+        except (EglError, RuntimeError) as own:
+            results |= _one_by_one([i], score, own)
+    return results
+
+
+def _sliced(model_inputs: tuple[Any, ...], index: int, num_utterances: int) -> tuple[Any, ...]:
+    return tuple(
+        x[index : index + 1]
+        if isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == num_utterances
+        else x
+        for x in model_inputs
+    )
+
+
+def _full_scale(waveform: npt.ArrayLike | Tensor) -> npt.NDArray[np.floating]:
+    array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
+    if np.issubdtype(array.dtype, np.integer):
+        return array.astype(np.float32) / float(np.iinfo(array.dtype).max + 1)
+    return array.astype(np.float32, copy=False)

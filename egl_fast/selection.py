@@ -1,0 +1,177 @@
+"""Which utterances to transcribe, given their scores and a budget."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from egl_fast.errors import SelectionError
+from egl_fast.records import STRATEGIES, ScoreRecord
+
+#: A record of this process, or an object read from a scores file.
+Scored: TypeAlias = ScoreRecord | Mapping[str, Any]
+
+_BUDGET_FORMS = "a percentage (20%), a number of utterances (500) or a duration (3.5h, 90m, 45s)"
+_BUDGET = re.compile(r"(?P<sign>-?)(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)\s*(?P<unit>[%hms]?)")
+_SECONDS_PER_UNIT = {"h": 3600, "m": 60, "s": 1}
+
+#: Below this median mass the truncated sum was seen to follow the mass of the beam.
+_LOW_MASS = 0.5
+
+
+def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl") -> list[int]:
+    """The most informative utterances that a budget allows.
+
+    Args:
+        records: scored utterances, ``ScoreRecord`` or mappings with the same names.
+        budget: how much to take. ``"20%"``: of the records, halves rounded up. ``500`` or
+            ``"500"``: so many. ``"3.5h"``, ``"90m"`` or ``"45s"``: down the ranking as long as
+            all fits; the first utterance that does not ends the selection, so that no utterance
+            is passed over for a shorter one.
+        strategy: the field to rank by, one of ``records.STRATEGIES``; higher is more informative,
+            ties keep the order of ``records``.
+
+    Returns:
+        Indices into ``records``, most informative first; at least one.
+
+    Raises:
+        SelectionError: the budget cannot be read, is not above zero, is more than there is or less
+            than one utterance; the strategy is unknown, or a record holds no number for it.
+
+    Example:
+        >>> pool = [{"egl": 1.0, "duration": 2.0}, {"egl": 9.0, "duration": 3.0}]
+        >>> select(pool, budget="50%")
+        [1]
+        >>> select(pool, budget="5s")
+        [1, 0]
+    """
+    if strategy not in STRATEGIES:
+        raise SelectionError(f"strategy {strategy!r}: unknown; take one of {', '.join(STRATEGIES)}")
+    amount, unit = _parse_budget(budget)
+    if not records:
+        raise SelectionError("there is no record to select from")
+    scores = _scores(records, strategy)
+    ranking = sorted(range(len(records)), key=lambda index: -scores[index])
+    if unit in _SECONDS_PER_UNIT:
+        return _fill(records, ranking, amount * _SECONDS_PER_UNIT[unit], budget)
+    return ranking[: _count(amount, unit, len(records), budget)]
+
+
+def low_mass_warning(records: Iterable[Scored]) -> str | None:
+    """One line for the user where ``egl`` is likely to mislead, or None.
+
+    With a weak model the K best labelings hold little of the probability, and the sum over them
+    grows with what they hold: it then prefers the utterances that the model is surest of.
+
+    Args:
+        records: as for ``select``; those without ``beam_mass`` are left out.
+
+    Returns:
+        None where the median ``beam_mass`` is at least 0.5, or where no record holds one.
+    """
+    masses = [
+        mass
+        for mass in (_field(record, "beam_mass") for record in records)
+        if isinstance(mass, (int, float))
+    ]
+    if not masses or (median := statistics.median(masses)) >= _LOW_MASS:
+        return None
+    return (
+        f"the K best labelings hold little of the probability (median beam_mass {median:.2g}): "
+        "`egl` then follows that mass more than the gradients; consider `egl_normalized`"
+    )
+
+
+def _parse_budget(budget: str | int) -> tuple[Fraction, str]:
+    match = _BUDGET.fullmatch(str(budget).strip())
+    if match is None:
+        raise SelectionError(f"budget {budget!r}: expected {_BUDGET_FORMS}")
+    # Exact, so that 12.5% of 4 is a half and ten clips of 0.1 s fit one second.
+    amount, unit = Fraction(match["number"]), match["unit"]
+    if match["sign"] == "-" or amount == 0:
+        raise SelectionError(f"budget {budget}: must be above zero; give {_BUDGET_FORMS}")
+    if not unit and "." in match["number"]:
+        raise SelectionError(f"budget {budget}: no whole number; give {_BUDGET_FORMS}")
+    if unit == "%" and amount > 100:
+        raise SelectionError(f"budget {budget}: more than there is; give at most 100%")
+    return amount, unit
+
+
+def _count(amount: Fraction, unit: str, num_records: int, budget: str | int) -> int:
+    if unit == "%":
+        count = math.floor(num_records * amount / 100 + Fraction(1, 2))
+        if count == 0:
+            raise SelectionError(
+                f"budget {budget}: of {num_records} records that is less than half a record; "
+                "give a larger budget"
+            )
+        return count
+    if amount > num_records:
+        raise SelectionError(
+            f"budget {budget}: there are only {num_records} records; give at most {num_records}"
+        )
+    return int(amount)
+
+
+def _fill(
+    records: Sequence[Scored], ranking: list[int], seconds: Fraction, budget: str | int
+) -> list[int]:
+    """The longest start of the ranking whose durations sum to at most ``seconds``."""
+    spent = Fraction(0)
+    for taken, index in enumerate(ranking):
+        duration = _number(records, index, "duration")
+        if duration < 0:
+            raise SelectionError(f"{_name(records, index)}: its duration is negative")
+        # The decimal that was written, not the binary fraction nearest to it.
+        spent += Fraction(str(duration))
+        if spent > seconds:
+            if taken == 0:
+                raise SelectionError(
+                    f"budget {budget}: the most informative utterance alone takes "
+                    f"{duration:.1f} s; give a larger budget"
+                )
+            return ranking[:taken]
+    return ranking
+
+
+def _scores(records: Sequence[Scored], strategy: str) -> list[float]:
+    if all(_field(record, strategy) is None for record in records):
+        held = [
+            name
+            for name in STRATEGIES
+            if all(_field(record, name) is not None for record in records)
+        ]
+        instead = f"rank by what it holds: {', '.join(held)}" if held else "is it a scores file?"
+        raise SelectionError(f"strategy {strategy}: this file holds no {strategy}; {instead}")
+    return [_number(records, index, strategy) for index in range(len(records))]
+
+
+def _number(records: Sequence[Scored], index: int, name: str) -> float:
+    value = _field(records[index], name)
+    if value is None:
+        raise SelectionError(
+            f"{_name(records, index)} holds no {name}; score the pool anew, all in one run"
+        )
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not -math.inf < value < math.inf
+    ):
+        raise SelectionError(
+            f"{_name(records, index)}: its {name} is {value!r}, not a finite number; "
+            "score the pool anew"
+        )
+    return value
+
+
+def _field(record: Scored, name: str) -> Any:
+    return record.get(name) if isinstance(record, Mapping) else getattr(record, name)
+
+
+def _name(records: Sequence[Scored], index: int) -> str:
+    identity = _field(records[index], "id")
+    return f"record {index + 1}" + ("" if identity is None else f" ({identity!r})")

@@ -1,0 +1,1 @@
+"""Training of the Deep Speech 2 family and its evaluation."""

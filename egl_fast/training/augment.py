@@ -1,0 +1,71 @@
+"""Augmentation of training audio; every draw comes from a generator the caller seeds."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from egl_fast.data.audio import Waveform
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """Masks over frequency and time (Park et al., "SpecAugment", 2019; no time warping).
+
+    Attributes:
+        num_frequency_masks: bands set to the mean.
+        max_bins: widest band.
+        num_time_masks: spans set to the mean.
+        max_frames: longest span.
+        max_time_fraction: longest span as a share of the utterance.
+    """
+
+    num_frequency_masks: int = 2
+    max_bins: int = 27
+    num_time_masks: int = 2
+    max_frames: int = 40
+    max_time_fraction: float = 0.1
+
+    def __call__(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """A masked copy of ``features`` [T, F], whose mean is 0 by construction."""
+        masked = features.clone()
+        num_frames, num_bins = features.shape
+        for _ in range(self.num_frequency_masks):
+            width = int(rng.integers(0, min(self.max_bins, num_bins) + 1))
+            start = int(rng.integers(0, num_bins - width + 1))
+            masked[:, start : start + width] = 0.0
+        longest = min(self.max_frames, int(self.max_time_fraction * num_frames))
+        for _ in range(self.num_time_masks):
+            width = int(rng.integers(0, longest + 1))
+            start = int(rng.integers(0, num_frames - width + 1))
+            masked[start : start + width] = 0.0
+        return masked
+
+
+def change_speed(waveform: Waveform, factor: float) -> Waveform:
+    """Play a waveform ``factor`` times faster, pitch included (Ko et al., 2015)."""
+    resampled: Waveform = soxr.resample(waveform, factor, 1.0, quality="MQ")
+    return resampled
+
+
+def utterance_rng(seed: int, epoch: int, identity: str) -> np.random.Generator:
+    """Random numbers of one utterance in one epoch, whatever the order of the others."""
+    digest = hashlib.sha256(f"{seed}\0{epoch}\0{identity}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Seed of everything in an epoch that belongs to no single utterance."""
+    digest = hashlib.sha256(f"{seed}\0{epoch}".encode()).digest()
+    return int.from_bytes(digest[:7], "little")
+
+
+def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
+    """Seed torch (dropout) for an epoch; numpy's generator for the order of its batches."""
+    torch.manual_seed(epoch_seed(seed, epoch))
+    return np.random.default_rng(epoch_seed(seed, epoch))

@@ -1,0 +1,400 @@
+"""The training loop: epochs of batches, validation, checkpoints, exact resumption.
+
+A run folder holds
+
+    settings.json    what the run was started with
+    metrics.jsonl    one line a finished epoch
+    last.pt          training state after the last finished epoch
+    model.pt         model file of the best epoch so far (see checkpoint.py)
+
+Every random draw is a function of the seed, the epoch and the utterance, so a run that was
+killed and resumed at an epoch's start goes through the same numbers as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from egl_fast.checkpoint import (
+    Checkpoint,
+    checkpoint_content,
+    checkpoint_from_content,
+    plain_values,
+    read_torch,
+    save_checkpoint,
+    write_torch,
+)
+from egl_fast.data.audio import audio_seconds, load_audio
+from egl_fast.data.batching import length_batches
+from egl_fast.data.loading import pad_features, spectrogram_of
+from egl_fast.data.manifest import Utterance
+from egl_fast.data.prefetch import prefetch
+from egl_fast.errors import CheckpointError, ManifestError, ModelError, OutputError
+from egl_fast.recurrent import scanned_recurrence
+from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
+from egl_fast.training.metrics import error_rates, reference_labels, transcribe
+from egl_fast.training.schedule import rate_factor
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides the weights, but for data, model and initialisation.
+
+    Attributes:
+        max_epochs: upper limit of epochs.
+        patience: stop after so many epochs without a better validation ``monitor``; 0: never.
+        monitor: what "better" means, "loss" or "cer" on the validation set.
+        batch_seconds: padded audio in a batch.
+        optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
+        learning_rate: peak rate.
+        weight_decay: decoupled for AdamW, L2 for SGD; not applied to biases and norms.
+        schedule: see ``schedule.rate_factor``.
+        warm_up_epochs: length of the linear warm-up.
+        max_grad_norm: gradients are scaled down to this Euclidean norm.
+        spec_augment: masks over frequency and time.
+        speed_perturb: playback speed is drawn from 1 -+ this share.
+        seed: of all random draws.
+    """
+
+    max_epochs: int = 40
+    patience: int = 5
+    monitor: str = "loss"
+    batch_seconds: float = 80.0
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    warm_up_epochs: float = 1.0
+    max_grad_norm: float = 100.0
+    spec_augment: bool = False
+    speed_perturb: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of ``metrics.jsonl``; losses are means an utterance, in nats."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    valid_cer: float
+    valid_wer: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class Example:
+    """An utterance ready for training: its labels, and its length for batching."""
+
+    utterance: Utterance
+    labels: list[int]
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """What the loop tells its caller while it runs."""
+
+    on_batch: Callable[[int, int, int, float], None] = field(
+        default=lambda epoch, batch, num_batches, loss: None
+    )
+    on_epoch: Callable[[EpochMetrics, bool], None] = field(default=lambda metrics, best: None)
+
+
+def prepare_examples(utterances: Sequence[Utterance], checkpoint: Checkpoint) -> list[Example]:
+    """Check every transcript against the vocabulary and the number of frames.
+
+    Raises:
+        ManifestError: a text is missing, has a character outside the vocabulary, or needs more
+            frames than the audio has; the message names the utterance.
+        AudioError: a length is not in the manifest and the file's header cannot be read.
+    """
+    examples = []
+    for utterance in utterances:
+        labels = reference_labels(utterance, checkpoint.vocabulary)
+        seconds = audio_seconds(utterance)
+        samples = int(seconds * checkpoint.features.sample_rate_hz)
+        frames = checkpoint.model.num_output_frames(checkpoint.features.num_frames(samples))
+        needed = len(labels) + sum(a == b for a, b in pairwise(labels))
+        if needed > frames or frames == 0:
+            raise ManifestError(
+                f"utterance {utterance.id!r} (line {utterance.line}): its text needs {needed} "
+                f"frames, the audio ({seconds:.2f} s) gives {frames}; remove it or fix its text"
+            )
+        examples.append(Example(utterance, labels, seconds))
+    return examples
+
+
+class Trainer:
+    """Trains a model in a run folder.
+
+    Args:
+        checkpoint: the model to start from, its features and vocabulary. Trained in place.
+        config: how to train.
+        train: training utterances with text.
+        valid: validation utterances with text.
+        run_dir: folder of the run, made if missing.
+        settings: what to record and compare on resumption, beside ``config``.
+
+    Raises:
+        ManifestError: see ``prepare_examples``.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: TrainingConfig,
+        *,
+        train: Sequence[Utterance],
+        valid: Sequence[Utterance],
+        run_dir: Path,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.config = config
+        self.train_examples = prepare_examples(train, checkpoint)
+        self.valid_utterances = [e.utterance for e in prepare_examples(valid, checkpoint)]
+        self.run_dir = run_dir
+        # Plain, so that they compare equal to what a resumed run reads back.
+        self.settings = plain_values({**(settings or {}), "training": asdict(config)})
+        self.optimizer = _make_optimizer(checkpoint.model, config)
+        self.history: list[EpochMetrics] = []
+
+    @property
+    def last_path(self) -> Path:
+        """Training state after the last finished epoch."""
+        return self.run_dir / "last.pt"
+
+    @property
+    def model_path(self) -> Path:
+        """Model file of the best epoch."""
+        return self.run_dir / "model.pt"
+
+    def start(self) -> None:
+        """Make the run folder.
+
+        Raises:
+            OutputError: it holds a run already, or cannot be written.
+        """
+        if self.last_path.exists() or self.model_path.exists():
+            raise OutputError(
+                f"run folder {self.run_dir}: holds a run already; give --resume to go on with it, "
+                "or another --run-dir"
+            )
+        self._make_run_dir()
+
+    def _make_run_dir(self) -> None:
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self.settings, indent=2) + "\n"
+            (self.run_dir / "settings.json").write_text(text)
+            (self.run_dir / "metrics.jsonl").write_text("")
+        except OSError as error:
+            raise OutputError(f"run folder {self.run_dir}: cannot be written ({error})") from None
+
+    def resume(self) -> None:
+        """Go back to the state after the last finished epoch.
+
+        A run that was killed before its first epoch ended starts anew.
+
+        Raises:
+            CheckpointError: the state is damaged, or belongs to other settings.
+        """
+        if not self.last_path.exists():
+            # There may be a model.pt already: it is written before the state is.
+            self._make_run_dir()
+            return
+        content = read_torch(self.last_path)
+        recorded = content.get("settings") if isinstance(content, dict) else None
+        if not isinstance(recorded, dict):
+            raise CheckpointError(f"run state {self.last_path}: is no training state of egl-fast")
+        differing = [
+            key
+            for key in sorted(set(recorded) | set(self.settings))
+            if recorded.get(key) != self.settings.get(key)
+        ]
+        if differing:
+            raise CheckpointError(
+                f"run folder {self.run_dir}: was started with other settings "
+                f"({', '.join(differing)}); resume with the same, or use another --run-dir"
+            )
+        loaded = checkpoint_from_content(content["checkpoint"], self.last_path)
+        self.checkpoint.model.load_state_dict(loaded.model.state_dict())
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.history = [EpochMetrics(**metrics) for metrics in content["history"]]
+        lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in self.history)
+        (self.run_dir / "metrics.jsonl").write_text(lines)
+
+    def run(self, progress: Progress | None = None) -> EpochMetrics:
+        """Train until the last epoch, or until validation stops improving.
+
+        Returns:
+            The metrics of the best epoch, whose model is in ``model.pt``.
+
+        Raises:
+            ModelError: the loss is not finite.
+            AudioError: a recording cannot be read.
+        """
+        progress = progress or Progress()
+        while not self._finished():
+            epoch = len(self.history) + 1
+            started = time.monotonic()
+            with scanned_recurrence(self.checkpoint.model):
+                train_loss, rate = self._train_epoch(epoch, progress)
+            metrics = self._validate(epoch, train_loss, rate, started)
+            self.history.append(metrics)
+            best = self._best() is metrics
+            self._save(best)
+            progress.on_epoch(metrics, best)
+        return self._best()
+
+    def _monitored(self, metrics: EpochMetrics) -> float:
+        return metrics.valid_cer if self.config.monitor == "cer" else metrics.valid_loss
+
+    def _best(self) -> EpochMetrics:
+        return min(self.history, key=self._monitored)
+
+    def _finished(self) -> bool:
+        epochs = len(self.history)
+        if epochs == 0 or epochs >= self.config.max_epochs:
+            return epochs > 0
+        return 0 < self.config.patience <= epochs - self._best().epoch
+
+    def _train_epoch(self, epoch: int, progress: Progress) -> tuple[float, float]:
+        rng = seed_epoch(self.config.seed, epoch)
+        # Jitter decides who shares a batch, so that batches differ between epochs.
+        jitter = 1 + 0.1 * rng.uniform(-1, 1, len(self.train_examples))
+        seconds = [e.seconds * j for e, j in zip(self.train_examples, jitter, strict=True)]
+        plan = length_batches(seconds, batch_seconds=self.config.batch_seconds)
+        if epoch > 1:  # The first epoch runs from short to long (Amodei et al., 2016, sec. 3.2).
+            plan = [plan[i] for i in rng.permutation(len(plan))]
+        model = self.checkpoint.model.train()
+        total, count, rate = 0.0, 0, 0.0
+        for number, (features, lengths, targets, target_lengths) in enumerate(
+            self._batches(plan, epoch)
+        ):
+            rate = self.config.learning_rate * rate_factor(
+                self.config.schedule,
+                epoch - 1 + number / len(plan),
+                warm_up_epochs=self.config.warm_up_epochs,
+                max_epochs=self.config.max_epochs,
+                valid_losses=[metrics.valid_loss for metrics in self.history],
+            )
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            logits, num_frames = model(features, lengths)
+            # Faster playback can leave a text without enough frames: such a draw counts nothing.
+            loss = F.ctc_loss(
+                logits.log_softmax(2).transpose(0, 1),
+                targets,
+                num_frames,
+                target_lengths,
+                reduction="sum",
+                zero_infinity=True,
+            )
+            if not math.isfinite(loss.item()):
+                raise ModelError(
+                    f"training diverged in epoch {epoch}: the loss is {loss.item()}; "
+                    "lower --learning-rate"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss / len(lengths))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.max_grad_norm)
+            self.optimizer.step()
+            total, count = total + loss.item(), count + len(lengths)
+            progress.on_batch(epoch, number + 1, len(plan), total / count)
+        model.eval()
+        return total / count, rate
+
+    def _batches(
+        self, plan: list[list[int]], epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        device = next(self.checkpoint.model.parameters()).device
+        features_config = self.checkpoint.features
+        spec_augment = SpecAugment() if self.config.spec_augment else None
+
+        def load(example: Example) -> Tensor:
+            rng = utterance_rng(self.config.seed, epoch, example.utterance.id)
+            waveform = load_audio(example.utterance, sample_rate_hz=features_config.sample_rate_hz)
+            if self.config.speed_perturb > 0:
+                spread = self.config.speed_perturb
+                waveform = change_speed(waveform, 1 + spread * rng.uniform(-1, 1))
+            name = f"audio {example.utterance.audio_path}"
+            features = spectrogram_of(waveform, features_config, name=name).features
+            return features if spec_augment is None else spec_augment(features, rng)
+
+        order = [self.train_examples[i] for batch in plan for i in batch]
+        loaded = prefetch(load, order, ahead=64)
+        for batch in plan:
+            features, lengths = pad_features([next(loaded) for _ in batch])
+            labels = [self.train_examples[i].labels for i in batch]
+            yield (
+                features.to(device),
+                lengths.to(device),
+                torch.tensor([label for row in labels for label in row], dtype=torch.int64),
+                torch.tensor([len(row) for row in labels]),
+            )
+
+    def _validate(self, epoch: int, train_loss: float, rate: float, started: float) -> EpochMetrics:
+        windows = transcribe(
+            self.checkpoint,
+            self.valid_utterances,
+            batch_seconds=self.config.batch_seconds,
+            with_loss=True,
+        )
+        transcripts = [transcript for window in windows for transcript in window]
+        rates = error_rates(transcripts)
+        return EpochMetrics(
+            epoch=epoch,
+            train_loss=train_loss,
+            valid_loss=rates.loss,
+            valid_cer=rates.cer,
+            valid_wer=rates.wer,
+            learning_rate=rate,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    def _save(self, best: bool) -> None:
+        if best:
+            metrics = asdict(self.history[-1])
+            self.checkpoint.training = {**self.settings, **metrics}
+            save_checkpoint(self.model_path, self.checkpoint)
+        write_torch(
+            self.last_path,
+            {
+                "checkpoint": checkpoint_content(self.checkpoint),
+                "optimizer": self.optimizer.state_dict(),
+                "history": [asdict(metrics) for metrics in self.history],
+                "settings": self.settings,
+            },
+        )
+        with open(self.run_dir / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(asdict(self.history[-1])) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _make_optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
