@@ -1,1 +1,50 @@
-"""Expected Gradient Length for any CTC speech recogniser."""
+"""Expected Gradient Length for any CTC speech recogniser: which recordings to transcribe.
+
+    scorer = egl_fast.Scorer.from_checkpoint("base.pt")
+    records = list(scorer.score_manifest("pool.jsonl", k=100))
+    chosen = egl_fast.select(records, budget="20%")
+
+Names are imported when they are first used: the command line starts without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+try:
+    __version__ = version("egl-fast")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+_HOMES = {
+    "EglError": "egl_fast.errors",
+    "FeatureConfig": "egl_fast.features",
+    "Hypothesis": "egl_fast.records",
+    "ScoreRecord": "egl_fast.records",
+    "Scorer": "egl_fast.scorer",
+    "select": "egl_fast.selection",
+}
+
+__all__ = ["EglError", "FeatureConfig", "Hypothesis", "ScoreRecord", "Scorer", "ops", "select"]
+
+if TYPE_CHECKING:
+    from egl_fast import ops
+    from egl_fast.errors import EglError
+    from egl_fast.features import FeatureConfig
+    from egl_fast.records import Hypothesis, ScoreRecord
+    from egl_fast.scorer import Scorer
+    from egl_fast.selection import select
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return importlib.import_module("egl_fast.ops")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'egl_fast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

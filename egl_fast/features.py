@@ -70,9 +70,7 @@ def log_spectrogram(waveform: Tensor, config: FeatureConfig) -> Tensor:
             f"waveform: {waveform.shape[0]} samples are fewer than the "
             f"{config.window_samples} of one frame"
         )
-    window = torch.hann_window(
-        config.window_samples, dtype=waveform.dtype, device=waveform.device
-    )
+    window = torch.hann_window(config.window_samples, dtype=waveform.dtype, device=waveform.device)
     spectrum = torch.stft(
         waveform,
         n_fft=config.window_samples,

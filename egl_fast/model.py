@@ -11,6 +11,7 @@ is batched with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, cast
 
@@ -120,7 +121,7 @@ class SequenceBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Normalise ``x``, [N, channels, ..., T], with ``mask`` [N, 1, ..., 1, T] of valid frames."""
+        """Normalise ``x`` [N, channels, ..., T]; ``mask`` [N, 1, ..., T] is 1 on valid frames."""
         shape = (1, -1, *([1] * (x.dim() - 2)))
         if self.training:
             dims = [d for d in range(x.dim()) if d != 1]
@@ -190,7 +191,11 @@ def recurrent_module(cell: str, input_size: int, hidden_size: int) -> nn.RNNBase
     """One bidirectional layer of the cell, ``batch_first``, for packed input."""
     if cell == "rnn_clipped_relu":
         return ClippedReluRNN(input_size, hidden_size)
-    kinds: dict[str, type[nn.RNNBase]] = {"rnn_tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+    kinds: dict[str, Callable[..., nn.RNNBase]] = {
+        "rnn_tanh": nn.RNN,
+        "gru": nn.GRU,
+        "lstm": nn.LSTM,
+    }
     return kinds[cell](input_size, hidden_size, batch_first=True, bidirectional=True)
 
 

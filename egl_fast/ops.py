@@ -3,11 +3,13 @@
 Letters: N utterances, T frames, C classes with blank, K hypotheses, U labels, H hidden units, R
 cotangents. All operators run on CPU tensors, spread their work over torch's threads, and give the
 same result for an utterance whatever else is in the batch and however it is padded; the search and
-the CTC operators to the last bit, for any number of threads.
+the CTC operators to the last bit, for any number of threads. Results are cut off from autograd's
+graph: what these functions compute are gradients already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -19,7 +21,7 @@ from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
 RecurrentCell = Literal["rnn", "gru", "lstm"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hypotheses:
     """The K best labelings of each utterance, best first by exact probability.
 
@@ -41,8 +43,33 @@ class Hypotheses:
     search_log_prob: Tensor
     counts: Tensor
 
+    @classmethod
+    def of(cls, labelings: Sequence[Sequence[Sequence[int]]]) -> Hypotheses:
+        """Hypotheses from given labelings, with their probabilities unknown (NaN).
 
-@dataclass(frozen=True)
+        For the operators that read labelings only.
+
+        Args:
+            labelings: for each of N utterances, up to K labelings of class indices.
+
+        Example:
+            >>> Hypotheses.of([[[1, 2], []], [[3]]]).labels.tolist()
+            [[[1, 2], [-1, -1]], [[3, -1], [-1, -1]]]
+        """
+        counts = torch.tensor([len(rows) for rows in labelings], dtype=torch.int64)
+        num_slots = int(counts.max()) if labelings else 0
+        lengths = torch.zeros(len(labelings), num_slots, dtype=torch.int64)
+        longest = max((len(labels) for rows in labelings for labels in rows), default=0)
+        padded = torch.full((len(labelings), num_slots, longest), -1, dtype=torch.int64)
+        for n, rows in enumerate(labelings):
+            for k, labels in enumerate(rows):
+                lengths[n, k] = len(labels)
+                padded[n, k, : len(labels)] = torch.tensor(labels, dtype=torch.int64)
+        unknown = torch.full((len(labelings), num_slots), torch.nan, dtype=torch.float64)
+        return cls(padded, lengths, unknown, unknown.clone(), counts)
+
+
+@dataclass(frozen=True, eq=False)
 class RecurrentCotangents:
     """What ``recurrent_backward`` returns.
 
@@ -59,11 +86,12 @@ class RecurrentCotangents:
 
 def default_beam_width(num_hypotheses: int) -> int:
     """The ``beam_width`` that ``ctc_beam_search`` takes where none is given."""
-    # Measured on random peaky emissions (100 frames, 29 classes, 12 utterances), against a beam of
-    # 4,000 as the truth. At K = 100, a beam of K finds 91 % of the K best, of 2 K 99.0 % with 99.95 %
-    # of their mass, of 3 K 99.8 %; with surer emissions 2 K finds them all. Small K need a floor: at
-    # K = 1 a beam of 8 finds 92 %, of 16 all; at K = 10 one of 20 finds 99 %, of 30 all. Where the
-    # emissions are so flat that the K best hold next to no mass, no affordable beam finds them.
+    # Measured on random peaky emissions (100 frames, 29 classes, 12 utterances) against a beam of
+    # 4,000 as the truth. At K = 100, a beam of K finds 91 % of the K best, of 2 K 99.0 % with
+    # 99.95 % of their mass, of 3 K 99.8 %; where emissions are surer, 2 K finds them all. Small K
+    # need a floor: at K = 1 a beam of 8 finds 92 %, of 16 all; at K = 10 one of 20 finds 99 %, of
+    # 30 all. Where emissions are so flat that the K best hold next to no mass, no affordable beam
+    # finds them.
     return max(2 * num_hypotheses, 32)
 
 
@@ -113,7 +141,7 @@ def ctc_beam_search(
         beam_width = default_beam_width(num_hypotheses)
     labels, label_lengths, log_prob, search_log_prob, counts = (
         torch.ops.egl_fast.ctc_beam_search.default(
-            log_probs, _int64(lengths), num_hypotheses, beam_width, blank
+            log_probs.detach(), _int64(lengths), num_hypotheses, beam_width, blank
         )
     )
     longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
@@ -151,7 +179,7 @@ def ctc_occupancy(
         ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
     """
     log_prob, occupancy = torch.ops.egl_fast.ctc_occupancy.default(
-        log_probs, _int64(lengths), *_labelings(hypotheses), blank
+        log_probs.detach(), _int64(lengths), *_labelings(hypotheses), blank
     )
     return log_prob, occupancy
 
@@ -183,7 +211,7 @@ def ctc_logits_cotangents(
             finite value in ``logits`` (the message names the utterance).
     """
     log_prob, cotangents = torch.ops.egl_fast.ctc_logits_cotangents.default(
-        logits, _int64(lengths), *_labelings(hypotheses), blank
+        logits.detach(), _int64(lengths), *_labelings(hypotheses), blank
     )
     return log_prob, cotangents
 
@@ -238,7 +266,7 @@ def recurrent_backward(
 
     Returns:
         RecurrentCotangents in new memory. With T = 0, ``state`` is zero and ``cell`` is
-        ``final_cell_cotangents``. No argument receives a gradient through this function.
+        ``final_cell_cotangents``.
 
     Raises:
         ValueError: an argument has a wrong dtype or shape, or a cotangent of the cell state is
@@ -248,11 +276,11 @@ def recurrent_backward(
         raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
     gates, state, final = torch.ops.egl_fast.recurrent_backward.default(
         _RECURRENT_CELLS.index(cell),
-        cotangents,
-        coefficients,
-        weight_hh,
+        cotangents.detach(),
+        coefficients.detach(),
+        weight_hh.detach(),
         reverse,
-        final_cell_cotangents,
+        None if final_cell_cotangents is None else final_cell_cotangents.detach(),
     )
     return RecurrentCotangents(gates, state, final if cell == "lstm" else None)
 

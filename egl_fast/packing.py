@@ -24,7 +24,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
-        index, inverse = ctx.saved_tensors
+        _, inverse = ctx.saved_tensors
         (cotangent,) = cotangents
         return _with_zero_row(cotangent).index_select(0, inverse), None, None
 
@@ -44,7 +44,7 @@ def gather_rows(rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     Returns:
         [B, D], differentiable.
     """
-    return cast(Tensor, _Gather.apply(rows, index, inverse))
+    return cast(Tensor, _Gather.apply(rows, index, inverse))  # type: ignore[no-untyped-call]
 
 
 def inverse_index(index: Tensor, size: int) -> Tensor:

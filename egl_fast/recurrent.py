@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -342,19 +342,29 @@ def _forward_as_scan(
                 if not weights_need_grad and not projected.requires_grad:
                     projected.requires_grad_()
                 keep: dict[str, Tensor] = {}
-                states, final_cell = cast(
-                    tuple[Tensor, Tensor],
-                    Scan.apply(
-                        projected, w_hh, b_hh, state, cell_state, layout.valid, cell,
-                        bool(direction), keep,
-                    ),
-                )  # fmt: skip
+                states, final_cell = Scan.apply(  # type: ignore[no-untyped-call]
+                    projected,
+                    w_hh,
+                    b_hh,
+                    state,
+                    cell_state,
+                    layout.valid,
+                    cell,
+                    bool(direction),
+                    keep,
+                )
                 if record is not None:
                     record(
                         Direction(
-                            module, suffix, cell.kind, inputs, projected, keep["previous"],
-                            keep.get("r"), layout.order,
-                        )  # fmt: skip
+                            module=module,
+                            suffix=suffix,
+                            kind=cell.kind,
+                            inputs=inputs,
+                            projected=projected,
+                            previous=keep["previous"],
+                            candidate_factor=keep.get("r"),
+                            order=layout.order,
+                        )
                     )
                 outputs.append(states)
                 finals.append((states[0] if direction else states[-1], final_cell))
@@ -366,7 +376,9 @@ def _forward_as_scan(
     return forward
 
 
-def _weights(module: nn.RNNBase, suffix: str) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+def _weights(
+    module: nn.RNNBase, suffix: str
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     bias_ih = getattr(module, f"bias_ih{suffix}") if module.bias else None
     bias_hh = getattr(module, f"bias_hh{suffix}") if module.bias else None
     return (
@@ -440,9 +452,7 @@ class _Layout:
         padded = gather_rows(x.data, to_padded, to_packed)
         valid = present.to(x.data.device, x.data.dtype).unsqueeze(2)
         time_first = padded.view(num_frames, num_columns, -1)
-        return _Layout(
-            time_first, valid, x.sorted_indices, x, False, True, to_padded, to_packed
-        )
+        return _Layout(time_first, valid, x.sorted_indices, x, False, True, to_padded, to_packed)
 
     def restore(self, outputs: Tensor) -> Tensor | PackedSequence:
         """Outputs [T, N, D] in the form that the input came in."""

@@ -406,7 +406,9 @@ def _sliced(model_inputs: tuple[Any, ...], index: int, num_utterances: int) -> t
 
 
 def _full_scale(waveform: npt.ArrayLike | Tensor) -> npt.NDArray[np.floating]:
-    array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
+    array = (
+        waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
+    )
     if np.issubdtype(array.dtype, np.integer):
         return array.astype(np.float32) / float(np.iinfo(array.dtype).max + 1)
     return array.astype(np.float32, copy=False)

@@ -124,8 +124,12 @@ def _fill(
     spent = Fraction(0)
     for taken, index in enumerate(ranking):
         duration = _number(records, index, "duration")
-        if duration < 0:
-            raise SelectionError(f"{_name(records, index)}: its duration is negative")
+        if duration <= 0:
+            # Scores of a model's own inputs know no seconds, and say 0.
+            raise SelectionError(
+                f"{_name(records, index)}: its duration is {duration:g}; a budget of time needs "
+                "the durations, give a number of utterances or a percentage instead"
+            )
         # The decimal that was written, not the binary fraction nearest to it.
         spent += Fraction(str(duration))
         if spent > seconds:

@@ -296,3 +296,13 @@ def test_near_certain_utterance_has_a_log_prob_just_below_zero() -> None:
     assert -4e-12 - 8 * EPS <= log_prob.item() < 0
     assert log_prob.item() == pytest.approx(expected, rel=0, abs=16 * EPS)
     assert torch.allclose(occupancy.sum(-1), torch.ones(1, 1, 4, dtype=torch.float64), atol=8 * EPS)
+
+
+def test_results_are_cut_off_from_the_graph() -> None:
+    logits = random_logits(15, 1, 6, 4).requires_grad_()
+    lengths = torch.tensor([6])
+    found = ctc_beam_search(logits.log_softmax(-1), lengths, num_hypotheses=3)
+    results = [found.log_prob, found.search_log_prob]
+    results += ctc_occupancy(logits.log_softmax(-1), lengths, found)
+    results += ctc_logits_cotangents(logits, lengths, found)
+    assert not any(result.requires_grad for result in results)

@@ -211,9 +211,10 @@ def test_strides_change_nothing(cell: RecurrentCell) -> None:
         assert_close(actual, (expected.gates, expected.state, expected.cell))
 
 
+@pytest.mark.parametrize("R", [1, 10, 50])  # one block of rows, one almost full, several
 @pytest.mark.parametrize("cell", CELLS)
-def test_threads_change_nothing(cell: RecurrentCell) -> None:
-    arguments = random_arguments(cell, 5, 50, 3, 8, dtype=torch.float32)
+def test_threads_change_nothing(cell: RecurrentCell, R: int) -> None:
+    arguments = random_arguments(cell, 5, R, 3, 64, dtype=torch.float32)
     threads = torch.get_num_threads()
     results = []
     try:
@@ -350,3 +351,11 @@ def test_final_cell_cotangents_are_checked() -> None:
 
 def test_cells_are_numbered_as_in_the_core() -> None:
     assert ops._RECURRENT_CELLS == ("rnn", "gru", "lstm")
+
+
+def test_results_are_cut_off_from_the_graph() -> None:
+    arguments = random_arguments("lstm", 3, 2, 2, 4)
+    leaves = {name: tensor.requires_grad_() for name, tensor in arguments.items()}
+    result = recurrent_backward("lstm", **leaves, reverse=False)
+    assert result.cell is not None
+    assert not any(x.requires_grad for x in (result.gates, result.state, result.cell))

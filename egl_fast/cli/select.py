@@ -185,7 +185,14 @@ def _audio_folder(scores: str, pool: str | None) -> Path | None:
         named = json.loads(meta_path.read_bytes()).get("pool")
     except (OSError, ValueError, RecursionError, AttributeError):
         named = None
-    return (meta_path.parent / named).parent if isinstance(named, str) else meta_path.parent
+    if not isinstance(named, str):
+        return meta_path.parent
+    pool_path = meta_path.parent / named
+    if not pool_path.is_file():
+        raise ManifestError(
+            f"{meta_path}: names the pool {named}, which is not there; name it by --pool"
+        )
+    return pool_path.parent
 
 
 def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
@@ -204,14 +211,9 @@ def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> No
 
 
 def _write(writer: JsonlWriter, records: Iterable[dict[str, Any]]) -> None:
-    try:
-        with writer:
-            for record in records:
-                writer.write(record)
-    except BrokenPipeError:
-        # The reader of standard output (say, head) has seen enough, which is no failure; click
-        # would make one of it. What is still buffered goes nowhere, lest it fails at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with writer:
+        for record in records:
+            writer.write(record)
 
 
 def _summary(chosen: list[dict[str, Any]], records: list[dict[str, Any]], strategy: str) -> str:

@@ -88,4 +88,5 @@ def audio_seconds(utterance: Utterance) -> float:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError(f"audio {path}: cannot be read ({one_line(error)})") from None
-    return max(0.0, info.frames / info.samplerate - utterance.offset_seconds)
+    seconds = float(info.frames) / float(info.samplerate)
+    return max(0.0, seconds - utterance.offset_seconds)

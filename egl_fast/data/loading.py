@@ -41,7 +41,8 @@ def spectrogram_of(waveform: Waveform, config: FeatureConfig, *, name: str) -> S
     """Features of a mono waveform at the configuration's rate.
 
     Raises:
-        AudioError: it is shorter than one frame; ``name`` says which.
+        AudioError: it is shorter than one frame, or so loud that its power overflows; ``name``
+            says which waveform it is.
     """
     seconds = waveform.shape[0] / config.sample_rate_hz
     if config.num_frames(waveform.shape[0]) == 0:
@@ -49,7 +50,12 @@ def spectrogram_of(waveform: Waveform, config: FeatureConfig, *, name: str) -> S
             f"{name}: {seconds * 1000:.1f} ms is too short, one frame takes "
             f"{config.window_seconds * 1000:g} ms"
         )
-    return Spectrogram(log_spectrogram(torch.from_numpy(waveform), config), seconds)
+    features = log_spectrogram(torch.from_numpy(waveform), config)
+    if not torch.isfinite(features).all():
+        raise AudioError(
+            f"{name}: samples of up to {abs(waveform).max():g} overflow (full scale: 1)"
+        )
+    return Spectrogram(features, seconds)
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
 def _parse_line(line: str, number: int, folder: Path, where: str) -> Utterance:
     try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        record = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON ({error})") from None
     if not isinstance(record, dict):
         raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
@@ -98,11 +99,23 @@ def _parse_line(line: str, number: int, folder: Path, where: str) -> Utterance:
     return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number)
 
 
+def _no_number(literal: str) -> float:
+    # Python reads NaN and Infinity, which JSON lacks; results that carry them would be unreadable.
+    raise ValueError(f"{literal} is no number")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if math.isinf(value):
+        raise ValueError(f"{literal} is out of range")
+    return value
+
+
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:
     value = record.get(key)
     if value is None:
         return None
-    # bool is an int to Python, and NaN is a number to its JSON reader.
+    # bool is an int to Python.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise ManifestError(f"{where}: '{key}' is {value!r}, not a number of seconds")
     return float(value)

@@ -50,7 +50,7 @@ class Activation:
         _, num_positions, num_inputs = self.matrix.shape
         if num_positions >= num_inputs:
             return None
-        _, triangle = torch.linalg.qr(self.matrix.transpose(1, 2), mode="r")
+        triangle: Tensor = torch.linalg.qr(self.matrix.transpose(1, 2), mode="r").R
         return triangle
 
 
@@ -108,7 +108,8 @@ def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
 
 
 def _sq_sum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=dim).square()
+    norms: Tensor = torch.linalg.vector_norm(x, dim=dim)
+    return norms.square()
 
 
 @dataclass
@@ -123,11 +124,11 @@ class Explicit:
 
     def sq_norms(self) -> Tensor:
         """See ``Contribution``."""
-        return _sq_sum(self.value.flatten(1), 1)
+        return _sq_sum(self.gradient(), 1)
 
     def gradient(self) -> Tensor:
         """See ``Contribution``."""
-        return self.value.flatten(1)
+        return self.value.reshape(self.value.shape[0], -1)  # a scalar parameter has R values
 
 
 def combined_sq_norms(contributions: Sequence[Contribution]) -> Tensor:

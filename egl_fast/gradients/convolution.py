@@ -32,7 +32,7 @@ class ConvolutionRule:
             spread = (cotangent.unsqueeze(1) if unbatched else cotangent).flatten(3)
             found: dict[str, Contribution] = {}
             if activation is not None:
-                grouped = spread.unflatten(2, (groups, num_outputs // groups))
+                grouped = spread.reshape(*spread.shape[:2], groups, num_outputs // groups, -1)
                 found["weight"] = OuterProducts(
                     activation, grouped.permute(0, 1, 4, 2, 3).flatten(1, 2)
                 )
@@ -51,12 +51,13 @@ def _patches(module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
     x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
     one = (1,) * (2 - dims)
     x = x.unsqueeze(2) if dims == 1 else x
-    columns = F.unfold(
+    columns: Tensor = F.unfold(
         x,
         kernel_size=(*one, *module.kernel_size),
         dilation=(*one, *module.dilation),
         stride=(*one, *module.stride),
     )
     # [N, G * I, positions] to [G, N * positions, I]
-    grouped = columns.unflatten(1, (module.groups, -1)).permute(1, 0, 3, 2)
-    return grouped.flatten(1, 2)
+    num_utterances, _, num_positions = columns.shape
+    grouped = columns.reshape(num_utterances, module.groups, -1, num_positions)
+    return grouped.permute(1, 0, 3, 2).flatten(1, 2)

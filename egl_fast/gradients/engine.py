@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
@@ -133,7 +135,8 @@ class GradientEngine:
         self, logits: Tensor, rows: Tensor, calls: list[Call], direct: dict[str, nn.Parameter]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Cotangents [R, *shape] at the calls' outputs, gradients [R, *shape] of ``direct``."""
-        inputs = [*(call.edge for call in calls), *direct.values()]
+        edges = [call.edge for call in calls]
+        inputs = [*edges, *(get_gradient_edge(parameter) for parameter in direct.values())]
 
         def pull_one(cotangent: Tensor) -> tuple[Tensor, ...]:
             return torch.autograd.grad(logits, inputs, cotangent, retain_graph=True)
@@ -146,7 +149,11 @@ class GradientEngine:
     ) -> Sequence[Tensor]:
         if self._vectorises:
             try:
-                pulled: Sequence[Tensor] = torch.func.vmap(pull_one)(rows)
+                with warnings.catch_warnings():
+                    # An operator without a batching rule is looped over inside torch: slower
+                    # there, exact all the same, and nothing a user can do about.
+                    warnings.filterwarnings("ignore", message="There is a performance drop")
+                    pulled: Sequence[Tensor] = torch.func.vmap(pull_one)(rows)
                 return pulled
             except RuntimeError as error:
                 self._vectorises = False

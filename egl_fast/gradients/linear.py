@@ -45,10 +45,10 @@ class LinearRule:
         """See ``Rule``."""
         return True
 
-    def prepare(
-        self, module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]
-    ) -> Pullback:
+    def prepare(self, module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
         """See ``Rule``."""
         inputs: Tensor = args[0]
         pull = outer_product_pullback(inputs.reshape(-1, module.in_features), wanted)
-        return lambda cotangent: pull(cotangent.reshape(cotangent.shape[0], -1, module.out_features))
+        return lambda cotangent: pull(
+            cotangent.reshape(cotangent.shape[0], -1, module.out_features)
+        )

@@ -61,9 +61,7 @@ class ModuleCall(Call):
         """See ``Call``."""
         args = self.args
         if utterance is not None:
-            args = tuple(
-                a[utterance : utterance + 1] if isinstance(a, Tensor) else a for a in args
-            )
+            args = tuple(a[utterance : utterance + 1] if isinstance(a, Tensor) else a for a in args)
         return self.rule.prepare(self.module, args, frozenset(self.parameters))
 
     def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
@@ -179,9 +177,9 @@ def record(
 
 def infer(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     """Outputs of the model in evaluation mode without a graph; leaves everything as it was."""
-    with torch.random.fork_rng(devices=_cuda_devices(model)), _evaluation_mode(model):
-        with torch.no_grad():
-            return model(*inputs)
+    random = torch.random.fork_rng(devices=_cuda_devices(model))
+    with random, _evaluation_mode(model), torch.no_grad():
+        return model(*inputs)
 
 
 @contextmanager
@@ -237,12 +235,8 @@ def _recorded_modules(
         rule = rule_of(module)
         assert rule is not None
         positional = args or tuple(kwargs.values())
-        calls.append(
-            ModuleCall(
-                wanted, edge, module, rule,
-                tuple(a.detach() if isinstance(a, Tensor) else a for a in positional),
-            )  # fmt: skip
-        )
+        kept = tuple(a.detach() if isinstance(a, Tensor) else a for a in positional)
+        calls.append(ModuleCall(wanted, edge, module, rule, kept))
         return result
 
     with ExitStack() as stack:
@@ -265,6 +259,8 @@ def _removed(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
 
 def _graph_of(output: Tensor) -> tuple[set[Node], set[int]]:
     """Nodes that lead to a tensor, and identities of the leaves among them."""
+    if not output.requires_grad:
+        return set(), set()
     root = get_gradient_edge(output).node
     nodes, leaves, waiting = {root}, set(), [root]
     while waiting:

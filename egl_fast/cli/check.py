@@ -1,0 +1,184 @@
+"""``egl-fast check``."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from egl_fast.cli import options
+from egl_fast.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from egl_fast.scorer import Scorer
+
+#: Largest relative error of a squared norm that passes (DESIGN.md, section 5).
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+
+
+@click.command("check")
+@options.model
+@click.option("--pool", metavar="FILE", help="Manifest of recordings [default: 2 s of noise].")
+@click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=3,
+              show_default=True, help="How many recordings, from the pool's start.")  # fmt: skip
+@click.option("--k", type=click.IntRange(min=1), default=10, show_default=True,
+              help="Labelings of each; every one costs a backward pass.")  # fmt: skip
+@options.threads
+def command(
+    model_path: str, pool: str | None, num_utterances: int, k: int, threads: int | None
+) -> int:
+    """Compare the engine's squared gradient norms with looped autograd, on this model.
+
+    The reference is one torch.autograd backward pass a labeling, in float64, through torch's own
+    layers and CTC loss. The engine runs in float32, as it does when it scores, and in float64.
+    Prints the largest relative error by group of parameters; exit status 2 if one is too large.
+
+    \b
+    Example:
+      egl-fast check --model base.pt --pool pool.jsonl
+    """
+    import torch
+
+    from egl_fast.scorer import Scorer
+
+    options.set_up_torch("cpu", threads)
+    scorer = Scorer.from_checkpoint(model_path)
+    double = copy.deepcopy(scorer.model).double().eval()
+    inputs = _inputs(scorer, pool, num_utterances)
+    worst: dict[str, dict[str, float]] = {name: defaultdict(float) for name in TOLERANCE}
+    share: dict[str, float] = defaultdict(float)
+    with progress_bar() as bar:
+        task = bar.add_task("checking", total=len(inputs), note="")
+        for features in inputs:
+            lengths = torch.tensor([features.shape[1]])
+            labelings = _labelings(scorer, double, features.double(), lengths, k)
+            truth = _reference(double, features.double(), lengths, labelings)
+            for dtype, model, x in (
+                ("float32", scorer.model, features),
+                ("float64", double, features.double()),
+            ):
+                for group, expected, got in _compare(truth, model, x, lengths, labelings):
+                    error = abs(got - expected) / expected if expected > 0 else abs(got)
+                    worst[dtype][group] = max(worst[dtype][group], error)
+                    if dtype == "float64":
+                        share[group] += expected
+            bar.advance(task)
+    _print_table(worst, share, len(inputs), k)
+    passed = all(max(worst[dtype].values()) <= limit for dtype, limit in TOLERANCE.items())
+    return 0 if passed else 2
+
+
+_TOTAL = "all"
+
+
+def _group(name: str) -> str:
+    """The module that holds a parameter."""
+    return name.rpartition(".")[0] or name
+
+
+def _inputs(scorer: Scorer, pool: str | None, count: int) -> list[Tensor]:
+    """Features [1, T, F] of each recording."""
+    import torch
+
+    from egl_fast.data.loading import load_spectrogram
+    from egl_fast.data.manifest import read_manifest
+    from egl_fast.features import FeatureConfig, log_spectrogram
+
+    features = scorer.features or FeatureConfig()
+    if pool is not None:
+        utterances = read_manifest(pool)[:count]
+        return [load_spectrogram(u, features).features.unsqueeze(0) for u in utterances]
+    generator = torch.Generator().manual_seed(0)
+    return [
+        log_spectrogram(
+            0.1 * torch.randn(2 * features.sample_rate_hz, generator=generator), features
+        ).unsqueeze(0)
+        for _ in range(count)
+    ]
+
+
+def _labelings(
+    scorer: Scorer, model: nn.Module, features: Tensor, lengths: Tensor, k: int
+) -> list[list[int]]:
+    """The k best labelings of one utterance, the same for all that is compared."""
+    import torch
+
+    from egl_fast import ops
+
+    with torch.no_grad():
+        logits, num_frames = model(features, lengths)
+    found = ops.ctc_beam_search(
+        logits.log_softmax(dim=2), num_frames, num_hypotheses=k, blank=scorer.classes.blank
+    )
+    return [
+        found.labels[0, i, : int(found.label_lengths[0, i])].tolist()
+        for i in range(int(found.counts[0]))
+    ]
+
+
+def _reference(
+    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[list[int]]
+) -> list[dict[str, float]]:
+    from egl_fast.reference.gradients import looped_sq_norms
+
+    return looped_sq_norms(
+        model, (features, lengths), labelings, parameters=dict(model.named_parameters())
+    )
+
+
+def _compare(
+    truth: list[dict[str, float]],
+    model: nn.Module,
+    features: Tensor,
+    lengths: Tensor,
+    labelings: list[list[int]],
+) -> list[tuple[str, float, float]]:
+    """(group, expected, got) for each labeling and group of parameters, and for their total."""
+    from egl_fast import ops
+    from egl_fast.gradients.engine import GradientEngine
+
+    engine = GradientEngine(model)
+    tape = engine.run(features, lengths)
+    logits, num_frames = tape.outputs
+    hypotheses = ops.Hypotheses.of([labelings])
+    _, cotangents = ops.ctc_logits_cotangents(logits.detach(), num_frames, hypotheses)
+    norms = engine.sq_norms(tape, logits, cotangents)
+    compared = []
+    for i, by_parameter in enumerate(truth):
+        expected: dict[str, float] = defaultdict(float)
+        got: dict[str, float] = defaultdict(float)
+        for name, value in by_parameter.items():
+            for group in (_group(name), _TOTAL):
+                expected[group] += value
+                got[group] += float(norms[name][0, i])
+        compared += [(group, expected[group], got[group]) for group in expected]
+    return compared
+
+
+def _print_table(
+    worst: dict[str, dict[str, float]], share: dict[str, float], num_utterances: int, k: int
+) -> None:
+    table = Table(title=f"engine against looped float64 autograd, {num_utterances} x {k} labelings")
+    table.add_column("parameters of", no_wrap=True)
+    table.add_column("share of the squared norm", justify="right")
+    for dtype in worst:
+        table.add_column(f"largest error, {dtype}", justify="right")
+    table.add_column("")
+    for group in [*(g for g in share if g != _TOTAL), _TOTAL]:
+        within = all(worst[dtype][group] <= limit for dtype, limit in TOLERANCE.items())
+        table.add_row(
+            group,
+            f"{share[group] / share[_TOTAL]:.1%}",
+            *(f"{worst[dtype][group]:.1e}" for dtype in worst),
+            "ok" if within else "TOO LARGE",
+            end_section=group != _TOTAL and group == [g for g in share if g != _TOTAL][-1],
+        )
+    Console(highlight=False).print(table)
+    limits = ", ".join(f"{limit:g} in {dtype}" for dtype, limit in TOLERANCE.items())
+    click.echo(f"allowed: {limits}")

@@ -1,0 +1,76 @@
+"""Made-up recordings, manifests and models for tests that need no real speech."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import torch
+
+from egl_fast.checkpoint import Checkpoint
+from egl_fast.data.manifest import Utterance
+from egl_fast.features import FeatureConfig
+from egl_fast.model import DeepSpeech2, preset
+from egl_fast.vocabulary import ENGLISH_CHARACTERS
+
+SAMPLE_RATE_HZ = 16000
+
+
+def waveform(
+    seconds: float, *, pitch_hz: float = 440.0, rate_hz: int = SAMPLE_RATE_HZ, seed: int = 0
+) -> npt.NDArray[np.float32]:
+    """A tone in a little noise, [S] float32, its loudness swelling once a quarter of a second."""
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    noise = np.random.default_rng(seed).standard_normal(time.shape[0])
+    tone = np.sin(2 * np.pi * pitch_hz * time) * np.sin(4 * np.pi * time) ** 2
+    return (0.4 * tone + 0.01 * noise).astype(np.float32)
+
+
+def write_manifest(path: Path, records: Iterable[dict[str, Any]]) -> Path:
+    """One JSON object a line; gives the path back."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def write_clips(folder: Path, texts: Sequence[str], seconds: Sequence[float]) -> Path:
+    """A manifest of WAV clips, each text with a pitch of its own."""
+    pitch_of = {text: 300.0 * 1.5**place for place, text in enumerate(sorted(set(texts)))}
+    records = []
+    for number, (text, length) in enumerate(zip(texts, seconds, strict=True)):
+        name = f"clip{number}.wav"
+        samples = waveform(length, pitch_hz=pitch_of[text], seed=number)
+        soundfile.write(folder / name, samples, SAMPLE_RATE_HZ)
+        records.append({"audio_filepath": name, "duration": length, "text": text, "nr": number})
+    return write_manifest(folder / "clips.jsonl", records)
+
+
+def utterance(path: Path, **fields: Any) -> Utterance:
+    """One line of a manifest for a recording, without the manifest."""
+    defaults: dict[str, Any] = {
+        "id": path.name,
+        "audio_path": path,
+        "offset_seconds": 0.0,
+        "duration_seconds": None,
+        "text": None,
+        "record": {},
+        "line": 1,
+    }
+    return Utterance(**{**defaults, **fields})
+
+
+def random_checkpoint(
+    *, name: str = "tiny", cell: str | None = None, dropout: float = 0.0, seed: int = 0
+) -> Checkpoint:
+    """A model with random weights, loud enough at its output to write something down."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = DeepSpeech2(replace(preset(name, cell=cell), dropout=dropout)).eval()
+    with torch.no_grad():
+        model.output.weight.mul_(20)
+    return Checkpoint(model, FeatureConfig(), ENGLISH_CHARACTERS)

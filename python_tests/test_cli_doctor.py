@@ -1,0 +1,134 @@
+"""``egl-fast doctor``: what it reports, and that nothing broken makes it fall over."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import torch
+
+from egl_fast import _extension
+
+MAIN = "from egl_fast.cli.main import main; main()"
+PACKAGES = ["torch", "numpy", "soundfile", "soxr"]
+
+
+def doctor(*arguments, before="", **environment):
+    """The finished process; ``before`` is Python that runs first, to break things."""
+    return subprocess.run(
+        [sys.executable, "-c", f"{before}\n{MAIN}", "doctor", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def checks_of(report):
+    return {check["name"]: check for check in report["checks"]}
+
+
+def test_a_usable_installation():
+    done = doctor("--json", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert report["usable"] is True
+    assert report["versions"]["python"] == platform.python_version()
+    assert report["versions"]["torch"] == torch.__version__
+    assert all(report["versions"][package] for package in [*PACKAGES, "libsndfile"])
+    assert report["torch_threads"] == 1
+    assert report["cpu_count"] >= 1
+    assert report["extension"] == _extension.build_info()
+    assert report["built_with_cuda"] is _extension.build_info()["built_with_cuda"]
+    assert report["cuda_usable"] is torch.cuda.is_available()
+    checks = checks_of(report)
+    assert all(check["ok"] and check["remedy"] is None for check in checks.values())
+    assert set(checks) >= {
+        *PACKAGES,
+        "native extension",
+        "self-test: beam search",
+        "self-test: probabilities",
+    }
+
+
+def test_the_report_for_people_has_a_line_for_each_fact():
+    done = doctor()
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    starts = ["egl-fast ", "python ", "platform ", "processors ", "built with CUDA ",
+              "CUDA usable ", *PACKAGES, "native extension ", "self-test: "]  # fmt: skip
+    for start in starts:
+        assert any(line.startswith(start) for line in lines), start
+    assert lines[-1] == "egl-fast is usable"
+    assert "NOT OK" not in done.stdout
+
+
+def test_a_missing_extension_is_reported_with_the_remedy():
+    before = "import sys; sys.modules['egl_fast._C'] = None"
+    done = doctor("--json", before=before)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert report["usable"] is False
+    assert report["extension"] is None
+    assert report["built_with_cuda"] is None
+    check = checks_of(report)["native extension"]
+    assert check["ok"] is False
+    assert "pip install" in check["remedy"]
+    assert "pip install" not in check["detail"]
+    text = doctor(before=before)
+    assert text.returncode == 2
+    assert "native extension" in text.stdout
+    assert "NOT OK" in text.stdout
+    assert "pip install" in text.stdout
+
+
+def test_a_package_that_does_not_load_is_reported_and_the_rest_still_checked():
+    before = "import sys; sys.modules['soxr'] = None"
+    report = json.loads(doctor("--json", before=before).stdout)
+    checks = checks_of(report)
+    assert [name for name, check in checks.items() if not check["ok"]] == ["soxr"]
+    assert "pip install" in checks["soxr"]["remedy"]
+    assert report["versions"]["soxr"] is None
+    assert report["usable"] is False
+
+
+def test_without_torch_there_is_still_a_report():
+    done = doctor("--json", before="import sys; sys.modules['torch'] = None")
+    assert done.returncode == 2, done.stderr
+    report = json.loads(done.stdout)
+    assert not checks_of(report)["torch"]["ok"]
+    assert report["versions"]["numpy"]
+
+
+def test_operators_that_compute_something_else_fail_the_self_test():
+    wrong_probability = """
+import dataclasses
+from egl_fast import ops
+search = ops.ctc_beam_search
+def wrong(*args, **options):
+    found = search(*args, **options)
+    return dataclasses.replace(found, log_prob=found.log_prob + 1e-6)
+ops.ctc_beam_search = wrong
+"""
+    checks = checks_of(json.loads(doctor("--json", before=wrong_probability).stdout))
+    assert [name for name, check in checks.items() if not check["ok"]] == [
+        "self-test: beam search",
+        "self-test: probabilities",
+    ]
+    one_too_few = """
+import dataclasses
+from egl_fast import ops
+search = ops.ctc_beam_search
+def wrong(*args, **options):
+    found = search(*args, **options)
+    return dataclasses.replace(found, counts=found.counts - 1)
+ops.ctc_beam_search = wrong
+"""
+    done = doctor("--json", before=one_too_few)
+    assert done.returncode == 2
+    checks = checks_of(json.loads(done.stdout))
+    assert "24 labelings, enumeration 25" in checks["self-test: beam search"]["detail"]
+    assert checks["native extension"]["ok"]

@@ -1,0 +1,370 @@
+"""``egl-fast select`` as a user runs it: a process of its own, files and pipes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from egl_fast.data.manifest import read_manifest
+from egl_fast.records import ScoreRecord, to_json
+
+COMMAND = [sys.executable, "-c", "from egl_fast.cli.main import main; main()", "select"]
+
+
+def run(*arguments, status=0, stdin="", cwd=None, **environment):
+    """The finished process, which must have ended with ``status``."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        input=stdin.encode("utf-8", "surrogatepass"),
+        capture_output=True,
+        cwd=cwd,
+        env={**{k: v for k, v in os.environ.items() if k != "COLUMNS"}, **environment},
+        timeout=60,
+    )
+    stderr = done.stderr.decode()
+    assert done.returncode == status, stderr
+    assert "Traceback" not in stderr
+    return done
+
+
+def refusal(*arguments, **options):
+    """The single line with which a command that cannot be carried out ends, at status 2."""
+    done = run(*arguments, status=2, **options)
+    assert done.stdout == b""
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def a_line(number, *, egl, beam_mass=0.9, **manifest):
+    record = ScoreRecord(
+        id=f"clip{number}",
+        duration=2.0,
+        num_frames=100,
+        pred_text=f"heard {number}",
+        num_hypotheses=100,
+        beam_mass=beam_mass,
+        egl=egl,
+        egl_stderr=0.0,
+        egl_normalized=egl / beam_mass,
+        egl_unsquared=None,
+        egl_full=None,
+        egl_full_stderr=None,
+        entropy=float(number),
+        pctc=0.1,
+        random=0.5,
+    )
+    return to_json(record, {"audio_filepath": f"wav/{number}.wav", "speaker": "x", **manifest})
+
+
+def as_text(lines):
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def parse(output):
+    return [json.loads(line) for line in output.split(b"\n")[:-1]]
+
+
+#: By EGL: clips 1, 3, 2 (a tie, in the file's order), 0.
+LINES = [a_line(number, egl=egl) for number, egl in enumerate([1.0, 8.0, 4.0, 4.0])]
+LINES[2], LINES[3] = LINES[3], LINES[2]
+
+
+@pytest.fixture
+def scores(tmp_path):
+    """A scores file of four lines, in a folder of its own."""
+    path = tmp_path / "run" / "scores.jsonl"
+    path.parent.mkdir()
+    path.write_text(as_text(LINES))
+    return path
+
+
+def test_standard_output_holds_whole_lines_in_rank_order_and_nothing_else(scores):
+    done = run(scores, "--budget", "100%")
+    expected = [LINES[1], LINES[2], LINES[3], LINES[0]]
+    assert parse(done.stdout) == [
+        {**line, "rank": rank} for rank, line in enumerate(expected, start=1)
+    ]
+    assert done.stderr.decode().splitlines() == [
+        "selected 4 of 4 utterances by egl: 0.13 of 0.13 min, 2.0 s on average"
+    ]
+
+
+@pytest.mark.parametrize("budget", ["50%", "2", "5s"])
+def test_budgets(scores, budget):
+    chosen = parse(run(scores, "--budget", budget).stdout)
+    assert [line["id"] for line in chosen] == ["clip1", "clip3"]
+
+
+def test_strategy(scores):
+    chosen = parse(run(scores, "--budget", "1", "--strategy", "entropy").stdout)
+    assert [line["id"] for line in chosen] == ["clip3"]
+
+
+def test_standard_input(scores):
+    piped = run("-", "--budget", "50%", stdin=scores.read_text())
+    assert piped.stdout == run(scores, "--budget", "50%").stdout
+
+
+def test_transcripts_of_any_script_survive_any_locale(tmp_path):
+    # U+2028 ends a line for str.splitlines; a lone surrogate has no UTF-8.
+    line = a_line(0, egl=1.0, text="größe \u2028 日本 \ud800")
+    for text in (json.dumps(line), json.dumps(line, ensure_ascii=False).replace("\ud800", "")):
+        done = run("-", "--budget", "1", stdin=text, PYTHONIOENCODING="ascii")
+        assert parse(done.stdout)[0]["text"] == json.loads(text)["text"]
+
+
+def test_out_is_a_manifest_and_leaves_no_partial_file(scores):
+    out = scores.parent / "chosen.jsonl"
+    done = run(scores, "--budget", "50%", "--out", out)
+    assert done.stdout == b""
+    assert [line["rank"] for line in parse(out.read_bytes())] == [1, 2]
+    assert [u.id for u in read_manifest(out)] == ["clip1", "clip3"]
+    assert read_manifest(out)[0].audio_path == scores.parent / "wav/1.wav"
+    assert sorted(os.listdir(scores.parent)) == ["chosen.jsonl", "scores.jsonl"]
+
+
+def test_a_selection_can_be_selected_from_again(scores):
+    first = run(scores, "--budget", "100%").stdout.decode()
+    again = parse(run("-", "--budget", "1", "--strategy", "entropy", stdin=first).stdout)
+    assert again == [{**LINES[2], "rank": 1}]
+
+
+class TestAudioPaths:
+    """Wherever the selection is written, its relative audio paths lead to the pool's audio."""
+
+    @staticmethod
+    def selected_audio(out):
+        paths = [u.audio_path for u in read_manifest(out)]
+        written = [line["audio_filepath"] for line in parse(out.read_bytes())]
+        return written[0], os.path.realpath(paths[0])
+
+    def test_they_count_from_the_scores_file_where_nothing_else_is_told(self, scores):
+        out = scores.parent.parent / "elsewhere" / "chosen.jsonl"
+        out.parent.mkdir()
+        run(scores, "--budget", "1", "--out", out)
+        written, audio = self.selected_audio(out)
+        assert written == "../run/wav/1.wav"
+        assert audio == os.path.realpath(scores.parent / "wav/1.wav")
+
+    @pytest.mark.parametrize("absolute", [False, True])
+    def test_they_count_from_the_pool_that_the_metadata_names(self, scores, absolute):
+        pool = scores.parent.parent / "corpus" / "pool.jsonl"
+        named = str(pool) if absolute else "../corpus/pool.jsonl"
+        scores.with_name("scores.jsonl.meta.json").write_text(json.dumps({"pool": named}))
+        out = scores.parent / "chosen.jsonl"
+        assert "name it by --pool" in refusal(scores, "--budget", "1", "--out", out)
+        pool.parent.mkdir()
+        pool.write_text("")
+        run(scores, "--budget", "1", "--out", out)
+        assert self.selected_audio(out) == (
+            "../corpus/wav/1.wav",
+            os.path.realpath(pool.parent / "wav/1.wav"),
+        )
+
+    def test_they_count_from_a_pool_named_on_the_command_line(self, scores):
+        pool = scores.parent.parent / "corpus" / "pool.jsonl"
+        pool.parent.mkdir()
+        pool.write_text("")
+        scores.with_name("scores.jsonl.meta.json").write_text('{"pool": "/nowhere/pool.jsonl"}')
+        out = scores.parent / "chosen.jsonl"
+        run(scores, "--budget", "1", "--out", out, "--pool", pool)
+        assert self.selected_audio(out)[0] == "../corpus/wav/1.wav"
+        run("-", "--budget", "1", "--out", out, "--overwrite", "--pool", pool,
+            stdin=scores.read_text())  # fmt: skip
+        assert self.selected_audio(out)[0] == "../corpus/wav/1.wav"
+        missing = pool.with_name("missing.jsonl")
+        assert "no such file" in refusal(
+            scores, "--budget", "1", "--out", out, "--overwrite", "--pool", missing
+        )
+
+    def test_they_hold_through_symbolic_links(self, scores):
+        deep = scores.parent.parent / "a" / "b" / "c"
+        deep.mkdir(parents=True)
+        link = scores.parent / "link"
+        link.symlink_to(deep)
+        (scores.parent / "wav").mkdir()
+        (scores.parent / "wav" / "1.wav").touch()
+        run(scores, "--budget", "1", "--out", link / "chosen.jsonl")
+        assert (link / self.selected_audio(link / "chosen.jsonl")[0]).exists()
+
+    @pytest.mark.parametrize("meta", ["not JSON", "[]", '{"pool": 7}'])
+    def test_metadata_that_tells_nothing_is_passed_over(self, scores, meta):
+        scores.with_name("scores.jsonl.meta.json").write_text(meta)
+        out = scores.parent / "chosen.jsonl"
+        run(scores, "--budget", "1", "--out", out)
+        assert self.selected_audio(out)[0] == "wav/1.wav"
+
+    def test_they_stay_from_standard_input_and_when_absolute(self, tmp_path):
+        out = tmp_path / "elsewhere" / "chosen.jsonl"
+        out.parent.mkdir()
+        run("-", "--budget", "1", "--out", out, stdin=as_text(LINES))
+        assert self.selected_audio(out)[0] == "wav/1.wav"
+        path = tmp_path / "scores.jsonl"
+        path.write_text(as_text([a_line(0, egl=1.0, audio_filepath="/corpus/1.wav")]))
+        run(path, "--budget", "1", "--out", out, "--overwrite")
+        assert self.selected_audio(out)[0] == "/corpus/1.wav"
+
+
+class TestNothingIsLost:
+    """What is there stays there, unless the user says otherwise."""
+
+    def test_an_output_is_replaced_only_with_overwrite(self, scores):
+        out = scores.parent / "chosen.jsonl"
+        out.write_text("precious")
+        assert "--overwrite" in refusal(scores, "--budget", "1", "--out", out)
+        assert out.read_text() == "precious"
+        run(scores, "--budget", "1", "--out", out, "--overwrite")
+        assert len(parse(out.read_bytes())) == 1
+
+    def test_a_failure_leaves_the_old_output(self, scores):
+        out = scores.parent / "chosen.jsonl"
+        out.write_text("precious")
+        refusal(scores, "--budget", "99", "--out", out, "--overwrite")
+        assert out.read_text() == "precious"
+        assert sorted(os.listdir(scores.parent)) == ["chosen.jsonl", "scores.jsonl"]
+
+    def test_the_scores_file_is_never_the_output(self, scores):
+        before = scores.read_bytes()
+        link = scores.parent / "same"
+        link.symlink_to(scores)
+        for out in (scores, link):
+            assert "scores file itself" in refusal(
+                scores, "--budget", "1", "--out", out, "--overwrite"
+            )
+        assert scores.read_bytes() == before
+
+    def test_folders(self, scores):
+        assert "is a folder" in refusal(scores, "--budget", "1", "--out", scores.parent)
+        missing = scores.parent / "no" / "chosen.jsonl"
+        assert "does not exist" in refusal(scores, "--budget", "1", "--out", missing)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("{", "line 3: not JSON"),
+        ('{"id": "x", "duration": 1, "egl": NaN}', "line 3: not JSON (NaN"),
+        ('{"id": "x", "duration": 1, "egl": 1e999}', "line 3: not JSON (1e999"),
+        ('{"id": "x", "duration": 1, "egl": ' + "1" * 5000 + "}", "line 3: not JSON"),
+        ("[" * 100_000, "line 3: not JSON"),
+        ("[]", "line 3: expected a JSON object, got list"),
+        ('{"audio_filepath": "a.wav", "duration": 1}', "line 3: holds no 'id'"),
+        ('{"id": "x"}', "line 3: 'duration' is None"),
+        ('{"id": "x", "duration": "1"}', "line 3: 'duration' is '1'"),
+        ('{"id": "x", "duration": -1}', "line 3: 'duration' is -1"),
+        (json.dumps(LINES[0]), "line 3: id 'clip0' is already on line 1"),
+    ],
+)
+def test_a_malformed_line_is_named_by_its_number(scores, bad, message):
+    scores.write_text(f"{json.dumps(LINES[0])}\n\n{bad}\n")
+    line = refusal(scores, "--budget", "1")
+    assert line.startswith(f"egl-fast: scores {scores}, ")
+    assert message in line
+
+
+def test_files_that_are_no_scores(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    assert "no such file" in refusal(path, "--budget", "1")
+    assert "cannot be read" in refusal(tmp_path, "--budget", "1")
+    path.write_bytes(b"\xff\xfe")
+    assert "cannot be read as UTF-8" in refusal(path, "--budget", "1")
+    path.write_text("\n\n")
+    assert "holds no record" in refusal(path, "--budget", "1")
+
+
+def test_errors_of_the_selection(scores):
+    assert "at most 100%" in refusal(scores, "--budget", "101%")
+    assert "this file holds no egl_full" in refusal(
+        scores, "--budget", "1", "--strategy", "egl_full"
+    )
+    assert "egl_normalized, egl_unsquared" in refusal(scores, "--budget", "1", "--strategy", "x")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "warned"),
+    [("egl", True), ("egl_unsquared", True), ("egl_normalized", False), ("entropy", False)],
+)
+def test_low_mass_is_warned_of_where_it_matters(strategy, warned):
+    lines = [{**a_line(i, egl=1.0, beam_mass=0.01), "egl_unsquared": 1.0} for i in range(3)]
+    done = run("-", "--budget", "1", "--strategy", strategy, stdin=as_text(lines))
+    warnings = [line for line in done.stderr.decode().splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == warned
+    assert len(parse(done.stdout)) == 1
+
+
+def test_a_reader_that_goes_away_early_is_no_failure(scores):
+    scores.write_text(as_text([a_line(i, egl=1.0, text="x" * 1000) for i in range(500)]))
+    process = subprocess.Popen(
+        [*COMMAND, scores, "--budget", "100%"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    stderr = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert len(stderr.splitlines()) == 1, stderr
+
+
+class TestTable:
+    """The table is for people: aligned, bounded in width, without control characters."""
+
+    def test_piped(self, scores):
+        done = run(scores, "--budget", "3", "--table")
+        header, rule, *rows = done.stdout.decode().splitlines()
+        assert header.split() == ["rank", "id", "EGL", "entropy", "seconds", "model", "heard"]
+        assert rule == "─" * 100
+        assert [row.split() for row in rows] == [
+            ["1", "clip1", "8", "1", "2.0", "heard", "1"],
+            ["2", "clip3", "4", "3", "2.0", "heard", "3"],
+            ["3", "clip2", "4", "2", "2.0", "heard", "2"],
+        ]
+        assert "selected 3 of 4" in done.stderr.decode()
+
+    def test_the_strategy_has_a_column_and_show_cuts_the_rows(self, scores):
+        done = run(scores, "--budget", "3", "--show", "1", "--strategy", "pctc")
+        header, _, *rows = done.stdout.decode().splitlines()
+        assert header.split()[:5] == ["rank", "id", "pctc", "EGL", "entropy"]
+        assert [row.split()[:5] for row in rows] == [["1", "clip0", "0.1", "1", "0"]]
+        assert "selected 3 of 4" in done.stderr.decode()
+
+    @pytest.mark.parametrize("columns", [100, 80])
+    def test_long_texts_are_cut_at_the_width(self, columns):
+        line = {
+            **a_line(0, egl=123456.0, text="said " * 50),
+            "id": "corpus/deep/folder/speaker/clip.flac",
+            "pred_text": "heard " * 50,
+        }
+        done = run("-", "--budget", "1", "--table", stdin=as_text([line]), COLUMNS=str(columns))
+        lines = done.stdout.decode().splitlines()
+        assert len(lines) == 3
+        assert all(len(text) <= columns for text in lines)
+        assert lines[0].split()[-2:] == ["really", "said"]
+        assert lines[2].count("…") == 3
+        for cell in ("123,456", "speaker/clip.flac", "heard hear", "said said"):
+            assert cell in lines[2]
+
+    def test_transcripts_are_neither_markup_nor_control_characters(self):
+        line = {**a_line(0, egl=1.0, text="[bold]a[/x]"), "pred_text": "\x1b[31mred\nline\x07"}
+        done = run("-", "--budget", "1", "--table", stdin=as_text([line]), FORCE_COLOR="")
+        assert b"\x1b" not in done.stdout
+        assert b"\x07" not in done.stdout
+        assert "[bold]a[/x]" in done.stdout.decode()
+        assert len(done.stdout.decode().splitlines()) == 3
+
+    def test_with_out_both_are_made(self, scores):
+        out = scores.parent / "chosen.jsonl"
+        done = run(scores, "--budget", "2", "--table", "--out", out)
+        assert len(done.stdout.decode().splitlines()) == 4
+        assert len(parse(out.read_bytes())) == 2
+
+
+def test_help_describes_every_strategy():
+    from egl_fast.records import STRATEGIES
+
+    text = run("--help").stdout.decode()
+    for name, description in STRATEGIES.items():
+        assert f"{name} " in text
+        assert description in text

@@ -1,0 +1,136 @@
+"""The writer of results: strict JSON, refusal to overwrite, and nothing half done."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.errors import OutputError
+
+RECORD = {"id": "a", "text": "grün \u2028 日本", "score": 0.1, "none": None, "list": [1, True]}
+
+
+def write_one_and(then: Callable[[], object], path: Path, record: dict[str, Any]) -> None:
+    """Write a record and do something else before the writer is left."""
+    with JsonlWriter(path) as writer:
+        writer.write(record)
+        then()
+
+
+def test_records_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with JsonlWriter(path) as writer:
+        writer.write(RECORD)
+        writer.write({})
+    first, second, rest = path.read_text(encoding="utf-8").split("\n")
+    assert json.loads(first) == RECORD
+    assert "grün" in first
+    assert (second, rest) == ("{}", "")
+    assert writer.num_records == 2
+
+
+def test_half_a_surrogate_pair_is_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with JsonlWriter(path) as writer:
+        writer.write({"text": "\ud800"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"text": "\ud800"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_lacks_are_refused(tmp_path: Path, value: float) -> None:
+    with JsonlWriter(tmp_path / "out.jsonl") as writer:
+        writer.write({"x": 1})
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            writer.write({"x": value})
+    assert (tmp_path / "out.jsonl").read_text() == '{"x": 1}\n'
+
+
+def test_the_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with JsonlWriter(path) as writer:
+        writer.write(RECORD)
+        writer.flush()
+        assert not path.exists()
+        assert writer.partial_path == tmp_path / "out.jsonl.partial"
+        assert json.loads(writer.partial_path.read_text(encoding="utf-8")) == RECORD
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
+def test_an_interruption_keeps_what_was_finished(
+    tmp_path: Path, interruption: type[BaseException]
+) -> None:
+    def interrupt() -> None:
+        raise interruption
+
+    with pytest.raises(interruption):
+        write_one_and(interrupt, tmp_path / "out.jsonl", RECORD)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl.partial"]
+    assert json.loads((tmp_path / "out.jsonl.partial").read_text(encoding="utf-8")) == RECORD
+
+
+def test_an_interruption_before_the_first_record_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), JsonlWriter(tmp_path / "out.jsonl"):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_making_a_writer_creates_nothing(tmp_path: Path) -> None:
+    JsonlWriter(tmp_path / "out.jsonl")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("precious")
+    with pytest.raises(OutputError, match=r"exists already; give --overwrite"):
+        JsonlWriter(path)
+    assert path.read_text() == "precious"
+    with JsonlWriter(path, overwrite=True) as writer:
+        writer.write({"x": 1})
+        assert path.read_text() == "precious"
+    assert path.read_text() == '{"x": 1}\n'
+
+
+def test_a_file_that_came_into_being_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with pytest.raises(OutputError, match="exists already"):
+        write_one_and(lambda: path.write_text("precious"), path, {"x": 1})
+    assert path.read_text() == "precious"
+    assert (tmp_path / "out.jsonl.partial").read_text() == '{"x": 1}\n'
+
+
+def test_an_impossible_place_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"its folder .*none does not exist"):
+        JsonlWriter(tmp_path / "none" / "out.jsonl")
+    with pytest.raises(OutputError, match="is a folder"):
+        JsonlWriter(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("target", [None, "-"])
+def test_without_a_file_records_go_to_standard_output(
+    target: str | None, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    print("before")
+    with JsonlWriter(target) as writer:
+        writer.write({"text": "ü"})
+    assert writer.partial_path is None
+    assert capsysbinary.readouterr().out == b'before\n{"text": "\xc3\xbc"}\n'
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    path = tmp_path / "out.jsonl"
+    with pytest.raises(OutputError, match=r"cannot be written .*No space left"):
+        write_one_and(lambda: None, path, RECORD)
+    assert not path.exists()
