@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,10 +165,16 @@ def read_torch(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"model {path}: no such file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            # All that torch.save writes today; torch.load warns about older forms at length.
+            is_archive = zipfile.is_zipfile(file)
     except OSError as error:
         raise CheckpointError(f"model {path}: cannot be read ({one_line(error)})") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    if not is_archive:
+        raise CheckpointError(f"model {path}: is no egl-fast checkpoint, or is cut short")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # A damaged pickle can fail in any way at all.
         # torch's own message tells how to load the file unsafely: no advice to pass on.
         raise CheckpointError(
             f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__})"

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from egl_fast.errors import ModelError
 from egl_fast.model import CLIP, ClippedReluRNN
 from egl_fast.ops import recurrent_backward
 from egl_fast.packing import gather_rows
@@ -304,6 +305,10 @@ def scanned_recurrence(
         record: called for each direction of each layer as it runs.
         weights_need_grad: whether the scan is to give gradients of recurrent weights; without,
             they count as constants.
+
+    Raises:
+        ModelError: when a bidirectional module runs over packed utterances of unequal length
+            with initial states.
     """
     patched = [
         (module, cell)
@@ -396,6 +401,12 @@ def _initial_states(
     if hx is None:
         zeros = inputs.new_zeros(inputs.shape[1], module.hidden_size)
         return [(zeros, zeros)] * count
+    if layout.valid is not None and module.bidirectional:
+        # In reverse a scan starts on the padding, which would wipe an initial state.
+        raise ModelError(
+            "a bidirectional layer is given initial states with packed utterances of unequal "
+            "length; score one utterance at a time"
+        )
     h, c = hx if cell.kind == "lstm" else (hx, hx)
     if h.dim() == 2:  # unbatched input
         h, c = h.unsqueeze(1), c.unsqueeze(1)

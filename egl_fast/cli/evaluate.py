@@ -156,6 +156,6 @@ def _print_table(total: ErrorRates, rates: dict[str, ErrorRates], key: str | Non
         click.echo(line if width else line[2:])
     if total.num_infinite:
         click.echo(
-            f"{total.num_infinite} utterances have an infinite loss (text longer than audio), "
-            "which the mean leaves out"
+            f"{total.num_infinite} of {total.num_utterances} texts need more frames than their "
+            "audio has; the mean loss leaves them out"
         )

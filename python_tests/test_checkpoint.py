@@ -1,0 +1,213 @@
+"""Model files: what comes back, what is refused, and that nothing in them is executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recordings import random_checkpoint
+
+from egl_fast.checkpoint import (
+    Checkpoint,
+    checkpoint_content,
+    load_checkpoint,
+    save_checkpoint,
+    write_torch,
+)
+from egl_fast.errors import CheckpointError, OutputError
+from egl_fast.model import CELLS, ConvShape, preset
+
+
+def refusal(path: Path) -> str:
+    """The message that loading a file ends with; one line that names it."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"model {path}: ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_model_comes_back_as_it_was(tmp_path: Path, cell: str) -> None:
+    saved = random_checkpoint(cell=cell, dropout=0.25)
+    saved.training = {"epoch": 3, "note": "x"}
+    save_checkpoint(tmp_path / "m.pt", saved)
+    loaded = load_checkpoint(tmp_path / "m.pt")
+    assert loaded.model.config == saved.model.config == preset("tiny", cell=cell, dropout=0.25)
+    assert loaded.features == saved.features
+    assert loaded.vocabulary == saved.vocabulary
+    assert loaded.training == saved.training
+    assert not loaded.model.training
+    expected = saved.model.state_dict()
+    for name, tensor in loaded.model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, expected[name])
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.pt"]
+
+
+def test_the_hash_is_the_files(tmp_path: Path) -> None:
+    hashes = []
+    for name, seed in (("a.pt", 0), ("b.pt", 0), ("c.pt", 1)):
+        save_checkpoint(tmp_path / name, random_checkpoint(seed=seed))
+        hashes.append(load_checkpoint(tmp_path / name).sha256)
+    assert all(len(digest) == 64 for digest in hashes)
+    assert hashes[0] != hashes[2]
+
+
+def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path: Path) -> None:
+    saved = random_checkpoint()
+    save_checkpoint(tmp_path / "full.pt", saved)
+    save_checkpoint(tmp_path / "half.pt", saved, half=True)
+    sizes = [(tmp_path / name).stat().st_size for name in ("full.pt", "half.pt")]
+    num_weights = sum(p.numel() for p in saved.model.parameters())
+    assert sizes[0] - sizes[1] >= 2 * num_weights
+    loaded = load_checkpoint(tmp_path / "half.pt").model.state_dict()
+    eps, tiny = torch.finfo(torch.float16).eps, torch.finfo(torch.float16).smallest_normal
+    for name, tensor in saved.model.state_dict().items():
+        assert loaded[name].dtype == torch.float32
+        # Half a unit in the last place; below the smallest normal number that unit is fixed.
+        bound = 0.5 * eps * tensor.abs().clamp_min(tiny)
+        assert ((loaded[name] - tensor).abs() <= bound).all()
+    assert saved.model.output.weight.dtype == torch.float32
+
+
+def test_facts_with_named_tuples_are_stored_as_lists(tmp_path: Path) -> None:
+    saved = random_checkpoint()
+    saved.training = {"shapes": (ConvShape((41, 11), (2, 2)),), "nested": {"t": (1, 2)}}
+    save_checkpoint(tmp_path / "m.pt", saved)
+    facts = load_checkpoint(tmp_path / "m.pt").training
+    assert facts == {"shapes": [[[41, 11], [2, 2]]], "nested": {"t": [1, 2]}}
+
+
+class Attack:
+    """Pickles as a call of ``os.mkdir``."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("place", ["alone", "in the training facts"])
+def test_code_in_a_file_is_not_run(tmp_path: Path, place: str) -> None:
+    target = tmp_path / "attacked"
+    content: Any = Attack(target)
+    if place != "alone":
+        content = {**checkpoint_content(random_checkpoint()), "training": {"x": content}}
+    for number, save in enumerate((torch.save, lambda c, p: p.write_bytes(pickle.dumps(c)))):
+        path = tmp_path / f"attack{number}.pt"
+        save(content, path)
+        assert "is no egl-fast checkpoint" in refusal(path)
+        assert not target.exists()
+    # The attack is a real one.
+    pickle.loads(path.read_bytes())
+    assert target.exists()
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "none.pt")
+    assert "no such file" in refusal(tmp_path)
+    for number, content in enumerate((b"", b"hello\n", b"\x80\x04.", b"PK\x03\x04" + bytes(50))):
+        path = tmp_path / f"{number}.pt"
+        path.write_bytes(content)
+        assert "is no egl-fast checkpoint" in refusal(path)
+    for number, other in enumerate(([1, 2], {"a": 1}, torch.zeros(3), {"format": "else"})):
+        path = tmp_path / f"other{number}.pt"
+        torch.save(other, path)
+        assert "is no egl-fast checkpoint; give a file that `egl-fast train` wrote" in refusal(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(tmp_path: Path, tiny_model: Path, share: float) -> None:
+    content = tiny_model.read_bytes()
+    path = tmp_path / "cut.pt"
+    path.write_bytes(content[: int(share * len(content))])
+    assert "is no egl-fast checkpoint, or is cut short" in refusal(path)
+
+
+def test_a_damaged_index_is_refused_or_harmless(tmp_path: Path, tiny_model: Path) -> None:
+    with zipfile.ZipFile(tiny_model) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (index,) = (name for name in members if name.endswith("data.pkl"))
+    path = tmp_path / "damaged.pt"
+    messages = []
+    for position in range(0, len(members[index]), len(members[index]) // 40):
+        damaged = bytearray(members[index])
+        damaged[position] ^= 0x15
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in {**members, index: bytes(damaged)}.items():
+                archive.writestr(name, content)
+        try:
+            load_checkpoint(path)
+        except CheckpointError as error:
+            messages.append(str(error))
+    assert len(messages) > 20
+    assert not any("\n" in message for message in messages)
+
+
+def saved_with(tmp_path: Path, **changes: Any) -> Path:
+    """A model file with other values for some of its keys; None removes one."""
+    content = {**checkpoint_content(random_checkpoint()), **changes}
+    path = tmp_path / "changed.pt"
+    torch.save({key: value for key, value in content.items() if value is not None}, path)
+    return path
+
+
+def test_another_format_version_is_named(tmp_path: Path) -> None:
+    message = refusal(saved_with(tmp_path, format_version=2))
+    assert "has format version 2, this egl-fast reads version 1" in message
+    assert "version None" in refusal(saved_with(tmp_path, format_version=None))
+
+
+@pytest.mark.parametrize("key", ["model", "features", "vocabulary", "state_dict", "training"])
+def test_a_missing_or_senseless_part_is_damage(tmp_path: Path, key: str) -> None:
+    assert "is damaged" in refusal(saved_with(tmp_path, **{key: None}))
+    assert "is damaged" in refusal(saved_with(tmp_path, **{key: 7}))
+
+
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    content = checkpoint_content(random_checkpoint())
+    for model in (
+        {**content["model"], "hidden_size": 25},
+        {**content["model"], "cell": "qrnn"},
+        {**content["model"], "unknown": 1},
+        {**content["model"], "conv_shapes": [[[3]]]},
+    ):
+        assert "is damaged" in refusal(saved_with(tmp_path, model=model))
+    incomplete = dict(content["state_dict"])
+    del incomplete["output.bias"]
+    assert "is damaged" in refusal(saved_with(tmp_path, state_dict=incomplete))
+    message = refusal(saved_with(tmp_path, vocabulary=["<blank>", "a"]))
+    assert "do not fit together" in message
+    features = {**content["features"], "window_seconds": 0.025}
+    assert "do not fit together" in refusal(saved_with(tmp_path, features=features))
+
+
+def test_a_failed_write_keeps_the_old_file(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.pt"
+    path.write_bytes(tiny_model.read_bytes())
+
+    def fail(_: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match=r"cannot be written .*No space left"):
+        write_torch(path, {"x": 1})
+    assert path.read_bytes() == tiny_model.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
+    checkpoint: Checkpoint = random_checkpoint()
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        save_checkpoint(tmp_path / "none" / "m.pt", checkpoint)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,279 @@
+"""``egl-fast score`` and ``egl-fast check`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
+
+from egl_fast.records import ScoreRecord
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: The contract's fields of a line, in its order (DESIGN.md, section 3).
+FIELDS = [
+    "id", "duration", "num_frames", "pred_text", "num_hypotheses", "beam_mass", "egl",
+    "egl_stderr", "egl_normalized", "egl_unsquared", "egl_full", "egl_full_stderr", "entropy",
+    "pctc", "random",
+]  # fmt: skip
+
+
+def egl_fast(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, in a folder that is not the repository."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "egl_fast", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    # Only a line feed ends a line: a string may hold U+2028.
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def test_a_pool_with_broken_recordings(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+    records = lines_of(clips.read_text())
+    for record in records:
+        record |= {"speaker": "a\u2028b <script>", "egl": "an old score"}
+    (tmp_path / "noise.flac").write_bytes(b"no audio at all")
+    soundfile.write(tmp_path / "nan.wav", np.full(8000, np.nan, np.float32), 8000, "FLOAT")
+    soundfile.write(tmp_path / "short.wav", np.zeros(100, np.float32), SAMPLE_RATE_HZ)
+    broken = ["noise.flac", "gone.wav", "nan.wav", "short.wav"]
+    records[1:1] = [{"audio_filepath": name} for name in broken]
+    records.append({"audio_filepath": "clip1.wav", "offset": 0.2, "duration": 0.3})
+    pool = write_manifest(tmp_path / "pool.jsonl", records)
+    out = tmp_path / "scores.jsonl"
+
+    result = egl_fast("score", "--model", tiny_model, "--pool", pool, "--k", 7, "--out", out)
+
+    assert result.returncode == 3, result.stderr
+    assert result.stdout == ""
+    scored = lines_of(out.read_text(encoding="utf-8"))
+    kept = ["clip0.wav", "clip1.wav", "clip2.wav", "clip3.wav", "clip1.wav@0.2"]
+    assert [record["id"] for record in scored] == kept
+    for record in scored:
+        assert set(FIELDS) <= set(record)
+        assert isinstance(record["egl"], float)
+        assert record["egl_full"] is None
+        assert record["num_hypotheses"] == 7
+        assert record["egl_normalized"] == pytest.approx(
+            record["egl"] / record["beam_mass"], rel=1e-12
+        )
+        assert all(math.isfinite(v) for v in record.values() if isinstance(v, float))
+    assert [record["nr"] for record in scored[:4]] == [0, 1, 2, 3]
+    assert scored[0]["speaker"] == "a\u2028b <script>"
+    assert scored[-1]["duration"] == pytest.approx(0.3)
+    errors = lines_of((tmp_path / "scores.jsonl.errors.jsonl").read_text())
+    assert [error["id"] for error in errors] == broken
+    for error, said in zip(
+        errors, ["cannot be decoded", "no such file", "NaN", "too short"], strict=True
+    ):
+        assert said in error["error"]
+        assert "\n" not in error["error"]
+    meta = json.loads((tmp_path / "scores.jsonl.meta.json").read_text())
+    assert meta["k"] == 7
+    assert meta["method"] == "exact"
+    assert meta["beam_width"] >= 7
+    assert (meta["num_scored"], meta["num_failed"]) == (5, 4)
+    assert len(meta["model_sha256"]) == 64
+    assert meta["vocabulary"][0] == "<blank>"
+    assert meta["wall_seconds"] > 0
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_standard_output_holds_records_alone(tiny_model: Path, clips: Path) -> None:
+    result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3, "--per-hypothesis")
+    assert result.returncode == 0, result.stderr
+    records = lines_of(result.stdout)
+    assert len(records) == 4
+    for record in records:
+        # The manifest's keys come first, and keep their places where both have one.
+        assert list(record)[:4] == ["audio_filepath", "duration", "text", "nr"]
+        assert list(record)[4:] == [f for f in FIELDS if f != "duration"] + ["hypotheses"]
+        hypotheses = record["hypotheses"]
+        assert len(hypotheses) == 3
+        assert set(hypotheses[0]) == {"text", "labels", "log_prob", "sq_grad_norm"}
+        probabilities = [math.exp(h["log_prob"]) for h in hypotheses]
+        assert probabilities == sorted(probabilities, reverse=True)
+        expected = sum(
+            p * h["sq_grad_norm"] for p, h in zip(probabilities, hypotheses, strict=True)
+        )
+        assert record["egl"] == pytest.approx(expected, rel=1e-9)
+        assert all(0 not in h["labels"] for h in hypotheses)
+    assert "scored 4 of 4" in result.stderr
+
+
+def test_scores_are_those_of_the_library(tiny_model: Path, clips: Path) -> None:
+    import egl_fast as library
+
+    result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 5, "--seed", 3)
+    scorer = library.Scorer.from_checkpoint(tiny_model)
+    records = list(scorer.score_manifest(clips, k=5, seed=3))
+    for line, record in zip(lines_of(result.stdout), records, strict=True):
+        assert isinstance(record, ScoreRecord)
+        assert (line["id"], line["random"]) == (record.id, record.random)
+        assert line["egl"] == pytest.approx(record.egl, rel=1e-5)
+
+
+def test_parameters_can_be_picked(tiny_model: Path, clips: Path) -> None:
+    def egl(*arguments: object) -> list[float]:
+        result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3, *arguments)
+        assert result.returncode == 0, result.stderr
+        return [record["egl"] for record in lines_of(result.stdout)]
+
+    whole, last, others = egl(), egl("--params", "output.*"), egl("--params", "[!o]*")
+    for a, b, c in zip(whole, last, others, strict=True):
+        assert 0 < b < a
+        assert a == pytest.approx(b + c, rel=1e-5)
+
+
+def test_low_mass_is_said(tiny_model: Path, clips: Path) -> None:
+    # Random weights, so that hardly any probability is on three labelings.
+    result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3)
+    assert "`egl` then follows that mass" in result.stderr
+    assert "egl_normalized" in result.stderr
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a refused command says."""
+    result = egl_fast(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    [line] = result.stderr.splitlines()
+    return line
+
+
+def test_bad_input_gets_one_line(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+    empty = write_manifest(tmp_path / "empty.jsonl", [])
+    malformed = tmp_path / "malformed.jsonl"
+    malformed.write_text('{"audio_filepath": "a.wav"}\n{"audio_filepath": \n')
+    twice = write_manifest(tmp_path / "twice.jsonl", [{"audio_filepath": "a.wav"}] * 2)
+    nameless = write_manifest(tmp_path / "nameless.jsonl", [{"audio": "a.wav"}])
+
+    def score(**changed: object) -> str:
+        given = {"model": tiny_model, "pool": clips, **changed}
+        return refused("score", *(x for k, v in given.items() for x in (f"--{k}", v)))
+
+    assert "no such file" in score(pool=tmp_path / "none.jsonl")
+    assert "holds no utterance" in score(pool=empty)
+    assert "line 2: not JSON" in score(pool=malformed)
+    assert "line 2: id 'a.wav' is already on line 1" in score(pool=twice)
+    assert "line 1: needs 'audio_filepath'" in score(pool=nameless)
+    assert "no such file" in score(model=tmp_path / "none.pt")
+    assert "no egl-fast checkpoint" in score(model=clips)
+    assert "its folder" in score(out=tmp_path / "no" / "scores.jsonl")
+    assert "matches no trainable parameter" in score(params="decoder.*")
+
+
+def test_wrong_usage(tiny_model: Path, clips: Path) -> None:
+    for arguments, said in [
+        (("--k", "0"), "--k"),
+        (("--k", "10", "--beam-width", "9"), "beam-width"),
+        (("--device", "tpu"), "--device"),
+        (("--batch-seconds", "0"), "--batch-seconds"),
+    ]:
+        result = egl_fast("score", "--model", tiny_model, "--pool", clips, *arguments)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+        assert said in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
+def test_cuda_where_there_is_none(tiny_model: Path, clips: Path) -> None:
+    line = refused("score", "--model", tiny_model, "--pool", clips, "--device", "cuda")
+    assert "use --device cpu" in line
+
+
+def test_nothing_is_overwritten(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    out.write_text("precious")
+    arguments = ("score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out)
+    assert "exists already; give --overwrite" in refused(*arguments)
+    assert out.read_text() == "precious"
+    assert egl_fast(*arguments, "--overwrite").returncode == 0
+    assert len(lines_of(out.read_text())) == 4
+
+
+def test_a_reader_that_leaves_is_no_failure(tiny_model: Path, clips: Path) -> None:
+    command = (
+        f"{sys.executable} -m egl_fast score --model {tiny_model} --pool {clips} --k 2 | true; "
+        'exit "${PIPESTATUS[0]}"'
+    )
+    result = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Exception" not in result.stderr
+
+
+def test_long_recordings_are_refused_on_request(
+    tiny_model: Path, clips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    result = egl_fast(
+        "score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out,
+        "--max-duration", "0.6",
+    )  # fmt: skip
+    assert result.returncode == 3
+    [first, second] = lines_of((tmp_path / "scores.jsonl.errors.jsonl").read_text())
+    assert "longer than the 0.6 s allowed" in first["error"]
+    assert (first["id"], second["id"]) == ("clip1.wav", "clip2.wav")
+
+
+def test_other_formats_and_rates_score_alike(tiny_model: Path, tmp_path: Path) -> None:
+    samples = waveform(0.6)
+    soundfile.write(tmp_path / "mono.wav", samples, SAMPLE_RATE_HZ, "FLOAT")
+    soundfile.write(
+        tmp_path / "stereo.wav", np.stack([samples, samples], 1), SAMPLE_RATE_HZ, "FLOAT"
+    )
+    soundfile.write(tmp_path / "high.flac", waveform(0.6, rate_hz=48000), 48000)
+    names = ["mono.wav", "stereo.wav", "high.flac"]
+    pool = write_manifest(tmp_path / "p.jsonl", [{"audio_filepath": name} for name in names])
+    result = egl_fast("score", "--model", tiny_model, "--pool", pool, "--k", 2)
+    assert result.returncode == 0, result.stderr
+    mono, stereo, high = lines_of(result.stdout)
+    assert mono["egl"] == pytest.approx(stereo["egl"], rel=1e-5)
+    assert high["num_frames"] == mono["num_frames"]
+
+
+def test_check_on_a_model(tiny_model: Path, clips: Path) -> None:
+    result = egl_fast("check", "--model", tiny_model, "--pool", clips, "--utterances", 2, "--k", 3)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for group in ("convs.0.conv", "recurrent.1.rnn", "output", "all"):
+        assert group in result.stdout
+    assert "TOO LARGE" not in result.stdout
+
+
+def test_check_notices_a_wrong_norm(
+    tiny_model: Path, clips: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from egl_fast.cli.check import command
+    from egl_fast.gradients import contributions
+
+    right = contributions._sq_sum
+    monkeypatch.setattr(contributions, "_sq_sum", lambda x, dim: right(x, dim) * (1 + 1e-3))
+    status = command.main(
+        ["--model", str(tiny_model), "--pool", str(clips), "--utterances", "1", "--k", "2"],
+        standalone_mode=False,
+    )
+    assert status == 2
+    assert "TOO LARGE" in capsys.readouterr().out

@@ -1,0 +1,318 @@
+"""``egl-fast train``, ``evaluate`` and ``transcribe`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recordings import write_clips, write_manifest
+
+from egl_fast.checkpoint import load_checkpoint
+from egl_fast.cli.main import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Calls the command in this process: exit status, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["egl-fast", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """The command in a process of its own, in a folder that is not the repository."""
+    root = Path(__file__).resolve().parent.parent
+    return subprocess.Popen(
+        [sys.executable, "-m", "egl_fast", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def records_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def assert_refused(result: tuple[int, str, str], *parts: str) -> None:
+    """Status 2, nothing on standard output, and one line that says what is wrong."""
+    status, out, err = result
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    for part in parts:
+        assert part in err
+
+
+def test_a_killed_training_resumes_and_its_model_can_be_used(clips: Path, tmp_path: Path) -> None:
+    def train(run_dir: Path, *more: str) -> subprocess.Popen[str]:
+        return start(
+            *("train", "--train", clips, "--valid", clips, "--run-dir", run_dir),
+            *("--preset", "tiny", "--cell", "rnn_tanh", "--max-epochs", "15", "--patience", "0"),
+            *("--batch-seconds", "2", "--dropout", "0.1", "--threads", "1", *more),
+        )
+
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    process = train(halved)
+    while not (halved / "last.pt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    num_finished = len((halved / "metrics.jsonl").read_text().splitlines())
+    assert num_finished < 15
+    for process in (train(halved, "--resume"), train(whole)):
+        out, err = process.communicate()
+        assert (process.returncode, out) == (0, ""), err
+        assert "best: epoch" in err
+    metrics = [
+        [{**record, "seconds": 0} for record in records_of((folder / "metrics.jsonl").read_text())]
+        for folder in (halved, whole)
+    ]
+    assert len(metrics[0]) == 15
+    assert metrics[0] == metrics[1]
+    models = [load_checkpoint(folder / "model.pt") for folder in (halved, whole)]
+    assert models[0].training == {**models[1].training, "seconds": models[0].training["seconds"]}
+    states = [model.model.state_dict() for model in models]
+    assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
+
+
+def test_a_warm_start_begins_where_the_model_ended(
+    run: Run, clips: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    status, _, err = run(
+        *("train", "--train", clips, "--valid", clips, "--run-dir", run_dir),
+        *("--init", tiny_model, "--max-epochs", 1, "--learning-rate", 1e-12),
+    )
+    assert status == 0, err
+    trained = load_checkpoint(run_dir / "model.pt").model.output.weight
+    initial = load_checkpoint(tiny_model).model.output.weight
+    assert (trained - initial).abs().max() < 1e-6
+    settings = json.loads((run_dir / "settings.json").read_text())
+    assert settings["init"] == load_checkpoint(tiny_model).sha256
+
+
+def test_evaluation_agrees_with_itself(
+    run: Run, clips: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out_path = tmp_path / "out.jsonl"
+    status, out, err = run(
+        *("evaluate", "--model", tiny_model, "--data", clips, "--out", out_path, "--json"),
+        *("--by", "text"),
+    )
+    assert status == 0, err
+    assert "4 utterances" in err
+    summary, records = json.loads(out), records_of(out_path.read_text())
+    assert [record["nr"] for record in records] == [0, 1, 2, 3]
+    assert [record["id"] for record in records] == [f"clip{n}.wav" for n in range(4)]
+    assert list(records[0]) == [
+        *("audio_filepath", "duration", "text", "nr", "id", "loss"),
+        *("pred_text", "char_edits", "chars", "word_edits", "words"),
+    ]
+    for rates, part in (
+        (summary, records),
+        (summary["by"]["ab"], records[0::2]),
+        (summary["by"]["no"], records[1::2]),
+    ):
+        assert rates["utterances"] == len(part)
+        assert rates["loss"] == pytest.approx(sum(r["loss"] for r in part) / len(part))
+        for rate, edits, length in (("cer", "char_edits", "chars"), ("wer", "word_edits", "words")):
+            expected = sum(r[edits] for r in part) / sum(r[length] for r in part)
+            assert rates[rate] == pytest.approx(expected)
+
+
+def test_the_table_can_be_read(run: Run, clips: Path, tiny_model: Path) -> None:
+    _, plain, _ = run("evaluate", "--model", tiny_model, "--data", clips)
+    _, grouped, _ = run("evaluate", "--model", tiny_model, "--data", clips, "--by", "nr")
+    header, row = plain.splitlines()
+    assert header.split() == ["utterances", "CTC", "loss", "CER", "WER"]
+    assert row.split()[0] == "4"
+    lines = grouped.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        *(["0", "1"], ["1", "1"], ["2", "1"], ["3", "1"]),
+        ["all", "4"],
+    ]
+    assert lines[-1].split()[1:] == row.split()
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_text_too_long_for_its_audio_is_counted_apart(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    clips = write_clips(tmp_path, ["ab" * 40, "ab"], [0.3, 0.3])
+    out_path = tmp_path / "out.jsonl"
+    status, out, _ = run(
+        "evaluate", "--model", tiny_model, "--data", clips, "--out", out_path, "--json"
+    )
+    records = records_of(out_path.read_text())
+    assert status == 0
+    assert records[0]["loss"] is None
+    assert json.loads(out)["loss"] == records[1]["loss"]
+    assert json.loads(out)["infinite_losses"] == 1
+    _, table, _ = run("evaluate", "--model", tiny_model, "--data", clips)
+    assert "1 of 2 texts need more frames than their audio has" in table
+
+
+def test_transcripts_are_those_of_the_evaluation(
+    run: Run, clips: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    status, out, err = run("transcribe", "--model", tiny_model, "--data", clips)
+    assert status == 0, err
+    to_stdout = records_of(out)
+    assert list(to_stdout[0]) == ["audio_filepath", "duration", "text", "nr", "id", "pred_text"]
+    for path in ("a.jsonl", "b.jsonl"):
+        command = "transcribe" if path == "a.jsonl" else "evaluate"
+        status, _, err = run(
+            command, "--model", tiny_model, "--data", clips, "--out", tmp_path / path
+        )
+        assert status == 0, err
+    assert records_of((tmp_path / "a.jsonl").read_text()) == to_stdout
+    evaluated = records_of((tmp_path / "b.jsonl").read_text())
+    assert [r["pred_text"] for r in evaluated] == [r["pred_text"] for r in to_stdout]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_any_text_and_key_is_carried_through_transcription(
+    run: Run, clips: Path, tiny_model: Path
+) -> None:
+    record = {"audio_filepath": "clip0.wav", "text": "Größe 7", "pred_text": "old", "x": [None]}
+    manifest = write_manifest(clips.parent / "other.jsonl", [record])
+    status, out, err = run("transcribe", "--model", tiny_model, "--data", manifest)
+    assert status == 0, err
+    (written,) = records_of(out)
+    assert written.pop("pred_text") != "old"
+    assert written.pop("duration") == pytest.approx(0.5)
+    assert written.pop("id") == "clip0.wav"
+    record.pop("pred_text")
+    assert written == record
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
+def test_nothing_is_overwritten_unasked(
+    run: Run, clips: Path, tiny_model: Path, tmp_path: Path, command: str
+) -> None:
+    out_path = tmp_path / "out.jsonl"
+    out_path.write_text("precious")
+    arguments = (command, "--model", tiny_model, "--data", clips, "--out", out_path)
+    assert_refused(run(*arguments), str(out_path), "--overwrite")
+    assert out_path.read_text() == "precious"
+    assert run(*arguments, "--overwrite")[0] == 0
+    assert len(records_of(out_path.read_text())) == 4
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
+def test_wrong_input_is_one_line(
+    run: Run, clips: Path, tiny_model: Path, tmp_path: Path, command: str
+) -> None:
+    def call(model: Path = tiny_model, data: Path = clips, *more: object) -> tuple[int, str, str]:
+        return run(command, "--model", model, "--data", data, *more)
+
+    missing = tmp_path / "missing"
+    assert_refused(call(data=missing), f"manifest {missing}: no such file")
+    assert_refused(call(model=missing), f"model {missing}: no such file")
+    assert_refused(call(model=clips), f"model {clips}: is no egl-fast checkpoint")
+    assert_refused(call(data=tiny_model), f"manifest {tiny_model}: cannot be read")
+    out_path = missing / "out.jsonl"
+    assert_refused(call(tiny_model, clips, "--out", out_path), f"folder {missing} does not exist")
+    assert_refused(call(tiny_model, clips, "--batch-seconds", 0), "--batch-seconds")
+    assert_refused(call(tiny_model, clips, "--frobnicate"), "--frobnicate")
+    assert_refused(run(command, "--model", tiny_model), "--data")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
+def test_a_broken_recording_ends_the_command(
+    run: Run, tiny_model: Path, tmp_path: Path, command: str
+) -> None:
+    clips = write_clips(tmp_path, ["ab", "no"], [0.3, 0.3])
+    (tmp_path / "clip1.wav").write_bytes(b"broken")
+    out_path = tmp_path / "out.jsonl"
+    result = run(command, "--model", tiny_model, "--data", clips, "--out", out_path)
+    assert_refused(result, f"audio {tmp_path / 'clip1.wav'}: cannot be decoded")
+    assert not out_path.exists()
+
+
+def test_evaluation_needs_texts_the_model_can_write(
+    run: Run, clips: Path, tiny_model: Path
+) -> None:
+    for record, complaint in (
+        ({"audio_filepath": "clip1.wav"}, "has no 'text'"),
+        ({"audio_filepath": "clip1.wav", "text": "Größe"}, "character 'G' is not"),
+    ):
+        lines = [{"audio_filepath": "clip0.wav", "text": "ab"}, record]
+        manifest = write_manifest(clips.parent / "texts.jsonl", lines)
+        result = run("evaluate", "--model", tiny_model, "--data", manifest)
+        assert_refused(result, f"manifest {manifest}: ", "(line 2)", complaint)
+
+
+def test_evaluation_by_a_key_that_no_line_has(run: Run, clips: Path, tiny_model: Path) -> None:
+    result = run("evaluate", "--model", tiny_model, "--data", clips, "--by", "korpus")
+    assert_refused(result, "'korpus'")
+
+
+def test_the_table_and_the_records_do_not_share_an_output(
+    run: Run, clips: Path, tiny_model: Path
+) -> None:
+    result = run("evaluate", "--model", tiny_model, "--data", clips, "--out", "-")
+    assert_refused(result, "--out -")
+
+
+def test_training_input_is_checked_before_anything_is_made(
+    run: Run, clips: Path, tmp_path: Path
+) -> None:
+    bad = write_manifest(clips.parent / "bad.jsonl", [{"audio_filepath": "clip0.wav"}])
+    run_dir = tmp_path / "run"
+    for train, complaint in ((tmp_path / "none", "no such file"), (bad, "has no 'text'")):
+        result = run("train", "--train", train, "--valid", clips, "--run-dir", run_dir)
+        assert_refused(result, complaint)
+    assert not run_dir.exists()
+    run_dir.mkdir()
+    (run_dir / "last.pt").write_bytes(b"an earlier run")
+    assert_refused(
+        run("train", "--train", clips, "--valid", clips, "--run-dir", run_dir, "--preset", "tiny"),
+        *(str(run_dir), "give --resume"),
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(clips: Path, tiny_model: Path) -> None:
+    process = start("transcribe", "--model", tiny_model, "--data", clips)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0, err
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+
+
+def test_an_interruption_has_its_own_status(clips: Path, tmp_path: Path) -> None:
+    process = start(
+        *("train", "--train", clips, "--valid", clips, "--run-dir", tmp_path / "run"),
+        *("--preset", "tiny", "--max-epochs", "100000", "--patience", "0", "--threads", "1"),
+    )
+    while not (tmp_path / "run" / "last.pt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(2)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
+    load_checkpoint(tmp_path / "run" / "model.pt")
