@@ -36,7 +36,7 @@ test: lint types test-cpp test-python ## All checks a change must pass, in minut
 
 test-all: lint types test-cpp test-cpp-threads ## The same, with the slow tests and the thread sanitizer
 test-all: build
-	$(ENTER) python -m pytest python_tests
+	$(ENTER) python -m pytest python_tests egl_fast --doctest-modules
 
 lint: venv ## Style of Python and C++
 	$(ENTER) ruff check .
@@ -58,7 +58,7 @@ test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 	$(call run_ctest,build/cpp-threads,thread)
 
 test-python: build ## Python tests but the slow ones
-	$(ENTER) python -m pytest python_tests -m "not slow"
+	$(ENTER) python -m pytest python_tests egl_fast --doctest-modules -m "not slow"
 
 bench: build ## Exact scoring against the plain loop, as a ratio
 	$(ENTER) python benchmarks/exact_vs_loop.py

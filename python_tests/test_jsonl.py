@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,15 @@ def test_without_a_file_records_go_to_standard_output(
         writer.write({"text": "ü"})
     assert writer.partial_path is None
     assert capsysbinary.readouterr().out == b'before\n{"text": "\xc3\xbc"}\n'
+
+
+def test_what_was_printed_before_comes_out_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, write_through=False))
+    print("before")
+    with JsonlWriter(None) as writer:
+        writer.write({"x": 1})
+    assert screen.getvalue() == b'before\n{"x": 1}\n'
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,10 @@
-"""Progress bars and tables; all but results goes to standard error."""
+"""Progress on standard error: a bar for a person who watches, a line now and then for a log."""
 
 from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -8,6 +12,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -16,9 +21,39 @@ from rich.progress import (
 #: Where progress, notes and warnings go: standard output is for results alone.
 stderr = Console(stderr=True, highlight=False)
 
+#: Seconds between two lines of progress where standard error is a file or a pipe.
+LOG_INTERVAL_SECONDS = 60.0
+
+
+class LoggedProgress(Progress):
+    """Progress as plain lines, one a minute at most, for logs of long runs."""
+
+    def __init__(self) -> None:
+        super().__init__(console=stderr, disable=True)
+        self._said_at = time.monotonic()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Change a task, and say where it is if a minute has passed."""
+        super().update(task_id, **changes)
+        if time.monotonic() - self._said_at < LOG_INTERVAL_SECONDS:
+            return
+        self._said_at = time.monotonic()
+        task = self._tasks[task_id]
+        left = task.time_remaining
+        when = "" if left is None else f", {timedelta(seconds=round(left))} left"
+        total = "?" if task.total is None else f"{task.total:.0f}"
+        note = task.fields.get("note", "")
+        stderr.print(
+            f"{task.description}: {task.completed:.0f}/{total} {note}{when}",
+            markup=False,
+            soft_wrap=True,
+        )
+
 
 def progress_bar() -> Progress:
-    """A bar with count, rate (task field ``note``), time spent and time left, on standard error."""
+    """Count, rate (task field ``note``), time spent and time left, on standard error."""
+    if not stderr.is_terminal:
+        return LoggedProgress()
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -29,5 +64,4 @@ def progress_bar() -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=stderr,
-        disable=not stderr.is_terminal,
     )

@@ -1,0 +1,97 @@
+"""Exactness where it counts: recorded speech, every cell and preset, the shipped model."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from recordings import random_checkpoint
+
+import egl_fast
+from egl_fast.data.loading import load_spectrogram, pad_features
+from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.model import CELLS
+from egl_fast.records import ScoreRecord
+from egl_fast.reference.gradients import looped_sq_norms
+
+# What `exact` promises (DESIGN.md, section 5), for each squared norm and for their sum.
+PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
+
+
+def shortest(examples: Path, count: int) -> list[Utterance]:
+    """The shortest recordings of the sample's pool."""
+    pool = read_manifest(examples / "pool.jsonl")
+    return sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:count]
+
+
+def assert_exact(scorer: egl_fast.Scorer, utterances: list[Utterance], *, k: int) -> None:
+    """All in one batch, against one float64 backward pass a hypothesis."""
+    assert scorer.features is not None
+    features, lengths = pad_features(
+        [load_spectrogram(u, scorer.features).features for u in utterances]
+    )
+    dtype = next(scorer.model.parameters()).dtype
+    records = scorer.score_batch(features.to(dtype), lengths, k=k, per_hypothesis=True)
+    double = copy.deepcopy(scorer.model).double().eval()
+    for n, record in enumerate(records):
+        one = features[n : n + 1, : int(lengths[n])].double(), lengths[n : n + 1]
+        labelings = [h.labels for h in record.hypotheses]
+        truth = looped_sq_norms(double, one, labelings, parameters=dict(double.named_parameters()))
+        assert_record_exact(record, [sum(norms.values()) for norms in truth], PROMISED[dtype])
+
+
+def assert_record_exact(record: ScoreRecord, sq_norms: list[float], rel: float) -> None:
+    weights = torch.tensor([h.log_prob for h in record.hypotheses], dtype=torch.float64).softmax(0)
+    for hypothesis, expected in zip(record.hypotheses, sq_norms, strict=True):
+        assert hypothesis.sq_grad_norm == pytest.approx(expected, rel=rel)
+    total = float(weights @ torch.tensor(sq_norms, dtype=torch.float64))
+    assert record.egl_normalized == pytest.approx(total, rel=rel)
+
+
+@pytest.mark.parametrize("dtype", PROMISED, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell(examples: Path, cell: str, dtype: torch.dtype) -> None:
+    checkpoint = random_checkpoint(cell=cell)
+    scorer = egl_fast.Scorer(
+        checkpoint.model.to(dtype), checkpoint.vocabulary, features=checkpoint.features
+    )
+    assert_exact(scorer, shortest(examples, 3), k=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_every_larger_preset(examples: Path, preset: str, cell: str) -> None:
+    checkpoint = random_checkpoint(name=preset, cell=cell)
+    scorer = egl_fast.Scorer(checkpoint.model, checkpoint.vocabulary, features=checkpoint.features)
+    assert_exact(scorer, shortest(examples, 2), k=4)
+
+
+def test_the_shipped_model(examples: Path) -> None:
+    scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
+    assert_exact(scorer, shortest(examples, 2), k=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", PROMISED, ids=str)
+def test_the_shipped_model_at_full_k(examples: Path, dtype: torch.dtype) -> None:
+    scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
+    scorer.model.to(dtype)
+    assert_exact(scorer, shortest(examples, 4), k=100)
+
+
+def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:
+    """A plausibility check of the whole path from FLAC to text, on the easiest corpus."""
+    scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
+    utterances = [
+        u for u in read_manifest(examples / "test.jsonl") if u.record["corpus"] == "grid_s1"
+    ][:4]
+    spectrograms = [load_spectrogram(u, scorer.features).features for u in utterances]
+    records = scorer.score_batch(*pad_features(spectrograms), k=1)
+    said = " ".join(u.text or "" for u in utterances).split()
+    heard = " ".join(r.pred_text for r in records).split()
+    # GRID has a fixed grammar of six words a sentence; most of them must come out right.
+    assert len(heard) == len(said)
+    assert sum(a == b for a, b in zip(said, heard, strict=True)) > len(said) / 2
