@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -68,6 +69,10 @@ def pack(padded: Tensor, lengths: Tensor) -> PackedSequence:
     lengths = lengths.cpu()
     order = torch.argsort(lengths, descending=True, stable=True)
     longest = int(lengths.max())
+    if num_utterances == 1:  # its frames are the packed rows as they are
+        rows = padded[0, :longest].contiguous()
+        order = order.to(padded.device)
+        return PackedSequence(rows, torch.ones(longest, dtype=torch.int64), order, order)
     frame = torch.arange(longest)
     present = frame[:, None] < lengths[order][None, :]
     index = (order[None, :] * num_frames + frame[:, None])[present]
@@ -88,6 +93,8 @@ def unpack(packed: PackedSequence, *, num_frames: int) -> Tensor:
     """
     sizes = packed.batch_sizes
     num_utterances = int(sizes[0])
+    if num_utterances == 1:
+        return F.pad(packed.data, (0, 0, 0, num_frames - sizes.shape[0])).unsqueeze(0)
     column = torch.arange(num_utterances)
     present = column[None, :] < sizes[:, None]
     order = column if packed.sorted_indices is None else packed.sorted_indices.cpu()

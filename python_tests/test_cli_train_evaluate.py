@@ -35,11 +35,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The command in a process of its own, in a folder that is not the repository."""
+    """The command in a process of its own."""
     root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    # It would hide what an interpreter says of output still buffered while it shuts down.
+    environment.pop("PYTHONUNBUFFERED", None)
     return subprocess.Popen(
         [sys.executable, "-m", "egl_fast", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

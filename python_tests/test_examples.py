@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,16 @@ def test_every_corpus_has_its_licence(examples: Path, sample: dict[str, list[Utt
     ):
         assert (examples / "audio" / name).stat().st_size > 1000
         assert f"(audio/{name})" in licences
+
+
+def test_the_script_for_a_model_of_your_own_runs(examples: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", examples / "score_your_model.py"],
+        env={**os.environ, "PYTHONPATH": str(examples.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in sorted(result.stdout.splitlines())] == [
+        "first", "second", "third",
+    ]  # fmt: skip

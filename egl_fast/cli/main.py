@@ -42,18 +42,6 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a reader of our standard output (say, head) may leave before the end.
-
-        That is no failure, though click would make one of it. What is still buffered goes nowhere,
-        lest it fails when the process ends.
-        """
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Help without importing any command."""
         with formatter.section("Commands"):
