@@ -11,6 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 comma := ,
 ENTER := . .venv/bin/activate &&
+# Tests compute little at a time: threads would wait for each other longer than they work.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
@@ -36,7 +38,7 @@ test: lint types test-cpp test-python ## All checks a change must pass, in minut
 
 test-all: lint types test-cpp test-cpp-threads ## The same, with the slow tests and the thread sanitizer
 test-all: build
-	$(ENTER) python -m pytest python_tests egl_fast --doctest-modules
+	$(ENTER) $(PYTEST)
 
 lint: venv ## Style of Python and C++
 	$(ENTER) ruff check .
@@ -58,7 +60,7 @@ test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 	$(call run_ctest,build/cpp-threads,thread)
 
 test-python: build ## Python tests but the slow ones
-	$(ENTER) python -m pytest python_tests egl_fast --doctest-modules -m "not slow"
+	$(ENTER) $(PYTEST) -m "not slow"
 
 bench: build ## Exact scoring against the plain loop, as a ratio
 	$(ENTER) python benchmarks/exact_vs_loop.py

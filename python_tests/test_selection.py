@@ -18,7 +18,7 @@ def a_pool(scores, duration=1.0):
 
 # Few distinct values, so that ties are common; durations as decimals, as a file writes them.
 pools = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(0, 9999)).map(
+    st.tuples(st.integers(0, 5), st.integers(1, 9999)).map(
         lambda pair: {"egl": float(pair[0]), "duration": pair[1] / 1000}
     ),
     min_size=1,
@@ -216,3 +216,8 @@ def test_low_mass_is_warned_of_by_the_median():
     assert "0.006" in warning
     assert "`egl_normalized`" in warning
     assert "\n" not in warning
+
+
+def test_a_budget_of_time_needs_durations():
+    with pytest.raises(SelectionError, match=r"record 1 \('u0'\): its duration is 0; .* number"):
+        select(a_pool([1.0, 2.0], duration=0.0)[:1], budget="1h")
