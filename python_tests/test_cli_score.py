@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
 from egl_fast.records import ScoreRecord
@@ -192,8 +191,7 @@ def test_wrong_usage(tiny_model: Path, clips: Path) -> None:
         assert said in result.stderr.splitlines()[-1]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
-def test_cuda_where_there_is_none(tiny_model: Path, clips: Path) -> None:
+def test_cuda_is_refused(tiny_model: Path, clips: Path) -> None:
     line = refused("score", "--model", tiny_model, "--pool", clips, "--device", "cuda")
     assert "use --device cpu" in line
 

@@ -29,7 +29,7 @@ device: Decorator = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to compute; auto takes CUDA where torch can use it.",
+    help="Where to compute. This version has no CUDA kernels yet: auto is the CPU.",
 )
 threads: Decorator = click.option(
     "--threads", type=click.IntRange(min=1), default=None, help="CPU threads [default: all cores]."
@@ -40,14 +40,14 @@ def set_up_torch(device_name: str, num_threads: int | None) -> str:
     """Set the number of threads and resolve ``auto``.
 
     Raises:
-        EglError: CUDA was asked for and torch cannot use it.
+        EglError: CUDA was asked for.
     """
     import torch
 
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    if device_name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device_name == "cuda" and not torch.cuda.is_available():
-        raise EglError("--device cuda: torch sees no usable CUDA device; use --device cpu")
-    return device_name
+    if device_name == "cuda":
+        raise EglError(
+            "--device cuda: this version of egl-fast has no CUDA kernels; use --device cpu"
+        )
+    return "cpu"

@@ -40,7 +40,13 @@ if TYPE_CHECKING:
     help="Recurrent cell of a new model [default: the preset's].",
 )
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="Dropout, new models.")
-@click.option("--max-epochs", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option(
+    "--max-epochs",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Stop after so many at the latest; the cosine schedule ends there.",
+)
 @click.option(
     "--patience",
     type=click.IntRange(min=0),
@@ -63,7 +69,13 @@ if TYPE_CHECKING:
     help="AdamW, or SGD with Nesterov momentum 0.9.",
 )
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Peak rate.")
-@click.option("--weight-decay", type=float, default=1e-2, show_default=True)
+@click.option(
+    "--weight-decay",
+    type=float,
+    default=1e-2,
+    show_default=True,
+    help="Decoupled for AdamW, L2 for SGD; not on biases and norms.",
+)
 @click.option(
     "--schedule",
     type=click.Choice(["cosine", "plateau", "constant"]),
@@ -71,7 +83,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Course of the learning rate after the warm-up.",
 )
-@click.option("--warm-up-epochs", type=float, default=1.0, show_default=True)
+@click.option(
+    "--warm-up-epochs",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Epochs, or a fraction, over which the learning rate rises.",
+)
 @click.option(
     "--max-grad-norm", type=float, default=100.0, show_default=True, help="Gradient clipping."
 )
