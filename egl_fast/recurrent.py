@@ -143,9 +143,17 @@ class LstmCell:
         ]
 
 
+#: What a module must run to be run as a scan instead; others may have replaced it.
+_KINDS: tuple[type[nn.RNNBase], ...] = (ClippedReluRNN, nn.RNN, nn.GRU, nn.LSTM)
+_FORWARDS: dict[type[nn.RNNBase], Callable[..., Any]] = {kind: kind.forward for kind in _KINDS}
+
+
 def cell_of(module: nn.RNNBase) -> Cell | None:
     """The cell of a torch recurrent module, or None where the scan has no form for it."""
-    if module.proj_size:
+    own_forward = (
+        "forward" in vars(module) or _FORWARDS.get(type(module)) is not type(module).forward
+    )
+    if module.proj_size or own_forward:
         return None
     if type(module) is ClippedReluRNN:
         return ReluCell(CLIP)
@@ -293,7 +301,11 @@ Recorder = Callable[[Direction], None]
 
 @contextmanager
 def scanned_recurrence(
-    model: nn.Module, *, record: Recorder | None = None, weights_need_grad: bool = True
+    model: nn.Module,
+    *,
+    record: Recorder | None = None,
+    weights_need_grad: bool = True,
+    ragged: bool = True,
 ) -> Iterator[None]:
     """Let the recurrent modules of a model run as scans while the context is open.
 
@@ -304,7 +316,9 @@ def scanned_recurrence(
         model: any module; found in it are torch.nn.RNN, GRU, LSTM and ``ClippedReluRNN``.
         record: called for each direction of each layer as it runs.
         weights_need_grad: whether the scan is to give gradients of recurrent weights; without,
-            they count as constants.
+            they count as constants, unless they are computed from other parameters.
+        ragged: run packed sequences of unequal length too. Their final states are None, so this is
+            for models that have no use for them.
 
     Raises:
         ModelError: when a bidirectional module runs over packed utterances of unequal length
@@ -313,10 +327,14 @@ def scanned_recurrence(
     patched = [
         (module, cell)
         for module in model.modules()
-        if isinstance(module, nn.RNNBase) and (cell := cell_of(module)) is not None
+        if isinstance(module, nn.RNNBase)
+        and not isinstance(module, torch.jit.ScriptModule)
+        and (cell := cell_of(module)) is not None
     ]
     for module, cell in patched:
-        module.__dict__["forward"] = _forward_as_scan(module, cell, record, weights_need_grad)
+        module.__dict__["forward"] = _forward_as_scan(
+            module, cell, record, weights_need_grad, ragged
+        )
     try:
         yield
     finally:
@@ -325,10 +343,16 @@ def scanned_recurrence(
 
 
 def _forward_as_scan(
-    module: nn.RNNBase, cell: Cell, record: Recorder | None, weights_need_grad: bool
+    module: nn.RNNBase, cell: Cell, record: Recorder | None, weights_need_grad: bool, ragged: bool
 ) -> Callable[..., Any]:
-    def forward(x: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
-        layout = _Layout.of(module, x)
+    def constant(weight: Tensor) -> Tensor:
+        return weight.detach() if weight.is_leaf else weight
+
+    def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+        layout = _Layout.of(module, input)
+        if layout.valid is not None and not ragged:
+            whole: tuple[Any, Any] = _FORWARDS[type(module)](module, input, hx)
+            return whole
         inputs = layout.time_first
         initial = _initial_states(module, cell, inputs, hx, layout)
         finals: list[tuple[Tensor, Tensor]] = []
@@ -340,9 +364,9 @@ def _forward_as_scan(
                 state, cell_state = initial[layer * num_directions + direction]
                 w_ih, w_hh, b_ih, b_hh = _weights(module, suffix)
                 if not weights_need_grad:
-                    w_ih, w_hh = w_ih.detach(), w_hh.detach()
-                    b_ih = None if b_ih is None else b_ih.detach()
-                    b_hh = None if b_hh is None else b_hh.detach()
+                    w_ih, w_hh = constant(w_ih), constant(w_hh)
+                    b_ih = None if b_ih is None else constant(b_ih)
+                    b_hh = None if b_hh is None else constant(b_hh)
                 projected = F.linear(inputs, w_ih, b_ih)
                 if not weights_need_grad and not projected.requires_grad:
                     projected.requires_grad_()

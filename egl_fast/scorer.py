@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from egl_fast.checkpoint import load_checkpoint
-from egl_fast.data.audio import to_mono
+from egl_fast.data.audio import audio_seconds, to_mono
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features, spectrogram_of
 from egl_fast.data.manifest import Utterance, read_manifest
@@ -21,8 +22,11 @@ from egl_fast.data.prefetch import prefetch
 from egl_fast.errors import AudioError, EglError, ModelError, one_line
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring import Classes, ScoringOptions, model_outputs, score_tape
+
+_log = logging.getLogger("egl_fast")
 
 #: Utterances whose order batches may change. Batches never reach across windows, so what has been
 #: scored of a manifest decides nothing about how the rest is batched.
@@ -138,7 +142,10 @@ class Scorer:
         """
         chosen = ScoringOptions(**options)
         engine = self._engine_for(chosen)
-        num_utterances, tape = self._first_run(engine, model_inputs)
+        first = self._first_run(engine, model_inputs)
+        outputs = first.outputs if isinstance(first, Tape) else first
+        logits, _ = model_outputs(outputs, ids=None, num_classes=len(self.classes.vocabulary))
+        num_utterances = logits.shape[0]
         ids = [str(n) for n in range(num_utterances)] if ids is None else list(ids)
         durations = [0.0] * num_utterances if durations is None else list(durations)
         if len(ids) != num_utterances or len(durations) != num_utterances:
@@ -146,12 +153,9 @@ class Scorer:
                 f"ids, durations: expected {num_utterances} of each, "
                 f"got {len(ids)} and {len(durations)}"
             )
-        records: list[ScoreRecord] = []
-        whole = tape is not None
-        for group in [range(num_utterances)] if whole else [[n] for n in range(num_utterances)]:
-            if tape is None or not whole:
-                tape = engine.run(*_sliced(model_inputs, group[0], num_utterances))
-            records += score_tape(
+
+        def score(tape: Tape, group: Sequence[int]) -> list[ScoreRecord]:
+            return score_tape(
                 engine,
                 tape,
                 ids=[ids[n] for n in group],
@@ -159,6 +163,15 @@ class Scorer:
                 classes=self.classes,
                 options=chosen,
             )
+
+        if isinstance(first, Tape):
+            return score(first, range(num_utterances))
+        records: list[ScoreRecord] = []
+        for n in range(num_utterances):
+            tape = engine.run(*_sliced(model_inputs, n, num_utterances))
+            records += score(tape, [n])
+            _compare_with_batch(tape.outputs, first, n, ids[n])
+            del tape  # or its activations would stay until the next ones are there
         return records
 
     def score_waveforms(
@@ -201,10 +214,12 @@ class Scorer:
                 name=f"waveform {name!r}",
             )
             spectrograms.append(spectrogram_of(mono, features, name=f"waveform {name!r}"))
-        scored = self._score_spectrograms(
-            spectrograms, names, chosen, batch_seconds=batch_seconds, skip=False
+        scored = dict(
+            self._score_spectrograms(
+                spectrograms, names, chosen, batch_seconds=batch_seconds, skip=False
+            )
         )
-        return [record for record in scored if isinstance(record, ScoreRecord)]
+        return [record for _, record in sorted(scored.items()) if isinstance(record, ScoreRecord)]
 
     def score_manifest(
         self,
@@ -269,37 +284,42 @@ class Scorer:
 
         def load(utterance: Utterance) -> Spectrogram | EglError:
             try:
-                spectrogram = load_spectrogram(utterance, features)
-            except AudioError as error:
+                if max_duration is not None:
+                    _refuse_longer(utterance, max_duration)
+                return load_spectrogram(utterance, features)
+            except EglError as error:
                 return error
-            if max_duration is not None and spectrogram.seconds > max_duration:
-                return AudioError(
-                    f"audio {utterance.audio_path}: {spectrogram.seconds:.1f} s is longer than "
-                    f"the {max_duration:g} s allowed; cut it, or raise --max-duration"
-                )
-            return spectrogram
 
         window: list[tuple[Utterance, Spectrogram | EglError]] = []
 
         def flush() -> Iterator[Outcome]:
-            loaded = [(u, s) for u, s in window if isinstance(s, Spectrogram)]
-            on_scored(len(window) - len(loaded), 0.0)
-            scored = iter(
-                self._score_spectrograms(
-                    [spectrogram for _, spectrogram in loaded],
-                    [utterance.id for utterance, _ in loaded],
+            places = [i for i, (_, s) in enumerate(window) if isinstance(s, Spectrogram)]
+            results: dict[int, ScoreRecord | EglError] = {
+                i: s for i, (_, s) in enumerate(window) if isinstance(s, EglError)
+            }
+            on_scored(len(results), 0.0)
+            told = 0
+            try:
+                for i, result in self._score_spectrograms(
+                    [s for _, s in window if isinstance(s, Spectrogram)],
+                    [window[i][0].id for i in places],
                     options,
                     batch_seconds=batch_seconds,
                     skip=True,
                     on_scored=on_scored,
-                )
-            )
-            for utterance, spectrogram in window:
-                result = next(scored) if isinstance(spectrogram, Spectrogram) else spectrogram
-                if isinstance(result, ScoreRecord):
-                    yield Outcome(utterance, result, None)
-                else:
-                    yield Outcome(utterance, None, result)
+                ):
+                    results[places[i]] = result
+                    while told in results:
+                        yield _outcome(window[told][0], results[told])
+                        told += 1
+            except KeyboardInterrupt:
+                # What is finished is kept, though others before it in the manifest are not.
+                for i in sorted(results):
+                    if i >= told:
+                        yield _outcome(window[i][0], results[i])
+                raise
+            for i in range(told, len(window)):
+                yield _outcome(window[i][0], results[i])
             window.clear()
 
         for utterance, loaded in zip(utterances, prefetch(load, utterances), strict=True):
@@ -317,11 +337,11 @@ class Scorer:
         batch_seconds: float,
         skip: bool,
         on_scored: Callable[[int, float], None] = lambda count, seconds: None,
-    ) -> list[ScoreRecord | EglError]:
+    ) -> Iterator[tuple[int, ScoreRecord | EglError]]:
+        """(index, result) in the order of computation: batch by batch, shortest first."""
         engine = self._engine_for(options)
         device = next(iter(engine.parameters.values())).device
         dtype = next(iter(engine.parameters.values())).dtype
-        results: dict[int, ScoreRecord | EglError] = {}
 
         def score(batch: list[int]) -> list[ScoreRecord]:
             features, lengths = pad_features([spectrograms[i].features for i in batch])
@@ -340,14 +360,15 @@ class Scorer:
         if not engine.shares_batches:
             plan = [[i] for batch in plan for i in batch]
         for batch in plan:
+            results: dict[int, ScoreRecord | EglError]
             try:
-                results |= zip(batch, score(batch), strict=True)
-            except (EglError, RuntimeError) as error:
+                results = dict(zip(batch, score(batch), strict=True))
+            except Exception as error:
                 if not skip:
                     raise
-                results |= _one_by_one(batch, score, error)
+                results = _one_by_one(batch, score, error)
             on_scored(len(batch), sum(seconds[i] for i in batch))
-        return [results[i] for i in range(len(spectrograms))]
+            yield from results.items()
 
     def _engine_for(self, options: ScoringOptions) -> GradientEngine:
         if options.params is None:
@@ -362,22 +383,49 @@ class Scorer:
             )
         return self.features
 
-    def _first_run(
-        self, engine: GradientEngine, model_inputs: tuple[Any, ...]
-    ) -> tuple[int, Any | None]:
-        """Number of utterances, and the tape if it is one that all of them may share."""
-        num_classes = len(self.classes.vocabulary)
+    def _first_run(self, engine: GradientEngine, model_inputs: tuple[Any, ...]) -> Tape | Any:
+        """The tape, if all utterances may share one; else the outputs, to learn how many are."""
         tensors = [x for x in model_inputs if isinstance(x, Tensor)]
         lone = all(x.dim() > 0 and x.shape[0] == 1 for x in tensors)
-        if engine.shares_batches or lone:
-            tape = engine.run(*model_inputs)
-            logits, _ = model_outputs(tape.outputs, ids=None, num_classes=num_classes)
-            if engine.shares_batches or logits.shape[0] == 1:
-                return logits.shape[0], tape
-        else:
-            outputs = engine.infer(*model_inputs)
-            logits, _ = model_outputs(outputs, ids=None, num_classes=num_classes)
-        return logits.shape[0], None
+        if not engine.shares_batches and not lone:
+            return engine.infer(*model_inputs)
+        tape = engine.run(*model_inputs)
+        logits, _ = model_outputs(tape.outputs, ids=None, num_classes=len(self.classes.vocabulary))
+        return tape if engine.shares_batches or logits.shape[0] == 1 else tape.outputs
+
+
+def _outcome(utterance: Utterance, result: ScoreRecord | EglError) -> Outcome:
+    if isinstance(result, ScoreRecord):
+        return Outcome(utterance, result, None)
+    return Outcome(utterance, None, result)
+
+
+def _refuse_longer(utterance: Utterance, max_duration: float) -> None:
+    seconds = audio_seconds(utterance)
+    if seconds > max_duration:
+        raise AudioError(
+            f"audio {utterance.audio_path}: {seconds:.1f} s is longer than the {max_duration:g} s "
+            "allowed; cut it, or raise --max-duration"
+        )
+
+
+def _compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
+    """Warn where an utterance's own logits are not those it has in the caller's batch.
+
+    Its neighbours or its padding reach it, or an input that all utterances share has been sliced
+    because its first dimension happens to be N.
+    """
+    (own, [length]), (logits, lengths) = alone, together
+    same = int(length) == int(lengths[n])
+    if same:
+        rows = logits[n, : int(length)]
+        # A thousandth of the largest logit is far beyond rounding.
+        gap = (own.detach()[0, : int(length)] - rows).abs().nan_to_num(0.0, 0.0, 0.0).amax()
+        same = bool(gap <= 1e-3 * rows.abs().nan_to_num(0.0, 0.0, 0.0).amax() + 1e-6)
+    if not same:
+        _log.warning(
+            "utterance %r has other logits alone than in its batch: it is scored alone", name
+        )
 
 
 def _one_by_one(
@@ -391,7 +439,7 @@ def _one_by_one(
     for i in batch:
         try:
             [results[i]] = score([i])
-        except (EglError, RuntimeError) as own:
+        except Exception as own:
             results |= _one_by_one([i], score, own)
     return results
 

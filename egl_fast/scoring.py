@@ -135,6 +135,7 @@ def score_tape(
     log_prob, cotangents = ops.ctc_logits_cotangents(
         logits.detach(), lengths, hypotheses, blank=classes.blank
     )
+    cotangents = cotangents[:, : int(hypotheses.counts.max())]  # no pass for unused slots
     by_parameter = engine.sq_norms(tape, logits, cotangents)
     sq_norms = torch.stack(list(by_parameter.values())).sum(dim=0)
     return [

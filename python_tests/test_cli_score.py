@@ -275,3 +275,54 @@ def test_check_notices_a_wrong_norm(
     )
     assert status == 2
     assert "TOO LARGE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".meta.json", ".errors.jsonl"])
+def test_leftovers_of_another_run_are_kept(
+    tiny_model: Path, clips: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    (tmp_path / f"scores.jsonl{suffix}").write_text("precious")
+    arguments = ("score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out)
+    assert f"scores.jsonl{suffix}: is there from another run" in refused(*arguments)
+    assert (tmp_path / f"scores.jsonl{suffix}").read_text() == "precious"
+    assert not out.exists()
+    assert egl_fast(*arguments, "--overwrite").returncode == 0
+
+
+def test_a_dash_is_standard_output(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+    result = egl_fast(
+        "score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", "-", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(lines_of(result.stdout)) == 4
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("-")]
+
+
+def test_an_interruption_keeps_what_is_finished(
+    tiny_model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egl_fast import scorer
+    from egl_fast.cli.main import main
+
+    whole = scorer.score_tape
+    calls = []
+
+    def interrupted(*args: Any, **kwargs: Any) -> list[ScoreRecord]:
+        calls.append(kwargs["ids"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(scorer, "score_tape", interrupted)
+    out = tmp_path / "scores.jsonl"
+    arguments = ["score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out]
+    arguments += ["--batch-seconds", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["egl-fast", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert not out.exists()
+    kept = lines_of((tmp_path / "scores.jsonl.partial").read_text())
+    # Batches run from short to long: the shortest two were done.
+    assert [record["id"] for record in kept] == ["clip0.wav", "clip3.wav"]

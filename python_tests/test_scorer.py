@@ -350,9 +350,15 @@ def test_failing_batch_is_scored_one_by_one() -> None:
         for n, w in enumerate(waves())
     ]
     assert [s.features.shape[0] for s in spectrograms].count(92) == 1
-    results = scorer._score_spectrograms(
-        spectrograms, list("abcd"), egl_fast.scoring.ScoringOptions(k=3),
-        batch_seconds=100.0, skip=True,
-    )  # fmt: skip
+    found = dict(
+        scorer._score_spectrograms(
+            spectrograms,
+            list("abcd"),
+            egl_fast.scoring.ScoringOptions(k=3),
+            batch_seconds=100.0,
+            skip=True,
+        )
+    )
+    results = [found[n] for n in range(4)]
     assert [isinstance(r, egl_fast.ScoreRecord) for r in results] == [True, False, True, True]
     assert "utterance 'b'" in str(results[1])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="FILE", help="Scores file (JSONL) [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--beam-width", type=click.IntRange(min=1),
-              help="Prefixes kept while searching, at least k [default: 2 k, at least 32].")  # fmt: skip
+              help="Prefixes kept while searching [default: max(2 k, 32)].")  # fmt: skip
 @click.option("--method", type=click.Choice(["exact"]), default="exact", show_default=True,
               help="How gradient lengths are computed.")  # fmt: skip
 @click.option("--per-hypothesis", is_flag=True,
@@ -77,12 +77,15 @@ def command(
     from egl_fast.scorer import Scorer
     from egl_fast.scoring import ScoringOptions
 
+    out = None if out == "-" else out
     device = options.set_up_torch(device, threads)
     try:
         scoring = ScoringOptions(**chosen)
     except ValueError as error:
         raise click.UsageError(str(error).replace("_", "-")) from None
     writer = JsonlWriter(out, overwrite=overwrite)
+    if out is not None and not overwrite:
+        _refuse_leftovers(out)
     utterances = read_manifest(pool)
     scorer = Scorer.from_checkpoint(model_path, device=device)
     started = time.monotonic()
@@ -111,6 +114,7 @@ def command(
         for outcome in outcomes:
             if outcome.record is not None:
                 writer.write(to_json(outcome.record, outcome.utterance.record))
+                writer.flush()
                 masses.append({"beam_mass": outcome.record.beam_mass})
             else:
                 errors.write(outcome)
@@ -127,6 +131,15 @@ def command(
         _write_json(Path(out + ".meta.json"), facts)
     _summarise(len(utterances), errors, spent, out, masses)
     return 3 if errors.num_errors else 0
+
+
+def _refuse_leftovers(out: str) -> None:
+    for suffix in (".partial", ".meta.json", ".errors.jsonl"):
+        if os.path.lexists(out + suffix):
+            raise OutputError(
+                f"output {out}{suffix}: is there from another run; move it away, or give "
+                "--overwrite to lose it"
+            )
 
 
 class _Errors:

@@ -136,7 +136,8 @@ def combined_sq_norms(contributions: Sequence[Contribution]) -> Tensor:
     if len(contributions) == 1:
         return contributions[0].sq_norms()
     outer = [c for c in contributions if isinstance(c, OuterProducts)]
-    if len(outer) == len(contributions):
+    forms = {(c.activation.matrix.shape[0], c.activation.matrix.shape[2]) for c in outer}
+    if len(outer) == len(contributions) and len(forms) == 1:
         # A sum of outer products is one product over more positions.
         return OuterProducts(
             Activation(torch.cat([c.activation.matrix for c in outer], dim=1)),

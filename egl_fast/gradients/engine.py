@@ -25,17 +25,37 @@ import egl_fast.gradients.normalization  # noqa: F401  (importing registers the 
 from egl_fast.errors import ModelError
 from egl_fast.gradients.contributions import Contribution, Explicit, combined_sq_norms
 from egl_fast.gradients.rules import Pullback
-from egl_fast.gradients.tape import Call, Tape, infer, record
+from egl_fast.gradients.tape import (
+    RUNNING,
+    Call,
+    Tape,
+    declares_utterances_first,
+    infer,
+    plain_gradients,
+    record,
+)
 
 _log = logging.getLogger("egl_fast")
 
-#: Cotangent rows (utterances x cotangents) that one backward pass carries. More rows make larger
-#: matrix products, but their intermediate results leave the cache.
+#: Cotangent rows (utterances x cotangents) that one backward pass carries at most. More rows make
+#: larger matrix products; beyond this they gain nothing.
 ROWS_PER_PASS = 128
+
+#: Bytes that the intermediate results of one backward pass may take, as far as they are known
+#: beforehand: long recordings get fewer rows a pass.
+PASS_BYTES = 2**30
+
+#: Largest relative disagreement with plain autograd that the engine takes for rounding, once a
+#: model: far above float32's, far below any forgotten use of a parameter worth speaking of.
+_DISAGREEMENT = 1e-2
 
 
 class GradientEngine:
     """Squared gradient norms over the parameters of one model.
+
+    The first norms of a model are compared with plain autograd through the untouched model, one
+    backward pass, so that what rules and tape cannot foresee in a stranger's code ends in an error
+    and not in a wrong number.
 
     Args:
         model: any module; only parameters that require a gradient count.
@@ -43,7 +63,7 @@ class GradientEngine:
             count; None for all.
 
     Attributes:
-        parameters: those that count, by qualified name, in the model's order.
+        parameters: those that count, by qualified name, in the model's order, as of the last run.
 
     Raises:
         ModelError: no parameter is left.
@@ -51,39 +71,55 @@ class GradientEngine:
 
     def __init__(self, model: nn.Module, *, params: str | None = None) -> None:
         self.model = model
-        self.parameters = _matching_parameters(model, params)
-        self.shares_batches = bool(getattr(model, "utterances_first", False))
+        self.params = params
+        with RUNNING:
+            self.parameters = _matching_parameters(model, params)
         self._said_unruled: set[str] = set()
         self._vectorises = True
+        self._verified: frozenset[int] = frozenset()
+
+    @property
+    def shares_batches(self) -> bool:
+        """Whether utterances may share a forward pass: the model's own class declares it."""
+        return declares_utterances_first(self.model)
 
     def run(self, *inputs: Any) -> Tape:
         """Run the model once, in evaluation mode, and keep what gradient norms need.
 
         The model's training mode, hooks and parameters, and the random state, are as they were
         afterwards, also after an exception.
+
+        Raises:
+            ModelError: no parameter counts (any more), or a module insists on training mode.
         """
-        return record(self.model, inputs, self.parameters)
+        # Anew each time: a training pipeline freezes, unfreezes and replaces layers.
+        with RUNNING:  # another thread's run holds parameters back
+            parameters = _matching_parameters(self.model, self.params)
+            self.parameters = parameters
+            return record(self.model, inputs, parameters)
 
     def infer(self, *inputs: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; leaves everything as it was."""
         return infer(self.model, inputs)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def sq_norms(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
         """Squared norm of each parameter's gradient, for each cotangent.
 
         Args:
             tape: what ``run`` returned.
-            logits: [N, T, C], the tensor among the tape's outputs to pull back from.
-            cotangents: [N, R, T, C], zero on padding. N > 1 only for a model that declares
-                ``utterances_first``.
+            logits: [N, T, C], the first of the tape's outputs.
+            cotangents: [N, R, T, C], zero on padding. N > 1 only for a model whose class
+                declares ``utterances_first``.
 
         Returns:
             By qualified name, [N, R] float64; the gradient's squared norm is their sum. A
             parameter that the logits do not depend on is left out.
 
         Raises:
-            ModelError: the logits depend on no parameter that counts.
+            ModelError: the logits depend on no parameter that counts, or a norm differs from plain
+                autograd's.
         """
         tape.check_unmodified()
         calls, direct = tape.reachable(logits)
@@ -100,10 +136,10 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: torch.zeros(num_utterances, num_cotangents, dtype=torch.float64)
         )
-        chunk = max(1, ROWS_PER_PASS // num_utterances)
+        chunk = _rows_per_pass(calls, direct, cotangents)
         for start in range(0, num_cotangents, chunk):
-            rows = cotangents[:, start : start + chunk].transpose(0, 1)
-            at_calls, at_parameters = self._pull_back(logits, rows, calls, direct)
+            rows = cotangents[:, start : start + chunk].transpose(0, 1).contiguous()
+            at_calls = self._pull_back(logits, rows, calls, {})
             for position, utterance in enumerate(utterances):
                 found = self._contributions(
                     calls,
@@ -111,11 +147,16 @@ class GradientEngine:
                     at_calls,
                     utterance,
                 )
-                for name, value in zip(direct, at_parameters, strict=True):
+                own_rows = rows if utterance is None else _only(rows, utterance)
+                for name, value in zip(
+                    direct, self._pull_back(logits, own_rows, [], direct), strict=True
+                ):
                     found[name].append(Explicit(value))
                 for name, contributions in found.items():
                     totals[name][position, start : start + chunk] = combined_sq_norms(contributions)
-        return {name: totals[name] for name in self.parameters if name in totals}
+        norms = {name: totals[name] for name in tape.parameters if name in totals}
+        self._verify(tape, cotangents, norms)
+        return norms
 
     def _contributions(
         self,
@@ -133,16 +174,28 @@ class GradientEngine:
 
     def _pull_back(
         self, logits: Tensor, rows: Tensor, calls: list[Call], direct: dict[str, nn.Parameter]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Cotangents [R, *shape] at the calls' outputs, gradients [R, *shape] of ``direct``."""
+    ) -> Sequence[Tensor]:
+        """Cotangents [R, *shape] at the calls' outputs, then gradients of ``direct``.
+
+        What is ``direct`` gets the gradient of all utterances in ``rows`` together.
+        """
         edges = [call.edge for call in calls]
         inputs = [*edges, *(get_gradient_edge(parameter) for parameter in direct.values())]
+        shapes = [*(call.output for call in calls), *(p.shape for p in direct.values())]
+        if not inputs:
+            return []
 
         def pull_one(cotangent: Tensor) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(logits, inputs, cotangent, retain_graph=True)
+            found = torch.autograd.grad(
+                logits, inputs, cotangent, retain_graph=True, allow_unused=True
+            )
+            # A function of the model's may stop the gradient by returning None.
+            return tuple(
+                cotangent.new_zeros(shape) if gradient is None else gradient
+                for gradient, shape in zip(found, shapes, strict=True)
+            )
 
-        pulled = self._each_row(pull_one, rows.contiguous())
-        return list(pulled[: len(calls)]), list(pulled[len(calls) :])
+        return self._each_row(pull_one, rows)
 
     def _each_row(
         self, pull_one: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor
@@ -156,6 +209,8 @@ class GradientEngine:
                     pulled: Sequence[Tensor] = torch.func.vmap(pull_one)(rows)
                 return pulled
             except RuntimeError as error:
+                if "allocate memory" in str(error) or isinstance(error, torch.OutOfMemoryError):
+                    raise
                 self._vectorises = False
                 _log.warning(
                     "this model's backward pass cannot be vectorised, cotangents are pulled back "
@@ -165,6 +220,34 @@ class GradientEngine:
         one_by_one = [pull_one(row) for row in rows]
         return [torch.stack(series) for series in zip(*one_by_one, strict=True)]
 
+    def _verify(self, tape: Tape, cotangents: Tensor, norms: dict[str, Tensor]) -> None:
+        """Compare one cotangent with plain autograd, once for a set of parameters.
+
+        The last utterance's first cotangent: in a shared pass, others must not leak into it.
+        """
+        counted = frozenset(map(id, tape.parameters.values()))
+        if counted == self._verified or cotangents.shape[1] == 0:
+            return
+        cotangent = torch.zeros_like(cotangents[:, 0])
+        cotangent[-1] = cotangents[-1, 0]
+        gradients = plain_gradients(
+            self.model, tape.inputs, cotangent, list(tape.parameters.values())
+        )
+        expected = {
+            name: float(gradient.double().square().sum())
+            for name, gradient in zip(tape.parameters, gradients, strict=True)
+        }
+        total = sum(expected.values())
+        for name, value in expected.items():
+            got = float(norms[name][-1, 0]) if name in norms else 0.0
+            if not abs(got - value) <= _DISAGREEMENT * (value + 1e-3 * total):
+                raise ModelError(
+                    f"the engine and plain autograd disagree on {name}: squared gradient norms "
+                    f"{got:.6g} and {value:.6g}; this model does something egl-fast does not know "
+                    "(global hooks, hooks on parameters, state that changes from call to call?)"
+                )
+        self._verified = counted
+
     def _say_unruled(self, direct: dict[str, nn.Parameter]) -> None:
         new = [name for name in direct if name not in self._said_unruled]
         if new:
@@ -172,13 +255,34 @@ class GradientEngine:
             _log.info("no norm rule covers %s: exact gradients by autograd", ", ".join(new))
 
 
+def _rows_per_pass(
+    calls: Sequence[Call], direct: dict[str, nn.Parameter], cotangents: Tensor
+) -> int:
+    """Cotangents an utterance that one backward pass may carry."""
+    numbers = sum(call.output.numel() for call in calls)
+    numbers += sum(parameter.numel() for parameter in direct.values())
+    # At its widest, a pass holds the cotangents it will return, and about as much under way.
+    bytes_per_row = 2 * numbers * cotangents.element_size()
+    num_utterances = cotangents.shape[0]
+    return max(1, min(ROWS_PER_PASS // num_utterances, PASS_BYTES // max(1, bytes_per_row)))
+
+
+def _only(rows: Tensor, utterance: int) -> Tensor:
+    """Rows [R, N, ...] with all utterances but one at zero."""
+    own = torch.zeros_like(rows)
+    own[:, utterance] = rows[:, utterance]
+    return own
+
+
 def _matching_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Parameter]:
     patterns = [p.strip() for p in params.split(",")] if params is not None else ["*"]
-    found = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and any(fnmatch.fnmatchcase(name, p) for p in patterns)
-    }
+    # A weight in two modules has two names, and counts if either matches; it keeps its first.
+    first_name: dict[int, str] = {}
+    found: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first_name.setdefault(id(parameter), name)
+        if parameter.requires_grad and any(fnmatch.fnmatchcase(name, p) for p in patterns):
+            found[first_name[id(parameter)]] = parameter
     if not found:
         if params is None:
             raise ModelError("the model has no parameter that requires a gradient")

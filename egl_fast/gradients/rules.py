@@ -37,6 +37,9 @@ class Rule(Protocol):
 
 _RULES: dict[type[nn.Module], Rule] = {}
 
+#: What each of these types ran when its rule was registered; others may have replaced it since.
+_FORWARDS: dict[type[nn.Module], object] = {}
+
 
 def register(*types: type[nn.Module]) -> Callable[[type[Rule]], type[Rule]]:
     """Class decorator: use this rule for modules of exactly these types.
@@ -47,12 +50,16 @@ def register(*types: type[nn.Module]) -> Callable[[type[Rule]], type[Rule]]:
     def decorate(rule: type[Rule]) -> type[Rule]:
         for module_type in types:
             _RULES[module_type] = rule()
+            _FORWARDS[module_type] = module_type.forward
         return rule
 
     return decorate
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """The rule that covers a module, or None."""
-    rule = _RULES.get(type(module))
-    return rule if rule is not None and rule.covers(module) else None
+    """The rule that covers a module, or None; none does where its ``forward`` was replaced."""
+    kind = type(module)
+    rule = _RULES.get(kind)
+    if rule is None or "forward" in vars(module) or kind.forward is not _FORWARDS[kind]:
+        return None
+    return rule if rule.covers(module) else None

@@ -8,7 +8,8 @@ Together they are every use there is, each counted once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ from egl_fast.gradients.recurrent import prepare_direction
 from egl_fast.gradients.rules import Pullback, Rule, rule_of
 from egl_fast.recurrent import Direction, scanned_recurrence
 
+#: Held while a model is hooked, put into evaluation mode and relieved of its parameters: two
+#: threads that score with one model would take each other's changes for its own.
+RUNNING = threading.RLock()
+
 
 @dataclass
 class Call:
@@ -30,11 +35,13 @@ class Call:
     Attributes:
         parameters: name in the module (and rule) -> qualified name, of the parameters asked for.
         edge: where autograd delivers the cotangent of the call's output.
+        output: shape of that output.
         values: tensors the rule will read, with their versions when they were recorded.
     """
 
     parameters: dict[str, str]
     edge: GradientEdge
+    output: torch.Size
     values: list[tuple[Tensor, int]] = field(init=False)
 
     def prepare(self, utterance: int | None) -> Pullback:
@@ -101,12 +108,13 @@ class Tape:
     """A forward pass and everything its pull-back needs.
 
     Attributes:
+        inputs: what the model was given.
         outputs: what the model returned.
         calls: calls covered by rules.
         parameters: parameters asked for, by qualified name.
-        names: qualified name by parameter identity.
     """
 
+    inputs: tuple[Any, ...]
     outputs: Any
     calls: list[Call]
     parameters: dict[str, nn.Parameter]
@@ -148,7 +156,10 @@ def record(
     """
     calls: list[Call] = []
     names = {id(parameter): name for name, parameter in parameters.items()}
+    # Saving a tensor for a backward pass is refused if it was made in inference mode.
+    inputs = tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)
     with ExitStack() as stack:
+        stack.enter_context(RUNNING)
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(model)))
         stack.enter_context(_evaluation_mode(model))
         stack.enter_context(torch.inference_mode(False))
@@ -156,6 +167,8 @@ def record(
         stack.enter_context(_recorded_modules(model, names, calls))
 
         def record_direction(direction: Direction) -> None:
+            if not torch.is_grad_enabled():
+                return  # the model cuts its gradient here
             wanted = {
                 local: names[id(parameter)]
                 for local in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -164,28 +177,69 @@ def record(
                 and id(parameter) in names
             }
             if wanted:
-                calls.append(
-                    DirectionCall(wanted, get_gradient_edge(direction.projected), direction)
-                )
+                edge = get_gradient_edge(direction.projected)
+                calls.append(DirectionCall(wanted, edge, direction.projected.shape, direction))
 
         stack.enter_context(
-            scanned_recurrence(model, record=record_direction, weights_need_grad=False)
+            scanned_recurrence(
+                model,
+                record=record_direction,
+                weights_need_grad=False,
+                ragged=declares_utterances_first(model),
+            )
         )
         outputs = model(*inputs)
-    return Tape(outputs, calls, dict(parameters))
+    return Tape(inputs, outputs, calls, dict(parameters))
+
+
+def declares_utterances_first(model: nn.Module) -> bool:
+    """Whether the model's own class promises that utterances may share its forward pass.
+
+    A subclass may have another ``forward``, so it does not inherit the promise.
+    """
+    return bool(vars(type(model)).get("utterances_first", False))
 
 
 def infer(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     """Outputs of the model in evaluation mode without a graph; leaves everything as it was."""
     random = torch.random.fork_rng(devices=_cuda_devices(model))
-    with random, _evaluation_mode(model), torch.no_grad():
+    with RUNNING, random, _evaluation_mode(model), torch.no_grad():
         return model(*inputs)
+
+
+def plain_gradients(
+    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, parameters: Sequence[Tensor]
+) -> list[Tensor]:
+    """J^T cotangent by autograd through the model as it is; zeros where nothing depends.
+
+    Args:
+        model: run in evaluation mode, left as it was.
+        inputs: of its call, whose first output is the logits.
+        cotangent: of the logits, in their shape.
+        parameters: where to.
+    """
+    random = torch.random.fork_rng(devices=_cuda_devices(model))
+    with (
+        RUNNING,
+        random,
+        _evaluation_mode(model),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        logits = model(*inputs)[0]
+        found = torch.autograd.grad(logits, parameters, cotangent, allow_unused=True)
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, found, strict=True)
+    ]
 
 
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    for module, _ in modes:
+        module.training = False  # also where the model's own train() would have it otherwise
     try:
         yield
     finally:
@@ -201,9 +255,11 @@ def _recorded_modules(
     held_back: dict[int, tuple[nn.Module, dict[str, nn.Parameter | None]]] = {}
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-        held_back[id(module)] = module, dict(module._parameters)
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
+        # A call that failed inside the model left its parameters held back.
+        _, own = held_back.setdefault(id(module), (module, dict(module._parameters)))
+        for name, parameter in own.items():
+            # What is no leaf was computed from parameters, whose gradients pass through here.
+            if parameter is not None and parameter.is_leaf:
                 # A plain tensor in the place of a parameter: lookups find it all the same.
                 module._parameters[name] = parameter.detach()  # type: ignore[assignment]
 
@@ -221,22 +277,24 @@ def _recorded_modules(
             for local, parameter in own.items()
             if parameter is not None and id(parameter) in names
         }
-        if not wanted:
+        if not wanted or not torch.is_grad_enabled():  # without: the model cuts its gradient here
             return output
-        if not output.requires_grad:
-            # The first layer: a leaf, and a copy of it that later layers may write to.
+        if module.training:
+            raise ModelError(
+                f"the module that holds {next(iter(wanted.values()))} runs in training mode though "
+                "the model was put into evaluation mode; its gradient has no rule"
+            )
+        if not output.requires_grad:  # the first layer
             output = output.detach().requires_grad_()
-            edge = get_gradient_edge(output)
-            result = output.clone()
-        else:
-            # The edge of now: writing to the output in place later does not move it.
-            edge = get_gradient_edge(output)
-            result = output
+        edge = get_gradient_edge(output)
+        # A node of our own between module and model: what the model does to the output, writing
+        # in place and hooks included, happens behind the edge. No view to autograd, no copy.
+        result: Tensor = torch.ops.aten._unsafe_view.default(output, output.shape)
         rule = rule_of(module)
         assert rule is not None
         positional = args or tuple(kwargs.values())
         kept = tuple(a.detach() if isinstance(a, Tensor) else a for a in positional)
-        calls.append(ModuleCall(wanted, edge, module, rule, kept))
+        calls.append(ModuleCall(wanted, edge, output.shape, module, rule, kept))
         return result
 
     with ExitStack() as stack:
