@@ -267,8 +267,8 @@ def test_check_notices_a_wrong_norm(
     from egl_fast.cli.check import command
     from egl_fast.gradients import contributions
 
-    right = contributions._sq_sum
-    monkeypatch.setattr(contributions, "_sq_sum", lambda x, dim: right(x, dim) * (1 + 1e-3))
+    right = contributions.sq_sum
+    monkeypatch.setattr(contributions, "sq_sum", lambda x, dim: right(x, dim) * (1 + 1e-3))
     status = command.main(
         ["--model", str(tiny_model), "--pool", str(clips), "--utterances", "1", "--k", "2"],
         standalone_mode=False,

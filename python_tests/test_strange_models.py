@@ -349,3 +349,30 @@ def test_an_utterance_that_differs_in_its_batch_is_said(
     model.forward = forward  # type: ignore[assignment, method-assign]
     egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(*batch(), table, k=3)
     assert "has other logits alone than in its batch" in caplog.text
+
+
+def test_patches_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from egl_fast.gradients import convolution
+
+    torch.manual_seed(0)
+    model = DeepSpeech2(preset("tiny")).double()
+    # A frame of the first convolution's patches is 81 x 451 doubles: blocks of 3 frames.
+    monkeypatch.setattr(convolution, "BLOCK_BYTES", 3 * 81 * 451 * 8)
+    assert_norms_equal_the_loop(model, spectrograms(torch.float64), torch.float64)
+
+
+def test_convolution_over_few_positions() -> None:
+    """Kernels with more inputs than positions go the other way; grouped and plain."""
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.wide = nn.Conv1d(NUM_BINS, 8, 5, padding=2)
+            self.grouped = nn.Conv1d(8, 8, 7, padding="same", groups=2)
+            self.output = nn.Linear(8, NUM_CLASSES)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+            return self.output(self.grouped(self.wide(x.transpose(1, 2)).tanh()).mT), lengths
+
+    assert_norms_equal_the_loop(Wide().double(), batch(), torch.float64)

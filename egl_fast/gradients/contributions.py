@@ -99,15 +99,16 @@ def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
     outputs_first = cotangent.transpose(1, 2)
     if outputs_first.is_contiguous():
         product = outputs_first.reshape(-1, num_positions) @ matrix
-        return _sq_sum(product.view(num_cotangents, -1), 1)
+        return sq_sum(product.view(num_cotangents, -1), 1)
     positions_first = cotangent.transpose(0, 1)
     if positions_first.is_contiguous():
         product = matrix.t() @ positions_first.reshape(num_positions, -1)
-        return _sq_sum(product.view(-1, num_cotangents, num_outputs), (0, 2))
-    return _sq_sum(torch.matmul(matrix.t(), cotangent), (1, 2))
+        return sq_sum(product.view(-1, num_cotangents, num_outputs), (0, 2))
+    return sq_sum(torch.matmul(matrix.t(), cotangent), (1, 2))
 
 
-def _sq_sum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+def sq_sum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Sum of squares over dimensions."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=dim)
     return norms.square()
 
@@ -124,7 +125,7 @@ class Explicit:
 
     def sq_norms(self) -> Tensor:
         """See ``Contribution``."""
-        return _sq_sum(self.gradient(), 1)
+        return sq_sum(self.gradient(), 1)
 
     def gradient(self) -> Tensor:
         """See ``Contribution``."""

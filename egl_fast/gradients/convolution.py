@@ -2,13 +2,124 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egl_fast.gradients.contributions import Activation, Contribution, Explicit, OuterProducts
+from egl_fast.gradients.contributions import (
+    Activation,
+    Contribution,
+    Explicit,
+    OuterProducts,
+    sq_sum,
+)
 from egl_fast.gradients.rules import Pullback, register
+
+#: Patches repeat every input as often as the kernel has elements; no more bytes of them exist at
+#: a time than these, but for those of a single frame.
+BLOCK_BYTES = 2**26
+
+
+class Patches:
+    """The inputs under a convolution's kernel, for one utterance, in blocks of output frames.
+
+    Letters as in ``contributions``, with V output frames and E other output places (the bins of a
+    2-D convolution); positions P run over calls of a batch, E and V.
+
+    Args:
+        module: the convolution.
+        inputs: what it was given.
+    """
+
+    def __init__(self, module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> None:
+        dims = len(module.kernel_size)
+        x = inputs if inputs.dim() == dims + 2 else inputs.unsqueeze(0)
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+        one = (1,) * (2 - dims)
+        self.padded = x.unsqueeze(2) if dims == 1 else x
+        self.kernel = (*one, *module.kernel_size)
+        self.dilation = (*one, *module.dilation)
+        self.stride = (*one, *module.stride)
+        self.groups = module.groups
+        places, self.num_frames = (
+            (size - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, dilation, stride in zip(
+                self.padded.shape[2:], self.kernel, self.dilation, self.stride, strict=True
+            )
+        )
+        self.num_inputs = self.padded.shape[1] // self.groups * self.kernel[0] * self.kernel[1]
+        self.positions_per_frame = self.padded.shape[0] * places
+
+    @property
+    def num_positions(self) -> int:
+        """P."""
+        return self.positions_per_frame * self.num_frames
+
+    def frames(self, start: int, stop: int) -> Tensor:
+        """[G, P, I] for output frames ``start`` to ``stop``."""
+        first = start * self.stride[1]
+        last = (stop - 1) * self.stride[1] + self.dilation[1] * (self.kernel[1] - 1)
+        columns = F.unfold(
+            self.padded[..., first : last + 1],
+            kernel_size=self.kernel,
+            dilation=self.dilation,
+            stride=self.stride,
+        )
+        num_calls, _, num_positions = columns.shape
+        grouped = columns.view(num_calls, self.groups, self.num_inputs, num_positions)
+        return grouped.permute(1, 0, 3, 2).flatten(1, 2)
+
+    @cached_property
+    def _bounds(self) -> list[tuple[int, int]]:
+        width = self.groups * self.num_inputs * self.padded.element_size()
+        step = max(1, BLOCK_BYTES // (self.positions_per_frame * width))
+        return [(v, min(v + step, self.num_frames)) for v in range(0, self.num_frames, step)]
+
+    @cached_property
+    def _whole(self) -> Tensor | None:
+        """All patches, where they are one block: made once for all chunks of cotangents."""
+        return self.frames(0, self.num_frames) if len(self._bounds) == 1 else None
+
+    def blocks(self) -> Iterator[tuple[int, int, Tensor]]:
+        """(start, stop, [G, P, I]) for consecutive blocks of output frames."""
+        for start, stop in self._bounds:
+            patches = self._whole
+            yield start, stop, self.frames(start, stop) if patches is None else patches
+
+
+@dataclass
+class PatchProducts:
+    """A kernel's use: gradient_r = sum over positions of cotangent_r (x) patch, by blocks.
+
+    Attributes:
+        patches: of the utterance.
+        cotangent: [R, calls, G, O, E, V].
+    """
+
+    patches: Patches
+    cotangent: Tensor
+
+    def sq_norms(self) -> Tensor:
+        """See ``Contribution``."""
+        return sq_sum(self._products(), (0, 2, 3))
+
+    def gradient(self) -> Tensor:
+        """See ``Contribution``."""
+        return self._products().transpose(0, 1).flatten(1)
+
+    def _products(self) -> Tensor:
+        """[G, R, O, I]."""
+        num_rows, _, groups, num_outputs = self.cotangent.shape[:4]
+        total = self.cotangent.new_zeros(groups, num_rows * num_outputs, self.patches.num_inputs)
+        for start, stop, patches in self.patches.blocks():
+            block = self.cotangent[..., start:stop].permute(2, 0, 3, 1, 4, 5)
+            total.baddbmm_(block.reshape(groups, num_rows * num_outputs, -1), patches)
+        return total.view(groups, num_rows, num_outputs, -1)
 
 
 @register(nn.Conv1d, nn.Conv2d)
@@ -23,41 +134,25 @@ class ConvolutionRule:
         self, module: nn.Conv1d | nn.Conv2d, args: tuple[Any, ...], wanted: frozenset[str]
     ) -> Pullback:
         """See ``Rule``."""
-        activation = Activation(_patches(module, args[0])) if "weight" in wanted else None
-        groups, num_outputs = module.groups, module.out_channels
+        patches = Patches(module, args[0])
+        # With fewer positions than inputs, the factor of ``Activation`` is the cheaper way.
+        short = "weight" in wanted and patches.num_positions < patches.num_inputs
+        activation = Activation(patches.frames(0, patches.num_frames)) if short else None
+        groups, num_outputs = module.groups, module.out_channels // module.groups
 
         def pull(cotangent: Tensor) -> dict[str, Contribution]:
             unbatched = cotangent.dim() == len(module.kernel_size) + 2
-            # [R, N, O, positions]; N > 1 only where a lone caller's batch is one utterance's.
-            spread = (cotangent.unsqueeze(1) if unbatched else cotangent).flatten(3)
+            calls = cotangent.unsqueeze(1) if unbatched else cotangent
+            # [R, calls, G, O, E, V]
+            spread = calls.reshape(*calls.shape[:2], groups, num_outputs, -1, patches.num_frames)
             found: dict[str, Contribution] = {}
             if activation is not None:
-                grouped = spread.reshape(*spread.shape[:2], groups, num_outputs // groups, -1)
-                found["weight"] = OuterProducts(
-                    activation, grouped.permute(0, 1, 4, 2, 3).flatten(1, 2)
-                )
+                positions = spread.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
+                found["weight"] = OuterProducts(activation, positions)
+            elif "weight" in wanted:
+                found["weight"] = PatchProducts(patches, spread)
             if "bias" in wanted:
-                found["bias"] = Explicit(spread.sum(dim=(1, 3)))
+                found["bias"] = Explicit(spread.sum(dim=(1, 4, 5)))
             return found
 
         return pull
-
-
-def _patches(module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """[G, P, I]: for each group and position, the inputs under the kernel."""
-    dims = len(module.kernel_size)
-    x = inputs if inputs.dim() == dims + 2 else inputs.unsqueeze(0)
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
-    one = (1,) * (2 - dims)
-    x = x.unsqueeze(2) if dims == 1 else x
-    columns: Tensor = F.unfold(
-        x,
-        kernel_size=(*one, *module.kernel_size),
-        dilation=(*one, *module.dilation),
-        stride=(*one, *module.stride),
-    )
-    # [N, G * I, positions] to [G, N * positions, I]
-    num_utterances, _, num_positions = columns.shape
-    grouped = columns.reshape(num_utterances, module.groups, -1, num_positions)
-    return grouped.permute(1, 0, 3, 2).flatten(1, 2)

@@ -39,7 +39,7 @@ _log = logging.getLogger("egl_fast")
 
 #: Cotangent rows (utterances x cotangents) that one backward pass carries at most. More rows make
 #: larger matrix products; beyond this they gain nothing.
-ROWS_PER_PASS = 128
+ROWS_PER_PASS = 50
 
 #: Bytes that the intermediate results of one backward pass may take, as far as they are known
 #: beforehand: long recordings get fewer rows a pass.

@@ -1,0 +1,49 @@
+"""Peak memory of scoring one recording, in a process of its own for each length.
+
+    python benchmarks/peak_memory.py [--k 100] [SECONDS ...]
+
+Noise stands for speech: memory depends on lengths alone.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    """One line a length."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seconds", nargs="*", type=float, default=[2.0, 5.0, 20.0])
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--model", default=str(ROOT / "examples" / "base.pt"))
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        measure(arguments.model, arguments.seconds[0], arguments.k)
+        return
+    for seconds in arguments.seconds:
+        options = ["--measure", "--model", arguments.model, "--k", str(arguments.k)]
+        subprocess.run([sys.executable, __file__, str(seconds), *options], check=True)
+
+
+def measure(model: str, seconds: float, k: int) -> None:
+    """Score one recording and say what the process took at its peak."""
+    import numpy as np
+
+    from egl_fast import Scorer
+
+    scorer = Scorer.from_checkpoint(model)
+    rng = np.random.default_rng(0)
+    waveform = 0.1 * rng.standard_normal(round(16000 * seconds)).astype(np.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scorer.score_waveforms([waveform], sample_rate_hz=16000, k=k)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{seconds:5.1f} s, K = {k}: {after / 1024:6.0f} MiB ({before / 1024:.0f} at the start)")
+
+
+if __name__ == "__main__":
+    main()
