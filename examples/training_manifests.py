@@ -1,9 +1,10 @@
-"""Make the manifests that examples/base.pt was trained on, from a collection like shared/data.
+"""Make the manifests that examples/base.pt was trained and tested on.
 
     python examples/training_manifests.py ../shared/data runs/manifests
 
-Takes the train splits of speechocean762, GRID, LibriSpeech and AN4 (not FSDD: share-alike) and
-sets every twentieth clip aside for validation.
+From a collection laid out like shared/data: ``train`` and ``valid`` are the train splits of
+speechocean762, GRID, LibriSpeech and AN4 (not FSDD: share-alike), every twentieth clip being set
+aside for validation; ``test`` is the test splits of the same corpora.
 """
 
 import json
@@ -14,21 +15,25 @@ CORPORA = ("speechocean762", "grid_s1", "librispeech", "an4")
 
 
 def main(collection: Path, out: Path) -> None:
-    """Write ``train.jsonl`` and ``valid.jsonl`` into ``out``, with absolute audio paths."""
-    parts: dict[str, list[str]] = {"train": [], "valid": []}
+    """Write the three parts into ``out``, with absolute audio paths."""
+    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     for corpus in CORPORA:
         folder = (collection / corpus).resolve()
         lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [record for record in map(json.loads, lines) if record["split"] == "train"]
-        for number, record in enumerate(records):
+        num_train = 0
+        for record in map(json.loads, lines):
+            part = record["split"]
+            if part == "train":
+                part = "valid" if num_train % 20 == 10 else "train"
+                num_train += 1
             record["id"] = f"{corpus}/{record['audio_filepath']}"
             record["audio_filepath"] = str(folder / record["audio_filepath"])
-            part = "valid" if number % 20 == 10 else "train"
+            record["corpus"] = corpus
             parts[part].append(json.dumps(record))
     out.mkdir(parents=True, exist_ok=True)
-    for part, records_of_part in parts.items():
-        (out / f"{part}.jsonl").write_text("\n".join(records_of_part) + "\n", encoding="utf-8")
-        print(f"{out / part}.jsonl: {len(records_of_part)} utterances")
+    for part, records in parts.items():
+        (out / f"{part}.jsonl").write_text("\n".join(records) + "\n", encoding="utf-8")
+        print(f"{out / part}.jsonl: {len(records)} utterances")
 
 
 if __name__ == "__main__":
