@@ -135,7 +135,8 @@ class SequenceBatchNorm(nn.Module):
             mean, var = self.running_mean, self.running_var
         scale = self.weight * (var + self.eps).rsqrt()
         shift = self.bias - mean * scale
-        return (x * scale.view(shape) + shift.view(shape)) * mask
+        # The mask goes into the small factors: one pass over x, and one over its cotangents.
+        return torch.addcmul(shift.view(shape) * mask, x, scale.view(shape) * mask)
 
 
 class ClippedReluRNN(nn.RNN):
