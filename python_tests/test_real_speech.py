@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import jiwer
 import pytest
 import torch
 from recordings import random_checkpoint
@@ -90,8 +91,5 @@ def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:
     ][:4]
     spectrograms = [load_spectrogram(u, scorer.features).features for u in utterances]
     records = scorer.score_batch(*pad_features(spectrograms), k=1)
-    said = " ".join(u.text or "" for u in utterances).split()
-    heard = " ".join(r.pred_text for r in records).split()
     # GRID has a fixed grammar of six words a sentence; most of them must come out right.
-    assert len(heard) == len(said)
-    assert sum(a == b for a, b in zip(said, heard, strict=True)) > len(said) / 2
+    assert jiwer.wer([u.text or "" for u in utterances], [r.pred_text for r in records]) < 0.5
