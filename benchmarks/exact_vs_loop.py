@@ -88,9 +88,7 @@ def measure(scorer: Scorer, utterance: object, options: ScoringOptions) -> dict[
     with torch.no_grad():
         logits, lengths = model(*inputs)
     started = time.perf_counter()
-    found = ops.ctc_beam_search(
-        logits.double().log_softmax(2), lengths, num_hypotheses=options.k, beam_width=2 * options.k
-    )
+    found = ops.ctc_beam_search(logits.double().log_softmax(2), lengths, num_hypotheses=options.k)
     search_s = time.perf_counter() - started
     labelings = [
         found.labels[0, k, : int(found.label_lengths[0, k])].tolist()

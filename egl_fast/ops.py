@@ -86,13 +86,9 @@ class RecurrentCotangents:
 
 def default_beam_width(num_hypotheses: int) -> int:
     """The ``beam_width`` that ``ctc_beam_search`` takes where none is given."""
-    # Measured on random peaky emissions (100 frames, 29 classes, 12 utterances) against a beam of
-    # 4,000 as the truth. At K = 100, a beam of K finds 91 % of the K best, of 2 K 99.0 % with
-    # 99.95 % of their mass, of 3 K 99.8 %; where emissions are surer, 2 K finds them all. Small K
-    # need a floor: at K = 1 a beam of 8 finds 92 %, of 16 all; at K = 10 one of 20 finds 99 %, of
-    # 30 all. Where emissions are so flat that the K best hold next to no mass, no affordable beam
-    # finds them.
-    return max(2 * num_hypotheses, 32)
+    # Recorded speech has flatter emissions than one thinks: see docs/beam-width.md for what each
+    # width finds of the true K best, and what it costs.
+    return max(10 * num_hypotheses, 100)
 
 
 def ctc_beam_search(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="FILE", help="Scores file (JSONL) [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--beam-width", type=click.IntRange(min=1),
-              help="Prefixes kept while searching [default: max(2 k, 32)].")  # fmt: skip
+              help="Prefixes kept while searching [default: max(10 k, 100)].")  # fmt: skip
 @click.option("--method", type=click.Choice(["exact"]), default="exact", show_default=True,
               help="How gradient lengths are computed.")  # fmt: skip
 @click.option("--per-hypothesis", is_flag=True,
