@@ -30,8 +30,9 @@ from egl_fast.packing import gather_rows
 class Cell(Protocol):
     """One step of a recurrent cell, and what its backward pass needs to know of a step.
 
-    ``step`` takes the projected input [N, G*H], the recurrent product [N, G*H] (bias included)
-    and the previous state (and cell state), and returns the new ones with the values to keep.
+    ``step`` takes the projected input [N, G*H] (a GRU's in the order n, r, z), the recurrent
+    product [N, G*H] (bias included) and the previous state (and cell state), and returns the new
+    ones with the values to keep.
     ``coefficients`` turns the kept values of all frames, [T, N, H] each, into the factors
     [T, N, P, H] of ``ops.recurrent_backward``.
     """
@@ -89,7 +90,11 @@ class ReluCell:
 
 
 class GruCell:
-    """Gated recurrent unit in torch's form, gates in the order r, z, n."""
+    """Gated recurrent unit in torch's form.
+
+    torch's order of gates is r, z, n. The input side is projected in the order n, r, z: that is how
+    backward through time leaves its cotangents, so that none is ever copied.
+    """
 
     kind = "gru"
     num_gates = 3
@@ -99,10 +104,10 @@ class GruCell:
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """See ``Cell``."""
         hidden = state.shape[-1]
-        gates = (projected[:, : 2 * hidden] + recurrent[:, : 2 * hidden]).sigmoid()
+        gates = (projected[:, hidden:] + recurrent[:, : 2 * hidden]).sigmoid()
         r, z = gates[:, :hidden], gates[:, hidden:]
         candidate = recurrent[:, 2 * hidden :]
-        n = torch.addcmul(projected[:, 2 * hidden :], r, candidate).tanh()
+        n = torch.addcmul(projected[:, :hidden], r, candidate).tanh()
         return torch.lerp(n, state, z), cell_state, (r, z, n, candidate)
 
     def coefficients(self, kept: list[Tensor], states: Tensor, previous: Tensor) -> list[Tensor]:
@@ -175,9 +180,9 @@ class Direction:
         inputs: [T, N, I].
         projected: [T, N, G*H], the input's share of the gates before their nonlinearity; in the
             autograd graph, so that its gradient is the input-side cotangent of the gates.
+        hidden_tap: [T, N, G*H], a zero in the graph at the recurrent product, so that its gradient
+            is the hidden-side cotangent of the gates. The two differ in a GRU's candidate.
         previous: [T, N, H], the state each frame started from.
-        candidate_factor: [T, N, H], a GRU's reset gate: hidden-side cotangent of the candidate
-            over the input-side one; None for other cells.
         order: utterance of each of the N columns, or None where they are in order.
     """
 
@@ -186,8 +191,8 @@ class Direction:
     kind: str
     inputs: Tensor
     projected: Tensor
+    hidden_tap: Tensor
     previous: Tensor
-    candidate_factor: Tensor | None
     order: Tensor | None
 
 
@@ -198,6 +203,7 @@ class Scan(torch.autograd.Function):
     def forward(
         ctx: Any,
         projected: Tensor,
+        hidden_tap: Tensor | None,
         weight_hh: Tensor,
         bias_hh: Tensor | None,
         initial_state: Tensor,
@@ -212,6 +218,7 @@ class Scan(torch.autograd.Function):
         Args:
             ctx: of autograd.
             projected: [T, N, G*H].
+            hidden_tap: [T, N, G*H], taken to be zero; None where nobody asks for its cotangent.
             weight_hh: [G*H, H].
             bias_hh: [G*H] or None.
             initial_state: [N, H].
@@ -219,7 +226,7 @@ class Scan(torch.autograd.Function):
             valid: [T, N, 1], 0 on padding, where states are held at zero; None: no padding.
             cell: the recurrent cell.
             reverse: run from the last frame to the first.
-            keep: receives "previous" and, of a GRU, "r"; both [T, N, H].
+            keep: receives "previous", [T, N, H].
         """
         num_frames = projected.shape[0]
         frames = range(num_frames - 1, -1, -1) if reverse else range(num_frames)
@@ -241,10 +248,7 @@ class Scan(torch.autograd.Function):
         if valid is not None:
             coefficients *= valid.unsqueeze(2)
         keep["previous"] = previous
-        if cell.kind == "gru":
-            keep["r"] = values[0]
-        reset = values[0] if cell.kind == "gru" else None
-        ctx.save_for_backward(coefficients, weight_hh, previous, reset)
+        ctx.save_for_backward(coefficients, weight_hh, previous)
         ctx.kind, ctx.reverse, ctx.has_bias = cell.kind, reverse, bias_hh is not None
         ctx.set_materialize_grads(False)
         return states, cell_state
@@ -252,7 +256,7 @@ class Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """Cotangents of the projected input, the weights where asked for, the initial states."""
-        coefficients, weight_hh, previous, reset = ctx.saved_tensors
+        coefficients, weight_hh, previous = ctx.saved_tensors
         of_states, of_cell = cotangents
         if of_states is None:
             of_states = torch.zeros_like(previous)
@@ -264,36 +268,24 @@ class Scan(torch.autograd.Function):
             reverse=ctx.reverse,
             final_cell_cotangents=None if of_cell is None else of_cell.unsqueeze(0),
         )
-        gates = input_side(ctx.kind, result.gates.squeeze(1))
+        gates = input_side = hidden_side = result.gates.squeeze(1)
+        if ctx.kind == "gru":  # four blocks: n of the input side, r, z, n of the hidden side
+            hidden = previous.shape[-1]
+            input_side, hidden_side = gates[..., : 3 * hidden], gates[..., hidden:]
         of_weight = of_bias = None
-        if ctx.needs_input_grad[1] or (ctx.has_bias and ctx.needs_input_grad[2]):
-            hidden_side = to_hidden_side(gates, reset).flatten(0, 1)
-            of_weight = hidden_side.t() @ previous.flatten(0, 1)
-            of_bias = hidden_side.sum(0) if ctx.has_bias else None
-        cell_cotangent = None if result.cell is None else result.cell.squeeze(0)
-        state_cotangent = result.state.squeeze(0)
-        return (gates, of_weight, of_bias, state_cotangent, cell_cotangent, None, None, None, None)
-
-
-def input_side(kind: str, gates: Tensor) -> Tensor:
-    """Input-side gate cotangents [..., G*H] in torch's order, from the operator's blocks."""
-    if kind != "gru":
-        return gates
-    n, r, z, _ = gates.chunk(4, dim=-1)
-    return torch.cat([r, z, n], dim=-1)
-
-
-def to_hidden_side(gates: Tensor, reset: Tensor | None) -> Tensor:
-    """Hidden-side gate cotangents from input-side ones; they differ in a GRU's candidate only.
-
-    Args:
-        gates: [..., T, N, G*H], or any shape that broadcasts so.
-        reset: [T, N, H], the reset gate of a GRU; None for other cells.
-    """
-    if reset is None:
-        return gates
-    hidden = reset.shape[-1]
-    return torch.cat([gates[..., : 2 * hidden], gates[..., 2 * hidden :] * reset], dim=-1)
+        if ctx.needs_input_grad[2] or (ctx.has_bias and ctx.needs_input_grad[3]):
+            rows = hidden_side.flatten(0, 1)
+            of_weight = rows.t() @ previous.flatten(0, 1)
+            of_bias = rows.sum(0) if ctx.has_bias else None
+        return (
+            input_side,
+            hidden_side if ctx.needs_input_grad[1] else None,
+            of_weight,
+            of_bias,
+            result.state.squeeze(0),
+            None if result.cell is None else result.cell.squeeze(0),
+            *(None,) * 4,
+        )
 
 
 Recorder = Callable[[Direction], None]
@@ -367,12 +359,19 @@ def _forward_as_scan(
                     w_ih, w_hh = constant(w_ih), constant(w_hh)
                     b_ih = None if b_ih is None else constant(b_ih)
                     b_hh = None if b_hh is None else constant(b_hh)
+                if cell.kind == "gru":
+                    w_ih = w_ih.roll(module.hidden_size, 0)
+                    b_ih = None if b_ih is None else b_ih.roll(module.hidden_size, 0)
                 projected = F.linear(inputs, w_ih, b_ih)
                 if not weights_need_grad and not projected.requires_grad:
                     projected.requires_grad_()
+                hidden_tap = None
+                if record is not None:
+                    hidden_tap = torch.zeros_like(projected, requires_grad=torch.is_grad_enabled())
                 keep: dict[str, Tensor] = {}
                 states, final_cell = Scan.apply(  # type: ignore[no-untyped-call]
                     projected,
+                    hidden_tap,
                     w_hh,
                     b_hh,
                     state,
@@ -382,7 +381,7 @@ def _forward_as_scan(
                     bool(direction),
                     keep,
                 )
-                if record is not None:
+                if record is not None and hidden_tap is not None:
                     record(
                         Direction(
                             module=module,
@@ -390,8 +389,8 @@ def _forward_as_scan(
                             kind=cell.kind,
                             inputs=inputs,
                             projected=projected,
+                            hidden_tap=hidden_tap,
                             previous=keep["previous"],
-                            candidate_factor=keep.get("r"),
                             order=layout.order,
                         )
                     )

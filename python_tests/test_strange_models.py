@@ -146,6 +146,17 @@ def test_recurrent_weights_that_are_computed(change: Callable[[nn.Module], objec
             assert got == pytest.approx(expected, rel=1e-9), name
 
 
+def test_recurrent_weights_that_are_also_used_elsewhere() -> None:
+    def twice(model: Sandwich, x: Tensor) -> Tensor:
+        y = model.mid(x)[0]
+        y = model.mid(y.tanh())[0]
+        weights = model.mid.weight_ih_l0 * model.mid.weight_hh_l0
+        return y + F.linear(x, weights[8:16], model.mid.bias_ih_l0[16:])
+
+    model = Sandwich(twice, mid=nn.GRU(8, 8, batch_first=True)).double()
+    assert_norms_equal_the_loop(model, batch(), torch.float64)
+
+
 def test_a_forward_of_the_instance_is_used_and_kept() -> None:
     def doubled(self: nn.Linear, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * 2, self.bias)

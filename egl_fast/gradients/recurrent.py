@@ -2,45 +2,84 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from egl_fast.gradients.contributions import Contribution
 from egl_fast.gradients.linear import outer_product_pullback
 from egl_fast.gradients.rules import Pullback
-from egl_fast.recurrent import Direction, to_hidden_side
+from egl_fast.recurrent import Direction
 
 
-def prepare_direction(direction: Direction, column: int | None, wanted: frozenset[str]) -> Pullback:
-    """Weights and biases of one direction, for one utterance.
+@dataclass(frozen=True)
+class GateInputs:
+    """What one set of gate weights of one direction multiplies, for all its columns.
 
-    The candidate gate of a GRU has different cotangents for the two: the reset gate stands
-    between its hidden side and its input side.
-
-    Args:
-        direction: the direction as it ran.
-        column: the utterance's column in it; None where all columns are the one utterance's.
-        wanted: names of parameters asked for, without the direction's suffix.
-
-    Returns:
-        A function of gate cotangents [R, T, 1 (or all columns), G*H], input side.
+    Attributes:
+        inputs: [T, N, I].
+        tap: [T, N, G*H], in the graph where the cotangent of the product arrives.
+        weight: the weight's name, without the direction's suffix.
+        bias: the bias's name, likewise.
+        rolled: whether the tap's gates are a GRU's in the order n, r, z.
+        order: utterance of each column, or None where they are in order.
     """
 
-    def columns(x: Tensor) -> Tensor:
-        return x if column is None else x[:, column : column + 1]
+    inputs: Tensor
+    tap: Tensor
+    weight: str
+    bias: str
+    rolled: bool
+    order: Tensor | None
 
-    of_input = outer_product_pullback(
-        columns(direction.inputs).flatten(0, 1), wanted, weight="weight_ih", bias="bias_ih"
+    def column_of(self, utterance: int | None) -> int | None:
+        """The utterance's column; None where all columns are the one utterance's."""
+        if utterance is None or self.order is None:
+            return utterance
+        return int((self.order == utterance).nonzero().item())
+
+    def prepare(self, utterance: int | None, wanted: frozenset[str]) -> Pullback:
+        """A function of gate cotangents [R, T, 1 (or all columns), G*H]."""
+        column = self.column_of(utterance)
+        inputs = self.inputs if column is None else self.inputs[:, column : column + 1]
+        linear = outer_product_pullback(
+            inputs.flatten(0, 1), wanted, weight=self.weight, bias=self.bias
+        )
+
+        def pull(cotangent: Tensor) -> dict[str, Contribution]:
+            found = linear(cotangent.flatten(1, 2))
+            return {name: Rolled(c) for name, c in found.items()} if self.rolled else found
+
+        return pull
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """A contribution to a GRU's input weights that was made in the order n, r, z."""
+
+    inner: Contribution
+
+    def sq_norms(self) -> Tensor:
+        """See ``Contribution``; the order of rows does not matter."""
+        return self.inner.sq_norms()
+
+    def gradient(self) -> Tensor:
+        """See ``Contribution``."""
+        gradient = self.inner.gradient()
+        return gradient.reshape(gradient.shape[0], 3, -1).roll(-1, 1).flatten(1)
+
+
+def gate_inputs(direction: Direction) -> tuple[GateInputs, GateInputs]:
+    """The input side and the hidden side of a direction."""
+    order = direction.order
+    return (
+        GateInputs(
+            direction.inputs,
+            direction.projected,
+            "weight_ih",
+            "bias_ih",
+            direction.kind == "gru",
+            order,
+        ),
+        GateInputs(direction.previous, direction.hidden_tap, "weight_hh", "bias_hh", False, order),
     )
-    of_state = outer_product_pullback(
-        columns(direction.previous).flatten(0, 1), wanted, weight="weight_hh", bias="bias_hh"
-    )
-    reset = None if direction.candidate_factor is None else columns(direction.candidate_factor)
-    needs_hidden_side = bool(wanted & {"weight_hh", "bias_hh"})
-
-    def pull(cotangent: Tensor) -> dict[str, Contribution]:
-        found = of_input(cotangent.flatten(1, 2))
-        if needs_hidden_side:
-            found |= of_state(to_hidden_side(cotangent, reset).flatten(1, 2))
-        return found
-
-    return pull

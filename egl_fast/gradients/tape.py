@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from egl_fast.errors import ModelError
-from egl_fast.gradients.recurrent import prepare_direction
+from egl_fast.gradients.recurrent import GateInputs, gate_inputs
 from egl_fast.gradients.rules import Pullback, Rule, rule_of
 from egl_fast.recurrent import Direction, scanned_recurrence
 
@@ -77,29 +77,21 @@ class ModuleCall(Call):
 
 
 @dataclass
-class DirectionCall(Call):
-    """One direction of one recurrent layer; utterances are columns, perhaps in another order."""
+class GateCall(Call):
+    """One side of one direction of a recurrent layer; utterances are columns."""
 
-    direction: Direction
+    gates: GateInputs
 
     def __post_init__(self) -> None:
-        self.values = [(self.direction.inputs, self.direction.inputs._version)]
-
-    def _column(self, utterance: int | None) -> int | None:
-        order = self.direction.order
-        if utterance is None or order is None:
-            return utterance
-        return int((order == utterance).nonzero().item())
+        self.values = [(self.gates.inputs, self.gates.inputs._version)]
 
     def prepare(self, utterance: int | None) -> Pullback:
         """See ``Call``."""
-        return prepare_direction(
-            self.direction, self._column(utterance), frozenset(self.parameters)
-        )
+        return self.gates.prepare(utterance, frozenset(self.parameters))
 
     def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
         """See ``Call``."""
-        column = self._column(utterance)
+        column = self.gates.column_of(utterance)
         return cotangent if column is None else cotangent[:, :, column : column + 1]
 
 
@@ -169,16 +161,17 @@ def record(
         def record_direction(direction: Direction) -> None:
             if not torch.is_grad_enabled():
                 return  # the model cuts its gradient here
-            wanted = {
-                local: names[id(parameter)]
-                for local in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                if (parameter := direction.module._parameters.get(local + direction.suffix))
-                is not None
-                and id(parameter) in names
-            }
-            if wanted:
-                edge = get_gradient_edge(direction.projected)
-                calls.append(DirectionCall(wanted, edge, direction.projected.shape, direction))
+            own = direction.module._parameters
+            for gates in gate_inputs(direction):
+                wanted = {
+                    local: names[id(parameter)]
+                    for local in (gates.weight, gates.bias)
+                    if (parameter := own.get(local + direction.suffix)) is not None
+                    and id(parameter) in names
+                }
+                if wanted:
+                    edge = get_gradient_edge(gates.tap)
+                    calls.append(GateCall(wanted, edge, gates.tap.shape, gates))
 
         stack.enter_context(
             scanned_recurrence(
