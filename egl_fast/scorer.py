@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,7 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring import Classes, ScoringOptions, model_outputs, score_tape
-
-_log = logging.getLogger("egl_fast")
+from egl_fast.slicing import compare_with_batch, sliced
 
 #: Utterances whose order batches may change. Batches never reach across windows, so what has been
 #: scored of a manifest decides nothing about how the rest is batched.
@@ -168,9 +166,9 @@ class Scorer:
             return score(first, range(num_utterances))
         records: list[ScoreRecord] = []
         for n in range(num_utterances):
-            tape = engine.run(*_sliced(model_inputs, n, num_utterances))
+            tape = engine.run(*sliced(model_inputs, n, num_utterances))
             records += score(tape, [n])
-            _compare_with_batch(tape.outputs, first, n, ids[n])
+            compare_with_batch(tape.outputs, first, n, ids[n])
             del tape  # or its activations would stay until the next ones are there
         return records
 
@@ -409,25 +407,6 @@ def _refuse_longer(utterance: Utterance, max_duration: float) -> None:
         )
 
 
-def _compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
-    """Warn where an utterance's own logits are not those it has in the caller's batch.
-
-    Its neighbours or its padding reach it, or an input that all utterances share has been sliced
-    because its first dimension happens to be N.
-    """
-    (own, [length]), (logits, lengths) = alone, together
-    same = int(length) == int(lengths[n])
-    if same:
-        rows = logits[n, : int(length)]
-        # A thousandth of the largest logit is far beyond rounding.
-        gap = (own.detach()[0, : int(length)] - rows).abs().nan_to_num(0.0, 0.0, 0.0).amax()
-        same = bool(gap <= 1e-3 * rows.abs().nan_to_num(0.0, 0.0, 0.0).amax() + 1e-6)
-    if not same:
-        _log.warning(
-            "utterance %r has other logits alone than in its batch: it is scored alone", name
-        )
-
-
 def _one_by_one(
     batch: list[int], score: Callable[[list[int]], list[ScoreRecord]], error: Exception
 ) -> dict[int, ScoreRecord | EglError]:
@@ -442,15 +421,6 @@ def _one_by_one(
         except Exception as own:
             results |= _one_by_one([i], score, own)
     return results
-
-
-def _sliced(model_inputs: tuple[Any, ...], index: int, num_utterances: int) -> tuple[Any, ...]:
-    return tuple(
-        x[index : index + 1]
-        if isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == num_utterances
-        else x
-        for x in model_inputs
-    )
 
 
 def _full_scale(waveform: npt.ArrayLike | Tensor) -> npt.NDArray[np.floating]:

@@ -20,7 +20,7 @@ LAYERS = [
     {"model"},
     {"recurrent", "checkpoint"},
     {"gradients"},
-    {"scoring"},
+    {"scoring", "slicing"},
     {"scorer", "training"},
     {"cli"},
     {"__init__", "__main__"},

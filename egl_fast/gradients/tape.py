@@ -9,6 +9,7 @@ Together they are every use there is, each counted once.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ RUNNING = threading.RLock()
 
 
 @dataclass
-class Call:
+class Call(ABC):
     """One call of a module (or one direction of a recurrent layer) that a rule covers.
 
     Attributes:
@@ -44,13 +45,13 @@ class Call:
     output: torch.Size
     values: list[tuple[Tensor, int]] = field(init=False)
 
+    @abstractmethod
     def prepare(self, utterance: int | None) -> Pullback:
         """The rule's pullback for one utterance of the batch; None: the batch is one utterance."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
         """The utterance's share of output cotangents [R, ...]."""
-        raise NotImplementedError  # pragma: no cover
 
 
 @dataclass

@@ -1,0 +1,90 @@
+"""The forms in which a recurrent module takes its input, and one form to run it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from egl_fast.packing import gather_rows
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a module was given its input, to give its output back the same way.
+
+    Attributes:
+        time_first: [T, N, I], zero on padding.
+        valid: [T, N, 1], or None where there is no padding.
+        order: utterance of each column, or None where they are in order.
+        packed: the packed sequence that came in, if one did.
+        batch_first: the tensor that came in was [N, T, I].
+        batched: it had a batch dimension.
+        to_padded: [T*N] row of the packed data, or its length for padding.
+        to_packed: [rows of the packed data] row of the padded data.
+    """
+
+    time_first: Tensor
+    valid: Tensor | None
+    order: Tensor | None
+    packed: PackedSequence | None
+    batch_first: bool
+    batched: bool
+    to_padded: Tensor | None = None
+    to_packed: Tensor | None = None
+
+    @staticmethod
+    def of(module: nn.RNNBase, x: Tensor | PackedSequence) -> Layout:
+        if isinstance(x, Tensor):
+            batched = x.dim() == 3
+            batch_first = module.batch_first and batched
+            time_first = x if batched else x.unsqueeze(1)
+            if batch_first:
+                time_first = x.transpose(0, 1)
+            return Layout(time_first, None, None, None, batch_first, batched)
+        sizes = x.batch_sizes
+        num_frames, num_columns = len(sizes), int(sizes[0])
+        if int(sizes[-1]) == num_columns:
+            time_first = x.data.view(num_frames, num_columns, -1)
+            return Layout(time_first, None, x.sorted_indices, x, False, True)
+        column = torch.arange(num_columns)
+        starts = sizes.cumsum(0) - sizes
+        present = column[None, :] < sizes[:, None]
+        total = int(sizes.sum())
+        to_padded = torch.where(present, starts[:, None] + column[None, :], total).flatten()
+        to_packed = present.flatten().nonzero().squeeze(1)
+        to_padded, to_packed = to_padded.to(x.data.device), to_packed.to(x.data.device)
+        padded = gather_rows(x.data, to_padded, to_packed)
+        valid = present.to(x.data.device, x.data.dtype).unsqueeze(2)
+        time_first = padded.view(num_frames, num_columns, -1)
+        return Layout(time_first, valid, x.sorted_indices, x, False, True, to_padded, to_packed)
+
+    def restore(self, outputs: Tensor) -> Tensor | PackedSequence:
+        """Outputs [T, N, D] in the form that the input came in."""
+        if self.packed is None:
+            if self.batch_first:
+                return outputs.transpose(0, 1)
+            return outputs if self.batched else outputs.squeeze(1)
+        rows = outputs.flatten(0, 1)
+        if self.to_packed is not None and self.to_padded is not None:
+            rows = gather_rows(rows, self.to_packed, self.to_padded)
+        return PackedSequence(
+            rows, self.packed.batch_sizes, self.packed.sorted_indices, self.packed.unsorted_indices
+        )
+
+    def final_states(self, finals: list[tuple[Tensor, Tensor]], *, lstm: bool) -> Any:
+        """Final states as torch gives them; None where padding hides them (see below)."""
+        if self.valid is not None:
+            # Utterances of unequal length end at different frames. Only the built-in model is
+            # run so, and it has no use for final states; a user of None fails at once.
+            return (None, None) if lstm else None
+        h, c = (torch.stack(series) for series in zip(*finals, strict=True))
+        if self.packed is not None and self.packed.unsorted_indices is not None:
+            h = h.index_select(1, self.packed.unsorted_indices)
+            c = c.index_select(1, self.packed.unsorted_indices)
+        if not self.batched:
+            h, c = h.squeeze(1), c.squeeze(1)
+        return (h, c) if lstm else h

@@ -1,0 +1,103 @@
+"""One direction of a recurrent layer over all frames, as one node of the autograd graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from egl_fast.ops import recurrent_backward
+from egl_fast.recurrent.cells import Cell
+
+
+class Scan(torch.autograd.Function):
+    """States of one direction from its projected input; backward through time in one call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        hidden_tap: Tensor | None,
+        weight_hh: Tensor,
+        bias_hh: Tensor | None,
+        initial_state: Tensor,
+        initial_cell: Tensor,
+        valid: Tensor | None,
+        cell: Cell,
+        reverse: bool,
+        keep: dict[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """States [T, N, H] and the final cell state [N, H].
+
+        Args:
+            ctx: of autograd.
+            projected: [T, N, G*H].
+            hidden_tap: [T, N, G*H], taken to be zero; None where nobody asks for its cotangent.
+            weight_hh: [G*H, H].
+            bias_hh: [G*H] or None.
+            initial_state: [N, H].
+            initial_cell: [N, H]; ignored but by an LSTM.
+            valid: [T, N, 1], 0 on padding, where states are held at zero; None: no padding.
+            cell: the recurrent cell.
+            reverse: run from the last frame to the first.
+            keep: receives "previous", [T, N, H].
+        """
+        num_frames = projected.shape[0]
+        frames = range(num_frames - 1, -1, -1) if reverse else range(num_frames)
+        state, cell_state = initial_state, initial_cell
+        weight = weight_hh.t()
+        before: list[Tensor] = [state] * num_frames
+        after: list[Tensor] = [state] * num_frames
+        kept: list[tuple[Tensor, ...]] = [()] * num_frames
+        for t in frames:
+            before[t] = state
+            product = state @ weight if bias_hh is None else torch.addmm(bias_hh, state, weight)
+            state, cell_state, kept[t] = cell.step(projected[t], product, state, cell_state)
+            if valid is not None:
+                state, cell_state = state * valid[t], cell_state * valid[t]
+            after[t] = state
+        states, previous = torch.stack(after), torch.stack(before)
+        values = [torch.stack(series) for series in zip(*kept, strict=True)]
+        coefficients = torch.stack(cell.coefficients(values, states, previous), dim=2)
+        if valid is not None:
+            coefficients *= valid.unsqueeze(2)
+        keep["previous"] = previous
+        ctx.save_for_backward(coefficients, weight_hh, previous)
+        ctx.kind, ctx.reverse, ctx.has_bias = cell.kind, reverse, bias_hh is not None
+        ctx.set_materialize_grads(False)
+        return states, cell_state
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Cotangents of the projected input, the weights where asked for, the initial states."""
+        coefficients, weight_hh, previous = ctx.saved_tensors
+        of_states, of_cell = cotangents
+        if of_states is None:
+            of_states = torch.zeros_like(previous)
+        result = recurrent_backward(
+            ctx.kind,
+            of_states.unsqueeze(1),
+            coefficients,
+            weight_hh,
+            reverse=ctx.reverse,
+            final_cell_cotangents=None if of_cell is None else of_cell.unsqueeze(0),
+        )
+        gates = input_side = hidden_side = result.gates.squeeze(1)
+        if ctx.kind == "gru":  # four blocks: n of the input side, r, z, n of the hidden side
+            hidden = previous.shape[-1]
+            input_side, hidden_side = gates[..., : 3 * hidden], gates[..., hidden:]
+        of_weight = of_bias = None
+        if ctx.needs_input_grad[2] or (ctx.has_bias and ctx.needs_input_grad[3]):
+            rows = hidden_side.flatten(0, 1)
+            of_weight = rows.t() @ previous.flatten(0, 1)
+            of_bias = rows.sum(0) if ctx.has_bias else None
+        return (
+            input_side,
+            hidden_side if ctx.needs_input_grad[1] else None,
+            of_weight,
+            of_bias,
+            result.state.squeeze(0),
+            None if result.cell is None else result.cell.squeeze(0),
+            *(None,) * 4,
+        )

@@ -1,0 +1,195 @@
+"""Recurrent modules of a model run as scans for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from egl_fast.errors import ModelError
+from egl_fast.recurrent.cells import TORCH_FORWARDS, Cell, cell_of
+from egl_fast.recurrent.layout import Layout
+from egl_fast.recurrent.scan import Scan
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of one layer, as it ran: what norms and gradients are made of.
+
+    Attributes:
+        module: the torch module it belongs to.
+        suffix: end of its parameters' names, such as "_l0_reverse".
+        kind: "rnn", "gru" or "lstm".
+        inputs: [T, N, I].
+        projected: [T, N, G*H], the input's share of the gates before their nonlinearity; in the
+            autograd graph, so that its gradient is the input-side cotangent of the gates.
+        hidden_tap: [T, N, G*H], a zero in the graph at the recurrent product, so that its gradient
+            is the hidden-side cotangent of the gates. The two differ in a GRU's candidate.
+        previous: [T, N, H], the state each frame started from.
+        order: utterance of each of the N columns, or None where they are in order.
+    """
+
+    module: nn.RNNBase
+    suffix: str
+    kind: str
+    inputs: Tensor
+    projected: Tensor
+    hidden_tap: Tensor
+    previous: Tensor
+    order: Tensor | None
+
+
+Recorder = Callable[[Direction], None]
+
+
+@contextmanager
+def scanned_recurrence(
+    model: nn.Module,
+    *,
+    record: Recorder | None = None,
+    weights_need_grad: bool = True,
+    ragged: bool = True,
+) -> Iterator[None]:
+    """Let the recurrent modules of a model run as scans while the context is open.
+
+    Results are the same to rounding. Modules the scan has no form for (projections, foreign
+    subclasses) run as they are.
+
+    Args:
+        model: any module; found in it are torch.nn.RNN, GRU, LSTM and ``ClippedReluRNN``.
+        record: called for each direction of each layer as it runs.
+        weights_need_grad: whether the scan is to give gradients of recurrent weights; without,
+            they count as constants, unless they are computed from other parameters.
+        ragged: run packed sequences of unequal length too. Their final states are None, so this is
+            for models that have no use for them.
+
+    Raises:
+        ModelError: when a bidirectional module runs over packed utterances of unequal length
+            with initial states.
+    """
+    patched = [
+        (module, cell)
+        for module in model.modules()
+        if isinstance(module, nn.RNNBase)
+        and not isinstance(module, torch.jit.ScriptModule)
+        and (cell := cell_of(module)) is not None
+    ]
+    for module, cell in patched:
+        module.__dict__["forward"] = _forward_as_scan(
+            module, cell, record, weights_need_grad, ragged
+        )
+    try:
+        yield
+    finally:
+        for module, _ in patched:
+            del module.__dict__["forward"]
+
+
+def _forward_as_scan(
+    module: nn.RNNBase, cell: Cell, record: Recorder | None, weights_need_grad: bool, ragged: bool
+) -> Callable[..., Any]:
+    def constant(weight: Tensor) -> Tensor:
+        return weight.detach() if weight.is_leaf else weight
+
+    def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+        layout = Layout.of(module, input)
+        if layout.valid is not None and not ragged:
+            whole: tuple[Any, Any] = TORCH_FORWARDS[type(module)](module, input, hx)
+            return whole
+        inputs = layout.time_first
+        initial = _initial_states(module, cell, inputs, hx, layout)
+        finals: list[tuple[Tensor, Tensor]] = []
+        num_directions = 2 if module.bidirectional else 1
+        for layer in range(module.num_layers):
+            outputs = []
+            for direction in range(num_directions):
+                suffix = f"_l{layer}" + ("_reverse" if direction else "")
+                state, cell_state = initial[layer * num_directions + direction]
+                w_ih, w_hh, b_ih, b_hh = _weights(module, suffix)
+                if not weights_need_grad:
+                    w_ih, w_hh = constant(w_ih), constant(w_hh)
+                    b_ih = None if b_ih is None else constant(b_ih)
+                    b_hh = None if b_hh is None else constant(b_hh)
+                if cell.kind == "gru":
+                    w_ih = w_ih.roll(module.hidden_size, 0)
+                    b_ih = None if b_ih is None else b_ih.roll(module.hidden_size, 0)
+                projected = F.linear(inputs, w_ih, b_ih)
+                if not weights_need_grad and not projected.requires_grad:
+                    projected.requires_grad_()
+                hidden_tap = None
+                if record is not None:
+                    hidden_tap = torch.zeros_like(projected, requires_grad=torch.is_grad_enabled())
+                keep: dict[str, Tensor] = {}
+                states, final_cell = Scan.apply(  # type: ignore[no-untyped-call]
+                    projected,
+                    hidden_tap,
+                    w_hh,
+                    b_hh,
+                    state,
+                    cell_state,
+                    layout.valid,
+                    cell,
+                    bool(direction),
+                    keep,
+                )
+                if record is not None and hidden_tap is not None:
+                    record(
+                        Direction(
+                            module=module,
+                            suffix=suffix,
+                            kind=cell.kind,
+                            inputs=inputs,
+                            projected=projected,
+                            hidden_tap=hidden_tap,
+                            previous=keep["previous"],
+                            order=layout.order,
+                        )
+                    )
+                outputs.append(states)
+                finals.append((states[0] if direction else states[-1], final_cell))
+            inputs = torch.cat(outputs, dim=2) if num_directions == 2 else outputs[0]
+            if module.training and module.dropout and layer + 1 < module.num_layers:
+                inputs = F.dropout(inputs, module.dropout)
+        return layout.restore(inputs), layout.final_states(finals, lstm=cell.kind == "lstm")
+
+    return forward
+
+
+def _weights(
+    module: nn.RNNBase, suffix: str
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    bias_ih = getattr(module, f"bias_ih{suffix}") if module.bias else None
+    bias_hh = getattr(module, f"bias_hh{suffix}") if module.bias else None
+    return (
+        getattr(module, f"weight_ih{suffix}"),
+        getattr(module, f"weight_hh{suffix}"),
+        bias_ih,
+        bias_hh,
+    )
+
+
+def _initial_states(
+    module: nn.RNNBase, cell: Cell, inputs: Tensor, hx: Any, layout: Layout
+) -> list[tuple[Tensor, Tensor]]:
+    count = module.num_layers * (2 if module.bidirectional else 1)
+    if hx is None:
+        zeros = inputs.new_zeros(inputs.shape[1], module.hidden_size)
+        return [(zeros, zeros)] * count
+    if layout.valid is not None and module.bidirectional:
+        # In reverse a scan starts on the padding, which would wipe an initial state.
+        raise ModelError(
+            "a bidirectional layer is given initial states with packed utterances of unequal "
+            "length; score one utterance at a time"
+        )
+    h, c = hx if cell.kind == "lstm" else (hx, hx)
+    if h.dim() == 2:  # unbatched input
+        h, c = h.unsqueeze(1), c.unsqueeze(1)
+    if layout.order is not None:
+        h, c = h.index_select(1, layout.order), c.index_select(1, layout.order)
+    return list(zip(h, c.detach() if cell.kind != "lstm" else c, strict=True))
