@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 #: Largest relative error of a squared norm that passes (DESIGN.md, section 5).
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
+#: Some recordings (loud noise, say) amplify the rounding of the model's own float32 forward pass.
+#: The engine may then err as the plain loop in float32 does, within this factor.
+TIMES_PLAIN = 3.0
+_PLAIN = "plain loop, float32"
+
 
 @click.command("check")
 @options.model
@@ -36,8 +42,9 @@ def command(
     """Compare the engine's squared gradient norms with looped autograd, on this model.
 
     The reference is one torch.autograd backward pass a labeling, in float64, through torch's own
-    layers and CTC loss. The engine runs in float32, as it does when it scores, and in float64.
-    Prints the largest relative error by group of parameters; exit status 2 if one is too large.
+    layers and CTC loss. The engine runs in float32, as it does when it scores, and in float64; for
+    comparison, so does the plain loop in float32. Prints the largest relative error by group of
+    parameters; exit status 2 if one is too large.
 
     \b
     Example:
@@ -51,7 +58,9 @@ def command(
     scorer = Scorer.from_checkpoint(model_path)
     double = copy.deepcopy(scorer.model).double().eval()
     inputs = _inputs(scorer, pool, num_utterances)
-    worst: dict[str, dict[str, float]] = {name: defaultdict(float) for name in TOLERANCE}
+    worst: dict[str, dict[str, float]] = {
+        name: defaultdict(float) for name in ("float32", _PLAIN, "float64")
+    }
     share: dict[str, float] = defaultdict(float)
     with progress_bar() as bar:
         task = bar.add_task("checking", total=len(inputs), note="")
@@ -59,11 +68,14 @@ def command(
             lengths = torch.tensor([features.shape[1]])
             labelings = _labelings(scorer, double, features.double(), lengths, k)
             truth = _reference(double, features.double(), lengths, labelings)
-            for dtype, model, x in (
-                ("float32", scorer.model, features),
-                ("float64", double, features.double()),
+            x64 = features.double()
+            plain = _reference(scorer.model, features, lengths, labelings)
+            for dtype, found in (
+                ("float32", _engine_norms(scorer.model, features, lengths, labelings)),
+                (_PLAIN, plain),
+                ("float64", _engine_norms(double, x64, lengths, labelings)),
             ):
-                for group, expected, got in _compare(truth, model, x, lengths, labelings):
+                for group, expected, got in _compare(truth, found):
                     error = abs(got - expected) / expected if expected > 0 else abs(got)
                     if not error <= worst[dtype][group]:  # so that NaN is the worst
                         worst[dtype][group] = error
@@ -71,10 +83,13 @@ def command(
                         share[group] += expected
             bar.advance(task)
     _print_table(worst, share, len(inputs), k)
-    passed = all(
-        error <= limit for dtype, limit in TOLERANCE.items() for error in worst[dtype].values()
-    )
-    return 0 if passed else 2
+    return 0 if all(_passes(worst, group) for group in share) else 2
+
+
+def _passes(worst: dict[str, dict[str, float]], group: str) -> bool:
+    limit = max(TOLERANCE["float32"], TIMES_PLAIN * worst[_PLAIN][group])
+    within = worst["float32"][group] <= limit
+    return within and worst["float64"][group] <= TOLERANCE["float64"]
 
 
 _TOTAL = "all"
@@ -139,14 +154,10 @@ def _reference(
     )
 
 
-def _compare(
-    truth: list[dict[str, float]],
-    model: nn.Module,
-    features: Tensor,
-    lengths: Tensor,
-    labelings: list[list[int]],
-) -> list[tuple[str, float, float]]:
-    """(group, expected, got) for each labeling and group of parameters, and for their total."""
+def _engine_norms(
+    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[list[int]]
+) -> list[dict[str, float]]:
+    """The engine's squared norms, in the form of the reference's."""
     from egl_fast import ops
     from egl_fast.gradients.engine import GradientEngine
 
@@ -156,16 +167,23 @@ def _compare(
     hypotheses = ops.Hypotheses.of([labelings])
     _, cotangents = ops.ctc_logits_cotangents(logits.detach(), num_frames, hypotheses)
     norms = engine.sq_norms(tape, logits, cotangents)
-    compared = []
-    for i, by_parameter in enumerate(truth):
+    return [
+        {name: float(values[0, i]) for name, values in norms.items()} for i in range(len(labelings))
+    ]
+
+
+def _compare(
+    truth: list[dict[str, float]], found: list[dict[str, float]]
+) -> Iterator[tuple[str, float, float]]:
+    """(group, expected, got) for each labeling and group of parameters, and for their total."""
+    for by_parameter, norms in zip(truth, found, strict=True):
         expected: dict[str, float] = defaultdict(float)
         got: dict[str, float] = defaultdict(float)
         for name, value in by_parameter.items():
             for group in (_group(name), _TOTAL):
                 expected[group] += value
-                got[group] += float(norms[name][0, i])
-        compared += [(group, expected[group], got[group]) for group in expected]
-    return compared
+                got[group] += norms[name]
+        yield from ((group, expected[group], got[group]) for group in expected)
 
 
 def _print_table(
@@ -175,17 +193,17 @@ def _print_table(
     table.add_column("parameters of", no_wrap=True)
     table.add_column("share of the squared norm", justify="right")
     for dtype in worst:
-        table.add_column(f"largest error, {dtype}", justify="right")
+        name = dtype if dtype == _PLAIN else f"engine, {dtype}"
+        table.add_column(f"largest error: {name}", justify="right")
     table.add_column("")
     for group in [*(g for g in share if g != _TOTAL), _TOTAL]:
-        within = all(worst[dtype][group] <= limit for dtype, limit in TOLERANCE.items())
         table.add_row(
             group,
             f"{share[group] / share[_TOTAL]:.1%}",
             *(f"{worst[dtype][group]:.1e}" for dtype in worst),
-            "ok" if within else "TOO LARGE",
+            "ok" if _passes(worst, group) else "TOO LARGE",
             end_section=group != _TOTAL and group == [g for g in share if g != _TOTAL][-1],
         )
     Console(highlight=False).print(table)
     limits = ", ".join(f"{limit:g} in {dtype}" for dtype, limit in TOLERANCE.items())
-    click.echo(f"allowed: {limits}")
+    click.echo(f"allowed: {limits}, or in float32 {TIMES_PLAIN:g} x the plain loop's error")
