@@ -22,7 +22,6 @@ class Cell(Protocol):
     """
 
     kind: str
-    num_gates: int
 
     def step(
         self, projected: Tensor, recurrent: Tensor, state: Tensor, cell_state: Tensor
@@ -37,7 +36,6 @@ class TanhCell:
     """h_t = tanh(W x_t + U h_(t-1) + b)."""
 
     kind = "rnn"
-    num_gates = 1
 
     def step(
         self, projected: Tensor, recurrent: Tensor, state: Tensor, cell_state: Tensor
@@ -54,7 +52,6 @@ class ReluCell:
     """h_t = min(max(W x_t + U h_(t-1) + b, 0), clip)."""
 
     kind = "rnn"
-    num_gates = 1
 
     def __init__(self, clip: float) -> None:
         self.clip = clip
@@ -81,7 +78,6 @@ class GruCell:
     """
 
     kind = "gru"
-    num_gates = 3
 
     def step(
         self, projected: Tensor, recurrent: Tensor, state: Tensor, cell_state: Tensor
@@ -107,7 +103,6 @@ class LstmCell:
     """Long short-term memory in torch's form, gates in the order i, f, g, o."""
 
     kind = "lstm"
-    num_gates = 4
 
     def step(
         self, projected: Tensor, recurrent: Tensor, state: Tensor, cell_state: Tensor
