@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from egl_fast import Scorer, ops
+from egl_fast.allocator import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import read_manifest
 from egl_fast.reference.gradients import looped_sq_norms
@@ -38,6 +39,7 @@ AGREEMENT = 2e-4
 def main() -> int:
     """Measure, print a table, write JSON."""
     arguments = parse_arguments()
+    keep_freed_memory()  # as the commands do; the loop is served as well
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     scorer = Scorer.from_checkpoint(arguments.model)

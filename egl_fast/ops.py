@@ -74,12 +74,16 @@ class RecurrentCotangents:
     """What ``recurrent_backward`` returns.
 
     Attributes:
-        gates: [T, R, N, G' * H], cotangents of the gates before their nonlinearities.
+        gates: [T, R, N, G * H], cotangents of the gates before their nonlinearities, as the
+            input's share of them sees it; in torch's order.
+        hidden_gates: the same for the previous state's share. A GRU's differ in the candidate; for
+            other cells it is ``gates``.
         state: [R, N, H], cotangents of the initial hidden state.
         cell: [R, N, H], cotangents of an LSTM's initial cell state; None for other cells.
     """
 
     gates: Tensor
+    hidden_gates: Tensor
     state: Tensor
     cell: Tensor | None
 
@@ -214,8 +218,8 @@ def ctc_logits_cotangents(
 
 # The order is RecurrentCell's in csrc/core/recurrent_backward.h.
 _RECURRENT_CELLS: tuple[RecurrentCell, ...] = ("rnn", "gru", "lstm")
-_NUM_GATE_BLOCKS = (1, 4, 4)
-_LSTM = 2
+_NUM_GATES = (1, 3, 4)
+_GRU, _LSTM = 1, 2
 
 
 def recurrent_backward(
@@ -235,11 +239,10 @@ def recurrent_backward(
     ``coefficients[t, n, i]``, and ``W`` is ``weight_hh``:
 
     - ``"rnn"``, P = 1, (a) with a = 1 - h^2 for tanh: gates = dh a; carry = gates W.
-    - ``"gru"``, P = 5, (a_n, a_r, a_z, a_hn, z), where h = (1 - z) n + z h_prev and
+    - ``"gru"``, P = 5, (a_r, a_z, a_n, a_hn, z), where h = (1 - z) n + z h_prev and
       n = tanh(x_n + r h_n): a_n = (1 - z)(1 - n^2), a_r = a_n h_n r (1 - r),
-      a_z = (h_prev - n) z (1 - z), a_hn = a_n r. gates = dh (a_n, a_r, a_z, a_hn), four blocks of
-      which columns [0, 3H) are the input side in the order n, r, z, and columns [H, 4H) the hidden
-      side in torch's order r, z, n; carry = dh z + gates[H:4H] W.
+      a_z = (h_prev - n) z (1 - z), a_hn = a_n r. gates = dh (a_r, a_z, a_n);
+      hidden_gates = dh (a_r, a_z, a_hn); carry = dh z + hidden_gates W.
     - ``"lstm"``, P = 6, (q, a_i, a_f, a_g, a_o, f): q = o (1 - tanh(c)^2), a_i = g i (1 - i),
       a_f = c_prev f (1 - f), a_g = i (1 - g^2), a_o = tanh(c) o (1 - o). dc = dh q + dc_carry;
       gates = (dc a_i, dc a_f, dc a_g, dh a_o); dc_carry = dc f; carry = gates W.
@@ -270,7 +273,7 @@ def recurrent_backward(
     """
     if cell not in _RECURRENT_CELLS:
         raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
-    gates, state, final = torch.ops.egl_fast.recurrent_backward.default(
+    gates, hidden_gates, state, final = torch.ops.egl_fast.recurrent_backward.default(
         _RECURRENT_CELLS.index(cell),
         cotangents.detach(),
         coefficients.detach(),
@@ -278,7 +281,12 @@ def recurrent_backward(
         reverse,
         None if final_cell_cotangents is None else final_cell_cotangents.detach(),
     )
-    return RecurrentCotangents(gates, state, final if cell == "lstm" else None)
+    return RecurrentCotangents(
+        gates,
+        hidden_gates if cell == "gru" else gates,
+        state,
+        final if cell == "lstm" else None,
+    )
 
 
 def _int64(lengths: Tensor) -> Tensor:
@@ -325,11 +333,15 @@ def _fake_recurrent_backward(
     weight_hh: Tensor,
     reverse: bool,
     final_cell_cotangents: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     T, R, N, H = cotangents.shape
-    gates = cotangents.new_empty(T, R, N, _NUM_GATE_BLOCKS[cell] * H)
-    state = cotangents.new_empty(R, N, H)
-    return gates, state, cotangents.new_empty((R, N, H) if cell == _LSTM else (0,))
+    sides = (T, R, N, _NUM_GATES[cell] * H)
+    return (
+        cotangents.new_empty(sides),
+        cotangents.new_empty(sides if cell == _GRU else (0,)),
+        cotangents.new_empty(R, N, H),
+        cotangents.new_empty((R, N, H) if cell == _LSTM else (0,)),
+    )
 
 
 class _VmapInfo(Protocol):
@@ -347,7 +359,7 @@ def _vmap_recurrent_backward(
     weight_hh: Tensor,
     reverse: bool,
     final_cell_cotangents: Tensor | None,
-) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int | None, int | None, int | None]]:
+) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
     """The batch B joins the cotangents R: [T, B * R, N, H], in one call."""
     _, cotangents_dim, coefficients_dim, weight_dim, _, final_dim = in_dims
     if coefficients_dim is not None or weight_dim is not None:
@@ -367,13 +379,22 @@ def _vmap_recurrent_backward(
     final = None
     if final_cell_cotangents is not None:
         final = fold(final_cell_cotangents, final_dim, 0)
-    gates, state, cell_state = torch.ops.egl_fast.recurrent_backward.default(
+    gates, hidden_gates, state, cell_state = torch.ops.egl_fast.recurrent_backward.default(
         cell, fold(cotangents, cotangents_dim, 1), coefficients, weight_hh, reverse, final
     )
-    gates, state = gates.unflatten(1, (B, -1)), state.unflatten(0, (B, -1))
-    if cell != _LSTM:
-        return (gates, state, cell_state), (1, 0, None)
-    return (gates, state, cell_state.unflatten(0, (B, -1))), (1, 0, 0)
+
+    results = (gates, hidden_gates, state, cell_state)
+    dims = (1, 1 if cell == _GRU else None, 0, 0 if cell == _LSTM else None)
+    return tuple(
+        result if dim is None else _split(result, dim, B)
+        for result, dim in zip(results, dims, strict=True)
+    ), dims
+
+
+def _split(tensor: Tensor, dim: int, batch_size: int) -> Tensor:
+    """[..., B * R, ...] -> [..., B, R, ...]; sizes spelled out, since T may be 0."""
+    shape = tensor.shape
+    return tensor.view(*shape[:dim], batch_size, shape[dim] // batch_size, *shape[dim + 1 :])
 
 
 torch.library.register_fake("egl_fast::ctc_beam_search", _fake_ctc_beam_search)

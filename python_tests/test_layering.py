@@ -14,8 +14,8 @@ PACKAGE = ROOT / "egl_fast"
 #: Bottom to top. A module imports from lower layers and from its own package only; what stands in
 #: one line does not know the others there. A new module or package needs a place here.
 LAYERS = [
-    {"errors", "reference"},
-    {"records", "vocabulary", "features", "packing", "_extension"},
+    {"errors", "allocator", "reference"},
+    {"records", "vocabulary", "features", "packing", "products", "_extension"},
     {"ops", "data", "selection"},
     {"model"},
     {"recurrent", "checkpoint"},

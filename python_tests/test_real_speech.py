@@ -75,6 +75,13 @@ def test_the_shipped_model(examples: Path) -> None:
     assert_exact(scorer, shortest(examples, 2), k=10)
 
 
+@pytest.mark.parametrize("name", ["outliers/noise_chainsaw_4157611B", "speechocean762/096400021"])
+def test_recordings_that_amplify_rounding(examples: Path, name: str) -> None:
+    """A float32 scan over their frames is off by more than is promised."""
+    scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
+    assert_exact(scorer, [u for u in read_manifest(examples / "pool.jsonl") if u.id == name], k=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", PROMISED, ids=str)
 def test_the_shipped_model_at_full_k(examples: Path, dtype: torch.dtype) -> None:

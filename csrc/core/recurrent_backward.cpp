@@ -12,6 +12,7 @@ struct Row {
   const Scalar* __restrict product;
   Scalar* __restrict direct;
   Scalar* __restrict gates;
+  Scalar* __restrict hidden_gates;
 };
 
 template <typename Scalar>
@@ -26,10 +27,14 @@ void gru_row(const Row<Scalar>& row, int64_t hidden) {
   const Scalar* a = row.coefficients;
   for (int64_t h = 0; h < hidden; ++h) {
     const Scalar dh = row.cotangent[h] + row.product[h] + row.direct[h];
-    row.gates[h] = dh * a[h];
-    row.gates[h + hidden] = dh * a[h + hidden];
+    const Scalar r = dh * a[h];
+    const Scalar z = dh * a[h + hidden];
+    row.gates[h] = r;
+    row.gates[h + hidden] = z;
     row.gates[h + 2 * hidden] = dh * a[h + 2 * hidden];
-    row.gates[h + 3 * hidden] = dh * a[h + 3 * hidden];
+    row.hidden_gates[h] = r;
+    row.hidden_gates[h + hidden] = z;
+    row.hidden_gates[h + 2 * hidden] = dh * a[h + 3 * hidden];
     row.direct[h] = dh * a[h + 4 * hidden];
   }
 }
@@ -62,7 +67,8 @@ void recurrent_backward_step(RecurrentCell cell, const RecurrentStep<Scalar>& st
         step.coefficients + n * shape.num_coefficients * hidden,
         step.product + i * hidden,
         step.direct == nullptr ? nullptr : step.direct + i * hidden,
-        step.gates + i * shape.num_gate_blocks * hidden,
+        step.gates + i * shape.num_gates * hidden,
+        step.hidden_gates == nullptr ? nullptr : step.hidden_gates + i * shape.num_gates * hidden,
     };
     switch (cell) {
       case RecurrentCell::kRnn:

@@ -5,15 +5,16 @@
 // computes them once from the gate activations; all R cotangents of an utterance share them:
 //
 //   kRnn   P = 1: (a)                      gates = (dh a)
-//   kGru   P = 5: (a_n, a_r, a_z, a_hn, z)  gates = dh * (a_n, a_r, a_z, a_hn)
+//   kGru   P = 5: (a_r, a_z, a_n, a_hn, z)  gates = dh * (a_r, a_z, a_n)
+//                                          hidden_gates = dh * (a_r, a_z, a_hn)
 //   kLstm  P = 6: (q, a_i, a_f, a_g, a_o, f) dc = dh q + dc_carry;
 //                                          gates = (dc a_i, dc a_f, dc a_g, dh a_o);
 //                                          dc_carry = dc f
 //
-// and dh_carry = hidden_side(gates) @ weight_hh, plus dh z in a GRU. The hidden side is all gates
-// in an RNN and an LSTM. In a GRU the candidate n = tanh(x_n + r * h_n) has a cotangent of its own
-// on either side: blocks (n_input, r, z, n_hidden), so columns [0, 3H) belong to the input weights
-// and columns [H, 4H) to the hidden weights, in torch's order r, z, n.
+// and dh_carry = hidden_gates @ weight_hh, plus dh z in a GRU. In an RNN and an LSTM the hidden
+// side of the gates is the input side. In a GRU the candidate n = tanh(x_n + r * h_n) has a
+// cotangent of its own on either side. r and z are written twice: what follows are large matrix
+// products with either side, which want their operand in one piece.
 #pragma once
 
 #include <cstdint>
@@ -23,19 +24,18 @@ namespace egl {
 enum class RecurrentCell : int64_t { kRnn = 0, kGru = 1, kLstm = 2 };
 
 struct RecurrentCellShape {
-  int64_t num_coefficients;   // P
-  int64_t num_gate_blocks;    // G': blocks of H columns in `gates`
-  int64_t num_hidden_blocks;  // G: the last G of them multiply weight_hh [G * H, H]
+  int64_t num_coefficients;  // P
+  int64_t num_gates;         // G: blocks of H columns on either side
 };
 
 constexpr RecurrentCellShape shape_of(RecurrentCell cell) {
   switch (cell) {
     case RecurrentCell::kRnn:
-      return {1, 1, 1};
+      return {1, 1};
     case RecurrentCell::kGru:
-      return {5, 4, 3};
+      return {5, 3};
     default:
-      return {6, 4, 4};
+      return {6, 4};
   }
 }
 
@@ -49,10 +49,11 @@ struct RecurrentStep {
   const Scalar* cotangents;      // of this frame's output: [R, N, H] with unit stride in H
   int64_t cotangent_strides[2];  // of R and N
   const Scalar* coefficients;    // [N, P, H]
-  const Scalar* product;         // [R * N, H]: hidden_side(gates of the frame before) @ weight_hh
-  Scalar* direct;  // [R * N, H]: GRU: dh z, what bypasses the weights. LSTM: dc_carry.
-                   // Read as left by the frame before, then replaced. RNN: unused.
-  Scalar* gates;   // out: [R * N, G' * H]
+  const Scalar* product;         // [R * N, H]: hidden side of the frame before @ weight_hh
+  Scalar* direct;        // [R * N, H]: GRU: dh z, what bypasses the weights. LSTM: dc_carry.
+                         // Read as left by the frame before, then replaced. RNN: unused.
+  Scalar* gates;         // out: [R * N, G * H], input side
+  Scalar* hidden_gates;  // out: likewise, hidden side of a GRU; other cells have no other
 };
 
 template <typename Scalar>

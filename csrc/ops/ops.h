@@ -31,8 +31,9 @@ std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Ten
                                                  const Tensor& labels, const Tensor& label_lengths,
                                                  const Tensor& counts, int64_t blank);
 
-// -> gates [T, R, N, G' * H], state [R, N, H], cell [R, N, H] (empty unless the cell is an LSTM)
-std::tuple<Tensor, Tensor, Tensor> recurrent_backward(
+// -> gates [T, R, N, G * H], hidden_gates (likewise in a GRU, else empty), state [R, N, H],
+// cell [R, N, H] (empty unless the cell is an LSTM)
+std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
     int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
     bool reverse, const std::optional<Tensor>& final_cell_cotangents);
 

@@ -30,11 +30,11 @@ struct Blocks {
   int64_t count;
 };
 
-// A borrowed matrix, rows of unit stride.
+// A borrowed matrix.
 template <typename Scalar>
-Tensor matrix(const Scalar* data, int64_t rows, int64_t cols, int64_t row_stride) {
+Tensor matrix(const Scalar* data, int64_t rows, int64_t cols) {
   const std::array<int64_t, 2> sizes{rows, cols};
-  const std::array<int64_t, 2> strides{row_stride, 1};
+  const std::array<int64_t, 2> strides{cols, 1};
   constexpr auto dtype = sizeof(Scalar) == sizeof(float) ? ScalarType::Float : ScalarType::Double;
   return torch::stable::from_blob(
       const_cast<Scalar*>(data), {sizes.data(), sizes.size()}, {strides.data(), strides.size()},
@@ -66,26 +66,30 @@ struct Carry {
   Scalar* direct;
 };
 
+// The gates' cotangents, [T, R * N, G * H] on either side; the same memory but in a GRU.
 template <typename Scalar>
-void run_block(const Arguments& arguments, int64_t first_row, int64_t last_row, Scalar* gates,
-               const Carry<Scalar>& carry) {
+struct Sides {
+  Scalar* input;
+  Scalar* hidden;
+};
+
+template <typename Scalar>
+void run_block(const Arguments& arguments, int64_t first_row, int64_t last_row,
+               const Sides<Scalar>& sides, const Carry<Scalar>& carry) {
   const RecurrentCellShape shape = shape_of(arguments.cell);
   const Tensor& cotangents = arguments.cotangents;
   const int64_t num_frames = cotangents.size(0);
   const int64_t num_utterances = cotangents.size(2);
   const int64_t hidden = cotangents.size(3);
-  const int64_t gate_cols = shape.num_gate_blocks * hidden;
-  const int64_t hidden_cols = shape.num_hidden_blocks * hidden;
+  const int64_t gate_cols = shape.num_gates * hidden;
   const int64_t gate_frame = cotangents.size(1) * num_utterances * gate_cols;
   const int64_t coefficient_frame = num_utterances * shape.num_coefficients * hidden;
 
-  const Tensor weight =
-      matrix(arguments.weight_hh.const_data_ptr<Scalar>(), hidden_cols, hidden, hidden);
-  const Tensor product =
-      matrix(carry.product + first_row * hidden, last_row - first_row, hidden, hidden);
+  const Tensor weight = matrix(arguments.weight_hh.const_data_ptr<Scalar>(), gate_cols, hidden);
+  const Tensor product = matrix(carry.product + first_row * hidden, last_row - first_row, hidden);
   for (int64_t step = 0; step < num_frames; ++step) {
     const int64_t frame = arguments.reverse ? step : num_frames - 1 - step;
-    Scalar* frame_gates = gates + frame * gate_frame;
+    Scalar* hidden_gates = sides.hidden + frame * gate_frame;
     recurrent_backward_step<Scalar>(
         arguments.cell,
         {.first_row = first_row,
@@ -98,18 +102,18 @@ void run_block(const Arguments& arguments, int64_t first_row, int64_t last_row, 
              arguments.coefficients.const_data_ptr<Scalar>() + frame * coefficient_frame,
          .product = carry.product,
          .direct = carry.direct,
-         .gates = frame_gates});
-    const Scalar* hidden_side = frame_gates + first_row * gate_cols + (gate_cols - hidden_cols);
-    mm_out(matrix(hidden_side, last_row - first_row, hidden_cols, gate_cols), weight, product);
+         .gates = sides.input + frame * gate_frame,
+         .hidden_gates = hidden_gates});
+    mm_out(matrix(hidden_gates + first_row * gate_cols, last_row - first_row, gate_cols), weight,
+           product);
   }
 }
 
 template <typename Scalar>
-void run(const Arguments& arguments, Tensor& gates, Tensor& state, Scalar* direct) {
+void run(const Arguments& arguments, const Sides<Scalar>& sides, Tensor& state, Scalar* direct) {
   const Carry<Scalar> carry{state.mutable_data_ptr<Scalar>(), direct};
   const int64_t hidden = state.size(2);
   const Blocks blocks(state.size(0) * state.size(1));
-  Scalar* gates_data = gates.mutable_data_ptr<Scalar>();
   // A range of one would run outside a parallel region, where the product starts threads of its own
   // at every frame and may round differently; so there is always a second block, if an empty one.
   const int64_t range = std::max<int64_t>(blocks.count, 2);
@@ -117,7 +121,7 @@ void run(const Arguments& arguments, Tensor& gates, Tensor& state, Scalar* direc
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first_row = blocks.first_row(block);
       const int64_t last_row = blocks.first_row(block + 1);
-      if (first_row < last_row) run_block(arguments, first_row, last_row, gates_data, carry);
+      if (first_row < last_row) run_block(arguments, first_row, last_row, sides, carry);
     }
   });
   if (arguments.cell == RecurrentCell::kGru) {
@@ -141,8 +145,7 @@ Arguments check_arguments(int64_t cell, const Tensor& cotangents, const Tensor& 
                 {"N", cotangents.size(2)},
                 {"P", shape.num_coefficients},
                 {"H", hidden}});
-  check_tensor(weight_hh, "weight_hh", {dtype},
-               {{"G*H", shape.num_hidden_blocks * hidden}, {"H", hidden}});
+  check_tensor(weight_hh, "weight_hh", {dtype}, {{"G*H", shape.num_gates * hidden}, {"H", hidden}});
   if (final_cell_cotangents.has_value()) {
     check(kind == RecurrentCell::kLstm, "final_cell_cotangents: expected None unless cell is lstm");
     check_tensor(*final_cell_cotangents, "final_cell_cotangents", {dtype},
@@ -156,7 +159,7 @@ Arguments check_arguments(int64_t cell, const Tensor& cotangents, const Tensor& 
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor> recurrent_backward(
+std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
     int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
     bool reverse, const std::optional<Tensor>& final_cell_cotangents) {
   const Arguments arguments =
@@ -164,24 +167,35 @@ std::tuple<Tensor, Tensor, Tensor> recurrent_backward(
   const int64_t num_cotangents = cotangents.size(1);
   const int64_t num_utterances = cotangents.size(2);
   const int64_t hidden = cotangents.size(3);
-  const int64_t gate_cols = shape_of(arguments.cell).num_gate_blocks * hidden;
+  const std::array<int64_t, 4> gate_sizes{cotangents.size(0), num_cotangents, num_utterances,
+                                          shape_of(arguments.cell).num_gates * hidden};
   const std::array<int64_t, 3> state_sizes{num_cotangents, num_utterances, hidden};
+  const bool is_gru = arguments.cell == RecurrentCell::kGru;
+  const bool is_lstm = arguments.cell == RecurrentCell::kLstm;
 
-  Tensor gates = torch::stable::new_empty(
-      cotangents, {cotangents.size(0), num_cotangents, num_utterances, gate_cols});
+  const auto empty = [&] { return torch::stable::new_empty(cotangents, {0}); };
+  const auto new_gates = [&] {
+    return torch::stable::new_empty(cotangents, {gate_sizes.data(), gate_sizes.size()});
+  };
+  Tensor gates = new_gates();
+  Tensor hidden_gates = is_gru ? new_gates() : empty();
   Tensor state = torch::stable::new_zeros(cotangents, {state_sizes.data(), state_sizes.size()});
   Tensor direct = torch::stable::new_zeros(cotangents, {state_sizes.data(), state_sizes.size()});
   if (final_cell_cotangents.has_value()) torch::stable::copy_(direct, *final_cell_cotangents);
 
+  const auto run_typed = [&]<typename Scalar>(Scalar*) {
+    auto* input = gates.mutable_data_ptr<Scalar>();
+    const Sides<Scalar> sides{input, is_gru ? hidden_gates.mutable_data_ptr<Scalar>() : input};
+    run(arguments, sides, state, direct.mutable_data_ptr<Scalar>());
+  };
   if (state.numel() > 0) {
     if (cotangents.scalar_type() == ScalarType::Double) {
-      run(arguments, gates, state, direct.mutable_data_ptr<double>());
+      run_typed(static_cast<double*>(nullptr));
     } else {
-      run(arguments, gates, state, direct.mutable_data_ptr<float>());
+      run_typed(static_cast<float*>(nullptr));
     }
   }
-  const bool has_cell = arguments.cell == RecurrentCell::kLstm;
-  return {gates, state, has_cell ? direct : torch::stable::new_empty(cotangents, {0})};
+  return {gates, hidden_gates, state, is_lstm ? direct : empty()};
 }
 
 }  // namespace egl::ops

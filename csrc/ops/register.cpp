@@ -19,7 +19,8 @@ STABLE_TORCH_LIBRARY(egl_fast, library) {
   // argument.
   library.def(
       "recurrent_backward(int cell, Tensor cotangents, Tensor coefficients, Tensor weight_hh, "
-      "bool reverse, Tensor? final_cell_cotangents) -> (Tensor gates, Tensor state, Tensor cell)");
+      "bool reverse, Tensor? final_cell_cotangents) -> (Tensor gates, Tensor hidden_gates, "
+      "Tensor state, Tensor cell)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) {

@@ -27,7 +27,8 @@ EGL_TEST(each_cell_follows_its_formula) {
     const auto product = counting(kR * kN * kH, 100);
     const auto before = counting(kR * kN * kH, 200);
     auto direct = before;
-    std::vector<double> gates(kR * kN * shape.num_gate_blocks * kH, -1.0);
+    std::vector<double> gates(kR * kN * shape.num_gates * kH, -1.0);
+    std::vector<double> hidden_gates = gates;
     egl::recurrent_backward_step<double>(cell, {.first_row = 1,
                                                 .last_row = 5,
                                                 .num_utterances = kN,
@@ -37,19 +38,21 @@ EGL_TEST(each_cell_follows_its_formula) {
                                                 .coefficients = a.data(),
                                                 .product = product.data(),
                                                 .direct = direct.data(),
-                                                .gates = gates.data()});
+                                                .gates = gates.data(),
+                                                .hidden_gates = hidden_gates.data()});
     for (int64_t row = 0; row < kR * kN; ++row) {
       const int64_t r = row / kN, n = row % kN;
       for (int64_t h = 0; h < kH; ++h) {
         const auto coefficient = [&](int64_t p) {
           return a[(n * shape.num_coefficients + p) * kH + h];
         };
-        const auto gate = [&](int64_t g) {
-          return gates[(row * shape.num_gate_blocks + g) * kH + h];
+        const auto gate = [&](int64_t g) { return gates[(row * shape.num_gates + g) * kH + h]; };
+        const auto hidden_gate = [&](int64_t g) {
+          return hidden_gates[(row * shape.num_gates + g) * kH + h];
         };
         const int64_t i = row * kH + h;
         if (row < 1 || row >= 5) {
-          CHECK(gate(0) == -1.0 && direct[i] == before[i]);
+          CHECK(gate(0) == -1.0 && hidden_gate(0) == -1.0 && direct[i] == before[i]);
           continue;
         }
         const double dh = cotangents[(n * kR + r) * kH + h] + product[i];
@@ -59,7 +62,10 @@ EGL_TEST(each_cell_follows_its_formula) {
             CHECK(direct[i] == before[i]);
             break;
           case RecurrentCell::kGru:
-            for (int64_t g = 0; g < 4; ++g) CHECK(gate(g) == (dh + before[i]) * coefficient(g));
+            for (int64_t g = 0; g < 3; ++g) {
+              CHECK(gate(g) == (dh + before[i]) * coefficient(g));
+              CHECK(hidden_gate(g) == (dh + before[i]) * coefficient(g == 2 ? 3 : g));
+            }
             CHECK(direct[i] == (dh + before[i]) * coefficient(4));
             break;
           case RecurrentCell::kLstm: {

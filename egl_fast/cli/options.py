@@ -37,13 +37,16 @@ threads: Decorator = click.option(
 
 
 def set_up_torch(device_name: str, num_threads: int | None) -> str:
-    """Set the number of threads and resolve ``auto``.
+    """Set the number of threads and the use of memory, and resolve ``auto``.
 
     Raises:
         EglError: CUDA was asked for.
     """
     import torch
 
+    from egl_fast.allocator import keep_freed_memory
+
+    keep_freed_memory()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     if device_name == "cuda":

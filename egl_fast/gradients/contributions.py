@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from egl_fast.products import matrix_product
+
 
 class Contribution(Protocol):
     """One use of a parameter, under R cotangents."""
@@ -41,17 +43,39 @@ class Activation:
         self.matrix = matrix
 
     @cached_property
-    def factor(self) -> Tensor | None:
+    def _factor(self) -> Tensor:
         """[G, P, P] triangular S with matrix^T = Q S and Q^T Q = 1, so ||matrix^T B|| = ||S B||.
 
-        None where it would not be smaller than the matrix itself. QR, not Cholesky of the Gram
-        matrix: inputs are often linearly dependent, and a Gram matrix squares their condition.
+        QR, not Cholesky of the Gram matrix: inputs are often linearly dependent, and a Gram matrix
+        squares their condition.
         """
-        _, num_positions, num_inputs = self.matrix.shape
-        if num_positions >= num_inputs:
-            return None
         triangle: Tensor = torch.linalg.qr(self.matrix.transpose(1, 2), mode="r").R
         return triangle
+
+    def for_columns(self, num_columns: int) -> Tensor:
+        """[G, P, I] or [G, P, P]: what cotangents [P, num_columns] are best multiplied with.
+
+        Norms of the product are the same.
+        """
+        _, num_positions, num_inputs = self.matrix.shape
+        if "_factor" in vars(self) or factor_pays(num_positions, num_inputs, num_columns):
+            return self._factor.transpose(1, 2)
+        return self.matrix
+
+
+def factor_pays(num_positions: int, num_inputs: int, num_columns: int) -> bool:
+    """Whether a triangular factor saves a product more than it costs to make.
+
+    Args:
+        num_positions: P.
+        num_inputs: I.
+        num_columns: columns of the product, cotangents times outputs.
+    """
+    if num_positions >= num_inputs:
+        return False
+    # Half of the multiplications; a QR factorisation runs at half the rate of a product.
+    making = 2 * num_positions * (num_inputs - num_positions / 3)
+    return making < num_columns * (num_inputs - num_positions)
 
 
 @dataclass
@@ -68,14 +92,11 @@ class OuterProducts:
 
     def sq_norms(self) -> Tensor:
         """See ``Contribution``."""
-        total = self.cotangent.new_zeros(self.cotangent.shape[0])
-        factor = self.activation.factor
-        for group in range(self.cotangent.shape[2]):
-            if factor is None:
-                product = _product(self.activation.matrix[group], self.cotangent[:, :, group])
-            else:
-                product = _product(factor[group].t(), self.cotangent[:, :, group])
-            total += product
+        num_cotangents, _, num_groups, num_outputs = self.cotangent.shape
+        matrix = self.activation.for_columns(num_cotangents * num_outputs)
+        total = self.cotangent.new_zeros(num_cotangents)
+        for group in range(num_groups):
+            total += _product(matrix[group], self.cotangent[:, :, group])
         return total
 
     def gradient(self) -> Tensor:
@@ -86,7 +107,7 @@ class OuterProducts:
 
 
 def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
-    """||matrix^T cotangent_r||_F^2 for each r, as one large matrix product where strides allow.
+    """||matrix^T cotangent_r||_F^2 for each r, as one large matrix product.
 
     Args:
         matrix: [P, I], any strides.
@@ -98,13 +119,11 @@ def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
     num_cotangents, num_positions, num_outputs = cotangent.shape
     outputs_first = cotangent.transpose(1, 2)
     if outputs_first.is_contiguous():
-        product = outputs_first.reshape(-1, num_positions) @ matrix
+        product = matrix_product(outputs_first.reshape(-1, num_positions), matrix)
         return sq_sum(product.view(num_cotangents, -1), 1)
-    positions_first = cotangent.transpose(0, 1)
-    if positions_first.is_contiguous():
-        product = matrix.t() @ positions_first.reshape(num_positions, -1)
-        return sq_sum(product.view(-1, num_cotangents, num_outputs), (0, 2))
-    return sq_sum(torch.matmul(matrix.t(), cotangent), (1, 2))
+    positions_first = cotangent.transpose(0, 1).reshape(num_positions, -1)
+    product = matrix_product(matrix.t(), positions_first)
+    return sq_sum(product.view(-1, num_cotangents, num_outputs), (0, 2))
 
 
 def sq_sum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,13 +16,15 @@ from egl_fast.gradients.contributions import (
     Contribution,
     Explicit,
     OuterProducts,
+    factor_pays,
     sq_sum,
 )
 from egl_fast.gradients.rules import Pullback, register
+from egl_fast.products import matrix_product
 
 #: Patches repeat every input as often as the kernel has elements; no more bytes of them exist at
 #: a time than these, but for those of a single frame.
-BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**25
 
 
 class Patches:
@@ -60,18 +63,29 @@ class Patches:
         """P."""
         return self.positions_per_frame * self.num_frames
 
-    def frames(self, start: int, stop: int) -> Tensor:
-        """[G, P, I] for output frames ``start`` to ``stop``."""
+    def frames(self, start: int, stop: int, *, out: Tensor | None = None) -> Tensor:
+        """[G, P, I] for output frames ``start`` to ``stop``; in the memory of ``out`` if given."""
         first = start * self.stride[1]
         last = (stop - 1) * self.stride[1] + self.dilation[1] * (self.kernel[1] - 1)
-        columns = F.unfold(
-            self.padded[..., first : last + 1],
-            kernel_size=self.kernel,
-            dilation=self.dilation,
-            stride=self.stride,
+        x = self.padded[..., first : last + 1]
+        of_call, of_channel, of_place, of_frame = x.stride()
+        num_places = self.positions_per_frame // x.shape[0]
+        windows = x.as_strided(
+            (*x.shape[:2], *self.kernel, num_places, stop - start),
+            (
+                of_call,
+                of_channel,
+                of_place * self.dilation[0],
+                of_frame * self.dilation[1],
+                of_place * self.stride[0],
+                of_frame * self.stride[1],
+            ),
+            x.storage_offset(),
         )
-        num_calls, _, num_positions = columns.shape
-        grouped = columns.view(num_calls, self.groups, self.num_inputs, num_positions)
+        # Frames stay innermost, as they are in the input, so that copies are of long runs.
+        columns = x.new_empty(windows.shape) if out is None else out.view(-1)[: windows.numel()]
+        columns = columns.view(windows.shape).copy_(windows)
+        grouped = columns.view(x.shape[0], self.groups, self.num_inputs, -1)
         return grouped.permute(1, 0, 3, 2).flatten(1, 2)
 
     @cached_property
@@ -85,11 +99,28 @@ class Patches:
         """All patches, where they are one block: made once for all chunks of cotangents."""
         return self.frames(0, self.num_frames) if len(self._bounds) == 1 else None
 
+    @cached_property
+    def as_activation(self) -> Activation:
+        """All patches, for the factor of few positions."""
+        return Activation(self.frames(0, self.num_frames))
+
+    @cached_property
+    def _buffer(self) -> Tensor:
+        """Memory of one block: asking the system for it anew costs ten times the copy."""
+        start, stop = self._bounds[0]
+        num_positions = self.positions_per_frame * (stop - start)
+        return self.padded.new_empty(self.groups * self.num_inputs * num_positions)
+
     def blocks(self) -> Iterator[tuple[int, int, Tensor]]:
-        """(start, stop, [G, P, I]) for consecutive blocks of output frames."""
+        """(start, stop, [G, P, I]) for consecutive blocks of output frames.
+
+        A block is overwritten by the next.
+        """
         for start, stop in self._bounds:
             patches = self._whole
-            yield start, stop, self.frames(start, stop) if patches is None else patches
+            if patches is None:
+                patches = self.frames(start, stop, out=self._buffer)
+            yield start, stop, patches
 
 
 @dataclass
@@ -115,11 +146,17 @@ class PatchProducts:
     def _products(self) -> Tensor:
         """[G, R, O, I]."""
         num_rows, _, groups, num_outputs = self.cotangent.shape[:4]
-        total = self.cotangent.new_zeros(groups, num_rows * num_outputs, self.patches.num_inputs)
+        totals: list[Tensor] = []
         for start, stop, patches in self.patches.blocks():
             block = self.cotangent[..., start:stop].permute(2, 0, 3, 1, 4, 5)
-            total.baddbmm_(block.reshape(groups, num_rows * num_outputs, -1), patches)
-        return total.view(groups, num_rows, num_outputs, -1)
+            rows = block.reshape(groups, num_rows * num_outputs, -1)
+            products = [matrix_product(rows[group], patches[group]) for group in range(groups)]
+            if totals:
+                for total, product in zip(totals, products, strict=True):
+                    total += product
+            else:
+                totals = products
+        return torch.stack(totals).view(groups, num_rows, num_outputs, -1)
 
 
 @register(nn.Conv1d, nn.Conv2d)
@@ -135,9 +172,6 @@ class ConvolutionRule:
     ) -> Pullback:
         """See ``Rule``."""
         patches = Patches(module, args[0])
-        # With fewer positions than inputs, the factor of ``Activation`` is the cheaper way.
-        short = "weight" in wanted and patches.num_positions < patches.num_inputs
-        activation = Activation(patches.frames(0, patches.num_frames)) if short else None
         groups, num_outputs = module.groups, module.out_channels // module.groups
 
         def pull(cotangent: Tensor) -> dict[str, Contribution]:
@@ -146,11 +180,13 @@ class ConvolutionRule:
             # [R, calls, G, O, E, V]
             spread = calls.reshape(*calls.shape[:2], groups, num_outputs, -1, patches.num_frames)
             found: dict[str, Contribution] = {}
-            if activation is not None:
-                positions = spread.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
-                found["weight"] = OuterProducts(activation, positions)
-            elif "weight" in wanted:
-                found["weight"] = PatchProducts(patches, spread)
+            if "weight" in wanted:
+                num_columns = spread.shape[0] * num_outputs
+                if factor_pays(patches.num_positions, patches.num_inputs, num_columns):
+                    positions = spread.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
+                    found["weight"] = OuterProducts(patches.as_activation, positions)
+                else:
+                    found["weight"] = PatchProducts(patches, spread)
             if "bias" in wanted:
                 found["bias"] = Explicit(spread.sum(dim=(1, 4, 5)))
             return found

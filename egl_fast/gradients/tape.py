@@ -180,6 +180,7 @@ def record(
                 record=record_direction,
                 weights_need_grad=False,
                 ragged=declares_utterances_first(model),
+                precise=True,
             )
         )
         outputs = model(*inputs)

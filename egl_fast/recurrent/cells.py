@@ -14,9 +14,8 @@ from egl_fast.model import CLIP, ClippedReluRNN
 class Cell(Protocol):
     """One step of a recurrent cell, and what its backward pass needs to know of a step.
 
-    ``step`` takes the projected input [N, G*H] (a GRU's in the order n, r, z), the recurrent
-    product [N, G*H] (bias included) and the previous state (and cell state), and returns the new
-    ones with the values to keep.
+    ``step`` takes the projected input [N, G*H], the recurrent product [N, G*H] (bias included)
+    and the previous state (and cell state), and returns the new ones with the values to keep.
     ``coefficients`` turns the kept values of all frames, [T, N, H] each, into the factors
     [T, N, P, H] of ``ops.recurrent_backward``.
     """
@@ -71,11 +70,7 @@ class ReluCell:
 
 
 class GruCell:
-    """Gated recurrent unit in torch's form.
-
-    torch's order of gates is r, z, n. The input side is projected in the order n, r, z: that is how
-    backward through time leaves its cotangents, so that none is ever copied.
-    """
+    """Gated recurrent unit in torch's form, gates in the order r, z, n."""
 
     kind = "gru"
 
@@ -84,10 +79,10 @@ class GruCell:
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """See ``Cell``."""
         hidden = state.shape[-1]
-        gates = (projected[:, hidden:] + recurrent[:, : 2 * hidden]).sigmoid()
+        gates = (projected[:, : 2 * hidden] + recurrent[:, : 2 * hidden]).sigmoid()
         r, z = gates[:, :hidden], gates[:, hidden:]
         candidate = recurrent[:, 2 * hidden :]
-        n = torch.addcmul(projected[:, :hidden], r, candidate).tanh()
+        n = torch.addcmul(projected[:, 2 * hidden :], r, candidate).tanh()
         return torch.lerp(n, state, z), cell_state, (r, z, n, candidate)
 
     def coefficients(self, kept: list[Tensor], states: Tensor, previous: Tensor) -> list[Tensor]:
@@ -96,7 +91,7 @@ class GruCell:
         to_n = (1 - z) * (1 - n.square())
         to_r = to_n * candidate * r * (1 - r)
         to_z = (previous - n) * z * (1 - z)
-        return [to_n, to_r, to_z, to_n * r, z]
+        return [to_r, to_z, to_n, to_n * r, z]
 
 
 class LstmCell:

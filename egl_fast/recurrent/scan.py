@@ -1,4 +1,4 @@
-"""One direction of a recurrent layer over all frames, as one node of the autograd graph."""
+"""One direction of a recurrent layer over all frames, as two nodes of the autograd graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,34 @@ import torch
 from torch import Tensor
 
 from egl_fast.ops import recurrent_backward
+from egl_fast.products import matrix_product
 from egl_fast.recurrent.cells import Cell
+
+
+class Projection(torch.autograd.Function):
+    """The input's share of the gates at all frames: ``torch.nn.functional.linear``.
+
+    A node of our own for the sake of its backward pass, which under vmap is one product of all
+    cotangents.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """[T, N, I] and [G*H, I] to [T, N, G*H]."""
+        ctx.save_for_backward(inputs if ctx.needs_input_grad[1] else None, weight)
+        return torch.nn.functional.linear(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        """Cotangents of the inputs, the weight and the bias, where asked for."""
+        inputs, weight = ctx.saved_tensors
+        (gates,) = cotangents
+        of_inputs, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            matrix_product(gates, weight) if of_inputs else None,
+            gates.flatten(0, 1).t() @ inputs.flatten(0, 1) if of_weight else None,
+            gates.sum((0, 1)) if of_bias else None,
+        )
 
 
 class Scan(torch.autograd.Function):
@@ -26,6 +53,7 @@ class Scan(torch.autograd.Function):
         valid: Tensor | None,
         cell: Cell,
         reverse: bool,
+        precise: bool,
         keep: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
         """States [T, N, H] and the final cell state [N, H].
@@ -41,8 +69,16 @@ class Scan(torch.autograd.Function):
             valid: [T, N, 1], 0 on padding, where states are held at zero; None: no padding.
             cell: the recurrent cell.
             reverse: run from the last frame to the first.
+            precise: carry the states from frame to frame in float64; results are rounded to
+                ``projected``'s dtype.
             keep: receives "previous", [T, N, H].
         """
+        dtype, narrow_weight = projected.dtype, weight_hh
+        if precise:
+            projected, weight_hh = projected.double(), weight_hh.double()
+            initial_state, initial_cell = initial_state.double(), initial_cell.double()
+            bias_hh = None if bias_hh is None else bias_hh.double()
+            valid = None if valid is None else valid.double()
         num_frames = projected.shape[0]
         frames = range(num_frames - 1, -1, -1) if reverse else range(num_frames)
         state, cell_state = initial_state, initial_cell
@@ -62,11 +98,12 @@ class Scan(torch.autograd.Function):
         coefficients = torch.stack(cell.coefficients(values, states, previous), dim=2)
         if valid is not None:
             coefficients *= valid.unsqueeze(2)
+        previous = previous.to(dtype)
         keep["previous"] = previous
-        ctx.save_for_backward(coefficients, weight_hh, previous)
+        ctx.save_for_backward(coefficients.to(dtype), narrow_weight, previous)
         ctx.kind, ctx.reverse, ctx.has_bias = cell.kind, reverse, bias_hh is not None
         ctx.set_materialize_grads(False)
-        return states, cell_state
+        return states.to(dtype), cell_state.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -83,10 +120,7 @@ class Scan(torch.autograd.Function):
             reverse=ctx.reverse,
             final_cell_cotangents=None if of_cell is None else of_cell.unsqueeze(0),
         )
-        gates = input_side = hidden_side = result.gates.squeeze(1)
-        if ctx.kind == "gru":  # four blocks: n of the input side, r, z, n of the hidden side
-            hidden = previous.shape[-1]
-            input_side, hidden_side = gates[..., : 3 * hidden], gates[..., hidden:]
+        input_side, hidden_side = result.gates.squeeze(1), result.hidden_gates.squeeze(1)
         of_weight = of_bias = None
         if ctx.needs_input_grad[2] or (ctx.has_bias and ctx.needs_input_grad[3]):
             rows = hidden_side.flatten(0, 1)
@@ -99,5 +133,5 @@ class Scan(torch.autograd.Function):
             of_bias,
             result.state.squeeze(0),
             None if result.cell is None else result.cell.squeeze(0),
-            *(None,) * 4,
+            *(None,) * 5,
         )

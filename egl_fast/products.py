@@ -1,0 +1,88 @@
+"""Matrix products at the machine's rate.
+
+torch hands float32 products to MKL, which picks its kernels by the maker of the processor: on an
+AMD EPYC of 2024 they ran at half to a third of the rate of oneDNN's, which torch also carries and
+which generates them for the instructions it finds (docs/decisions.md has the measurement).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+#: Multiplications from which on oneDNN's call overhead no longer matters.
+_LARGE = 2**18
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether torch's oneDNN has a product for whatever strides its operands have."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    a = torch.arange(6.0).view(2, 3)
+    try:
+        return torch.equal(_onednn(a, a.t()), a @ a.t())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _onednn(a: Tensor, b: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(a, b.t(), None, "none", [], "")
+    return product
+
+
+def matrix_product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b without a graph; under ``torch.func.vmap`` over a, one product of all.
+
+    Args:
+        a: [..., K], any strides.
+        b: [K, N], any strides.
+
+    Returns:
+        [..., N], in new memory.
+    """
+    product: Tensor = torch.ops.egl_fast.matrix_product.default(a, b)
+    return product
+
+
+def _matrix_product(a: Tensor, b: Tensor) -> Tensor:
+    rows = a.reshape(-1, a.shape[-1])
+    large = rows.shape[0] * b.numel() >= _LARGE
+    if large and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu" and _has_onednn():
+        # Operands with gaps would get oneDNN's slowest kernel, a thousand times as slow.
+        dense = b.is_contiguous() or b.t().is_contiguous()
+        product = _onednn(rows.contiguous(), b if dense else b.contiguous())
+    else:
+        product = rows @ b
+    return product.view(*a.shape[:-1], b.shape[1])
+
+
+class _VmapInfo(Protocol):
+    """What torch.library tells a batching rule."""
+
+    batch_size: int
+
+
+def _vmap_matrix_product(
+    info: _VmapInfo, in_dims: tuple[int | None, int | None], a: Tensor, b: Tensor
+) -> tuple[Tensor, int]:
+    """The batch is one more dimension of rows, left where it lies."""
+    of_a, of_b = in_dims
+    if of_b is not None or of_a is None:
+        raise NotImplementedError("matrix_product: vmap over a only")
+    if of_a == a.dim() - 1:
+        a, of_a = a.movedim(-1, 0), 0
+    return matrix_product(a, b), of_a
+
+
+torch.library.define("egl_fast::matrix_product", "(Tensor a, Tensor b) -> Tensor")
+torch.library.impl("egl_fast::matrix_product", "CompositeExplicitAutograd", _matrix_product)
+torch.library.register_fake(
+    "egl_fast::matrix_product", lambda a, b: a.new_empty(*a.shape[:-1], b.shape[1])
+)
+torch.library.register_vmap("egl_fast::matrix_product", _vmap_matrix_product)
