@@ -355,7 +355,8 @@ class Scorer:
 
         seconds = [spectrogram.seconds for spectrogram in spectrograms]
         plan = length_batches(seconds, batch_seconds=batch_seconds)
-        if not engine.shares_batches:
+        # Utterances of different rank would pad each other's rows, so "lowrank" runs one by one.
+        if not engine.shares_batches or options.method == "lowrank":
             plan = [[i] for batch in plan for i in batch]
         for batch in plan:
             results: dict[int, ScoreRecord | EglError]

@@ -11,6 +11,7 @@ parameter gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,11 @@ from torch import Tensor
 
 from egl_fast import ops
 from egl_fast.errors import ModelError
+from egl_fast.estimation.estimator import estimator_for
+from egl_fast.estimation.outside import OutsideDraws, OutsideGroups
+from egl_fast.estimation.sampling import sample_labelings
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
 from egl_fast.vocabulary import decode
@@ -35,12 +40,14 @@ class ScoringOptions:
     Attributes:
         k: labelings that the expectation runs over.
         beam_width: prefixes kept while searching, at least k; None: ``ops.default_beam_width``.
-        method: "exact"; "lowrank" and "probe" are names kept for estimators to come.
-        tolerance: target relative standard error of an estimator; "exact" has none.
-        probes: cotangents that "probe" pulls back.
-        full: estimate the sum over all labelings too; not available yet.
-        full_samples: labelings that ``full`` draws.
-        per_hypothesis: keep the hypotheses with their probabilities and squared norms.
+        method: "exact"; "lowrank", as many combinations of the K cotangents as the tolerance
+            asks for; or "probe", a fixed number of them.
+        tolerance: of "lowrank", target relative standard error of ``egl``.
+        probes: of "probe", cotangents pulled back, at least 2.
+        full: estimate the sum over all labelings too.
+        full_samples: labelings that ``full`` draws, at least 2.
+        per_hypothesis: keep the hypotheses with their probabilities and squared norms, which are
+            approximate unless the method is "exact".
         params: shell pattern of the parameters that count, several separated by commas;
             None: all that require a gradient.
         seed: of everything random.
@@ -67,15 +74,11 @@ class ScoringOptions:
             raise ValueError(f"beam_width: expected at least k = {self.k}, got {self.beam_width}")
         if self.method not in METHODS:
             raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.method != "exact":
-            raise ValueError(f"method: {self.method!r} is not available yet; use 'exact'")
-        if self.full:
-            raise ValueError("full: the sum over all labelings is not available yet; leave it out")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance: expected a share between 0 and 1, got {self.tolerance}")
         for name in ("probes", "full_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+            if getattr(self, name) < 2:  # one alone has no spread, so no error bar
+                raise ValueError(f"{name}: expected at least 2, got {getattr(self, name)}")
 
     @property
     def effective_beam_width(self) -> int:
@@ -120,7 +123,7 @@ def score_tape(
             the utterance.
     """
     logits, lengths = model_outputs(tape.outputs, ids=ids, num_classes=len(classes.vocabulary))
-    # One softmax in float64 serves search, occupancy and entropy.
+    # One softmax in float64 serves search, occupancy, entropy and draws.
     log_probs = logits.detach().double().log_softmax(dim=2)
     hypotheses = ops.ctc_beam_search(
         log_probs,
@@ -132,14 +135,14 @@ def score_tape(
     if int(hypotheses.counts.min()) == 0:
         name = ids[int(hypotheses.counts.argmin())]
         raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
+    # What is combined before it is pulled back is combined in float64.
+    precise = logits.detach() if options.method == "exact" else log_probs
     log_prob, cotangents = ops.ctc_logits_cotangents(
-        logits.detach(), lengths, hypotheses, blank=classes.blank
+        precise, lengths, hypotheses, blank=classes.blank
     )
-    cotangents = cotangents[:, : int(hypotheses.counts.max())]  # no pass for unused slots
-    by_parameter = engine.sq_norms(tape, logits, cotangents)
-    sq_norms = torch.stack(list(by_parameter.values())).sum(dim=0)
-    return [
-        _record(
+    layer = None if options.method == "exact" else output_layer_of(tape, logits)
+    works = [
+        _Work(
             name=ids[n],
             duration=durations[n],
             log_probs=log_probs[n, : int(lengths[n])],
@@ -148,62 +151,149 @@ def score_tape(
                 for k in range(int(hypotheses.counts[n]))
             ],
             log_prob=log_prob[n, : int(hypotheses.counts[n])],
-            sq_norms=sq_norms[n, : int(hypotheses.counts[n])],
+            cotangents=cotangents[n, : int(hypotheses.counts[n]), : int(lengths[n])],
+            kernel=None if layer is None else layer.kernel(n, int(lengths[n])),
             classes=classes,
             options=options,
         )
         for n in range(len(ids))
     ]
+    if options.full:
+        labelings = [work.outside.labelings for work in works]
+        drawn = ops.Hypotheses.of(labelings)
+        _, cotangents = ops.ctc_logits_cotangents(precise, lengths, drawn, blank=classes.blank)
+        for n, work in enumerate(works):
+            work.add_outside(cotangents[n, : len(labelings[n]), : int(lengths[n])])
+    most = max(len(work.rows) for work in works)
+    rows = logits.new_zeros(len(ids), max(1, most), *logits.shape[1:])
+    for n, work in enumerate(works):
+        rows[n, : len(work.rows), : int(lengths[n])] = work.rows
+    by_parameter = engine.sq_norms(tape, logits, rows)
+    sq_norms = torch.stack(list(by_parameter.values())).sum(dim=0)
+    of_output = torch.zeros_like(sq_norms)
+    for name in () if layer is None else layer.names:
+        of_output += by_parameter[name]
+    return [work.record(sq_norms[n], of_output[n]) for n, work in enumerate(works)]
 
 
-def _record(
-    *,
-    name: str,
-    duration: float,
-    log_probs: Tensor,
-    labelings: Sequence[tuple[int, ...]],
-    log_prob: Tensor,
-    sq_norms: Tensor,
-    classes: Classes,
-    options: ScoringOptions,
-) -> ScoreRecord:
-    """One utterance: [T, C] log-probabilities, K exact log-probabilities, K squared norms."""
-    probability = log_prob.exp()
-    # Normalising in the log domain: in a long utterance every p may underflow, their ratios don't.
-    weight = log_prob.softmax(dim=0)
-    # p log p -> 0 as p -> 0, also where log p is -inf.
-    entropy = -torch.special.xlogy(log_probs.exp(), log_probs.exp()).sum(dim=1).mean()
-    try:
-        return ScoreRecord(
-            id=name,
-            duration=duration,
-            num_frames=log_probs.shape[0],
-            pred_text=decode(labelings[0], classes.vocabulary),
-            num_hypotheses=len(labelings),
-            beam_mass=float(probability.sum()),
-            egl=float(probability @ sq_norms),
-            egl_stderr=0.0,
-            egl_normalized=float(weight @ sq_norms),
-            egl_unsquared=float(probability @ sq_norms.sqrt()),
-            egl_full=None,
-            egl_full_stderr=None,
-            entropy=max(0.0, float(entropy)),
-            pctc=-float(log_prob[0]) / log_probs.shape[0],
-            random=random_score(options.seed, name),
-            hypotheses=tuple(
-                Hypothesis(
-                    text=decode(labels, classes.vocabulary),
-                    labels=labels,
-                    log_prob=float(log_prob[k]),
-                    sq_grad_norm=float(sq_norms[k]),
-                )
-                for k, labels in enumerate(labelings)
-            )
-            if options.per_hypothesis
-            else (),
+class _Work:
+    """One utterance between search and record.
+
+    Attributes:
+        rows: [R, T, C] cotangents to pull back.
+        outside: draws for ``full``.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        duration: float,
+        log_probs: Tensor,
+        labelings: list[tuple[int, ...]],
+        log_prob: Tensor,
+        cotangents: Tensor,
+        kernel: Tensor | None,
+        classes: Classes,
+        options: ScoringOptions,
+    ) -> None:
+        self.name = name
+        self.duration = duration
+        self.log_probs = log_probs
+        self.labelings = labelings
+        self.log_prob = log_prob
+        self.kernel = kernel
+        self.classes = classes
+        self.options = options
+        self.estimator = estimator_for(
+            options.method,
+            # In the log domain: in a long utterance every p may underflow, their ratios don't.
+            weights=log_prob.softmax(dim=0),
+            cotangents=cotangents,
+            kernel=kernel,
+            labelings=labelings,
+            name=name,
+            seed=options.seed,
+            tolerance=options.tolerance,
+            probes=options.probes,
         )
-    except ValueError as error:
-        raise ModelError(f"utterance {name!r}: {error}") from None
+        self.rows = self.estimator.cotangents
+        self.outside: OutsideDraws | OutsideGroups = OutsideDraws([], ())
+        if options.full:
+            draws = sample_labelings(
+                log_probs, options.full_samples, seed=options.seed, name=name, blank=classes.blank
+            )
+            self.outside = (
+                OutsideGroups(
+                    draws, set(labelings), num_groups=options.probes, name=name, seed=options.seed
+                )
+                if options.method == "probe"
+                else OutsideDraws(draws, set(labelings))
+            )
+
+    def add_outside(self, cotangents: Tensor) -> None:
+        """Add the rows of ``outside``, given its labelings' cotangents [D, T, C]."""
+        if isinstance(self.outside, OutsideGroups):
+            cotangents = self.outside.combine(cotangents, self.kernel)
+        self.rows = torch.cat([self.rows, cotangents])
+
+    def record(self, sq_norms: Tensor, of_output: Tensor) -> ScoreRecord:
+        """What the squared norms of the rows say: [R] of all parameters, and of the output layer.
+
+        Either may be longer than the rows.
+        """
+        own, end = len(self.estimator.cotangents), len(self.rows)
+        estimate = self.estimator.finish(sq_norms[:own], of_output[:own])
+        probability = self.log_prob.exp()
+        mass = float(probability.sum())
+        full = full_stderr = None
+        if self.options.full:
+            if isinstance(self.outside, OutsideGroups):
+                rest = self.outside.finish(sq_norms[own:end], of_output[own:end])
+            else:
+                rest = self.outside.finish(sq_norms[own:end])
+            full = mass * estimate.value + rest.value
+            full_stderr = math.sqrt(mass**2 * estimate.variance + rest.variance)
+        num_frames = self.log_probs.shape[0]
+        # p log p -> 0 as p -> 0, also where log p is -inf.
+        entropy = -torch.special.xlogy(self.log_probs.exp(), self.log_probs.exp()).sum(1).mean()
+        lengths_known = self.options.method == "exact" or self.options.per_hypothesis
+        try:
+            return ScoreRecord(
+                id=self.name,
+                duration=self.duration,
+                num_frames=num_frames,
+                pred_text=decode(self.labelings[0], self.classes.vocabulary),
+                num_hypotheses=len(self.labelings),
+                beam_mass=mass,
+                egl=mass * estimate.value,
+                egl_stderr=mass * math.sqrt(estimate.variance),
+                egl_normalized=estimate.value,
+                egl_unsquared=float(probability @ estimate.sq_norms.sqrt())
+                if lengths_known
+                else None,
+                egl_full=full,
+                egl_full_stderr=full_stderr,
+                entropy=max(0.0, float(entropy)),
+                pctc=-float(self.log_prob[0]) / num_frames,
+                random=random_score(self.options.seed, self.name),
+                hypotheses=self._hypotheses(estimate.sq_norms)
+                if self.options.per_hypothesis
+                else (),
+            )
+        except ValueError as error:
+            raise ModelError(f"utterance {self.name!r}: {error}") from None
+
+    def _hypotheses(self, sq_norms: Tensor) -> tuple[Hypothesis, ...]:
+        return tuple(
+            Hypothesis(
+                text=decode(labels, self.classes.vocabulary),
+                labels=labels,
+                log_prob=float(self.log_prob[k]),
+                sq_grad_norm=float(sq_norms[k]),
+            )
+            for k, labels in enumerate(self.labelings)
+        )
 
 
 def model_outputs(

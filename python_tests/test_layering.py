@@ -20,6 +20,7 @@ LAYERS = [
     {"model"},
     {"recurrent", "checkpoint"},
     {"gradients"},
+    {"estimation"},
     {"scoring", "slicing"},
     {"scorer", "training"},
     {"cli"},

@@ -36,8 +36,19 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--beam-width", type=click.IntRange(min=1),
               help="Prefixes kept while searching [default: max(10 k, 100)].")  # fmt: skip
-@click.option("--method", type=click.Choice(["exact"]), default="exact", show_default=True,
-              help="How gradient lengths are computed.")  # fmt: skip
+@click.option("--method", type=click.Choice(["exact", "lowrank", "probe"]), default="exact",
+              show_default=True, help="All K gradients; or estimates with an error bar "
+              "(egl_stderr): as many backward passes as --tolerance asks for, or --probes "
+              "of them.")  # fmt: skip
+@click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              default=0.01, show_default=True,
+              help="Of lowrank: standard error aimed at, as a share of egl.")  # fmt: skip
+@click.option("--probes", type=click.IntRange(min=2), default=4, show_default=True,
+              help="Of probe: backward passes a recording.")  # fmt: skip
+@click.option("--full", is_flag=True, help="Also estimate the expectation over all labelings "
+              "(egl_full).")  # fmt: skip
+@click.option("--full-samples", type=click.IntRange(min=2), default=16, show_default=True,
+              help="Of --full: labelings drawn from the model.")  # fmt: skip
 @click.option("--per-hypothesis", is_flag=True,
               help="Write each labeling, its probability and squared norm.")  # fmt: skip
 @click.option("--params", metavar="GLOB",
@@ -187,6 +198,8 @@ def _facts(scorer: Scorer, scoring: ScoringOptions, seconds: float) -> dict[str,
         "beam_width": scoring.effective_beam_width,
         "method": scoring.method,
         "tolerance": scoring.tolerance if scoring.method == "lowrank" else None,
+        "probes": scoring.probes if scoring.method == "probe" else None,
+        "full_samples": scoring.full_samples if scoring.full else None,
         "params": scoring.params,
         "per_hypothesis": scoring.per_hypothesis,
         "seed": scoring.seed,

@@ -1,0 +1,41 @@
+"""Labelings drawn from the model's own distribution."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from torch import Tensor
+
+
+def sample_labelings(
+    log_probs: Tensor, num_samples: int, *, seed: int, name: str, blank: int = 0
+) -> list[tuple[int, ...]]:
+    """Labelings drawn exactly from p(y|x).
+
+    Frames are conditionally independent under CTC, so one class a frame, collapsed (repeats merged,
+    blanks dropped), is a draw from p(y|x) (Graves et al., 2006, eq. 2 and 3).
+
+    Args:
+        log_probs: [T, C] of one utterance.
+        num_samples: n.
+        seed: of the run.
+        name: the utterance's id; with the seed it decides the random numbers.
+        blank: index of the blank.
+
+    Returns:
+        n labelings, in the order drawn; they may repeat.
+    """
+    key = hashlib.sha256(f"labelings:{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
+    random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+    num_frames, num_classes = log_probs.shape
+    cumulative = log_probs.detach().double().exp().cumsum(1).cpu().numpy()
+    uniform = random.random((num_samples, num_frames)) * cumulative[:, -1]
+    # The first class whose cumulative probability exceeds the number.
+    paths = (uniform[:, :, None] >= cumulative[None]).sum(axis=2).clip(max=num_classes - 1)
+    return [_collapsed(path.tolist(), blank) for path in paths]
+
+
+def _collapsed(path: list[int], blank: int) -> tuple[int, ...]:
+    pairs = zip([blank, *path], path, strict=False)
+    return tuple(label for before, label in pairs if label not in (blank, before))

@@ -1,0 +1,85 @@
+"""The layer whose output cotangent is known before any backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge
+
+from egl_fast.gradients.tape import ModuleCall, Tape
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """A linear layer that makes the logits, or what a log-softmax makes them of.
+
+    Attributes:
+        inputs: [N, T, I].
+        weight: the weight's qualified name, or None if it does not count.
+        bias: likewise.
+    """
+
+    inputs: Tensor
+    weight: str | None
+    bias: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Qualified names of the parameters that count."""
+        return tuple(name for name in (self.weight, self.bias) if name is not None)
+
+    def kernel(self, utterance: int, length: int) -> Tensor:
+        """[T, T] float64 with <g_j, g_k> = <delta_j, kernel delta_k> for the layer's gradients.
+
+        The gradient of y = W a + b under a cotangent delta is (delta^T A, delta^T 1).
+
+        Args:
+            utterance: n.
+            length: T, its valid frames.
+        """
+        inputs = self.inputs[utterance, :length].double()
+        total = inputs.new_zeros(length, length)
+        if self.weight is not None:
+            total = inputs @ inputs.T
+        return total + 1 if self.bias is not None else total
+
+
+def output_layer_of(tape: Tape, logits: Tensor) -> OutputLayer | None:
+    """The linear layer whose output the logits are; None where there is none to be seen.
+
+    Cotangents of a CTC loss sum to zero over the classes, so a log-softmax passes them unchanged.
+
+    Args:
+        tape: the forward pass.
+        logits: [N, T, C], the first of its outputs.
+    """
+    if not logits.requires_grad:
+        return None
+    made = _behind_softmax(get_gradient_edge(logits).node)
+    calls = [
+        call
+        for call in tape.calls
+        if isinstance(call, ModuleCall)
+        and type(call.module) is nn.Linear
+        and made is not None
+        and made.next_functions[:1] == ((call.edge.node, call.edge.output_nr),)
+    ]
+    if len(calls) != 1 or calls[0].output != logits.shape:
+        return None
+    [call] = calls
+    _, direct = tape.reachable(logits)
+    names = set(call.parameters.values())
+    others = (other.parameters.values() for other in tape.calls if other is not call)
+    if names & set(direct).union(*others):  # tied to another layer: there is one gradient of both
+        return None
+    return OutputLayer(call.args[0], call.parameters.get("weight"), call.parameters.get("bias"))
+
+
+def _behind_softmax(node: Node) -> Node | None:
+    while type(node).__name__ == "LogSoftmaxBackward0":
+        [(before, _)] = node.next_functions
+        if before is None:
+            return None
+        node = before
+    return node
