@@ -115,6 +115,42 @@ def test_standard_output_holds_records_alone(tiny_model: Path, clips: Path) -> N
     assert "scored 4 of 4" in result.stderr
 
 
+@pytest.mark.parametrize("method", ["exact", "lowrank", "probe"])
+def test_every_method_and_the_sum_over_all_labelings(
+    tiny_model: Path, clips: Path, tmp_path: Path, method: str
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    result = egl_fast(
+        *("score", "--model", tiny_model, "--pool", clips, "--k", 40, "--out", out),
+        *("--method", method, "--tolerance", 0.2, "--full", "--full-samples", 6),
+    )
+    assert result.returncode == 0, result.stderr
+    for record in lines_of(out.read_text(encoding="utf-8")):
+        assert (record["egl_stderr"] == 0.0) == (method == "exact")
+        assert record["egl_full"] >= record["egl"] - 1e-9
+        assert record["egl_full_stderr"] > 0.0
+        assert (record["egl_unsquared"] is None) == (method != "exact")
+    meta = json.loads((tmp_path / "scores.jsonl.meta.json").read_text())
+    assert meta["method"] == method
+    assert meta["tolerance"] == (0.2 if method == "lowrank" else None)
+    assert meta["probes"] == (4 if method == "probe" else None)
+    assert meta["full_samples"] == 6
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--tolerance", 1), ("--probes", 1), ("--full-samples", 0)]
+)
+def test_an_estimator_out_of_range_is_refused(
+    tiny_model: Path, clips: Path, option: str, value: int
+) -> None:
+    result = egl_fast(
+        "score", "--model", tiny_model, "--pool", clips, "--method", "lowrank", option, value
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert option in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_scores_are_those_of_the_library(tiny_model: Path, clips: Path) -> None:
     import egl_fast as library
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from egl_fast.scoring import ScoringOptions
 
 
+#: Time left from which on the progress line names the faster methods.
+LONG_SECONDS = 1800.0
+
+
 @click.command("score")
 @options.model
 @click.option("--pool", required=True, metavar="FILE", help="Manifest of recordings to score.")
@@ -83,6 +87,7 @@ def command(
     \b
     Examples:
       egl-fast score --model base.pt --pool pool.jsonl --k 100 --out scores.jsonl
+      egl-fast score --model base.pt --pool pool.jsonl --method lowrank --tolerance 0.1
       egl-fast score --model base.pt --pool pool.jsonl | jq .egl
     """
     from egl_fast.scorer import Scorer
@@ -113,6 +118,9 @@ def command(
             done[0], done[1] = done[0] + count, done[1] + seconds
             spent = time.monotonic() - started
             note = f"{done[0] / spent:.2f}/s, {done[1] / spent:.1f} x real time"
+            left = spent / done[0] * (len(utterances) - done[0]) if done[0] else 0.0
+            if scoring.method == "exact" and left > LONG_SECONDS:
+                note += " (--method lowrank or probe is faster)"
             bar.update(task, advance=count, note=note)
 
         outcomes: Iterator[Outcome] = scorer.score_utterances(
