@@ -2,12 +2,15 @@
 
     python benchmarks/estimators.py accuracy --pool MANIFEST [--clips 300] [--out FILE]
     python benchmarks/estimators.py speed [--clips 8]
+    python benchmarks/estimators.py all-labelings [--clips 2] [--max-seconds 1]
 
 ``accuracy`` scores clips exactly and by each estimator under several seeds, and says for each: the
 root-mean-square relative error, the rank correlation with the exact scores, the mean error in its
-own standard deviations, and mean squared error over mean reported variance. What has been scored
-exactly is kept in OUT and not scored again. ``speed`` times each against the plain loop, one
-torch.autograd.grad a hypothesis, clip by clip in one run.
+own standard deviations, and mean squared error over mean reported variance; with --full for the sum
+over all labelings too. What has been scored exactly is kept in OUT and not scored again. ``speed``
+scores clips as a pool is scored, against the plain loop: one torch.autograd.grad a hypothesis.
+``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm of 10,000
+labelings drawn by torch.multinomial.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +32,11 @@ from egl_fast import Scorer, ops
 from egl_fast.allocator import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.gradients.engine import GradientEngine
 from egl_fast.records import ScoreRecord
+from egl_fast.reference.enumerate import collapse
 from egl_fast.reference.gradients import looped_sq_norms
+from egl_fast.scoring import ScoringOptions
 
 #: Label -> options, and (root-mean-square relative error, rank correlation, times the plain loop)
 #: that must hold.
@@ -52,8 +59,8 @@ def main() -> int:
         pool = [u for u in pool if (u.duration_seconds or 0.0) <= arguments.max_seconds]
     stride = max(1, len(pool) // arguments.clips)
     utterances = pool[::stride][: arguments.clips]
-    measure = accuracy if arguments.what == "accuracy" else speed
-    return measure(scorer, utterances, arguments)
+    measure = {"accuracy": accuracy, "speed": speed, "all-labelings": all_labelings}
+    return measure[arguments.what](scorer, utterances, arguments)
 
 
 def scored(scorer: Scorer, utterance: Utterance, **options: Any) -> ScoreRecord:
@@ -69,51 +76,55 @@ def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Na
     """Errors of every estimator over clips and seeds."""
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    known = {}
+    known: dict[str, dict[str, Any]] = {}
     if out.exists():
-        known = {line["id"]: line for line in map(json.loads, out.open(encoding="utf-8"))}
+        known = {line["id"]: line for line in map(json.loads, out.read_text("utf-8").splitlines())}
+    lines = []
     with out.open("a", encoding="utf-8") as file:
         for number, utterance in enumerate(utterances):
-            if utterance.id in known:
-                continue
-            known[utterance.id] = line = one_clip(scorer, utterance, arguments.seeds)
-            file.write(json.dumps(line) + "\n")
-            file.flush()
+            if utterance.id not in known:
+                known[utterance.id] = exact_scores(scorer, utterance)
+                file.write(json.dumps(known[utterance.id]) + "\n")
+                file.flush()
+            estimated = {
+                label: estimates(scorer, utterance, arguments, options)
+                for label, (options, _) in ESTIMATORS.items()
+            }
+            lines.append({**known[utterance.id], **estimated})
             print(f"\r{number + 1}/{len(utterances)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    lines = [known[utterance.id] for utterance in utterances]
+    if arguments.estimates:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        Path(arguments.estimates).write_text(text, encoding="utf-8")
     print(f"{len(lines)} clips, {arguments.seeds} seeds, K = 100")
     print(f"{'':24} {'rms error':>9} {'rank corr.':>10} {'bias/sd':>8} {'mse/variance':>13}")
     failed = False
     for label, (_, (most, least, _)) in ESTIMATORS.items():
         failed |= not report(label, lines, "egl", most=most, least=least)
-    for label in ESTIMATORS:
-        failed |= not report(label, lines, "egl_full")
+    if arguments.full:
+        for label in ESTIMATORS:
+            failed |= not report(label, lines, "egl_full")
     return int(failed)
 
 
-def one_clip(scorer: Scorer, utterance: Utterance, num_seeds: int) -> dict[str, Any]:
-    """Exact and estimated scores of a clip."""
+def exact_scores(scorer: Scorer, utterance: Utterance) -> dict[str, Any]:
+    """What the estimates of a clip are compared with."""
     # Of the sum over all labelings nothing exact can be had: a mean over many draws stands for it.
     exact = scored(scorer, utterance, full=True, full_samples=100, seed=10_000)
-    line: dict[str, Any] = {
-        "id": utterance.id,
-        "seconds": exact.num_frames * 0.02,
-        "beam_mass": exact.beam_mass,
-        "entropy": exact.entropy,
-        "egl": exact.egl,
-        "egl_full": exact.egl_full,
-        "egl_full_stderr": exact.egl_full_stderr,
-    }
-    for label, (options, _) in ESTIMATORS.items():
-        records = [
-            scored(scorer, utterance, full=True, seed=seed, **options) for seed in range(num_seeds)
-        ]
-        line[label] = {
-            name: [getattr(record, name) for record in records]
-            for name in ("egl", "egl_stderr", "egl_full", "egl_full_stderr")
-        }
-    return line
+    fields = ("id", "num_frames", "beam_mass", "entropy", "egl", "egl_full", "egl_full_stderr")
+    return {field: getattr(exact, field) for field in fields}
+
+
+def estimates(
+    scorer: Scorer, utterance: Utterance, arguments: argparse.Namespace, options: dict[str, Any]
+) -> dict[str, list[float | None]]:
+    """Estimated scores of a clip under every seed."""
+    records = [
+        scored(scorer, utterance, full=arguments.full, seed=seed, **options)
+        for seed in range(arguments.seeds)
+    ]
+    fields = ("egl", "egl_stderr", "egl_full", "egl_full_stderr")
+    return {field: [getattr(record, field) for record in records] for field in fields}
 
 
 def report(
@@ -152,10 +163,9 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def speed(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
-    """Times of every estimator and of the plain loop, clip by clip."""
+    """Times of every method as a pool is scored, audio included, and of the plain loop."""
     model = scorer.model.eval()
-    ratios: dict[str, list[float]] = {label: [] for label in ESTIMATORS}
-    totals = dict.fromkeys([*ESTIMATORS, "loop"], 0.0)
+    loop_s = seconds = 0.0
     for utterance in [utterances[0], *utterances]:  # the first warms up
         inputs = pad_features([load_spectrogram(utterance, scorer.features).features])
         with torch.no_grad():
@@ -165,51 +175,85 @@ def speed(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Names
             found.labels[0, k, : int(found.label_lengths[0, k])].tolist()
             for k in range(int(found.counts[0]))
         ]
-        seconds = {}
-        for label, (options, _) in ESTIMATORS.items():
-            times = []
-            for _ in range(3):
-                started = time.perf_counter()
-                scorer.score_batch(*inputs, ids=[utterance.id], k=100, **options)
-                times.append(time.perf_counter() - started)
-            seconds[label] = statistics.median(times)
         started = time.perf_counter()
         looped_sq_norms(model, inputs, labelings, parameters=dict(model.named_parameters()))
-        seconds["loop"] = time.perf_counter() - started
-        for label in ESTIMATORS:
-            ratios[label].append(seconds["loop"] / seconds[label])
-        for label, value in seconds.items():
-            totals[label] += value
+        spent = time.perf_counter() - started
+        if utterance is not utterances[0] or loop_s == 0.0:
+            loop_s += spent
+            seconds += inputs[0].shape[1] / 100
+    print(f"{len(utterances)} clips, {seconds:.1f} s of audio; plain loop {loop_s:.1f} s")
+    failed = False
+    for label, (options, (_, _, least)) in {"exact": ({}, (0, 0, 4.0)), **ESTIMATORS}.items():
+        times = []
+        for _ in range(1 if label == "exact" else 5):
+            started = time.perf_counter()
+            for outcome in scorer.score_utterances(utterances, ScoringOptions(k=100, **options)):
+                assert outcome.record is not None, outcome.error
+            times.append(time.perf_counter() - started)
+        ratio = loop_s / statistics.median(times)
+        failed |= ratio < least
         print(
-            f"{utterance.id[-30:]:30} {inputs[0].shape[1] / 100:5.2f} s  "
-            f"loop {seconds['loop']:6.2f} s"
-            + "".join(f"  {label}: {seconds[label] * 1e3:4.0f} ms" for label in ESTIMATORS),
+            f"{label:14} {statistics.median(times) / len(utterances) * 1e3:6.0f} ms a clip, "
+            f"{ratio:6.1f} times the plain loop  {'ok' if ratio >= least else 'MISSED'}",
             flush=True,
         )
-    failed = False
-    for label, (_, (_, _, least)) in ESTIMATORS.items():
-        median = statistics.median(ratios[label][1:])
-        good = median >= least
-        failed |= not good
-        print(
-            f"{label:14} {median:6.1f} times the plain loop (median; of the totals "
-            f"{totals['loop'] / totals[label]:.1f})  {'ok' if good else 'MISSED'}"
-        )
     print(json.dumps(machine()))
+    return int(failed)
+
+
+def all_labelings(
+    scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace
+) -> int:
+    """``egl_full`` against plain sampling: no beam, no search, every draw pulled back."""
+    num_draws, num_seeds, failed = 10_000, 40, False
+    engine = GradientEngine(scorer.model)
+    for utterance in utterances:
+        inputs = pad_features([load_spectrogram(utterance, scorer.features).features])
+        tape = engine.run(*inputs)
+        logits, lengths = tape.outputs
+        generator = torch.Generator().manual_seed(1)
+        probs = logits.detach()[0].double().softmax(1)
+        paths = torch.multinomial(probs, num_draws, replacement=True, generator=generator).t()
+        counts = Counter(collapse(path) for path in paths.tolist())
+        drawn = list(counts)
+        sq_norms = []
+        for start in range(0, len(drawn), 100):
+            some = ops.Hypotheses.of([drawn[start : start + 100]])
+            _, cotangents = ops.ctc_logits_cotangents(logits.detach(), lengths, some)
+            by_parameter = engine.sq_norms(tape, logits, cotangents)
+            sq_norms.append(torch.stack(list(by_parameter.values())).sum(0)[0])
+        norms = torch.cat(sq_norms).numpy()
+        weights = np.array(list(counts.values())) / num_draws
+        truth = float(weights @ norms)
+        own = float(np.sqrt(weights @ (norms - truth) ** 2 / num_draws))
+        print(f"{utterance.id}: {truth:.1f} +- {own:.1f} over {len(drawn)} distinct labelings")
+        for label, (options, _) in ESTIMATORS.items():
+            values = np.array(
+                [
+                    scored(scorer, utterance, full=True, seed=seed, **options).egl_full
+                    for seed in range(num_seeds)
+                ]
+            )
+            error = float(np.hypot(values.std(ddof=1) / np.sqrt(num_seeds), own))
+            deviations = (values.mean() - truth) / error
+            failed |= abs(deviations) > 3
+            print(f"  {label:14} {values.mean():.1f}, {deviations:+.2f} standard errors off")
     return int(failed)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["accuracy", "speed"])
+    parser.add_argument("what", choices=["accuracy", "speed", "all-labelings"])
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", nargs="+", default=[ROOT / "examples" / "pool.jsonl"])
     parser.add_argument("--clips", type=int, default=8, help="taken evenly over the pool")
     parser.add_argument("--max-seconds", type=float, help="leave longer clips out")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, help="default: all cores")
-    parser.add_argument("--out", default=ROOT / "build" / "estimators.jsonl")
+    parser.add_argument("--full", action="store_true", help="the sum over all labelings too")
+    parser.add_argument("--out", default=ROOT / "build" / "exact.jsonl", help="exact scores")
+    parser.add_argument("--estimates", help="JSON lines with every estimate, for the figure")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 """The figure of docs/estimators.md, from real speech.
 
     pip install 'egl-fast[plots]'
-    python benchmarks/estimators.py accuracy --pool MANIFEST ... --out build/estimators.jsonl
-    python benchmarks/plot_estimators.py [--accuracy build/estimators.jsonl] [--out FILE]
+    python benchmarks/estimators.py accuracy --pool MANIFEST ... --estimates build/estimates.jsonl
+    python benchmarks/plot_estimators.py [--estimates build/estimates.jsonl] [--out FILE]
 
 Left: how much of the cotangents' energy R directions leave out. Middle: root-mean-square error
 against backward passes. Right: what was reported as standard error against what the error was.
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--pool", default=ROOT / "examples" / "pool.jsonl")
     parser.add_argument("--clips", type=int, default=16, help="taken evenly over the pool")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--accuracy", default=ROOT / "build" / "estimators.jsonl")
+    parser.add_argument("--estimates", default=ROOT / "build" / "estimates.jsonl")
     parser.add_argument("--out", default=ROOT / "docs" / "figures" / "estimators.png")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -53,7 +53,7 @@ def main() -> int:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     draw_spectra(left, spectra)
     draw_errors(middle, scorer, clips, spectra)
-    lines = list(map(json.loads, Path(arguments.accuracy).read_text("utf-8").splitlines()))
+    lines = list(map(json.loads, Path(arguments.estimates).read_text("utf-8").splitlines()))
     draw_calibration(right, lines)
     figure.savefig(arguments.out, dpi=110)
     return 0

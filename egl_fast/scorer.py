@@ -355,8 +355,9 @@ class Scorer:
 
         seconds = [spectrogram.seconds for spectrogram in spectrograms]
         plan = length_batches(seconds, batch_seconds=batch_seconds)
-        # Utterances of different rank would pad each other's rows, so "lowrank" runs one by one.
-        if not engine.shares_batches or options.method == "lowrank":
+        # Many cotangents of one utterance fill a pass, and other ranks would have to be padded:
+        # sharing pays where there are few, and as many for each.
+        if not engine.shares_batches or options.method != "probe":
             plan = [[i] for batch in plan for i in batch]
         for batch in plan:
             results: dict[int, ScoreRecord | EglError]

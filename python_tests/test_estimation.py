@@ -18,6 +18,7 @@ from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import read_manifest
 from egl_fast.estimation.directions import (
     MIN_TAIL_PROBES,
+    SAFETY,
     Budget,
     Spectrum,
     budget_for_tolerance,
@@ -193,12 +194,11 @@ def test_budgets_keep_what_they_promise() -> None:
     for tolerance in (0.3, 0.1, 0.01, 1e-3):
         budget = budget_for_tolerance(spectrum, tolerance)
         assert budget.probes >= MIN_TAIL_PROBES
-        assert float(deviation[budget.directions]) / math.sqrt(budget.probes) <= tolerance
+        assert SAFETY * float(deviation[budget.directions]) / math.sqrt(budget.probes) <= tolerance
     flat = Spectrum(torch.ones(100, dtype=torch.float64), torch.eye(100, dtype=torch.float64))
-    assert (
-        budget_for_tolerance(flat, 0.03).probes > MIN_TAIL_PROBES
-    )  # directions gain nothing there
-    for probes, fewest in ((2, 2), (3, 2), (4, 3), (10, 3)):
+    # Directions gain nothing there.
+    assert budget_for_tolerance(flat, 0.05).probes > MIN_TAIL_PROBES
+    for probes, fewest in ((2, 2), (4, 2), (6, 3), (10, 3)):
         budget = budget_of_probes(spectrum, probes)
         assert budget.total == probes
         assert budget.probes >= fewest

@@ -56,7 +56,7 @@ class Exact:
 class Deflated:
     """R directions pulled back one by one, the rest by m random combinations.
 
-    With D = [sqrt(w_k) delta_k] as columns, Q_R the leading eigenvectors of D^T D and random signs
+    With D = [sqrt(w_k) delta_k] as columns, Q_R the leading eigenvectors of D^T D, and random signs
     e, ||J^T D Q_R||_F^2 + E ||J^T D (1 - Q_R Q_R^T) e||^2 is the sum. Two controls of known mean
     reduce the variance: the output layer's share is exact for all K at no cost, and only the rest
     is estimated; and the probe's own energy in the cotangents, known beforehand, is taken out in
@@ -66,7 +66,7 @@ class Deflated:
         weights: [K] float64, adding up to 1.
         cotangents: [K, T, C] float64.
         kernel: [T, T] float64 of the output layer, see ``output_layer_kernel``; None: unknown.
-        spectrum: of D^T D.
+        spectrum: of D^T D, or of another Gram matrix that tells important directions.
         budget: R and m, m at least 2 or 0.
         signs: [K, m].
 
@@ -147,10 +147,11 @@ def output_sq_norms(cotangents: Tensor, kernel: Tensor | None) -> Tensor | None:
     return (cotangents * torch.matmul(kernel, cotangents)).sum((1, 2))
 
 
-def weighted_gram(weights: Tensor, cotangents: Tensor) -> Tensor:
-    """D^T D [K, K] for D = [sqrt(w_k) delta_k]."""
-    columns = cotangents.flatten(1) * weights.sqrt()[:, None]
-    return columns @ columns.T
+def weighted_gram(weights: Tensor, cotangents: Tensor, kernel: Tensor | None = None) -> Tensor:
+    """D^T kernel D [K, K] for D = [sqrt(w_k) delta_k], the kernel [T, T] acting on frames."""
+    columns = cotangents * weights.sqrt()[:, None, None]
+    seen = columns if kernel is None else torch.matmul(kernel, columns)
+    return columns.flatten(1) @ seen.flatten(1).T
 
 
 def estimator_for(
@@ -180,10 +181,16 @@ def estimator_for(
     """
     if method == "exact":
         return Exact(weights, cotangents)
-    spectrum = Spectrum.of(weighted_gram(weights, cotangents))
+    gram = weighted_gram(weights, cotangents)
     if method == "lowrank":
+        spectrum = Spectrum.of(gram)
         budget = budget_for_tolerance(spectrum, tolerance)
     else:
+        if kernel is not None:
+            # The first directions are better where the output layer has a say; later ones are not.
+            seen = weighted_gram(weights, cotangents, kernel)
+            gram = gram / gram.trace().clamp_min(1e-300) + seen / seen.trace().clamp_min(1e-300)
+        spectrum = Spectrum.of(gram)
         budget = budget_of_probes(spectrum, probes)
     if budget.total >= len(labelings):
         return Exact(weights, cotangents)
