@@ -101,6 +101,8 @@ def draw_errors(axes: Any, scorer: Scorer, clips: list[Utterance], spectra: list
         yscale="log", xscale="log", xlabel="backward passes a clip (exact: 100)",
         ylabel="rms relative error of egl", title="error against work",
     )  # fmt: skip
+    axes.set_xticks(PROBES, labels=map(str, PROBES), minor=False)
+    axes.set_xticks([], minor=True)
     axes.legend()
 
 
