@@ -28,8 +28,7 @@ import matplotlib.pyplot as plt
 from egl_fast import Scorer, ops
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.estimation.directions import Spectrum, budget_for_tolerance
-from egl_fast.estimation.estimator import weighted_gram
+from egl_fast.reference.compression import budget_for_tolerance, eigen, weighted_gram
 
 TOLERANCES = (0.3, 0.1, 0.03, 0.01, 0.003)
 PROBES = (2, 4, 8, 16, 32)
@@ -59,20 +58,21 @@ def main() -> int:
     return 0
 
 
-def spectrum(scorer: Scorer, clip: Utterance) -> Spectrum:
-    """Of a clip's weighted cotangents, K = 100."""
+def spectrum(scorer: Scorer, clip: Utterance) -> np.ndarray:
+    """[K] eigenvalues of the Gram matrix of a clip's weighted cotangents, K = 100."""
     inputs = pad_features([load_spectrogram(clip, scorer.features).features])
     with torch.no_grad():
         logits, lengths = scorer.model.eval()(*inputs)
     log_probs = logits.double().log_softmax(2)
     found = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=100)
     log_prob, cotangents = ops.ctc_logits_cotangents(log_probs, lengths, found)
-    return Spectrum.of(weighted_gram(log_prob[0].softmax(0), cotangents[0]))
+    gram = weighted_gram(log_prob[0].softmax(0), cotangents[0])
+    return eigen(gram, torch.zeros(100, dtype=torch.float64))[0].numpy()
 
 
-def draw_spectra(axes: Any, spectra: list[Spectrum]) -> None:
+def draw_spectra(axes: Any, spectra: list[np.ndarray]) -> None:
     """Energy beyond R directions."""
-    tails = np.array([1 - (s.values.cumsum(0) / s.values.sum()).numpy() for s in spectra])
+    tails = np.array([1 - s.cumsum() / s.sum() for s in spectra])
     ranks = np.arange(1, tails.shape[1] + 1)
     axes.plot(ranks, np.maximum(tails, 1e-6).T, color="0.75", linewidth=0.8)
     axes.plot(ranks, np.maximum(np.median(tails, axis=0), 1e-6), color="C0", label="median")
@@ -83,7 +83,9 @@ def draw_spectra(axes: Any, spectra: list[Spectrum]) -> None:
     axes.legend()
 
 
-def draw_errors(axes: Any, scorer: Scorer, clips: list[Utterance], spectra: list[Spectrum]) -> None:
+def draw_errors(
+    axes: Any, scorer: Scorer, clips: list[Utterance], spectra: list[np.ndarray]
+) -> None:
     """Error against passes, for both methods."""
     truth = np.array([scored(scorer, clip).egl for clip in clips])
 
@@ -91,7 +93,9 @@ def draw_errors(axes: Any, scorer: Scorer, clips: list[Utterance], spectra: list
         values = [[scored(scorer, c, seed=s, **options).egl for c in clips] for s in range(3)]
         return float(np.sqrt(np.mean((np.array(values) / truth - 1) ** 2)))
 
-    passes = [np.mean([budget_for_tolerance(s, t).total for s in spectra]) for t in TOLERANCES]
+    passes = [
+        np.mean([sum(budget_for_tolerance(s.tolist(), t)) for s in spectra]) for t in TOLERANCES
+    ]
     errors = [rms(method="lowrank", tolerance=tolerance) for tolerance in TOLERANCES]
     axes.plot(passes, errors, "o-", label="lowrank")
     for x, y, tolerance in zip(passes, errors, TOLERANCES, strict=True):

@@ -68,6 +68,42 @@ class Hypotheses:
         unknown = torch.full((len(labelings), num_slots), torch.nan, dtype=torch.float64)
         return cls(padded, lengths, unknown, unknown.clone(), counts)
 
+    def labelings(self, utterance: int) -> list[tuple[int, ...]]:
+        """The labelings of one utterance, as class indices."""
+        count = int(self.counts[utterance])
+        lengths = self.label_lengths[utterance, :count].tolist()
+        padded = self.labels[utterance, :count].tolist()
+        return [tuple(row[:length]) for row, length in zip(padded, lengths, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class NbestCotangents:
+    """What to pull back for an utterance's K hypotheses: ``ctc_nbest_cotangents``.
+
+    With p_k = p(y_k|x) over their sum and columns sqrt(p_k) delta_k, row r < R + m of an utterance
+    is ``sum_k combinations[k] sqrt(p_k) delta_k``: first R = ``num_directions`` directions, then
+    m = ``num_probes`` probes. The sum of p_k ||J^T delta_k||^2 is that of the directions' squared
+    norms and, in expectation over the signs, the mean of the probes'. Where the rows would not be
+    fewer than the hypotheses, row k is delta_k itself: ``num_directions`` equals the count.
+
+    Attributes:
+        hypotheses: the K best labelings.
+        cotangents: [N, rows, T, C] in the logits' dtype; zero where an utterance has fewer.
+        combinations: [N, rows, K] float64.
+        num_directions: [N] int64, R.
+        num_probes: [N] int64, m.
+        cotangent_sq_norms: [N, K] float64, ``||delta_k||^2``.
+        output_sq_norms: [N, K] float64, ``<delta_k, frame_gram delta_k>``; None without one.
+    """
+
+    hypotheses: Hypotheses
+    cotangents: Tensor
+    combinations: Tensor
+    num_directions: Tensor
+    num_probes: Tensor
+    cotangent_sq_norms: Tensor
+    output_sq_norms: Tensor | None
+
 
 @dataclass(frozen=True, eq=False)
 class RecurrentCotangents:
@@ -144,13 +180,16 @@ def ctc_beam_search(
             log_probs.detach(), _int64(lengths), num_hypotheses, beam_width, blank
         )
     )
+    return _hypotheses(labels, label_lengths, log_prob, search_log_prob, counts)
+
+
+def _hypotheses(
+    labels: Tensor, label_lengths: Tensor, log_prob: Tensor, search_log_prob: Tensor, counts: Tensor
+) -> Hypotheses:
+    """What a search returns, without the room that no labeling needs."""
     longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
     return Hypotheses(
-        labels=labels[:, :, :longest].contiguous(),
-        label_lengths=label_lengths,
-        log_prob=log_prob,
-        search_log_prob=search_log_prob,
-        counts=counts,
+        labels[:, :, :longest].contiguous(), label_lengths, log_prob, search_log_prob, counts
     )
 
 
@@ -214,6 +253,109 @@ def ctc_logits_cotangents(
         logits.detach(), _int64(lengths), *_labelings(hypotheses), blank
     )
     return log_prob, cotangents
+
+
+def ctc_nbest_cotangents(
+    logits: Tensor,
+    lengths: Tensor,
+    *,
+    num_hypotheses: int,
+    beam_width: int | None = None,
+    tolerance: float | None = None,
+    probes: int | None = None,
+    keys: Tensor | None = None,
+    frame_gram: Tensor | None = None,
+    blank: int = 0,
+) -> NbestCotangents:
+    """From logits to what is to be pulled back, in one native call.
+
+    Softmax in float64, ``ctc_beam_search``, ``ctc_logits_cotangents``, the eigenvectors of the
+    weighted cotangents' Gram matrix, and the combinations of cotangents that ``tolerance`` or
+    ``probes`` ask for; with neither, all cotangents. Directions are the leading eigenvectors. A
+    probe is the sum of all others under random signs; signs come from ``keys`` and the labelings
+    (``ctc_hypothesis_normals``), so that batching, order and threads change nothing, nor does the
+    sign of an eigenvector. docs/estimators.md has the derivations.
+
+    Args:
+        logits: [N, T, C] float32 or float64, as for ``ctc_logits_cotangents``.
+        lengths: [N] integers in [0, T].
+        num_hypotheses: K, at least 1.
+        beam_width: as for ``ctc_beam_search``.
+        tolerance: target relative standard error of the sum, between 0 and 1.
+        probes: rows to pull back, at least 2.
+        keys: [N] int64 that decide the signs, one an utterance; None: 0.
+        frame_gram: [N, T, T] float64, of the output layer's inputs: the inner products
+            <(a_t, 1), (a_s, 1)> that give its squared norms.
+        blank: the blank's class index.
+
+    Returns:
+        NbestCotangents, in new memory.
+
+    Raises:
+        ValueError: as the operators named above; or both tolerance and probes are given, or one
+            is out of its range.
+
+    Example:
+        >>> logits = torch.randn(1, 20, 5, generator=torch.Generator().manual_seed(0))
+        >>> few = ctc_nbest_cotangents(logits, torch.tensor([20]), num_hypotheses=50, probes=4)
+        >>> few.cotangents.shape, int(few.num_directions + few.num_probes)
+        (torch.Size([1, 4, 20, 5]), 4)
+    """
+    if beam_width is None:
+        beam_width = default_beam_width(num_hypotheses)
+    for name, value in (("tolerance", tolerance), ("probes", probes)):
+        if value is not None and value <= 0:
+            raise ValueError(f"{name}: expected more than 0, got {value}")
+    if keys is None:
+        keys = lengths.new_zeros(lengths.shape, dtype=torch.int64)
+    found = torch.ops.egl_fast.ctc_nbest_cotangents.default(
+        logits.detach(),
+        _int64(lengths),
+        num_hypotheses,
+        beam_width,
+        tolerance or 0.0,
+        probes or 0,
+        keys,
+        None if frame_gram is None else frame_gram.detach(),
+        blank,
+    )
+    cotangents, combinations, num_directions, num_probes, sq_norms, output_sq_norms = found[5:]
+    return NbestCotangents(
+        _hypotheses(*found[:5]),
+        cotangents,
+        combinations,
+        num_directions,
+        num_probes,
+        sq_norms,
+        None if frame_gram is None else output_sq_norms,
+    )
+
+
+def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals: int) -> Tensor:
+    """Independent standard normal numbers, a function of key, labeling and index alone.
+
+    Args:
+        hypotheses: labelings of N utterances.
+        keys: [N] int64.
+        num_normals: of each hypothesis.
+
+    Returns:
+        [N, K, num_normals] float64; zero for unused slots.
+
+    Raises:
+        ValueError: an argument has a wrong dtype, shape or value.
+
+    Example:
+        >>> one, two, key = Hypotheses.of([[[1], [2]]]), Hypotheses.of([[[2]]]), torch.tensor([7])
+        >>> a = ctc_hypothesis_normals(one, key, num_normals=3)
+        >>> b = ctc_hypothesis_normals(two, key, num_normals=1)
+        >>> bool(a[0, 1, 0] == b[0, 0, 0])
+        True
+    """
+    normals: Tensor = torch.ops.egl_fast.ctc_hypothesis_normals.default(
+        *_labelings(hypotheses), keys, num_normals
+    )
+    return normals
 
 
 # The order is RecurrentCell's in csrc/core/recurrent_backward.h.
@@ -313,6 +455,38 @@ def _fake_ctc_beam_search(
     )
 
 
+def _fake_ctc_nbest_cotangents(
+    logits: Tensor,
+    lengths: Tensor,
+    num_hypotheses: int,
+    beam_width: int,
+    tolerance: float,
+    num_probes: int,
+    keys: Tensor,
+    frame_gram: Tensor | None,
+    blank: int,
+) -> tuple[Tensor, ...]:
+    N, T, C = logits.shape
+    K = num_hypotheses
+    rows = min(num_probes, K) if num_probes else K
+    float64 = torch.float64
+    return (
+        *_fake_ctc_beam_search(logits, lengths, num_hypotheses, beam_width, blank),
+        logits.new_empty(N, rows, T, C),
+        logits.new_empty(N, rows, K, dtype=float64),
+        lengths.new_empty(N),
+        lengths.new_empty(N),
+        logits.new_empty(N, K, dtype=float64),
+        logits.new_empty(0 if frame_gram is None else N, K, dtype=float64),
+    )
+
+
+def _fake_ctc_hypothesis_normals(
+    labels: Tensor, label_lengths: Tensor, counts: Tensor, keys: Tensor, num_normals: int
+) -> Tensor:
+    return labels.new_empty(*labels.shape[:2], num_normals, dtype=torch.float64)
+
+
 def _fake_ctc_hypotheses(
     emissions: Tensor,
     lengths: Tensor,
@@ -400,5 +574,7 @@ def _split(tensor: Tensor, dim: int, batch_size: int) -> Tensor:
 torch.library.register_fake("egl_fast::ctc_beam_search", _fake_ctc_beam_search)
 torch.library.register_fake("egl_fast::ctc_occupancy", _fake_ctc_hypotheses)
 torch.library.register_fake("egl_fast::ctc_logits_cotangents", _fake_ctc_hypotheses)
+torch.library.register_fake("egl_fast::ctc_nbest_cotangents", _fake_ctc_nbest_cotangents)
+torch.library.register_fake("egl_fast::ctc_hypothesis_normals", _fake_ctc_hypothesis_normals)
 torch.library.register_fake("egl_fast::recurrent_backward", _fake_recurrent_backward)
 torch.library.register_vmap("egl_fast::recurrent_backward", _vmap_recurrent_backward)

@@ -33,6 +33,7 @@ class Hypothesis:
         labels: class indices, never the blank's; empty for silence.
         log_prob: exact natural logarithm of p(labels | utterance).
         sq_grad_norm: squared length of the loss gradient, were this the transcript.
+        sq_grad_norm_stderr: about how far it may be off; 0 when exact.
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
@@ -43,10 +44,11 @@ class Hypothesis:
     labels: tuple[int, ...]
     log_prob: float
     sq_grad_norm: float
+    sq_grad_norm_stderr: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_number("log_prob", self.log_prob)
-        _check_number("sq_grad_norm", self.sq_grad_norm)
+        for name in ("log_prob", "sq_grad_norm", "sq_grad_norm_stderr"):
+            _check_number(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,12 @@ def to_json(
                 "labels": list(hypothesis.labels),
                 "log_prob": hypothesis.log_prob,
                 "sq_grad_norm": hypothesis.sq_grad_norm,
+                # Exact norms have none.
+                **(
+                    {"sq_grad_norm_stderr": hypothesis.sq_grad_norm_stderr}
+                    if hypothesis.sq_grad_norm_stderr
+                    else {}
+                ),
             }
             for hypothesis in record.hypotheses
         ]
@@ -209,7 +217,13 @@ def _hypothesis(line: object) -> Hypothesis:
         raise ValueError(f"labels: expected a list, got {labels!r}")
     for label in labels:
         _check_count("labels", label)
-    return Hypothesis(line["text"], tuple(labels), line["log_prob"], line["sq_grad_norm"])
+    return Hypothesis(
+        line["text"],
+        tuple(labels),
+        line["log_prob"],
+        line["sq_grad_norm"],
+        line.get("sq_grad_norm_stderr", 0.0),
+    )
 
 
 def _check_text(name: str, value: object) -> None:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from egl_fast import ops
 from egl_fast.errors import ModelError
-from egl_fast.estimation.estimator import estimator_for
+from egl_fast.estimation.estimator import Rows, SingleNorms
+from egl_fast.estimation.keys import sign_key
 from egl_fast.estimation.outside import OutsideDraws, OutsideGroups
 from egl_fast.estimation.sampling import sample_labelings
 from egl_fast.gradients.engine import GradientEngine
@@ -46,8 +47,8 @@ class ScoringOptions:
         probes: of "probe", cotangents pulled back, at least 2.
         full: estimate the sum over all labelings too.
         full_samples: labelings that ``full`` draws, at least 2.
-        per_hypothesis: keep the hypotheses with their probabilities and squared norms, which are
-            approximate unless the method is "exact".
+        per_hypothesis: keep the hypotheses with their probabilities and squared norms, which have
+            an error of their own unless the method is "exact".
         params: shell pattern of the parameters that count, several separated by commas;
             None: all that require a gradient.
         seed: of everything random.
@@ -123,36 +124,33 @@ def score_tape(
             the utterance.
     """
     logits, lengths = model_outputs(tape.outputs, ids=ids, num_classes=len(classes.vocabulary))
-    # One softmax in float64 serves search, occupancy, entropy and draws.
-    log_probs = logits.detach().double().log_softmax(dim=2)
-    hypotheses = ops.ctc_beam_search(
-        log_probs,
+    layer = None if options.method == "exact" else output_layer_of(tape, logits)
+    frame_gram = None if layer is None else layer.frame_gram(lengths)
+    keys = torch.tensor([sign_key(options.seed, name) for name in ids])
+    found = ops.ctc_nbest_cotangents(
+        logits,
         lengths,
         num_hypotheses=options.k,
         beam_width=options.effective_beam_width,
+        tolerance=options.tolerance if options.method == "lowrank" else None,
+        probes=options.probes if options.method == "probe" else None,
+        keys=keys,
+        frame_gram=frame_gram,
         blank=classes.blank,
     )
-    if int(hypotheses.counts.min()) == 0:
-        name = ids[int(hypotheses.counts.argmin())]
+    counts = found.hypotheses.counts
+    if int(counts.min()) == 0:
+        name = ids[int(counts.argmin())]
         raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
-    # What is combined before it is pulled back is combined in float64.
-    precise = logits.detach() if options.method == "exact" else log_probs
-    log_prob, cotangents = ops.ctc_logits_cotangents(
-        precise, lengths, hypotheses, blank=classes.blank
-    )
-    layer = None if options.method == "exact" else output_layer_of(tape, logits)
+    log_probs = logits.detach().double().log_softmax(dim=2)
     works = [
         _Work(
             name=ids[n],
             duration=durations[n],
             log_probs=log_probs[n, : int(lengths[n])],
-            labelings=[
-                tuple(hypotheses.labels[n, k, : int(hypotheses.label_lengths[n, k])].tolist())
-                for k in range(int(hypotheses.counts[n]))
-            ],
-            log_prob=log_prob[n, : int(hypotheses.counts[n])],
-            cotangents=cotangents[n, : int(hypotheses.counts[n]), : int(lengths[n])],
-            kernel=None if layer is None else layer.kernel(n, int(lengths[n])),
+            found=found,
+            utterance=n,
+            key=int(keys[n]),
             classes=classes,
             options=options,
         )
@@ -161,26 +159,33 @@ def score_tape(
     if options.full:
         labelings = [work.outside.labelings for work in works]
         drawn = ops.Hypotheses.of(labelings)
-        _, cotangents = ops.ctc_logits_cotangents(precise, lengths, drawn, blank=classes.blank)
+        # What is combined before it is pulled back is combined in float64.
+        _, cotangents = ops.ctc_logits_cotangents(log_probs, lengths, drawn, blank=classes.blank)
         for n, work in enumerate(works):
-            work.add_outside(cotangents[n, : len(labelings[n]), : int(lengths[n])])
-    most = max(len(work.rows) for work in works)
+            work.add_outside(
+                cotangents[n, : len(labelings[n])], None if frame_gram is None else frame_gram[n]
+            )
+    most = max(len(work.cotangents) for work in works)
     rows = logits.new_zeros(len(ids), max(1, most), *logits.shape[1:])
     for n, work in enumerate(works):
-        rows[n, : len(work.rows), : int(lengths[n])] = work.rows
-    by_parameter = engine.sq_norms(tape, logits, rows)
-    sq_norms = torch.stack(list(by_parameter.values())).sum(dim=0)
-    of_output = torch.zeros_like(sq_norms)
+        rows[n, : len(work.cotangents)] = work.cotangents
+    # Estimates of single hypotheses want to know how their rows' gradients lie to each other.
+    if options.per_hypothesis and options.method != "exact":
+        by_parameter = engine.gram(tape, logits, rows)
+    else:
+        by_parameter = engine.sq_norms(tape, logits, rows)
+    products = torch.stack(list(by_parameter.values())).sum(dim=0)
+    of_output = torch.zeros_like(products)
     for name in () if layer is None else layer.names:
         of_output += by_parameter[name]
-    return [work.record(sq_norms[n], of_output[n]) for n, work in enumerate(works)]
+    return [work.record(products[n], of_output[n]) for n, work in enumerate(works)]
 
 
 class _Work:
     """One utterance between search and record.
 
     Attributes:
-        rows: [R, T, C] cotangents to pull back.
+        cotangents: [rows, T, C] to pull back.
         outside: draws for ``full``.
     """
 
@@ -190,74 +195,67 @@ class _Work:
         name: str,
         duration: float,
         log_probs: Tensor,
-        labelings: list[tuple[int, ...]],
-        log_prob: Tensor,
-        cotangents: Tensor,
-        kernel: Tensor | None,
+        found: ops.NbestCotangents,
+        utterance: int,
+        key: int,
         classes: Classes,
         options: ScoringOptions,
     ) -> None:
         self.name = name
         self.duration = duration
         self.log_probs = log_probs
-        self.labelings = labelings
-        self.log_prob = log_prob
-        self.kernel = kernel
+        self.labelings = found.hypotheses.labelings(utterance)
+        self.log_prob = found.hypotheses.log_prob[utterance, : len(self.labelings)]
         self.classes = classes
         self.options = options
-        self.estimator = estimator_for(
-            options.method,
-            # In the log domain: in a long utterance every p may underflow, their ratios don't.
-            weights=log_prob.softmax(dim=0),
-            cotangents=cotangents,
-            kernel=kernel,
-            labelings=labelings,
-            name=name,
-            seed=options.seed,
-            tolerance=options.tolerance,
-            probes=options.probes,
-        )
-        self.rows = self.estimator.cotangents
+        self.rows = Rows.of(found, utterance)
+        self.cotangents = found.cotangents[utterance, : len(self.rows)]
         self.outside: OutsideDraws | OutsideGroups = OutsideDraws([], ())
         if options.full:
             draws = sample_labelings(
                 log_probs, options.full_samples, seed=options.seed, name=name, blank=classes.blank
             )
+            inside = set(self.labelings)
             self.outside = (
-                OutsideGroups(
-                    draws, set(labelings), num_groups=options.probes, name=name, seed=options.seed
-                )
+                OutsideGroups(draws, inside, num_groups=options.probes, key=key)
                 if options.method == "probe"
-                else OutsideDraws(draws, set(labelings))
+                else OutsideDraws(draws, inside)
             )
 
-    def add_outside(self, cotangents: Tensor) -> None:
+    def add_outside(self, cotangents: Tensor, frame_gram: Tensor | None) -> None:
         """Add the rows of ``outside``, given its labelings' cotangents [D, T, C]."""
         if isinstance(self.outside, OutsideGroups):
-            cotangents = self.outside.combine(cotangents, self.kernel)
-        self.rows = torch.cat([self.rows, cotangents])
+            cotangents = self.outside.combine(cotangents, frame_gram)
+        self.cotangents = torch.cat([self.cotangents, cotangents.to(self.cotangents.dtype)])
 
-    def record(self, sq_norms: Tensor, of_output: Tensor) -> ScoreRecord:
-        """What the squared norms of the rows say: [R] of all parameters, and of the output layer.
+    def record(self, products: Tensor, of_output: Tensor) -> ScoreRecord:
+        """What the rows' gradients say, of all parameters and of the output layer.
 
-        Either may be longer than the rows.
+        Args:
+            products: [rows] squared norms, or [rows, rows] inner products; there may be more.
+            of_output: likewise.
         """
-        own, end = len(self.estimator.cotangents), len(self.rows)
-        estimate = self.estimator.finish(sq_norms[:own], of_output[:own])
+        own, end = len(self.rows), len(self.cotangents)
+        norms = [x.diagonal() if x.dim() == 2 else x for x in (products, of_output)]
+        estimate = self.rows.estimate(*(x[:own] for x in norms))
+        single = None
+        if products.dim() == 2:
+            single = self.rows.single_norms(products[:own, :own], of_output[:own, :own])
+        elif self.rows.exact:
+            single = SingleNorms(norms[0][:own], torch.zeros(own))
         probability = self.log_prob.exp()
         mass = float(probability.sum())
         full = full_stderr = None
         if self.options.full:
             if isinstance(self.outside, OutsideGroups):
-                rest = self.outside.finish(sq_norms[own:end], of_output[own:end])
+                rest = self.outside.finish(*(x[own:end] for x in norms))
             else:
-                rest = self.outside.finish(sq_norms[own:end])
+                rest = self.outside.finish(norms[0][own:end])
             full = mass * estimate.value + rest.value
             full_stderr = math.sqrt(mass**2 * estimate.variance + rest.variance)
         num_frames = self.log_probs.shape[0]
         # p log p -> 0 as p -> 0, also where log p is -inf.
         entropy = -torch.special.xlogy(self.log_probs.exp(), self.log_probs.exp()).sum(1).mean()
-        lengths_known = self.options.method == "exact" or self.options.per_hypothesis
         try:
             return ScoreRecord(
                 id=self.name,
@@ -269,28 +267,29 @@ class _Work:
                 egl=mass * estimate.value,
                 egl_stderr=mass * math.sqrt(estimate.variance),
                 egl_normalized=estimate.value,
-                egl_unsquared=float(probability @ estimate.sq_norms.sqrt())
-                if lengths_known
-                else None,
+                egl_unsquared=None
+                if single is None
+                else float(probability @ single.sq_norms.sqrt()),
                 egl_full=full,
                 egl_full_stderr=full_stderr,
                 entropy=max(0.0, float(entropy)),
                 pctc=-float(self.log_prob[0]) / num_frames,
                 random=random_score(self.options.seed, self.name),
-                hypotheses=self._hypotheses(estimate.sq_norms)
-                if self.options.per_hypothesis
+                hypotheses=self._hypotheses(single)
+                if self.options.per_hypothesis and single is not None
                 else (),
             )
         except ValueError as error:
             raise ModelError(f"utterance {self.name!r}: {error}") from None
 
-    def _hypotheses(self, sq_norms: Tensor) -> tuple[Hypothesis, ...]:
+    def _hypotheses(self, single: SingleNorms) -> tuple[Hypothesis, ...]:
         return tuple(
             Hypothesis(
                 text=decode(labels, self.classes.vocabulary),
                 labels=labels,
                 log_prob=float(self.log_prob[k]),
-                sq_grad_norm=float(sq_norms[k]),
+                sq_grad_norm=float(single.sq_norms[k]),
+                sq_grad_norm_stderr=float(single.stderr[k]),
             )
             for k, labels in enumerate(self.labelings)
         )

@@ -14,6 +14,7 @@ from egl_fast import ops
 from egl_fast.errors import ModelError
 from egl_fast.gradients import engine as engine_module
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
 from egl_fast.reference.gradients import looped_sq_norms
 
@@ -72,7 +73,30 @@ def assert_norms_equal_the_loop(
                         expected[name], rel=PROMISED[dtype], abs=PROMISED[dtype] * 1e-3 * total
                     ), name
                 assert sum(got.values()) == pytest.approx(total, rel=PROMISED[dtype])
+        if engine_module.ROWS_PER_PASS >= cotangents.shape[1]:
+            assert_inner_products_fit(engine, tape, cotangents, norms, dtype)
     return norms
+
+
+def assert_inner_products_fit(
+    engine: GradientEngine,
+    tape: Tape,
+    cotangents: Tensor,
+    norms: dict[str, Tensor],
+    dtype: torch.dtype,
+) -> None:
+    """||a + b||^2 = ||a||^2 + ||b||^2 + 2 <a, b>, the norms being known to be right."""
+    logits, _ = tape.outputs
+    sums = engine.sq_norms(tape, logits, cotangents + cotangents.roll(1, dims=1))
+    grams = engine.gram(tape, logits, cotangents)
+    assert list(grams) == list(norms)
+    for name, gram in grams.items():
+        own = gram.diagonal(dim1=1, dim2=2)
+        rounding = PROMISED[dtype] * float(own.max() + 1e-3 * max(g.max() for g in grams.values()))
+        torch.testing.assert_close(own, norms[name], rtol=0, atol=rounding)
+        beside = torch.stack([gram[:, r, r - 1] for r in range(gram.shape[1])], dim=1)
+        expected = own + own.roll(1, dims=1) + 2 * beside
+        torch.testing.assert_close(sums[name], expected, rtol=0, atol=4 * rounding)
 
 
 def builtin(name: str, cell: str, dtype: torch.dtype) -> DeepSpeech2:
@@ -173,6 +197,19 @@ class OneByOne(torch.autograd.Function):
         return torch.tensor(2.0, dtype=cotangents[0].dtype) * (
             cotangents[0] if float(cotangents[0].sum()) < 1e9 else cotangents[0] * 0
         )
+
+
+def test_inner_products_across_passes_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = builtin("tiny", "gru", torch.float64)
+    engine = GradientEngine(model)
+    x, lengths = spectrograms(torch.float64)
+    tape = engine.run(x[:1], lengths[:1])
+    logits, _ = tape.outputs
+    cotangents = torch.randn(1, 5, *logits.shape[1:], dtype=torch.float64)
+    monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 3)
+    for gram in engine.gram(tape, logits, cotangents).values():
+        together = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).bool()
+        assert torch.equal(gram[0].isnan(), ~together)
 
 
 def test_backward_that_does_not_vectorise_is_looped(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@
 #include "csrc/core/log_semiring.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/for_each_hypothesis.h"
+#include "csrc/ops/log_softmax.h"
 #include "csrc/ops/ops.h"
 
 namespace egl::ops {
@@ -13,14 +14,13 @@ namespace {
 // The softmax of all frames in double, and its logarithm: shared by an utterance's hypotheses.
 class SoftmaxBatch {
  public:
-  template <typename Scalar>
-  static SoftmaxBatch of(const EmissionBatch& logits) {
-    SoftmaxBatch result(logits);
-    for (int64_t n = 0; n < logits.num_utterances(); ++n) {
-      const auto frames = logits.utterance<Scalar>(n);
-      for (int64_t t = 0; t < frames.num_frames; ++t) result.store_frame(frames, n, t);
-    }
-    return result;
+  explicit SoftmaxBatch(const EmissionBatch& logits)
+      : logits_(&logits),
+        log_probs_(static_cast<size_t>(logits.values.numel()) + 1),
+        probs_(log_probs_.size()) {
+    log_softmax(logits, log_probs_.data());
+    std::transform(log_probs_.begin(), log_probs_.end(), probs_.begin(),
+                   [](double value) { return std::exp(value); });
   }
 
   Emissions<double> log_probs(int64_t n) const {
@@ -30,28 +30,8 @@ class SoftmaxBatch {
   const double* probs(int64_t n) const { return &probs_[offset(n)]; }
 
  private:
-  explicit SoftmaxBatch(const EmissionBatch& logits)
-      : logits_(&logits),
-        log_probs_(static_cast<size_t>(logits.values.numel()) + 1),
-        probs_(log_probs_.size()) {}
-
   size_t offset(int64_t n) const {
     return static_cast<size_t>(n * logits_->max_frames() * logits_->num_classes());
-  }
-
-  template <typename Scalar>
-  void store_frame(const Emissions<Scalar>& frames, int64_t n, int64_t t) {
-    const double total =
-        log_sum_exp(&frames.data[t * frames.frame_stride], frames.num_classes, frames.class_stride);
-    check(std::isfinite(total),
-          "logits: expected neither NaN nor +inf, and one finite value a frame, got otherwise in "
-          "utterance ",
-          n, ", frame ", t);
-    for (int64_t c = 0; c < frames.num_classes; ++c) {
-      const size_t i = offset(n) + static_cast<size_t>(t * frames.num_classes + c);
-      log_probs_[i] = frames(t, c) - total;
-      probs_[i] = std::exp(log_probs_[i]);
-    }
   }
 
   const EmissionBatch* logits_;
@@ -65,7 +45,7 @@ class SoftmaxBatch {
 template <typename Scalar>
 void cotangents_batch(const EmissionBatch& logits, const LabelingBatch& labelings, int64_t blank,
                       double* log_prob, Scalar* cotangents) {
-  const auto softmax = SoftmaxBatch::of<Scalar>(logits);
+  const SoftmaxBatch softmax(logits);
   const int64_t num_slots = labelings.num_slots();
   const int64_t slot_size = logits.max_frames() * logits.num_classes();
   for_each_hypothesis(

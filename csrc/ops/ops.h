@@ -31,6 +31,27 @@ std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Ten
                                                  const Tensor& labels, const Tensor& label_lengths,
                                                  const Tensor& counts, int64_t blank);
 
+// Search, then what is to be pulled back. `tolerance` and `num_probes` at 0: all K cotangents.
+using NbestCotangents = std::tuple<Tensor,   // labels [N, K, T], as ctc_beam_search
+                                   Tensor,   // label_lengths [N, K]
+                                   Tensor,   // log_prob [N, K]
+                                   Tensor,   // search_log_prob [N, K]
+                                   Tensor,   // counts [N]
+                                   Tensor,   // cotangents [N, R, T, C]
+                                   Tensor,   // combinations [N, R, K]
+                                   Tensor,   // num_directions [N]
+                                   Tensor,   // num_probes [N]
+                                   Tensor,   // cotangent_sq_norms [N, K]
+                                   Tensor>;  // output_sq_norms [N, K]; [0, K] without frame_gram
+NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths,
+                                     int64_t num_hypotheses, int64_t beam_width, double tolerance,
+                                     int64_t num_probes, const Tensor& keys,
+                                     const std::optional<Tensor>& frame_gram, int64_t blank);
+
+// -> normals [N, K, num_normals]
+Tensor ctc_hypothesis_normals(const Tensor& labels, const Tensor& label_lengths,
+                              const Tensor& counts, const Tensor& keys, int64_t num_normals);
+
 // -> gates [T, R, N, G * H], hidden_gates (likewise in a GRU, else empty), state [R, N, H],
 // cell [R, N, H] (empty unless the cell is an LSTM)
 std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(

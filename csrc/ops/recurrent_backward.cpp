@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "csrc/ops/aten.h"
 #include "csrc/ops/check.h"
 #include "csrc/ops/ops.h"
 
@@ -29,26 +30,6 @@ struct Blocks {
   int64_t num_rows;
   int64_t count;
 };
-
-// A borrowed matrix.
-template <typename Scalar>
-Tensor matrix(const Scalar* data, int64_t rows, int64_t cols) {
-  const std::array<int64_t, 2> sizes{rows, cols};
-  const std::array<int64_t, 2> strides{cols, 1};
-  constexpr auto dtype = sizeof(Scalar) == sizeof(float) ? ScalarType::Float : ScalarType::Double;
-  return torch::stable::from_blob(
-      const_cast<Scalar*>(data), {sizes.data(), sizes.size()}, {strides.data(), strides.size()},
-      torch::stable::Device(torch::headeronly::DeviceType::CPU, -1), dtype);
-}
-
-// out = a @ b, into out's memory.
-void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
-  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
-                                    torch::stable::detail::from(out)};
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
-  static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
-}
 
 struct Arguments {
   RecurrentCell cell;

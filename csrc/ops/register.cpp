@@ -15,6 +15,15 @@ STABLE_TORCH_LIBRARY(egl_fast, library) {
   library.def(
       "ctc_logits_cotangents(Tensor logits, Tensor lengths, Tensor labels, Tensor label_lengths, "
       "Tensor counts, int blank) -> (Tensor log_prob, Tensor cotangents)");
+  library.def(
+      "ctc_nbest_cotangents(Tensor logits, Tensor lengths, int num_hypotheses, int beam_width, "
+      "float tolerance, int num_probes, Tensor keys, Tensor? frame_gram, int blank) -> "
+      "(Tensor labels, Tensor label_lengths, Tensor log_prob, Tensor search_log_prob, "
+      "Tensor counts, Tensor cotangents, Tensor combinations, Tensor num_directions, "
+      "Tensor num_probes, Tensor cotangent_sq_norms, Tensor output_sq_norms)");
+  library.def(
+      "ctc_hypothesis_normals(Tensor labels, Tensor label_lengths, Tensor counts, Tensor keys, "
+      "int num_normals) -> Tensor");
   // The cell is a number (see RecurrentCell): torch's stable ABI leaks a copy of each string
   // argument.
   library.def(
@@ -27,5 +36,7 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) {
   library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::ctc_beam_search));
   library.impl("ctc_occupancy", TORCH_BOX(&egl::ops::ctc_occupancy));
   library.impl("ctc_logits_cotangents", TORCH_BOX(&egl::ops::ctc_logits_cotangents));
+  library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::ctc_nbest_cotangents));
+  library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::ctc_hypothesis_normals));
   library.impl("recurrent_backward", TORCH_BOX(&egl::ops::recurrent_backward));
 }

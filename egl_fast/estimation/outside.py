@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egl_fast.estimation.estimator import output_sq_norms
-from egl_fast.estimation.signs import random_signs
+from egl_fast import ops
 
 Labels = tuple[int, ...]
 
@@ -64,8 +63,7 @@ class OutsideGroups:
         draws: n labelings, at least 2.
         inside: the K best.
         num_groups: m, at least 2; no more than draws are made.
-        name: the utterance's id, for the signs.
-        seed: for the signs.
+        key: decides the signs, as in ``ops.ctc_nbest_cotangents``.
 
     Attributes:
         labelings: the distinct draws outside; ``combine`` wants their cotangents.
@@ -77,8 +75,7 @@ class OutsideGroups:
         inside: Collection[Labels],
         *,
         num_groups: int,
-        name: str,
-        seed: int,
+        key: int,
     ) -> None:
         num_groups = min(num_groups, len(draws))
         groups = [draws[i::num_groups] for i in range(num_groups)]
@@ -92,17 +89,22 @@ class OutsideGroups:
             ],
             dtype=torch.float64,
         ).view(num_groups, len(self.labelings))
-        self._signs = random_signs(seed, name, self.labelings, num_groups)
+        normals = ops.ctc_hypothesis_normals(
+            ops.Hypotheses.of([self.labelings]), torch.tensor([key]), num_normals=num_groups
+        )
+        self._signs = torch.where(normals[0] < 0, -1.0, 1.0).double()
         self._of_output: Tensor | None = None
 
-    def combine(self, cotangents: Tensor, kernel: Tensor | None) -> Tensor:
+    def combine(self, cotangents: Tensor, frame_gram: Tensor | None) -> Tensor:
         """[m, T, C] to pull back, from the labelings' cotangents [D, T, C].
 
         Args:
             cotangents: float64.
-            kernel: [T, T] of the output layer, or None.
+            frame_gram: [T, T] of the output layer's inputs, or None.
         """
-        own = output_sq_norms(cotangents, kernel)
+        own = None
+        if frame_gram is not None:
+            own = (cotangents * torch.matmul(frame_gram, cotangents)).sum((1, 2))
         self._of_output = None if own is None else self._shares @ own
         combined: Tensor = torch.tensordot(self._shares.sqrt() * self._signs.T, cotangents, dims=1)
         return combined

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from torch import Tensor
+
+from egl_fast.estimation.keys import digest
 
 
 def sample_labelings(
@@ -26,8 +26,8 @@ def sample_labelings(
     Returns:
         n labelings, in the order drawn; they may repeat.
     """
-    key = hashlib.sha256(f"labelings:{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
-    random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+    key = int.from_bytes(digest("labelings", seed, name)[:16], "little")
+    random = np.random.Generator(np.random.Philox(key=key))
     num_frames, num_classes = log_probs.shape
     cumulative = log_probs.detach().double().exp().cumsum(1).cpu().numpy()
     uniform = random.random((num_samples, num_frames)) * cumulative[:, -1]

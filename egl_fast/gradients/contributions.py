@@ -1,4 +1,4 @@
-"""What one use of a parameter adds to its gradient, and squared norms of sums of such uses.
+"""What one use of a parameter adds to its gradient, and inner products of sums of such uses.
 
 Letters: R cotangents of one utterance, P positions (frames, or places of a convolution's
 kernel), I inputs, O outputs, G groups of a convolution. A parameter that is used more than once
@@ -21,8 +21,12 @@ from egl_fast.products import matrix_product
 class Contribution(Protocol):
     """One use of a parameter, under R cotangents."""
 
-    def sq_norms(self) -> Tensor:
-        """[R] squared norms of this contribution alone."""
+    def coordinates(self) -> list[Tensor]:
+        """Tensors [*, R, *] that have, together, the R gradients' inner products.
+
+        The gradients in some orthonormal basis of the space that they lie in: no larger than the
+        gradients, and often smaller.
+        """
         ...
 
     def gradient(self) -> Tensor:
@@ -90,14 +94,11 @@ class OuterProducts:
     activation: Activation
     cotangent: Tensor
 
-    def sq_norms(self) -> Tensor:
+    def coordinates(self) -> list[Tensor]:
         """See ``Contribution``."""
         num_cotangents, _, num_groups, num_outputs = self.cotangent.shape
         matrix = self.activation.for_columns(num_cotangents * num_outputs)
-        total = self.cotangent.new_zeros(num_cotangents)
-        for group in range(num_groups):
-            total += _product(matrix[group], self.cotangent[:, :, group])
-        return total
+        return [_product(matrix[group], self.cotangent[:, :, group]) for group in range(num_groups)]
 
     def gradient(self) -> Tensor:
         """See ``Contribution``."""
@@ -107,29 +108,23 @@ class OuterProducts:
 
 
 def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
-    """||matrix^T cotangent_r||_F^2 for each r, as one large matrix product.
+    """matrix^T cotangent_r for each r, as one large matrix product.
 
     Args:
         matrix: [P, I], any strides.
         cotangent: [R, P, O], any strides.
 
     Returns:
-        [R].
+        [1, R, O * I] or [I, R, O].
     """
     num_cotangents, num_positions, num_outputs = cotangent.shape
     outputs_first = cotangent.transpose(1, 2)
     if outputs_first.is_contiguous():
         product = matrix_product(outputs_first.reshape(-1, num_positions), matrix)
-        return sq_sum(product.view(num_cotangents, -1), 1)
+        return product.view(1, num_cotangents, -1)
     positions_first = cotangent.transpose(0, 1).reshape(num_positions, -1)
     product = matrix_product(matrix.t(), positions_first)
-    return sq_sum(product.view(-1, num_cotangents, num_outputs), (0, 2))
-
-
-def sq_sum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Sum of squares over dimensions."""
-    norms: Tensor = torch.linalg.vector_norm(x, dim=dim)
-    return norms.square()
+    return product.view(-1, num_cotangents, num_outputs)
 
 
 @dataclass
@@ -142,19 +137,19 @@ class Explicit:
 
     value: Tensor
 
-    def sq_norms(self) -> Tensor:
+    def coordinates(self) -> list[Tensor]:
         """See ``Contribution``."""
-        return sq_sum(self.gradient(), 1)
+        return [self.gradient().unsqueeze(0)]
 
     def gradient(self) -> Tensor:
         """See ``Contribution``."""
         return self.value.reshape(self.value.shape[0], -1)  # a scalar parameter has R values
 
 
-def combined_sq_norms(contributions: Sequence[Contribution]) -> Tensor:
-    """[R] squared norms of the sum of all uses of one parameter."""
+def combined(contributions: Sequence[Contribution]) -> Contribution:
+    """The sum of all uses of one parameter, at least one."""
     if len(contributions) == 1:
-        return contributions[0].sq_norms()
+        return contributions[0]
     outer = [c for c in contributions if isinstance(c, OuterProducts)]
     forms = {(c.activation.matrix.shape[0], c.activation.matrix.shape[2]) for c in outer}
     if len(outer) == len(contributions) and len(forms) == 1:
@@ -162,8 +157,20 @@ def combined_sq_norms(contributions: Sequence[Contribution]) -> Tensor:
         return OuterProducts(
             Activation(torch.cat([c.activation.matrix for c in outer], dim=1)),
             torch.cat([c.cotangent for c in outer], dim=1),
-        ).sq_norms()
+        )
     total = contributions[0].gradient()
     for contribution in contributions[1:]:
         total = total + contribution.gradient()
-    return Explicit(total).sq_norms()
+    return Explicit(total)
+
+
+def sq_norms(contribution: Contribution) -> Tensor:
+    """[R] squared norms of the gradients."""
+    parts = [torch.linalg.vector_norm(c, dim=(0, 2)).square() for c in contribution.coordinates()]
+    return torch.stack(parts).sum(0)
+
+
+def gram(contribution: Contribution) -> Tensor:
+    """[R, R] inner products of the gradients."""
+    rows = [c.transpose(0, 1).flatten(1) for c in contribution.coordinates()]
+    return torch.stack([r @ r.t() for r in rows]).sum(0)

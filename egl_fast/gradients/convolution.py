@@ -17,7 +17,6 @@ from egl_fast.gradients.contributions import (
     Explicit,
     OuterProducts,
     factor_pays,
-    sq_sum,
 )
 from egl_fast.gradients.rules import Pullback, register
 from egl_fast.products import matrix_product
@@ -135,9 +134,9 @@ class PatchProducts:
     patches: Patches
     cotangent: Tensor
 
-    def sq_norms(self) -> Tensor:
+    def coordinates(self) -> list[Tensor]:
         """See ``Contribution``."""
-        return sq_sum(self._products(), (0, 2, 3))
+        return [self._products().flatten(2)]
 
     def gradient(self) -> Tensor:
         """See ``Contribution``."""

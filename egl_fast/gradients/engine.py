@@ -12,7 +12,7 @@ import fnmatch
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
 from egl_fast.errors import ModelError
-from egl_fast.gradients.contributions import Contribution, Explicit, combined_sq_norms
+from egl_fast.gradients.contributions import Contribution, Explicit, combined, gram, sq_norms
 from egl_fast.gradients.rules import Pullback
 from egl_fast.gradients.tape import (
     RUNNING,
@@ -121,6 +121,46 @@ class GradientEngine:
             ModelError: the logits depend on no parameter that counts, or a norm differs from plain
                 autograd's.
         """
+        shape = cotangents.shape[:2]
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(shape, dtype=torch.float64))
+        for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
+            totals[name][n, rows] = sq_norms(contribution).double()
+        norms = {name: totals[name] for name in tape.parameters if name in totals}
+        self._verify(tape, cotangents, norms)
+        return norms
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def gram(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+        """Inner products of each parameter's gradients, for all pairs of cotangents of one pass.
+
+        Args:
+            tape: see ``sq_norms``.
+            logits: see ``sq_norms``.
+            cotangents: see ``sq_norms``.
+
+        Returns:
+            By qualified name, [N, R, R] float64, with the squared norms on the diagonal. NaN for
+            pairs whose cotangents did not fit into one backward pass.
+
+        Raises:
+            ModelError: see ``sq_norms``.
+        """
+        N, R = cotangents.shape[:2]
+        totals: dict[str, Tensor] = defaultdict(
+            lambda: torch.full((N, R, R), torch.nan, dtype=torch.float64)
+        )
+        for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
+            totals[name][n, rows, rows] = gram(contribution).double()
+        grams = {name: totals[name] for name in tape.parameters if name in totals}
+        norms = {name: total.diagonal(dim1=1, dim2=2) for name, total in grams.items()}
+        self._verify(tape, cotangents, norms)
+        return grams
+
+    def _gradients(
+        self, tape: Tape, logits: Tensor, cotangents: Tensor
+    ) -> Iterator[tuple[str, int, slice, Contribution]]:
+        """(parameter, utterance, cotangents of a pass, their gradients), pass by pass."""
         tape.check_unmodified()
         calls, direct = tape.reachable(logits)
         if not calls and not direct:
@@ -133,9 +173,6 @@ class GradientEngine:
             list(range(num_utterances)) if self.shares_batches else [None]
         )
         pullbacks = [[call.prepare(n) for n in utterances] for call in calls]
-        totals: dict[str, Tensor] = defaultdict(
-            lambda: torch.zeros(num_utterances, num_cotangents, dtype=torch.float64)
-        )
         chunk = _rows_per_pass(calls, direct, cotangents)
         for start in range(0, num_cotangents, chunk):
             rows = cotangents[:, start : start + chunk].transpose(0, 1).contiguous()
@@ -153,10 +190,7 @@ class GradientEngine:
                 ):
                     found[name].append(Explicit(value))
                 for name, contributions in found.items():
-                    totals[name][position, start : start + chunk] = combined_sq_norms(contributions)
-        norms = {name: totals[name] for name in tape.parameters if name in totals}
-        self._verify(tape, cotangents, norms)
-        return norms
+                    yield name, position, slice(start, start + chunk), combined(contributions)
 
     def _contributions(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
@@ -29,20 +30,21 @@ class OutputLayer:
         """Qualified names of the parameters that count."""
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
-    def kernel(self, utterance: int, length: int) -> Tensor:
-        """[T, T] float64 with <g_j, g_k> = <delta_j, kernel delta_k> for the layer's gradients.
+    def frame_gram(self, lengths: Tensor) -> Tensor:
+        """[N, T, T] float64 with <g_j, g_k> = <delta_j, frame_gram delta_k> for its gradients.
 
         The gradient of y = W a + b under a cotangent delta is (delta^T A, delta^T 1).
 
         Args:
-            utterance: n.
-            length: T, its valid frames.
+            lengths: [N], valid frames; padding's rows and columns are zero.
         """
-        inputs = self.inputs[utterance, :length].double()
-        total = inputs.new_zeros(length, length)
+        frames = torch.arange(self.inputs.shape[1], device=self.inputs.device)
+        valid = (frames < lengths.to(frames.device)[:, None]).double()
+        total = valid[:, :, None] * valid[:, None, :] * float(self.bias is not None)
         if self.weight is not None:
-            total = inputs @ inputs.T
-        return total + 1 if self.bias is not None else total
+            inputs = self.inputs.double() * valid[:, :, None]
+            total = total + inputs @ inputs.transpose(1, 2)
+        return total
 
 
 def output_layer_of(tape: Tape, logits: Tensor) -> OutputLayer | None:

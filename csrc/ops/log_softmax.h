@@ -1,0 +1,38 @@
+// The log-softmax of all frames in double.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "csrc/core/log_semiring.h"
+#include "csrc/ops/ctc_inputs.h"
+
+namespace egl::ops {
+
+template <typename Scalar>
+void log_softmax_of(const EmissionBatch& logits, double* out) {
+  for (int64_t n = 0; n < logits.num_utterances(); ++n) {
+    const auto frames = logits.utterance<Scalar>(n);
+    double* row = out + n * logits.max_frames() * frames.num_classes;
+    for (int64_t t = 0; t < frames.num_frames; ++t) {
+      const double total = log_sum_exp(&frames.data[t * frames.frame_stride], frames.num_classes,
+                                       frames.class_stride);
+      check(std::isfinite(total),
+            "logits: expected neither NaN nor +inf, and one finite value a frame, got otherwise in "
+            "utterance ",
+            n, ", frame ", t);
+      for (int64_t c = 0; c < frames.num_classes; ++c) *row++ = frames(t, c) - total;
+    }
+  }
+}
+
+// Writes [N, T, C]; what padding frames hold stays as it is.
+inline void log_softmax(const EmissionBatch& logits, double* out) {
+  if (logits.is_double()) {
+    log_softmax_of<double>(logits, out);
+  } else {
+    log_softmax_of<float>(logits, out);
+  }
+}
+
+}  // namespace egl::ops

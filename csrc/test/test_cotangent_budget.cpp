@@ -1,0 +1,54 @@
+#include <vector>
+
+#include "csrc/core/cotangent_budget.h"
+#include "csrc/test/test.h"
+
+using egl::budget_for_tolerance;
+using egl::budget_of_probes;
+
+namespace {
+
+std::vector<double> halving(size_t size) {
+  std::vector<double> values(size);
+  for (size_t i = 0; i < size; ++i) values[i] = std::ldexp(1.0, -static_cast<int>(i));
+  return values;
+}
+
+}  // namespace
+
+EGL_TEST(a_tighter_tolerance_takes_more_passes) {
+  int64_t before = 0;
+  for (const double tolerance : {0.5, 0.1, 0.01, 0.001}) {
+    const auto budget = budget_for_tolerance(halving(30), tolerance);
+    CHECK(budget.num_probes >= 4);
+    CHECK(budget.num_directions + budget.num_probes > before);
+    before = budget.num_directions + budget.num_probes;
+  }
+}
+
+EGL_TEST(a_flat_spectrum_leaves_all_to_probes) {
+  const auto budget = budget_for_tolerance(std::vector<double>(1000, 1.0), 0.05);
+  CHECK(budget.num_directions == 0);
+  CHECK(budget.num_probes >= 4);
+}
+
+EGL_TEST(nothing_left_needs_no_probe) {
+  const std::vector<double> values{3.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
+  for (const auto budget : {budget_for_tolerance(values, 0.01), budget_of_probes(values, 5)}) {
+    CHECK(budget.num_directions == 2);
+    CHECK(budget.num_probes == 0);
+  }
+  const std::vector<double> zeros(4, 0.0);
+  CHECK(budget_for_tolerance(zeros, 0.01).num_directions == 0);
+  CHECK(budget_for_tolerance({}, 0.01).num_probes == 0);
+}
+
+EGL_TEST(a_fixed_number_is_spent_whole_with_probes_for_an_error_bar) {
+  for (const int64_t probes : {2, 3, 4, 6, 10}) {
+    const auto budget = budget_of_probes(halving(40), probes);
+    CHECK(budget.num_directions + budget.num_probes == probes);
+    CHECK(budget.num_probes >= (probes >= 4 ? 3 : 2));
+  }
+}
+
+EGL_TEST_MAIN()
