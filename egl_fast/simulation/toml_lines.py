@@ -60,6 +60,7 @@ class _Scanner:
         path: KeyPath = ()
         for key in parents:
             path = self._newest((*path, key))
+            self._mark(path)
         path = (*path, last)
         if is_array:
             self._mark(path)

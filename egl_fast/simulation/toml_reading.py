@@ -61,6 +61,9 @@ class TomlSource:
                 return self._overrides[path[:end]]
             if path[:end] in self._lines:
                 return f"config {self.path}, line {self._lines[path[:end]]}"
+            for overridden, place in self._overrides.items():
+                if overridden[:end] == path[:end]:
+                    return place
         return f"config {self.path}"
 
     def error(self, path: KeyPath, message: str) -> ConfigError:

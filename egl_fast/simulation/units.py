@@ -22,7 +22,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -85,7 +85,7 @@ class TrainUnit:
     valid: tuple[Clip, ...]
     test: tuple[Clip, ...]
     config: TrainingConfig
-    title: str
+    title: str = field(compare=False)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class ScoreUnit:
     pool: tuple[Clip, ...]
     options: ScoringOptions
     num_hypotheses: int
-    title: str
+    title: str = field(compare=False)
     kind: Literal["score"] = "score"
 
     @cached_property
