@@ -18,7 +18,7 @@ PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-all lint format types test-cpp test-cpp-threads \
+.PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
 	test-python bench clean
 
 help: ## List all targets
@@ -33,6 +33,11 @@ demo: build ## Score the sample pool with the shipped model, show the 20 % worth
 	$(ENTER) egl-fast score --model examples/base.pt --pool examples/pool.jsonl --k 100 \
 		--out build/demo/scores.jsonl --overwrite
 	@$(ENTER) egl-fast select build/demo/scores.jsonl --budget 20% --strategy egl --table
+
+simulate-demo: build ## The active-learning evaluation in small, on the sample recordings
+	$(ENTER) egl-fast simulate --config examples/simulate.toml --run-dir build/simulate-demo \
+		--jobs 2 --threads 1
+	@cat build/simulate-demo/results.csv
 
 test: lint types test-cpp test-python ## All checks a change must pass, in minutes
 

@@ -38,6 +38,14 @@ class SelectionError(EglError):
     """A budget or strategy does not fit the scores at hand."""
 
 
+class ConfigError(EglError):
+    """A configuration cannot be used; the message names the file, the line and the key."""
+
+
+class MissingExtraError(EglError):
+    """A package is missing that an optional extra installs; the message names the extra."""
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks, for use inside another message."""
     return " ".join(str(error).split()) or type(error).__name__

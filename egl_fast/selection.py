@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from egl_fast.errors import SelectionError
 from egl_fast.records import STRATEGIES, ScoreRecord
@@ -18,6 +18,20 @@ Scored: TypeAlias = ScoreRecord | Mapping[str, Any]
 _BUDGET_FORMS = "a percentage (20%), a number of utterances (500) or a duration (3.5h, 90m, 45s)"
 _BUDGET = re.compile(r"(?P<sign>-?)(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)\s*(?P<unit>[%hms]?)")
 _SECONDS_PER_UNIT = {"h": 3600, "m": 60, "s": 1}
+
+
+class Budget(NamedTuple):
+    """How much to take: an exact amount, and of what ("%", "h", "m", "s"; "" is utterances)."""
+
+    amount: Fraction
+    unit: str
+
+    @property
+    def seconds(self) -> Fraction | None:
+        """The budget as audio, None for a share or a number of utterances."""
+        per_unit = _SECONDS_PER_UNIT.get(self.unit)
+        return None if per_unit is None else self.amount * per_unit
+
 
 #: Below this median mass the truncated sum was seen to follow the mass of the beam.
 _LOW_MASS = 0.5
@@ -51,14 +65,40 @@ def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl
     """
     if strategy not in STRATEGIES:
         raise SelectionError(f"strategy {strategy!r}: unknown; take one of {', '.join(STRATEGIES)}")
-    amount, unit = _parse_budget(budget)
+    parse_budget(budget)  # what is wrong with it comes before what is wrong with the records
     if not records:
         raise SelectionError("there is no record to select from")
     scores = _scores(records, strategy)
-    ranking = sorted(range(len(records)), key=lambda index: -scores[index])
-    if unit in _SECONDS_PER_UNIT:
-        return _fill(records, ranking, amount * _SECONDS_PER_UNIT[unit], budget)
-    return ranking[: _count(amount, unit, len(records), budget)]
+    return within_budget(records, rank(scores), budget=budget)
+
+
+def rank(scores: Sequence[float]) -> list[int]:
+    """Indices by falling score; ties keep their order.
+
+    Example:
+        >>> rank([1.0, 2.0, 1.0])
+        [1, 0, 2]
+    """
+    return sorted(range(len(scores)), key=lambda index: -scores[index])
+
+
+def within_budget(
+    records: Sequence[Scored], ranking: Sequence[int], *, budget: str | int
+) -> list[int]:
+    """The start of a ranking that a budget allows; see ``select``.
+
+    Args:
+        records: the pool; a budget of time needs their ``duration``.
+        ranking: indices into ``records``, best first, each at most once.
+        budget: as for ``select``; percentages are of ``records``.
+
+    Raises:
+        SelectionError: the budget cannot be read, or does not fit the records.
+    """
+    parsed = parse_budget(budget)
+    if parsed.seconds is not None:
+        return _fill(records, ranking, parsed.seconds, budget)
+    return list(ranking[: _count(parsed.amount, parsed.unit, len(records), budget)])
 
 
 def low_mass_warning(records: Iterable[Scored]) -> str | None:
@@ -86,7 +126,16 @@ def low_mass_warning(records: Iterable[Scored]) -> str | None:
     )
 
 
-def _parse_budget(budget: str | int) -> tuple[Fraction, str]:
+def parse_budget(budget: str | int) -> Budget:
+    """What a budget says.
+
+    Raises:
+        SelectionError: it cannot be read, is not above zero, or is more than 100 %.
+
+    Example:
+        >>> parse_budget("1.5h").seconds
+        Fraction(5400, 1)
+    """
     match = _BUDGET.fullmatch(str(budget).strip())
     if match is None:
         raise SelectionError(f"budget {budget!r}: expected {_BUDGET_FORMS}")
@@ -98,7 +147,7 @@ def _parse_budget(budget: str | int) -> tuple[Fraction, str]:
         raise SelectionError(f"budget {budget}: no whole number; give {_BUDGET_FORMS}")
     if unit == "%" and amount > 100:
         raise SelectionError(f"budget {budget}: more than there is; give at most 100%")
-    return amount, unit
+    return Budget(amount, unit)
 
 
 def _count(amount: Fraction, unit: str, num_records: int, budget: str | int) -> int:
@@ -118,7 +167,7 @@ def _count(amount: Fraction, unit: str, num_records: int, budget: str | int) -> 
 
 
 def _fill(
-    records: Sequence[Scored], ranking: list[int], seconds: Fraction, budget: str | int
+    records: Sequence[Scored], ranking: Sequence[int], seconds: Fraction, budget: str | int
 ) -> list[int]:
     """The longest start of the ranking whose durations sum to at most ``seconds``."""
     spent = Fraction(0)
@@ -138,8 +187,8 @@ def _fill(
                     f"budget {budget}: the most informative utterance alone takes "
                     f"{duration:.1f} s; give a larger budget"
                 )
-            return ranking[:taken]
-    return ranking
+            return list(ranking[:taken])
+    return list(ranking)
 
 
 def _scores(records: Sequence[Scored], strategy: str) -> list[float]:

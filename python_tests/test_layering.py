@@ -23,6 +23,7 @@ LAYERS = [
     {"estimation"},
     {"scoring", "slicing"},
     {"scorer", "training"},
+    {"simulation"},
     {"cli"},
     {"__init__", "__main__"},
 ]

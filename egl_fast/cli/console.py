@@ -28,9 +28,10 @@ LOG_INTERVAL_SECONDS = 60.0
 class LoggedProgress(Progress):
     """Progress as plain lines, one a minute at most, for logs of long runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_time_left: bool = True) -> None:
         super().__init__(console=stderr, disable=True)
         self._said_at = time.monotonic()
+        self._with_time_left = with_time_left
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """Change a task, and say where it is if a minute has passed."""
@@ -39,7 +40,7 @@ class LoggedProgress(Progress):
             return
         self._said_at = time.monotonic()
         task = self._tasks[task_id]
-        left = task.time_remaining
+        left = task.time_remaining if self._with_time_left else None
         when = "" if left is None else f", {timedelta(seconds=round(left))} left"
         total = "?" if task.total is None else f"{task.total:.0f}"
         note = task.fields.get("note", "")
@@ -50,10 +51,15 @@ class LoggedProgress(Progress):
         )
 
 
-def progress_bar() -> Progress:
-    """Count, rate (task field ``note``), time spent and time left, on standard error."""
+def progress_bar(*, with_time_left: bool = True) -> Progress:
+    """Count, rate (task field ``note``), time spent and time left, on standard error.
+
+    Args:
+        with_time_left: estimate it from the count; False where steps take unlike times, and the
+            note says more.
+    """
     if not stderr.is_terminal:
-        return LoggedProgress()
+        return LoggedProgress(with_time_left=with_time_left)
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -61,7 +67,6 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        *([TextColumn("left"), TimeRemainingColumn()] if with_time_left else []),
         console=stderr,
     )

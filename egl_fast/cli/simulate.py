@@ -1,0 +1,225 @@
+"""``egl-fast simulate``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from egl_fast.cli import options
+from egl_fast.cli.console import progress_bar, stderr
+
+if TYPE_CHECKING:
+    from egl_fast.simulation.plan import Expansion, Plan
+    from egl_fast.simulation.units import Unit, UnitStore
+    from egl_fast.simulation.work import State, Watcher
+
+
+@click.command("simulate")
+@click.option("--config", "config_path", required=True, metavar="FILE", help="What to run (TOML).")
+@click.option("--run-dir", required=True, metavar="DIR", help="Folder for tables and units.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the configuration, such as training.max_epochs=3; repeatable.",
+)
+@click.option(
+    "--units",
+    "units_dir",
+    metavar="DIR",
+    help="Folder of units, to share work with other runs [default: RUN_DIR/units].",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and end.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share the work, each with --threads.",
+)
+@click.option("--worker", type=int, hidden=True, help="Number of a process that --jobs started.")
+@options.threads
+def command(
+    config_path: str,
+    run_dir: str,
+    overrides: tuple[str, ...],
+    units_dir: str | None,
+    dry_run: bool,
+    jobs: int,
+    worker: int | None,
+    threads: int | None,
+) -> None:
+    """Run a whole active-learning evaluation on data whose labels are known.
+
+    A base model is trained on the base set; it scores the pool, whose labels it never sees; what
+    each strategy picks is labeled, and training goes on; all models are tested. Tables of the
+    results are DIR/results.csv and its neighbours. The work is cut into units: a run that was
+    killed goes on with the same command, equal work is done once, and several processes at the
+    same folder share it. docs/simulate.md describes the configuration.
+
+    \b
+    Example:
+      egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --dry-run
+      egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --jobs 2 --threads 1
+    """
+    from egl_fast.simulation.config import read_config
+    from egl_fast.simulation.preparation import prepare
+    from egl_fast.simulation.tables import require_table_packages, write_config, write_tables
+    from egl_fast.simulation.units import UnitStore
+    from egl_fast.simulation.work import state_of, work
+
+    require_table_packages()
+    options.set_up_torch("cpu", threads)
+    config = read_config(Path(config_path), overrides)
+    plan = prepare(config)
+    run_path = Path(run_dir)
+    store = UnitStore(Path(units_dir) if units_dir is not None else run_path / "units")
+    if dry_run:
+        _print_plan(plan, store, jobs)
+        return
+    if worker is not None:
+        _end_with_parent()
+        work(plan, store, _writing_tables(plan, store, run_path))
+        return
+    write_config(config, run_path)
+    expansion = plan.expand(store)
+    state = state_of(expansion, store, workers=jobs)
+    stderr.print(f"{state.total} units of work, {state.done} of them done: {store.root}")
+    write_tables(plan, expansion, store, run_path)
+    with _helpers(jobs, run_path), _watcher(plan, store, run_path, state) as watcher:
+        expansion = work(plan, store, watcher)
+    # Once more: another process may have written its tables last, and known less.
+    write_tables(plan, expansion, store, run_path)
+    stderr.print(
+        f"{len(expansion.points)} points of the experiment: {run_path / 'results.csv'}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@contextlib.contextmanager
+def _watcher(plan: Plan, store: UnitStore, run_dir: Path, state: State) -> Iterator[Watcher]:
+    """Progress on standard error, tables after each unit."""
+    from egl_fast.simulation.work import Watcher
+
+    tables = _writing_tables(plan, store, run_dir)
+    with progress_bar(with_time_left=False) as bar:
+        task = bar.add_task("units", total=state.total, completed=state.done, note="")
+        current = ["", ""]
+
+        def on_start(unit: Unit, now: State) -> None:
+            current[:] = unit.title, _left(now)
+            bar.update(task, total=now.total, completed=now.done, note=": ".join(current))
+
+        def on_note(words: str) -> None:
+            bar.update(task, note=f"{current[0]}: {words}{current[1]}")
+
+        def on_finish(unit: Unit, expansion: Expansion, now: State) -> None:
+            tables.on_finish(unit, expansion, now)
+            bar.update(task, total=now.total, completed=now.done)
+            stderr.print(
+                f"{now.done}/{now.total} {_outcome(unit, store)}{_left(now)}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+        def on_wait(now: State) -> None:
+            note = f"waiting for the other processes{_left(now)}"
+            bar.update(task, total=now.total, completed=now.done, note=note)
+
+        yield Watcher(on_start, on_note, on_finish, on_wait)
+
+
+def _writing_tables(plan: Plan, store: UnitStore, run_dir: Path) -> Watcher:
+    from egl_fast.simulation.tables import write_tables
+    from egl_fast.simulation.work import Watcher
+
+    return Watcher(
+        on_finish=lambda unit, expansion, state: write_tables(plan, expansion, store, run_dir)
+    )
+
+
+def _outcome(unit: Unit, store: UnitStore) -> str:
+    result = store.result(unit.name) or {}
+    seconds = store.seconds(unit.name) or 0.0
+    facts = f"{unit.title} ({unit.name}): {seconds:.0f} s"
+    if "epochs" in result:
+        facts += f", {result['epochs']} epochs, validation loss {result['valid_loss']:.2f}"
+    if "test" in result:
+        test = result["test"]
+        facts += f"; test loss {test['ctc_loss']:.2f}, CER {test['cer']:.3f}, WER {test['wer']:.3f}"
+    return facts
+
+
+def _left(state: State) -> str:
+    if state.left_seconds is None:
+        return ""
+    return f"; about {timedelta(seconds=round(state.left_seconds))} left"
+
+
+@contextlib.contextmanager
+def _helpers(jobs: int, run_dir: Path) -> Iterator[None]:
+    """Further processes at the same work; each logs to a file, and ends when this one does."""
+    processes = []
+    with contextlib.ExitStack() as stack:
+        for number in range(2, jobs + 1):
+            path = run_dir / f"worker-{number}.log"
+            log = stack.enter_context(open(path, "w"))
+            arguments = [*sys.argv[1:], "--worker", str(number)]
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "egl_fast", *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+        try:
+            yield
+        finally:
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.close()
+                process.wait()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however that came about."""
+
+    def watch() -> None:
+        # Nothing is ever written: reading ends when the other end of the pipe closes.
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _print_plan(plan: Plan, store: UnitStore, jobs: int) -> None:
+    from egl_fast.simulation.sets import total_seconds
+    from egl_fast.simulation.work import state_of
+
+    click.echo("set              clips  minutes")
+    for part, clips in plan.sets.items():
+        if clips:
+            click.echo(f"{part:15}  {len(clips):5}  {total_seconds(clips) / 60:7.1f}")
+    expansion = plan.expand(store)
+    done = Counter[str](unit.kind for unit in expansion.units.values() if store.is_done(unit.name))
+    costs = [(str(unit.kind), unit.cost) for unit in expansion.units.values()]
+    costs += expansion.later.values()
+    click.echo("\nunits     number   done  minutes of audio each")
+    for kind, count in Counter(kind for kind, _ in costs).items():
+        mean = sum(cost for of, cost in costs if of == kind) / count / 60
+        click.echo(f"{kind:8}  {count:6}  {done[kind]:5}  {mean:21.1f}")
+    state = state_of(expansion, store, workers=jobs)
+    click.echo(f"\n{state.total} units, {state.done} done{_left(state)}")

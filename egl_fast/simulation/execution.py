@@ -1,0 +1,247 @@
+"""Doing one unit of work: training with its evaluation, or scoring."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from egl_fast.checkpoint import Checkpoint, load_checkpoint
+from egl_fast.errors import EglError, ModelError, OutputError, one_line
+from egl_fast.features import FeatureConfig
+from egl_fast.model import DeepSpeech2
+from egl_fast.records import to_json
+from egl_fast.scorer import Scorer
+from egl_fast.simulation.sets import Clip, hidden
+from egl_fast.simulation.units import (
+    FileInit,
+    FreshInit,
+    ScoreUnit,
+    TrainUnit,
+    Unit,
+    UnitStore,
+    write_bytes,
+    write_gzip,
+    write_json,
+)
+from egl_fast.training.loop import EpochMetrics, Progress, Trainer
+from egl_fast.training.metrics import Transcript, count_edits, error_rates, transcribe
+from egl_fast.vocabulary import ENGLISH_CHARACTERS
+
+#: Told what is going on within a unit.
+Note = Callable[[str], None]
+
+
+def execute(unit: Unit, store: UnitStore, note: Note) -> None:
+    """Do a unit's work and write its result, or go on with work that was cut off.
+
+    A training whose result is there already is done again for its model alone.
+
+    Args:
+        unit: what to do; the model that it needs must be there. Its lock must be held.
+        store: where.
+        note: called now and then with a few words.
+
+    Raises:
+        EglError: the work cannot be done; the message names the unit.
+    """
+    started = datetime.now(timezone.utc)
+    clock = time.monotonic()
+    folder = store.folder(unit.name)
+    write_json(folder / "spec.json", unit.spec)
+    try:
+        if isinstance(unit, TrainUnit):
+            result, before = _train(unit, store, folder, note)
+        else:
+            result, before = _score(unit, store, folder, note), 0.0
+    except OutputError:
+        raise
+    except EglError as error:
+        raise type(error)(f"{unit.title} ({unit.name}): {error}") from None
+    if store.is_done(unit.name):
+        shutil.rmtree(store.run_dir(unit.name), ignore_errors=True)
+        return
+    seconds = before + time.monotonic() - clock
+    write_json(
+        folder / "timing.json",
+        {
+            "wall_seconds": round(seconds, 3),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "machine": platform.platform(),
+        },
+    )
+    write_json(folder / "result.json", result)
+    shutil.rmtree(store.run_dir(unit.name), ignore_errors=True)
+
+
+def starting_point(
+    init: FreshInit | FileInit | TrainUnit, store: UnitStore | None = None
+) -> Checkpoint:
+    """The model that a training starts from; only that of a unit needs the store.
+
+    Raises:
+        CheckpointError: its file is missing or damaged.
+    """
+    if isinstance(init, FreshInit):
+        with torch.random.fork_rng():
+            torch.manual_seed(init.seed)
+            model = DeepSpeech2(init.model).eval()
+        return Checkpoint(model, FeatureConfig(), ENGLISH_CHARACTERS)
+    if isinstance(init, FileInit):
+        return load_checkpoint(init.path)
+    assert store is not None
+    return load_checkpoint(store.model_path(init.name))
+
+
+def _train(
+    unit: TrainUnit, store: UnitStore, folder: Path, note: Note
+) -> tuple[dict[str, Any], float]:
+    """The result, and the seconds of epochs that were there before."""
+    trainer = Trainer(
+        starting_point(unit.init, store),
+        unit.config,
+        train=_utterances(unit.train),
+        valid=_utterances(unit.valid),
+        run_dir=store.run_dir(unit.name),
+        settings={"unit": unit.name},
+    )
+    trainer.resume()
+    before = sum(metrics.seconds for metrics in trainer.history)
+    epochs = unit.config.max_epochs
+
+    def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
+        note(f"epoch {epoch}/{epochs}, batch {batch}/{num_batches}, loss {loss:.2f}")
+
+    def on_epoch(metrics: EpochMetrics, best: bool) -> None:
+        note(f"epoch {metrics.epoch}/{epochs}, validation loss {metrics.valid_loss:.2f}")
+
+    best = trainer.run(Progress(on_batch, on_epoch))
+    result: dict[str, Any] = {
+        "kind": unit.kind,
+        "learning_rate": unit.config.learning_rate,
+        "epochs": len(trainer.history),
+        "best_epoch": best.epoch,
+        "train_loss": best.train_loss,
+        "valid_loss": best.valid_loss,
+        "valid_cer": best.valid_cer,
+        "valid_wer": best.valid_wer,
+    }
+    if unit.test:
+        note("testing")
+        result["test"] = _test(unit, load_checkpoint(trainer.model_path), folder)
+    # Into its place only now: a model that is there is a finished one.
+    for name in ("model.pt", "metrics.jsonl"):
+        write_bytes(folder / name, (trainer.run_dir / name).read_bytes())
+    return result, before
+
+
+def _test(unit: TrainUnit, checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
+    transcripts = _transcripts(checkpoint, unit.test, unit.config.batch_seconds)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    columns = ["id", "ctc_loss", "char_errors", "num_chars", "word_errors", "num_words"]
+    writer.writerow(columns)
+    num_chars = 0
+    for transcript in transcripts:
+        counts = count_edits(transcript.utterance.text or "", transcript.text)
+        num_chars += counts.chars
+        writer.writerow(
+            [
+                transcript.utterance.id,
+                repr(_finite_loss(transcript)),
+                *(counts.char_edits, counts.chars, counts.word_edits, counts.words),
+            ]
+        )
+    write_gzip(folder / "test.csv.gz", table.getvalue())
+    rates = error_rates(transcripts)
+    total = rates.loss * len(transcripts)
+    return {
+        "utterances": len(transcripts),
+        "ctc_loss": rates.loss,
+        "ctc_loss_per_char": total / num_chars if num_chars else None,
+        "cer": rates.cer,
+        "wer": rates.wer,
+    }
+
+
+def _score(unit: ScoreUnit, store: UnitStore, folder: Path, note: Note) -> dict[str, Any]:
+    checkpoint = load_checkpoint(store.model_path(unit.model.name))
+    scorer = Scorer(
+        checkpoint.model,
+        checkpoint.vocabulary,
+        features=checkpoint.features,
+        model_hash=checkpoint.sha256,
+    )
+    done = 0
+
+    def on_scored(count: int, seconds: float) -> None:
+        nonlocal done
+        done += count
+        note(f"{done}/{len(unit.pool)} clips")
+
+    outcomes = scorer.score_utterances(hidden(unit.pool), unit.options, on_scored=on_scored)
+    records = []
+    for outcome in outcomes:
+        if outcome.record is None:
+            raise ModelError(
+                f"utterance {outcome.utterance.id!r} of the pool cannot be scored "
+                f"({one_line(outcome.error) if outcome.error else 'unknown'}); filter it out"
+            )
+        records.append(to_json(outcome.record))
+    note("true losses")
+    losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)
+    lines = []
+    for record, clip, transcript in zip(records, unit.pool, losses, strict=True):
+        # What the first n labelings say of a clip; all K would fill megabytes.
+        record["hypotheses"] = record.pop("hypotheses", [])[: unit.num_hypotheses]
+        record |= {
+            "longest": clip.seconds,
+            "shortest": -clip.seconds,
+            "oracle_loss": _finite_loss(transcript),
+        }
+        lines.append(json.dumps(record, allow_nan=False) + "\n")
+    write_gzip(folder / "scores.jsonl.gz", "".join(lines))
+    masses = sorted(record["beam_mass"] for record in records)
+    return {"kind": "score", "clips": len(records), "median_beam_mass": masses[len(masses) // 2]}
+
+
+def _utterances(clips: tuple[Clip, ...]) -> list[Any]:
+    return [clip.utterance for clip in clips]
+
+
+def _transcripts(
+    checkpoint: Checkpoint, clips: tuple[Clip, ...], batch_seconds: float
+) -> list[Transcript]:
+    windows = transcribe(
+        checkpoint, _utterances(clips), batch_seconds=batch_seconds, with_loss=True
+    )
+    return [transcript for window in windows for transcript in window]
+
+
+def _finite_loss(transcript: Transcript) -> float:
+    loss = transcript.loss
+    # Texts were checked against the frames of their audio before anything was trained.
+    if loss is None or not math.isfinite(loss):
+        raise ModelError(
+            f"utterance {transcript.utterance.id!r}: its text needs more frames than its audio "
+            "has; is its duration in the manifest right?"
+        )
+    return loss
+
+
+def discard_model(store: UnitStore, name: str) -> None:
+    """Remove a training's model file, which can be made again."""
+    store.model_path(name).unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""The tables of a run folder, made from units; the columns are described in docs/simulate.md."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from egl_fast.errors import MissingExtraError
+from egl_fast.simulation.config import SimulationConfig, resolved
+from egl_fast.simulation.plan import Expansion, Plan, Point
+from egl_fast.simulation.sets import total_seconds
+from egl_fast.simulation.units import UnitStore, write_bytes
+
+if TYPE_CHECKING:
+    import polars
+
+
+def require_table_packages() -> None:
+    """Find out at once, rather than after hours, that a package is missing.
+
+    Raises:
+        MissingExtraError: it is.
+    """
+    for name in ("polars", "tomli_w"):
+        _package(name)
+
+
+def write_config(config: SimulationConfig, run_dir: Path) -> None:
+    """``config.toml``: the configuration as resolved, which can be run again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    text: str = _package("tomli_w").dumps(resolved(config))
+    write_bytes(run_dir / "config.toml", text.encode("utf-8", "surrogatepass"))
+
+
+def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Path) -> None:
+    """Everything in the run folder that follows from the units done so far.
+
+    Raises:
+        OutputError: a file cannot be written, or a unit's is damaged.
+    """
+    results = results_table(plan, expansion, store)
+    write_bytes(run_dir / "results.csv", results.write_csv().encode())
+    _write_parquet(results, run_dir / "results.parquet")
+    _write_parquet(test_table(expansion, store), run_dir / "test_utterances.parquet")
+    _write_parquet(picks_table(plan, expansion, store), run_dir / "picks.parquet")
+    for seed, unit in expansion.base_scores.items():
+        path = run_dir / "scores" / f"seed-{seed}.jsonl"
+        lines = _scored_pool(plan, store.scores(unit.name))
+        write_bytes(path, lines.encode("utf-8"))
+
+
+def results_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.DataFrame:
+    """A row a point that is done, in the plan's order."""
+    pl = _package("polars")
+    rows = [_result(plan, point, store) for point in expansion.points if point.unit is not None]
+    schema = {
+        "strategy": pl.String,
+        "mode": pl.String,
+        "round": pl.Int64,
+        "seed": pl.Int64,
+        "query": pl.String,
+        "fraction": pl.Float64,
+        "num_labeled": pl.Int64,
+        "labeled_seconds": pl.Float64,
+        "pool_clips": pl.Int64,
+        "pool_seconds": pl.Float64,
+        "base_clips": pl.Int64,
+        "base_seconds": pl.Float64,
+        "unit": pl.String,
+        "valid_loss": pl.Float64,
+        "ctc_loss": pl.Float64,
+        "ctc_loss_per_char": pl.Float64,
+        "cer": pl.Float64,
+        "wer": pl.Float64,
+        "epochs": pl.Int64,
+    }
+    return _frame(rows, schema)
+
+
+def test_table(expansion: Expansion, store: UnitStore) -> polars.DataFrame:
+    """A row a training and test utterance."""
+    pl = _package("polars")
+    schema = {
+        "unit": pl.String,
+        "id": pl.String,
+        "ctc_loss": pl.Float64,
+        "char_errors": pl.Int64,
+        "num_chars": pl.Int64,
+        "word_errors": pl.Int64,
+        "num_words": pl.Int64,
+    }
+    names = dict.fromkeys(p.unit.name for p in expansion.points if p.unit is not None)
+    columns: dict[str, list[Any]] = {name: [] for name in schema}
+    for name in names:
+        numbers = store.test_numbers(name)
+        columns["unit"] += [name] * len(numbers["id"])
+        for column, values in numbers.items():
+            columns[column] += values
+    frame: polars.DataFrame = pl.DataFrame(columns, schema=schema)
+    return frame
+
+
+def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.DataFrame:
+    """A row a clip picked, of the largest query of each strategy, mode and seed known so far."""
+    pl = _package("polars")
+    last: dict[tuple[str, str, int], list[Point]] = {}
+    for point in expansion.points:
+        if point.strategy and point.picks is not None:
+            last.setdefault((point.strategy, point.mode, point.seed), []).append(point)
+    rows = []
+    for (strategy, mode, seed), points in last.items():
+        seen: set[int] = set()
+        for point in points:
+            fresh = [index for index in point.picks or () if index not in seen]
+            for index in fresh:
+                rows.append(
+                    {
+                        "strategy": strategy,
+                        "mode": mode,
+                        "seed": seed,
+                        "round": point.round,
+                        "rank": len(seen) + 1,
+                        "id": plan.pool[index].utterance.id,
+                    }
+                )
+                seen.add(index)
+    schema = {
+        "strategy": pl.String,
+        "mode": pl.String,
+        "seed": pl.Int64,
+        "round": pl.Int64,
+        "rank": pl.Int64,
+        "id": pl.String,
+    }
+    return _frame(rows, schema)
+
+
+def _result(plan: Plan, point: Point, store: UnitStore) -> dict[str, Any]:
+    assert point.unit is not None
+    assert point.picks is not None
+    result = store.result(point.unit.name)
+    assert result is not None
+    base = plan.sets["base"]
+    return {
+        "strategy": point.strategy,
+        "mode": point.mode,
+        "round": point.round,
+        "seed": point.seed,
+        "query": point.query,
+        "fraction": len(point.picks) / len(plan.pool),
+        "num_labeled": len(point.picks),
+        # Rounded, because the sum's last digits depend on the order it was made in.
+        "labeled_seconds": round(total_seconds(plan.pool[i] for i in sorted(point.picks)), 3),
+        "pool_clips": len(plan.pool),
+        "pool_seconds": round(total_seconds(plan.pool), 3),
+        "base_clips": len(base),
+        "base_seconds": round(total_seconds(base), 3),
+        "unit": point.unit.name,
+        "valid_loss": result["valid_loss"],
+        **{key: result["test"][key] for key in ("ctc_loss", "ctc_loss_per_char", "cer", "wer")},
+        "epochs": result["epochs"],
+    }
+
+
+def _scored_pool(plan: Plan, records: list[dict[str, Any]]) -> str:
+    lines = []
+    for clip, record in zip(plan.pool, records, strict=True):
+        utterance = clip.utterance
+        line = {**utterance.record, **record}
+        line["audio_filepath"] = str(utterance.audio_path.resolve())
+        lines.append(json.dumps(line, allow_nan=False) + "\n")
+    return "".join(lines)
+
+
+def _frame(rows: list[dict[str, Any]], schema: dict[str, Any]) -> polars.DataFrame:
+    columns = {name: [row[name] for row in rows] for name in schema}
+    frame: polars.DataFrame = _package("polars").DataFrame(columns, schema=schema)
+    return frame
+
+
+def _write_parquet(frame: polars.DataFrame, path: Path) -> None:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise MissingExtraError(
+            f"simulate needs the package {name}: pip install 'egl-fast[simulate]'"
+        ) from None

@@ -1,0 +1,176 @@
+"""Getting a plan done, alone or beside other processes at the same folder of units."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from egl_fast.simulation.execution import Note, discard_model, execute
+from egl_fast.simulation.plan import Expansion, Plan
+from egl_fast.simulation.units import TrainUnit, Unit, UnitStore
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a simulation has come.
+
+    Attributes:
+        done: units finished, by whomever.
+        total: units in all; a little too many while equal sets are not known to be equal.
+        left_seconds: estimated time left, from the units finished so far; None while unknown.
+    """
+
+    done: int
+    total: int
+    left_seconds: float | None
+
+
+@dataclass
+class Watcher:
+    """What the work tells its caller."""
+
+    on_start: Callable[[Unit, State], None] = field(default=lambda unit, state: None)
+    on_note: Note = field(default=lambda words: None)
+    on_finish: Callable[[Unit, Expansion, State], None] = field(
+        default=lambda unit, expansion, state: None
+    )
+    on_wait: Callable[[State], None] = field(default=lambda state: None)
+
+
+def work(
+    plan: Plan, store: UnitStore, watcher: Watcher | None = None, *, poll_seconds: float = 1.0
+) -> Expansion:
+    """Do units until none is left, leaving those that other processes hold to them.
+
+    Args:
+        plan: what is wanted.
+        store: where units are.
+        watcher: told about progress.
+        poll_seconds: pause before looking again, where others hold all that can be done.
+
+    Returns:
+        The plan with everything known.
+
+    Raises:
+        EglError: a unit cannot be done.
+    """
+    watcher = watcher or Watcher()
+    _sweep(plan.expand(store), store)
+    while True:
+        expansion = plan.expand(store)
+        if not expansion.later and all(map(store.is_done, expansion.units)):
+            if not plan.config.keep_models:
+                _discard_models(expansion, store)
+            return expansion
+        with ExitStack() as stack:
+            taken = _take(expansion, store, stack)
+            now = state_of(expansion, store, workers=taken.num_others + 1)
+            if taken.unit is None:
+                if not taken.changed:
+                    assert taken.num_others, "something is ready while nobody is at work"
+                    watcher.on_wait(now)
+                    time.sleep(poll_seconds)
+                continue
+            watcher.on_start(taken.unit, now)
+            execute(taken.unit, store, watcher.on_note)
+        expansion = plan.expand(store)
+        if not plan.config.keep_models:
+            _discard_models(expansion, store)
+        now = state_of(expansion, store, workers=taken.num_others + 1)
+        watcher.on_finish(taken.unit, expansion, now)
+
+
+def ready(expansion: Expansion, store: UnitStore) -> Iterator[Unit]:
+    """What can be done now, first things first."""
+    for unit in expansion.units.values():
+        if _is_wanted(unit, expansion, store) and (
+            unit.needs is None or store.has_model(unit.needs.name)
+        ):
+            yield unit
+
+
+def _is_wanted(unit: Unit, expansion: Expansion, store: UnitStore) -> bool:
+    """Not done; or done, but its model is gone and something starts from it."""
+    if not store.is_done(unit.name):
+        return True
+    return unit.name in expansion.needed_models and not store.has_model(unit.name)
+
+
+def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
+    """How far a plan has come, and how long it will take so many processes.
+
+    Time is taken to be proportional to the audio of a unit, at the rate of its kind.
+    """
+    spent: dict[str, float] = {}
+    audio: dict[str, float] = {}
+    left: dict[str, float] = {}
+    done = 0
+    for unit in expansion.units.values():
+        if not store.is_done(unit.name):
+            left[unit.kind] = left.get(unit.kind, 0.0) + unit.cost
+            continue
+        done += 1
+        seconds = store.seconds(unit.name)
+        if seconds is not None:
+            spent[unit.kind] = spent.get(unit.kind, 0.0) + seconds
+            audio[unit.kind] = audio.get(unit.kind, 0.0) + unit.cost
+    for kind, cost in expansion.later.values():
+        left[kind] = left.get(kind, 0.0) + cost
+    rates = {kind: spent[kind] / audio[kind] for kind in spent}
+    if "base" in rates:  # until a query training tells better
+        rates.setdefault("train", rates["base"])
+    known = all(kind in rates for kind in left)
+    seconds_left = sum(rates[kind] * cost for kind, cost in left.items()) if known else None
+    return State(
+        done,
+        len(expansion.units) + len(expansion.later),
+        None if seconds_left is None else seconds_left / workers,
+    )
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A unit to do, held; how many units others hold; whether others have just finished one."""
+
+    unit: Unit | None
+    num_others: int
+    changed: bool
+
+
+def _take(expansion: Expansion, store: UnitStore, stack: ExitStack) -> _Taken:
+    # All take the first that is free, so what others hold mostly comes before it.
+    others, changed = 0, False
+    for unit in ready(expansion, store):
+        with ExitStack() as lock:
+            if not lock.enter_context(store.lock(unit.name)):
+                others += 1
+            elif not _is_wanted(unit, expansion, store):
+                changed = True  # finished between our look and our lock
+            else:
+                stack.push(lock.pop_all())
+                return _Taken(unit, others, changed)
+    return _Taken(None, others, changed)
+
+
+def _discard_models(expansion: Expansion, store: UnitStore) -> None:
+    for unit in expansion.units.values():
+        # Base models are few, and other simulations of the same folder may start from them.
+        if (
+            isinstance(unit, TrainUnit)
+            and unit.kind == "train"
+            and unit.name not in expansion.needed_models
+            and store.is_done(unit.name)
+        ):
+            discard_model(store, unit.name)
+
+
+def _sweep(expansion: Expansion, store: UnitStore) -> None:
+    """Remove training states that processes left which died right after their result."""
+    for unit in expansion.units.values():
+        if store.is_done(unit.name) and store.run_dir(unit.name).exists():
+            with store.lock(unit.name) as held:
+                if held:
+                    shutil.rmtree(store.run_dir(unit.name), ignore_errors=True)

@@ -1,0 +1,247 @@
+"""The configuration of a simulation: what it accepts, and the line it names when it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
+from simulations import CONFIG, write_simulation
+
+from egl_fast.errors import ConfigError
+from egl_fast.simulation.config import SimulationConfig, read_config, resolved
+from egl_fast.simulation.toml_lines import key_lines
+from egl_fast.simulation.toml_reading import tomllib
+
+TRICKY = '''\
+# [not] = "a table"
+a = "x # no comment" # a comment
+"quoted key" = [ 1, # one
+  { b = [2, 3], "c d" = """
+[no.header]
+""" },
+  \'\'\'
+e = 1\'\'\' ]
+x.y.z = 1979-05-27T07:32:00Z
+[t]   # a table
+u = { v = { w = -1e3 } }
+[[t.list]]
+k = true
+[[t.list]]
+k = false
+[t.list.sub]
+k = "\\"]"
+[ " spaced " . 'lit' ]
+m = \'\'
+'''
+
+
+def test_lines_of_every_kind_of_key() -> None:
+    assert tomllib.loads(TRICKY)
+    assert key_lines(TRICKY) == {
+        ("a",): 2,
+        ("quoted key",): 3,
+        ("quoted key", 0): 3,
+        ("quoted key", 1): 4,
+        ("quoted key", 1, "b"): 4,
+        ("quoted key", 1, "b", 0): 4,
+        ("quoted key", 1, "b", 1): 4,
+        ("quoted key", 1, "c d"): 4,
+        ("quoted key", 2): 7,
+        ("x",): 9,
+        ("x", "y"): 9,
+        ("x", "y", "z"): 9,
+        ("t",): 10,
+        ("t", "u"): 11,
+        ("t", "u", "v"): 11,
+        ("t", "u", "v", "w"): 11,
+        ("t", "list"): 12,
+        ("t", "list", 0): 12,
+        ("t", "list", 0, "k"): 13,
+        ("t", "list", 1): 14,
+        ("t", "list", 1, "k"): 15,
+        ("t", "list", 1, "sub"): 16,
+        ("t", "list", 1, "sub", "k"): 17,
+        (" spaced ",): 18,
+        (" spaced ", "lit"): 18,
+        (" spaced ", "lit", "m"): 19,
+    }
+
+
+_VALUES = st.recursive(
+    st.booleans() | st.integers(-9, 9) | st.text("a]}#\"'\\\n,= [{", max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.#", max_size=2), inner),
+    max_leaves=8,
+)
+
+
+def paths(value: Any, path: tuple[str | int, ...] = ()) -> set[tuple[str | int, ...]]:
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    own = {path} if path else set()
+    return own.union(*(paths(inner, (*path, key)) for key, inner in items))
+
+
+@given(st.dictionaries(st.text("xyz", min_size=1, max_size=2), _VALUES, max_size=4))
+def test_every_key_that_a_toml_writer_writes_is_found(content: dict[str, Any]) -> None:
+    text = tomli_w.dumps(content, multiline_strings=True)
+    found = {path for path in key_lines(text) if path}
+    # The writer escapes what is in quoted keys; ours are told apart without.
+    assert found == paths(content)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_simulation(tmp_path)
+    return tmp_path
+
+
+def read(folder: Path, config: str = CONFIG, *overrides: str) -> SimulationConfig:
+    path = folder / "config.toml"
+    path.write_text(config, encoding="utf-8")
+    return read_config(path, overrides)
+
+
+def line_of(config: str, part: str) -> int:
+    assert config.count(part) == 1
+    return config[: config.index(part)].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("max_epochs = 2", "max_epoch = 2", "unknown key training.max_epoch; did you mean max_ep"),
+        ("seeds = [0]", "sedes = [0]", "unknown key sedes; did you mean seeds?"),
+        ("k = 4", "k = 4\nseed = 1", "unknown key scoring.seed"),
+        ("max_epochs = 2", "max_epochs = 2.5", "training.max_epochs: expected a whole number"),
+        ("max_epochs = 2", "max_epochs = 0", "training.max_epochs: expected at least 1, got 0"),
+        ("max_epochs = 2", 'schedule = "cosin"', "training.schedule: expected one of cosine"),
+        ("max_epochs = 2", "learning_rate = [1e-3, -1]", "training.learning_rate: expected a num"),
+        ("max_epochs = 2", "speed_perturb = 0.5", "expected a number below 0.5"),
+        ("max_epochs = 2", "patience = true", "expected a whole number, got True"),
+        ("seeds = [0]", "seeds = [0, 1, 0]", "seeds: 0 is there twice"),
+        ("seeds = [0]", "seeds = []", "seeds: expected an array of at least one item"),
+        ('["egl", "random"]', '["egl", "luck"]', "strategies: expected one of egl,"),
+        ('["egl", "random"]', '["egl_full"]', "egl_full needs full = true in [scoring]"),
+        ('"50%"]', '"110%"]', "queries: budget 110%: more than there is"),
+        ('"50%"]', '"100%"]', "100% is an end point"),
+        ('"50%"]', '"5 clips"]', "queries: budget '5 clips': expected a percentage"),
+        ("seeds = [0]", 'step = "10%"', 'only "sequential" has rounds'),
+        ("seeds = [0]", 'modes = ["both"]', "modes: expected one of single, sequential"),
+        ('preset = "tiny"', 'preset = "huge"', "model.preset: expected one of"),
+        ('preset = "tiny"', 'init = "a.pt"', "data.pool"),
+        ("k = 4", "k = 4\nbeam_width = 3", "scoring.beam_width: expected at least k = 4"),
+        ("k = 4", 'method = "guess"', "scoring.method: expected one of exact"),
+        ('where = { part = "pool" }', 'where = { part = "pool" }\nsample = 0', "at least 1"),
+        ('where = { part = "pool" }', 'exclude = ["bass"]', "data.pool.0.exclude: expected one"),
+        ('where = { part = "pool" }', 'add = { text = "x" }', "means something in a manifest"),
+        ('where = { part = "pool" }', "where = { part = [[1]] }", "expected a string, number or"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(
+    folder: Path, old: str, new: str, complaint: str
+) -> None:
+    assert CONFIG.count(old) == 1
+    changed = CONFIG.replace(old, new)
+    with pytest.raises(ConfigError) as caught:
+        read(folder, changed)
+    message = str(caught.value)
+    assert "\n" not in message
+    if "init" in new:  # the complaint is about the key beside it
+        assert f"line {line_of(changed, 'cell')}: model.cell: the file of init has" in message
+        return
+    line = line_of(changed, new.splitlines()[-1])
+    assert message.startswith(f"config {folder / 'config.toml'}, line {line}: ")
+    assert complaint in message
+
+
+@pytest.mark.parametrize("key", ["strategies", "queries"])
+def test_a_missing_key_is_named(folder: Path, key: str) -> None:
+    lines = [line for line in CONFIG.splitlines() if not line.startswith(key)]
+    with pytest.raises(ConfigError, match=rf"config .*: {key} is missing; list some"):
+        read(folder, "\n".join(lines))
+
+
+def test_a_missing_set_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.pool is missing; say what the pool set is"):
+        read(folder, CONFIG.replace("data.pool", "data.pretrain"))
+
+
+def test_toml_that_is_none_is_named_with_its_line(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 3: no TOML \("):
+        read(folder, CONFIG.replace("seeds = [0]", "seeds = = 1"))
+    with pytest.raises(ConfigError, match="no such file"):
+        read_config(folder / "nothing.toml")
+
+
+def test_overrides_win(folder: Path) -> None:
+    config = read(
+        folder,
+        CONFIG,
+        "seeds=[3, 4]",
+        "training.max_epochs=7",
+        "data.pool.0.sample=5",
+        "base_training.learning_rate=[1e-3,1e-4]",
+        "data_root=..",
+    )
+    assert config.seeds == (3, 4)
+    assert config.query.config.max_epochs == config.base.config.max_epochs == 7
+    assert config.data["pool"][0].sample == 5
+    assert config.base.learning_rates == (1e-3, 1e-4)
+    assert config.data_root == folder.parent
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("seeds", "expected key=value"),
+        ("training.epochs=3", "unknown key training.epochs"),
+        ("frobnicate=3", "unknown key frobnicate"),
+        ("training.max_epochs=many", "training.max_epochs: expected a whole number, got 'many'"),
+        ("data.pool.1.sample=3", "data.pool has items 0 to 0, got '1'"),
+        ("seeds.x=3", "seeds has items 0 to 0, got 'x'"),
+        ("start.x=3", "unknown key start.x"),
+    ],
+)
+def test_a_wrong_override_is_named(folder: Path, override: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, CONFIG, override)
+    assert str(caught.value).startswith(f"--set {override}: ")
+    if not override.startswith("start"):
+        assert complaint in str(caught.value)
+
+
+def test_base_training_and_pretraining_start_from_training(folder: Path) -> None:
+    more = '[[data.pretrain]]\nmanifest = "clips.jsonl"\n[pretraining]\nmax_epochs = 9\nseed = 5\n'
+    config = read(folder, CONFIG + more)
+    assert config.pretrain is not None
+    assert config.pretrain.config.max_epochs == 9
+    assert config.pretrain.config.batch_seconds == 2
+    assert config.pretrain_seed == 5
+    assert read(folder).pretrain is None
+    with pytest.raises(ConfigError, match="pretraining: there is nothing to train on"):
+        read(folder, CONFIG + "[pretraining]\nmax_epochs = 9\n")
+
+
+def test_the_resolved_configuration_says_the_same(folder: Path) -> None:
+    more = (
+        '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { nr = [1, 2] }\nsample = 1\n'
+        'prefix = "p/"\nadd = { corpus = "c" }\n[pretraining]\nseed = 5\n'
+    )
+    changes = 'modes = ["single", "sequential"]\nstep = "5%"\nend_points = false\nstart = "scratch"'
+    config = read(folder, CONFIG.replace("seeds = [0]", changes) + more)
+    plain = resolved(config)
+    elsewhere = folder / "resolved" / "config.toml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(tomli_w.dumps(plain))
+    assert resolved(read_config(elsewhere)) == plain
+    assert plain["training"]["max_epochs"] == 2
+    assert plain["step"] == "5%"

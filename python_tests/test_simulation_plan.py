@@ -1,0 +1,259 @@
+"""What a simulation does, in which order, and what it does only once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from simulations import CONFIG, write_simulation
+
+from egl_fast.errors import ConfigError
+from egl_fast.simulation.config import read_config
+from egl_fast.simulation.plan import Expansion, Plan
+from egl_fast.simulation.preparation import prepare
+from egl_fast.simulation.units import ScoreUnit, TrainUnit, UnitStore, write_gzip, write_json
+from egl_fast.simulation.work import ready, state_of
+
+PRETRAIN = '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n\n[model]'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> UnitStore:
+    return UnitStore(tmp_path / "units")
+
+
+def plan_of(folder: Path, *changes: tuple[str, str]) -> Plan:
+    config = CONFIG
+    for old, new in changes:
+        assert config.count(old) == 1
+        config = config.replace(old, new)
+    return prepare(read_config(write_simulation(folder, config)))
+
+
+def pretend(plan: Plan, store: UnitStore, *, scores: Sequence[float] = range(8)) -> list[str]:
+    """Do all units in no time: later models think less of the clips at the end of the pool."""
+    order: list[str] = []
+    for _ in range(200):
+        expansion = plan.expand(store)
+        unit = next(iter(ready(expansion, store)), None)
+        if unit is None:
+            assert not expansion.later
+            return order
+        order.append(unit.title)
+        folder = store.folder(unit.name)
+        if isinstance(unit, ScoreUnit):
+            of = {clip.utterance.id: s for clip, s in zip(plan.pool, scores, strict=True)}
+            sign = 1 if unit.model.kind == "base" else -1
+            records = [
+                {"egl": sign * of[c.utterance.id], "random": of[c.utterance.id]} for c in unit.pool
+            ]
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            write_gzip(folder / "scores.jsonl.gz", lines)
+            write_json(folder / "result.json", {"kind": "score"})
+        else:
+            rate = unit.config.learning_rate
+            write_json(folder / "result.json", {"valid_loss": abs(rate - 2e-3), "epochs": 1})
+            (folder / "model.pt").write_text("a model")
+        write_json(folder / "timing.json", {"wall_seconds": 2 * unit.cost})
+    raise AssertionError("endless")
+
+
+def picks(expansion: Expansion, strategy: str, mode: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [
+        (point.query, point.picks or ())
+        for point in expansion.points
+        if point.strategy == strategy and point.mode == mode
+    ]
+
+
+def test_a_single_batch_takes_the_start_of_the_ranking(tmp_path: Path, store: UnitStore) -> None:
+    plan = plan_of(tmp_path)
+    order = pretend(plan, store, scores=[3, 1, 4, 1, 5, 9, 2, 6])
+    assert order == [
+        "base, seed 0",
+        "scores, seed 0",
+        "all of it, seed 0",
+        "egl 25%, seed 0",
+        "egl 50%, seed 0",
+    ]  # random picks the same here, which is no work
+    expansion = plan.expand(store)
+    assert picks(expansion, "egl", "single") == [("25%", (5, 7)), ("50%", (5, 7, 4, 2))]
+    points = [(p.strategy, p.query, p.round) for p in expansion.points]
+    assert points == [
+        ("", "0%", 0),
+        ("egl", "25%", 1),
+        ("egl", "50%", 1),
+        ("random", "25%", 1),
+        ("random", "50%", 1),
+        ("", "100%", 1),
+    ]
+    by_query = {p.query: p.unit for p in expansion.points}
+    base, half, full = by_query["0%"], by_query["50%"], by_query["100%"]
+    assert base is not None
+    assert half is not None
+    assert full is not None
+    assert base.kind == "base"
+    assert half.init is not None
+    assert isinstance(half.init, TrainUnit)
+    assert half.init.name == base.name
+    assert [len(unit.train) for unit in (base, half, full)] == [4, 8, 12]
+    labeled = {clip.utterance.id for clip in half.train} - {c.utterance.id for c in base.train}
+    assert labeled == {plan.pool[index].utterance.id for index in (5, 7, 4, 2)}
+
+
+def test_end_points_can_be_left_out(tmp_path: Path, store: UnitStore) -> None:
+    plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"))
+    assert "all of it, seed 0" not in pretend(plan, store)
+    assert "" not in {point.strategy for point in plan.expand(store).points}
+
+
+def test_rounds_score_again_what_is_left(tmp_path: Path, store: UnitStore) -> None:
+    modes = ("seeds = [0]", 'modes = ["single", "sequential"]')
+    plan = plan_of(tmp_path, modes)
+    order = pretend(plan, store)
+    expansion = plan.expand(store)
+    # 0..5 are left after the first round, and its model ranks them the other way around.
+    assert picks(expansion, "egl", "sequential") == [("25%", (7, 6)), ("50%", (7, 6, 0, 1))]
+    assert picks(expansion, "egl", "single")[1] == ("50%", (7, 6, 5, 4))
+    assert picks(expansion, "random", "sequential")[1] == ("50%", (7, 6, 5, 4))
+    assert order.count("scores, after egl 25% in rounds, seed 0") == 1
+    assert not any("scores, after random" in title for title in order)
+    units = {(p.strategy, p.mode, p.query): p.unit for p in expansion.points}
+    first, second = units["egl", "sequential", "25%"], units["egl", "sequential", "50%"]
+    assert first is not None
+    assert first == units["egl", "single", "25%"]  # the first round is the same work
+    assert second is not None
+    assert isinstance(second.init, TrainUnit)
+    assert second.init.name == first.name  # warm start goes on with the last round's model
+    assert [p.round for p in expansion.points if p.mode == "sequential"] == [0, 1, 2, 1, 2, 1]
+
+
+def test_a_step_adds_rounds(tmp_path: Path, store: UnitStore) -> None:
+    step = ("seeds = [0]", 'modes = ["sequential"]\nstep = "12.5%"')
+    plan = plan_of(tmp_path, step)
+    pretend(plan, store)
+    rounds = picks(plan.expand(store), "egl", "sequential")
+    assert [query for query, _ in rounds] == ["12.5%", "25%", "37.5%", "50%"]
+    assert [len(taken) for _, taken in rounds] == [1, 2, 3, 4]
+
+
+def test_rounds_of_time(tmp_path: Path, store: UnitStore) -> None:
+    changes = (
+        ('["25%", "50%"]', '["1s", "2s"]'),
+        ("seeds = [0]", 'modes = ["sequential"]\nstep = "0.5s"'),
+    )
+    plan = plan_of(tmp_path, *changes)
+    pretend(plan, store)
+    expansion = plan.expand(store)
+    for query, taken in picks(expansion, "egl", "sequential"):
+        seconds = sum(plan.pool[index].seconds for index in taken)
+        assert seconds <= float(query[:-1]) < seconds + 0.51
+
+
+@pytest.mark.parametrize(
+    ("queries", "step", "complaint"),
+    [
+        ('["25%", "50%"]', '"20%"', "25% is no multiple of step = '20%'"),
+        ('["25%", "1s"]', '"25%"', "rounds need queries and step in one unit"),
+        ('["50%", "25%"]', '"25%"', "queries from small to large"),
+        ('["50%"]', '"5%"', "less than half a record"),
+    ],
+)
+def test_steps_that_lead_nowhere_are_refused(
+    tmp_path: Path, queries: str, step: str, complaint: str
+) -> None:
+    changes = (
+        ('["25%", "50%"]', queries),
+        ("seeds = [0]", f'modes = ["sequential"]\nstep = {step}'),
+    )
+    with pytest.raises(ConfigError, match=r"line 4: ") as caught:
+        plan_of(tmp_path, *changes)
+    assert complaint in str(caught.value)
+
+
+def test_from_scratch_and_pretraining(tmp_path: Path, store: UnitStore) -> None:
+    scratch = plan_of(tmp_path, ("seeds = [0]", 'seeds = [0, 1]\nstart = "scratch"'))
+    pretend(scratch, store)
+    inits = [p.unit.spec["init"] for p in scratch.expand(store).points if p.unit]
+    assert {init["seed"] for init in inits} == {0, 1}
+    pretrained = plan_of(tmp_path, ("seeds = [0]", "seeds = [0, 1]"), ("[model]", PRETRAIN))
+    assert pretend(pretrained, store)[0] == "pretraining"
+    expansion = pretrained.expand(store)
+    bases = [unit for unit in expansion.units.values() if unit.kind == "base"]
+    [pretraining] = [unit for unit in expansion.units.values() if unit.kind == "pretrain"]
+    assert len(bases) == 2
+    assert all(base.needs is pretraining or base.needs == pretraining for base in bases)
+
+
+def test_of_several_learning_rates_the_best_on_validation_goes_on(
+    tmp_path: Path, store: UnitStore
+) -> None:
+    rates = ("max_epochs = 2", "max_epochs = 2\nlearning_rate = [1e-3, 2e-3, 4e-3]")
+    plan = plan_of(tmp_path, rates)
+    order = pretend(plan, store)
+    assert [title for title in order if "base" in title] == [
+        f"base, seed 0, rate {rate}" for rate in ("0.001", "0.002", "0.004")
+    ]
+    for point in plan.expand(store).points:
+        assert point.unit is not None
+        assert point.unit.config.learning_rate == 2e-3
+        init = point.unit.init
+        assert not isinstance(init, TrainUnit) or init.config.learning_rate == 2e-3
+
+
+def test_units_are_named_by_all_that_determines_them(tmp_path: Path, store: UnitStore) -> None:
+    def names(*changes: tuple[str, str]) -> dict[str, str]:
+        plan = plan_of(tmp_path, *changes)
+        expansion = plan.expand(UnitStore(tmp_path / "nothing"))
+        return {unit.title: name for name, unit in expansion.units.items()}
+
+    [(title, name)] = names().items()
+    assert names() == {title: name}
+    for change in (
+        ("max_epochs = 2", "max_epochs = 3"),
+        ("seeds = [0]", "seeds = [1]"),
+        ('preset = "tiny"', 'preset = "tiny"\nhidden_size = 25'),
+        ('{ part = "base" }', '{ part = "base" }\nsample = 3'),
+        ('{ part = "test" }', '{ part = "test" }\nsample = 2'),
+    ):
+        assert name not in names(change).values()
+    # What it does not depend on: how the pool is scored, and where things lie.
+    assert names(("k = 4", "k = 5")) == {title: name}
+
+
+def test_models_are_needed_while_something_starts_from_them(
+    tmp_path: Path, store: UnitStore
+) -> None:
+    modes = ("seeds = [0]", 'modes = ["sequential"]')
+    plan = plan_of(tmp_path, modes)
+    pretend(plan, store)
+    expansion = plan.expand(store)
+    assert expansion.needed_models == set()
+    units = {(p.strategy, p.query): p.unit for p in expansion.points}
+    first, second = units["egl", "25%"], units["egl", "50%"]
+    assert first is not None
+    assert second is not None
+    (store.folder(second.name) / "result.json").unlink()
+    fresh = UnitStore(store.root)
+    assert plan.expand(fresh).needed_models == {first.name}
+    assert [unit.name for unit in ready(plan.expand(fresh), fresh)] == [second.name]
+    # Without the model it has to be made again first.
+    fresh.model_path(first.name).unlink()
+    assert [unit.name for unit in ready(plan.expand(fresh), fresh)] == [first.name]
+
+
+def test_time_left_follows_the_audio(tmp_path: Path, store: UnitStore) -> None:
+    plan = plan_of(tmp_path)
+    state = state_of(plan.expand(store), store, workers=1)
+    assert (state.done, state.total, state.left_seconds) == (0, 7, None)
+    pretend(plan, store)
+    expansion = plan.expand(store)
+    full = next(p.unit for p in expansion.points if p.query == "100%")
+    assert full is not None
+    (store.folder(full.name) / "result.json").unlink()
+    fresh = UnitStore(store.root)
+    state = state_of(plan.expand(fresh), fresh, workers=2)
+    assert state.left_seconds == pytest.approx(2 * full.cost / 2)
+    assert (state.done, state.total) == (4, 5)
