@@ -38,6 +38,10 @@ class SelectionError(EglError):
     """A budget or strategy does not fit the scores at hand."""
 
 
+class ReportError(EglError):
+    """A report cannot be made: a run folder lacks its tables, or a package is not installed."""
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks, for use inside another message."""
     return " ".join(str(error).split()) or type(error).__name__
