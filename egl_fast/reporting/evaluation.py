@@ -92,18 +92,27 @@ class Comparison:
         difference: mean over seeds of (this - other); below zero is better.
         reduction: the same relative to the other, as a share; above zero is better.
         by_seed: the difference of each seed.
+        reduction_by_seed: the relative reduction of each seed.
     """
 
     difference: Interval
     reduction: Interval
     by_seed: tuple[float, ...]
+    reduction_by_seed: tuple[float, ...]
 
     @property
     def verdict(self) -> str:
-        """ "better" or "worse" where the interval excludes zero, else "open"."""
+        """What can be said of the difference.
+
+        "better" or "worse": the interval excludes zero and every seed points the same way.
+        "ahead" or "behind": the interval excludes zero, but not every seed agrees; the interval
+        knows nothing of how much training runs differ. "open": neither.
+        """
         if not self.difference.excludes_zero:
             return "open"
-        return "better" if self.difference.high < 0 else "worse"
+        if self.difference.high < 0:
+            return "better" if max(self.by_seed) < 0 else "ahead"
+        return "worse" if min(self.by_seed) > 0 else "behind"
 
 
 @dataclass(frozen=True)
@@ -239,6 +248,7 @@ class Evaluation:
             interval(mean[0] - mean[1]),
             interval(_reduction(*mean)),
             tuple((ours - theirs)[0].tolist()),
+            tuple(_reduction(ours, theirs)[0].tolist()),
         )
 
     def curve(
@@ -351,6 +361,7 @@ class Evaluation:
             interval(means[0] - means[1]),
             interval(_reduction(*means)),
             tuple((pairs[0] - pairs[1])[0].tolist()),
+            tuple(_reduction(*pairs)[0].tolist()),
         )
 
     def _at_hours(self, series: Series, hours: float, metric: Metric) -> dict[int, Floats] | None:
