@@ -38,8 +38,12 @@ class SelectionError(EglError):
     """A budget or strategy does not fit the scores at hand."""
 
 
+class MissingExtraError(EglError):
+    """A package is missing that an optional extra installs; the message names the extra."""
+
+
 class ReportError(EglError):
-    """A report cannot be made: a run folder lacks its tables, or a package is not installed."""
+    """A report cannot be made: a run folder lacks its tables, or they contradict each other."""
 
 
 def one_line(error: BaseException) -> str:

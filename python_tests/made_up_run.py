@@ -118,12 +118,13 @@ def write_run(
                 count = int(np.floor(len(pool) * percent / 100 + 0.5))
                 speed = SPEED.get(strategy, 1.0) * (1.08 if mode == "sequential" else 1.0)
                 add(strategy, mode, seed, f"{percent}%", order[:count], speed)
+                if percent != max(queries):
+                    continue
                 picks += [
                     {
                         "strategy": strategy,
                         "mode": mode,
                         "seed": seed,
-                        "query": f"{percent}%",
                         "round": 1,
                         "rank": rank,
                         "id": records[index]["id"],

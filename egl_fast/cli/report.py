@@ -12,7 +12,10 @@ from rich.progress import Progress, TaskID
 
 from egl_fast.cli.console import progress_bar, stderr
 from egl_fast.data.audio_folder import audio_folder
-from egl_fast.errors import ManifestError, OutputError, ReportError, one_line
+from egl_fast.errors import ManifestError, MissingExtraError, OutputError, one_line
+
+#: What a report of ours holds near its beginning, and may be replaced by the next.
+GENERATOR = b'<meta name="generator" content="egl-fast'
 
 #: Module -> package, of the extra `report`.
 _NEEDED = {
@@ -94,7 +97,9 @@ def _refuse_missing_packages(*, with_figures: bool) -> None:
     needed = {**_NEEDED, **({"matplotlib": "matplotlib"} if with_figures else {})}
     missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise ReportError(f"a report needs {', '.join(missing)}: pip install 'egl-fast[report]'")
+        raise MissingExtraError(
+            f"a report needs {', '.join(missing)}: pip install 'egl-fast[report]'"
+        )
 
 
 def _output(out: str | None, default: Path, *, source: str) -> Path:
@@ -103,9 +108,16 @@ def _output(out: str | None, default: Path, *, source: str) -> Path:
         raise OutputError(f"output {path}: is a folder; name a file in it")
     if os.path.exists(source) and path.exists() and path.samefile(source):
         raise OutputError(f"output {path}: is the input itself; give another name")
+    if path.is_file() and not _is_report(path):
+        raise OutputError(f"output {path}: exists and is no report; give another name")
     if out is not None and not path.parent.is_dir():
         raise OutputError(f"output {path}: its folder {path.parent} does not exist")
     return path
+
+
+def _is_report(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return GENERATOR in file.read(4096)
 
 
 def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) -> bytes:

@@ -14,6 +14,7 @@ from egl_fast.reporting.ranking import GRID_SIZE
 
 Spec = dict[str, Any]
 
+_FIT: Spec = {"type": "fit-x", "contains": "padding"}
 _NOTHING: Spec = {"legend": None}
 
 
@@ -77,7 +78,11 @@ def curves(looks: Sequence[Look]) -> Spec:
     the titles of the axes in the place of ``x_title`` and ``y_title``.
     """
     scales = _series_scales(looks)
-    x: Spec = {"field": "x", "type": "quantitative", "axis": {"title": "x_title", "grid": False}}
+    x: Spec = {
+        "field": "x",
+        "type": "quantitative",
+        "axis": {"title": "x_title", "grid": False, "tickCount": 10},
+    }
     y: Spec = {
         "field": "y",
         "type": "quantitative",
@@ -86,6 +91,7 @@ def curves(looks: Sequence[Look]) -> Spec:
     }
     return {
         "width": "container",
+        "autosize": _FIT,
         "height": 400,
         "layer": [
             {
@@ -171,9 +177,10 @@ def reductions(looks: Sequence[Look]) -> Spec:
         },
         "xOffset": {"field": "series", "sort": order},
     }
-    y: Spec = {"type": "quantitative", "axis": {"title": "y_title", "tickCount": 6}}
+    y: Spec = {"type": "quantitative", "axis": {"title": "y_title", "tickCount": 6, "grid": True}}
     return {
         "width": "container",
+        "autosize": _FIT,
         "height": 300,
         "layer": [
             {
@@ -265,7 +272,12 @@ def ranks(*, sampled: bool) -> Spec:
             "tooltip": {"field": "said"},
         },
     }  # fmt: skip
-    return {"width": "container", "height": 440, "layer": [cells, points] if sampled else [points]}
+    return {
+        "width": "container",
+        "autosize": _FIT,
+        "height": 440,
+        "layer": [cells, points] if sampled else [points],
+    }
 
 
 def durations(looks: Sequence[Look], pool: str) -> Spec:
@@ -296,6 +308,7 @@ def durations(looks: Sequence[Look], pool: str) -> Spec:
     said: Spec = {"description": {"field": "said"}, "tooltip": {"field": "said"}}
     return {
         "width": "container",
+        "autosize": _FIT,
         "height": {"step": 30},
         "data": {"name": "rows"},
         "encoding": {"y": y, "color": color},
@@ -320,6 +333,7 @@ def histogram(place: int) -> Spec:
     """How one score is distributed over the pool; dataset ``rows`` {low, high, count, said}."""
     return {
         "width": "container",
+        "autosize": _FIT,
         "height": 120,
         "data": {"name": "rows"},
         "mark": {"type": "bar", "color": f"var(--c{place})", "binSpacing": 1},

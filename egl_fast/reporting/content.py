@@ -48,9 +48,9 @@ def run_page(
     seed = min(pools, default=None)
     pool = None if seed is None else pools[seed]
     series = list(evaluation.series)
-    known = {one.strategy for one in series}
     if pool is not None:
-        series += [Series(name, "single") for name in pool.strategies if name not in known]
+        ranked = [Series(name, "single") for name in pool.strategies]
+        series += [one for one in ranked if one not in series]
     page = Page(
         title="Which recordings were worth transcribing?",
         lead=_run_lead(evaluation),
@@ -205,14 +205,15 @@ def _picks_of_run(
         seed: {identity: index for index, identity in enumerate(pool.ids)}
         for seed, pool in pools.items()
     }
-    found: dict[tuple[Series, int], list[int]] = {}
+    found: dict[tuple[Series, int], dict[int, None]] = {}
     for row in run.picks.sort("round", "rank").to_dicts():
         series, seed = Series(row["strategy"], row["mode"]), int(row["seed"])
-        if row["query"] == query.name and series in evaluation.series and seed in place:
-            index = place[seed].get(row["id"])
-            if index is not None:
-                found.setdefault((series, seed), []).append(index)
+        index = place.get(seed, {}).get(row["id"])
+        if index is not None and series in evaluation.series:
+            found.setdefault((series, seed), {})[index] = None
     picks: dict[Series, dict[int, Integers]] = {}
     for (series, seed), indices in found.items():
-        picks.setdefault(series, {})[seed] = np.array(indices)
+        count = evaluation.num_labeled(series, query.name, seed)
+        if count:
+            picks.setdefault(series, {})[seed] = np.array(list(indices)[:count])
     return {series: picks[series] for series in evaluation.series if series in picks}, shown(query)

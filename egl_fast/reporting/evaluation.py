@@ -152,6 +152,7 @@ class Evaluation:
         queries: budgets between the end points, ascending.
         seeds: all of them, ascending.
         num_test: utterances of the test set.
+        baseline: random selection, or None where it was not run.
     """
 
     def __init__(self, run: RunFolder, *, replicates: int = REPLICATES) -> None:
@@ -179,6 +180,7 @@ class Evaluation:
         named = dict.fromkeys(series for series, _, _ in self._points if series.strategy)
         self.series = tuple(sorted(named, key=lambda series: series.mode != "single"))
         self.queries = self._queries()
+        self.baseline = next((one for one in self.series if one.strategy == "random"), None)
 
     def _queries(self) -> tuple[Query, ...]:
         fractions: dict[str, list[float]] = {}
@@ -375,6 +377,11 @@ class Evaluation:
             if not np.isnan(values[0]):
                 found[seed] = values
         return found or None
+
+    def num_labeled(self, series: Series, query: str, seed: int) -> int | None:
+        """Pool clips labeled at a query; None where this seed was not run."""
+        point = self._point(series, query, seed)
+        return None if point is None else int(point[0]["num_labeled"])
 
     def mean_hours(self, series: Series, query: str) -> float | None:
         """Hours labeled at a query, averaged over seeds."""

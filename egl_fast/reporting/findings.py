@@ -87,10 +87,8 @@ def main_query(evaluation: Evaluation) -> Query | None:
 
 def focus(evaluation: Evaluation) -> Series | None:
     """What the report is about: EGL if it was run, else the first that is not chance."""
-    single = [series for series in evaluation.series if series.mode == "single"]
-    named = [series for series in single if series.strategy == "egl"]
-    others = [series for series in single if series.strategy != "random"]
-    return next(iter(named or others), None)
+    others = [series for series in evaluation.series if series.strategy != "random"]
+    return next((one for one in others if one.strategy == "egl"), next(iter(others), None))
 
 
 def run_findings(evaluation: Evaluation, metric: Metric = METRICS[0]) -> list[Finding]:
@@ -104,8 +102,8 @@ def run_findings(evaluation: Evaluation, metric: Metric = METRICS[0]) -> list[Fi
     if query is None or subject is None:
         return []
     found = []
-    baseline = Series("random", "single")
-    if baseline in evaluation.series:
+    baseline = evaluation.baseline
+    if baseline is not None:
         found += [
             _against_random(evaluation, subject, baseline, query, metric),
             _label_efficiency(evaluation, subject, baseline, query, metric),
@@ -143,8 +141,8 @@ def _against_random(
     )
     if elsewhere:
         text += (
-            f" Of the other {len(elsewhere)} budgets, {elsewhere.count('better')} show it better "
-            f"with every seed and {elsewhere.count('worse')} worse, by intervals that exclude zero."
+            f" The same test finds it better at {elsewhere.count('better')} and worse at "
+            f"{elsewhere.count('worse')} of the other {len(elsewhere)} budgets."
         )
     return Finding(verdict, title, text)
 
@@ -326,7 +324,7 @@ def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> 
                 for seed in by_seed
                 if {subject, "entropy"} <= set(seed.strategies)
             ]  # fmt: skip
-            text += f", over base models {signed(min(values))} to {signed(max(values))}"
+            text += f", {len(values)} base models {signed(min(values))} to {signed(max(values))}"
         parts.append((subject, rho, text))
     if not parts:
         return []
@@ -365,30 +363,28 @@ def picked_findings(
         odd = 1 - of.shares["kind"][plain], 1 - pool.shares["kind"][plain]
         if odd[1] > 0:
             by_kind = [
-                f"{kind} {percent(share, digits=1)} (pool {percent(all_, digits=1)})"
-                for kind, share, all_ in zip(
+                f"{kind} {percent(share, digits=1)} (pool {percent(base, digits=1)})"
+                for kind, share, base in zip(
                     kinds, of.shares["kind"], pool.shares["kind"], strict=True
                 )
-                if kind
+                if kind and share > 0
             ]
-            more = "more" if odd[0] > odd[1] else "less"
-            title = f"{name} picks {more} of the marked outliers than chance would"
+            title = f"{name} picks {'more' if odd[0] > odd[1] else 'fewer'} outliers than chance"
             if abs(odd[0] - odd[1]) < 0.005:
-                title = f"{name} picks the marked outliers about as often as chance would"
+                title = f"{name} picks outliers about as often as chance"
+            text = (
+                f"Recordings marked as of a kind of their own are {percent(odd[0], digits=1)} of "
+                f"its first {budget}, and {percent(odd[1], digits=1)} of the pool"
+            )
             found.append(
-                Finding(
-                    "fact",
-                    title,
-                    f"Clips with a kind of their own are {percent(odd[0], digits=1)} of its first "
-                    f"{budget}, {percent(odd[1], digits=1)} of the pool: {', '.join(by_kind)}.",
-                )
+                Finding("fact", title, f"{text}: {', '.join(by_kind)}." if by_kind else f"{text}.")
             )
     ratio = of.mean_seconds / pool.mean_seconds if pool.mean_seconds else 1.0
     if abs(ratio - 1) > _SAME_HOURS:
         found.append(
             Finding(
                 "fact",
-                f"{name} picks {'longer' if ratio > 1 else 'shorter'} clips than the pool's",
+                f"{name} picks {'longer' if ratio > 1 else 'shorter'} clips than the pool holds",
                 f"Its first {budget} last {of.mean_seconds:.1f} s on average, the pool's clips "
                 f"{pool.mean_seconds:.1f} s.",
             )

@@ -57,6 +57,7 @@ def add_listening(
     standing = {
         name: (place, 1 + np.searchsorted(np.sort(-scores), -scores[list(top_of)]))
         for name, scores in pool.strategies.items()
+        if name in {series.strategy for series in picks}
         for place in [page.looks.index(look(Series(name, "single")))]
     }
     media, missing, over = 0, 0, 0
@@ -83,7 +84,7 @@ def add_listening(
                 pred_text=_text(record.get("pred_text")),
                 scores=tuple(
                     (look(Series(name, "single")).label, place, int(ranks[at]),
-                     f"{pool.strategies[name][index]:.3g}")
+                     _score(pool.strategies[name][index]))
                     for name, (place, ranks) in standing.items()
                 ),
                 top_of=top_of[index],
@@ -148,6 +149,10 @@ def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:
         )
         for (text, log_prob, sq_norm), part in list(zip(read, parts, strict=True))[:MAX_HYPOTHESES]
     )
+
+
+def _score(value: float) -> str:
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _probability_of(log_prob: float) -> str:

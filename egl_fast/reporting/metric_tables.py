@@ -12,8 +12,6 @@ from egl_fast.reporting.names import label, look
 from egl_fast.reporting.page_model import Cell, Page, Row, Table
 from egl_fast.statistics.bootstrap import Interval
 
-_RANDOM = Series("random", "single")
-
 
 def add_metrics(page: Page, evaluation: Evaluation) -> None:
     """Table 1, the curves of Fig. 1, the comparison with random, what is read off the curves."""
@@ -22,15 +20,15 @@ def add_metrics(page: Page, evaluation: Evaluation) -> None:
     ]
     page.data["points"] = _points(evaluation)
     page.data["queries"] = [shown(query) for query in evaluation.queries]
-    has_random = _RANDOM in evaluation.series
-    page.data["reductions"] = _reductions(evaluation) if has_random else []
+    baseline = evaluation.baseline
+    page.data["reductions"] = [] if baseline is None else _reductions(evaluation, baseline)
     for metric in METRICS:
-        page.metric_tables.append(_table_1(evaluation, metric, has_random))
+        page.metric_tables.append(_table_1(evaluation, metric))
         page.curve_tables.append(_behind_the_curves(evaluation, metric))
-        if has_random:
-            page.reduction_tables.append(_behind_the_reductions(evaluation, metric))
-            page.efficiency_tables.append(_efficiency(evaluation, metric))
-            page.equal_tables.append(_equal_hours(evaluation, metric))
+        if baseline is not None:
+            page.reduction_tables.append(_behind_the_reductions(evaluation, baseline, metric))
+            page.efficiency_tables.append(_efficiency(evaluation, baseline, metric))
+            page.equal_tables.append(_equal_hours(evaluation, baseline, metric))
 
 
 def paper_tables(evaluation: Evaluation) -> list[Table]:
@@ -45,8 +43,10 @@ def paper_tables(evaluation: Evaluation) -> list[Table]:
                 theirs = published[place]
                 ours = evaluation.value(Series(strategy, "single"), query, metric)
                 comparison = (
-                    evaluation.compare(Series(strategy, "single"), _RANDOM, query, metric)
-                    if strategy != "random" and _RANDOM in evaluation.series
+                    evaluation.compare(
+                        Series(strategy, "single"), evaluation.baseline, query, metric
+                    )
+                    if strategy != "random" and evaluation.baseline is not None
                     else None
                 )
                 rows.append(
@@ -115,13 +115,13 @@ def _points(evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def _reductions(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _reductions(evaluation: Evaluation, baseline: Series) -> list[dict[str, Any]]:
     rows = []
     for place, series in enumerate(evaluation.series):
         for query in evaluation.queries:
             for at, metric in enumerate(METRICS):
-                comparison = evaluation.compare(series, _RANDOM, query.name, metric)
-                if series == _RANDOM or comparison is None:
+                comparison = evaluation.compare(series, baseline, query.name, metric)
+                if series == baseline or comparison is None:
                     continue
                 span = comparison.reduction
                 rows.append(
@@ -138,53 +138,52 @@ def _reductions(evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def _table_1(evaluation: Evaluation, metric: Metric, has_random: bool) -> Table:
-    best = {}
-    for query in evaluation.queries:
-        values = {
-            series: value.estimate
-            for series in evaluation.series
-            if (value := evaluation.value(series, query.name, metric)) is not None
-        }
-        if values:
-            best[query] = min(values, key=lambda series: values[series])
+def _table_1(evaluation: Evaluation, metric: Metric) -> Table:
+    """One metric's part of Table 1: a row a budget, a column a strategy."""
     rows = []
-    for place, series in enumerate(evaluation.series):
+    for query in evaluation.queries:
+        values = [evaluation.value(series, query.name, metric) for series in evaluation.series]
+        measured = [value.estimate for value in values if value is not None]
         cells = []
-        for query in evaluation.queries:
-            value = evaluation.value(series, query.name, metric)
+        for series, value in zip(evaluation.series, values, strict=True):
+            if value is None:
+                cells.append(Cell("–"))
+                continue
             comparison = (
-                evaluation.compare(series, _RANDOM, query.name, metric)
-                if has_random and series != _RANDOM
+                evaluation.compare(series, evaluation.baseline, query.name, metric)
+                if evaluation.baseline is not None and series != evaluation.baseline
                 else None
             )
             cells.append(
-                Cell("–")
-                if value is None
-                else Cell(
+                Cell(
                     _value(value.estimate, metric),
                     _ends(value, metric),
-                    best=best.get(query) == series,
+                    best=value.estimate == min(measured),
                     verdict="" if comparison is None else comparison.verdict,
                 )
             )
-        rows.append(Row(look(series).label, place, tuple(cells)))
+        rows.append(Row(shown(query), None, tuple(cells)))
     return Table(
-        f"{_titled(metric)}. {_end_points(evaluation, metric)}",
-        tuple(shown(query) for query in evaluation.queries),
+        _titled(metric),
+        tuple(look(series).label for series in evaluation.series),
         tuple(rows),
+        more=_end_points(evaluation, metric),
     )
 
 
 def _end_points(evaluation: Evaluation, metric: Metric) -> str:
-    """ "Nothing labeled: 18.2; everything: 9.4.", as far as they were measured."""
+    """What is the same for every strategy, as far as it was measured."""
     series = evaluation.series[0]
     parts = []
     for query in evaluation.end_points(series.mode):
         value = evaluation.value(series, query, metric)
-        if value is not None:
-            parts.append(f"at {query.replace('%', ' %')} {_value(value.estimate, metric)}")
-    return f"With nothing and with all of the pool labeled: {', '.join(parts)}." if parts else ""
+        curve = evaluation.curve(series, metric)
+        if value is None or curve is None or query not in curve.queries:
+            continue
+        fraction = curve.fractions[curve.queries.index(query)]
+        what = "nothing labeled" if fraction == 0 else "all of the pool labeled"
+        parts.append(f"{what}: {_value(value.estimate, metric)} ({_ends(value, metric)})")
+    return "; ".join(parts)
 
 
 def _behind_the_curves(evaluation: Evaluation, metric: Metric) -> Table:
@@ -216,13 +215,13 @@ def _behind_the_curves(evaluation: Evaluation, metric: Metric) -> Table:
     )
 
 
-def _behind_the_reductions(evaluation: Evaluation, metric: Metric) -> Table:
+def _behind_the_reductions(evaluation: Evaluation, baseline: Series, metric: Metric) -> Table:
     rows = []
     for place, series in enumerate(evaluation.series):
-        if series == _RANDOM:
+        if series == baseline:
             continue
         cells = tuple(
-            _change_cell(evaluation.compare(series, _RANDOM, query.name, metric))
+            _change_cell(evaluation.compare(series, baseline, query.name, metric))
             for query in evaluation.queries
         )
         rows.append(Row(look(series).label, place, cells))
@@ -233,14 +232,14 @@ def _behind_the_reductions(evaluation: Evaluation, metric: Metric) -> Table:
     )
 
 
-def _efficiency(evaluation: Evaluation, metric: Metric) -> Table:
+def _efficiency(evaluation: Evaluation, baseline: Series, metric: Metric) -> Table:
     rows = []
     for place, series in enumerate(evaluation.series):
-        if series == _RANDOM:
+        if series == baseline:
             continue
         cells = []
         for query in evaluation.queries:
-            span = evaluation.label_efficiency(series, _RANDOM, query.name, metric)
+            span = evaluation.label_efficiency(series, baseline, query.name, metric)
             cells.append(
                 Cell("–") if span is None else Cell(_budget(span.estimate), percent_range(span))
             )
@@ -256,19 +255,19 @@ def _budget(share: float) -> str:
     return percent(share) if math.isfinite(share) else ("> 100 %" if share > 0 else "< 0 %")
 
 
-def _equal_hours(evaluation: Evaluation, metric: Metric) -> Table:
+def _equal_hours(evaluation: Evaluation, baseline: Series, metric: Metric) -> Table:
     query = main_query(evaluation)
-    hours = evaluation.mean_hours(_RANDOM, query.name) if query is not None else None
+    hours = evaluation.mean_hours(baseline, query.name) if query is not None else None
     rows = []
     for place, series in enumerate(evaluation.series):
         height = evaluation.mean_height(series, metric)
-        against = evaluation.compare_mean_height(series, _RANDOM, metric)
+        against = evaluation.compare_mean_height(series, baseline, metric)
         own = evaluation.mean_hours(series, query.name) if query is not None else None
         value = None if hours is None else evaluation.at_hours(series, hours, metric)
         comparison = (
             None
-            if hours is None or series == _RANDOM
-            else evaluation.compare_at_hours(series, _RANDOM, hours, metric)
+            if hours is None or series == baseline
+            else evaluation.compare_at_hours(series, baseline, hours, metric)
         )
         rows.append(
             Row(
@@ -284,7 +283,7 @@ def _equal_hours(evaluation: Evaluation, metric: Metric) -> Table:
                     if height is None
                     else Cell(_value(height.estimate, metric), _ends(height, metric)),
                     Cell("")
-                    if against is None or series == _RANDOM
+                    if against is None or series == baseline
                     else Cell(
                         _signed(against.estimate * metric.scale, 2),
                         f"{_signed(against.low * metric.scale, 2)} to "

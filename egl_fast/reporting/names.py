@@ -77,4 +77,6 @@ def look(series: Series) -> Look:
     # Not hash(): that differs from one process to the next.
     spare = _SPARE[sum(series.strategy.encode()) % len(_SPARE)]
     light, dark, shape = _LOOKS.get(series.strategy, spare)
-    return Look(f"{name} ({series.mode})" if sequential else name, light, dark, shape, sequential)
+    if sequential:
+        return Look(f"{name} ({series.mode})", light, dark, "triangle-right", True)
+    return Look(name, light, dark, shape, False)

@@ -19,14 +19,14 @@ class Cell:
         note: beneath it, smaller; "" for none.
         best: the best of its column.
         verdict: against random selection, as ``Comparison.verdict``; "" where it was not compared.
-        level: 0 to 4, how strongly the cell is tinted.
+        level: tint of the cell, 0 (much less than expected) to 4 (much more); 2 is none.
     """
 
     text: str
     note: str = ""
     best: bool = False
     verdict: str = ""
-    level: int = 0
+    level: int = 2
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption that says what its numbers are."""
+    """A table with a caption that says what its numbers are, and if need be more about them."""
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     corner: str = "Strategy"
+    more: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ POOL = "whole pool"
 _MAX_TEXT = 300
 _NUM_BINS = 28
 #: Shares of picks over shares of the pool -> tint of the cell.
-_TINTS = ((2.0, 4), (1.25, 3), (0.8, 2), (0.5, 1))
+_TINTS = ((2.0, 4), (1.25, 3), (0.8, 2), (0.4, 1))
 
 
 def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequence[Ranking]) -> None:
@@ -154,7 +154,7 @@ def add_picked(
         if key != "speaker":
             page.picked_tables.append(_shares(page, key, groups, everything, of))
     if len(picks) > 1:
-        page.picked_tables.append(_overlaps(page, picks))
+        page.picked_tables.append(_overlaps(page, picks, len(pool)))
     page.findings += picked_findings(
         everything,
         {series.strategy: picked for series, picked in of.items() if series.mode == "single"},
@@ -213,13 +213,12 @@ def _shares(
         made = []
         for share, base in zip(picked.shares[key], everything.shares[key], strict=True):
             ratio = share / base if base > 0 else 1.0
-            level = next((tint for least, tint in _TINTS if ratio >= least), 0)
             own = picked is everything
             made.append(
                 Cell(
                     percent(share, digits=1),
                     "" if own else f"{ratio:.1f} ×",
-                    level=2 if own else level,
+                    level=2 if own else _tint(ratio),
                 )
             )
         return tuple(made)
@@ -238,8 +237,10 @@ def _shares(
     )
 
 
-def _overlaps(page: Page, picks: Mapping[Series, Mapping[int, Integers]]) -> Table:
+def _overlaps(page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_clips: int) -> Table:
     rows = []
+    size = np.mean([len(pick) for by_seed in picks.values() for pick in by_seed.values()])
+    chance = float(size) / num_clips
     for series, own in picks.items():
         cells = []
         for other, theirs in picks.items():
@@ -247,14 +248,19 @@ def _overlaps(page: Page, picks: Mapping[Series, Mapping[int, Integers]]) -> Tab
             if share is None:
                 cells.append(Cell("" if other == series else "–"))
             else:
-                cells.append(Cell(percent(share), level=min(4, int(share * 5))))
+                cells.append(Cell(percent(share), level=_tint(share / chance)))
         rows.append(Row(look(series).label, page.looks.index(look(series)), tuple(cells)))
     return Table(
-        f"How much of a strategy's picks is also picked by another ({page.budget} at random would "
-        "share that much)",
+        "How much of a strategy's picks is also picked by another",
         tuple(look(series).label for series in picks),
         tuple(rows),
+        more=f"by chance: {percent(chance)}",
     )
+
+
+def _tint(ratio: float) -> int:
+    """How a share stands to the one expected by chance."""
+    return next((tint for least, tint in _TINTS if ratio >= least), 0)
 
 
 def _place(page: Page, strategy: str) -> int:

@@ -19,7 +19,7 @@ _RESULTS_COLUMNS = (
 _TEST_COLUMNS = (
     "unit", "id", "ctc_loss", "char_errors", "num_chars", "word_errors", "num_words",
 )  # fmt: skip
-_PICKS_COLUMNS = ("strategy", "mode", "seed", "query", "round", "rank", "id")
+_PICKS_COLUMNS = ("strategy", "mode", "seed", "round", "rank", "id")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class RunFolder:
         results: a row for each point of the evaluation: strategy, query, seed, what was labeled,
             how the trained model did.
         test_utterances: a row for each test utterance and training run.
-        picks: a row for each picked utterance, or None where the folder holds no such table.
+        picks: a row for each picked utterance, in the order of (round, rank) for each strategy,
+            mode and seed: a budget of n clips is the first n. None where there is no such table.
         scores: the pool's scores by the base model, a file for each seed that has one.
         config: the configuration's text, or None.
     """

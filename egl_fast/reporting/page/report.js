@@ -51,7 +51,7 @@
     if (drawn[id] === mine) {
       const options = {
         mode: "vega-lite", ast: true, actions: false, renderer: "svg", defaultStyle: false,
-        tooltip, config: themed(data.specs.config), hover: false,
+        tooltip, config: themed(data.specs.config), hover: false, logLevel: 1,
       };
       mine.result = await window.vegaEmbed(byId(id), { ...themed(spec), datasets }, options);
       if (ready) ready(mine.result.view);
@@ -122,7 +122,9 @@
     });
     const wide = byId("curves").clientWidth >= NARROW;
     const callouts = wide ? calloutsOf(points, state, means, seeds, spec) : [];
-    draw("curves", spec, { means, seeds, callouts });
+    const drawnLayers = { means, seeds, callouts };
+    spec.layer = spec.layer.filter((layer) => drawnLayers[layer.data.name].length);
+    draw("curves", spec, drawnLayers);
   }
 
   function calloutsOf(points, state, means, seeds, spec) {
@@ -142,7 +144,7 @@
     const gap = (highest - lowest) * 0.058;
     const values = ends.map((p) => p.y[state.metric]);
     const heights = state.all
-      ? raised(values, gap, highest)
+      ? raised(values, gap, highest, tallest(points, state, labelX))
       : spread(values, gap, lowest, highest);
     if (!state.all) {
       for (const layer of spec.layer) {
@@ -154,10 +156,25 @@
     }));
   }
 
-  function raised(values, gap, highest) {
+  function tallest(points, state, x) {
+    // The highest curve where the labels begin.
+    let top = -Infinity;
+    for (const place of state.shown) {
+      const own = points.filter((p) => p.s === place);
+      const right = own.findIndex((p) => p[state.x] >= x);
+      if (right < 1) continue;
+      const [a, b] = [own[right - 1], own[right]];
+      const share = (x - a[state.x]) / (b[state.x] - a[state.x]);
+      top = Math.max(top, a.y[state.metric] * (1 - share) + b.y[state.metric] * share);
+    }
+    return top;
+  }
+
+  function raised(values, gap, highest, floor) {
+    // One above the other in the order of the curves, all above the highest of them.
     const order = values.map((value, at) => ({ value, at })).sort((a, b) => a.value - b.value);
     const start = Math.min(
-      order[0].value + gap * 1.5, highest - gap * (order.length - 1));
+      Math.max(order[0].value, floor) + gap * 1.2, highest - gap * (order.length - 1));
     const result = [];
     order.forEach((one, place) => { result[one.at] = start + gap * place; });
     return result;
@@ -209,7 +226,8 @@
 
   const rankForm = byId("rank-controls");
   const MOST_ROWS = 60;
-  let bounds = null; // {x: [low, high], y: [low, high]} of what is selected, or null
+  // What is selected, or null. To begin with: what one ranking wants and the other does not.
+  let bounds = { x: [0, 0.3], y: [0.8, 1] };
 
   const minus = (value) => value.toFixed(2).replace("-", "\u2212");
 
@@ -362,6 +380,7 @@
       }
       drawRanks();
     });
+    setBounds(bounds);
     redraws.push(drawRanks);
   }
 
