@@ -15,6 +15,41 @@ import polars as pl
 SPEED = {"random": 1.0, "entropy": 1.5, "pctc": 1.55, "egl": 1.9, "egl_normalized": 2.1}
 
 
+def made_up_scores(manifest: Path, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Score records of a manifest, as `egl-fast score --per-hypothesis` writes them."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        hardness = float(rng.gamma(2.0, 0.5))
+        mass = float(np.exp(-3 * hardness))
+        egl = float(200 * mass * rng.gamma(3.0))
+        text = entry.get("text") or ""
+        records.append(
+            {
+                **entry,
+                "num_frames": round(50 * entry["duration"]),
+                "pred_text": text.replace("e", "i"),
+                "num_hypotheses": 2,
+                "beam_mass": mass,
+                "egl": egl,
+                "egl_stderr": 0.0,
+                "egl_normalized": egl / mass,
+                "egl_unsquared": None,
+                "egl_full": egl / mass * float(rng.gamma(9.0, 1 / 9.0)),
+                "egl_full_stderr": 1.0,
+                "entropy": 0.1 + 0.2 * hardness,
+                "pctc": 0.05 + 0.1 * hardness * float(rng.gamma(5.0, 0.2)),
+                "random": float(rng.random()),
+                "hypotheses": [
+                    {"text": text, "labels": [3], "log_prob": -700.5, "sq_grad_norm": 300.0},
+                    {"text": "", "labels": [], "log_prob": -701.5, "sq_grad_norm": 1234.5},
+                ],
+            }
+        )
+    return records
+
+
 def write_run(
     folder: Path,
     pool: Sequence[Mapping[str, Any]],
@@ -48,7 +83,7 @@ def write_run(
     base = {"base_clips": 350, "base_seconds": 1260.0}
     results, tests, picks = [], [], []
 
-    def add(strategy: str, mode: str, seed: int, query: str, chosen: np.ndarray, speed: float):
+    def add(strategy: str, mode: str, seed: int, query: str, chosen: Any, speed: float) -> None:
         fraction = len(chosen) / len(pool)
         unit = "train-" + hashlib.sha256(f"{strategy}{mode}{seed}{query}".encode()).hexdigest()[:12]
         shape = 0.09 + 0.07 * (1 - fraction) ** (2.2 * speed)

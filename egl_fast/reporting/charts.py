@@ -284,6 +284,7 @@ def durations(looks: Sequence[Look], pool: str) -> Spec:
     """How long picked clips are: middle half, median, mean, 10th to 90th percentile.
 
     Dataset: ``rows`` {series, p10, p25, p50, p75, p90, mean, said}; ``pool`` is its first series.
+    The script sets the height by the number of rows.
     """
     labels = [pool, *(look.label for look in looks)]
     y: Spec = {
@@ -309,7 +310,6 @@ def durations(looks: Sequence[Look], pool: str) -> Spec:
     return {
         "width": "container",
         "autosize": _FIT,
-        "height": {"step": 30},
         "data": {"name": "rows"},
         "encoding": {"y": y, "color": color},
         "layer": [

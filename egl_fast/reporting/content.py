@@ -129,6 +129,13 @@ def scores_page(
     add_picked(page, pool, picks)
     first = {one: of[0] for one, of in picks.items()}
     add_listening(page, pool, first, ranking, audio_folder, audio, advance)
+    page.notes += [
+        "Ranks run from 0 to 1, the most informative; equal scores share their rank. Intervals "
+        "of correlations are 95 % intervals over the pool's recordings, by bootstrap, or for more "
+        "than 20,000 of them by Bonett and Wright's formula.",
+        "What a ranking prefers is not yet what it is worth: egl-fast simulate measures that, on "
+        "data whose transcripts are known.",
+    ]
     if pool.incomplete:
         page.notes.append(
             f"Not every record holds {', '.join(pool.incomplete)}: left out, for it cannot rank "

@@ -350,10 +350,11 @@
       heard.textContent = u.h ? `heard: ${u.h}` : "heard nothing";
       words.append(document.createElement("br"), heard);
     }
-    const of = data.ranking.sampled ? " of the sampled recordings" : "";
+    const found = data.ranking.sampled
+      ? `${inside.length} of the sampled recordings`
+      : `${inside.length} recording${inside.length === 1 ? "" : "s"}`;
     byId("brush-status").textContent = inside.length > MOST_ROWS
-      ? `${inside.length} recordings${of} are selected; the ${MOST_ROWS} most informative:`
-      : `${inside.length} recording${inside.length === 1 ? "" : "s"}${of} selected.`;
+      ? `${found} selected; the ${MOST_ROWS} most informative:` : `${found} selected.`;
   }
 
   if (rankForm) {
@@ -389,6 +390,7 @@
   if (data.durations) {
     redraws.push(() => {
       const spec = titled(data.specs.durations, { x_title: "seconds" });
+      spec.height = 30 * data.durations.length;
       draw("durations", spec, { rows: data.durations });
     });
   }
