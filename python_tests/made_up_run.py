@@ -42,8 +42,8 @@ def made_up_scores(manifest: Path, *, seed: int = 0) -> list[dict[str, Any]]:
                 "pctc": 0.05 + 0.1 * hardness * float(rng.gamma(5.0, 0.2)),
                 "random": float(rng.random()),
                 "hypotheses": [
-                    {"text": text, "labels": [3], "log_prob": -700.5, "sq_grad_norm": 300.0},
-                    {"text": "", "labels": [], "log_prob": -701.5, "sq_grad_norm": 1234.5},
+                    {"text": text, "labels": [3], "log_prob": -1000.5, "sq_grad_norm": 300.0},
+                    {"text": "", "labels": [], "log_prob": -1001.5, "sq_grad_norm": 1234.5},
                 ],
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -124,6 +125,7 @@ def _colours(page: Page) -> str:
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}{classes}\n"
 
 
+@functools.cache
 def _chart_library() -> str:
     """Vega-Embed with Vega-Lite and Vega, as one script, out of the vl-convert package."""
     import vl_convert

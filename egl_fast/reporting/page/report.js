@@ -27,10 +27,11 @@
   tip.setAttribute("role", "tooltip");
   document.body.append(tip);
 
-  function tooltip(_handler, event, _item, value) {
+  function tooltip(_handler, event, item, value) {
     tip.hidden = value === null || value === undefined || value === "";
     if (tip.hidden) return;
-    tip.textContent = String(value);
+    // The nearest point's row is wrapped once more, and Vega-Lite's own text misses it there.
+    tip.textContent = (item.datum.datum ?? item.datum).said;
     const box = tip.getBoundingClientRect();
     const left = Math.min(event.clientX + 14, innerWidth - box.width - 8);
     const above = event.clientY - box.height - 12;
@@ -273,7 +274,7 @@
     draw("ranks", spec, sampled ? { points, cells: cellsOf(one, other) } : { points }, (view) => {
       view.addSignalListener("brush", (_, value) => {
         const empty = !value || !value.x || !value.y;
-        setBounds(empty ? null : { x: sorted(value.x), y: sorted(value.y) });
+        setBounds(empty ? null : { x: snapped(value.x), y: snapped(value.y) });
       });
     });
     const [estimate, low, high] = rho[one][other];
@@ -285,6 +286,12 @@
   }
 
   const sorted = (range) => [Math.min(...range), Math.max(...range)];
+
+  // No hand hits the very edge, where the most and the least informative recording stand.
+  function snapped(range) {
+    const [low, high] = sorted(range);
+    return [low < 0.02 ? 0 : low, high > 0.98 ? 1 : high];
+  }
 
   function setBounds(next) {
     bounds = next;
