@@ -332,3 +332,37 @@ def test_help_names_every_option():
     text = subprocess.run([*COMMAND, "--help"], capture_output=True, timeout=60).stdout.decode()
     for option in ("--scores", "--pool", "--out", "--figures", "--paper", "--audio", "--no-audio"):
         assert option in text
+
+
+@pytest.mark.slow
+def test_a_million_records_stay_small(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    numbers = (f"{(k * 7919) % 1_000_003},{(k * 104_729) % 1_000_003}" for k in range(1_000_000))
+    with open(path, "w", encoding="utf-8") as file:
+        for at, pair in enumerate(numbers):
+            egl, entropy = pair.split(",")
+            file.write(
+                f'{{"id":"corpus/{at}.flac","audio_filepath":"{at}.flac","duration":2.5,'
+                f'"text":"said {at}","speaker":"s{at % 5000}","pred_text":"heard {at}",'
+                f'"egl":{egl},"entropy":{entropy}}}\n'
+            )
+    # A process of its own, whose largest size can be asked for.
+    code = (
+        "import resource, sys\n"
+        "from egl_fast.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", "--scores", str(path)],
+        capture_output=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert int(done.stdout) < 500 * 2**10  # kB; the numbers kept are about 110 MB
+    report = tmp_path / "scores.jsonl.html"
+    assert report.stat().st_size < 2 * 2**20
+    page = Page(report)
+    assert page.data["ranking"]["size"] == 1_000_000
+    assert sum(page.data["ranking"]["grids"]["egl/entropy"]) == 1_000_000
+    assert len(page.data["ranking"]["utterances"]) == 1500
