@@ -176,6 +176,35 @@ def test_the_tables_hold_the_numbers(page):
     assert all(len(p["seeds"][0]) == 2 for p in points)
 
 
+def test_picks_are_those_of_the_budget(page):
+    assert "What was picked with 20" in page.text
+    for name in ("random", "EGL normalised", "EGL (sequential)"):
+        # 13 of 64 clips, of the 26 that the picks hold for 40 %.
+        assert re.search(re.escape(name) + r" 13 [0-9.]+ min", page.text), name
+
+
+def test_an_incomplete_run_says_so(report, page, tmp_path):
+    assert "not complete" not in page.text
+    part = tmp_path / "part"
+    part.mkdir()
+    for name in ("results.csv", "test_utterances.parquet"):
+        (part / name).write_bytes((report[1] / name).read_bytes())
+    lines = (part / "results.csv").read_text().splitlines()
+    kept = [
+        line
+        for line in lines
+        if not line.startswith(("egl,single,1,1,40%", "pctc,single,1,0,10%", "pctc,single,1,1,10%"))
+    ]
+    assert len(kept) == len(lines) - 3
+    (part / "results.csv").write_text("\n".join(kept) + "\n")
+    run(part)
+    text = Page(part / "report.html").text
+    assert (
+        "This run is not complete: 1 of its points lack a seed; there is nothing of pCTC at 10"
+        in (text)
+    )
+
+
 def test_the_listening_table_can_be_heard(page, records):
     players = page.all("audio")
     # Two picks of each of six series, those in common once.

@@ -11,7 +11,7 @@ from PIL import Image
 from recordings import waveform
 
 from egl_fast.reporting.clips import MAX_SECONDS, make_clip
-from egl_fast.reporting.listening import _probability_of
+from egl_fast.reporting.listening import _hypotheses, _probability_of
 
 
 def decoded(uri, kind):
@@ -92,3 +92,14 @@ def test_probabilities_too_small_for_a_float():
     assert _probability_of(math.log(0.25)) == "0.250"
     assert _probability_of(-1000 * math.log(10)) == "1.0e-1000"
     assert _probability_of(math.log(3e-7)) == "3.0e-7"
+
+
+def test_what_each_hypothesis_adds_to_egl():
+    lines = [
+        {"text": "a", "log_prob": -1000.0, "sq_grad_norm": 300.0},
+        {"text": "b", "log_prob": -1000.0 + math.log(0.5), "sq_grad_norm": 200.0},
+        {"text": "no numbers"},
+    ]
+    heard = _hypotheses({"hypotheses": lines})
+    assert [(one.text, one.share) for one in heard] == [("a", "75 %"), ("b", "25 %")]
+    assert _hypotheses({}) == _hypotheses({"hypotheses": "x"}) == ()

@@ -143,8 +143,18 @@ def test_only_seeds_that_both_have_are_compared():
     assert half.value(RANDOM, "20%", CER).estimate == pytest.approx((0.3 + 0.9) / 2)
     assert half.label_efficiency(EGL, RANDOM, "20%", CER).estimate == pytest.approx(0.4)
     assert half.compare_mean_height(EGL, RANDOM, CER).estimate == pytest.approx(-0.0625)
+    assert half.num_missing() == 2
     none = [p for p in points if p[0] != "egl" or p[4] != "20%"]
     assert Evaluation(run_of(none), replicates=5).compare(EGL, RANDOM, "20%", CER) is None
+
+
+def test_means_over_different_budgets_are_not_compared():
+    points = [p for p in POINTS if p[:1] != ("egl",) or p[4] == "20%"]
+    short = Evaluation(run_of(points), replicates=5)
+    assert short.mean_height(EGL, CER) is None
+    assert short.compare_mean_height(EGL, RANDOM, CER) is None
+    assert short.mean_height(RANDOM, CER).estimate == pytest.approx(0.3)
+    assert short.num_missing() == 0
 
 
 def test_a_difference_that_not_every_seed_shows_is_not_claimed():

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from test_report_evaluation import POINTS, run_of
 
-from egl_fast.reporting.evaluation import METRICS, Evaluation
+from egl_fast.records import STRATEGIES
+from egl_fast.reporting.evaluation import METRICS, Evaluation, Series
 from egl_fast.reporting.findings import (
     percent_range,
     picked_findings,
     ranking_findings,
     run_findings,
 )
+from egl_fast.reporting.names import look as look_of
 from egl_fast.reporting.picked import describe, group_names, overlap
 from egl_fast.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
-from egl_fast.reporting.scores_file import Groups, ScoresFile
+from egl_fast.reporting.scores_file import CONTROLS, Groups, ScoresFile
 from egl_fast.statistics.bootstrap import Interval
 
 
@@ -31,7 +33,7 @@ def test_a_clear_difference_is_stated_with_its_interval():
         "its CER is 20.0 %, random selection's 30.0 %: 33.3 % lower "
         "(95 % interval 33.3 to 33.3 %), and lower in 2 of 2 seeds" in first.text
     )
-    assert "better at 1 and worse at 0 of the other 1 budgets" in first.text
+    assert "better at 1 and worse at 0 of 1 other budget." in first.text
 
 
 def test_the_worth_of_a_label():
@@ -187,6 +189,28 @@ class TestRanking:
         # Rows by egl ascending: all lies on the other diagonal, give or take the cell's edge.
         rows, columns = np.nonzero(opposed)
         assert set(rows + columns) <= {GRID_SIZE - 2, GRID_SIZE - 1, GRID_SIZE}
+
+
+def luminance(colour):
+    """Relative luminance by WCAG 2."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, *CONTROLS, "badge", "x", "coreset"])
+def test_colours_stand_out_from_the_page(strategy):
+    look = look_of(Series(strategy, "single"))
+    for colour, page in ((look.light, "#ffffff"), (look.dark, "#12161b")):
+        bright, dim = sorted((luminance(colour), luminance(page)), reverse=True)
+        assert (bright + 0.05) / (dim + 0.05) >= 3.0
+
+
+def test_no_two_strategies_look_alike():
+    looks = [look_of(Series(name, mode)) for name in [*STRATEGIES, *CONTROLS]
+             for mode in ("single", "sequential")]  # fmt: skip
+    assert len({look.label for look in looks}) == len(looks)
+    assert len({look.light for look in looks}) == len({look.dark for look in looks}) == 10
 
 
 def test_metrics_are_those_of_the_paper():

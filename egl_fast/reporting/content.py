@@ -58,6 +58,7 @@ def run_page(
         looks=[look(one) for one in series],
         config=run.config,
     )
+    page.warning = _incomplete(evaluation)
     page.findings = findings.run_findings(evaluation)
     add_metrics(page, evaluation)
     if with_paper:
@@ -150,6 +151,27 @@ def _run_lead(evaluation: Evaluation) -> str:
         f"{len({one.strategy for one in evaluation.series})} strategies chose what to label from "
         f"the same pool ({queries} of it); a model was trained on each choice and tested on the "
         "same speech."
+    )
+
+
+def _incomplete(evaluation: Evaluation) -> str:
+    missing = evaluation.num_missing()
+    absent = sorted(
+        f"{look(series).label} at {shown(query)}"
+        for series in evaluation.series
+        for query in evaluation.queries
+        if not evaluation.seeds_of([(series, query.name)])
+    )
+    if not missing and not absent:
+        return ""
+    parts = []
+    if missing:
+        parts.append(f"{missing} of its points lack a seed")
+    if absent:
+        parts.append(f"there is nothing of {', '.join(absent)}")
+    return (
+        f"This run is not complete: {'; '.join(parts)}. Compared is what both sides have; "
+        "means may be over different seeds."
     )
 
 

@@ -330,12 +330,15 @@ class Evaluation:
     def _below_all(
         self, series: Series, metric: Metric, seeds: Sequence[int] | None = None
     ) -> tuple[Floats, Floats] | None:
-        """The curve up to the largest query: what lies beyond is shared by every strategy."""
+        """The curve up to the largest query: what lies beyond is shared by every strategy.
+
+        None where a query is missing: the mean over other budgets could not be compared.
+        """
         curve = self.curve(series, metric, seeds=seeds)
-        if curve is None:
+        if curve is None or not {query.name for query in self.queries} <= set(curve.queries):
             return None
-        own = curve.fractions <= self.queries[-1].fraction + 1e-9 if self.queries else None
-        if own is None or own.sum() < 2:
+        own = curve.fractions <= self.queries[-1].fraction + 1e-9
+        if own.sum() < 2:
             return None
         return curve.fractions[own], curve.values[:, own]
 
@@ -377,6 +380,15 @@ class Evaluation:
             if not np.isnan(values[0]):
                 found[seed] = values
         return found or None
+
+    def num_missing(self) -> int:
+        """How many points a complete run would have more; each series need not have each query."""
+        return sum(
+            len(self.seeds) - len(seeds)
+            for series in self.series
+            for query in self.queries
+            if (seeds := self.seeds_of([(series, query.name)]))
+        )
 
     def num_labeled(self, series: Series, query: str, seed: int) -> int | None:
         """Pool clips labeled at a query; None where this seed was not run."""

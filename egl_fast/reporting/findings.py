@@ -142,7 +142,8 @@ def _against_random(
     if elsewhere:
         text += (
             f" The same test finds it better at {elsewhere.count('better')} and worse at "
-            f"{elsewhere.count('worse')} of the other {len(elsewhere)} budgets."
+            f"{elsewhere.count('worse')} of {len(elsewhere)} other "
+            f"budget{'' if len(elsewhere) == 1 else 's'}."
         )
     return Finding(verdict, title, text)
 

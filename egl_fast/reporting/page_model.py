@@ -100,6 +100,7 @@ class Page:
         facts: (number, what it counts).
         findings: in sentences.
         looks: every series on the page; the place in this list is its colour.
+        warning: what a reader must know before anything else, or "".
         data: for the page's script, plain JSON.
     """
 
@@ -123,5 +124,6 @@ class Page:
     listen_series: list[tuple[int, str]] = field(default_factory=list)
     listen_note: str = ""
     notes: list[str] = field(default_factory=list)
+    warning: str = ""
     config: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
