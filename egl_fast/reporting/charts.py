@@ -304,7 +304,12 @@ def durations(looks: Sequence[Look], pool: str) -> Spec:
     }
 
     def x(field: str) -> Spec:
-        return {"field": field, "type": "quantitative", "axis": {"title": "x_title"}}
+        return {
+            "field": field,
+            "type": "quantitative",
+            "scale": {"zero": False},
+            "axis": {"title": "x_title", "tickCount": 8},
+        }
 
     said: Spec = {"description": {"field": "said"}, "tooltip": {"field": "said"}}
     return {

@@ -151,7 +151,7 @@ def add_picked(
     ]
     page.duration_table = _durations(page, everything, of)
     for key, groups in pool.groups.items():
-        if key != "speaker":
+        if key != "speaker" and len(groups.names) > 1:
             page.picked_tables.append(_shares(page, key, groups, everything, of))
     if len(picks) > 1:
         page.picked_tables.append(_overlaps(page, picks, len(pool)))
