@@ -46,6 +46,10 @@ class MissingExtraError(EglError):
     """A package is missing that an optional extra installs; the message names the extra."""
 
 
+class ReportError(EglError):
+    """A report cannot be made: a run folder lacks its tables, or they contradict each other."""
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks, for use inside another message."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -22,6 +22,7 @@ COMMANDS = {
     "score": "Say how much each recording of a pool would teach the model.",
     "select": "Pick the most informative recordings of a scores file, within a budget.",
     "simulate": "Run the whole active-learning evaluation on labeled data.",
+    "report": "One HTML page about an evaluation, or about a scored pool.",
     "check": "Compare the engine's gradient norms with looped autograd on this model.",
     "doctor": "Say what was built and what is usable, and run a small self-test.",
 }

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import ManifestError, OutputError, one_line
 from egl_fast.records import STRATEGIES
@@ -94,7 +95,7 @@ def command(
         if warning is not None:
             click.echo(f"warning: {warning}", err=True)
     if writer.path is not None:
-        folder = _audio_folder(scores, pool)
+        folder = audio_folder(scores, pool)
         if folder is not None:
             _move_audio_paths(chosen, folder, writer.path.parent)
     as_table = table or show is not None
@@ -170,29 +171,6 @@ def _finite_float(digits: str) -> float:
     if math.isinf(value):
         raise ValueError(f"{digits} is too large a number")
     return value
-
-
-def _audio_folder(scores: str, pool: str | None) -> Path | None:
-    """The folder that relative audio paths count from, or None where nothing tells."""
-    if pool is not None:
-        if not os.path.isfile(pool):
-            raise ManifestError(f"--pool {pool}: no such file")
-        return Path(pool).parent
-    if scores == "-":
-        return None
-    meta_path = Path(f"{scores}.meta.json")
-    try:
-        named = json.loads(meta_path.read_bytes()).get("pool")
-    except (OSError, ValueError, RecursionError, AttributeError):
-        named = None
-    if not isinstance(named, str):
-        return meta_path.parent
-    pool_path = meta_path.parent / named
-    if not pool_path.is_file():
-        raise ManifestError(
-            f"{meta_path}: names the pool {named}, which is not there; name it by --pool"
-        )
-    return pool_path.parent
 
 
 def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:

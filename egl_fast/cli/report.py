@@ -1,0 +1,210 @@
+"""``egl-fast report``."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.progress import Progress, TaskID
+
+from egl_fast.cli.console import progress_bar, stderr
+from egl_fast.data.audio_folder import audio_folder
+from egl_fast.errors import ManifestError, MissingExtraError, OutputError, one_line
+
+#: What a report of ours holds near its beginning, and may be replaced by the next.
+GENERATOR = b'<meta name="generator" content="egl-fast'
+
+#: Module -> package, of the extra `report`.
+_NEEDED = {
+    "jinja2": "jinja2",
+    "polars": "polars",
+    "PIL": "pillow",
+    "vl_convert": "vl-convert-python",
+}
+
+
+@click.command("report")
+@click.argument("run_dir", required=False, metavar="[RUN_DIR]")
+@click.option("--scores", metavar="FILE", help="Report on a scored pool, without an evaluation.")
+@click.option(
+    "--pool",
+    metavar="FILE",
+    help="With --scores: the manifest that was scored, where FILE.meta.json does not name it.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="Where to write [default: report.html in RUN_DIR, or FILE.html beside the scores].",
+)
+@click.option(
+    "--figures", metavar="DIR", help="Also write the figures for a paper there, PNG and PDF."
+)
+@click.option("--paper", is_flag=True, help="Put the paper's Table 1 beside the run's.")
+@click.option(
+    "--audio",
+    type=click.IntRange(0, 50),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Top picks of each strategy in the listening table.",
+)
+@click.option("--no-audio", is_flag=True, help="No listening table: the same as --audio 0.")
+def command(
+    run_dir: str | None,
+    scores: str | None,
+    pool: str | None,
+    out: str | None,
+    figures: str | None,
+    paper: bool,
+    audio: int,
+    no_audio: bool,
+) -> None:
+    """One HTML page about an evaluation, or about a scored pool.
+
+    RUN_DIR is what `egl-fast simulate` wrote. The page is a single file that opens offline: tables
+    with intervals, figures to point at and to brush, what every strategy picked, and its top picks
+    to listen to. A report that is there is replaced.
+
+    \b
+    Examples:
+      egl-fast report runs/grid --paper
+      egl-fast report runs/grid --figures paper/figures --no-audio
+      egl-fast report --scores scores.jsonl --out scores.html
+    """
+    if (run_dir is None) == (scores is None):
+        raise click.UsageError("give either RUN_DIR or --scores FILE")
+    if pool is not None and scores is None:
+        raise click.UsageError("--pool goes with --scores FILE")
+    if paper and run_dir is None:
+        raise click.UsageError("--paper goes with RUN_DIR: a scores file holds no metrics")
+    _refuse_missing_packages(with_figures=figures is not None)
+    top = 0 if no_audio else audio
+    if run_dir is not None:
+        path = _output(out, Path(run_dir) / "report.html", source=run_dir)
+        html = _of_run(run_dir, top, with_paper=paper, figures=figures)
+    else:
+        assert scores is not None
+        path = _output(out, Path(f"{scores}.html"), source=scores)
+        html = _of_scores(scores, pool, top, figures=figures)
+    _write(path, html)
+    stderr.print(f"report: {path} ({len(html) / 2**20:.1f} MiB)", markup=False, soft_wrap=True)
+
+
+def _refuse_missing_packages(*, with_figures: bool) -> None:
+    needed = {**_NEEDED, **({"matplotlib": "matplotlib"} if with_figures else {})}
+    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(
+            f"a report needs {', '.join(missing)}: pip install 'egl-fast[report]'"
+        )
+
+
+def _output(out: str | None, default: Path, *, source: str) -> Path:
+    path = default if out is None else Path(out)
+    if path.is_dir():
+        raise OutputError(f"output {path}: is a folder; name a file in it")
+    if os.path.exists(source) and path.exists() and path.samefile(source):
+        raise OutputError(f"output {path}: is the input itself; give another name")
+    if path.is_file() and not _is_report(path):
+        raise OutputError(f"output {path}: exists and is no report; give another name")
+    if out is not None and not path.parent.is_dir():
+        raise OutputError(f"output {path}: its folder {path.parent} does not exist")
+    return path
+
+
+def _is_report(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return GENERATOR in file.read(4096)
+
+
+def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) -> bytes:
+    from egl_fast.reporting.content import run_page
+    from egl_fast.reporting.evaluation import Evaluation
+    from egl_fast.reporting.ranking import rank_pool
+    from egl_fast.reporting.render import render
+    from egl_fast.reporting.run_folder import read_run_folder
+    from egl_fast.reporting.scores_file import read_scores_file
+
+    run = read_run_folder(run_dir)
+    with progress_bar() as bar:
+        size = sum(file.stat().st_size for file in run.scores.values())
+        task = bar.add_task("reading scores", total=size, note="")
+        pools = {
+            seed: read_scores_file(file, keep_ids=True, advance=_advancing(bar, task))
+            for seed, file in run.scores.items()
+        }
+        task = bar.add_task("making the page", total=None, note="")
+        evaluation = Evaluation(run)
+        rankings = {seed: rank_pool(pool.strategies) for seed, pool in sorted(pools.items())}
+        page = run_page(
+            run, evaluation, pools, rankings, with_paper=with_paper, audio=top,
+            advance=lambda: bar.update(task, advance=1),
+        )  # fmt: skip
+        html = render(page, name=Path(run_dir).resolve().name)
+    if figures is not None:
+        from egl_fast.reporting.figures import draw_curves, draw_ranks
+
+        drawn = draw_curves(evaluation, Path(figures))
+        for ranking in list(rankings.values())[:1]:
+            drawn += draw_ranks(ranking, Path(figures))
+        _say_figures(drawn)
+    return html
+
+
+def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) -> bytes:
+    from egl_fast.reporting.content import scores_page
+    from egl_fast.reporting.ranking import rank_pool
+    from egl_fast.reporting.render import render
+    from egl_fast.reporting.scores_file import read_scores_file
+
+    folder = Path(scores).parent
+    if top:
+        try:
+            folder = audio_folder(scores, pool) or folder
+        except ManifestError as error:
+            if pool is not None:
+                raise
+            # The page is worth having without sound; its table says what is missing.
+            stderr.print(f"warning: {error}", markup=False, soft_wrap=True)
+    with progress_bar() as bar:
+        size = os.path.getsize(scores) if os.path.isfile(scores) else None
+        task = bar.add_task("reading scores", total=size, note="")
+        scored = read_scores_file(scores, advance=_advancing(bar, task))
+        task = bar.add_task("making the page", total=None, note="")
+        ranking = rank_pool(scored.strategies)
+        page = scores_page(
+            scored, ranking, audio_folder=folder, audio=top,
+            advance=lambda: bar.update(task, advance=1),
+        )  # fmt: skip
+        html = render(page, name=Path(scores).name)
+    if figures is not None:
+        from egl_fast.reporting.figures import draw_ranks
+
+        _say_figures(draw_ranks(ranking, Path(figures)))
+    return html
+
+
+def _advancing(bar: Progress, task: TaskID) -> Callable[[int], None]:
+    return lambda more: bar.update(task, advance=more)
+
+
+def _say_figures(paths: list[Path]) -> None:
+    for path in paths:
+        stderr.print(f"figure: {path}", markup=False, soft_wrap=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All of the file or nothing."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None

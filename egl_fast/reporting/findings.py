@@ -1,0 +1,465 @@
+"""Sentences made of the numbers, with their intervals, and none that says more than they do.
+
+A difference is called one only where its interval excludes zero. Where it does not, the sentence
+says that the two cannot be told apart, which is not that they are equal.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from egl_fast.reporting.evaluation import METRICS, Comparison, Evaluation, Metric, Query, Series
+from egl_fast.reporting.names import label, look
+from egl_fast.reporting.picked import Picked
+from egl_fast.reporting.ranking import Ranking
+from egl_fast.statistics.bootstrap import Interval
+
+#: The budget at which the paper states its main claim; the nearest query is taken.
+_MAIN_FRACTION = 0.20
+#: What counts as the same length of audio: 2 %.
+_SAME_HOURS = 0.02
+
+MINUS = "\N{MINUS SIGN}"
+RHO = "\N{GREEK SMALL LETTER RHO}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result.
+
+    Attributes:
+        verdict: as ``Comparison.verdict``, or "fact" where nothing is compared.
+        title: the result in a few words.
+        text: the same with its numbers.
+    """
+
+    verdict: str
+    title: str
+    text: str
+
+
+def number(value: float, metric: Metric, *, digits: int = 1) -> str:
+    """A metric's value as people write it, with its unit.
+
+    Example:
+        >>> number(0.1284, METRICS[0])
+        '12.8 %'
+    """
+    return f"{value * metric.scale:.{digits}f}{metric.unit}"
+
+
+def percent(share: float, *, digits: int = 0) -> str:
+    """A share in percent; infinite where a curve was left.
+
+    Example:
+        >>> percent(0.386), percent(math.inf), percent(-math.inf)
+        ('39 %', 'more than 100 %', 'nothing')
+    """
+    if math.isinf(share):
+        return "more than 100 %" if share > 0 else "nothing"
+    return f"{share * 100:.{digits}f} %"
+
+
+def percent_range(span: Interval, *, digits: int = 0) -> str:
+    """The interval of a share, in words that hold for infinite ends too.
+
+    Example:
+        >>> percent_range(Interval(0.386, 0.352, 0.463))
+        '35 to 46 %'
+        >>> percent_range(Interval(0.5, 0.3, math.inf))
+        '30 % to more than 100 %'
+    """
+    if math.isinf(span.low) or math.isinf(span.high):
+        return f"{percent(span.low, digits=digits)} to {percent(span.high, digits=digits)}"
+    low, high = (f"{end * 100:.{digits}f}".replace("-", MINUS) for end in (span.low, span.high))
+    return f"{low} to {high} %"
+
+
+def main_query(evaluation: Evaluation) -> Query | None:
+    """The query nearest to 20 % of the pool; None where there are end points only."""
+    return min(
+        evaluation.queries, key=lambda query: abs(query.fraction - _MAIN_FRACTION), default=None
+    )
+
+
+def focus(evaluation: Evaluation) -> Series | None:
+    """What the report is about: EGL if it was run, else the first that is not chance."""
+    others = [series for series in evaluation.series if series.strategy != "random"]
+    return next((one for one in others if one.strategy == "egl"), next(iter(others), None))
+
+
+def run_findings(evaluation: Evaluation, metric: Metric = METRICS[0]) -> list[Finding]:
+    """What an evaluation found, most important first.
+
+    Args:
+        evaluation: the results.
+        metric: what the sentences speak of.
+    """
+    query, subject = main_query(evaluation), focus(evaluation)
+    if query is None or subject is None:
+        return []
+    found = []
+    baseline = evaluation.baseline
+    if baseline is not None:
+        found += [
+            _against_random(evaluation, subject, baseline, query, metric),
+            _label_efficiency(evaluation, subject, baseline, query, metric),
+            _equal_hours(evaluation, subject, baseline, query, metric),
+        ]
+    found += [
+        _against_confidence(evaluation, subject, query, metric),
+        _lowest(evaluation, query, metric),
+        _sequential(evaluation, subject, query, metric),
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _against_random(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    comparison = evaluation.compare(subject, baseline, query.name, metric)
+    ours = evaluation.value(subject, query.name, metric)
+    theirs = evaluation.value(baseline, query.name, metric)
+    if comparison is None or ours is None or theirs is None:
+        return None
+    name = look(subject).label
+    verdict = comparison.verdict
+    title = f"{_versus(verdict, name, 'random selection')} at {shown(query)}"
+    elsewhere = [
+        other.verdict
+        for q in evaluation.queries
+        if q != query
+        and (other := evaluation.compare(subject, baseline, q.name, metric)) is not None
+    ]
+    text = (
+        f"With {shown(query)} of the pool labeled, its {metric.label} is "
+        f"{number(ours.estimate, metric)}, random selection's {number(theirs.estimate, metric)}: "
+        f"{_relative(comparison)}{_in_seeds(comparison)}."
+    )
+    if elsewhere:
+        text += (
+            f" The same test finds it better at {elsewhere.count('better')} and worse at "
+            f"{elsewhere.count('worse')} of {len(elsewhere)} other "
+            f"budget{'' if len(elsewhere) == 1 else 's'}."
+        )
+    return Finding(verdict, title, text)
+
+
+def _label_efficiency(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    span = evaluation.label_efficiency(subject, baseline, query.name, metric)
+    if span is None:
+        return None
+    name = look(subject).label
+    if math.isinf(span.estimate) and span.estimate > 0:
+        title = f"{shown(query)} by {name} is beyond anything random selection reached"
+        text = (
+            f"Random selection's {metric.label} does not come down that far anywhere on its curve"
+        )
+    elif math.isinf(span.estimate):
+        title = f"{shown(query)} by {name} is worth no random labels at all"
+        text = f"Its {metric.label} is above where random selection starts"
+    else:
+        title = f"{shown(query)} by {name} is worth {percent(span.estimate)} at random"
+        text = (
+            f"Random selection needs {percent(span.estimate)} of the pool to come down to the "
+            f"{metric.label} that {name} has at {shown(query)}"
+        )
+    low, high = sorted((span.low, span.high))
+    verdict = "open"
+    if low > query.fraction:
+        verdict = "better"
+    elif high < query.fraction:
+        verdict = "worse"
+    text += f" (95 % interval: {percent_range(span)}), read off the line between measured budgets."
+    return Finding(verdict, title, text + _wide_gap(evaluation, span))
+
+
+def _wide_gap(evaluation: Evaluation, span: Interval) -> str:
+    """A warning where the answer lies between the last query and the whole pool."""
+    last = evaluation.queries[-1].fraction
+    if not last < span.estimate < 1:
+        return ""
+    return f" Between {percent(last)} and 100 % nothing was measured, so this is rough."
+
+
+def _equal_hours(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    """How the comparison changes when hours are held equal, not clips."""
+    ours = evaluation.mean_hours(subject, query.name)
+    theirs = evaluation.mean_hours(baseline, query.name)
+    if not ours or not theirs:
+        return None
+    comparison = evaluation.compare_at_hours(subject, baseline, theirs, metric)
+    if comparison is None:
+        return None
+    name = look(subject).label
+    ratio = ours / theirs
+    if abs(ratio - 1) <= _SAME_HOURS:
+        length = f"{name} picks clips of about average length"
+    else:
+        length = (
+            f"{shown(query)} of the clips is {_hours(ours)} by {name}, {_hours(theirs)} at random: "
+            f"its picks are {'longer' if ratio > 1 else 'shorter'}"
+        )
+    title = f"At equal hours, {_versus(comparison.verdict, name, 'random selection')}"
+    text = (
+        f"{length}. Where both have {_hours(theirs)} labeled, its {metric.label} is "
+        f"{_relative(comparison)}{_in_seeds(comparison)}."
+    )
+    return Finding(comparison.verdict, title, text)
+
+
+def _against_confidence(
+    evaluation: Evaluation, subject: Series, query: Query, metric: Metric
+) -> Finding | None:
+    """Against the rankings by confidence."""
+    parts, verdicts = [], []
+    for strategy in ("entropy", "pctc"):
+        other = Series(strategy, "single")
+        if other not in evaluation.series or other == subject:
+            continue
+        comparison = evaluation.compare(subject, other, query.name, metric)
+        if comparison is not None:
+            verdicts.append(comparison.verdict)
+            parts.append(f"against {label(strategy)} {_relative(comparison)}")
+    if not parts:
+        return None
+    name = look(subject).label
+    if len(set(verdicts)) == 1:
+        title = f"{_versus(verdicts[0], name, 'confidence')} at {shown(query)}"
+        verdict = verdicts[0]
+    else:
+        title, verdict = f"{name} against confidence at {shown(query)}: it depends", "open"
+    return Finding(verdict, title, f"Its {metric.label} is {'; '.join(parts)}.")
+
+
+def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | None:
+    values = {
+        series: value
+        for series in evaluation.series
+        if (value := evaluation.value(series, query.name, metric)) is not None
+    }
+    if len(values) < 3:
+        return None
+    best = min(values, key=lambda series: values[series].estimate)
+    level = []
+    for series in values:
+        comparison = evaluation.compare(series, best, query.name, metric)
+        if series != best and comparison is not None and comparison.verdict == "open":
+            level.append(look(series).label)
+    name = look(best).label
+    text = (
+        f"At {shown(query)} its mean {metric.label} over seeds is "
+        f"{number(values[best].estimate, metric)} (95 % interval {_span(values[best], metric)})."
+    )
+    if level:
+        text += f" The paired intervals do not tell {_listed(level)} apart from it."
+    else:
+        text += " Every other strategy is worse, by intervals that exclude zero."
+    text += " The lowest of several is flattered by chance."
+    return Finding("fact", f"Lowest at {shown(query)}: {name}", text)
+
+
+def _sequential(
+    evaluation: Evaluation, subject: Series, query: Query, metric: Metric
+) -> Finding | None:
+    rounds = Series(subject.strategy, "sequential")
+    shared = [
+        q for q in evaluation.queries if evaluation.seeds_of([(subject, q.name), (rounds, q.name)])
+    ]
+    if rounds not in evaluation.series or not shared:
+        return None
+    at = query if query in shared else shared[-1]
+    comparison = evaluation.compare(rounds, subject, at.name, metric)
+    if comparison is None:
+        return None
+    name = look(subject).label
+    return Finding(
+        comparison.verdict,
+        _versus(comparison.verdict, f"{name} in rounds", f"{name} in a single batch"),
+        f"At {shown(at)}, with the pool scored anew after each round, the {metric.label} is "
+        f"{_relative(comparison)} as compared with a single batch"
+        f"{_in_seeds(comparison)}.",
+    )
+
+
+def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> list[Finding]:
+    """How EGL's ranking goes with that of confidence.
+
+    Args:
+        ranking: of one base model.
+        by_seed: of all base models, to show how far they agree.
+    """
+    found = []
+    subjects = [s for s in ("egl", "egl_normalized", "egl_full") if s in ranking.strategies]
+    if "entropy" not in ranking.strategies or not subjects:
+        return []
+    other = ranking.strategies.index("entropy")
+    parts = []
+    for subject in subjects:
+        at = ranking.strategies.index(subject)
+        rho = Interval(
+            *(
+                float(table[at, other])
+                for table in (
+                    ranking.correlations.estimate,
+                    ranking.correlations.low,
+                    ranking.correlations.high,
+                )
+            )
+        )
+        if math.isnan(rho.estimate):
+            continue
+        text = f"{label(subject)} {signed(rho.estimate)} ({signed(rho.low)} to {signed(rho.high)})"
+        if by_seed and len(by_seed) > 1:
+            values = [
+                float(seed.correlations.estimate[
+                    seed.strategies.index(subject), seed.strategies.index("entropy")
+                ])
+                for seed in by_seed
+                if {subject, "entropy"} <= set(seed.strategies)
+            ]  # fmt: skip
+            text += f", {len(values)} base models {signed(min(values))} to {signed(max(values))}"
+        parts.append((subject, rho, text))
+    if not parts:
+        return []
+    subject, rho, _ = parts[0]
+    relation = "with" if rho.low > 0 else "against" if rho.high < 0 else "regardless of"
+    found.append(
+        Finding(
+            "fact",
+            f"{label(subject)} ranks {relation} entropy ({RHO} = {signed(rho.estimate)})",
+            "Spearman's rank correlation with entropy, 95 % intervals: "
+            + "; ".join(text for _, _, text in parts)
+            + f". 1 is the same ranking, {MINUS}1 the reverse, 0 unrelated.",
+        )
+    )
+    return found
+
+
+def picked_findings(
+    pool: Picked, picked: Mapping[str, Picked], kinds: tuple[str, ...], budget: str
+) -> list[Finding]:
+    """Whether EGL is drawn to what is no speech, and to short or long clips.
+
+    Args:
+        pool: all of it.
+        picked: by strategy.
+        kinds: groups of the key ``kind``, or ().
+        budget: which picks these are.
+    """
+    subject = next((s for s in ("egl", *picked) if s in picked), None)
+    if subject is None:
+        return []
+    name, of = label(subject), picked[subject]
+    found = []
+    if kinds and "" in kinds:
+        plain = kinds.index("")
+        odd = 1 - of.shares["kind"][plain], 1 - pool.shares["kind"][plain]
+        if odd[1] > 0:
+            by_kind = [
+                f"{kind} {percent(share, digits=1)} (pool {percent(base, digits=1)})"
+                for kind, share, base in zip(
+                    kinds, of.shares["kind"], pool.shares["kind"], strict=True
+                )
+                if kind and share > 0
+            ]
+            title = f"{name} picks {'more' if odd[0] > odd[1] else 'fewer'} outliers than chance"
+            if abs(odd[0] - odd[1]) < 0.005:
+                title = f"{name} picks outliers about as often as chance"
+            text = (
+                f"Recordings marked as of a kind of their own are {percent(odd[0], digits=1)} of "
+                f"its first {budget}, and {percent(odd[1], digits=1)} of the pool"
+            )
+            found.append(
+                Finding("fact", title, f"{text}: {', '.join(by_kind)}." if by_kind else f"{text}.")
+            )
+    ratio = of.mean_seconds / pool.mean_seconds if pool.mean_seconds else 1.0
+    if abs(ratio - 1) > _SAME_HOURS:
+        found.append(
+            Finding(
+                "fact",
+                f"{name} picks {'longer' if ratio > 1 else 'shorter'} clips than the pool holds",
+                f"Its first {budget} last {of.mean_seconds:.1f} s on average, the pool's clips "
+                f"{pool.mean_seconds:.1f} s.",
+            )
+        )
+    return found
+
+
+def signed(value: float) -> str:
+    """A correlation with a true minus sign.
+
+    Example:
+        >>> signed(0.451), signed(-0.451) == MINUS + "0.45"
+        ('0.45', True)
+    """
+    return f"{value:.2f}".replace("-", MINUS)
+
+
+def shown(query: Query) -> str:
+    """A query's name with a space before its unit.
+
+    Example:
+        >>> shown(Query("20%", 0.2)), shown(Query("0.5h", 0.1))
+        ('20 %', '0.5 h')
+    """
+    return re.sub(r"(?<=[0-9])(?=[%hms]$)", " ", query.name)
+
+
+def _versus(verdict: str, name: str, other: str) -> str:
+    return {
+        "better": f"{name} beats {other}",
+        "ahead": f"{name} is ahead of {other}, though not with every seed,",
+        "worse": f"{name} does worse than {other}",
+        "behind": f"{name} is behind {other}, though not with every seed,",
+        "open": f"{name} and {other} cannot be told apart",
+    }[verdict]
+
+
+def _relative(comparison: Comparison) -> str:
+    """ "12 % lower (95 % interval 8 to 16 %)"; ends that point the other way carry a minus."""
+    span = comparison.reduction
+    if span.estimate < 0:
+        span = Interval(-span.estimate, -span.high, -span.low)
+        word = "higher"
+    else:
+        word = "lower"
+    return (
+        f"{percent(span.estimate, digits=1)} {word} (95 % interval {percent_range(span, digits=1)})"
+    )
+
+
+def _in_seeds(comparison: Comparison) -> str:
+    seeds = comparison.by_seed
+    if len(seeds) < 2:
+        return ", in a single seed"
+    lower = sum(value < 0 for value in seeds)
+    return f", and lower in {lower} of {len(seeds)} seeds"
+
+
+def _span(value: Interval, metric: Metric) -> str:
+    low, high = (f"{end * metric.scale:.1f}" for end in (value.low, value.high))
+    return f"{low} to {high}{metric.unit}"
+
+
+def _hours(hours: float) -> str:
+    """Hours, or minutes below two of them.
+
+    Example:
+        >>> _hours(0.25), _hours(3.0)
+        ('15.0 min', '3.0 h')
+    """
+    return f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return ", ".join(names[:-1]) + " and " + names[-1]

@@ -1,0 +1,212 @@
+"""A scores file of any size: its numbers in memory, the rest read again where it is shown."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.errors import ManifestError, one_line
+from egl_fast.records import STRATEGIES
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+#: Rankings that only an evaluation has, to compare with -> what they rank by.
+CONTROLS: dict[str, str] = {
+    "longest": "longest recordings first",
+    "shortest": "shortest recordings first",
+    "oracle_loss": "CTC loss of the true text, which nobody has for an unlabeled pool",
+}
+
+#: Keys of manifests by which pools are commonly told apart.
+GROUP_KEYS = ("corpus", "kind", "speaker")
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which group each utterance belongs to.
+
+    Attributes:
+        names: of the groups, in order of first appearance; "" where the manifest says nothing.
+        codes: [N] positions in ``names``.
+    """
+
+    names: tuple[str, ...]
+    codes: Integers
+
+
+@dataclass(frozen=True)
+class ScoresFile:
+    """The numbers of a scores file.
+
+    Attributes:
+        path: the file.
+        strategies: score of each utterance [N], by each strategy that every record has a finite
+            number for; higher is more informative.
+        durations: [N] seconds.
+        beam_mass: [N], NaN where a record holds none.
+        groups: by the keys of ``GROUP_KEYS`` that some record holds.
+        ids: [N], filled only where they were asked for.
+        incomplete: strategies that some records hold and others do not; they cannot rank.
+    """
+
+    path: Path
+    strategies: dict[str, Floats]
+    durations: Floats
+    beam_mass: Floats
+    groups: dict[str, Groups]
+    ids: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    _line_starts: Integers
+
+    def __len__(self) -> int:
+        """N, the number of utterances."""
+        return len(self.durations)
+
+    def records(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Whole records, read again from the file.
+
+        Args:
+            indices: positions in the file's order.
+
+        Raises:
+            ManifestError: the file has changed since it was read.
+        """
+        found = []
+        with open(self.path, "rb") as file:
+            for index in indices:
+                file.seek(int(self._line_starts[index]))
+                try:
+                    record = json.loads(file.readline())
+                except ValueError:
+                    record = None
+                if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                    raise ManifestError(f"scores {self.path}: changed while it was being read")
+                found.append(record)
+        return found
+
+
+def read_scores_file(
+    path: str | Path, *, keep_ids: bool = False, advance: Callable[[int], None] | None = None
+) -> ScoresFile:
+    """The numbers of a scores file, one pass over it.
+
+    Args:
+        path: JSON Lines as `egl-fast score` writes them.
+        keep_ids: fill ``ScoresFile.ids``.
+        advance: told now and then how many more bytes have been read.
+
+    Raises:
+        ManifestError: the file is missing or empty, a line is no score record, or no strategy has
+            a number in every record; the message names the line.
+    """
+    path = Path(path)
+    reader = _Reader(f"scores {path}", keep_ids)
+    try:
+        with open(path, "rb") as file:
+            start = said = 0
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    reader.add(line, number, start)
+                start += len(line)
+                if advance is not None and start - said > 2**20:
+                    advance(start - said)
+                    said = start
+            if advance is not None:
+                advance(start - said)
+    except FileNotFoundError:
+        raise ManifestError(f"scores {path}: no such file") from None
+    except OSError as error:
+        raise ManifestError(f"scores {path}: cannot be read ({one_line(error)})") from None
+    return reader.finish(path)
+
+
+class _Reader:
+    """Collects the columns of records as they come."""
+
+    def __init__(self, source: str, keep_ids: bool) -> None:
+        self.source = source
+        self.keep_ids = keep_ids
+        self.starts = array("q")
+        self.numbers = {
+            name: array("d") for name in ("duration", "beam_mass", *STRATEGIES, *CONTROLS)
+        }
+        self.codes = {key: array("q") for key in GROUP_KEYS}
+        self.names: dict[str, dict[str, int]] = {key: {} for key in GROUP_KEYS}
+        self.ids: list[str] = []
+
+    def add(self, line: bytes, number: int, start: int) -> None:
+        """One line of the file."""
+        where = f"{self.source}, line {number}"
+        try:
+            record = json.loads(line, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{where}: not JSON ({one_line(error)})") from None
+        if not isinstance(record, dict):
+            raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
+        if not isinstance(record.get("id"), str) or not any(map(record.__contains__, STRATEGIES)):
+            raise ManifestError(
+                f"{where}: holds no score; is this a scores file, as `egl-fast score` writes it?"
+            )
+        for name, column in self.numbers.items():
+            value = record.get(name)
+            if value is None:
+                value = np.nan
+            elif isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ManifestError(f"{where}: {name!r} is {value!r}, not a number")
+            elif not -1e300 < value < 1e300:
+                raise ManifestError(f"{where}: {name!r} is {value!r}, beyond any score")
+            column.append(value)
+        if not self.numbers["duration"][-1] >= 0:
+            raise ManifestError(
+                f"{where}: 'duration' is {record.get('duration')!r}, not a number of seconds"
+            )
+        for key in GROUP_KEYS:
+            value = record.get(key)
+            group = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+            names = self.names[key]
+            self.codes[key].append(names.setdefault(group, len(names)))
+        if self.keep_ids:
+            self.ids.append(record["id"])
+        self.starts.append(start)
+
+    def finish(self, path: Path) -> ScoresFile:
+        """What was collected."""
+        if not self.starts:
+            raise ManifestError(f"{self.source}: holds no record; write it with `egl-fast score`")
+        columns = {name: np.array(column) for name, column in self.numbers.items()}
+        missing = {name: np.isnan(column) for name, column in columns.items()}
+        ranked = [*STRATEGIES, *CONTROLS]
+        strategies = {name: columns[name] for name in ranked if not missing[name].any()}
+        if not strategies:
+            raise ManifestError(
+                f"{self.source}: no score is there in every record; score the pool anew, all in "
+                "one run"
+            )
+        return ScoresFile(
+            path=path,
+            strategies=strategies,
+            durations=columns["duration"],
+            beam_mass=columns["beam_mass"],
+            groups={
+                key: Groups(tuple(names), np.array(self.codes[key]))
+                for key, names in self.names.items()
+                if set(names) != {""}
+            },
+            ids=tuple(self.ids),
+            incomplete=tuple(
+                name for name in ranked if missing[name].any() and not missing[name].all()
+            ),
+            _line_starts=np.array(self.starts),
+        )
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

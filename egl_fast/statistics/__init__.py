@@ -1,0 +1,1 @@
+"""Statistics of active-learning evaluations: pure functions of numpy arrays, no files, no torch."""

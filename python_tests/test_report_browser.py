@@ -1,0 +1,327 @@
+"""A report in a real browser, cut off from the network: it draws, answers and obeys its policy."""
+
+import json
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from made_up_run import made_up_scores, write_run
+from test_cli_report import HOSTILE, run
+
+CHROMIUM = os.environ.get("EGL_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium found: apt-get install chromium, or set EGL_CHROMIUM"
+)
+
+#: Every chart is drawn, with all its redrawings.
+DRAWN = """() => window.reportCharts
+    && Object.values(window.reportCharts).every((chart) => chart.result)"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, examples):
+    """Paths of two reports: of a run, and of a pool large enough to be drawn as cells."""
+    folder = tmp_path_factory.mktemp("pages")
+    records = made_up_scores(examples / "pool.jsonl")
+    records[0] = {**records[0], "text": HOSTILE, "pred_text": HOSTILE, "id": HOSTILE}
+    records[0] |= {"entropy": 9.0, "egl": 1e9}
+    run_dir = write_run(
+        folder / "run", records, seeds=(0, 1), num_test=40, audio_folder=examples, sequential=True
+    )
+    run(run_dir, "--paper", "--audio", "2")
+    many = [
+        {**record, "id": f"{record['id']}-{copy}", "egl": record["egl"] * (1 + 0.37 * copy % 1)}
+        for copy in range(45)
+        for record in records
+    ]
+    for record in many:
+        del record["hypotheses"]
+    scores = folder / "scores.jsonl"
+    scores.write_text("".join(json.dumps(record) + "\n" for record in many))
+    run("--scores", scores, "--no-audio")
+    return {"run": run_dir / "report.html", "scores": folder / "scores.jsonl.html"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        flags = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync",
+                 "--disable-background-networking", "--disable-component-update")  # fmt: skip
+        with driver.chromium.launch(executable_path=CHROMIUM, args=list(flags)) as launched:
+            yield launched
+
+
+@pytest.fixture
+def visit(browser, files):
+    """Opens a report; in the end nothing may have been asked of the network or gone wrong."""
+    contexts, wrong = [], []
+
+    def open_page(which="run", *, width=1200, **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            offline=True,
+            # A page that is still scrolling is hard to hit.
+            **{"reduced_motion": "reduce", **options},
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", lambda said: wrong.append(f"console: {said.text}"))
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:"))
+                or wrong.append(f"request: {request.url}")
+            ),
+        )
+        page.goto(Path(files[which]).as_uri())
+        page.wait_for_function(DRAWN)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def colour_of(page, selector):
+    return page.evaluate(
+        "(selector) => getComputedStyle(document.querySelector(selector)).backgroundColor", selector
+    )
+
+
+def test_every_chart_is_drawn(visit):
+    page = visit()
+    # Six series at four budgets and both ends; one marker each.
+    labels = page.locator("#curves [aria-label]").evaluate_all(
+        "(all) => all.map((one) => one.getAttribute('aria-label'))"
+    )
+    assert sum("CER" in label and "seeds:" in label for label in labels) == 6 * 6
+    assert any("EGL, 20.3 % of the clips" in label for label in labels)
+    # Five series against random at four budgets.
+    assert (
+        page.locator(
+            "#reductions [aria-label*='lower than random'][aria-roledescription=point]"
+        ).count()
+        == 5 * 4
+    )
+    assert page.locator("#durations [aria-label*='median']").count() >= 7
+    assert page.locator("#ranks [aria-label]").count() >= 64
+    assert page.locator("#curves svg").bounding_box()["width"] > 900
+
+
+def test_lines_are_named_at_the_lines(visit):
+    page = visit()
+    names = page.locator("#curves text").all_text_contents()
+    assert {"random", "entropy", "pCTC", "EGL", "EGL normalised", "EGL (sequential)"} <= set(names)
+    # The same strategy has the same colour everywhere.
+    fill = page.locator("#curves text", has_text="pCTC").get_attribute("fill")
+    place = next(
+        at
+        for at, name in enumerate(page.locator("#curve-controls .chips label").all_text_contents())
+        if name.strip() == "pCTC"
+    )
+    swatch = page.locator("#curve-controls .chips .swatch").nth(place)
+    rgb = swatch.evaluate("(one) => getComputedStyle(one).backgroundColor")
+    assert rgb == f"rgb({', '.join(str(int(fill[at : at + 2], 16)) for at in (1, 3, 5))})"
+
+
+def test_hovering_shows_values(visit):
+    page = visit()
+    tip = page.locator(".tip")
+    assert tip.is_hidden()
+    marker = page.locator("#curves [aria-label^='EGL, 20.3 %']").first
+    marker.scroll_into_view_if_needed()
+    marker.hover(force=True)
+    tip.wait_for(state="visible")
+    assert tip.text_content().startswith("EGL, 20.3 % of the clips\nCER ")
+    page.mouse.move(2, 2)
+    tip.wait_for(state="hidden")
+
+
+def test_the_metric_changes_figure_and_tables(visit):
+    page = visit()
+    assert "Character error rate" in page.locator("#curves").text_content()
+    page.get_by_label("WER", exact=True).check(force=True)
+    page.wait_for_function("() => document.querySelector('#curves').textContent.includes('Word')")
+    page.wait_for_function(DRAWN)
+    captions = page.locator("#budgets caption").filter(visible=True).all_text_contents()
+    assert captions
+    assert all("WER" in caption for caption in captions)
+    page.get_by_label("hours of audio").check(force=True)
+    page.wait_for_function(
+        "() => document.querySelector('#curves').textContent.includes('hours of audio')"
+    )
+    page.locator("#curve-controls label", has_text="pCTC").click()
+    page.wait_for_function(
+        "() => ![...document.querySelectorAll('#curves text')].some((t) => t.textContent == 'pCTC')"
+    )
+
+
+def test_brushing_fills_the_table(visit):
+    page = visit()
+    rows = page.locator("#brushed tbody tr")
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_function(DRAWN)
+    assert rows.count() == 0
+    assert page.locator("#brush-status").text_content() == "Nothing is selected."
+    # From the upper right corner: the hostile recording, first by both.
+    plot = page.locator("#ranks svg")
+    plot.scroll_into_view_if_needed()
+    box = page.locator("#ranks .role-axis-grid").first.bounding_box()
+    right, top = box["x"] + box["width"], box["y"]
+    page.mouse.move(right - 3, top + 3)
+    page.mouse.down()
+    page.mouse.move(right - 60, top + 60, steps=4)
+    page.mouse.move(right - 0.3 * box["width"], top + 0.3 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelectorAll('#brushed tbody tr').length > 0")
+    assert HOSTILE in rows.locator("th").all_text_contents()
+    shown = [
+        float(text) for text in page.locator("#brushed tbody td:nth-child(2)").all_text_contents()
+    ]
+    assert min(shown) >= 0.69
+    assert "selected" in page.locator("#brush-status").text_content()
+    bounds = [page.locator(f"[name={name}]").input_value() for name in ("x0", "x1", "y0", "y1")]
+    assert float(bounds[0]) == pytest.approx(0.7, abs=0.02)
+    assert float(bounds[3]) == pytest.approx(1.0, abs=0.02)
+
+
+def test_bounds_by_keyboard_do_the_same(visit):
+    page = visit()
+    page.select_option("#rank-x", label="pCTC")
+    page.wait_for_function(DRAWN)
+    assert "pCTC against EGL" in page.locator("#correlation").text_content()
+    for name, value in (("x0", "0.5"), ("x1", "1"), ("y0", "0"), ("y1", "0.5")):
+        page.locator(f"[name={name}]").fill(value)
+    page.keyboard.press("Tab")
+    page.wait_for_function(DRAWN)
+    rows = page.locator("#brushed tbody tr")
+    for row in range(rows.count()):
+        x, y = (float(rows.nth(row).locator("td").nth(at).text_content()) for at in (0, 1))
+        assert x >= 0.5
+        assert y <= 0.5
+    # The drawn brush follows, and is not undone by it.
+    page.wait_for_timeout(200)
+    assert page.locator("[name=x0]").input_value() == "0.5"
+
+
+def test_transcripts_stay_text(visit):
+    page = visit()
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img[src='x']").count() == 0
+    page.select_option("#listen-of", "")
+    said = page.locator(".listen dd", has_text="window.pwned").first
+    assert said.text_content().strip() == HOSTILE.strip()
+
+
+def test_the_policy_is_enforced(browser, files):
+    with browser.new_context(offline=True) as context:
+        page = context.new_page()
+        refused = []
+        page.on("console", lambda said: refused.append(said.text))
+        page.goto(Path(files["run"]).as_uri())
+        page.evaluate(
+            """() => {
+                const script = document.createElement("script");
+                script.textContent = "window.pwned = 1";
+                document.body.append(script);
+                new Image().src = "https://example.invalid/x.png";
+            }"""
+        )
+        page.wait_for_timeout(100)
+        assert page.evaluate("window.pwned") is None
+        assert len([line for line in refused if "Content Security Policy" in line]) >= 2
+
+
+def test_listening(visit):
+    page = visit()
+    rows = page.locator(".listen > tbody > tr")
+    shown = rows.filter(visible=True)
+    assert shown.count() == 2
+    assert [shown.nth(at).locator("th.rank").text_content() for at in (0, 1)] == ["1", "2"]
+    player = shown.nth(1).locator("audio")
+    player.evaluate("(one) => one.play()")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('audio')].some((a) => a.currentTime > 0.05)"
+    )
+    assert player.evaluate("(one) => one.duration") > 0.3
+    assert shown.nth(1).locator("img").evaluate("(one) => one.naturalWidth") == 224
+    page.select_option("#listen-of", "")
+    assert shown.count() == rows.count() > 2
+
+
+def test_a_phone(visit):
+    page = visit(width=360, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.locator("#curves svg").bounding_box()["width"] <= 360
+    # Its lines are named by the boxes above: no label covers them.
+    assert "EGL normalised" not in page.locator("#curves text").all_text_contents()
+    page.locator(".listen details summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_dark(visit):
+    light, dark = visit(color_scheme="light"), visit(color_scheme="dark")
+    assert colour_of(light, "body") == "rgb(255, 255, 255)"
+    assert colour_of(dark, "body") == "rgb(18, 22, 27)"
+    names = ".mark-text text"
+    fills = [page.locator(f"#curves {names}").first.get_attribute("fill") for page in (light, dark)]
+    assert fills[0] != fills[1]
+    # A page that is open follows when the evening comes.
+    light.emulate_media(color_scheme="dark")
+    light.wait_for_function(
+        """(fill) => [...document.querySelectorAll('#curves .mark-text text')]
+            .some((text) => text.getAttribute('fill') == fill)""",
+        arg=fills[1],
+    )
+
+
+def test_motion_is_reduced_on_request(visit):
+    script = "getComputedStyle(document.documentElement).scrollBehavior"
+    assert visit(reduced_motion="no-preference").evaluate(script) == "smooth"
+    assert visit().evaluate(script) == "auto"
+
+
+def test_without_scripts_the_tables_are_there(visit, browser, files):
+    with browser.new_context(offline=True, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(Path(files["run"]).as_uri())
+        assert page.locator("#table-1 td").count() >= 3 * 4 * 6
+        assert page.locator(".listen > tbody > tr").filter(visible=True).count() > 2
+
+
+def test_a_large_pool_is_drawn_as_cells(visit):
+    page = visit("scores")
+    assert page.locator("#ranks .mark-rect [aria-label], #ranks .mark-rect path").count() > 100
+    assert "a sample: 1,500 of 2,880 recordings" in page.locator("#figure-2").text_content()
+    assert "of the sampled recordings" in page.locator("#brush-status").text_content()
+    assert page.locator("[data-histogram] svg").count() == 6
+    page.select_option("#rank-x", label="EGL")
+    page.wait_for_function(DRAWN)
+
+
+def test_headings_nest_and_keyboards_get_everywhere(visit):
+    page = visit()
+    levels = [
+        int(level[1])
+        for level in page.locator("h1, h2, h3, h4").evaluate_all(
+            "(all) => all.map((h) => h.tagName)"
+        )
+    ]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.name || document.activeElement.id"))
+    assert {"metric", "x", "range", "series", "seeds"} <= reached

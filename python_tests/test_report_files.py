@@ -1,0 +1,159 @@
+"""What a report reads: scores files and run folders, and how it refuses what is neither."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from made_up_run import made_up_scores, write_run
+
+from egl_fast.errors import ManifestError, ReportError
+from egl_fast.reporting.run_folder import read_run_folder
+from egl_fast.reporting.scores_file import read_scores_file
+
+
+@pytest.fixture(scope="module")
+def records(examples):
+    return made_up_scores(examples / "pool.jsonl")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def writer(lines):
+        path = tmp_path / "scores.jsonl"
+        path.write_text("".join(f"{x if isinstance(x, str) else json.dumps(x)}\n" for x in lines))
+        return path
+
+    return writer
+
+
+class TestScoresFile:
+    def test_numbers_are_columns(self, write, records):
+        pool = read_scores_file(write(records), keep_ids=True)
+        assert len(pool) == len(records)
+        assert list(pool.strategies) == [
+            "egl", "egl_normalized", "egl_full", "entropy", "pctc", "random"
+        ]  # fmt: skip
+        for name, column in pool.strategies.items():
+            assert column.tolist() == [record[name] for record in records]
+        assert pool.durations.tolist() == [record["duration"] for record in records]
+        assert pool.beam_mass.tolist() == [record["beam_mass"] for record in records]
+        assert pool.ids == tuple(record["id"] for record in records)
+        assert read_scores_file(pool.path).ids == ()
+
+    def test_groups_follow_the_manifest(self, write, records):
+        pool = read_scores_file(write(records))
+        kinds = pool.groups["kind"]
+        assert [kinds.names[code] for code in kinds.codes] == [r.get("kind", "") for r in records]
+        plain = [{k: v for k, v in record.items() if k != "kind"} for record in records]
+        assert set(read_scores_file(write(plain)).groups) == {"corpus", "speaker"}
+
+    def test_whole_records_are_read_again(self, write, records):
+        # Blank lines, and line separators of Unicode, do not shift the positions.
+        odd = [{**records[0], "text": "a\u2028b ü"}, "", *records[1:]]
+        path = write(odd)
+        path.write_text(path.read_text().replace("\\u2028", "\u2028"), encoding="utf-8")
+        pool = read_scores_file(path)
+        found = pool.records([2, 0])
+        assert [record["id"] for record in found] == [records[2]["id"], records[0]["id"]]
+        assert found[1]["text"] == "a\u2028b ü"
+
+    def test_a_file_that_changes_is_noticed(self, write, records):
+        pool = read_scores_file(write(records))
+        pool.path.write_text("something else\n" * 1000)
+        with pytest.raises(ManifestError, match="changed while"):
+            pool.records([3])
+
+    def test_a_strategy_that_some_records_lack_cannot_rank(self, write, records):
+        pool = read_scores_file(write([{**records[0], "egl_full": None}, *records[1:]]))
+        assert "egl_full" not in pool.strategies
+        assert pool.incomplete == ("egl_full",)
+
+    def test_progress_adds_up_to_the_file(self, write, records):
+        path = write(records)
+        steps = []
+        read_scores_file(path, advance=steps.append)
+        assert sum(steps) == path.stat().st_size
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("{", "line 2: not JSON"),
+            ('{"id": "x", "duration": 1, "egl": NaN}', "line 2: not JSON"),
+            ("[1]", "line 2: expected a JSON object"),
+            ({"audio_filepath": "a.wav", "duration": 1.0}, "line 2: holds no score"),
+            ({"id": "a", "duration": 1.0, "text": "a manifest"}, "line 2: holds no score"),
+            ({"id": "a", "duration": 1.0, "egl": "7"}, "'egl' is '7', not a number"),
+            ({"id": "a", "duration": 1.0, "egl": True}, "'egl' is True, not a number"),
+            ('{"id": "a", "duration": 1.0, "egl": 1e999}', "'egl' is inf, beyond"),
+            ({"id": "a", "egl": 1.0}, "'duration' is None"),
+            ({"id": "a", "duration": -1.0, "egl": 1.0}, "'duration' is -1.0"),
+        ],
+    )
+    def test_a_line_that_is_no_record_is_named(self, write, records, line, message):
+        with pytest.raises(ManifestError, match=message):
+            read_scores_file(write([records[0], line]))
+
+    def test_files_that_are_none(self, tmp_path, write, records):
+        with pytest.raises(ManifestError, match="no such file"):
+            read_scores_file(tmp_path / "none.jsonl")
+        with pytest.raises(ManifestError, match="cannot be read"):
+            read_scores_file(tmp_path)
+        with pytest.raises(ManifestError, match="holds no record"):
+            read_scores_file(write([""]))
+        with pytest.raises(ManifestError, match="no score is there in every record"):
+            read_scores_file(write([{"id": "a", "duration": 1.0, "egl": None}]))
+
+
+class TestRunFolder:
+    @pytest.fixture
+    def run_dir(self, tmp_path, records):
+        return write_run(tmp_path / "run", records, num_test=6, seeds=(3, 10))
+
+    def test_tables_are_read_from_parquet_or_csv_alike(self, run_dir):
+        parquet = read_run_folder(run_dir)
+        assert sorted(parquet.scores) == [3, 10]
+        assert parquet.config.startswith("[data]")
+        (run_dir / "results.parquet").unlink()
+        csv = read_run_folder(run_dir)
+        assert csv.results["strategy"].to_list() == parquet.results["strategy"].to_list()
+        assert csv.results["strategy"].null_count() == 0
+        np.testing.assert_allclose(csv.results["cer"], parquet.results["cer"], rtol=1e-12)
+
+    def test_picks_and_scores_may_be_absent(self, run_dir):
+        (run_dir / "picks.parquet").unlink()
+        for file in (run_dir / "scores").iterdir():
+            file.unlink()
+        run = read_run_folder(run_dir)
+        assert run.picks is None
+        assert run.scores == {}
+
+    def test_without_results_the_command_that_makes_them_is_named(self, tmp_path, run_dir):
+        with pytest.raises(ReportError, match="no such folder"):
+            read_run_folder(tmp_path / "none")
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        with pytest.raises(ReportError, match="egl-fast simulate --config FILE --run-dir"):
+            read_run_folder(empty)
+        pl.read_parquet(run_dir / "results.parquet").head(0).write_parquet(
+            empty / "results.parquet"
+        )
+        with pytest.raises(ReportError, match="holds no results"):
+            read_run_folder(empty)
+        (run_dir / "test_utterances.parquet").unlink()
+        with pytest.raises(ReportError, match=r"no test_utterances\.parquet"):
+            read_run_folder(run_dir)
+
+    def test_a_file_is_taken_for_scores(self, write, records):
+        with pytest.raises(ReportError, match="--scores FILE"):
+            read_run_folder(write(records))
+
+    def test_foreign_and_damaged_tables(self, run_dir):
+        path = run_dir / "results.parquet"
+        table = pl.read_parquet(path)
+        table.drop("fraction").write_parquet(path)
+        with pytest.raises(ReportError, match="lacks the column 'fraction'"):
+            read_run_folder(run_dir)
+        path.write_bytes(b"PAR1 no table")
+        with pytest.raises(ReportError, match="cannot be read"):
+            read_run_folder(run_dir)

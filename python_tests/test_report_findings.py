@@ -1,0 +1,217 @@
+"""The sentences of a report: they follow the numbers and claim no more than the intervals allow."""
+
+import math
+
+import numpy as np
+import pytest
+from test_report_evaluation import POINTS, run_of
+
+from egl_fast.records import STRATEGIES
+from egl_fast.reporting.evaluation import METRICS, Evaluation, Series
+from egl_fast.reporting.findings import (
+    percent_range,
+    picked_findings,
+    ranking_findings,
+    run_findings,
+)
+from egl_fast.reporting.names import look as look_of
+from egl_fast.reporting.picked import describe, group_names, overlap
+from egl_fast.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
+from egl_fast.reporting.scores_file import CONTROLS, Groups, ScoresFile
+from egl_fast.statistics.bootstrap import Interval
+
+
+def findings_of(points):
+    return {f.title: f for f in run_findings(Evaluation(run_of(points), replicates=200))}
+
+
+def test_a_clear_difference_is_stated_with_its_interval():
+    found = findings_of(POINTS)
+    first = found["EGL beats random selection at 20 %"]
+    assert first.verdict == "better"
+    assert (
+        "its CER is 20.0 %, random selection's 30.0 %: 33.3 % lower "
+        "(95 % interval 33.3 to 33.3 %), and lower in 2 of 2 seeds" in first.text
+    )
+    assert "better at 1 and worse at 0 of 1 other budget." in first.text
+
+
+def test_the_worth_of_a_label():
+    found = findings_of(POINTS)["20 % by EGL is worth 40 % at random"]
+    assert found.verdict == "better"
+    assert "(95 % interval: 40 to 40 %)" in found.text
+
+
+def test_beyond_the_curve():
+    best = [(*p[:7], (0, 0)) if p[0] == "egl" else p for p in POINTS]
+    assert "20 % by EGL is beyond anything random selection reached" in findings_of(best)
+    worst = [(*p[:7], (9, 27)) if p[0] == "egl" else p for p in POINTS]
+    found = findings_of(worst)
+    assert "20 % by EGL is worth no random labels at all" in found
+    assert found["EGL does worse than random selection at 20 %"].verdict == "worse"
+    assert "200.0 % higher" in found["EGL does worse than random selection at 20 %"].text
+
+
+def test_an_extrapolation_carries_a_warning():
+    points = [(*p[:7], (1, 5)) if p[:1] == ("egl",) else p for p in POINTS]
+    found = findings_of(points)["20 % by EGL is worth 70 % at random"]
+    assert "Between 40 % and 100 % nothing was measured" in found.text
+
+
+def test_equal_hours():
+    found = findings_of(POINTS)["At equal hours, EGL beats random selection"]
+    assert "20 % of the clips is 12.0 min by EGL, 24.0 min at random: its picks are shorter" in (
+        found.text
+    )
+
+
+def test_no_difference_is_no_claim():
+    # Errors move from one utterance to the other: better on one, worse on the other.
+    points = [(*p[:7], (6, 6)) if p[0] == "egl" and p[4] == "20%" else p for p in POINTS]
+    found = findings_of(points)
+    assert found["EGL and random selection cannot be told apart at 20 %"].verdict == "open"
+    assert not any("beats random selection at 20" in title for title in found)
+
+
+def test_seeds_that_disagree_are_no_win():
+    points = [(*p[:7], (3, 10)) if p[0] == "egl" and p[3] == 1 else p for p in POINTS]
+    points = [(*p[:7], (0, 0)) if p[0] == "egl" and p[3] == 0 else p for p in points]
+    found = findings_of(points)
+    assert "EGL is ahead of random selection, though not with every seed, at 20 %" in found
+
+
+def test_against_confidence_and_the_lowest():
+    entropy = [("entropy", *p[1:7], (2, 9)) for p in POINTS if p[0] == "random"]
+    pctc = [("pctc", *p[1:7], (1, 3)) for p in POINTS if p[0] == "random"]
+    found = findings_of([*POINTS, *entropy, *pctc])
+    mixed = found["EGL against confidence at 20 %: it depends"]
+    assert mixed.verdict == "open"
+    assert "against entropy 27.3 % lower" in mixed.text
+    assert "against pCTC 100.0 % higher" in mixed.text
+    lowest = found["Lowest at 20 %: pCTC"]
+    assert lowest.verdict == "fact"
+    assert "Every other strategy is worse" in lowest.text
+    assert "flattered by chance" in lowest.text
+
+
+def test_without_random_nothing_is_said_against_it():
+    found = findings_of([p for p in POINTS if p[0] != "random"])
+    assert "random" not in str(found)
+
+
+def test_sequential():
+    rounds = [("egl", "sequential", *p[2:7], (1, 1)) for p in POINTS if p[0] == "egl"]
+    found = findings_of([*POINTS, *rounds])["EGL in rounds beats EGL in a single batch"]
+    assert "75.0 % lower" in found.text
+
+
+def test_an_interval_from_nothing_to_more_than_everything():
+    assert percent_range(Interval(0.5, -math.inf, math.inf)) == "nothing to more than 100 %"
+
+
+@pytest.mark.parametrize(
+    ("egl", "title"),
+    [
+        (np.arange(30.0), "EGL ranks with entropy (ρ = 1.00)"),
+        (-np.arange(30.0), "EGL ranks against entropy (ρ = −1.00)"),
+        (np.cos(np.arange(30.0) * 2.0), "EGL ranks regardless of entropy (ρ = −0.01)"),
+    ],
+)
+def test_correlation_with_entropy(egl, title):
+    ranking = rank_pool({"egl": egl, "entropy": np.arange(30.0)}, replicates=200)
+    [found] = ranking_findings(ranking, [ranking, ranking])
+    assert found.title == title
+    assert "2 base models" in found.text
+    assert ranking_findings(rank_pool({"egl": egl})) == []
+
+
+def a_pool(durations, kinds):
+    names = tuple(dict.fromkeys(kinds))
+    return ScoresFile(
+        path=None,
+        strategies={},
+        durations=np.array(durations, float),
+        beam_mass=np.ones(len(durations)),
+        groups={"kind": Groups(names, np.array([names.index(kind) for kind in kinds]))},
+        ids=(),
+        incomplete=(),
+        _line_starts=np.arange(len(durations)),
+    )
+
+
+def test_what_was_picked():
+    pool = a_pool([1, 2, 3, 4], ["", "noise", "", ""])
+    everything = describe(pool, [np.arange(4)])
+    assert everything.shares["kind"] == (0.75, 0.25)
+    assert everything.mean_seconds == 2.5
+    picked = describe(pool, [np.array([0, 1]), np.array([1])])
+    assert picked.shares["kind"] == (0.25, 0.75)
+    assert picked.clips == 1.5
+    assert picked.mean_seconds == pytest.approx((1.5 + 2) / 2)
+    found = picked_findings(everything, {"egl": picked}, group_names(pool.groups["kind"]), "20 %")
+    assert [finding.title for finding in found] == [
+        "EGL picks more outliers than chance",
+        "EGL picks shorter clips than the pool holds",
+    ]
+    assert "75.0 % of its first 20 %, and 25.0 % of the pool: noise 75.0 %" in found[0].text
+    with pytest.raises(ValueError, match="at least one"):
+        describe(pool, [np.array([], int)])
+
+
+def test_small_groups_are_added_up():
+    groups = Groups(tuple("abcdefghij"), np.repeat(np.arange(10), [9, 8, 7, 6, 5, 4, 3, 2, 1, 1]))
+    assert group_names(groups) == (*"abcdefg", "other")
+
+
+def test_overlap_is_of_common_seeds():
+    one = {0: np.array([1, 2]), 1: np.array([3, 4])}
+    assert overlap(one, {0: np.array([2, 9]), 7: np.array([3])}) == 0.5
+    assert overlap(one, {2: np.array([1])}) is None
+
+
+class TestRanking:
+    def test_ties_share_a_rank_and_one_is_most_informative(self):
+        ranking = rank_pool({"egl": np.array([7.0, 1, 7, 9, 0])}, replicates=0)
+        assert ranking.ranks.tolist() == [[0.625, 0.25, 0.625, 1.0, 0.0]]
+        assert not ranking.is_sampled
+        assert rank_pool({"egl": np.array([7.0])}).ranks.tolist() == [[0.0]]
+
+    def test_a_large_pool_is_counted_in_cells(self):
+        size = MAX_POINTS + 1
+        scores = {"egl": np.arange(size), "entropy": -np.arange(size), "random": np.zeros(size)}
+        ranking = rank_pool({k: v.astype(float) for k, v in scores.items()}, replicates=0)
+        assert ranking.is_sampled
+        assert len(np.unique(ranking.shown)) == SAMPLE_SIZE
+        grids = {(one, other): counts for one, other, counts in ranking.grids()}
+        assert set(grids) == {("egl", "entropy"), ("egl", "random"), ("entropy", "random")}
+        opposed = grids["egl", "entropy"]
+        assert opposed.sum() == size
+        # Rows by egl ascending: all lies on the other diagonal, give or take the cell's edge.
+        rows, columns = np.nonzero(opposed)
+        assert set(rows + columns) <= {GRID_SIZE - 2, GRID_SIZE - 1, GRID_SIZE}
+
+
+def luminance(colour):
+    """Relative luminance by WCAG 2."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, *CONTROLS, "badge", "x", "coreset"])
+def test_colours_stand_out_from_the_page(strategy):
+    look = look_of(Series(strategy, "single"))
+    for colour, page in ((look.light, "#ffffff"), (look.dark, "#12161b")):
+        bright, dim = sorted((luminance(colour), luminance(page)), reverse=True)
+        assert (bright + 0.05) / (dim + 0.05) >= 3.0
+
+
+def test_no_two_strategies_look_alike():
+    looks = [look_of(Series(name, mode)) for name in [*STRATEGIES, *CONTROLS]
+             for mode in ("single", "sequential")]  # fmt: skip
+    assert len({look.label for look in looks}) == len(looks)
+    assert len({look.light for look in looks}) == len({look.dark for look in looks}) == 10
+
+
+def test_metrics_are_those_of_the_paper():
+    assert [metric.label for metric in METRICS] == ["CER", "WER", "CTC loss"]
