@@ -301,10 +301,10 @@ def test_check_notices_a_wrong_norm(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     from egl_fast.cli.check import command
-    from egl_fast.gradients import contributions
+    from egl_fast.gradients import engine
 
-    right = contributions.sq_sum
-    monkeypatch.setattr(contributions, "sq_sum", lambda x, dim: right(x, dim) * (1 + 1e-3))
+    right = engine.sq_norms
+    monkeypatch.setattr(engine, "sq_norms", lambda found: right(found) * (1 + 1e-3))
     status = command.main(
         ["--model", str(tiny_model), "--pool", str(clips), "--utterances", "1", "--k", "2"],
         standalone_mode=False,

@@ -91,14 +91,17 @@ def focus(evaluation: Evaluation) -> Series | None:
     return next((one for one in others if one.strategy == "egl"), next(iter(others), None))
 
 
-def run_findings(evaluation: Evaluation, metric: Metric = METRICS[0]) -> list[Finding]:
+def run_findings(
+    evaluation: Evaluation, metric: Metric = METRICS[0], *, subject: Series | None = None
+) -> list[Finding]:
     """What an evaluation found, most important first.
 
     Args:
         evaluation: the results.
         metric: what the sentences speak of.
+        subject: which of the series they are about; None: ``focus``.
     """
-    query, subject = main_query(evaluation), focus(evaluation)
+    query, subject = main_query(evaluation), subject or focus(evaluation)
     if query is None or subject is None:
         return []
     found = []

@@ -1,0 +1,264 @@
+"""docs/findings.md from the results of the experiments: no number in it is typed by hand.
+
+    python experiments/write_findings.py [--results experiments/results] [--out docs/findings.md]
+
+Reads every run folder there is in RESULTS. Intervals are those of ``egl-fast report``: 95 %, by a
+paired bootstrap over test utterances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from egl_fast.reporting.evaluation import METRICS, Evaluation, Metric, Series
+from egl_fast.reporting.findings import number, ranking_findings, run_findings, shown
+from egl_fast.reporting.names import label, look
+from egl_fast.reporting.ranking import Ranking, rank_pool
+from egl_fast.reporting.run_folder import RunFolder, read_run_folder
+from egl_fast.reporting.scores_file import ScoresFile, read_scores_file
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Run folder -> heading, and what was done, in words.
+EXPERIMENTS = {
+    "grid": (
+        "GRID: one talker, a grammar of 51 words",
+        "The easy experiment. All models start from one that heard other corpora and nothing of "
+        "GRID, then 30 GRID sentences; query trainings go on from there.",
+    ),
+    "speechocean": (
+        "speechocean762: unseen speakers",
+        "The realistic experiment: test speakers are neither in the base set nor in the pool.",
+    ),
+    "speechocean_outliers": (
+        "speechocean762 with outliers in the pool",
+        "Noise, room tone, fillers, overlapping speech and hardly intelligible clips are mixed "
+        "into the pool.",
+    ),
+    "speechocean_sequential": (
+        "speechocean762 in rounds",
+        "The same budget spent at once, or in rounds with the pool scored anew by each model.",
+    ),
+}
+
+
+def main() -> int:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "experiments" / "results")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "findings.md")
+    arguments = parser.parse_args()
+    runs = [name for name in EXPERIMENTS if (arguments.results / name / "results.csv").exists()]
+    if not runs:
+        print(f"{arguments.results}: holds no results", file=sys.stderr)
+        return 2
+    lines = [*introduction(runs)]
+    for name in runs:
+        lines += ["", *section(name, read_run_folder(arguments.results / name))]
+    text = "\n".join(lines) + "\n"
+    arguments.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def introduction(runs: list[str]) -> Iterator[str]:
+    """What the page is, and what it is not yet."""
+    yield "# What held up of the paper's claims"
+    yield ""
+    yield (
+        "Written by `python experiments/write_findings.py` from the run folders in "
+        "`experiments/results/`, which hold the result of every training; `experiments/*.toml` "
+        "made them (the command is in each file's head). Every number and every sentence about "
+        "one comes from there."
+    )
+    yield ""
+    yield (
+        "Intervals are 95 % intervals of a paired bootstrap over test utterances, given the models "
+        "that were trained; seeds are shown as they are. A difference is called one only where its "
+        "interval excludes zero and every seed agrees. Among so many comparisons about one in "
+        "twenty would exclude zero by chance alone."
+    )
+    missing = [heading for name, (heading, _) in EXPERIMENTS.items() if name not in runs]
+    if missing:
+        yield ""
+        yield f"Not run yet: {'; '.join(missing)}."
+
+
+def section(name: str, run: RunFolder) -> Iterator[str]:
+    """One experiment."""
+    heading, words = EXPERIMENTS[name]
+    evaluation = Evaluation(run)
+    pools = {
+        seed: read_scores_file(file, keep_ids=True) for seed, file in sorted(run.scores.items())
+    }
+    facts = evaluation.facts
+    pool_minutes, base_minutes = (facts[f"{name}_seconds"] / 60 for name in ("pool", "base"))
+    yield f"## {heading}"
+    yield ""
+    yield (
+        f"{words} Pool: {int(facts['pool_clips']):,} clips, {pool_minutes:.0f} min; base set: "
+        f"{int(facts['base_clips']):,} clips, {base_minutes:.1f} min; test: "
+        f"{evaluation.num_test:,} clips; {len(evaluation.seeds)} seeds. {end_points(evaluation)}"
+    )
+    if evaluation.num_missing():
+        yield ""
+        yield (
+            f"**This run is not complete**: {evaluation.num_missing()} of its points lack a seed. "
+            "What is compared is what both sides have."
+        )
+    for metric in METRICS:
+        yield ""
+        yield from table(evaluation, metric)
+    yield ""
+    yield "### Each strategy"
+    for series in evaluation.series:
+        found = run_findings(evaluation, subject=series) if series.strategy != "random" else []
+        own = [one for one in found if not one.title.startswith("Lowest")]
+        if own:
+            yield ""
+            yield f"**{look(series).label}**"
+            yield ""
+            for finding in own:
+                yield f"- {finding.title.replace(' ,', ',')}. {finding.text}"
+    if pools:
+        yield ""
+        yield "### Rankings by the base models"
+        yield ""
+        yield from rankings(pools)
+    if run.picks is not None and any("kind" in pool.groups for pool in pools.values()):
+        yield ""
+        yield "### Outliers among the picks"
+        yield ""
+        yield from outliers(run, evaluation, pools)
+
+
+def end_points(evaluation: Evaluation) -> str:
+    """Where the curves start and end."""
+    metric = METRICS[0]
+    baseline = evaluation.baseline or evaluation.series[0]
+    said = []
+    for query, words in zip(
+        evaluation.end_points(baseline.mode),
+        ("base models", "all of the pool labeled"),
+        strict=False,
+    ):
+        values = evaluation.by_seed(baseline, query, metric)
+        if values:
+            mean = number(statistics.mean(values), metric)
+            said.append(
+                f"{metric.label} {mean} with the {words} ({number(min(values), metric)} to "
+                f"{number(max(values), metric)} over seeds)"
+                if "base" in words
+                else f"{mean} with {words}"
+            )
+    return f"{', '.join(said)}." if said else ""
+
+
+def table(evaluation: Evaluation, metric: Metric) -> Iterator[str]:
+    """Means over seeds, with intervals, and what can be said against random selection."""
+    queries = evaluation.queries
+    yield f"| {metric.long_label} | {' | '.join(shown(query) for query in queries)} |"
+    yield f"| --- |{' --- |' * len(queries)}"
+    lowest = {}
+    for query in queries:
+        values = {s: evaluation.value(s, query.name, metric) for s in evaluation.series}
+        known = {s: value.estimate for s, value in values.items() if value is not None}
+        lowest[query] = min(known, key=lambda s: known[s], default=None)
+    for series in evaluation.series:
+        cells = []
+        for query in queries:
+            value = evaluation.value(series, query.name, metric)
+            if value is None:
+                cells.append("")
+                continue
+            shown_value = f"{value.estimate * metric.scale:.2f}"
+            if lowest[query] == series:
+                shown_value = f"**{shown_value}**"
+            low, high = (f"{end * metric.scale:.2f}" for end in (value.low, value.high))
+            mark = against_random(evaluation, series, query.name, metric)
+            cells.append(f"{shown_value} ({low} to {high}){mark}")
+        yield f"| {look(series).label} | {' | '.join(cells)} |"
+    yield ""
+    yield (
+        "Against random selection: ▼ better, ▲ worse, by an interval that excludes zero and in "
+        "every seed; ▽ △ not in every seed."
+    )
+
+
+def against_random(evaluation: Evaluation, series: Series, query: str, metric: Metric) -> str:
+    """A mark, or nothing."""
+    baseline = evaluation.baseline
+    if baseline is None or series == baseline:
+        return ""
+    comparison = evaluation.compare(series, baseline, query, metric)
+    if comparison is None:
+        return ""
+    marks = {"better": " ▼", "worse": " ▲", "ahead": " ▽", "behind": " △", "open": ""}
+    return marks[comparison.verdict]
+
+
+def rankings(pools: dict[int, ScoresFile]) -> Iterator[str]:
+    """How the scores' rankings go together."""
+    ranked: dict[int, Ranking] = {seed: rank_pool(pool.strategies) for seed, pool in pools.items()}
+    for finding in ranking_findings(next(iter(ranked.values())), list(ranked.values())):
+        yield f"- {finding.title}. {finding.text}"
+    masses = [float(np.nanmedian(pool.beam_mass)) for pool in pools.values()]
+    yield (
+        f"- The K best labelings hold {min(masses):.1e} to {max(masses):.1e} of the probability of "
+        "the median clip, by base model."
+    )
+    first = next(iter(ranked.values()))
+    names = [s for s in first.strategies if s != "random"]
+    yield ""
+    yield f"| Spearman, mean over base models | {' | '.join(label(s) for s in names)} |"
+    yield f"| --- |{' --- |' * len(names)}"
+    for one in names:
+        cells = [
+            "" if one == other else f"{mean_correlation(ranked, one, other):.2f}" for other in names
+        ]
+        yield f"| {label(one)} | {' | '.join(cells)} |"
+
+
+def mean_correlation(ranked: dict[int, Ranking], one: str, other: str) -> float:
+    """Over the base models."""
+    return statistics.mean(
+        float(
+            ranking.correlations.estimate[
+                ranking.strategies.index(one), ranking.strategies.index(other)
+            ]
+        )
+        for ranking in ranked.values()
+    )
+
+
+def outliers(run: RunFolder, evaluation: Evaluation, pools: dict[int, ScoresFile]) -> Iterator[str]:
+    """Shares of clips that are no speech worth transcribing, among what each strategy picked."""
+    assert run.picks is not None
+    seed = min(pools)
+    pool = pools[seed]
+    groups = pool.groups["kind"]
+    kind_of = {name: groups.names[code] for name, code in zip(pool.ids, groups.codes, strict=True)}
+    kinds = sorted({kind for kind in kind_of.values() if kind})
+    yield f"| share of the picks, all budgets, all seeds | {' | '.join(kinds)} |"
+    yield f"| --- |{' --- |' * len(kinds)}"
+    everyone = list(kind_of.values())
+    rows = {"pool": everyone}
+    for series in evaluation.series:
+        rows[look(series).label] = [
+            kind_of.get(row["id"], "")
+            for row in run.picks.to_dicts()
+            if (row["strategy"], row["mode"]) == (series.strategy, series.mode)
+        ]
+    for name, picked in rows.items():
+        if picked:
+            cells = [f"{picked.count(kind) / len(picked):.1%}" for kind in kinds]
+            yield f"| {name} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
