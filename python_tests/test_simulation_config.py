@@ -219,6 +219,12 @@ def test_a_wrong_override_is_named(folder: Path, override: str, complaint: str) 
         assert complaint in str(caught.value)
 
 
+def test_a_source_may_have_a_root_of_its_own(folder: Path) -> None:
+    config = read(folder, CONFIG, "data_root=..", "data.pool.0.root=elsewhere/..")
+    assert config.data["pool"][0].manifest == folder / "clips.jsonl"
+    assert config.data["base"][0].manifest == folder.parent / "clips.jsonl"
+
+
 def test_base_training_and_pretraining_start_from_training(folder: Path) -> None:
     more = '[[data.pretrain]]\nmanifest = "clips.jsonl"\n[pretraining]\nmax_epochs = 9\nseed = 5\n'
     config = read(folder, CONFIG + more)

@@ -85,7 +85,7 @@ class SimulationConfig:
 
     Attributes:
         source: the file, for errors found later on.
-        data_root: folder that manifest paths are relative to.
+        data_root: folder that manifest paths are relative to, where a source names no other.
         data: part -> its sources.
         sample_seed: of the samples drawn from manifests; the same for all ``seeds``.
         strategies: what to rank the pool by.
@@ -153,7 +153,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
     seeds = root.get("seeds", kinds.list_of(kinds.integer(0)), [0])
     start = root.get("start", kinds.one_of("warm", "scratch"), "warm")
     keep_models = root.get("keep_models", kinds.boolean, False)
-    data, sample_seed = _data(root.table("data"), data_root)
+    data, sample_seed = _data(root.table("data"), path.parent, data_root)
     model, init_file = _model(root.table("model"), path.parent)
     defaults = TrainingPlan(TrainingConfig(), (TrainingConfig().learning_rate,))
     query = _training(root.table("training"), defaults)
@@ -239,9 +239,14 @@ def _scalar(value: Any) -> Scalar:
     return value
 
 
-def _data(table: Table, data_root: Path) -> tuple[dict[str, tuple[SourceConfig, ...]], int]:
+def _data(
+    table: Table, folder: Path, data_root: Path
+) -> tuple[dict[str, tuple[SourceConfig, ...]], int]:
     sample_seed = table.get("seed", kinds.integer(0), 0)
-    data = {part: tuple(_source(item, data_root) for item in table.tables(part)) for part in PARTS}
+    data = {
+        part: tuple(_source(item, folder, data_root) for item in table.tables(part))
+        for part in PARTS
+    }
     table.finish()
     for part in REQUIRED_PARTS:
         if not data[part]:
@@ -251,8 +256,9 @@ def _data(table: Table, data_root: Path) -> tuple[dict[str, tuple[SourceConfig, 
     return data, sample_seed
 
 
-def _source(table: Table, data_root: Path) -> SourceConfig:
+def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
     manifest = table.required("manifest", kinds.text, "name a manifest")
+    own_root = table.get("root", kinds.text, "")
     filters = table.table("where")
     scalars = kinds.one_or_list_of(_scalar)
     where = {key: tuple(filters.required(key, scalars, "")) for key in filters.content}
@@ -267,7 +273,7 @@ def _source(table: Table, data_root: Path) -> SourceConfig:
         if key in add:
             raise additions.error(key, "means something in a manifest already; take another name")
     return SourceConfig(
-        manifest=data_root / manifest,
+        manifest=(folder / own_root).resolve() / manifest if own_root else data_root / manifest,
         where=MappingProxyType(where),
         exclude=tuple(exclude),
         sample=sample or None,
