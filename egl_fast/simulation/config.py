@@ -36,6 +36,9 @@ MODES: Final = ("single", "sequential")
 PARTS: Final = ("base", "pool", "valid", "test", "pretrain", "pretrain_valid")
 REQUIRED_PARTS: Final = PARTS[:4]
 
+#: torch takes no larger ones.
+_SEED: Final = kinds.integer(0, at_most=2**63 - 1)
+
 Scalar: TypeAlias = str | int | float | bool
 
 
@@ -150,7 +153,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
     if step and "sequential" not in modes:
         raise root.error("step", 'only "sequential" has rounds; add it to modes, or remove step')
     end_points = root.get("end_points", kinds.boolean, True)
-    seeds = root.get("seeds", kinds.list_of(kinds.integer(0)), [0])
+    seeds = root.get("seeds", kinds.list_of(_SEED), [0])
     start = root.get("start", kinds.one_of("warm", "scratch"), "warm")
     keep_models = root.get("keep_models", kinds.boolean, False)
     data, sample_seed = _data(root.table("data"), path.parent, data_root)
@@ -159,7 +162,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
     query = _training(root.table("training"), defaults)
     base = _training(root.table("base_training"), query)
     pretraining = root.table("pretraining")
-    pretrain_seed = pretraining.get("seed", kinds.integer(0), 0)
+    pretrain_seed = pretraining.get("seed", _SEED, 0)
     pretrain = _training(pretraining, query)
     if pretraining.content and not data["pretrain"]:
         raise root.error(
@@ -242,7 +245,7 @@ def _scalar(value: Any) -> Scalar:
 def _data(
     table: Table, folder: Path, data_root: Path
 ) -> tuple[dict[str, tuple[SourceConfig, ...]], int]:
-    sample_seed = table.get("seed", kinds.integer(0), 0)
+    sample_seed = table.get("seed", _SEED, 0)
     data = {
         part: tuple(_source(item, folder, data_root) for item in table.tables(part))
         for part in PARTS
@@ -334,7 +337,7 @@ def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
     }
     table.finish()
     try:
-        return replace(config, **chosen), folder / init if init else None
+        return replace(config, **chosen), (folder / init).resolve() if init else None
     except ModelError as error:
         raise table.error(None, str(error)) from None
 
