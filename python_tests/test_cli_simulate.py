@@ -220,11 +220,23 @@ def test_killed_and_shared_runs_come_to_the_same_bytes(
     assert not list((killed / "units").glob("*/run"))
 
 
+@pytest.mark.slow
+def test_the_demonstration_comes_to_the_same_bytes_twice(examples: Path, tmp_path: Path) -> None:
+    # Real recordings, outliers and texts of nothing among them; fewer epochs, to save time.
+    few = ("--set", "base_training.max_epochs=2", "--set", "training.max_epochs=1")
+    config = ("--config", examples / "simulate.toml", *few)
+    finish(start(*config, "--run-dir", tmp_path / "alone"))
+    finish(start(*config, "--run-dir", tmp_path / "shared", "--jobs", 2))
+    assert results_of(tmp_path / "alone") == results_of(tmp_path / "shared")
+    results = pl.read_parquet(tmp_path / "alone" / "results.parquet")
+    assert len(results) == 2 + 4 * 2
+    assert results["cer"].is_between(0, 2).all()
+
+
 def test_the_helper_processes_end_with_the_first(data: Path, tmp_path: Path) -> None:
-    endless = ("--set", "training.max_epochs=100000", "--set", "seeds=[0,1]")
-    process = start(
-        *("--config", data / "config.toml", "--run-dir", tmp_path / "run", *endless, "--jobs", 2)
-    )
+    endless = ("--set", "training.max_epochs=100000", "--set", "training.patience=0")
+    config = ("--config", data / "config.toml", "--set", "seeds=[0,1]", *endless)
+    process = start(*config, "--run-dir", tmp_path / "run", "--jobs", 2)
     while len(list((tmp_path / "run" / "units").glob("base-*/run/metrics.jsonl"))) < 2:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
@@ -240,6 +252,7 @@ def test_the_helper_processes_end_with_the_first(data: Path, tmp_path: Path) -> 
 
 def test_a_finished_run_is_only_read_again(run: Run, whole: Path, data: Path) -> None:
     before = results_of(whole)
+    (whole / "scores" / "seed-7.jsonl").write_text("of a run with more seeds")
     for name in ("results.csv", "picks.parquet", "test_utterances.parquet", "results.parquet"):
         (whole / name).unlink()
     mtimes = {path: path.stat().st_mtime_ns for path in (whole / "units").rglob("*.*")}

@@ -128,6 +128,7 @@ def line_of(config: str, part: str) -> int:
         ("max_epochs = 2", "speed_perturb = 0.5", "expected a number below 0.5"),
         ("max_epochs = 2", "patience = true", "expected a whole number, got True"),
         ("seeds = [0]", "seeds = [0, 1, 0]", "seeds: 0 is there twice"),
+        ("seeds = [0]", f"seeds = [{2**63}]", f"seeds: expected at most {2**63 - 1}, got"),
         ("seeds = [0]", "seeds = []", "seeds: expected an array of at least one item"),
         ('["egl", "random"]', '["egl", "luck"]', "strategies: expected one of egl,"),
         ('["egl", "random"]', '["egl_full"]', "egl_full needs full = true in [scoring]"),
@@ -217,6 +218,28 @@ def test_a_wrong_override_is_named(folder: Path, override: str, complaint: str) 
     assert str(caught.value).startswith(f"--set {override}: ")
     if not override.startswith("start"):
         assert complaint in str(caught.value)
+
+
+def test_what_is_below_an_override_came_with_it(folder: Path) -> None:
+    config = read(folder, CONFIG, 'queries=["1s", "2s"]')
+    assert str(config.source.error(("queries", 0), "wrong")) == '--set queries=["1s", "2s"]: wrong'
+
+
+def test_a_source_may_have_a_root_of_its_own(folder: Path) -> None:
+    config = read(folder, CONFIG, "data_root=..", "data.pool.0.root=elsewhere/..")
+    assert config.data["pool"][0].manifest == folder / "clips.jsonl"
+    assert config.data["base"][0].manifest == folder.parent / "clips.jsonl"
+
+
+def test_the_resolved_configuration_names_files_from_the_root(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = CONFIG.replace('preset = "tiny"\ncell = "rnn_tanh"', 'init = "a.pt"')
+    read(folder, model)
+    monkeypatch.chdir(folder)
+    plain = resolved(read_config(Path("config.toml")))
+    assert plain["model"]["init"] == str(folder / "a.pt")
+    assert plain["data"]["pool"][0]["manifest"] == str(folder / "clips.jsonl")
 
 
 def test_base_training_and_pretraining_start_from_training(folder: Path) -> None:

@@ -165,6 +165,8 @@ def test_equal_ids_are_refused(folder: Path) -> None:
             "sample = 9, but only 8 clips are left",
         ),
         ('"50%"', '"0.1h"', "the pool has only"),
+        ('"50%"', '"0.45s"', "the most informative utterance alone takes 0.5 s"),
+        ("k = 4", 'k = 4\nparams = "x*"', "params 'x*' matches no trainable parameter"),
         ('"50%"', '"9"', "there are only 8 records"),
         ('"50%"', '"99%"', "takes all 8 clips of the pool, which is an end point"),
         ('"25%"', '"1%"', "less than half a record"),

@@ -36,6 +36,9 @@ MODES: Final = ("single", "sequential")
 PARTS: Final = ("base", "pool", "valid", "test", "pretrain", "pretrain_valid")
 REQUIRED_PARTS: Final = PARTS[:4]
 
+#: torch takes no larger ones.
+_SEED: Final = kinds.integer(0, at_most=2**63 - 1)
+
 Scalar: TypeAlias = str | int | float | bool
 
 
@@ -85,7 +88,7 @@ class SimulationConfig:
 
     Attributes:
         source: the file, for errors found later on.
-        data_root: folder that manifest paths are relative to.
+        data_root: folder that manifest paths are relative to, where a source names no other.
         data: part -> its sources.
         sample_seed: of the samples drawn from manifests; the same for all ``seeds``.
         strategies: what to rank the pool by.
@@ -150,16 +153,16 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
     if step and "sequential" not in modes:
         raise root.error("step", 'only "sequential" has rounds; add it to modes, or remove step')
     end_points = root.get("end_points", kinds.boolean, True)
-    seeds = root.get("seeds", kinds.list_of(kinds.integer(0)), [0])
+    seeds = root.get("seeds", kinds.list_of(_SEED), [0])
     start = root.get("start", kinds.one_of("warm", "scratch"), "warm")
     keep_models = root.get("keep_models", kinds.boolean, False)
-    data, sample_seed = _data(root.table("data"), data_root)
+    data, sample_seed = _data(root.table("data"), path.parent, data_root)
     model, init_file = _model(root.table("model"), path.parent)
     defaults = TrainingPlan(TrainingConfig(), (TrainingConfig().learning_rate,))
     query = _training(root.table("training"), defaults)
     base = _training(root.table("base_training"), query)
     pretraining = root.table("pretraining")
-    pretrain_seed = pretraining.get("seed", kinds.integer(0), 0)
+    pretrain_seed = pretraining.get("seed", _SEED, 0)
     pretrain = _training(pretraining, query)
     if pretraining.content and not data["pretrain"]:
         raise root.error(
@@ -239,9 +242,14 @@ def _scalar(value: Any) -> Scalar:
     return value
 
 
-def _data(table: Table, data_root: Path) -> tuple[dict[str, tuple[SourceConfig, ...]], int]:
-    sample_seed = table.get("seed", kinds.integer(0), 0)
-    data = {part: tuple(_source(item, data_root) for item in table.tables(part)) for part in PARTS}
+def _data(
+    table: Table, folder: Path, data_root: Path
+) -> tuple[dict[str, tuple[SourceConfig, ...]], int]:
+    sample_seed = table.get("seed", _SEED, 0)
+    data = {
+        part: tuple(_source(item, folder, data_root) for item in table.tables(part))
+        for part in PARTS
+    }
     table.finish()
     for part in REQUIRED_PARTS:
         if not data[part]:
@@ -251,8 +259,9 @@ def _data(table: Table, data_root: Path) -> tuple[dict[str, tuple[SourceConfig, 
     return data, sample_seed
 
 
-def _source(table: Table, data_root: Path) -> SourceConfig:
+def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
     manifest = table.required("manifest", kinds.text, "name a manifest")
+    own_root = table.get("root", kinds.text, "")
     filters = table.table("where")
     scalars = kinds.one_or_list_of(_scalar)
     where = {key: tuple(filters.required(key, scalars, "")) for key in filters.content}
@@ -267,7 +276,7 @@ def _source(table: Table, data_root: Path) -> SourceConfig:
         if key in add:
             raise additions.error(key, "means something in a manifest already; take another name")
     return SourceConfig(
-        manifest=data_root / manifest,
+        manifest=(folder / own_root).resolve() / manifest if own_root else data_root / manifest,
         where=MappingProxyType(where),
         exclude=tuple(exclude),
         sample=sample or None,
@@ -328,7 +337,7 @@ def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
     }
     table.finish()
     try:
-        return replace(config, **chosen), folder / init if init else None
+        return replace(config, **chosen), (folder / init).resolve() if init else None
     except ModelError as error:
         raise table.error(None, str(error)) from None
 

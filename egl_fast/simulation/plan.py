@@ -131,7 +131,9 @@ class Plan:
                 raise SelectionError(
                     f"budget {query}: the pool has only {float(whole):.0f} s of audio"
                 )
-            if len(self.picks(range(len(self.pool)), query)) == len(self.pool):
+            # The longest clips first: a ranking may begin with one that a short time cannot hold.
+            longest_first = rank([clip.seconds for clip in self.pool])
+            if len(self.picks(longest_first, query)) == len(self.pool):
                 raise SelectionError(
                     f"budget {query}: takes all {len(self.pool)} clips of the pool, which is an "
                     "end point"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from egl_fast.checkpoint import load_checkpoint
-from egl_fast.errors import CheckpointError, ManifestError
+from egl_fast.checkpoint import Checkpoint, load_checkpoint
+from egl_fast.errors import CheckpointError, ManifestError, ModelError
+from egl_fast.gradients.engine import GradientEngine
 from egl_fast.simulation.config import PARTS, SimulationConfig
 from egl_fast.simulation.execution import starting_point
 from egl_fast.simulation.plan import Plan
@@ -19,12 +20,17 @@ def prepare(config: SimulationConfig) -> Plan:
     """Read the data of a configuration and plan its units.
 
     Raises:
-        ConfigError: data, texts, model file or queries cannot be used; the message names the line
-            of the configuration.
+        ConfigError: data, texts, model file, parameters or queries cannot be used; the message
+            names the line of the configuration.
     """
     init = _init(config)
+    start = starting_point(init)
+    try:
+        GradientEngine(start.model, params=config.scoring.params)
+    except ModelError as error:
+        raise config.source.error(("scoring", "params"), str(error)) from None
     sets = read_sets(config)
-    _check_texts(config, sets, init)
+    _check_texts(config, sets, start)
     return Plan(config, sets, init)
 
 
@@ -46,9 +52,8 @@ def _init(config: SimulationConfig) -> FreshInit | FileInit:
 def _check_texts(
     config: SimulationConfig,
     sets: Mapping[str, Sequence[Clip]],
-    init: FreshInit | FileInit,
+    checkpoint: Checkpoint,
 ) -> None:
-    checkpoint = starting_point(init)
     for part in PARTS:
         try:
             prepare_examples([clip.utterance for clip in sets[part]], checkpoint)

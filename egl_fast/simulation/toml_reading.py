@@ -56,9 +56,10 @@ class TomlSource:
     def where(self, path: KeyPath) -> str:
         """The place of a key, or of the nearest thing around it that is in the file."""
         for end in range(len(path), 0, -1):
-            # What is below an override came with it.
+            # What is below an override came with it, whatever the file says there.
             if path[:end] in self._overrides:
                 return self._overrides[path[:end]]
+        for end in range(len(path), 0, -1):
             if path[:end] in self._lines:
                 return f"config {self.path}, line {self._lines[path[:end]]}"
             for overridden, place in self._overrides.items():
@@ -199,8 +200,8 @@ def boolean(value: Any) -> bool:
     return value
 
 
-def integer(at_least: int | None = None) -> Callable[[Any], int]:
-    """Kind: a whole number."""
+def integer(at_least: int | None = None, *, at_most: int | None = None) -> Callable[[Any], int]:
+    """Kind: a whole number in a range."""
 
     def kind(value: Any) -> int:
         # bool is an int to Python.
@@ -208,6 +209,8 @@ def integer(at_least: int | None = None) -> Callable[[Any], int]:
             raise ValueError(f"expected a whole number, got {value!r}")
         if at_least is not None and value < at_least:
             raise ValueError(f"expected at least {at_least}, got {value}")
+        if at_most is not None and value > at_most:
+            raise ValueError(f"expected at most {at_most}, got {value}")
         return value
 
     return kind

@@ -127,7 +127,6 @@ class ScoreUnit:
         pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
         options: how.
         num_hypotheses: labelings kept of each clip.
-        batch_seconds: of the forward passes of ``oracle_loss``.
         title: what to call it in progress lines.
     """
 

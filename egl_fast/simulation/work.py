@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Final
 
+from egl_fast.errors import CheckpointError
 from egl_fast.simulation.execution import Note, discard_model, execute
 from egl_fast.simulation.plan import Expansion, Plan
-from egl_fast.simulation.units import TrainUnit, Unit, UnitStore
+from egl_fast.simulation.units import Unit, UnitStore
+
+#: Looks in a row that find nothing to do and nobody at work: more is a mistake in the plan.
+_MAX_IDLE: Final = 10
 
 
 @dataclass(frozen=True)
@@ -59,28 +64,39 @@ def work(
     """
     watcher = watcher or Watcher()
     _sweep(plan.expand(store), store)
+    made: set[str] = set()
+    num_idle = 0
     while True:
         expansion = plan.expand(store)
         if not expansion.later and all(map(store.is_done, expansion.units)):
             if not plan.config.keep_models:
-                _discard_models(expansion, store)
+                _discard_models(expansion, expansion.units, store)
             return expansion
         with ExitStack() as stack:
-            taken = _take(expansion, store, stack)
-            now = state_of(expansion, store, workers=taken.num_others + 1)
-            if taken.unit is None:
-                if not taken.changed:
-                    assert taken.num_others, "something is ready while nobody is at work"
-                    watcher.on_wait(now)
-                    time.sleep(poll_seconds)
+            unit, num_others = _take(expansion, store, stack)
+            now = state_of(expansion, store, workers=num_others + 1)
+            if unit is None:
+                # Nobody at work: others have finished since the plan was expanded.
+                num_idle = 0 if num_others else num_idle + 1
+                assert num_idle < _MAX_IDLE, "nothing can be done while nobody is at work"
+                watcher.on_wait(now)
+                time.sleep(poll_seconds)
                 continue
-            watcher.on_start(taken.unit, now)
-            execute(taken.unit, store, watcher.on_note)
+            num_idle = 0
+            watcher.on_start(unit, now)
+            try:
+                execute(unit, store, watcher.on_note)
+            except CheckpointError:
+                if unit.needs is None or store.has_model(unit.needs.name):
+                    raise
+                # Another simulation of the same folder had no more use for the model it starts
+                # from: it is made again.
+                continue
+        made.add(unit.name)
         expansion = plan.expand(store)
         if not plan.config.keep_models:
-            _discard_models(expansion, store)
-        now = state_of(expansion, store, workers=taken.num_others + 1)
-        watcher.on_finish(taken.unit, expansion, now)
+            _discard_models(expansion, made, store)
+        watcher.on_finish(unit, expansion, state_of(expansion, store, workers=num_others + 1))
 
 
 def ready(expansion: Expansion, store: UnitStore) -> Iterator[Unit]:
@@ -131,40 +147,30 @@ def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
     )
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """A unit to do, held; how many units others hold; whether others have just finished one."""
-
-    unit: Unit | None
-    num_others: int
-    changed: bool
-
-
-def _take(expansion: Expansion, store: UnitStore, stack: ExitStack) -> _Taken:
+def _take(expansion: Expansion, store: UnitStore, stack: ExitStack) -> tuple[Unit | None, int]:
+    """A unit to do, held until the stack ends, if there is one; how many others hold."""
     # All take the first that is free, so what others hold mostly comes before it.
-    others, changed = 0, False
+    num_others = 0
     for unit in ready(expansion, store):
         with ExitStack() as lock:
             if not lock.enter_context(store.lock(unit.name)):
-                others += 1
-            elif not _is_wanted(unit, expansion, store):
-                changed = True  # finished between our look and our lock
-            else:
+                num_others += 1
+            elif _is_wanted(unit, expansion, store):  # not finished between our look and our lock
                 stack.push(lock.pop_all())
-                return _Taken(unit, others, changed)
-    return _Taken(None, others, changed)
+                return unit, num_others
+    return None, num_others
 
 
-def _discard_models(expansion: Expansion, store: UnitStore) -> None:
-    for unit in expansion.units.values():
+def _discard_models(expansion: Expansion, names: Iterable[str], store: UnitStore) -> None:
+    """Remove those models of query trainings that nothing of this plan starts from any more."""
+    for name in names:
         # Base models are few, and other simulations of the same folder may start from them.
         if (
-            isinstance(unit, TrainUnit)
-            and unit.kind == "train"
-            and unit.name not in expansion.needed_models
-            and store.is_done(unit.name)
+            expansion.units[name].kind == "train"
+            and name not in expansion.needed_models
+            and store.is_done(name)
         ):
-            discard_model(store, unit.name)
+            discard_model(store, name)
 
 
 def _sweep(expansion: Expansion, store: UnitStore) -> None:

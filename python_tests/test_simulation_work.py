@@ -1,0 +1,110 @@
+"""How processes share the work of one folder of units, with units that take no time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from simulations import plan_of, pretend_unit
+
+from egl_fast.errors import CheckpointError
+from egl_fast.simulation import work as work_module
+from egl_fast.simulation.execution import Note
+from egl_fast.simulation.plan import Expansion, Plan
+from egl_fast.simulation.units import Unit, UnitStore
+from egl_fast.simulation.work import State, Watcher, ready, work
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> UnitStore:
+    return UnitStore(tmp_path / "units")
+
+
+class Pretended:
+    """Stands for ``execute``; ``lose_base_before`` removes the base model before such a unit."""
+
+    def __init__(self, plan: Plan, lose_base_before: str = "") -> None:
+        self.plan = plan
+        self.lose_base_before = lose_base_before
+        self.titles: list[str] = []
+
+    def __call__(self, unit: Unit, store: UnitStore, note: Note) -> None:
+        if self.lose_base_before and unit.title.startswith(self.lose_base_before):
+            self.lose_base_before = ""
+            assert unit.needs is not None
+            store.model_path(unit.needs.name).unlink()
+        if unit.needs is not None and not store.has_model(unit.needs.name):
+            raise CheckpointError(f"model of {unit.title}: no such file")
+        self.titles.append(unit.title)
+        pretend_unit(unit, self.plan, store)
+
+
+def test_a_model_that_another_simulation_removed_is_made_again(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path)
+    execute = Pretended(plan, lose_base_before="egl 25%")
+    monkeypatch.setattr(work_module, "execute", execute)
+    expansion = work(plan, store, poll_seconds=0)
+    assert all(map(store.is_done, expansion.units))
+    assert execute.titles.count("base, seed 0") == 2
+    assert len(execute.titles) == len(expansion.units) + 1
+
+
+def test_a_model_that_cannot_be_read_ends_the_work(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(unit: Unit, store: UnitStore, note: Note) -> None:
+        raise CheckpointError("model.pt: is cut short")
+
+    monkeypatch.setattr(work_module, "execute", execute)
+    with pytest.raises(CheckpointError, match="is cut short"):
+        work(plan_of(tmp_path), store, poll_seconds=0)
+
+
+def test_models_that_others_made_stay_while_there_is_work(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path)
+    monkeypatch.setattr(work_module, "execute", Pretended(plan))
+    while (unit := next(ready(plan.expand(store), store))).kind != "train":
+        pretend_unit(unit, plan, store)
+    pretend_unit(unit, plan, store)
+    kept = []
+
+    def on_finish(finished: Unit, expansion: Expansion, state: State) -> None:
+        assert not store.has_model(finished.name)
+        kept.append(store.has_model(unit.name))
+
+    work(plan, store, Watcher(on_finish=on_finish), poll_seconds=0)
+    assert kept
+    assert all(kept)
+    assert not store.has_model(unit.name)
+
+
+def test_others_may_finish_all_there_is_to_do_while_we_look(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path)
+    execute = Pretended(plan)
+    monkeypatch.setattr(work_module, "execute", execute)
+    expand = plan.expand
+    theirs: list[str] = []
+    looks: list[int] = []
+
+    def expand_and_lose_the_race(store: UnitStore) -> Expansion:
+        expansion = expand(store)
+        # After the base model a process looks what came of it, and then for something to do: the
+        # queries are not known yet, and all that is known gets done under its eyes.
+        looks.append(len(execute.titles))
+        if looks.count(1) == 2:
+            for unit in expansion.units.values():
+                if not store.is_done(unit.name):
+                    theirs.append(unit.title)
+                    pretend_unit(unit, plan, store)
+        return expansion
+
+    monkeypatch.setattr(plan, "expand", expand_and_lose_the_race)
+    expansion = work(plan, store, poll_seconds=0)
+    assert theirs == ["scores, seed 0", "all of it, seed 0"]
+    assert all(map(store.is_done, expansion.units))
