@@ -73,7 +73,7 @@ def assert_norms_equal_the_loop(
                         expected[name], rel=PROMISED[dtype], abs=PROMISED[dtype] * 1e-3 * total
                     ), name
                 assert sum(got.values()) == pytest.approx(total, rel=PROMISED[dtype])
-        if cotangents.shape[1] <= engine_module.ROWS_PER_PASS:
+        if cotangents.shape[1] <= engine_module.ROWS_PER_PASS and engine_module.PASS_BYTES > 1:
             assert_inner_products_fit(engine, tape, cotangents, norms, dtype)
     return norms
 
