@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "csrc" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "examples").glob("*.md")),
+    ROOT / "experiments" / "README.md",
 ]
 
 
@@ -41,6 +42,13 @@ def test_commands_of_the_readme_exist() -> None:
     targets = set(re.findall(r"make ([a-z-]+)", text))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{target}:.*## ", makefile, re.MULTILINE) for target in targets)
+
+
+def test_findings_are_what_the_script_writes(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "findings.md"
+    command = [sys.executable, str(ROOT / "experiments" / "write_findings.py")]
+    subprocess.run([*command, "--out", str(tmp_path / "findings.md")], check=True)
+    assert (tmp_path / "findings.md").read_text("utf-8") == page.read_text("utf-8")
 
 
 @pytest.mark.slow
