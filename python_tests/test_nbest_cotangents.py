@@ -118,11 +118,11 @@ def test_batches_order_and_padding_change_nothing() -> None:
 
 
 def test_equal_eigenvalues_do_not_make_rounding_decide() -> None:
-    # Frames far apart with the same choice each: labelings that mirror each other.
-    logits = torch.full((1, 9, 4), -12.0, dtype=torch.float64)
-    logits[0, ::2, 0] = 0.0
-    for t in (1, 3, 5, 7):
-        logits[0, t, :3] = torch.tensor([0.0, 0.2, 0.2])
+    # Four frames, each with a choice of its own among classes of its own: all alike.
+    logits = torch.full((1, 9, 9), -torch.inf, dtype=torch.float64)
+    logits[0, :, 0] = 0.0
+    for choice in range(4):
+        logits[0, 2 * choice + 1, 2 * choice + 1 : 2 * choice + 3] = 0.2
     lengths = torch.tensor([9])
     generator = torch.Generator().manual_seed(0)
     noise = 1e-14 * torch.randn(logits.shape, generator=generator, dtype=torch.float64)
