@@ -310,6 +310,7 @@ class TestScores:
     def test_a_single_record(self, scores, records):
         scores.write_text(json.dumps(records[0]) + "\n")
         run("--scores", scores, "--audio", "1")
+        assert records[0]["id"] in Page(scores.with_name("scores.jsonl.html")).text
 
     def test_what_is_no_scores_file(self, scores, examples, tmp_path):
         line = refusal("--scores", examples / "pool.jsonl")

@@ -15,7 +15,16 @@ PACKAGE = ROOT / "egl_fast"
 #: one line does not know the others there. A new module or package needs a place here.
 LAYERS = [
     {"errors", "allocator", "reference"},
-    {"records", "vocabulary", "features", "packing", "products", "statistics", "_extension"},
+    {
+        "atomic",
+        "records",
+        "vocabulary",
+        "features",
+        "packing",
+        "products",
+        "statistics",
+        "_extension",
+    },
     {"ops", "data", "selection"},
     {"model", "reporting"},
     {"recurrent", "checkpoint"},

@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 from rich.progress import Progress, TaskID
 
+from egl_fast.atomic import write_bytes
 from egl_fast.cli.console import progress_bar, stderr
 from egl_fast.data.audio_folder import audio_folder
-from egl_fast.errors import ManifestError, MissingExtraError, OutputError, one_line
+from egl_fast.errors import ManifestError, MissingExtraError, OutputError
 
 #: What a report of ours holds near its beginning, and may be replaced by the next.
 GENERATOR = b'<meta name="generator" content="egl-fast'
@@ -89,7 +90,7 @@ def command(
         assert scores is not None
         path = _output(out, Path(f"{scores}.html"), source=scores)
         html = _of_scores(scores, pool, top, figures=figures)
-    _write(path, html)
+    write_bytes(path, html)
     stderr.print(f"report: {path} ({len(html) / 2**20:.1f} MiB)", markup=False, soft_wrap=True)
 
 
@@ -194,17 +195,3 @@ def _advancing(bar: Progress, task: TaskID) -> Callable[[int], None]:
 def _say_figures(paths: list[Path]) -> None:
     for path in paths:
         stderr.print(f"figure: {path}", markup=False, soft_wrap=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of the file or nothing."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None

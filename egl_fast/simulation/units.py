@@ -20,13 +20,13 @@ import gzip
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from egl_fast import atomic
 from egl_fast.checkpoint import plain_config
 from egl_fast.errors import OutputError, one_line
 from egl_fast.model import ModelConfig
@@ -308,23 +308,16 @@ def write_gzip(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: a reader sees the old one or the new one, never a part.
+    """Write a file atomically, and its folder if there is none.
 
     Raises:
         OutputError: it cannot be written.
     """
-    # Two processes may write the same table: each has a partial file of its own.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None
+    atomic.write_bytes(path, content)
 
 
 def _damaged(path: Path, error: Exception) -> OutputError:
