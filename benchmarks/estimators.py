@@ -1,7 +1,8 @@
 """Estimated Expected Gradient Lengths against exact ones: error, calibration, speed.
 
     python benchmarks/estimators.py accuracy --pool MANIFEST [--clips 300] [--out FILE]
-    python benchmarks/estimators.py speed [--clips 8]
+    python benchmarks/estimators.py speed --clips 16
+    python benchmarks/estimators.py passes --clips 5
     python benchmarks/estimators.py all-labelings [--clips 2] [--max-seconds 1]
 
 ``accuracy`` scores clips exactly and by each estimator under several seeds, and says for each: the
@@ -9,6 +10,7 @@ root-mean-square relative error, the rank correlation with the exact scores, the
 own standard deviations, and mean squared error over mean reported variance; with --full for the sum
 over all labelings too. What has been scored exactly is kept in OUT and not scored again. ``speed``
 scores clips as a pool is scored, against the plain loop: one torch.autograd.grad a hypothesis.
+``passes`` times backward passes by their number of rows: what sharing one can save.
 ``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm of 10,000
 labelings drawn by torch.multinomial.
 """
@@ -22,6 +24,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.records import ScoreRecord
 from egl_fast.reference.enumerate import collapse
 from egl_fast.reference.gradients import looped_sq_norms
-from egl_fast.scoring import ScoringOptions
+from egl_fast.scoring.options import ScoringOptions
 
 #: Label -> options, and (root-mean-square relative error, rank correlation, times the plain loop)
 #: that must hold.
@@ -50,9 +53,12 @@ ESTIMATORS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "probe 4": ({"method": "probe", "probes": 4}, (float("inf"), 0.95, 80.0)),
 }
 
+#: Clips of the plain loop between two rounds of the methods.
+CLIPS_A_ROUND = 3
+
 
 def main() -> int:
-    """Run one of the two measurements."""
+    """Run one of the measurements."""
     arguments = parse_arguments()
     keep_freed_memory()
     if arguments.threads:
@@ -63,8 +69,7 @@ def main() -> int:
         pool = [u for u in pool if (u.duration_seconds or 0.0) <= arguments.max_seconds]
     stride = max(1, len(pool) // arguments.clips)
     utterances = pool[::stride][: arguments.clips]
-    measure = {"accuracy": accuracy, "speed": speed, "all-labelings": all_labelings}
-    return measure[arguments.what](scorer, utterances, arguments)
+    return MEASUREMENTS[arguments.what](scorer, utterances, arguments)
 
 
 def scored(scorer: Scorer, utterance: Utterance, **options: Any) -> ScoreRecord:
@@ -208,42 +213,78 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def speed(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
-    """Times of every method as a pool is scored, audio included, and of the plain loop."""
-    model = scorer.model.eval()
+    """Times of every method as a pool is scored, audio included, and of the plain loop.
+
+    In rounds of some clips of the plain loop and every method once, so that a machine whose speed
+    drifts is as fast for one as for the other.
+    """
+    methods = {"exact": ({}, (0.0, 0.0, 4.0)), **ESTIMATORS}
+    times: dict[str, list[float]] = {label: [] for label in methods}
     loop_s = seconds = 0.0
-    for utterance in [utterances[0], *utterances]:  # the first warms up
-        inputs = pad_features([load_spectrogram(utterance, scorer.features).features])
-        with torch.no_grad():
-            logits, lengths = model(*inputs)
-        found = ops.ctc_beam_search(logits.double().log_softmax(2), lengths, num_hypotheses=100)
-        labelings = [
-            found.labels[0, k, : int(found.label_lengths[0, k])].tolist()
-            for k in range(int(found.counts[0]))
-        ]
-        started = time.perf_counter()
-        looped_sq_norms(model, inputs, labelings, parameters=dict(model.named_parameters()))
-        spent = time.perf_counter() - started
-        if utterance is not utterances[0] or loop_s == 0.0:
+    plain_loop_seconds(scorer, utterances[0])  # warms up
+    for number in range(0, len(utterances), CLIPS_A_ROUND):
+        for utterance in utterances[number : number + CLIPS_A_ROUND]:
+            spent, frames = plain_loop_seconds(scorer, utterance)
             loop_s += spent
-            seconds += inputs[0].shape[1] / 100
-    print(f"{len(utterances)} clips, {seconds:.1f} s of audio; plain loop {loop_s:.1f} s")
-    failed = False
-    for label, (options, (_, _, least)) in {"exact": ({}, (0, 0, 4.0)), **ESTIMATORS}.items():
-        times = []
-        for _ in range(1 if label == "exact" else 5):
+            seconds += frames / 100
+        for label, (options, _) in methods.items():
             started = time.perf_counter()
             for outcome in scorer.score_utterances(utterances, ScoringOptions(k=100, **options)):
                 assert outcome.record is not None, outcome.error
-            times.append(time.perf_counter() - started)
-        ratio = loop_s / statistics.median(times)
-        failed |= ratio < least
+            times[label].append(time.perf_counter() - started)
+        print(f"\r{number}/{len(utterances)} clips", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(f"{len(utterances)} clips, {seconds:.1f} s of audio; plain loop {loop_s:.1f} s")
+    failed = False
+    for label, (_, (_, _, least)) in methods.items():
+        median = statistics.median(times[label])
+        failed |= loop_s / median < least
         print(
-            f"{label:14} {statistics.median(times) / len(utterances) * 1e3:6.0f} ms a clip, "
-            f"{ratio:6.1f} times the plain loop  {'ok' if ratio >= least else 'MISSED'}",
-            flush=True,
+            f"{label:14} {median / len(utterances) * 1e3:6.0f} ms a clip, {loop_s / median:6.1f} "
+            f"times the plain loop  {'ok' if loop_s / median >= least else 'MISSED'}"
         )
     print(json.dumps(machine()))
     return int(failed)
+
+
+def plain_loop_seconds(scorer: Scorer, utterance: Utterance) -> tuple[float, int]:
+    """Time of one backward pass a hypothesis, after the search; and frames of the input."""
+    model = scorer.model.eval()
+    inputs = pad_features([load_spectrogram(utterance, scorer.features).features])
+    with torch.no_grad():
+        logits, lengths = model(*inputs)
+    found = ops.ctc_beam_search(logits.double().log_softmax(2), lengths, num_hypotheses=100)
+    started = time.perf_counter()
+    looped_sq_norms(model, inputs, found.labelings(0), parameters=dict(model.named_parameters()))
+    return time.perf_counter() - started, inputs[0].shape[1]
+
+
+def passes(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
+    """Time of one backward pass by its rows, and its constant part in rows."""
+    engine = GradientEngine(scorer.model)
+    sizes = [1, 2, 4, 8, 16, 32, 50]
+    constants = []
+    for utterance in utterances:
+        tape = engine.run(*pad_features([load_spectrogram(utterance, scorer.features).features]))
+        logits = tape.outputs[0]
+        spent: dict[int, list[float]] = {size: [] for size in sizes}
+        for repetition in range(6):
+            for size in sizes:
+                rows = torch.randn(1, size, *logits.shape[1:])
+                started = time.perf_counter()
+                engine.sq_norms(tape, logits, rows)
+                if repetition:  # the first warms up
+                    spent[size].append(time.perf_counter() - started)
+        medians = [statistics.median(spent[size]) for size in sizes]
+        slope, constant = np.polyfit(sizes, medians, 1, w=1 / np.array(medians))
+        constants.append(float(constant / slope))
+        numbers = ", ".join(
+            f"{size}: {median * 1e3:.0f}" for size, median in zip(sizes, medians, strict=True)
+        )
+        print(f"{logits.shape[1]} frames; ms by rows {numbers}; constant {constants[-1]:.1f} rows")
+    print(f"median constant: {statistics.median(constants):.1f} rows")
+    print(json.dumps(machine()))
+    return 0
 
 
 def all_labelings(
@@ -286,10 +327,18 @@ def all_labelings(
     return int(failed)
 
 
+MEASUREMENTS: dict[str, Callable[[Scorer, list[Utterance], argparse.Namespace], int]] = {
+    "accuracy": accuracy,
+    "speed": speed,
+    "passes": passes,
+    "all-labelings": all_labelings,
+}
+
+
 def parse_arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["accuracy", "speed", "all-labelings"])
+    parser.add_argument("what", choices=list(MEASUREMENTS))
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", nargs="+", default=[ROOT / "examples" / "pool.jsonl"])
     parser.add_argument("--clips", type=int, default=8, help="taken evenly over the pool")

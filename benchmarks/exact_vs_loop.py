@@ -28,7 +28,8 @@ from egl_fast.allocator import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import read_manifest
 from egl_fast.reference.gradients import looped_sq_norms
-from egl_fast.scoring import ScoringOptions, score_tape
+from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.pipeline import score_tape
 
 ROOT = Path(__file__).parent.parent
 

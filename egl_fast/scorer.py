@@ -14,17 +14,19 @@ from torch import Tensor, nn
 
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.audio import audio_seconds, to_mono
-from egl_fast.data.batching import length_batches
-from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features, spectrogram_of
+from egl_fast.data.loading import Spectrogram, load_spectrogram, spectrogram_of
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.data.prefetch import prefetch
-from egl_fast.errors import AudioError, EglError, ModelError, one_line
+from egl_fast.errors import AudioError, EglError, ModelError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring import Classes, ScoringOptions, model_outputs, score_tape
-from egl_fast.slicing import compare_with_batch, sliced
+from egl_fast.scoring.batches import BatchScoring
+from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.outputs import model_outputs
+from egl_fast.scoring.pipeline import score_tape
+from egl_fast.scoring.slicing import compare_with_batch, sliced
 
 #: Utterances whose order batches may change. Batches never reach across windows, so what has been
 #: scored of a manifest decides nothing about how the rest is batched.
@@ -337,37 +339,17 @@ class Scorer:
         on_scored: Callable[[int, float], None] = lambda count, seconds: None,
     ) -> Iterator[tuple[int, ScoreRecord | EglError]]:
         """(index, result) in the order of computation: batch by batch, shortest first."""
-        engine = self._engine_for(options)
-        device = next(iter(engine.parameters.values())).device
-        dtype = next(iter(engine.parameters.values())).dtype
-
-        def score(batch: list[int]) -> list[ScoreRecord]:
-            features, lengths = pad_features([spectrograms[i].features for i in batch])
-            inputs = features.to(device, dtype), lengths.to(device)
-            return score_tape(
-                engine,
-                engine.run(*inputs),
-                ids=[ids[i] for i in batch],
-                durations=[spectrograms[i].seconds for i in batch],
-                classes=self.classes,
-                options=options,
-            )
-
-        seconds = [spectrogram.seconds for spectrogram in spectrograms]
-        plan = length_batches(seconds, batch_seconds=batch_seconds)
-        # Many cotangents of one utterance fill a pass, and other ranks would have to be padded:
-        # sharing pays where there are few, and as many for each.
-        if not engine.shares_batches or options.method != "probe":
-            plan = [[i] for batch in plan for i in batch]
-        for batch in plan:
-            results: dict[int, ScoreRecord | EglError]
-            try:
-                results = dict(zip(batch, score(batch), strict=True))
-            except Exception as error:
-                if not skip:
-                    raise
-                results = _one_by_one(batch, score, error)
-            on_scored(len(batch), sum(seconds[i] for i in batch))
+        scoring = BatchScoring(
+            self._engine_for(options),
+            self.classes,
+            options,
+            spectrograms,
+            ids,
+            batch_seconds=batch_seconds,
+            skip=skip,
+        )
+        for results in scoring.results():
+            on_scored(len(results), sum(spectrograms[i].seconds for i in results))
             yield from results.items()
 
     def _engine_for(self, options: ScoringOptions) -> GradientEngine:
@@ -407,22 +389,6 @@ def _refuse_longer(utterance: Utterance, max_duration: float) -> None:
             f"audio {utterance.audio_path}: {seconds:.1f} s is longer than the {max_duration:g} s "
             "allowed; cut it, or raise --max-duration"
         )
-
-
-def _one_by_one(
-    batch: list[int], score: Callable[[list[int]], list[ScoreRecord]], error: Exception
-) -> dict[int, ScoreRecord | EglError]:
-    """Score the utterances of a failed batch alone, so that only the culprit is lost."""
-    if len(batch) == 1:
-        kept = error if isinstance(error, EglError) else ModelError(one_line(error))
-        return {batch[0]: kept}
-    results: dict[int, ScoreRecord | EglError] = {}
-    for i in batch:
-        try:
-            [results[i]] = score([i])
-        except Exception as own:
-            results |= _one_by_one([i], score, own)
-    return results
 
 
 def _full_scale(waveform: npt.ArrayLike | Tensor) -> npt.NDArray[np.floating]:

@@ -338,19 +338,19 @@ def test_a_dash_is_standard_output(tiny_model: Path, clips: Path, tmp_path: Path
 def test_an_interruption_keeps_what_is_finished(
     tiny_model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from egl_fast import scorer
     from egl_fast.cli.main import main
+    from egl_fast.scoring import batches
 
-    whole = scorer.score_tape
+    whole = batches.search
     calls = []
 
-    def interrupted(*args: Any, **kwargs: Any) -> list[ScoreRecord]:
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
         calls.append(kwargs["ids"])
         if len(calls) == 3:
             raise KeyboardInterrupt
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(scorer, "score_tape", interrupted)
+    monkeypatch.setattr(batches, "search", interrupted)
     out = tmp_path / "scores.jsonl"
     arguments = ["score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out]
     arguments += ["--batch-seconds", "0.1"]

@@ -30,7 +30,7 @@ LAYERS = [
     {"recurrent", "checkpoint"},
     {"gradients"},
     {"estimation"},
-    {"scoring", "slicing"},
+    {"scoring"},
     {"scorer", "training"},
     {"simulation"},
     {"cli"},

@@ -354,7 +354,7 @@ def test_failing_batch_is_scored_one_by_one() -> None:
         scorer._score_spectrograms(
             spectrograms,
             list("abcd"),
-            egl_fast.scoring.ScoringOptions(k=3),
+            egl_fast.scoring.options.ScoringOptions(k=3),
             batch_seconds=100.0,
             skip=True,
         )

@@ -123,7 +123,7 @@ def _labelings(
     import torch
 
     from egl_fast import ops
-    from egl_fast.scoring import model_outputs
+    from egl_fast.scoring.outputs import model_outputs
 
     with torch.no_grad():
         outputs = model(features, lengths)

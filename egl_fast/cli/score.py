@@ -24,7 +24,7 @@ from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:
     from egl_fast.scorer import Outcome, Scorer
-    from egl_fast.scoring import ScoringOptions
+    from egl_fast.scoring.options import ScoringOptions
 
 
 #: Time left from which on the progress line names the faster methods.
@@ -91,7 +91,7 @@ def command(
       egl-fast score --model base.pt --pool pool.jsonl | jq .egl
     """
     from egl_fast.scorer import Scorer
-    from egl_fast.scoring import ScoringOptions
+    from egl_fast.scoring.options import ScoringOptions
 
     out = None if out == "-" else out
     device = options.set_up_torch(device, threads)

@@ -102,6 +102,10 @@ class GradientEngine:
         """Outputs of the model in evaluation mode, without a graph; leaves everything as it was."""
         return infer(self.model, inputs)
 
+    def row_bytes(self, tape: Tape, logits: Tensor) -> int:
+        """Bytes that a backward pass takes for one cotangent of each of the tape's utterances."""
+        return self._row_bytes(*tape.reachable(logits), logits)
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def sq_norms(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
@@ -173,7 +177,8 @@ class GradientEngine:
             list(range(num_utterances)) if self.shares_batches else [None]
         )
         pullbacks = [[call.prepare(n) for n in utterances] for call in calls]
-        chunk = _rows_per_pass(calls, direct, cotangents)
+        fitting = PASS_BYTES // max(1, self._row_bytes(calls, direct, logits))
+        chunk = max(1, min(ROWS_PER_PASS // num_utterances, fitting))
         for start in range(0, num_cotangents, chunk):
             rows = cotangents[:, start : start + chunk].transpose(0, 1).contiguous()
             at_calls = self._pull_back(logits, rows, calls, {})
@@ -191,6 +196,13 @@ class GradientEngine:
                     found[name].append(Explicit(value))
                 for name, contributions in found.items():
                     yield name, position, slice(start, start + chunk), combined(contributions)
+
+    @staticmethod
+    def _row_bytes(calls: Sequence[Call], direct: dict[str, nn.Parameter], logits: Tensor) -> int:
+        numbers = sum(call.output.numel() for call in calls)
+        numbers += sum(parameter.numel() for parameter in direct.values())
+        # At its widest, a pass holds the cotangents it will return, and about as much under way.
+        return 2 * numbers * logits.element_size()
 
     def _contributions(
         self,
@@ -287,18 +299,6 @@ class GradientEngine:
         if new:
             self._said_unruled.update(new)
             _log.info("no norm rule covers %s: exact gradients by autograd", ", ".join(new))
-
-
-def _rows_per_pass(
-    calls: Sequence[Call], direct: dict[str, nn.Parameter], cotangents: Tensor
-) -> int:
-    """Cotangents an utterance that one backward pass may carry."""
-    numbers = sum(call.output.numel() for call in calls)
-    numbers += sum(parameter.numel() for parameter in direct.values())
-    # At its widest, a pass holds the cotangents it will return, and about as much under way.
-    bytes_per_row = 2 * numbers * cotangents.element_size()
-    num_utterances = cotangents.shape[0]
-    return max(1, min(ROWS_PER_PASS // num_utterances, PASS_BYTES // max(1, bytes_per_row)))
 
 
 def _only(rows: Tensor, utterance: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from egl_fast.errors import ModelError, SelectionError
 from egl_fast.model import CELLS, PRESETS, ConvShape, ModelConfig
 from egl_fast.records import STRATEGIES
-from egl_fast.scoring import METHODS, ScoringOptions
+from egl_fast.scoring.options import METHODS, ScoringOptions
 from egl_fast.selection import parse_budget
 from egl_fast.simulation import toml_reading as kinds
 from egl_fast.simulation.toml_lines import KeyPath

@@ -30,7 +30,7 @@ from egl_fast import atomic
 from egl_fast.checkpoint import plain_config
 from egl_fast.errors import OutputError, one_line
 from egl_fast.model import ModelConfig
-from egl_fast.scoring import ScoringOptions
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.simulation.sets import Clip, digest, total_seconds
 from egl_fast.training.loop import TrainingConfig
 from egl_fast.vocabulary import ENGLISH_CHARACTERS

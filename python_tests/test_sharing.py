@@ -1,0 +1,211 @@
+"""Utterances that share passes: who with whom, and that it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from recordings import random_checkpoint, waveform
+from torch import Tensor
+
+import egl_fast
+from egl_fast.data.loading import Spectrogram, spectrogram_of
+from egl_fast.data.manifest import read_manifest
+from egl_fast.errors import ModelError
+from egl_fast.gradients.engine import ROWS_PER_PASS, GradientEngine
+from egl_fast.records import ScoreRecord
+from egl_fast.scoring.batches import WAITING, BatchScoring
+from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.pipeline import pull_back, search
+from egl_fast.scoring.sharing import PASS_OVERHEAD_ROWS, share_passes
+
+
+def contiguous_cuts(order: list[int]) -> Iterator[list[list[int]]]:
+    for size in range(len(order)):
+        for places in combinations(range(1, len(order)), size):
+            bounds = [0, *places, len(order)]
+            yield [order[a:b] for a, b in pairwise(bounds)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 5)), max_size=7),
+    st.integers(1, 30),
+    st.integers(1, 12),
+)
+def test_groups_are_the_least_work_of_all_cuts(
+    shapes: list[tuple[int, int]], most_rows: int, most_seconds: int
+) -> None:
+    rows, seconds = [r for r, _ in shapes], [float(s) for _, s in shapes]
+
+    def fits(size: int, widest: int, longest: float) -> bool:
+        return size * widest <= most_rows and size * longest <= most_seconds
+
+    def work(groups: list[list[int]]) -> float:
+        return sum(
+            max(seconds[i] for i in g) * (len(g) * max(rows[i] for i in g) + PASS_OVERHEAD_ROWS)
+            for g in groups
+        )
+
+    def allowed(groups: list[list[int]]) -> bool:
+        return all(
+            len(g) == 1 or fits(len(g), max(rows[i] for i in g), max(seconds[i] for i in g))
+            for g in groups
+        )
+
+    groups = share_passes(rows, seconds, fits=fits)
+    assert sorted(i for g in groups for i in g) == list(range(len(shapes)))
+    assert allowed(groups)
+    order = sorted(range(len(shapes)), key=lambda i: (rows[i], seconds[i], i))
+    cuts = [cut for cut in contiguous_cuts(order) if allowed(cut)]
+    assert work(groups) == (min(map(work, cuts)) if cuts else 0)
+
+
+class WatchedEngine(GradientEngine):
+    """Notes what each of its backward passes carried: rows an utterance, utterances."""
+
+    def _each_row(self, pull_one: Any, rows: Tensor) -> Any:
+        self.__dict__.setdefault("passes", []).append(tuple(rows.shape[:2]))
+        return super()._each_row(pull_one, rows)
+
+
+def results(
+    engine: GradientEngine,
+    spectrograms: list[Spectrogram],
+    options: ScoringOptions,
+    *,
+    scorer: egl_fast.Scorer,
+    skip: bool = False,
+    first: int = 0,
+) -> list[Any]:
+    scoring = BatchScoring(
+        engine,
+        scorer.classes,
+        options,
+        spectrograms,
+        [f"clip {n}" for n in range(first, first + len(spectrograms))],
+        batch_seconds=8.0,
+        skip=skip,
+    )
+    found: dict[int, Any] = {}
+    for some in scoring.results():
+        assert not set(some) & set(found)
+        found |= some
+    return [found[n] for n in range(len(spectrograms))]
+
+
+@pytest.mark.parametrize("per_hypothesis", [False, True])
+def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> None:
+    """On real speech: fewer passes than utterances, little padding, and the same scores."""
+    scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
+    assert scorer.features is not None
+    scorer.model.double()
+    pool = read_manifest(examples / "pool.jsonl")
+    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:8]
+    spectrograms = [egl_fast.data.loading.load_spectrogram(u, scorer.features) for u in utterances]
+    options = ScoringOptions(
+        k=30, method="lowrank", tolerance=0.1, per_hypothesis=per_hypothesis, full=True
+    )
+    engine = WatchedEngine(scorer.model)
+    together = results(engine, spectrograms, options, scorer=scorer)
+    shared = engine.__dict__.pop("passes")
+    alone = [
+        results(engine, [spectrogram], options, scorer=scorer, first=n)[0]
+        for n, spectrogram in enumerate(spectrograms)
+    ]
+    single = engine.__dict__.pop("passes")
+    assert all(columns == 1 for _, columns in single)
+    assert len({rows for rows, _ in single}) > 1, "the ranks are to differ"
+    assert len(shared) < len(single)
+    assert all(rows * columns <= ROWS_PER_PASS for rows, columns in shared)
+    padded = sum(rows * columns for rows, columns in shared)
+    assert padded < 1.25 * sum(rows for rows, _ in single)
+    for one, other in zip(together, alone, strict=True):
+        assert isinstance(one, ScoreRecord)
+        assert one.id == other.id
+        for field in ("egl", "egl_stderr", "egl_full", "egl_full_stderr"):
+            assert getattr(one, field) == pytest.approx(getattr(other, field), rel=1e-6)
+        for a, b in zip(one.hypotheses, other.hypotheses, strict=True):
+            assert a.labels == b.labels
+            assert a.sq_grad_norm == pytest.approx(b.sq_grad_norm, rel=1e-6)
+            # A root of differences, for which rounding is larger.
+            assert a.sq_grad_norm_stderr == pytest.approx(b.sq_grad_norm_stderr, rel=1e-4)
+
+
+def made_up(seconds: list[float]) -> tuple[egl_fast.Scorer, list[Spectrogram]]:
+    checkpoint = random_checkpoint()
+    scorer = egl_fast.Scorer(checkpoint.model, checkpoint.vocabulary, features=checkpoint.features)
+    return scorer, [
+        spectrogram_of(waveform(s, seed=n), checkpoint.features, name=str(n))
+        for n, s in enumerate(seconds)
+    ]
+
+
+def test_few_hypotheses_of_many_utterances_share_a_pass() -> None:
+    scorer, spectrograms = made_up([0.5, 0.52, 0.54, 0.56, 0.58, 0.6])
+    engine = WatchedEngine(scorer.model)
+    records = results(engine, spectrograms, ScoringOptions(k=5), scorer=scorer)
+    assert engine.__dict__["passes"] == [(5, 6)]
+    for n, record in enumerate(records):
+        [alone] = scorer.score_batch(
+            spectrograms[n].features[None],
+            torch.tensor([len(spectrograms[n].features)]),
+            ids=[f"clip {n}"],
+            k=5,
+        )
+        assert record.egl == pytest.approx(alone.egl, rel=1e-4)
+
+
+def test_passes_carry_no_more_than_they_should() -> None:
+    scorer, spectrograms = made_up([0.4 + 0.02 * n for n in range(WAITING)])
+    engine = WatchedEngine(scorer.model)
+    results(engine, spectrograms, ScoringOptions(k=30, method="lowrank"), scorer=scorer)
+    passes = engine.__dict__["passes"]
+    assert sum(rows * columns for rows, columns in passes) > 2 * ROWS_PER_PASS
+    assert all(rows * columns <= ROWS_PER_PASS for rows, columns in passes)
+    # Not by cutting an utterance's rows in two: inner products between both would be lost.
+    assert sum(columns for _, columns in passes) == WAITING
+
+
+class FailsBesideOthers(GradientEngine):
+    """Has no room for what is searched; then fails wherever one utterance is among others."""
+
+    def row_bytes(self, tape: Any, logits: Tensor) -> int:
+        return 2**40 if logits.shape[0] > 1 else 1
+
+    def sq_norms(self, tape: Any, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+        if logits.shape[0] == 1 and tape.inputs[1].tolist() == [self.__dict__["poison"]]:
+            raise ModelError("poison")
+        return super().sq_norms(tape, logits, cotangents)
+
+
+def test_a_failing_backward_pass_costs_only_the_culprit() -> None:
+    scorer, spectrograms = made_up([0.4 + 0.02 * n for n in range(2 * WAITING + 2)])
+    engine = FailsBesideOthers(scorer.model)
+    engine.__dict__["poison"] = len(spectrograms[2].features)
+    options = ScoringOptions(k=5, method="lowrank")
+    found = results(engine, spectrograms, options, scorer=scorer, skip=True)
+    assert [n for n, x in enumerate(found) if not isinstance(x, ScoreRecord)] == [2]
+    with pytest.raises(ModelError, match="poison"):
+        results(engine, spectrograms, options, scorer=scorer, skip=False)
+
+
+def test_frames_that_depend_on_neighbours_are_refused() -> None:
+    scorer, [spectrogram] = made_up([0.5])
+    engine = GradientEngine(scorer.model)
+    features = spectrogram.features[None]
+    pending = search(
+        engine.run(features, torch.tensor([features.shape[1]])),
+        ids=["a"],
+        durations=[0.5],
+        classes=scorer.classes,
+        options=ScoringOptions(k=5),
+    )
+    fewer = engine.run(features, torch.tensor([features.shape[1] - 2]))
+    with pytest.raises(ModelError, match=r"'a'.* 24 frames beside other neighbours .* had 25"):
+        pull_back(engine, fewer, pending)
