@@ -9,15 +9,24 @@ paired bootstrap over test utterances.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from egl_fast.reporting.evaluation import METRICS, Evaluation, Metric, Series
-from egl_fast.reporting.findings import number, ranking_findings, run_findings, shown
+from egl_fast.reporting.findings import (
+    main_query,
+    number,
+    ranking_findings,
+    run_findings,
+    shown,
+    signed,
+)
 from egl_fast.reporting.names import label, look
 from egl_fast.reporting.ranking import Ranking, rank_pool
 from egl_fast.reporting.run_folder import RunFolder, read_run_folder
@@ -124,7 +133,7 @@ def section(name: str, run: RunFolder) -> Iterator[str]:
             yield f"**{look(series).label}**"
             yield ""
             for finding in own:
-                yield f"- {finding.title.replace(' ,', ',')}. {finding.text}"
+                yield f"- {finding.title}. {finding.text}"
     if pools:
         yield ""
         yield "### Rankings by the base models"
@@ -135,6 +144,9 @@ def section(name: str, run: RunFolder) -> Iterator[str]:
         yield "### Outliers among the picks"
         yield ""
         yield from outliers(run, evaluation, pools)
+    if (run.path / "strength.json").exists():
+        yield ""
+        yield from strength(run.path / "strength.json")
 
 
 def end_points(evaluation: Evaluation) -> str:
@@ -239,25 +251,81 @@ def mean_correlation(ranked: dict[int, Ranking], one: str, other: str) -> float:
 def outliers(run: RunFolder, evaluation: Evaluation, pools: dict[int, ScoresFile]) -> Iterator[str]:
     """Shares of clips that are no speech worth transcribing, among what each strategy picked."""
     assert run.picks is not None
-    seed = min(pools)
-    pool = pools[seed]
-    groups = pool.groups["kind"]
-    kind_of = {name: groups.names[code] for name, code in zip(pool.ids, groups.codes, strict=True)}
-    kinds = sorted({kind for kind in kind_of.values() if kind})
-    yield f"| share of the picks, all budgets, all seeds | {' | '.join(kinds)} |"
-    yield f"| --- |{' --- |' * len(kinds)}"
-    everyone = list(kind_of.values())
-    rows = {"pool": everyone}
+    query = main_query(evaluation)
+    if query is None:
+        return
+    kind_of = kinds_of(next(iter(pools.values())))
+    everyone = Counter(kind_of.values())
+    kinds = [kind for kind, _ in everyone.most_common() if kind]
+    limit = round(query.fraction * len(kind_of))
+    yield (
+        f"How often a kind is among the first {shown(query)} that a strategy picks, as a multiple "
+        "of its share of the pool: mean over seeds, all seeds' range for the sum. 1 is chance."
+    )
+    yield ""
+    yield f"| | all of them | {' | '.join(kinds)} |"
+    yield f"| --- | --- |{' --- |' * len(kinds)}"
+    sizes = [everyone[kind] for kind in kinds]
+    shares = " | ".join(f"{size / len(kind_of):.1%}" for size in sizes)
+    yield f"| share of the pool | {sum(sizes) / len(kind_of):.1%} | {shares} |"
     for series in evaluation.series:
-        rows[look(series).label] = [
-            kind_of.get(row["id"], "")
-            for row in run.picks.to_dicts()
-            if (row["strategy"], row["mode"]) == (series.strategy, series.mode)
+        by_seed: dict[int, list[str]] = {}
+        for row in sorted(run.picks.to_dicts(), key=lambda row: int(row["rank"])):
+            if (row["strategy"], row["mode"]) == (series.strategy, series.mode):
+                by_seed.setdefault(row["seed"], []).append(kind_of[row["id"]])
+        first = [Counter(picked[:limit]) for picked in by_seed.values()]
+        if not first:
+            continue
+        lifts = [
+            [count[kind] / limit / (everyone[kind] / len(kind_of)) for kind in kinds]
+            for count in first
         ]
-    for name, picked in rows.items():
-        if picked:
-            cells = [f"{picked.count(kind) / len(picked):.1%}" for kind in kinds]
-            yield f"| {name} | {' | '.join(cells)} |"
+        sums = [
+            sum(count[kind] for kind in kinds) / limit / (sum(sizes) / len(kind_of))
+            for count in first
+        ]
+        means = " | ".join(f"{statistics.mean(column):.1f}" for column in zip(*lifts, strict=True))
+        yield (
+            f"| {look(series).label} | {statistics.mean(sums):.1f} ({min(sums):.1f} to "
+            f"{max(sums):.1f}) | {means} |"
+        )
+
+
+def kinds_of(pool: ScoresFile) -> dict[str, str]:
+    """Id -> kind of outlier, "" for a clip that is none."""
+    kinds, corpora = pool.groups["kind"], pool.groups.get("corpus")
+    found = {name: kinds.names[code] for name, code in zip(pool.ids, kinds.codes, strict=True)}
+    if corpora is not None:
+        for name, code in zip(pool.ids, corpora.codes, strict=True):
+            if corpora.names[code].endswith("_hard"):
+                found[name] = "hard to understand"
+    return found
+
+
+def strength(path: Path) -> Iterator[str]:
+    """From a weak base model to a strong one: what experiments/strength.py wrote."""
+    rows = sorted(json.loads(path.read_text("utf-8")), key=lambda row: -row["cer"])
+    yield "### From a weak base model to a strong one"
+    yield ""
+    yield (
+        "Base models trained on more and more of the labeled clips, in an order drawn by seed, "
+        "score the test set, which none of them has seen (`experiments/strength.py`). Spearman's "
+        "rank correlation with entropy, 95 % intervals over utterances."
+    )
+    yield ""
+    subjects = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
+    names = " | ".join(label(subject) for subject in subjects)
+    yield f"| labeled clips (seed) | CER | median beam mass | {names} |"
+    yield f"| --- | --- | --- |{' --- |' * len(subjects)}"
+    for row in rows:
+        cells = []
+        for subject in subjects:
+            rho, low, high = row["correlations"][f"{subject} entropy"]
+            cells.append(f"{signed(rho)} ({signed(low)} to {signed(high)})")
+        yield (
+            f"| {row['clips']} ({row['seed']}) | {row['cer']:.1%} | {row['median_beam_mass']:.3f} "
+            f"| {' | '.join(cells)} |"
+        )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,7 +156,9 @@ def test_the_pool_is_scored_and_the_best_are_picked(whole: Path, data: Path) -> 
             assert (line["text"], line["nr"]) == (clip.text, clip.record["nr"])
             assert line["longest"] == -line["shortest"] == clip.duration_seconds
             assert line["oracle_loss"] == pytest.approx(transcript.loss)
-            assert Path(line["audio_filepath"]) == clip.audio_path.resolve()
+            assert not Path(line["audio_filepath"]).is_absolute()
+            audio = whole / "scores" / line["audio_filepath"]
+            assert audio.resolve() == clip.audio_path.resolve()
             assert 1 <= len(line["hypotheses"]) <= 2
             from_json(line)
         for strategy in ALL:
@@ -258,8 +261,21 @@ def test_a_finished_run_is_only_read_again(run: Run, whole: Path, data: Path) ->
     mtimes = {path: path.stat().st_mtime_ns for path in (whole / "units").rglob("*.*")}
     status, _, err = run("--config", whole / "config.toml", "--run-dir", whole)
     assert status == 0, err
+    assert "another configuration" not in err
     assert results_of(whole) == before
     assert {p: p.stat().st_mtime_ns for p in (whole / "units").rglob("*.*")} == mtimes
+
+
+def test_another_configuration_of_the_folder_is_announced(
+    run: Run, whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    less = ["--set", 'queries=["25%"]']
+    status, _, err = run("--config", whole / "config.toml", "--run-dir", folder, *less)
+    assert status == 0, err
+    assert f"{folder} held a run with another configuration: its tables are made anew" in err
+    assert len(results_of(folder)[0]) < len(results_of(whole)[0])
 
 
 def test_models_that_are_gone_are_made_again_only_if_needed(

@@ -143,6 +143,41 @@ def test_a_copy_under_another_name_is_an_overlap_too(folder: Path) -> None:
     assert "'test15.wav' is the same recording as 'pool7.wav' of pool" in message
 
 
+@pytest.mark.parametrize(
+    ("start", "length", "shared"),
+    [
+        (0.0, None, True),
+        (0.1, 0.3, True),
+        (0.19, 0.2, True),
+        (0.25, 0.14, False),
+        (0.21, 0.2, False),
+    ],
+)
+def test_stretches_of_one_recording_may_touch_but_not_overlap(
+    folder: Path, start: float, length: float | None, shared: bool
+) -> None:
+    """A test clip that is cut out of the recording whose first 0.3 s are in the pool."""
+    shutil.copy(folder / "pool7.wav", folder / "test15.wav")
+    edit_manifest(folder, 7, duration=0.3)
+    edit_manifest(folder, 15, offset=start, **({} if length is None else {"duration": length}))
+    if not shared:
+        assert read_sets(read(folder))
+        return
+    message = complaint(folder, at="[[data.test]]")
+    what = "is the same recording as" if start == 0 else "shares audio with"
+    assert f"{what} 'pool7.wav' of pool" in message
+
+
+def test_exclude_leaves_out_what_overlaps(folder: Path) -> None:
+    edit_manifest(folder, 7, duration=0.3)
+    edit_manifest(folder, 15, audio_filepath="pool7.wav", id="cut", offset=0.1, duration=0.3)
+    change = ('{ part = "test" }', '{ part = "test" }\nexclude = "pool"')
+    before = read_sets(read(folder, change))["test"]
+    edit_manifest(folder, 15, offset=0.25, duration=0.2)
+    after = read_sets(read(folder, change))["test"]
+    assert [clip.utterance.id for clip in after if clip not in before] == ["cut"]
+
+
 def test_equal_ids_are_refused(folder: Path) -> None:
     (folder / "other").mkdir()
     shutil.copy(folder / "base0.wav", folder / "other" / "pool4.wav")

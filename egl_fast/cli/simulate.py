@@ -92,7 +92,13 @@ def command(
         _end_with_parent()
         work(plan, store, _writing_tables(plan, store, run_path))
         return
-    write_config(config, run_path)
+    if write_config(config, run_path):
+        stderr.print(
+            f"{run_path} held a run with another configuration: its tables are made anew for this "
+            "one, its units stay",
+            markup=False,
+            soft_wrap=True,
+        )
     expansion = plan.expand(store)
     state = state_of(expansion, store, workers=jobs)
     stderr.print(f"{state.total} units of work, {state.done} of them done: {store.root}")

@@ -419,9 +419,9 @@ def shown(query: Query) -> str:
 def _versus(verdict: str, name: str, other: str) -> str:
     return {
         "better": f"{name} beats {other}",
-        "ahead": f"{name} is ahead of {other}, though not with every seed,",
+        "ahead": f"{name} tends to beat {other}",
         "worse": f"{name} does worse than {other}",
-        "behind": f"{name} is behind {other}, though not with every seed,",
+        "behind": f"{name} tends to do worse than {other}",
         "open": f"{name} and {other} cannot be told apart",
     }[verdict]
 

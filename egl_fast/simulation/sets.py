@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, read_manifest
@@ -22,6 +25,12 @@ _DISJOINT = (
     ("valid", "test"),
     *(("pretrain", part) for part in ("pool", "valid", "test", "pretrain_valid")),
 )
+
+_Key = TypeVar("_Key")
+
+#: Clips may share so much audio, in seconds: less than a syllable, where cuts were rounded or
+#: padded.
+SHARED_SECONDS = 0.1
 
 #: So much of a file's start, and its size, tell it from any other.
 _IDENTITY_BYTES = 1 << 20
@@ -119,12 +128,13 @@ class _Reader:
         return self._parts[name]
 
     def _source(self, name: str, source: SourceConfig) -> list[Clip]:
-        excluded: set[tuple[Path, float]] = set()
+        out: list[tuple[Path, Clip]] = []
         for other in source.exclude:
             if other in self._under_way:
                 chain = " excludes ".join([*self._under_way, other])
                 raise self._error((*source.path, "exclude"), f"{chain}: remove one of them")
-            excluded |= {_place(clip.utterance) for _, clip in self.part(other)}
+            out += [(clip.utterance.audio_path.resolve(), clip) for _, clip in self.part(other)]
+        excluded = _Recordings(out)
         taken = self._read(source)
         for key, values in source.where.items():
             if not any(key in utterance.record for utterance in taken):
@@ -140,7 +150,15 @@ class _Reader:
                         (*source.path, "where", key),
                         f"no line of {source.manifest} that is left has {key} = {value!r}",
                     )
-        taken = [u for u in taken if _place(u) not in excluded]
+        taken = [
+            u
+            for u in taken
+            if not excluded.twin_of(
+                u.audio_path.resolve(),
+                u.offset_seconds,
+                math.inf if u.duration_seconds is None else u.duration_seconds,
+            )
+        ]
         if not taken:
             raise self._error(source.path, f"{name}: no clip is left of {source.manifest}")
         if source.sample is not None:
@@ -198,15 +216,44 @@ class _Reader:
         return self.config.source.error(path, message)
 
 
-def _place(utterance: Utterance) -> tuple[Path, float]:
-    return utterance.audio_path.resolve(), utterance.offset_seconds
-
-
 def _matches(have: object, values: Sequence[object]) -> bool:
     # 1 == True to Python, but not to whoever wrote the manifest.
     return any(
         have == value and isinstance(have, bool) == isinstance(value, bool) for value in values
     )
+
+
+class _Recordings(Generic[_Key]):
+    """Which stretches of which recordings are taken, to find what shares audio with them."""
+
+    def __init__(self, clips: Iterable[tuple[_Key, Clip]]) -> None:
+        self._taken: dict[_Key, list[tuple[float, float, Utterance]]] = {}
+        for recording, clip in clips:
+            start = clip.utterance.offset_seconds
+            stretch = start, start + clip.seconds, clip.utterance
+            self._taken.setdefault(recording, []).append(stretch)
+        for stretches in self._taken.values():
+            stretches.sort(key=_start)
+        self._longest = {
+            recording: max(end - start for start, end, _ in stretches)
+            for recording, stretches in self._taken.items()
+        }
+
+    def twin_of(self, recording: _Key, start: float, seconds: float) -> Utterance | None:
+        """A clip of the same recording that shares audio with this stretch, if one was taken."""
+        stretches = self._taken.get(recording, [])
+        first = bisect_left(stretches, start - self._longest.get(recording, 0.0), key=_start)
+        for other_start, other_end, utterance in stretches[first:]:
+            if other_start > start + seconds:
+                break
+            shared = min(start + seconds, other_end) - max(start, other_start)
+            if shared > min(SHARED_SECONDS, seconds / 2, (other_end - other_start) / 2):
+                return utterance
+        return None
+
+
+def _start(stretch: tuple[float, float, Utterance]) -> float:
+    return stretch[0]
 
 
 def _refuse_overlap(
@@ -215,17 +262,18 @@ def _refuse_overlap(
     part: str,
     other: str,
 ) -> None:
-    def key(clip: Clip) -> tuple[str, float]:
-        return clip.audio_identity, clip.utterance.offset_seconds
-
-    seen = {key(clip): clip.utterance for _, clip in sets[part]}
+    seen = _Recordings((clip.audio_identity, clip) for _, clip in sets[part])
     for source, clip in sets[other]:
-        if key(clip) in seen:
-            twin = seen[key(clip)]
+        start = clip.utterance.offset_seconds
+        twin = seen.twin_of(clip.audio_identity, start, clip.seconds)
+        if twin is not None:
+            what = "is the same recording as"
+            if twin.offset_seconds != start:
+                what = "shares audio with"
             raise config.source.error(
                 source.path,
-                f"{other}: utterance {clip.utterance.id!r} is the same recording as {twin.id!r} "
-                f'of {part}; give exclude = ["{part}"], or filter one of them out',
+                f"{other}: utterance {clip.utterance.id!r} {what} {twin.id!r} of {part}; "
+                f'give exclude = ["{part}"], or filter one of them out',
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -29,14 +30,20 @@ def require_table_packages() -> None:
         _package(name)
 
 
-def write_config(config: SimulationConfig, run_dir: Path) -> None:
+def write_config(config: SimulationConfig, run_dir: Path) -> bool:
     """``config.toml``: the configuration as resolved, which can be run again.
+
+    Returns:
+        Whether the folder held another one.
 
     Raises:
         OutputError: it cannot be written.
     """
     text: str = _package("tomli_w").dumps(resolved(config))
-    write_bytes(run_dir / "config.toml", text.encode("utf-8", "surrogatepass"))
+    content, path = text.encode("utf-8", "surrogatepass"), run_dir / "config.toml"
+    replaced = path.is_file() and path.read_bytes() != content
+    write_bytes(path, content)
+    return replaced
 
 
 def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Path) -> None:
@@ -56,7 +63,7 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
             path.unlink(missing_ok=True)  # of the folder's run before, which had more seeds
     for seed, unit in expansion.base_scores.items():
         path = run_dir / "scores" / f"seed-{seed}.jsonl"
-        lines = _scored_pool(plan, store.scores(unit.name))
+        lines = _scored_pool(plan, store.scores(unit.name), path.parent)
         write_bytes(path, lines.encode("utf-8"))
 
 
@@ -173,12 +180,15 @@ def _result(plan: Plan, point: Point, store: UnitStore) -> dict[str, Any]:
     }
 
 
-def _scored_pool(plan: Plan, records: list[dict[str, Any]]) -> str:
+def _scored_pool(plan: Plan, records: list[dict[str, Any]], folder: Path) -> str:
+    """A line a clip; paths hold from the folder, so that it may be shared with its audio."""
     lines = []
+    real_folder = os.path.realpath(folder)
     for clip, record in zip(plan.pool, records, strict=True):
         utterance = clip.utterance
         line = {**utterance.record, **record}
-        line["audio_filepath"] = str(utterance.audio_path.resolve())
+        audio = os.path.relpath(utterance.audio_path.resolve(), real_folder)
+        line["audio_filepath"] = Path(audio).as_posix()
         lines.append(json.dumps(line, allow_nan=False) + "\n")
     return "".join(lines)
 
