@@ -20,6 +20,7 @@ import numpy as np
 
 from egl_fast.reporting.evaluation import METRICS, Evaluation, Metric, Series
 from egl_fast.reporting.findings import (
+    double_query,
     main_query,
     number,
     ranking_findings,
@@ -57,6 +58,16 @@ EXPERIMENTS = {
 }
 
 
+#: What a comparison says of a claim that the first of two does better.
+VERDICTS = {
+    "better": "**yes**",
+    "ahead": "perhaps",
+    "open": "not seen",
+    "behind": "rather the reverse",
+    "worse": "**the reverse**",
+}
+
+
 def main() -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -67,9 +78,11 @@ def main() -> int:
     if not runs:
         print(f"{arguments.results}: holds no results", file=sys.stderr)
         return 2
-    lines = [*introduction(runs)]
+    folders = {name: read_run_folder(arguments.results / name) for name in runs}
+    evaluations = {name: Evaluation(folder) for name, folder in folders.items()}
+    lines = [*introduction(runs), "", *in_short(evaluations)]
     for name in runs:
-        lines += ["", *section(name, read_run_folder(arguments.results / name))]
+        lines += ["", *section(name, folders[name], evaluations[name])]
     text = "\n".join(lines) + "\n"
     arguments.out.write_text(text, encoding="utf-8")
     return 0
@@ -98,10 +111,60 @@ def introduction(runs: list[str]) -> Iterator[str]:
         yield f"Not run yet: {'; '.join(missing)}."
 
 
-def section(name: str, run: RunFolder) -> Iterator[str]:
+def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
+    """The paper's claims, and what became of them."""
+    at = {name: main_query(evaluation) for name, evaluation in evaluations.items()}
+    columns = [name for name, query in at.items() if query is not None]
+    metric = METRICS[0]
+
+    def against(name: str, subject: Series, strategy: str, *, double: bool = False) -> str:
+        evaluation, query = evaluations[name], at[name]
+        assert query is not None
+        other = double_query(evaluation, query) if double else query
+        opponent = Series(strategy, "single")
+        if other is None or not {subject, opponent} <= set(evaluation.series):
+            return ""
+        comparison = evaluation.compare(
+            subject, opponent, query.name, metric, other_query=other.name
+        )
+        if comparison is None:
+            return ""
+        verdict = VERDICTS[comparison.verdict]
+        low, high = (-100 * end for end in (comparison.reduction.high, comparison.reduction.low))
+        return (
+            f"{verdict}: {-100 * comparison.reduction.estimate:+.0f} % ({low:+.0f} to {high:+.0f})"
+        )
+
+    yield "## In short"
+    yield ""
+    query = at[columns[0]]
+    assert query is not None
+    yield (
+        f"The paper's claims at {shown(query)} of the pool, for its score and for two that do not "
+        "depend on how much probability the beam holds: relative difference of the "
+        f"{metric.label}, negative where the claim is right."
+    )
+    yield ""
+    yield f"| | | {' | '.join(EXPERIMENTS[name][0].partition(':')[0] for name in columns)} |"
+    yield f"| --- | --- |{' --- |' * len(columns)}"
+    claims = (
+        ("beats random selection", "random", False),
+        ("beats entropy", "entropy", False),
+        ("beats pCTC", "pctc", False),
+        ("does as well as random selection with twice the labels", "random", True),
+    )
+    for words, strategy, double in claims:
+        for score in ("egl", "egl_normalized", "egl_full"):
+            cells = [
+                against(name, Series(score, "single"), strategy, double=double) for name in columns
+            ]
+            if any(cells):
+                yield f"| {label(score)} | {words} | {' | '.join(cells)} |"
+
+
+def section(name: str, run: RunFolder, evaluation: Evaluation) -> Iterator[str]:
     """One experiment."""
     heading, words = EXPERIMENTS[name]
-    evaluation = Evaluation(run)
     pools = {
         seed: read_scores_file(file, keep_ids=True) for seed, file in sorted(run.scores.items())
     }

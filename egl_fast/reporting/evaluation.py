@@ -238,13 +238,25 @@ class Evaluation:
         seeds = self.seeds_of([(series, query)])
         return tuple(self.values(series, query, metric, seeds)[0].tolist()) if seeds else ()
 
-    def compare(self, this: Series, other: Series, query: str, metric: Metric) -> Comparison | None:
-        """One series against another at a query; None where they share no seed."""
-        seeds = self.seeds_of([(this, query), (other, query)])
+    def compare(
+        self,
+        this: Series,
+        other: Series,
+        query: str,
+        metric: Metric,
+        *,
+        other_query: str | None = None,
+    ) -> Comparison | None:
+        """One series against another at a query, or the other at one of its own.
+
+        None where they share no seed.
+        """
+        other_query = other_query or query
+        seeds = self.seeds_of([(this, query), (other, other_query)])
         if not seeds:
             return None
         ours = self.values(this, query, metric, seeds)
-        theirs = self.values(other, query, metric, seeds)
+        theirs = self.values(other, other_query, metric, seeds)
         mean = ours.mean(axis=1), theirs.mean(axis=1)
         return Comparison(
             interval(mean[0] - mean[1]),

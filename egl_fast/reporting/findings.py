@@ -109,6 +109,7 @@ def run_findings(
     if baseline is not None:
         found += [
             _against_random(evaluation, subject, baseline, query, metric),
+            _half_the_labels(evaluation, subject, baseline, query, metric),
             _label_efficiency(evaluation, subject, baseline, query, metric),
             _equal_hours(evaluation, subject, baseline, query, metric),
         ]
@@ -149,6 +150,32 @@ def _against_random(
             f"budget{'' if len(elsewhere) == 1 else 's'}."
         )
     return Finding(verdict, title, text)
+
+
+def double_query(evaluation: Evaluation, query: Query) -> Query | None:
+    """The query of twice the budget, if there is one."""
+    return next(
+        (q for q in evaluation.queries if abs(q.fraction / query.fraction - 2) <= _SAME_HOURS), None
+    )
+
+
+def _half_the_labels(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    """The paper's claim that EGL does with half of the labels."""
+    double = double_query(evaluation, query)
+    if double is None:
+        return None
+    comparison = evaluation.compare(subject, baseline, query.name, metric, other_query=double.name)
+    if comparison is None:
+        return None
+    name = f"{shown(query)} by {look(subject).label}"
+    return Finding(
+        comparison.verdict,
+        _versus(comparison.verdict, name, f"{shown(double)} at random"),
+        f"Its {metric.label} is {_relative(comparison)} with half of the labels"
+        f"{_in_seeds(comparison)}.",
+    )
 
 
 def _label_efficiency(
