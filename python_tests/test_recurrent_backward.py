@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from egl_fast import ops
-from egl_fast.ops import RecurrentCell, RecurrentCotangents, recurrent_backward
+from egl_fast.ops import RecurrentCell, RecurrentCotangents, recurrent, recurrent_backward
 from egl_fast.reference.recurrent import recurrent_backward as reference_backward
 
 CELLS: list[RecurrentCell] = ["rnn", "gru", "lstm"]
@@ -350,7 +349,7 @@ def test_final_cell_cotangents_are_checked() -> None:
 
 
 def test_cells_are_numbered_as_in_the_core() -> None:
-    assert ops._RECURRENT_CELLS == ("rnn", "gru", "lstm")
+    assert recurrent._RECURRENT_CELLS == ("rnn", "gru", "lstm")
 
 
 def test_results_are_cut_off_from_the_graph() -> None:

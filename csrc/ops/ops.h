@@ -1,5 +1,4 @@
-// The operators' CPU kernels; register.cpp gives their schemas, egl_fast/ops.py their
-// documentation.
+// The operators' CPU kernels; register.cpp gives their schemas, egl_fast/ops their documentation.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>

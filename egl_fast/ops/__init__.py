@@ -1,0 +1,34 @@
+"""Typed functions over the native operators, with their shape and batching rules; no policy.
+
+Letters: N utterances, T frames, C classes with blank, K hypotheses, U labels, H hidden units, R
+cotangents. All operators run on CPU tensors, spread their work over torch's threads, and give the
+same result for an utterance whatever else is in the batch and however it is padded; the search and
+the CTC operators to the last bit, for any number of threads. Results are cut off from autograd's
+graph: what these functions compute are gradients already.
+"""
+
+from __future__ import annotations
+
+from egl_fast.ops.ctc import (
+    ctc_beam_search,
+    ctc_logits_cotangents,
+    ctc_occupancy,
+    default_beam_width,
+)
+from egl_fast.ops.hypotheses import Hypotheses, ctc_hypothesis_normals
+from egl_fast.ops.nbest_cotangents import NbestCotangents, ctc_nbest_cotangents
+from egl_fast.ops.recurrent import RecurrentCell, RecurrentCotangents, recurrent_backward
+
+__all__ = [
+    "Hypotheses",
+    "NbestCotangents",
+    "RecurrentCell",
+    "RecurrentCotangents",
+    "ctc_beam_search",
+    "ctc_hypothesis_normals",
+    "ctc_logits_cotangents",
+    "ctc_nbest_cotangents",
+    "ctc_occupancy",
+    "default_beam_width",
+    "recurrent_backward",
+]

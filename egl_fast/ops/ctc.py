@@ -1,0 +1,168 @@
+"""The search for labelings, their exact probabilities, and the cotangents of their losses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast.ops.hypotheses import Hypotheses
+
+
+def default_beam_width(num_hypotheses: int) -> int:
+    """The ``beam_width`` that ``ctc_beam_search`` takes where none is given."""
+    # Recorded speech has flatter emissions than one thinks: see docs/beam-width.md for what each
+    # width finds of the true K best, and what it costs.
+    return max(10 * num_hypotheses, 100)
+
+
+def ctc_beam_search(
+    log_probs: Tensor,
+    lengths: Tensor,
+    *,
+    num_hypotheses: int,
+    beam_width: int | None = None,
+    blank: int = 0,
+) -> Hypotheses:
+    """The most probable labelings of each utterance under CTC.
+
+    An exact log-add prefix beam search (Graves et al., 2006; Hannun et al., 2014) keeps the
+    ``beam_width`` best prefixes after each frame. Those left at the end are ranked by their exact
+    probability, ties by labeling order (lexicographic by class index, a labeling before its own
+    extensions), and the first ``num_hypotheses`` are returned. If ``beam_width`` is at least the
+    number of prefixes that have any mass, these are the true best.
+
+    Labelings of probability 0 are never returned, so there may be fewer than ``num_hypotheses``,
+    or none where a frame allows no class. An utterance of length 0 has one labeling, the empty
+    one, with log-probability 0.
+
+    Args:
+        log_probs: [N, T, C] float32 or float64 of any strides; log-softmax over C is expected but
+            not checked. -inf is allowed.
+        lengths: [N] integers in [0, T]. Frames from ``lengths[n]`` on are padding and not read.
+        num_hypotheses: K, at least 1.
+        beam_width: prefixes kept after each frame, at least ``num_hypotheses``; None for
+            ``default_beam_width(num_hypotheses)``.
+        blank: the blank's class index, anywhere in [0, C).
+
+    Returns:
+        Hypotheses, in new memory.
+
+    Raises:
+        ValueError: an argument has a wrong dtype, shape or value; NaN or +inf in ``log_probs``
+            (the message names the utterance).
+
+    Example:
+        >>> log_probs = torch.tensor([[[0.6, 0.4], [0.5, 0.5]]]).log()
+        >>> best = ctc_beam_search(log_probs, torch.tensor([2]), num_hypotheses=2)
+        >>> best.labels.tolist(), best.log_prob.exp().mul(10).round().tolist()
+        ([[[1], [-1]]], [[7.0, 3.0]])
+    """
+    if beam_width is None:
+        beam_width = default_beam_width(num_hypotheses)
+    found = torch.ops.egl_fast.ctc_beam_search.default(
+        log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank
+    )
+    return Hypotheses.found(*found)
+
+
+def ctc_occupancy(
+    log_probs: Tensor, lengths: Tensor, hypotheses: Hypotheses, *, blank: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Exact probability of each hypothesis, and where its alignments spend their time.
+
+    ``occupancy[n, k, t, c]`` is the posterior probability that an alignment which collapses to
+    hypothesis k has class c at frame t (Graves et al., 2006, eq. 14, summed over the positions of
+    c). It sums to 1 over c at each frame.
+
+    Args:
+        log_probs: [N, T, C] float32 or float64 of any strides, as for ``ctc_beam_search``.
+        lengths: [N] integers in [0, T].
+        hypotheses: labelings of the same N utterances; ``labels``, ``label_lengths`` and
+            ``counts`` are read.
+        blank: the blank's class index.
+
+    Returns:
+        ``log_prob`` [N, K] float64, -inf for unused slots and impossible labelings, and
+        ``occupancy`` [N, K, T, C] in ``log_probs``'s dtype, computed in float64. It is zero on
+        padding frames, on unused slots and for impossible labelings.
+
+    Raises:
+        ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
+    """
+    log_prob, occupancy = torch.ops.egl_fast.ctc_occupancy.default(
+        log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
+    )
+    return log_prob, occupancy
+
+
+def ctc_logits_cotangents(
+    logits: Tensor, lengths: Tensor, hypotheses: Hypotheses, *, blank: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Gradient of each hypothesis's negative log-likelihood with respect to the logits.
+
+    ``cotangents[n, k] = softmax(logits[n]) - occupancy_k``. Log-softmax, occupancy and the
+    difference are computed in float64: where the model is sure, they nearly cancel. Log-softmax
+    output may stand for the logits, since its softmax is the same.
+
+    Args:
+        logits: [N, T, C] float32 or float64 of any strides. -inf excludes a class, as long as a
+            frame has a finite value left.
+        lengths: [N] integers in [0, T]. Frames from ``lengths[n]`` on are padding and not read.
+        hypotheses: labelings of the same N utterances; ``labels``, ``label_lengths`` and
+            ``counts`` are read.
+        blank: the blank's class index.
+
+    Returns:
+        ``log_prob`` [N, K] float64, -inf for unused slots and impossible labelings, and
+        ``cotangents`` [N, K, T, C] in ``logits``'s dtype. They are zero on padding frames, on
+        unused slots and for impossible labelings, whose loss is infinite and has no gradient.
+
+    Raises:
+        ValueError: an argument has a wrong dtype, shape or value; NaN, +inf or a frame without a
+            finite value in ``logits`` (the message names the utterance).
+    """
+    log_prob, cotangents = torch.ops.egl_fast.ctc_logits_cotangents.default(
+        logits.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
+    )
+    return log_prob, cotangents
+
+
+def as_int64(lengths: Tensor) -> Tensor:
+    """Lengths of any integer type as the operators want them."""
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths: expected integers [N], got {lengths.dtype}")
+    return lengths.to(torch.int64)
+
+
+def shape_of_search(
+    log_probs: Tensor, lengths: Tensor, num_hypotheses: int, beam_width: int, blank: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Shapes of what a search returns."""
+    N, T, _ = log_probs.shape
+    K = num_hypotheses
+    return (
+        lengths.new_empty(N, K, T),
+        lengths.new_empty(N, K),
+        log_probs.new_empty(N, K, dtype=torch.float64),
+        log_probs.new_empty(N, K, dtype=torch.float64),
+        lengths.new_empty(N),
+    )
+
+
+def _shape_of_alignments(
+    emissions: Tensor,
+    lengths: Tensor,
+    labels: Tensor,
+    label_lengths: Tensor,
+    counts: Tensor,
+    blank: int,
+) -> tuple[Tensor, Tensor]:
+    N, T, C = emissions.shape
+    K = labels.shape[1]
+    return emissions.new_empty(N, K, dtype=torch.float64), emissions.new_empty(N, K, T, C)
+
+
+torch.library.register_fake("egl_fast::ctc_beam_search", shape_of_search)
+torch.library.register_fake("egl_fast::ctc_occupancy", _shape_of_alignments)
+torch.library.register_fake("egl_fast::ctc_logits_cotangents", _shape_of_alignments)

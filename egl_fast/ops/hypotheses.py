@@ -1,0 +1,121 @@
+"""Labelings of a batch in tensors, and the random numbers that belong to each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+
+
+@dataclass(frozen=True, eq=False)
+class Hypotheses:
+    """The K best labelings of each utterance, best first by exact probability.
+
+    Slots from ``counts[n]`` on are unused: length 0, labels -1, log-probabilities -inf. A used slot
+    of length 0 is the empty labeling.
+
+    Attributes:
+        labels: [N, K, U] int64, class indices padded with -1; U is the longest labeling's length.
+        label_lengths: [N, K] int64.
+        log_prob: [N, K] float64, exact natural logarithm of p(labeling | utterance).
+        search_log_prob: [N, K] float64, the mass the search saw: a lower bound of ``log_prob``, up
+            to rounding.
+        counts: [N] int64, used slots of each utterance.
+    """
+
+    labels: Tensor
+    label_lengths: Tensor
+    log_prob: Tensor
+    search_log_prob: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, labelings: Sequence[Sequence[Sequence[int]]]) -> Hypotheses:
+        """Hypotheses from given labelings, with their probabilities unknown (NaN).
+
+        For the operators that read labelings only.
+
+        Args:
+            labelings: for each of N utterances, up to K labelings of class indices.
+
+        Example:
+            >>> Hypotheses.of([[[1, 2], []], [[3]]]).labels.tolist()
+            [[[1, 2], [-1, -1]], [[3, -1], [-1, -1]]]
+        """
+        counts = torch.tensor([len(rows) for rows in labelings], dtype=torch.int64)
+        num_slots = int(counts.max()) if labelings else 0
+        lengths = torch.zeros(len(labelings), num_slots, dtype=torch.int64)
+        longest = max((len(labels) for rows in labelings for labels in rows), default=0)
+        padded = torch.full((len(labelings), num_slots, longest), -1, dtype=torch.int64)
+        for n, rows in enumerate(labelings):
+            for k, labels in enumerate(rows):
+                lengths[n, k] = len(labels)
+                padded[n, k, : len(labels)] = torch.tensor(labels, dtype=torch.int64)
+        unknown = torch.full((len(labelings), num_slots), torch.nan, dtype=torch.float64)
+        return cls(padded, lengths, unknown, unknown.clone(), counts)
+
+    @classmethod
+    def found(
+        cls,
+        labels: Tensor,
+        label_lengths: Tensor,
+        log_prob: Tensor,
+        search_log_prob: Tensor,
+        counts: Tensor,
+    ) -> Hypotheses:
+        """What a search returns, without the room that no labeling needs."""
+        longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
+        labels = labels[:, :, :longest].contiguous()
+        return cls(labels, label_lengths, log_prob, search_log_prob, counts)
+
+    @property
+    def as_arguments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What an operator reads of labelings: labels, their lengths, counts."""
+        return self.labels, self.label_lengths, self.counts
+
+    def labelings(self, utterance: int) -> list[tuple[int, ...]]:
+        """The labelings of one utterance, as class indices."""
+        count = int(self.counts[utterance])
+        lengths = self.label_lengths[utterance, :count].tolist()
+        padded = self.labels[utterance, :count].tolist()
+        return [tuple(row[:length]) for row, length in zip(padded, lengths, strict=True)]
+
+
+def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals: int) -> Tensor:
+    """Independent standard normal numbers, a function of key, labeling and index alone.
+
+    Args:
+        hypotheses: labelings of N utterances.
+        keys: [N] int64.
+        num_normals: of each hypothesis.
+
+    Returns:
+        [N, K, num_normals] float64; zero for unused slots.
+
+    Raises:
+        ValueError: an argument has a wrong dtype, shape or value.
+
+    Example:
+        >>> one, two, key = Hypotheses.of([[[1], [2]]]), Hypotheses.of([[[2]]]), torch.tensor([7])
+        >>> a = ctc_hypothesis_normals(one, key, num_normals=3)
+        >>> b = ctc_hypothesis_normals(two, key, num_normals=1)
+        >>> bool(a[0, 1, 0] == b[0, 0, 0])
+        True
+    """
+    normals: Tensor = torch.ops.egl_fast.ctc_hypothesis_normals.default(
+        *hypotheses.as_arguments, keys, num_normals
+    )
+    return normals
+
+
+def _shape_of_normals(
+    labels: Tensor, label_lengths: Tensor, counts: Tensor, keys: Tensor, num_normals: int
+) -> Tensor:
+    return labels.new_empty(*labels.shape[:2], num_normals, dtype=torch.float64)
+
+
+torch.library.register_fake("egl_fast::ctc_hypothesis_normals", _shape_of_normals)

@@ -1,0 +1,146 @@
+"""From logits to what is to be pulled back, in one native call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast.ops.ctc import as_int64, default_beam_width, shape_of_search
+from egl_fast.ops.hypotheses import Hypotheses
+
+
+@dataclass(frozen=True, eq=False)
+class NbestCotangents:
+    """What to pull back for an utterance's K hypotheses: ``ctc_nbest_cotangents``.
+
+    With p_k = p(y_k|x) over their sum and columns sqrt(p_k) delta_k, row r < R + m of an utterance
+    is ``sum_k combinations[k] sqrt(p_k) delta_k``: first R = ``num_directions`` directions, then
+    m = ``num_probes`` probes. The sum of p_k ||J^T delta_k||^2 is that of the directions' squared
+    norms and, in expectation over the signs, the mean of the probes'. Where the rows would not be
+    fewer than the hypotheses, row k is delta_k itself: ``num_directions`` equals the count.
+
+    Attributes:
+        hypotheses: the K best labelings.
+        cotangents: [N, rows, T, C] in the logits' dtype; zero where an utterance has fewer.
+        combinations: [N, rows, K] float64.
+        num_directions: [N] int64, R.
+        num_probes: [N] int64, m.
+        cotangent_sq_norms: [N, K] float64, ``||delta_k||^2``.
+        output_sq_norms: [N, K] float64, ``<delta_k, frame_gram delta_k>``; None without one.
+    """
+
+    hypotheses: Hypotheses
+    cotangents: Tensor
+    combinations: Tensor
+    num_directions: Tensor
+    num_probes: Tensor
+    cotangent_sq_norms: Tensor
+    output_sq_norms: Tensor | None
+
+
+def ctc_nbest_cotangents(
+    logits: Tensor,
+    lengths: Tensor,
+    *,
+    num_hypotheses: int,
+    beam_width: int | None = None,
+    tolerance: float | None = None,
+    probes: int | None = None,
+    keys: Tensor | None = None,
+    frame_gram: Tensor | None = None,
+    blank: int = 0,
+) -> NbestCotangents:
+    """From logits to what is to be pulled back, in one native call.
+
+    Softmax in float64, ``ctc_beam_search``, ``ctc_logits_cotangents``, the eigenvectors of the
+    weighted cotangents' Gram matrix, and the combinations of cotangents that ``tolerance`` or
+    ``probes`` ask for; with neither, all cotangents. Directions are the leading eigenvectors. A
+    probe is the sum of all others under random signs; signs come from ``keys`` and the labelings
+    (``ctc_hypothesis_normals``), so that batching, order and threads change nothing, nor does the
+    sign of an eigenvector. docs/estimators.md has the derivations.
+
+    Args:
+        logits: [N, T, C] float32 or float64, as for ``ctc_logits_cotangents``.
+        lengths: [N] integers in [0, T].
+        num_hypotheses: K, at least 1.
+        beam_width: as for ``ctc_beam_search``.
+        tolerance: target relative standard error of the sum, between 0 and 1.
+        probes: rows to pull back, at least 2.
+        keys: [N] int64 that decide the signs, one an utterance; None: 0.
+        frame_gram: [N, T, T] float64, of the output layer's inputs: the inner products
+            <(a_t, 1), (a_s, 1)> that give its squared norms.
+        blank: the blank's class index.
+
+    Returns:
+        NbestCotangents, in new memory.
+
+    Raises:
+        ValueError: as the operators named above; or both tolerance and probes are given, or one
+            is out of its range.
+
+    Example:
+        >>> logits = torch.randn(1, 20, 5, generator=torch.Generator().manual_seed(0))
+        >>> few = ctc_nbest_cotangents(logits, torch.tensor([20]), num_hypotheses=50, probes=4)
+        >>> few.cotangents.shape, int(few.num_directions + few.num_probes)
+        (torch.Size([1, 4, 20, 5]), 4)
+    """
+    if beam_width is None:
+        beam_width = default_beam_width(num_hypotheses)
+    for name, value in (("tolerance", tolerance), ("probes", probes)):
+        if value is not None and value <= 0:
+            raise ValueError(f"{name}: expected more than 0, got {value}")
+    if keys is None:
+        keys = lengths.new_zeros(lengths.shape, dtype=torch.int64)
+    found = torch.ops.egl_fast.ctc_nbest_cotangents.default(
+        logits.detach(),
+        as_int64(lengths),
+        num_hypotheses,
+        beam_width,
+        tolerance or 0.0,
+        probes or 0,
+        keys,
+        None if frame_gram is None else frame_gram.detach(),
+        blank,
+    )
+    cotangents, combinations, num_directions, num_probes, sq_norms, output_sq_norms = found[5:]
+    return NbestCotangents(
+        Hypotheses.found(*found[:5]),
+        cotangents,
+        combinations,
+        num_directions,
+        num_probes,
+        sq_norms,
+        None if frame_gram is None else output_sq_norms,
+    )
+
+
+def _shape_of_nbest_cotangents(
+    logits: Tensor,
+    lengths: Tensor,
+    num_hypotheses: int,
+    beam_width: int,
+    tolerance: float,
+    num_probes: int,
+    keys: Tensor,
+    frame_gram: Tensor | None,
+    blank: int,
+) -> tuple[Tensor, ...]:
+    N, T, C = logits.shape
+    K = num_hypotheses
+    rows = min(num_probes, K) if num_probes else K
+    float64 = torch.float64
+    return (
+        *shape_of_search(logits, lengths, num_hypotheses, beam_width, blank),
+        logits.new_empty(N, rows, T, C),
+        logits.new_empty(N, rows, K, dtype=float64),
+        lengths.new_empty(N),
+        lengths.new_empty(N),
+        logits.new_empty(N, K, dtype=float64),
+        logits.new_empty(0 if frame_gram is None else N, K, dtype=float64),
+    )
+
+
+torch.library.register_fake("egl_fast::ctc_nbest_cotangents", _shape_of_nbest_cotangents)
