@@ -2,6 +2,10 @@
 // itself only tells how it was built. Limited API: one build serves every Python from 3.10 on.
 #include <Python.h>
 
+#include <exception>
+
+#include "csrc/core/isa.h"
+
 namespace {
 
 #ifdef EGL_DEBUG
@@ -37,6 +41,7 @@ PyObject* build_info(PyObject*, PyObject*) {
       set_fact(facts, "torch_version", PyUnicode_FromString(EGL_TORCH_VERSION)) &&
       set_fact(facts, "minimum_torch_version", PyUnicode_FromString(EGL_MINIMUM_TORCH_VERSION)) &&
       set_fact(facts, "built_with_cuda", PyBool_FromLong(0)) &&
+      set_fact(facts, "instruction_set", PyUnicode_FromString(name_of(egl::isa_in_use()))) &&
       set_fact(facts, "debug", PyBool_FromLong(kDebug));
   if (complete) return facts;
   Py_DECREF(facts);
@@ -46,7 +51,7 @@ PyObject* build_info(PyObject*, PyObject*) {
 PyMethodDef methods[] = {
     {"build_info", build_info, METH_NOARGS,
      "How this extension was built: compiler, cxx_standard (__cplusplus), torch_version,\n"
-     "minimum_torch_version, built_with_cuda, debug."},
+     "minimum_torch_version, built_with_cuda, instruction_set (in use), debug."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -64,4 +69,12 @@ PyModuleDef module_definition = {
 
 }  // namespace
 
-PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module_definition); }
+PyMODINIT_FUNC PyInit__C() {
+  try {
+    egl::isa_in_use();  // decided now: a wrong EGL_ISA is to fail at once
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ImportError, error.what());
+    return nullptr;
+  }
+  return PyModule_Create(&module_definition);
+}

@@ -16,13 +16,14 @@ _REMEDY = "build it with `pip install --no-build-isolation .` in the egl-fast so
 
 
 class BuildInfo(TypedDict):
-    """How the extension was built."""
+    """How the extension was built, and which instructions it chose for this machine."""
 
     compiler: str
     cxx_standard: int
     torch_version: str
     minimum_torch_version: str
     built_with_cuda: bool
+    instruction_set: str
     debug: bool
 
 

@@ -1,7 +1,8 @@
 #include <algorithm>
-#include <cmath>
+#include <vector>
 
-#include "csrc/core/ctc_forward_backward.h"
+#include "csrc/core/ctc_posteriors.h"
+#include "csrc/core/isa.h"
 #include "csrc/core/log_semiring.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/for_each_hypothesis.h"
@@ -15,29 +16,20 @@ namespace {
 class SoftmaxBatch {
  public:
   explicit SoftmaxBatch(const EmissionBatch& logits)
-      : logits_(&logits),
-        log_probs_(static_cast<size_t>(logits.values.numel()) + 1),
-        probs_(log_probs_.size()) {
+      : log_probs_(static_cast<size_t>(logits.values.numel())) {
     log_softmax(logits, log_probs_.data());
-    std::transform(log_probs_.begin(), log_probs_.end(), probs_.begin(),
-                   [](double value) { return std::exp(value); });
+    const int64_t num_classes = logits.num_classes();
+    for (int64_t n = 0; n < logits.num_utterances(); ++n) {
+      const double* start = log_probs_.data() + n * logits.max_frames() * num_classes;
+      tables_.emplace_back(Emissions<double>{start, logits.length(n), num_classes, num_classes, 1});
+    }
   }
 
-  Emissions<double> log_probs(int64_t n) const {
-    return {&log_probs_[offset(n)], logits_->length(n), logits_->num_classes(),
-            logits_->num_classes(), 1};
-  }
-  const double* probs(int64_t n) const { return &probs_[offset(n)]; }
+  const ProbabilityTable& operator[](int64_t n) const { return tables_[n]; }
 
  private:
-  size_t offset(int64_t n) const {
-    return static_cast<size_t>(n * logits_->max_frames() * logits_->num_classes());
-  }
-
-  const EmissionBatch* logits_;
-  std::vector<double>
-      log_probs_;  // [N, T, C], and one entry more so that no address is past the end
-  std::vector<double> probs_;
+  std::vector<double> log_probs_;  // [N, T, C]
+  std::vector<ProbabilityTable> tables_;
 };
 
 // Where the model is sure, softmax and occupancy nearly cancel: both stay in double until after the
@@ -46,6 +38,7 @@ template <typename Scalar>
 void cotangents_batch(const EmissionBatch& logits, const LabelingBatch& labelings, int64_t blank,
                       double* log_prob, Scalar* cotangents) {
   const SoftmaxBatch softmax(logits);
+  const Isa isa = isa_in_use();
   const int64_t num_slots = labelings.num_slots();
   const int64_t slot_size = logits.max_frames() * logits.num_classes();
   for_each_hypothesis(
@@ -56,12 +49,12 @@ void cotangents_batch(const EmissionBatch& logits, const LabelingBatch& labeling
         log_prob[slot] = kNegInf;
         if (k < labelings.count(n)) {
           scratch.occupancy.resize(logits.length(n) * logits.num_classes());
-          log_prob[slot] = ctc_forward_backward(softmax.log_probs(n), labelings.labeling(n, k),
-                                                labelings.length(n, k), blank, scratch.workspace,
-                                                scratch.occupancy.data());
+          log_prob[slot] =
+              ctc_posteriors(softmax[n], labelings.labeling(n, k), labelings.length(n, k), blank,
+                             isa, scratch.workspace, scratch.occupancy.data());
           if (log_prob[slot] > kNegInf) {
             out_end = std::transform(
-                scratch.occupancy.begin(), scratch.occupancy.end(), softmax.probs(n), out,
+                scratch.occupancy.begin(), scratch.occupancy.end(), softmax[n].probs(), out,
                 [](double occupied, double prob) { return static_cast<Scalar>(prob - occupied); });
           }
         }

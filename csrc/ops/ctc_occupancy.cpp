@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <vector>
 
-#include "csrc/core/ctc_forward_backward.h"
+#include "csrc/core/ctc_posteriors.h"
+#include "csrc/core/isa.h"
 #include "csrc/core/log_semiring.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/for_each_hypothesis.h"
@@ -9,10 +11,36 @@
 namespace egl::ops {
 namespace {
 
+// The utterances' frames as probabilities, for all their hypotheses.
+template <typename Scalar>
+class Tables {
+ public:
+  explicit Tables(const EmissionBatch& batch) {
+    values_.reserve(static_cast<size_t>(batch.values.numel()));
+    for (int64_t n = 0; n < batch.num_utterances(); ++n) {
+      const auto frames = batch.utterance<Scalar>(n);
+      const double* start = values_.data() + values_.size();
+      for (int64_t t = 0; t < frames.num_frames; ++t) {
+        for (int64_t c = 0; c < frames.num_classes; ++c) values_.push_back(frames(t, c));
+      }
+      tables_.emplace_back(
+          Emissions<double>{start, frames.num_frames, frames.num_classes, frames.num_classes, 1});
+    }
+  }
+
+  const ProbabilityTable& operator[](int64_t n) const { return tables_[n]; }
+
+ private:
+  std::vector<double> values_;
+  std::vector<ProbabilityTable> tables_;
+};
+
 template <typename Scalar>
 void occupancy_batch(const EmissionBatch& batch, const LabelingBatch& labelings, int64_t blank,
                      double* log_prob, Scalar* occupancy) {
   batch.check_log_probs<Scalar>();
+  const Tables<Scalar> tables(batch);
+  const Isa isa = isa_in_use();
   const int64_t num_slots = labelings.num_slots();
   const int64_t slot_size = batch.max_frames() * batch.num_classes();
   for_each_hypothesis(
@@ -23,9 +51,9 @@ void occupancy_batch(const EmissionBatch& batch, const LabelingBatch& labelings,
         log_prob[slot] = kNegInf;
         if (k < labelings.count(n)) {
           scratch.occupancy.resize(batch.length(n) * batch.num_classes());
-          log_prob[slot] = ctc_forward_backward(batch.utterance<Scalar>(n),
-                                                labelings.labeling(n, k), labelings.length(n, k),
-                                                blank, scratch.workspace, scratch.occupancy.data());
+          log_prob[slot] =
+              ctc_posteriors(tables[n], labelings.labeling(n, k), labelings.length(n, k), blank,
+                             isa, scratch.workspace, scratch.occupancy.data());
           out_end = std::transform(scratch.occupancy.begin(), scratch.occupancy.end(), out,
                                    [](double value) { return static_cast<Scalar>(value); });
         }

@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "csrc/core/ctc_forward_backward.h"
+#include "csrc/core/ctc_posteriors.h"
 
 namespace egl::ops {
 
 // Buffers of one thread.
 struct HypothesisScratch {
-  ForwardBackwardWorkspace workspace;
+  PosteriorWorkspace workspace;
   std::vector<double> occupancy;  // [T, C]
 };
 

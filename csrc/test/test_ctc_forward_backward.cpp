@@ -1,4 +1,9 @@
+// The forward-backward in the log domain, and its fast twin with every instruction set that this
+// machine has: the same tests for all of them.
+#include <optional>
+
 #include "csrc/core/ctc_forward_backward.h"
+#include "csrc/core/ctc_posteriors.h"
 #include "csrc/test/random_problem.h"
 #include "csrc/test/test.h"
 
@@ -14,14 +19,75 @@ struct Result {
   std::vector<double> occupancy;
 };
 
+// What runs: the log domain, or the linear domain with these instructions.
+std::optional<egl::Isa> running;
+
+// Reused on purpose: nothing may leak between calls.
+egl::PosteriorWorkspace workspace;
+
 Result forward_backward(const Problem& problem, const Labeling& labels) {
-  static egl::ForwardBackwardWorkspace
-      workspace;  // reused on purpose: nothing may leak between calls
   Result result{0.0, std::vector<double>(problem.log_probs.size(), -1.0)};
-  result.log_prob = egl::ctc_forward_backward(problem.emissions(), labels.data(),
-                                              static_cast<int64_t>(labels.size()), problem.blank,
-                                              workspace, result.occupancy.data());
+  const auto num_labels = static_cast<int64_t>(labels.size());
+  if (running.has_value()) {
+    const egl::ProbabilityTable table(problem.emissions());
+    result.log_prob = egl::ctc_posteriors(table, labels.data(), num_labels, problem.blank, *running,
+                                          workspace, result.occupancy.data());
+  } else {
+    result.log_prob =
+        egl::ctc_forward_backward(problem.emissions(), labels.data(), num_labels, problem.blank,
+                                  workspace.log_domain, result.occupancy.data());
+  }
   return result;
+}
+
+// Whether the last labeling was done in the linear domain alone; to be asked after forget().
+bool stayed_linear() { return workspace.log_domain.alpha.empty(); }
+void forget() { workspace.log_domain.alpha.clear(); }
+
+Result in_log_domain(const Problem& problem, const Labeling& labels) {
+  const auto before = running;
+  running.reset();
+  const Result result = forward_backward(problem, labels);
+  running = before;
+  return result;
+}
+
+// Emissions of a model that is more or less sure, with frames that rule classes out.
+Problem long_problem(std::mt19937& random, int64_t num_frames, int64_t num_classes, double sure) {
+  Problem problem{num_frames, num_classes, 0, {}};
+  std::normal_distribution<double> normal;
+  for (int64_t t = 0; t < num_frames; ++t) {
+    std::vector<double> logits;
+    for (int64_t c = 0; c < num_classes; ++c) logits.push_back(sure * normal(random));
+    const double total = egl::log_sum_exp(logits.data(), num_classes);
+    for (int64_t c = 0; c < num_classes; ++c) {
+      const bool out = c != 0 && random() % 50 == 0;
+      problem.log_probs.push_back(out ? kNegInf : logits[c] - total);
+    }
+  }
+  return problem;
+}
+
+Labeling random_labeling(std::mt19937& random, int64_t num_labels, int64_t num_classes) {
+  Labeling labels;
+  for (int64_t u = 0; u < num_labels; ++u) {
+    labels.push_back(std::uniform_int_distribution<int64_t>(1, num_classes - 1)(random));
+  }
+  return labels;
+}
+
+// The log domain rounds sums as large as the log-probability: see rounding() of random_problem.h.
+bool agrees(const Result& a, const Result& b, int64_t num_frames) {
+  if (a.log_prob == kNegInf || b.log_prob == kNegInf) return a.log_prob == b.log_prob;
+  const double tolerance = 8.0 * static_cast<double>(num_frames) *
+                               std::max(1.0, std::abs(b.log_prob)) *
+                               std::numeric_limits<double>::epsilon() +
+                           2e-11;
+  bool same = near(a.log_prob, b.log_prob, tolerance);
+  for (size_t i = 0; i < a.occupancy.size(); ++i) {
+    same &= near(a.occupancy[i], b.occupancy[i], 2 * tolerance);
+  }
+  return same;
 }
 
 }  // namespace
@@ -68,11 +134,12 @@ EGL_TEST(too_many_labels_are_impossible) {
 EGL_TEST(one_alignment) {
   const Problem problem{3, 4, 0, {-9, -1, -2, -3, -9, -4, -5, -6, -9, -7, -8, -0.5}};
   const auto result = forward_backward(problem, {2, 1, 3});
-  CHECK(result.log_prob == -2 - 4 - 0.5);
+  CHECK(near(result.log_prob, -2 - 4 - 0.5, egl::test::rounding(problem)));
   for (int64_t t = 0; t < 3; ++t) {
     const int64_t aligned[] = {2, 1, 3};
     for (int64_t c = 0; c < 4; ++c) {
-      CHECK(result.occupancy[t * 4 + c] == (c == aligned[t] ? 1.0 : 0.0));
+      CHECK(near(result.occupancy[t * 4 + c], c == aligned[t] ? 1.0 : 0.0,
+                 2 * egl::test::rounding(problem)));
     }
   }
 }
@@ -104,4 +171,56 @@ EGL_TEST(long_and_improbable) {
   }
 }
 
-EGL_TEST_MAIN()
+// Widths on either side of a vector's, labels that repeat, emissions from flat to almost certain.
+EGL_TEST(equals_the_log_domain) {
+  std::mt19937 random(11);
+  for (const double sure : {0.1, 2.0, 20.0}) {
+    for (const int64_t num_labels : {0, 1, 2, 7, 8, 9, 15, 16, 17, 60}) {
+      const Problem problem = long_problem(random, 150, 6, sure);
+      const Labeling labels = random_labeling(random, num_labels, 6);
+      const Result expected = in_log_domain(problem, labels);
+      forget();
+      CHECK(agrees(forward_backward(problem, labels), expected, 150));
+      if (running.has_value() && expected.log_prob > -600) CHECK(stayed_linear());
+    }
+  }
+}
+
+// Probabilities too small for a double are told from those that are zero.
+EGL_TEST(emissions_that_underflow) {
+  Problem problem{2, 3, 0, {-1500, -0.5, -1000, -0.5, -1500, -2000}};
+  CHECK(!egl::ProbabilityTable(problem.emissions()).complete());
+  const Result result = forward_backward(problem, {1, 2});
+  CHECK(near(result.log_prob, -2000.5, 1e-9));
+  CHECK(near(result.occupancy[1], 1.0, 1e-9) && near(result.occupancy[5], 1.0, 1e-9));
+  for (double& value : problem.log_probs) value = value < -1.0 ? kNegInf : value;
+  CHECK(egl::ProbabilityTable(problem.emissions()).complete());
+  CHECK(forward_backward(problem, {1, 2}).log_prob == kNegInf);
+}
+
+// The likeliest way has said two labels by frame 10, where that is 300 orders of magnitude below
+// having said none: forward it is lost, and a way that is less likely by e^140 is not.
+EGL_TEST(mass_that_is_lost_on_the_way) {
+  const int64_t num_frames = 16;
+  Problem problem{num_frames, 4, 0, {}};
+  for (int64_t t = 0; t < num_frames; ++t) {
+    const bool early = t < 10;
+    const bool third = t == 10 || t == 11;  // all but label 3 are next to impossible
+    const auto label = [&](int64_t own) { return early ? -380.0 : t == own ? -50.0 : -600.0; };
+    problem.log_probs.insert(problem.log_probs.end(), {third ? -400.0 : 0.0, label(12), label(13),
+                                                       third || t == 14 ? 0.0 : -600.0});
+  }
+  const Result result = forward_backward(problem, {1, 2, 3});
+  CHECK(near(result.log_prob, -760.0 + std::log(45.0), 1e-9));  // two frames out of ten
+  CHECK(agrees(result, in_log_domain(problem, {1, 2, 3}), num_frames));
+}
+
+int main() {
+  int failed = egl::test::run_all();
+  for (const egl::Isa isa : egl::available_isas()) {
+    std::printf("in the linear domain, %s:\n", egl::name_of(isa));
+    running = isa;
+    failed += egl::test::run_all();
+  }
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,118 @@
+#include "csrc/core/ctc_posteriors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "csrc/core/linear_kernel.h"
+#include "csrc/core/log_semiring.h"
+
+namespace egl {
+namespace {
+
+// Their exponentials are normal numbers, and so are a few of the largest added up. (Nobody checks
+// that emissions are probabilities.)
+constexpr double kLeastLogProb = -700.0;
+constexpr double kLargestLogProb = 700.0;
+
+// Rows between zeros, as linear_kernel.h wants them.
+void make_row(std::vector<double>& row, int64_t stride) {
+  row.assign(static_cast<size_t>(stride), 0.0);
+}
+
+// What both directions may round differently: a handful of operations a frame.
+double agreement(int64_t num_frames) {
+  return 1e-11 + 16.0 * static_cast<double>(num_frames) * std::numeric_limits<double>::epsilon();
+}
+
+// The labeling's probability; NaN where the linear domain does not do.
+double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
+                         int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy) {
+  const int64_t num_frames = table.log_probs().num_frames;
+  const int64_t num_classes = table.log_probs().num_classes;
+  LinearProblem problem{num_frames, num_labels, LinearProblem::width_of(num_labels),
+                        nullptr,    nullptr,    nullptr};
+  const int64_t stride = problem.stride();
+  const auto all_rows = static_cast<size_t>(num_frames * stride);
+
+  // Padding is zero from the start; what is written to it is zero.
+  workspace.emissions.assign(all_rows + kLanes, 0.0);
+  workspace.labels.resize(all_rows);
+  workspace.blanks.resize(all_rows);
+  workspace.blank_probs.resize(num_frames);
+  workspace.exponents.resize(num_frames);
+  workspace.sums.resize(2 * num_frames);
+  make_row(workspace.skips, stride + kLanes);
+  for (int64_t u = 1; u < num_labels; ++u) {
+    workspace.skips[kLanes + u] = labels[u] != labels[u - 1] ? 1.0 : 0.0;
+  }
+  for (int64_t t = 0; t < num_frames; ++t) {
+    const double* frame = table.frame(t);
+    double* row = &workspace.emissions[t * stride + kLanes];
+    for (int64_t u = 0; u < num_labels; ++u) row[u] = frame[labels[u]];
+    workspace.blank_probs[t] = frame[blank];
+    double* label_row = &workspace.labels[t * stride];
+    double* blank_row = &workspace.blanks[t * stride];
+    std::fill_n(label_row, kLanes, 0.0);
+    std::fill_n(label_row + kLanes + problem.width, kLanes, 0.0);
+    std::fill_n(blank_row, kLanes, 0.0);
+    std::fill_n(blank_row + kLanes + problem.width, kLanes, 0.0);
+  }
+  problem.label_probs = workspace.emissions.data();
+  problem.blank_probs = workspace.blank_probs.data();
+  problem.skips = workspace.skips.data();
+
+  const LinearKernel& kernel = linear_kernel(isa);
+  const Scaled probability = kernel.forward(problem, workspace.labels.data(),
+                                            workspace.blanks.data(), workspace.exponents.data());
+  constexpr double kFails = std::numeric_limits<double>::quiet_NaN();
+  if (!(probability.mantissa >= std::numeric_limits<double>::min())) return kFails;
+  const double log_prob = std::log(probability.mantissa) +
+                          static_cast<double>(probability.exponent) * std::numbers::ln2;
+  workspace.betas.assign(static_cast<size_t>(2 * (stride + kLanes)), 0.0);
+  double* blank_sums = workspace.sums.data();
+  double* sums = blank_sums + num_frames;
+  const double disagreement =
+      kernel.backward(problem, probability, workspace.labels.data(), workspace.blanks.data(),
+                      workspace.exponents.data(), workspace.betas.data(),
+                      workspace.betas.data() + stride + kLanes, blank_sums, sums);
+  if (!(disagreement <= agreement(num_frames))) return kFails;
+  if (occupancy == nullptr) return log_prob;
+  for (int64_t t = 0; t < num_frames; ++t) {
+    double* posterior = occupancy + t * num_classes;
+    const double* joint = &workspace.labels[t * stride + kLanes];
+    const double inverse = 1.0 / sums[t];
+    std::fill_n(posterior, num_classes, 0.0);
+    posterior[blank] = blank_sums[t] * inverse;
+    for (int64_t u = 0; u < num_labels; ++u) posterior[labels[u]] += joint[u] * inverse;
+  }
+  return log_prob;
+}
+
+}  // namespace
+
+ProbabilityTable::ProbabilityTable(const Emissions<double>& log_probs)
+    : log_probs_(log_probs), complete_(true) {
+  probs_.reserve(static_cast<size_t>(log_probs.num_frames * log_probs.num_classes));
+  for (int64_t t = 0; t < log_probs.num_frames; ++t) {
+    for (int64_t c = 0; c < log_probs.num_classes; ++c) {
+      const double value = log_probs(t, c);
+      complete_ &= (value >= kLeastLogProb && value <= kLargestLogProb) || value == kNegInf;
+      probs_.push_back(std::exp(value));
+    }
+  }
+}
+
+double ctc_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
+                      int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy) {
+  if (table.complete() && table.log_probs().num_frames > 0) {
+    const double log_prob =
+        linear_posteriors(table, labels, num_labels, blank, isa, workspace, occupancy);
+    if (!std::isnan(log_prob)) return log_prob;
+  }
+  return ctc_forward_backward(table.log_probs(), labels, num_labels, blank, workspace.log_domain,
+                              occupancy);
+}
+
+}  // namespace egl
