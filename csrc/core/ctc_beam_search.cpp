@@ -1,43 +1,42 @@
 #include "csrc/core/ctc_beam_search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numbers>
 #include <numeric>
+#include <type_traits>
 
 #include "csrc/core/debug_check.h"
-#include "csrc/core/log_semiring.h"
+#include "csrc/core/mass.h"
 
 namespace egl {
 namespace {
 
 using Node = PrefixTree::Node;
 
-// A prefix in the beam with the log mass of its alignments, by what they end in.
+// A prefix in the beam with the mass of its alignments, by what they end in.
 struct Slot {
   Node node;
+  Node parent;
+  int32_t label;
   double ends_in_blank;
   double ends_in_label;
-  double total;  // log_add of the two, kept because the search asks for it everywhere
+  double total;  // of the two, kept because the search asks for it everywhere
 
-  static Slot make(Node node, double ends_in_blank, double ends_in_label) {
-    return {node, ends_in_blank, ends_in_label, log_add(ends_in_blank, ends_in_label)};
-  }
-
-  // Mass that may be followed by `label` and grow the prefix: a repeat of the last label needs a
+  // Mass that may be followed by `next` and grow the prefix: a repeat of the last label needs a
   // blank in between, else it merges with it.
-  double extendable(int32_t label, const PrefixTree& tree) const {
-    return label == tree.label(node) ? ends_in_blank : total;
-  }
+  double extendable(int32_t next) const { return next == label ? ends_in_blank : total; }
 };
 
 // A prefix that competes for a place in the next beam.
 struct Candidate {
   double total;
-  PrefixTree::Extension labeling;
-  int32_t stay;  // index of its Slot among those already in the beam, or kNone for an extension
+  int32_t slot;   // in the beam: itself, or what it extends
+  int32_t label;  // of the extension; kNone for a prefix that stays
 };
 
 struct Token {
-  double log_prob;
+  double mass;
   int32_t label;
 };
 
@@ -46,7 +45,7 @@ struct Token {
 // The beam is sorted by total. A prefix that stays *pulls* the mass its parent sends it, if the
 // parent is in the beam, so prefixes never have to be merged by comparing labels. Extensions to
 // prefixes not in the beam are visited in a staircase: with slots and tokens sorted by falling
-// log-probability and counted from 1, only those with
+// mass and counted from 1, only those with
 //     slot_rank * (token_rank - 1) <= width
 // can enter the next beam of `width`, apart from ties, which are visited in a second step.
 //
@@ -57,12 +56,20 @@ struct Token {
 // give q + 1 or more each and the other rows q, so all of them i*q + floor(W / (q + 1)); and
 // floor(W / (q + 1)) >= s, because s * (q + 1) <= i*q + s. That makes W distinct prefixes at least
 // as probable (one that is in the beam already has its own mass on top), so (i, r) is needed at
-// most for a tie with the last of them. Rounding is monotone, so this holds to the bit.
+// most for a tie with the last of them. Rounding is monotone, so this holds to the bit. No row
+// needs more tokens than the first, W + 1 and ties.
+//
+// In the linear domain, masses are scaled by powers of two, exactly, so that the best of a frame
+// is about 1. A prefix that is not above Mass::kLeast then is dropped; where that leaves a place
+// in the beam free, `incomplete` says so, and the log domain has to do it again.
+template <typename Mass>
 class PrefixSearch {
  public:
   PrefixSearch(int64_t width, int32_t blank, PrefixTree& tree)
       : width_(width), blank_(blank), tree_(tree) {
-    beam_.push_back(Slot::make(PrefixTree::kRoot, 0.0, kNegInf));
+    const double none = Mass::kNone;
+    beam_.push_back(
+        {PrefixTree::kRoot, PrefixTree::kNone, PrefixTree::kNone, Mass::kAll, none, Mass::kAll});
     slot_of_node_.push_back(0);
   }
 
@@ -74,27 +81,55 @@ class PrefixSearch {
     keep_best();
   }
 
+  bool incomplete() const { return incomplete_; }
+
   std::vector<KeptPrefix> result() const {
     std::vector<KeptPrefix> kept;
     kept.reserve(beam_.size());
-    for (const Slot& slot : beam_) kept.push_back({slot.node, slot.total});
+    for (const Slot& slot : beam_)
+      kept.push_back({slot.node, Mass::to_log(slot.total) + log_scale()});
     return kept;
   }
 
  private:
+  double log_scale() const { return static_cast<double>(exponent_) * std::numbers::ln2; }
+
   template <typename Scalar>
   void load_frame(const Emissions<Scalar>& log_probs, int64_t frame) {
+    double scale = Mass::kAll;
+    if constexpr (std::is_same_v<Mass, LinearMass>) {
+      const int exponent = beam_.empty() ? 0 : std::ilogb(beam_[0].total);
+      scale = std::ldexp(1.0, -exponent);
+      exponent_ += exponent;
+    }
     const auto num_classes = static_cast<int32_t>(log_probs.num_classes);
     frame_.resize(num_classes);
     tokens_.clear();
     for (int32_t cls = 0; cls < num_classes; ++cls) {
-      frame_[cls] = log_probs(frame, cls);
-      if (cls != blank_ && frame_[cls] > kNegInf) tokens_.push_back({frame_[cls], cls});
+      const double log_prob = log_probs(frame, cls);
+      frame_[cls] = Mass::times(Mass::of_log(log_prob), scale);
+      if (log_prob == kNegInf) continue;
+      incomplete_ |= frame_[cls] <= Mass::kLeast;
+      if (cls != blank_) tokens_.push_back({frame_[cls], cls});
     }
-    std::sort(tokens_.begin(), tokens_.end(), [](const Token& a, const Token& b) {
-      return a.log_prob != b.log_prob ? a.log_prob > b.log_prob : a.label < b.label;
-    });
+    select_tokens();
     in_beam_.resize(beam_.size() * frame_.size());
+  }
+
+  // Sorts the tokens that some row may need.
+  void select_tokens() {
+    const auto better = [](const Token& a, const Token& b) {
+      return a.mass != b.mass ? a.mass > b.mass : a.label < b.label;
+    };
+    const auto most = static_cast<uint64_t>(width_) + 1;
+    if (tokens_.size() > most) {
+      std::nth_element(tokens_.begin(), tokens_.begin() + width_, tokens_.end(), better);
+      const double least = tokens_[width_].mass;
+      tokens_.erase(std::remove_if(tokens_.begin(), tokens_.end(),
+                                   [&](const Token& token) { return token.mass < least; }),
+                    tokens_.end());
+    }
+    std::sort(tokens_.begin(), tokens_.end(), better);
   }
 
   // What each prefix of the beam is worth if it stays, with what its parent sends it.
@@ -102,94 +137,128 @@ class PrefixSearch {
     stays_.clear();
     candidates_.clear();
     marks_.clear();
+    const double blank = frame_[blank_];
     for (const Slot& slot : beam_) {
-      double ends_in_label = kNegInf;
+      double ends_in_label = Mass::kNone;
       if (slot.node != PrefixTree::kRoot) {
-        const int32_t label = tree_.label(slot.node);
-        const int32_t parent = slot_of_node_[tree_.parent(slot.node)];
-        double arriving = kNegInf;
+        const int32_t parent = slot_of_node_[slot.parent];
+        double mass = slot.ends_in_label;
         if (parent != PrefixTree::kNone) {
-          arriving = beam_[parent].extendable(label, tree_);
-          marks_.push_back(mark_of(parent, label));
+          mass = Mass::plus(mass, beam_[parent].extendable(slot.label));
+          marks_.push_back(mark_of(parent, slot.label));
         }
-        ends_in_label = log_add(slot.ends_in_label, arriving) + frame_[label];
+        ends_in_label = Mass::times(mass, frame_[slot.label]);
       }
-      const auto stay = static_cast<int32_t>(stays_.size());
-      stays_.push_back(Slot::make(slot.node, slot.total + frame_[blank_], ends_in_label));
-      if (stays_.back().total > kNegInf) {
-        candidates_.push_back({stays_.back().total, tree_.as_extension(slot.node), stay});
+      const double ends_in_blank = Mass::times(slot.total, blank);
+      const double total = Mass::plus(ends_in_blank, ends_in_label);
+      const auto index = static_cast<int32_t>(stays_.size());
+      stays_.push_back({slot.node, slot.parent, slot.label, ends_in_blank, ends_in_label, total});
+      if (total > Mass::kLeast) {
+        candidates_.push_back({total, index, PrefixTree::kNone});
+      } else {
+        dropped_ |= total > Mass::kNone;
       }
     }
     for (const size_t mark : marks_) in_beam_[mark] = 1;
   }
 
   void extend() {
-    // With a full beam of candidates, nothing below the last of them can enter.
-    double threshold = kNegInf;
+    // Nothing below the last of a full beam of candidates can enter.
+    threshold_ = Mass::kLeast;
     if (static_cast<int64_t>(candidates_.size()) == width_) {
-      threshold = std::min_element(candidates_.begin(), candidates_.end(), below)->total;
+      threshold_ = std::min_element(candidates_.begin(), candidates_.end(), below)->total;
     }
     row_ends_.resize(beam_.size());
     for (size_t i = 0; i < beam_.size(); ++i) {
       const auto steps = static_cast<size_t>(width_ / static_cast<int64_t>(i + 1));
       const size_t end = steps < tokens_.size() ? steps + 1 : tokens_.size();
-      row_ends_[i] = extend_row(i, 0, end, threshold);
+      row_ends_[i] = extend_row(i, 0, end);
+      if (static_cast<int64_t>(candidates_.size()) / 2 >= width_) narrow();
     }
     if (static_cast<int64_t>(candidates_.size()) >= width_) {
-      const auto last = candidates_.begin() + (width_ - 1);
-      std::nth_element(candidates_.begin(), last, candidates_.end(),
-                       [](const Candidate& a, const Candidate& b) { return a.total > b.total; });
-      const double tied = last->total;
-      for (size_t i = 0; i < beam_.size(); ++i) {
-        extend_row(i, row_ends_[i], tokens_.size(), tied);
-      }
+      narrow();
+      for (size_t i = 0; i < beam_.size(); ++i) extend_row(i, row_ends_[i], tokens_.size());
     }
     for (const size_t mark : marks_) in_beam_[mark] = 0;
   }
 
-  // Adds the extensions of slot i by tokens [begin, end) that reach `threshold`; returns where it
+  // Adds the extensions of slot i by tokens [begin, end) that reach the threshold; returns where it
   // stopped.
-  size_t extend_row(size_t i, size_t begin, size_t end, double threshold) {
+  size_t extend_row(size_t i, size_t begin, size_t end) {
     const Slot& slot = beam_[i];
+    const unsigned char* in_beam = &in_beam_[i * frame_.size()];
     size_t rank = begin;
     for (; rank < end; ++rank) {
       const Token& token = tokens_[rank];
-      if (slot.total + token.log_prob < threshold) break;
-      if (in_beam_[mark_of(static_cast<int32_t>(i), token.label)]) continue;
-      const double total = slot.extendable(token.label, tree_) + token.log_prob;
-      if (total < threshold || total == kNegInf) continue;
-      candidates_.push_back({total, {slot.node, token.label}, PrefixTree::kNone});
+      if (Mass::times(slot.total, token.mass) < threshold_) {
+        dropped_ |= slot.total > Mass::kNone;
+        break;
+      }
+      if (in_beam[token.label]) continue;
+      const double mass = slot.extendable(token.label);
+      const double total = Mass::times(mass, token.mass);
+      if (total < threshold_ || total <= Mass::kLeast) {
+        dropped_ |= mass > Mass::kNone;
+        continue;
+      }
+      candidates_.push_back({total, static_cast<int32_t>(i), token.label});
     }
     return rank;
   }
 
-  void keep_best() {
-    const auto better = [this](const Candidate& a, const Candidate& b) {
-      return a.total != b.total ? a.total > b.total : tree_.precedes(a.labeling, b.labeling);
-    };
-    if (static_cast<int64_t>(candidates_.size()) > width_) {
-      std::nth_element(candidates_.begin(), candidates_.begin() + (width_ - 1), candidates_.end(),
-                       better);
-      candidates_.resize(width_);
-    }
-    std::sort(candidates_.begin(), candidates_.end(), better);
+  // Keeps the best `width` candidates and whatever ties with the last of them, which becomes the
+  // threshold.
+  void narrow() {
+    const auto last = candidates_.begin() + (width_ - 1);
+    std::nth_element(candidates_.begin(), last, candidates_.end(), above);
+    threshold_ = last->total;
+    candidates_.erase(std::partition(last, candidates_.end(),
+                                     [&](const Candidate& c) { return c.total == threshold_; }),
+                      candidates_.end());
+  }
 
-    for (const Slot& slot : beam_) slot_of_node_[slot.node] = PrefixTree::kNone;
-    beam_.clear();
-    for (const Candidate& candidate : candidates_) {
-      if (candidate.stay != PrefixTree::kNone) {
-        beam_.push_back(stays_[candidate.stay]);
-      } else {
-        const Node node = tree_.child(candidate.labeling.parent, candidate.labeling.label);
-        beam_.push_back(Slot::make(node, kNegInf, candidate.total));
+  void keep_best() {
+    std::sort(candidates_.begin(), candidates_.end(), above);
+    for (size_t begin = 0, end = 0; begin < candidates_.size(); begin = end) {
+      while (end < candidates_.size() && candidates_[end].total == candidates_[begin].total) ++end;
+      if (end - begin > 1) {
+        std::sort(candidates_.begin() + begin, candidates_.begin() + end,
+                  [this](const Candidate& a, const Candidate& b) {
+                    return tree_.precedes(labeling(a), labeling(b));
+                  });
       }
     }
+    if (static_cast<int64_t>(candidates_.size()) > width_) candidates_.resize(width_);
+    incomplete_ |=
+        dropped_ && Mass::kLeast > Mass::kNone && static_cast<int64_t>(candidates_.size()) < width_;
+    dropped_ = false;
+
+    for (const Slot& slot : beam_) slot_of_node_[slot.node] = PrefixTree::kNone;
+    next_.clear();
+    for (const Candidate& candidate : candidates_) {
+      if (candidate.label == PrefixTree::kNone) {
+        next_.push_back(stays_[candidate.slot]);
+      } else {
+        const Node parent = beam_[candidate.slot].node;
+        const Node node = tree_.child(parent, candidate.label);
+        next_.push_back(
+            {node, parent, candidate.label, Mass::kNone, candidate.total, candidate.total});
+      }
+    }
+    beam_.swap(next_);
     slot_of_node_.resize(tree_.size(), PrefixTree::kNone);
     for (size_t i = 0; i < beam_.size(); ++i) {
       EGL_DEBUG_CHECK(slot_of_node_[beam_[i].node] == PrefixTree::kNone);
-      EGL_DEBUG_CHECK(beam_[i].total > kNegInf);
+      EGL_DEBUG_CHECK(beam_[i].total > Mass::kLeast);
+      EGL_DEBUG_CHECK(i == 0 || beam_[i - 1].total >= beam_[i].total);
       slot_of_node_[beam_[i].node] = static_cast<int32_t>(i);
     }
+  }
+
+  PrefixTree::Extension labeling(const Candidate& candidate) const {
+    const Slot& slot = beam_[candidate.slot];
+    if (candidate.label == PrefixTree::kNone) return {slot.parent, slot.label};
+    return {slot.node, candidate.label};
   }
 
   size_t mark_of(int32_t slot, int32_t label) const {
@@ -197,86 +266,148 @@ class PrefixSearch {
   }
 
   static bool below(const Candidate& a, const Candidate& b) { return a.total < b.total; }
+  static bool above(const Candidate& a, const Candidate& b) { return a.total > b.total; }
 
   const int64_t width_;
   const int32_t blank_;
   PrefixTree& tree_;
-  std::vector<Slot> beam_;             // sorted: most probable first, ties by labeling order
+  std::vector<Slot> beam_;  // sorted: most probable first, ties by labeling order
+  std::vector<Slot> next_;
   std::vector<int32_t> slot_of_node_;  // index in beam_, or kNone
+  int64_t exponent_ = 0;               // true masses are those here times 2^exponent_
+  bool incomplete_ = false;
+  bool dropped_ = false;  // in this frame
 
-  std::vector<double> frame_;           // log-probabilities of this frame, by class
+  std::vector<double> frame_;           // mass of this frame's emissions, by class
   std::vector<Token> tokens_;           // labels that are possible here, most probable first
   std::vector<Slot> stays_;             // beam_ one frame later, in the same order
-  std::vector<Candidate> candidates_;   // prefixes with mass > 0 that may be kept
+  std::vector<Candidate> candidates_;   // prefixes with mass > kLeast that may be kept
+  double threshold_ = Mass::kNone;      // what a candidate has to reach
   std::vector<size_t> row_ends_;        // where each row of the staircase stopped
   std::vector<unsigned char> in_beam_;  // [slot, label]: is this extension in the beam already?
   std::vector<size_t> marks_;           // entries of in_beam_ that are set
 };
 
-}  // namespace
-
-template <typename Scalar>
-std::vector<KeptPrefix> ctc_prefix_search(const Emissions<Scalar>& log_probs,
-                                          const BeamSearchOptions& options, PrefixTree& tree) {
-  PrefixSearch search(options.beam_width, static_cast<int32_t>(options.blank), tree);
-  for (int64_t frame = 0; frame < log_probs.num_frames; ++frame) search.advance(log_probs, frame);
-  tree.check_invariants();
-  return search.result();
-}
-
-template <typename Scalar>
-std::vector<double> ctc_exact_log_probs(const Emissions<Scalar>& log_probs, int64_t blank,
-                                        const PrefixTree& tree,
-                                        const std::vector<KeptPrefix>& prefixes) {
-  // The kept prefixes and all their beginnings, parents first.
-  constexpr int32_t kAbsent = -1;
-  std::vector<int32_t> cell_of_node(tree.size(), kAbsent);
-  std::vector<Node> nodes;
-  for (const KeptPrefix& prefix : prefixes) {
-    for (Node node = prefix.node; node != PrefixTree::kNone; node = tree.parent(node)) {
-      if (cell_of_node[node] != kAbsent) break;
-      cell_of_node[node] = 0;
-      nodes.push_back(node);
-    }
-  }
-  std::sort(nodes.begin(), nodes.end());
-  for (size_t i = 0; i < nodes.size(); ++i) cell_of_node[nodes[i]] = static_cast<int32_t>(i);
+// Kept prefixes and all their beginnings, parents first.
+struct Trie {
+  static constexpr int32_t kAbsent = -1;
 
   struct Cell {
     int32_t parent;
     int32_t label;
     bool repeats;  // the parent ends in the same label
   };
-  std::vector<Cell> cells(nodes.size());
-  std::vector<Slot> masses(nodes.size());
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    const Node node = nodes[i];
-    const bool is_root = node == PrefixTree::kRoot;
-    const Node parent = tree.parent(node);
-    cells[i] = {is_root ? kAbsent : cell_of_node[parent], tree.label(node),
-                !is_root && tree.label(parent) == tree.label(node)};
-    masses[i] = Slot::make(node, is_root ? 0.0 : kNegInf, kNegInf);
-  }
 
-  for (int64_t frame = 0; frame < log_probs.num_frames; ++frame) {
-    // Children first: each reads its parent's mass of the frame before.
-    for (size_t i = nodes.size(); i-- > 0;) {
-      const Cell& cell = cells[i];
-      double ends_in_label = kNegInf;
-      if (cell.parent != kAbsent) {
-        const Slot& parent = masses[cell.parent];
-        const double arriving = cell.repeats ? parent.ends_in_blank : parent.total;
-        if (arriving == kNegInf && masses[i].total == kNegInf) continue;
-        ends_in_label = log_add(masses[i].ends_in_label, arriving) + log_probs(frame, cell.label);
+  Trie(const PrefixTree& tree, const std::vector<KeptPrefix>& prefixes)
+      : cell_of_node(tree.size(), kAbsent) {
+    std::vector<Node> nodes;
+    for (const KeptPrefix& prefix : prefixes) {
+      for (Node node = prefix.node; node != PrefixTree::kNone; node = tree.parent(node)) {
+        if (cell_of_node[node] != kAbsent) break;
+        cell_of_node[node] = 0;
+        nodes.push_back(node);
       }
-      masses[i] = Slot::make(nodes[i], masses[i].total + log_probs(frame, blank), ends_in_label);
+    }
+    std::sort(nodes.begin(), nodes.end());
+    for (size_t i = 0; i < nodes.size(); ++i) cell_of_node[nodes[i]] = static_cast<int32_t>(i);
+    for (const Node node : nodes) {
+      const bool is_root = node == PrefixTree::kRoot;
+      const Node parent = tree.parent(node);
+      cells.push_back({is_root ? kAbsent : cell_of_node[parent], tree.label(node),
+                       !is_root && tree.label(parent) == tree.label(node)});
     }
   }
 
+  std::vector<int32_t> cell_of_node;
+  std::vector<Cell> cells;  // the root first
+};
+
+// Log mass of each cell after all frames.
+template <typename Mass, typename Scalar>
+std::vector<double> forward(const Emissions<Scalar>& log_probs, int64_t blank, const Trie& trie) {
+  struct Masses {
+    double ends_in_blank;
+    double ends_in_label;
+    double total;
+  };
+  std::vector<Masses> masses(trie.cells.size(), {Mass::kNone, Mass::kNone, Mass::kNone});
+  if (!masses.empty()) masses[0] = {Mass::kAll, Mass::kNone, Mass::kAll};
+  std::vector<double> frame(log_probs.num_classes);
+  for (int64_t t = 0; t < log_probs.num_frames; ++t) {
+    for (size_t c = 0; c < frame.size(); ++c) frame[c] = Mass::of_log(log_probs(t, c));
+    const double of_blank = frame[blank];
+    // Children first: each reads its parent's mass of the frame before.
+    for (size_t i = masses.size(); i-- > 1;) {
+      const Trie::Cell& cell = trie.cells[i];
+      const Masses& parent = masses[cell.parent];
+      Masses& own = masses[i];
+      const double arriving = cell.repeats ? parent.ends_in_blank : parent.total;
+      if (arriving == Mass::kNone && own.total == Mass::kNone) continue;
+      own.ends_in_label = Mass::times(Mass::plus(own.ends_in_label, arriving), frame[cell.label]);
+      own.ends_in_blank = Mass::times(own.total, of_blank);
+      own.total = Mass::plus(own.ends_in_blank, own.ends_in_label);
+    }
+    if (!masses.empty()) {
+      masses[0].ends_in_blank = masses[0].total = Mass::times(masses[0].total, of_blank);
+    }
+  }
+  std::vector<double> result;
+  for (const Masses& own : masses) result.push_back(Mass::to_log(own.total));
+  return result;
+}
+
+// Whether the classes of each frame have, together, a probability of at most 1.
+template <typename Scalar>
+bool normalized(const Emissions<Scalar>& log_probs) {
+  for (int64_t t = 0; t < log_probs.num_frames; ++t) {
+    double sum = 0.0;
+    for (int64_t c = 0; c < log_probs.num_classes; ++c) sum += std::exp(log_probs(t, c));
+    if (!(sum <= 1.0 + 1e-5)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+template <typename Mass, typename Scalar>
+std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in(const Emissions<Scalar>& log_probs,
+                                                            const BeamSearchOptions& options,
+                                                            PrefixTree& tree) {
+  PrefixSearch<Mass> search(options.beam_width, static_cast<int32_t>(options.blank), tree);
+  for (int64_t frame = 0; frame < log_probs.num_frames; ++frame) {
+    search.advance(log_probs, frame);
+    if (search.incomplete()) return std::nullopt;
+  }
+  tree.check_invariants();
+  return search.result();
+}
+
+template <typename Scalar>
+std::vector<KeptPrefix> ctc_prefix_search(const Emissions<Scalar>& log_probs,
+                                          const BeamSearchOptions& options, PrefixTree& tree) {
+  if (auto found = ctc_prefix_search_in<LinearMass>(log_probs, options, tree)) return *found;
+  tree = PrefixTree();
+  return *ctc_prefix_search_in<LogMass>(log_probs, options, tree);
+}
+
+template <typename Scalar>
+std::vector<double> ctc_exact_log_probs(const Emissions<Scalar>& log_probs, int64_t blank,
+                                        const PrefixTree& tree,
+                                        const std::vector<KeptPrefix>& prefixes) {
+  const Trie trie(tree, prefixes);
+  std::vector<double> of_cell = forward<LinearMass>(log_probs, blank, trie);
+  // Mass that underflows was below 1e-300 and can only become less where frames are normalised: it
+  // is nothing beside a labeling whose probability is far above that.
+  double least = 0.0;
+  for (const KeptPrefix& prefix : prefixes) {
+    least = std::min(least, of_cell[trie.cell_of_node[prefix.node]]);
+  }
+  constexpr double kSafe = -640.0;  // e^-640 = 1e-278
+  if (least < kSafe || !normalized(log_probs)) of_cell = forward<LogMass>(log_probs, blank, trie);
   std::vector<double> result;
   result.reserve(prefixes.size());
   for (const KeptPrefix& prefix : prefixes) {
-    result.push_back(masses[cell_of_node[prefix.node]].total);
+    result.push_back(of_cell[trie.cell_of_node[prefix.node]]);
   }
   return result;
 }
@@ -307,6 +438,10 @@ std::vector<Hypothesis> ctc_beam_search(const Emissions<Scalar>& log_probs,
 }
 
 #define EGL_INSTANTIATE(Scalar)                                                              \
+  template std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in<LogMass>(             \
+      const Emissions<Scalar>&, const BeamSearchOptions&, PrefixTree&);                      \
+  template std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in<LinearMass>(          \
+      const Emissions<Scalar>&, const BeamSearchOptions&, PrefixTree&);                      \
   template std::vector<KeptPrefix> ctc_prefix_search(const Emissions<Scalar>&,               \
                                                      const BeamSearchOptions&, PrefixTree&); \
   template std::vector<double> ctc_exact_log_probs(                                          \

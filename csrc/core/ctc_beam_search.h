@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "csrc/core/emissions.h"
@@ -31,7 +32,14 @@ struct Hypothesis {
 // The at most `beam_width` prefixes left after all frames, most probable first, ties by labeling
 // order; none has probability 0, so the result may be shorter, even empty. With no frames, it is
 // the empty labeling with log-probability 0. Equals, to the bit, a search that scores every
-// extension of every prefix.
+// extension of every prefix, in the same arithmetic: LinearMass or LogMass (csrc/core/mass.h).
+// Nothing where that arithmetic does not do, which is never so for LogMass.
+template <typename Mass, typename Scalar>
+std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in(const Emissions<Scalar>& log_probs,
+                                                            const BeamSearchOptions& options,
+                                                            PrefixTree& tree);
+
+// The same in the linear domain, or, where that does not do, in the log domain. `tree` is new.
 template <typename Scalar>
 std::vector<KeptPrefix> ctc_prefix_search(const Emissions<Scalar>& log_probs,
                                           const BeamSearchOptions& options, PrefixTree& tree);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "csrc/core/ctc_beam_search.h"
+#include "csrc/core/mass.h"
 #include "csrc/test/random_problem.h"
 #include "csrc/test/test.h"
 
@@ -14,25 +15,27 @@ namespace {
 
 constexpr int64_t kUnlimited = int64_t{1} << 40;
 
-struct Masses {
-  double ends_in_blank = kNegInf;
-  double ends_in_label = kNegInf;
-  double total() const { return egl::log_add(ends_in_blank, ends_in_label); }
-};
+using Ranked = std::vector<std::pair<Labeling, double>>;
 
 // The plain search: every extension of every prefix, merged by whole labelings. Arithmetic is in
 // the same order as the fast one's, so that results can be compared to the bit.
-std::vector<std::pair<Labeling, double>> plain_search(const Problem& problem, int64_t width) {
+template <typename Mass>
+Ranked plain_search(const Problem& problem, int64_t width) {
+  struct Masses {
+    double ends_in_blank = Mass::kNone;
+    double ends_in_label = Mass::kNone;
+    double total() const { return Mass::plus(ends_in_blank, ends_in_label); }
+  };
   const auto log_probs = problem.emissions();
-  std::map<Labeling, Masses> beam{{{}, {0.0, kNegInf}}};
-  std::vector<std::pair<Labeling, double>> ranked{{{}, 0.0}};
+  std::map<Labeling, Masses> beam{{{}, {Mass::kAll, Mass::kNone}}};
+  Ranked ranked{{{}, Mass::kAll}};
   for (int64_t t = 0; t < problem.num_frames; ++t) {
     std::map<Labeling, Masses> grown;  // what arrives, without the frame's emission
     for (const auto& [prefix, masses] : beam) {
       const double total = masses.total();
       auto& stays = grown[prefix];
       stays.ends_in_blank = total;
-      stays.ends_in_label = egl::log_add(stays.ends_in_label, masses.ends_in_label);
+      stays.ends_in_label = Mass::plus(stays.ends_in_label, masses.ends_in_label);
       for (int64_t c = 0; c < problem.num_classes; ++c) {
         if (c == problem.blank) continue;
         const bool repeats = !prefix.empty() && prefix.back() == c;
@@ -40,14 +43,17 @@ std::vector<std::pair<Labeling, double>> plain_search(const Problem& problem, in
         longer.push_back(c);
         auto& extends = grown[longer];
         extends.ends_in_label =
-            egl::log_add(extends.ends_in_label, repeats ? masses.ends_in_blank : total);
+            Mass::plus(extends.ends_in_label, repeats ? masses.ends_in_blank : total);
       }
     }
     ranked.clear();
+    const auto emit = [&](double& mass, int64_t cls) {
+      mass = Mass::times(mass, Mass::of_log(log_probs(t, cls)));
+    };
     for (auto& [prefix, masses] : grown) {
-      masses.ends_in_blank += log_probs(t, problem.blank);
-      if (!prefix.empty()) masses.ends_in_label += log_probs(t, prefix.back());
-      if (masses.total() > kNegInf) ranked.emplace_back(prefix, masses.total());
+      emit(masses.ends_in_blank, problem.blank);
+      if (!prefix.empty()) emit(masses.ends_in_label, prefix.back());
+      if (masses.total() > Mass::kNone) ranked.emplace_back(prefix, masses.total());
     }
     // std::map iterates in labeling order, and the sort is stable: ties are in labeling order.
     std::stable_sort(ranked.begin(), ranked.end(),
@@ -56,17 +62,34 @@ std::vector<std::pair<Labeling, double>> plain_search(const Problem& problem, in
     beam.clear();
     for (const auto& [prefix, total] : ranked) beam[prefix] = grown[prefix];
   }
+  for (auto& [labeling, mass] : ranked) mass = Mass::to_log(mass);
   return ranked;
 }
 
-std::vector<std::pair<Labeling, double>> fast_search(const Problem& problem, int64_t width) {
+template <typename Mass>
+Ranked fast_search(const Problem& problem, int64_t width) {
   PrefixTree tree;
-  std::vector<std::pair<Labeling, double>> result;
-  for (const auto& kept :
-       egl::ctc_prefix_search(problem.emissions(), {1, width, problem.blank}, tree)) {
-    result.emplace_back(tree.labels(kept.node), kept.search_log_prob);
+  const auto kept =
+      egl::ctc_prefix_search_in<Mass>(problem.emissions(), {1, width, problem.blank}, tree);
+  CHECK(kept.has_value());
+  Ranked result;
+  for (const auto& prefix : *kept) {
+    result.emplace_back(tree.labels(prefix.node), prefix.search_log_prob);
   }
   return result;
+}
+
+// The same labelings in the same order, ties included. Their masses: to the bit in the log domain;
+// in the linear domain that is said of the masses, and their logarithm is rounded after scaling.
+void check_searches(const Problem& problem, int64_t width) {
+  CHECK(fast_search<egl::LogMass>(problem, width) == plain_search<egl::LogMass>(problem, width));
+  const Ranked fast = fast_search<egl::LinearMass>(problem, width);
+  const Ranked plain = plain_search<egl::LinearMass>(problem, width);
+  CHECK(fast.size() == plain.size());
+  for (size_t i = 0; i < std::min(fast.size(), plain.size()); ++i) {
+    CHECK(fast[i].first == plain[i].first);
+    CHECK(egl::test::near(fast[i].second, plain[i].second, egl::test::rounding(problem)));
+  }
 }
 
 }  // namespace
@@ -80,7 +103,7 @@ EGL_TEST(equals_the_plain_search_to_the_bit) {
     // Few levels make ties, many make generic numbers.
     const int num_levels = i % 2 == 0 ? 2 : 1000;
     const Problem problem = egl::test::random_problem(random, num_frames, num_classes, num_levels);
-    CHECK(fast_search(problem, width) == plain_search(problem, width));
+    check_searches(problem, width);
   }
 }
 
@@ -88,7 +111,7 @@ EGL_TEST(equals_the_plain_search_to_the_bit) {
 EGL_TEST(equals_the_plain_search_on_uniform_frames) {
   for (int64_t width = 1; width < 40; ++width) {
     const Problem problem{7, 4, width % 4, std::vector<double>(28, -std::log(4.0))};
-    CHECK(fast_search(problem, width) == plain_search(problem, width));
+    check_searches(problem, width);
   }
 }
 
@@ -143,6 +166,49 @@ EGL_TEST(no_frames_means_the_empty_labeling) {
 EGL_TEST(an_impossible_frame_leaves_nothing) {
   const Problem problem{2, 2, 0, {-0.1, -2.0, kNegInf, kNegInf}};
   CHECK(egl::ctc_beam_search(problem.emissions(), {4, 4, 0}).empty());
+}
+
+// More classes than the widest row has steps, many of them tied with the last that it needs.
+EGL_TEST(tokens_are_selected_with_their_ties) {
+  std::mt19937 random(23);
+  for (int i = 0; i < 300; ++i) {
+    const auto width = std::uniform_int_distribution<int64_t>(1, 6)(random);
+    const int num_levels = i % 2 == 0 ? 3 : 1000;
+    check_searches(egl::test::random_problem(random, 4, 40, num_levels), width);
+  }
+}
+
+// What a double cannot hold as a probability is found in the log domain.
+EGL_TEST(improbable_prefixes_are_not_lost) {
+  Problem problem{12, 3, 0, {}};
+  for (int t = 0; t < 12; ++t)
+    problem.log_probs.insert(problem.log_probs.end(), {-1e-3, -90., -95.});
+  PrefixTree tree;
+  const BeamSearchOptions all{kUnlimited, kUnlimited, 0};
+  CHECK(!egl::ctc_prefix_search_in<egl::LinearMass>(problem.emissions(), all, tree).has_value());
+  problem.num_frames = 6;  // e^-570 is the least: no need
+  problem.log_probs.resize(18);
+  PrefixTree other;
+  CHECK(egl::ctc_prefix_search_in<egl::LinearMass>(problem.emissions(), all, other).has_value());
+
+  const Problem unlikely_blank{1, 2, 0, {-800, -1e-3}};
+  CHECK(egl::ctc_beam_search(unlikely_blank.emissions(), {10, 10, 0}).size() == 2);
+  const Problem extreme{2, 3, 0, {-1500, -0.5, -1000, -0.5, -1500, -2000}};
+  const auto found = egl::ctc_beam_search(extreme.emissions(), {10, 10, 0});
+  CHECK(found.size() == 5);  // at most two labels, and no repeats: these need a third frame
+  for (const auto& hypothesis : found) {
+    CHECK(egl::test::near(hypothesis.log_prob, hypothesis.search_log_prob, 1e-9));
+  }
+}
+
+// Long and unsure: the exact probability of what was found is below what a double can hold.
+EGL_TEST(long_utterances_are_ranked_in_the_log_domain) {
+  Problem problem{900, 3, 0, {}};
+  std::mt19937 random(29);
+  for (int i = 0; i < 2700; ++i) problem.log_probs.push_back(-2.1 - 1e-3 * (random() % 100));
+  const auto found = egl::ctc_beam_search(problem.emissions(), {5, 20, 0});
+  CHECK(found.size() == 5 && found[0].log_prob < -720.0);
+  for (const auto& hypothesis : found) CHECK(hypothesis.search_log_prob <= hypothesis.log_prob);
 }
 
 EGL_TEST(strides_are_followed) {
