@@ -132,7 +132,7 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
         verdict = VERDICTS[comparison.verdict]
         low, high = (-100 * end for end in (comparison.reduction.high, comparison.reduction.low))
         return (
-            f"{verdict}: {-100 * comparison.reduction.estimate:+.0f} % ({low:+.0f} to {high:+.0f})"
+            f"{verdict}: {-100 * comparison.reduction.estimate:+.1f} % ({low:+.1f} to {high:+.1f})"
         )
 
     yield "## In short"
