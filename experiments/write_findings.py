@@ -376,6 +376,18 @@ def strength(path: Path) -> Iterator[str]:
         "rank correlation with entropy, 95 % intervals over utterances."
     )
     yield ""
+    weakest, strongest = (row["correlations"]["egl entropy"] for row in (rows[0], rows[-1]))
+    yield (
+        f"EGL against entropy goes from {signed(weakest[0])} at a CER of {rows[0]['cer']:.1%} to "
+        f"{signed(strongest[0])} at {rows[-1]['cer']:.1%}, as the K best come to hold "
+        f"{rows[-1]['median_beam_mass']:.2f} of the probability instead of "
+        f"{rows[0]['median_beam_mass']:.3f}."
+    )
+    yield ""
+    yield "![Rank correlations with entropy by character error rate](figures/strength.png)"
+    yield ""
+    yield "(`python experiments/plot_strength.py`)"
+    yield ""
     subjects = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
     names = " | ".join(label(subject) for subject in subjects)
     yield f"| labeled clips (seed) | CER | median beam mass | {names} |"
