@@ -38,7 +38,6 @@ def main() -> int:
         spans = [[rho - low for rho, low, _ in found], [high - rho for rho, _, high in found]]
         # A little apart, or the intervals would hide each other.
         at = [rate * 1.02 ** (place - 1.5) for rate in rates]
-        values = [rho for rho, _, _ in found]
         style = {"marker": "o", "markersize": 4, "linewidth": 1}
         left.errorbar(
             at, [rho for rho, _, _ in found], spans, color=color, label=label(subject), **style
