@@ -42,6 +42,16 @@ def test_the_worth_of_a_label():
     assert "(95 % interval: 40 to 40 %)" in found.text
 
 
+def test_half_of_the_labels():
+    same = findings_of(POINTS)["20 % by EGL and 40 % at random cannot be told apart"]
+    assert same.verdict == "open"
+    better = [(*p[:7], (0, 1)) if p[0] == "egl" else p for p in POINTS]
+    found = findings_of(better)["20 % by EGL beats 40 % at random"]
+    assert "with half of the labels, and lower in 2 of 2 seeds" in found.text
+    only_20 = [p for p in POINTS if p[4] != "40%"]
+    assert not any("40 % at random" in title for title in findings_of(only_20))
+
+
 def test_beyond_the_curve():
     best = [(*p[:7], (0, 0)) if p[0] == "egl" else p for p in POINTS]
     assert "20 % by EGL is beyond anything random selection reached" in findings_of(best)
