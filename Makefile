@@ -13,7 +13,7 @@ comma := ,
 ENTER := . .venv/bin/activate &&
 # Tests compute little at a time: threads would wait for each other longer than they work.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules
-NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
+NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc)
 PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
 
