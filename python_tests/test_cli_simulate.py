@@ -271,7 +271,7 @@ def test_another_configuration_of_the_folder_is_announced(
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(whole, folder)
-    less = ["--set", 'queries=["25%"]']
+    less = ["--set", 'strategies=["random"]']
     status, _, err = run("--config", whole / "config.toml", "--run-dir", folder, *less)
     assert status == 0, err
     assert f"{folder} held a run with another configuration: its tables are made anew" in err

@@ -340,10 +340,10 @@ def test_long_recordings_get_fewer_rows_a_pass(monkeypatch: pytest.MonkeyPatch) 
     model = DeepSpeech2(preset("tiny")).double()
     assert_norms_equal_the_loop(model, spectrograms(torch.float64), torch.float64)
     calls = [types.SimpleNamespace(output=torch.Size([1000, 1000]))]
-    monkeypatch.setattr(engine_module, "PASS_BYTES", 2**25)
-    # 2 x 8 bytes x a million numbers a row, into 32 MiB.
-    rows = engine_module._rows_per_pass(calls, {}, torch.zeros(1, 100, 1, 1).double())  # type: ignore[arg-type]
-    assert rows == 2
+    # A million numbers of 8 bytes, and as much again under way.
+    logits = torch.zeros(1, 1, 1).double()
+    row_bytes = engine_module.GradientEngine._row_bytes(calls, {}, logits)  # type: ignore[arg-type]
+    assert row_bytes == 16_000_000
 
 
 def test_an_utterance_that_differs_in_its_batch_is_said(
