@@ -51,6 +51,7 @@ def main() -> int:
     for logits in emissions(arguments.clips, arguments.frames):
         failed |= not occupancy(logits)
         failed |= not search(logits.log_softmax(2), arguments.width, recalls)
+    large_vocabulary(logits, arguments.width)
     means = {name: statistics.mean(shares) for name, shares in recalls.items()}
     failed |= means[OWN] < means.get("flashlight-text", 0.0)
     for name, mean in means.items():
@@ -140,6 +141,25 @@ def search(log_probs: Tensor, width: int, recalls: dict[str, list[float]]) -> bo
         good &= own_log_prob >= float(log_prob) - 1e-6
         peers["fast-ctc-decode"] = milliseconds(decode_one), 8.0
     return say("search", milliseconds(ours), peers) and good
+
+
+def large_vocabulary(logits: Tensor, width: int) -> None:
+    """The same search among many more classes, none of them likely."""
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.tensor([logits.shape[1]])
+    for num_classes in (NUM_CLASSES, 1000, 5000):
+        others = torch.randn(1, logits.shape[1], num_classes - NUM_CLASSES, generator=generator)
+        log_probs = torch.cat([logits, others - 20], dim=2).log_softmax(2)
+        spent = milliseconds(
+            lambda log_probs=log_probs: ops.ctc_beam_search(  # type: ignore[misc]
+                log_probs, lengths, num_hypotheses=width, beam_width=width
+            )
+        )
+        looked_at = milliseconds(lambda log_probs=log_probs: log_probs.double().exp())  # type: ignore[misc]
+        print(
+            f"search among {num_classes} classes: {spent:.2f} ms; torch's exponential of them all, "
+            f"in double: {looked_at:.2f} ms"
+        )
 
 
 def flashlight(log_probs: Tensor, width: int) -> Callable[[], set[tuple[int, ...]]]:

@@ -77,6 +77,7 @@ class PrefixSearch {
   void advance(const Emissions<Scalar>& log_probs, int64_t frame) {
     load_frame(log_probs, frame);
     stay();
+    select_tokens();
     extend();
     keep_best();
   }
@@ -104,25 +105,36 @@ class PrefixSearch {
     }
     const auto num_classes = static_cast<int32_t>(log_probs.num_classes);
     frame_.resize(num_classes);
-    tokens_.clear();
     for (int32_t cls = 0; cls < num_classes; ++cls) {
       const double log_prob = log_probs(frame, cls);
       frame_[cls] = Mass::times(Mass::of_log(log_prob), scale);
-      if (log_prob == kNegInf) continue;
-      incomplete_ |= frame_[cls] <= Mass::kLeast;
-      if (cls != blank_) tokens_.push_back({frame_[cls], cls});
+      incomplete_ |= frame_[cls] <= Mass::kLeast && log_prob > kNegInf;
     }
-    select_tokens();
     in_beam_.resize(beam_.size() * frame_.size());
   }
 
-  // Sorts the tokens that some row may need.
+  // Sorts the tokens that some row may need: few of thousands, once the beam is full.
   void select_tokens() {
+    tokens_.clear();
+    // Nothing below the last of a full beam of candidates can enter.
+    threshold_ = Mass::kLeast;
+    if (static_cast<int64_t>(candidates_.size()) == width_) {
+      threshold_ = std::min_element(candidates_.begin(), candidates_.end(), below)->total;
+    }
+    if (beam_.empty()) return;
+    const double best = beam_[0].total;
+    for (int32_t cls = 0; cls < static_cast<int32_t>(frame_.size()); ++cls) {
+      if (cls == blank_ || frame_[cls] == Mass::kNone) continue;
+      if (Mass::times(best, frame_[cls]) < threshold_) {
+        dropped_ = true;
+      } else {
+        tokens_.push_back({frame_[cls], cls});
+      }
+    }
     const auto better = [](const Token& a, const Token& b) {
       return a.mass != b.mass ? a.mass > b.mass : a.label < b.label;
     };
-    const auto most = static_cast<uint64_t>(width_) + 1;
-    if (tokens_.size() > most) {
+    if (static_cast<int64_t>(tokens_.size()) > width_ + 1) {
       std::nth_element(tokens_.begin(), tokens_.begin() + width_, tokens_.end(), better);
       const double least = tokens_[width_].mass;
       tokens_.erase(std::remove_if(tokens_.begin(), tokens_.end(),
@@ -163,11 +175,6 @@ class PrefixSearch {
   }
 
   void extend() {
-    // Nothing below the last of a full beam of candidates can enter.
-    threshold_ = Mass::kLeast;
-    if (static_cast<int64_t>(candidates_.size()) == width_) {
-      threshold_ = std::min_element(candidates_.begin(), candidates_.end(), below)->total;
-    }
     row_ends_.resize(beam_.size());
     for (size_t i = 0; i < beam_.size(); ++i) {
       const auto steps = static_cast<size_t>(width_ / static_cast<int64_t>(i + 1));
