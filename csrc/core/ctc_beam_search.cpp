@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <numeric>
 #include <type_traits>
@@ -97,20 +98,30 @@ class PrefixSearch {
 
   template <typename Scalar>
   void load_frame(const Emissions<Scalar>& log_probs, int64_t frame) {
-    double scale = Mass::kAll;
+    scale_ = Mass::kAll;
+    double least = kNegInf;  // what is below, but possible, is lost
     if constexpr (std::is_same_v<Mass, LinearMass>) {
       const int exponent = beam_.empty() ? 0 : std::ilogb(beam_[0].total);
-      scale = std::ldexp(1.0, -exponent);
+      scale_ = std::ldexp(1.0, -exponent);
       exponent_ += exponent;
+      least = Mass::to_log(Mass::kLeast) - Mass::to_log(scale_);
     }
-    const auto num_classes = static_cast<int32_t>(log_probs.num_classes);
-    frame_.resize(num_classes);
-    for (int32_t cls = 0; cls < num_classes; ++cls) {
-      const double log_prob = log_probs(frame, cls);
-      frame_[cls] = Mass::times(Mass::of_log(log_prob), scale);
-      incomplete_ |= frame_[cls] <= Mass::kLeast && log_prob > kNegInf;
+    const auto num_classes = static_cast<size_t>(log_probs.num_classes);
+    log_probs_.resize(num_classes);
+    for (size_t cls = 0; cls < num_classes; ++cls) {
+      const double log_prob = log_probs(frame, static_cast<int64_t>(cls));
+      log_probs_[cls] = log_prob;
+      incomplete_ |= log_prob <= least && log_prob > kNegInf;
     }
-    in_beam_.resize(beam_.size() * frame_.size());
+    frame_.assign(num_classes, std::numeric_limits<double>::quiet_NaN());
+    in_beam_.resize(beam_.size() * num_classes);
+  }
+
+  // The mass of a class in this frame; an exponential, so only of those that are asked for.
+  double emission(int32_t cls) {
+    double& mass = frame_[cls];
+    if (std::isnan(mass)) mass = Mass::times(Mass::of_log(log_probs_[cls]), scale_);
+    return mass;
   }
 
   // Sorts the tokens that some row may need: few of thousands, once the beam is full.
@@ -123,12 +134,14 @@ class PrefixSearch {
     }
     if (beam_.empty()) return;
     const double best = beam_[0].total;
-    for (int32_t cls = 0; cls < static_cast<int32_t>(frame_.size()); ++cls) {
-      if (cls == blank_ || frame_[cls] == Mass::kNone) continue;
-      if (Mass::times(best, frame_[cls]) < threshold_) {
+    // A little lower, for the rounding of logarithms; those left are compared as they are.
+    const double floor = Mass::to_log(threshold_) - Mass::to_log(Mass::times(best, scale_)) - 1e-6;
+    for (int32_t cls = 0; cls < static_cast<int32_t>(log_probs_.size()); ++cls) {
+      if (cls == blank_ || log_probs_[cls] == kNegInf) continue;
+      if (log_probs_[cls] < floor || Mass::times(best, emission(cls)) < threshold_) {
         dropped_ = true;
       } else {
-        tokens_.push_back({frame_[cls], cls});
+        tokens_.push_back({emission(cls), cls});
       }
     }
     const auto better = [](const Token& a, const Token& b) {
@@ -149,7 +162,7 @@ class PrefixSearch {
     stays_.clear();
     candidates_.clear();
     marks_.clear();
-    const double blank = frame_[blank_];
+    const double blank = emission(blank_);
     for (const Slot& slot : beam_) {
       double ends_in_label = Mass::kNone;
       if (slot.node != PrefixTree::kRoot) {
@@ -159,7 +172,7 @@ class PrefixSearch {
           mass = Mass::plus(mass, beam_[parent].extendable(slot.label));
           marks_.push_back(mark_of(parent, slot.label));
         }
-        ends_in_label = Mass::times(mass, frame_[slot.label]);
+        ends_in_label = Mass::times(mass, emission(slot.label));
       }
       const double ends_in_blank = Mass::times(slot.total, blank);
       const double total = Mass::plus(ends_in_blank, ends_in_label);
@@ -285,7 +298,9 @@ class PrefixSearch {
   bool incomplete_ = false;
   bool dropped_ = false;  // in this frame
 
-  std::vector<double> frame_;           // mass of this frame's emissions, by class
+  double scale_ = Mass::kAll;           // of this frame's emissions
+  std::vector<double> log_probs_;       // this frame's emissions, by class
+  std::vector<double> frame_;           // their masses, scaled; NaN where nobody has asked yet
   std::vector<Token> tokens_;           // labels that are possible here, most probable first
   std::vector<Slot> stays_;             // beam_ one frame later, in the same order
   std::vector<Candidate> candidates_;   // prefixes with mass > kLeast that may be kept
@@ -329,19 +344,39 @@ struct Trie {
   std::vector<Cell> cells;  // the root first
 };
 
-// Log mass of each cell after all frames.
+struct ForwardResult {
+  std::vector<double> log_mass;  // of each cell after all frames
+  bool
+      normalized;  // whether the classes that occur have, in each frame, at most a probability of 1
+};
+
 template <typename Mass, typename Scalar>
-std::vector<double> forward(const Emissions<Scalar>& log_probs, int64_t blank, const Trie& trie) {
+ForwardResult forward(const Emissions<Scalar>& log_probs, int64_t blank, const Trie& trie) {
   struct Masses {
     double ends_in_blank;
     double ends_in_label;
     double total;
   };
+  ForwardResult result{{}, true};
   std::vector<Masses> masses(trie.cells.size(), {Mass::kNone, Mass::kNone, Mass::kNone});
-  if (!masses.empty()) masses[0] = {Mass::kAll, Mass::kNone, Mass::kAll};
-  std::vector<double> frame(log_probs.num_classes);
+  if (masses.empty()) return result;
+  masses[0] = {Mass::kAll, Mass::kNone, Mass::kAll};
+  std::vector<int64_t> classes = {blank};
+  std::vector<double> frame(log_probs.num_classes, Mass::kNone);
+  std::vector<bool> occurs(frame.size(), false);
+  for (const Trie::Cell& cell : trie.cells) {
+    if (cell.label == PrefixTree::kNone || occurs[cell.label]) continue;
+    occurs[cell.label] = true;
+    classes.push_back(cell.label);
+  }
+
   for (int64_t t = 0; t < log_probs.num_frames; ++t) {
-    for (size_t c = 0; c < frame.size(); ++c) frame[c] = Mass::of_log(log_probs(t, c));
+    double sum = 0.0;
+    for (const int64_t cls : classes) {
+      frame[cls] = Mass::of_log(log_probs(t, cls));
+      if constexpr (std::is_same_v<Mass, LinearMass>) sum += frame[cls];
+    }
+    result.normalized &= sum <= 1.0 + 1e-5;  // rounded in single precision, perhaps
     const double of_blank = frame[blank];
     // Children first: each reads its parent's mass of the frame before.
     for (size_t i = masses.size(); i-- > 1;) {
@@ -354,24 +389,11 @@ std::vector<double> forward(const Emissions<Scalar>& log_probs, int64_t blank, c
       own.ends_in_blank = Mass::times(own.total, of_blank);
       own.total = Mass::plus(own.ends_in_blank, own.ends_in_label);
     }
-    if (!masses.empty()) {
-      masses[0].ends_in_blank = masses[0].total = Mass::times(masses[0].total, of_blank);
-    }
+    masses[0].ends_in_blank = masses[0].total = Mass::times(masses[0].total, of_blank);
   }
-  std::vector<double> result;
-  for (const Masses& own : masses) result.push_back(Mass::to_log(own.total));
+  result.log_mass.reserve(masses.size());
+  for (const Masses& own : masses) result.log_mass.push_back(Mass::to_log(own.total));
   return result;
-}
-
-// Whether the classes of each frame have, together, a probability of at most 1.
-template <typename Scalar>
-bool normalized(const Emissions<Scalar>& log_probs) {
-  for (int64_t t = 0; t < log_probs.num_frames; ++t) {
-    double sum = 0.0;
-    for (int64_t c = 0; c < log_probs.num_classes; ++c) sum += std::exp(log_probs(t, c));
-    if (!(sum <= 1.0 + 1e-5)) return false;
-  }
-  return true;
 }
 
 }  // namespace
@@ -402,19 +424,19 @@ std::vector<double> ctc_exact_log_probs(const Emissions<Scalar>& log_probs, int6
                                         const PrefixTree& tree,
                                         const std::vector<KeptPrefix>& prefixes) {
   const Trie trie(tree, prefixes);
-  std::vector<double> of_cell = forward<LinearMass>(log_probs, blank, trie);
+  ForwardResult found = forward<LinearMass>(log_probs, blank, trie);
   // Mass that underflows was below 1e-300 and can only become less where frames are normalised: it
   // is nothing beside a labeling whose probability is far above that.
   double least = 0.0;
   for (const KeptPrefix& prefix : prefixes) {
-    least = std::min(least, of_cell[trie.cell_of_node[prefix.node]]);
+    least = std::min(least, found.log_mass[trie.cell_of_node[prefix.node]]);
   }
   constexpr double kSafe = -640.0;  // e^-640 = 1e-278
-  if (least < kSafe || !normalized(log_probs)) of_cell = forward<LogMass>(log_probs, blank, trie);
+  if (least < kSafe || !found.normalized) found = forward<LogMass>(log_probs, blank, trie);
   std::vector<double> result;
   result.reserve(prefixes.size());
   for (const KeptPrefix& prefix : prefixes) {
-    result.push_back(of_cell[trie.cell_of_node[prefix.node]]);
+    result.push_back(found.log_mass[trie.cell_of_node[prefix.node]]);
   }
   return result;
 }
