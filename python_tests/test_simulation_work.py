@@ -14,6 +14,12 @@ from egl_fast.simulation.plan import Expansion, Plan
 from egl_fast.simulation.units import Unit, UnitStore
 from egl_fast.simulation.work import State, Watcher, ready, work
 
+PRETRAIN_SOURCE = """\
+[[data.pretrain]]
+manifest = "clips.jsonl"
+where = { part = "base" }
+"""
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> UnitStore:
@@ -49,6 +55,23 @@ def test_a_model_that_another_simulation_removed_is_made_again(
     assert all(map(store.is_done, expansion.units))
     assert execute.titles.count("base, seed 0") == 2
     assert len(execute.titles) == len(expansion.units) + 1
+
+
+def test_all_models_on_the_way_are_made_again(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As after a checkout: results of a first simulation are there, and no model file.
+    pretrained = ("[[data.valid]]", f"{PRETRAIN_SOURCE}\n[[data.valid]]")
+    execute = Pretended(plan_of(tmp_path, pretrained))
+    monkeypatch.setattr(work_module, "execute", execute)
+    work(execute.plan, store, poll_seconds=0)
+    for unit in execute.plan.expand(store).units:
+        store.model_path(unit).unlink(missing_ok=True)
+    execute.titles.clear()
+    execute.plan = plan_of(tmp_path, pretrained, ('["25%", "50%"]', '["25%", "75%"]'))
+    work(execute.plan, store, poll_seconds=0)
+    # Both strategies pick the same clips here.
+    assert execute.titles == ["pretraining", "base, seed 0", "egl 75%, seed 0"]
 
 
 def test_a_model_that_cannot_be_read_ends_the_work(

@@ -374,6 +374,9 @@ class _Expander:
     def _keep(self, init: FreshInit | FileInit | TrainUnit | None) -> None:
         if isinstance(init, TrainUnit):
             self.out.needed_models.add(init.name)
+            # A model that is gone is made again, which starts from another.
+            if not self.store.has_model(init.name):
+                self._keep(init.init)
 
 
 def _amount(budget: Budget) -> Fraction:
