@@ -199,14 +199,38 @@ class OneByOne(torch.autograd.Function):
         )
 
 
-def test_inner_products_across_passes_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", PROMISED, ids=str)
+def test_inner_products_across_passes(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    model = builtin("tiny", "gru", dtype)
+    engine = GradientEngine(model)
+    x, lengths = spectrograms(dtype)
+    tape = engine.run(x[:1], lengths[:1])
+    logits, _ = tape.outputs
+    cotangents = torch.randn(1, 7, *logits.shape[1:], dtype=dtype)
+    whole = engine.gram(tape, logits, cotangents)
+    for rows_a_pass in (1, 3, 5):  # 7, 3 + 3 + 1, 4 + 3
+        monkeypatch.setattr(engine_module, "ROWS_PER_PASS", rows_a_pass)
+        assert engine.holds_gradients(tape, logits, 7)
+        for name, gram in engine.gram(tape, logits, cotangents).items():
+            rounding = PROMISED[dtype] * float(whole[name].max())
+            torch.testing.assert_close(gram, whole[name], rtol=0, atol=rounding)
+
+
+def test_inner_products_across_passes_need_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model = builtin("tiny", "gru", torch.float64)
     engine = GradientEngine(model)
     x, lengths = spectrograms(torch.float64)
     tape = engine.run(x[:1], lengths[:1])
     logits, _ = tape.outputs
     cotangents = torch.randn(1, 5, *logits.shape[1:], dtype=torch.float64)
+    # Three rows a pass by their intermediate results; their gradients are about half as large.
     monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 3)
+    monkeypatch.setattr(engine_module, "PASS_BYTES", 3 * engine.row_bytes(tape, logits))
+    assert engine.holds_gradients(tape, logits, 5)
+    monkeypatch.setattr(engine, "_row_bytes", lambda *_: 0)
+    monkeypatch.setattr(engine_module, "PASS_BYTES", 100)
+    assert engine.holds_gradients(tape, logits, 3)
+    assert not engine.holds_gradients(tape, logits, 5)
     for gram in engine.gram(tape, logits, cotangents).values():
         together = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).bool()
         assert torch.equal(gram[0].isnan(), ~together)

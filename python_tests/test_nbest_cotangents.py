@@ -94,6 +94,50 @@ def test_compression_is_what_the_slow_twin_makes(options: dict[str, float]) -> N
     assert found.num_directions[2] == found.num_probes[2] == 0
 
 
+@pytest.mark.parametrize("span", [1e-2, 1e-4, 1e-6])
+def test_rows_span_all_cotangents_and_are_the_fewest_that_do(span: float) -> None:
+    # Peaked enough that the best labelings are combinations of few edits.
+    logits = 3 * problem()[0]
+    found = ops.ctc_nbest_cotangents(logits, LENGTHS, num_hypotheses=K, span=span)
+    _, cotangents = ops.ctc_logits_cotangents(logits, LENGTHS, found.hypotheses)
+    assert not found.num_probes.any()
+    for n in (0, 1):
+        own = cotangents[n].flatten(1)
+        rank = int(found.num_directions[n])
+        assert found.spans(n)
+        assert rank <= K - K // 8
+        unit = own / own.norm(dim=1, keepdim=True)
+        combinations = found.combinations[n, :rank]
+        rows = found.cotangents[n, :rank].flatten(1)
+        torch.testing.assert_close(rows, combinations @ unit, rtol=0, atol=1e-12)
+        # A projection is idempotent, so what is left is orthogonal to it.
+        left = (unit - combinations.T @ rows).norm(dim=1)
+        # Eigenvalues in double: squares of residuals are known to about 1e-14.
+        assert float(left.max()) <= math.sqrt(span**2 + 1e-13)
+        fewer = unit - combinations[:-1].T @ rows[:-1]
+        assert float(fewer.norm(dim=1).max()) > span
+        assert not found.cotangents[n, rank:].any()
+    assert found.num_directions[2] == 0
+
+
+def test_a_span_that_saves_little_is_not_used() -> None:
+    logits, _ = problem()
+    found = ops.ctc_nbest_cotangents(logits[:1], LENGTHS[:1], num_hypotheses=2, span=1e-6)
+    assert not found.spans(0)
+    _, cotangents = ops.ctc_logits_cotangents(logits[:1], LENGTHS[:1], found.hypotheses)
+    torch.testing.assert_close(found.cotangents, cotangents, rtol=0, atol=1e-15)
+    assert torch.equal(found.combinations[0], torch.eye(2, dtype=torch.float64))
+
+
+def test_a_certain_labeling_has_nothing_to_span() -> None:
+    logits = torch.full((1, 3, 3), -torch.inf)
+    logits[0, :, 1] = 0.0
+    found = ops.ctc_nbest_cotangents(logits, torch.tensor([3]), num_hypotheses=4, span=1e-6)
+    assert found.hypotheses.labelings(0) == [(1,)]
+    assert int(found.num_directions) == 0
+    assert not found.cotangents.any()
+
+
 def test_batches_order_and_padding_change_nothing() -> None:
     logits, frame_gram = problem()
     options = {"num_hypotheses": K, "tolerance": 0.05}
@@ -157,10 +201,10 @@ def test_normals_are_a_function_of_key_and_labeling() -> None:
 
 def test_meta_tensors_and_schema() -> None:
     logits, frame_gram = problem()
-    for tolerance, probes in ((0.0, 0), (0.1, 0), (0.0, 3)):
+    for compression_options in ((0.0, 0, 0.0), (0.1, 0, 0.0), (0.0, 3, 0.0), (0.0, 0, 1e-6)):
         torch.library.opcheck(
             torch.ops.egl_fast.ctc_nbest_cotangents.default,
-            (logits, LENGTHS, 10, 100, tolerance, probes, KEYS, frame_gram, 0),
+            (logits, LENGTHS, 10, 100, *compression_options, KEYS, frame_gram, 0),
         )
     hypotheses = ops.Hypotheses.of([[(1,), (2, 3)]])
     torch.library.opcheck(
@@ -172,7 +216,10 @@ def test_meta_tensors_and_schema() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tolerance": 0.1, "probes": 3}, "tolerance and probes: expected one of them"),
+        ({"tolerance": 0.1, "probes": 3}, "tolerance, probes and span: expected one of them"),
+        ({"span": 1e-6, "probes": 3}, "tolerance, probes and span: expected one of them"),
+        ({"span": 1.0}, "span: expected a share between 0 and 1, got 1"),
+        ({"span": 0.0}, "span: expected more than 0, got 0"),
         ({"tolerance": 1.5}, "tolerance: expected a share between 0 and 1, got 1.5"),
         ({"tolerance": -0.5}, "tolerance: expected more than 0, got -0.5"),
         ({"probes": 1}, "probes: expected at least 2, got 1"),

@@ -13,6 +13,7 @@ from recordings import random_checkpoint
 import egl_fast
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.gradients.engine import GradientEngine
 from egl_fast.model import CELLS
 from egl_fast.records import ScoreRecord
 from egl_fast.reference.gradients import looped_sq_norms
@@ -88,6 +89,42 @@ def test_the_shipped_model_at_full_k(examples: Path, dtype: torch.dtype) -> None
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     scorer.model.to(dtype)
     assert_exact(scorer, shortest(examples, 4), k=100)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_hypotheses_from_a_basis_of_their_span(
+    examples: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    """At full K, a few hypotheses of each; and where the basis has no room, without it."""
+    scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
+    passes: list[int] = []
+    each_row = GradientEngine._each_row
+    monkeypatch.setattr(
+        GradientEngine,
+        "_each_row",
+        lambda self, pull, rows: (passes.append(len(rows)), each_row(self, pull, rows))[1],
+    )
+    monkeypatch.setattr(GradientEngine, "holds_gradients", lambda *_: held)
+    for utterance in shortest(examples, 2):
+        features = load_spectrogram(utterance, scorer.features).features[None]
+        lengths = torch.tensor([features.shape[1]])
+        passes.clear()
+        [record] = scorer.score_batch(features, lengths, k=100, per_hypothesis=True)
+        assert record.num_hypotheses == 100
+        assert record.egl_stderr == 0.0
+        assert (sum(passes) < 80) == held
+        double = copy.deepcopy(scorer.model).double().eval()
+        some = record.hypotheses[::33]
+        truth = looped_sq_norms(
+            double,
+            (features.double(), lengths),
+            [h.labels for h in some],
+            parameters=dict(double.named_parameters()),
+        )
+        for hypothesis, norms in zip(some, truth, strict=True):
+            expected = pytest.approx(sum(norms.values()), rel=PROMISED[torch.float32])
+            assert hypothesis.sq_grad_norm == expected
+            assert hypothesis.sq_grad_norm_stderr == 0.0
 
 
 def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:

@@ -78,4 +78,22 @@ CotangentBudget budget_of_probes(std::span<const double> eigenvalues, int64_t nu
   return best;
 }
 
+int64_t rank_of_span(std::span<const double> eigenvalues, const double* eigenvectors,
+                     double residual) {
+  const auto count = static_cast<int64_t>(eigenvalues.size());
+  std::vector<double> left(eigenvalues.size(), 0.0);  // each column's squares beyond `rank`
+  for (int64_t rank = count; rank-- > 0;) {
+    for (int64_t k = 0; k < count; ++k) {
+      const double entry = eigenvectors[k * count + rank];
+      left[k] += eigenvalues[rank] * entry * entry;
+      if (left[k] > residual * residual) return rank + 1;
+    }
+  }
+  return 0;
+}
+
+bool worth_combining(int64_t num_rows, int64_t num_hypotheses) {
+  return num_rows <= num_hypotheses - (num_hypotheses + 7) / 8;
+}
+
 }  // namespace egl

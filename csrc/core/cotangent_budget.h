@@ -21,4 +21,13 @@ CotangentBudget budget_for_tolerance(std::span<const double> eigenvalues, double
 // The best use of a fixed number of passes.
 CotangentBudget budget_of_probes(std::span<const double> eigenvalues, int64_t num_probes);
 
+// Of K columns of length 1 (or 0) with this Gram matrix: how many leading eigenvectors span every
+// one of them but for a part no longer than `residual`. `eigenvectors` is [K, K], in columns. In
+// double, eigenvalues are known to about 1e-14, so residuals to about 1e-7.
+int64_t rank_of_span(std::span<const double> eigenvalues, const double* eigenvectors,
+                     double residual);
+
+// Whether so many rows instead of K are worth the inner products of their gradients.
+bool worth_combining(int64_t num_rows, int64_t num_hypotheses);
+
 }  // namespace egl

@@ -35,10 +35,13 @@ class HypothesisNumbers {
   std::vector<uint64_t> hashes_;
 };
 
-// What the caller asked for: all cotangents unless one of the two is above zero.
+// What the caller asked for: all cotangents unless one of these is above zero.
 struct CompressionOptions {
   double tolerance;
   int64_t num_probes;
+  double span;
+
+  bool any() const { return tolerance > 0.0 || num_probes > 0 || span > 0.0; }
 };
 
 // Where one utterance's results go.
@@ -55,6 +58,25 @@ std::vector<double> weights_of(const double* log_prob, int64_t count) {
   std::vector<double> weights(count);
   for (int64_t k = 0; k < count; ++k) weights[k] = std::exp(log_prob[k] - total);
   return weights;
+}
+
+// Chooses an utterance's directions as combinations of the columns delta_k / ||delta_k||, whose Gram
+// matrix [count, count] is given, so that every column is a combination of them but for `span` of
+// its length; false if the hypotheses had better be pulled back one by one.
+bool combine_span(const Tensor& gram, double span, int64_t num_slots, const Slots& out) {
+  const int64_t count = gram.size(0);
+  const auto [value_tensor, vector_tensor] = eigen_of_semidefinite(gram);
+  const double* values = value_tensor.const_data_ptr<double>();
+  const double* vectors = vector_tensor.const_data_ptr<double>();  // [count, count], in columns
+  const int64_t rank = rank_of_span({values, static_cast<size_t>(count)}, vectors, span);
+  if (!worth_combining(rank, count)) return false;
+  *out.num_directions = rank;
+  for (int64_t r = 0; r < rank; ++r) {
+    for (int64_t k = 0; k < count; ++k) {
+      out.combinations[r * num_slots + k] = vectors[k * count + r];
+    }
+  }
+  return true;
 }
 
 // Chooses an utterance's directions and probes, as combinations of the columns
@@ -109,29 +131,46 @@ void store_inner_products(const Tensor& a, const Tensor& b, double* out) {
   }
 }
 
-// columns[k] *= sqrt(weights[k])
-void scale(const std::vector<double>& weights, int64_t size, double* columns) {
-  for (size_t k = 0; k < weights.size(); ++k) {
-    const double factor = std::sqrt(weights[k]);
-    for (int64_t i = 0; i < size; ++i) columns[k * size + i] *= factor;
+// What a hypothesis's cotangent is multiplied with before cotangents are combined.
+std::vector<double> scales_of(const double* log_prob, const double* sq_norms, int64_t count,
+                              const CompressionOptions& options) {
+  std::vector<double> scales(count);
+  if (options.span > 0.0) {
+    // A hypothesis that is certain has no cotangent.
+    std::transform(sq_norms, sq_norms + count, scales.begin(),
+                   [](double value) { return value > 0.0 ? 1.0 / std::sqrt(value) : 0.0; });
+  } else {
+    const std::vector<double> weights = weights_of(log_prob, count);
+    std::transform(weights.begin(), weights.end(), scales.begin(),
+                   [](double weight) { return std::sqrt(weight); });
+  }
+  return scales;
+}
+
+// columns[k] *= scales[k]
+void scale(const std::vector<double>& scales, int64_t size, double* columns) {
+  for (const double factor : scales) {
+    for (double* const end = columns + size; columns != end; ++columns) *columns *= factor;
   }
 }
 
-// One utterance's rows [R, T, C] to pull back, from its cotangents [count, T, C], which are scaled.
+// One utterance's rows [R, T, C] to pull back, from its cotangents [count, T, C], whose memory is
+// used up.
 template <typename Scalar>
-void store_rows(const Tensor& cotangents, const double* log_prob, const HypothesisNumbers& numbers,
-                const CompressionOptions& options, int64_t num_slots, const Slots& out,
-                Scalar* rows) {
+void store_rows(const Tensor& cotangents, const std::vector<double>& scales,
+                const HypothesisNumbers& numbers, const CompressionOptions& options,
+                int64_t num_slots, const Slots& out, Scalar* rows) {
   const int64_t count = cotangents.size(0);
   const int64_t size = cotangents.size(1) * cotangents.size(2);
   auto* data = cotangents.mutable_data_ptr<double>();
   bool combined = false;
-  if (options.tolerance > 0.0 || options.num_probes > 0) {
+  if (options.any()) {
     std::vector<double> copy(data, data + count * size);
-    scale(weights_of(log_prob, count), size, copy.data());
+    scale(scales, size, copy.data());
     const Tensor columns = matrix(copy.data(), count, size);
     const Tensor gram = torch::stable::matmul(columns, torch::stable::transpose(columns, 0, 1));
-    combined = combine(gram, numbers, options, num_slots, out);
+    combined = options.span > 0.0 ? combine_span(gram, options.span, num_slots, out)
+                                  : combine(gram, numbers, options, num_slots, out);
     if (combined) {
       const int64_t num_rows = *out.num_directions + *out.num_probes;
       std::vector<double> dense;
@@ -154,7 +193,7 @@ void store_rows(const Tensor& cotangents, const double* log_prob, const Hypothes
 
 NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths,
                                      int64_t num_hypotheses, int64_t beam_width, double tolerance,
-                                     int64_t num_probes, const Tensor& keys,
+                                     int64_t num_probes, double span, const Tensor& keys,
                                      const std::optional<Tensor>& frame_gram, int64_t blank) {
   const EmissionBatch batch(logits, lengths, blank, "logits");
   const int64_t num_utterances = batch.num_utterances();
@@ -163,8 +202,9 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
   check(tolerance >= 0.0 && tolerance < 1.0, "tolerance: expected a share between 0 and 1, got ",
         tolerance);
   check(num_probes == 0 || num_probes >= 2, "probes: expected at least 2, got ", num_probes);
-  check(tolerance == 0.0 || num_probes == 0,
-        "tolerance and probes: expected one of them, not both");
+  check(span >= 0.0 && span < 1.0, "span: expected a share between 0 and 1, got ", span);
+  check((tolerance > 0.0) + (num_probes > 0) + (span > 0.0) <= 1,
+        "tolerance, probes and span: expected one of them, not several");
   check_tensor(keys, "keys", {ScalarType::Long}, {{"N", num_utterances}});
   if (frame_gram.has_value()) {
     check_tensor(*frame_gram, "frame_gram", {ScalarType::Double},
@@ -218,12 +258,14 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
         probe_counts.mutable_data_ptr<int64_t>() + n,
     };
     const int64_t first = n * num_rows * max_frames * num_classes;
-    const CompressionOptions options{tolerance, num_probes};
+    const CompressionOptions options{tolerance, num_probes, span};
+    const std::vector<double> scales = scales_of(
+        log_prob_row, sq_norms.const_data_ptr<double>() + n * num_hypotheses, count, options);
     if (batch.is_double()) {
-      store_rows(cotangents, log_prob_row, numbers, options, num_hypotheses, out,
+      store_rows(cotangents, scales, numbers, options, num_hypotheses, out,
                  rows.mutable_data_ptr<double>() + first);
     } else {
-      store_rows(cotangents, log_prob_row, numbers, options, num_hypotheses, out,
+      store_rows(cotangents, scales, numbers, options, num_hypotheses, out,
                  rows.mutable_data_ptr<float>() + first);
     }
   }

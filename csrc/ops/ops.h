@@ -44,7 +44,7 @@ using NbestCotangents = std::tuple<Tensor,   // labels [N, K, T], as ctc_beam_se
                                    Tensor>;  // output_sq_norms [N, K]; [0, K] without frame_gram
 NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths,
                                      int64_t num_hypotheses, int64_t beam_width, double tolerance,
-                                     int64_t num_probes, const Tensor& keys,
+                                     int64_t num_probes, double span, const Tensor& keys,
                                      const std::optional<Tensor>& frame_gram, int64_t blank);
 
 // -> normals [N, K, num_normals]

@@ -17,7 +17,7 @@ STABLE_TORCH_LIBRARY(egl_fast, library) {
       "Tensor counts, int blank) -> (Tensor log_prob, Tensor cotangents)");
   library.def(
       "ctc_nbest_cotangents(Tensor logits, Tensor lengths, int num_hypotheses, int beam_width, "
-      "float tolerance, int num_probes, Tensor keys, Tensor? frame_gram, int blank) -> "
+      "float tolerance, int num_probes, float span, Tensor keys, Tensor? frame_gram, int blank) -> "
       "(Tensor labels, Tensor label_lengths, Tensor log_prob, Tensor search_log_prob, "
       "Tensor counts, Tensor cotangents, Tensor combinations, Tensor num_directions, "
       "Tensor num_probes, Tensor cotangent_sq_norms, Tensor output_sq_norms)");

@@ -51,4 +51,38 @@ EGL_TEST(a_fixed_number_is_spent_whole_with_probes_for_an_error_bar) {
   }
 }
 
+EGL_TEST(a_span_is_the_fewest_that_leave_no_column_out) {
+  // Columns (1, 0), (1, 0) and (0.8, 0.6): their Gram matrix has rank 2.
+  const double c = 0.8;
+  const double root = std::sqrt(1.0 + 8.0 * c * c);
+  const double high = (3.0 + root) / 2.0;
+  const double low = (3.0 - root) / 2.0;
+  // Eigenvectors (a, a, b) with a : b = c : (value - 1) / 2, and (1, -1, 0).
+  const auto entries = [&](double value) {
+    const double b = 2.0 * c / (value - 1.0);
+    const double length = std::sqrt(2.0 + b * b);
+    return std::pair{1.0 / length, b / length};
+  };
+  const auto [a0, b0] = entries(high);
+  const auto [a1, b1] = entries(low);
+  const double h = std::sqrt(0.5);
+  const std::vector<double> values{high, low, 0.0};
+  const std::vector<double> vectors{a0, a1, h, a0, a1, -h, b0, b1, 0.0};
+  CHECK(rank_of_span(values, vectors.data(), 1e-6) == 2);
+  // Beyond the first eigenvector the third column keeps the most.
+  const double most = std::sqrt(low) * std::max(std::abs(a1), std::abs(b1));
+  CHECK(rank_of_span(values, vectors.data(), 0.99 * most) == 2);
+  CHECK(rank_of_span(values, vectors.data(), 1.01 * most) == 1);
+  CHECK(rank_of_span({}, nullptr, 1e-6) == 0);
+}
+
+EGL_TEST(combining_is_for_an_eighth_less_at_least) {
+  CHECK(worth_combining(87, 100));
+  CHECK(!worth_combining(88, 100));
+  CHECK(!worth_combining(1, 1));
+  CHECK(worth_combining(0, 1));
+  CHECK(worth_combining(7, 8));
+  CHECK(!worth_combining(8, 8));
+}
+
 EGL_TEST_MAIN()

@@ -81,6 +81,18 @@ class Rows:
             of_output=None if norms is None else norms[utterance, :count],
         )
 
+    @staticmethod
+    def of_hypotheses(weights: Tensor) -> Rows:
+        """A row for each of K hypotheses: its own cotangent."""
+        count = len(weights)
+        return Rows(
+            weights=weights,
+            combinations=torch.eye(count, dtype=torch.float64),
+            num_directions=count,
+            tail_energy=torch.zeros(count, dtype=torch.float64),
+            of_output=None,
+        )
+
     def __len__(self) -> int:
         return self.combinations.shape[0]
 
@@ -88,6 +100,22 @@ class Rows:
     def exact(self) -> bool:
         """Whether the rows are the hypotheses' own cotangents."""
         return self.num_directions == len(self.weights)
+
+    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
+        """The sum, and the single norms as far as they can be told.
+
+        Args:
+            products: [R + m] squared norms of the rows over all parameters, or [R + m, R + m] inner
+                products, which single norms need unless the rows are the hypotheses' own.
+            of_output: likewise, the output layer's share.
+        """
+        norms, output_norms = (x.diagonal() if x.dim() == 2 else x for x in (products, of_output))
+        single = None
+        if products.dim() == 2:
+            single = self.single_norms(products, of_output)
+        elif self.exact:
+            single = SingleNorms(norms, torch.zeros_like(norms))
+        return self.estimate(norms, output_norms), single
 
     def estimate(self, sq_norms: Tensor, of_output: Tensor) -> Estimate:
         """What the rows' squared norms say.

@@ -164,13 +164,16 @@ def combined(contributions: Sequence[Contribution]) -> Contribution:
     return Explicit(total)
 
 
-def sq_norms(contribution: Contribution) -> Tensor:
-    """[R] squared norms of the gradients."""
-    parts = [torch.linalg.vector_norm(c, dim=(0, 2)).square() for c in contribution.coordinates()]
+def sq_norms(coordinates: Sequence[Tensor]) -> Tensor:
+    """[R] squared norms of the gradients of these coordinates."""
+    parts = [torch.linalg.vector_norm(c, dim=(0, 2)).square() for c in coordinates]
     return torch.stack(parts).sum(0)
 
 
-def gram(contribution: Contribution) -> Tensor:
-    """[R, R] inner products of the gradients."""
-    rows = [c.transpose(0, 1).flatten(1) for c in contribution.coordinates()]
-    return torch.stack([r @ r.t() for r in rows]).sum(0)
+def inner_products(coordinates: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """[R, R'] inner products of gradients, both in the same coordinates."""
+    parts = [
+        a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).t()
+        for a, b in zip(coordinates, others, strict=True)
+    ]
+    return torch.stack(parts).sum(0)

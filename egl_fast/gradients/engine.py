@@ -23,7 +23,13 @@ import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
 from egl_fast.errors import ModelError
-from egl_fast.gradients.contributions import Contribution, Explicit, combined, gram, sq_norms
+from egl_fast.gradients.contributions import (
+    Contribution,
+    Explicit,
+    combined,
+    inner_products,
+    sq_norms,
+)
 from egl_fast.gradients.rules import Pullback
 from egl_fast.gradients.tape import (
     RUNNING,
@@ -42,7 +48,7 @@ _log = logging.getLogger("egl_fast")
 ROWS_PER_PASS = 50
 
 #: Bytes that the intermediate results of one backward pass may take, as far as they are known
-#: beforehand: long recordings get fewer rows a pass.
+#: beforehand: long recordings get fewer rows a pass. As much again may be kept between passes.
 PASS_BYTES = 2**30
 
 #: Largest relative disagreement with plain autograd that the engine takes for rounding, once a
@@ -128,7 +134,7 @@ class GradientEngine:
         shape = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(shape, dtype=torch.float64))
         for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
-            totals[name][n, rows] = sq_norms(contribution).double()
+            totals[name][n, rows] = sq_norms(contribution.coordinates())[: _size(rows)].double()
         norms = {name: totals[name] for name in tape.parameters if name in totals}
         self._verify(tape, cotangents, norms)
         return norms
@@ -136,7 +142,7 @@ class GradientEngine:
     @torch.inference_mode(False)
     @torch.no_grad()
     def gram(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
-        """Inner products of each parameter's gradients, for all pairs of cotangents of one pass.
+        """Inner products of each parameter's gradients, for all pairs of cotangents.
 
         Args:
             tape: see ``sq_norms``.
@@ -144,8 +150,8 @@ class GradientEngine:
             cotangents: see ``sq_norms``.
 
         Returns:
-            By qualified name, [N, R, R] float64, with the squared norms on the diagonal. NaN for
-            pairs whose cotangents did not fit into one backward pass.
+            By qualified name, [N, R, R] float64, with the squared norms on the diagonal. Unless
+            ``holds_gradients``, NaN for pairs whose cotangents did not fit into one backward pass.
 
         Raises:
             ModelError: see ``sq_norms``.
@@ -154,17 +160,54 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: torch.full((N, R, R), torch.nan, dtype=torch.float64)
         )
+        holds = self.holds_gradients(tape, logits, R)
+        kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
         for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
-            totals[name][n, rows, rows] = gram(contribution).double()
+            own = contribution.coordinates()
+            earlier = kept[name, n]
+            for others, coordinates in [*earlier, (rows, own)]:
+                products = inner_products(own, coordinates)[: _size(rows), : _size(others)].double()
+                totals[name][n, rows, others] = products
+                totals[name][n, others, rows] = products.t()
+            if holds and rows.stop < R:
+                earlier.append((rows, own))
         grams = {name: totals[name] for name in tape.parameters if name in totals}
         norms = {name: total.diagonal(dim1=1, dim2=2) for name, total in grams.items()}
         self._verify(tape, cotangents, norms)
         return grams
 
+    def holds_gradients(self, tape: Tape, logits: Tensor, num_rows: int) -> bool:
+        """Whether ``gram`` gives all inner products of so many cotangents an utterance."""
+        calls, direct = tape.reachable(logits)
+        passes = self._passes(calls, direct, logits, num_rows)
+        if len(passes) <= 1:
+            return True
+        # Coordinates of a gradient are no more than its numbers, nor than the cotangents it is of.
+        numbers = sum(parameter.numel() for parameter in direct.values())
+        for call in calls:
+            of_parameters = sum(tape.parameters[name].numel() for name in call.parameters.values())
+            numbers += min(call.output.numel(), of_parameters)
+        return bool(passes[-1].start * numbers * logits.element_size() <= PASS_BYTES)
+
+    def _passes(
+        self, calls: Sequence[Call], direct: dict[str, nn.Parameter], logits: Tensor, num_rows: int
+    ) -> list[slice]:
+        """Which of an utterance's cotangents go together: as few passes as fit, of like size."""
+        fitting = PASS_BYTES // max(1, self._row_bytes(calls, direct, logits))
+        most = max(1, min(ROWS_PER_PASS // logits.shape[0], fitting))
+        size = -(-num_rows // max(1, -(-num_rows // most)))
+        return [
+            slice(start, min(start + size, num_rows)) for start in range(0, num_rows, max(1, size))
+        ]
+
     def _gradients(
         self, tape: Tape, logits: Tensor, cotangents: Tensor
     ) -> Iterator[tuple[str, int, slice, Contribution]]:
-        """(parameter, utterance, cotangents of a pass, their gradients), pass by pass."""
+        """(parameter, utterance, cotangents of a pass, their gradients), pass by pass.
+
+        All passes carry as many rows, so that all gradients of a parameter have coordinates in one
+        basis; the last of them may be zero, beyond those asked for.
+        """
         tape.check_unmodified()
         calls, direct = tape.reachable(logits)
         if not calls and not direct:
@@ -177,10 +220,12 @@ class GradientEngine:
             list(range(num_utterances)) if self.shares_batches else [None]
         )
         pullbacks = [[call.prepare(n) for n in utterances] for call in calls]
-        fitting = PASS_BYTES // max(1, self._row_bytes(calls, direct, logits))
-        chunk = max(1, min(ROWS_PER_PASS // num_utterances, fitting))
-        for start in range(0, num_cotangents, chunk):
-            rows = cotangents[:, start : start + chunk].transpose(0, 1).contiguous()
+        passes = self._passes(calls, direct, logits, num_cotangents)
+        for carried in passes:
+            rows = cotangents[:, carried].transpose(0, 1).contiguous()
+            missing = _size(passes[0]) - _size(carried)
+            if missing:
+                rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
             at_calls = self._pull_back(logits, rows, calls, {})
             for position, utterance in enumerate(utterances):
                 found = self._contributions(
@@ -195,7 +240,7 @@ class GradientEngine:
                 ):
                     found[name].append(Explicit(value))
                 for name, contributions in found.items():
-                    yield name, position, slice(start, start + chunk), combined(contributions)
+                    yield name, position, carried, combined(contributions)
 
     @staticmethod
     def _row_bytes(calls: Sequence[Call], direct: dict[str, nn.Parameter], logits: Tensor) -> int:
@@ -299,6 +344,10 @@ class GradientEngine:
         if new:
             self._said_unruled.update(new)
             _log.info("no norm rule covers %s: exact gradients by autograd", ", ".join(new))
+
+
+def _size(rows: slice) -> int:
+    return int(rows.stop - rows.start)
 
 
 def _only(rows: Tensor, utterance: int) -> Tensor:

@@ -16,11 +16,16 @@ from egl_fast.ops.hypotheses import Hypotheses
 class NbestCotangents:
     """What to pull back for an utterance's K hypotheses: ``ctc_nbest_cotangents``.
 
-    With p_k = p(y_k|x) over their sum and columns sqrt(p_k) delta_k, row r < R + m of an utterance
-    is ``sum_k combinations[k] sqrt(p_k) delta_k``: first R = ``num_directions`` directions, then
+    With p_k = p(y_k|x) over their sum and columns d_k = sqrt(p_k) delta_k, row r < R + m of an
+    utterance is ``sum_k combinations[r, k] d_k``: first R = ``num_directions`` directions, then
     m = ``num_probes`` probes. The sum of p_k ||J^T delta_k||^2 is that of the directions' squared
-    norms and, in expectation over the signs, the mean of the probes'. Where the rows would not be
-    fewer than the hypotheses, row k is delta_k itself: ``num_directions`` equals the count.
+    norms and, in expectation over the signs, the mean of the probes'.
+
+    With ``span``, columns are d_k = delta_k / ||delta_k||, there are no probes, and d_k is
+    ``sum_r combinations[r, k] row_r`` but for a part no longer than ``span``.
+
+    Where the rows would not be fewer than the hypotheses (with ``span``, by an eighth), row k is
+    delta_k itself: ``num_directions`` equals the count.
 
     Attributes:
         hypotheses: the K best labelings.
@@ -30,6 +35,7 @@ class NbestCotangents:
         num_probes: [N] int64, m.
         cotangent_sq_norms: [N, K] float64, ``||delta_k||^2``.
         output_sq_norms: [N, K] float64, ``<delta_k, frame_gram delta_k>``; None without one.
+        span: as asked for.
     """
 
     hypotheses: Hypotheses
@@ -39,6 +45,12 @@ class NbestCotangents:
     num_probes: Tensor
     cotangent_sq_norms: Tensor
     output_sq_norms: Tensor | None
+    span: float | None
+
+    def spans(self, utterance: int) -> bool:
+        """Whether an utterance's rows span its cotangents, rather than being them."""
+        directions, count = self.num_directions[utterance], self.hypotheses.counts[utterance]
+        return self.span is not None and int(directions) < int(count)
 
 
 def ctc_nbest_cotangents(
@@ -49,6 +61,7 @@ def ctc_nbest_cotangents(
     beam_width: int | None = None,
     tolerance: float | None = None,
     probes: int | None = None,
+    span: float | None = None,
     keys: Tensor | None = None,
     frame_gram: Tensor | None = None,
     blank: int = 0,
@@ -56,11 +69,11 @@ def ctc_nbest_cotangents(
     """From logits to what is to be pulled back, in one native call.
 
     Softmax in float64, ``ctc_beam_search``, ``ctc_logits_cotangents``, the eigenvectors of the
-    weighted cotangents' Gram matrix, and the combinations of cotangents that ``tolerance`` or
-    ``probes`` ask for; with neither, all cotangents. Directions are the leading eigenvectors. A
-    probe is the sum of all others under random signs; signs come from ``keys`` and the labelings
-    (``ctc_hypothesis_normals``), so that batching, order and threads change nothing, nor does the
-    sign of an eigenvector. docs/estimators.md has the derivations.
+    scaled cotangents' Gram matrix, and the combinations of cotangents that ``tolerance``,
+    ``probes`` or ``span`` ask for; with none of them, all cotangents. Directions are the leading
+    eigenvectors. A probe is the sum of all others under random signs; signs come from ``keys`` and
+    the labelings (``ctc_hypothesis_normals``), so that batching, order and threads change nothing,
+    nor does the sign of an eigenvector. docs/estimators.md has the derivations.
 
     Args:
         logits: [N, T, C] float32 or float64, as for ``ctc_logits_cotangents``.
@@ -69,6 +82,8 @@ def ctc_nbest_cotangents(
         beam_width: as for ``ctc_beam_search``.
         tolerance: target relative standard error of the sum, between 0 and 1.
         probes: rows to pull back, at least 2.
+        span: part of a cotangent's length that may lie outside what the rows span, between 0 and
+            1; in double, no less than about 1e-7 can be told.
         keys: [N] int64 that decide the signs, one an utterance; None: 0.
         frame_gram: [N, T, T] float64, of the output layer's inputs: the inner products
             <(a_t, 1), (a_s, 1)> that give its squared norms.
@@ -78,8 +93,8 @@ def ctc_nbest_cotangents(
         NbestCotangents, in new memory.
 
     Raises:
-        ValueError: as the operators named above; or both tolerance and probes are given, or one
-            is out of its range.
+        ValueError: as the operators named above; or several of tolerance, probes and span are
+            given, or one is out of its range.
 
     Example:
         >>> logits = torch.randn(1, 20, 5, generator=torch.Generator().manual_seed(0))
@@ -89,7 +104,7 @@ def ctc_nbest_cotangents(
     """
     if beam_width is None:
         beam_width = default_beam_width(num_hypotheses)
-    for name, value in (("tolerance", tolerance), ("probes", probes)):
+    for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
         if value is not None and value <= 0:
             raise ValueError(f"{name}: expected more than 0, got {value}")
     if keys is None:
@@ -101,6 +116,7 @@ def ctc_nbest_cotangents(
         beam_width,
         tolerance or 0.0,
         probes or 0,
+        span or 0.0,
         keys,
         None if frame_gram is None else frame_gram.detach(),
         blank,
@@ -114,6 +130,7 @@ def ctc_nbest_cotangents(
         num_probes,
         sq_norms,
         None if frame_gram is None else output_sq_norms,
+        span,
     )
 
 
@@ -124,6 +141,7 @@ def _shape_of_nbest_cotangents(
     beam_width: int,
     tolerance: float,
     num_probes: int,
+    span: float,
     keys: Tensor,
     frame_gram: Tensor | None,
     blank: int,

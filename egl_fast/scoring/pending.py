@@ -12,6 +12,7 @@ from egl_fast.errors import ModelError
 from egl_fast.estimation.estimator import Rows, SingleNorms
 from egl_fast.estimation.outside import OutsideDraws, OutsideGroups
 from egl_fast.estimation.sampling import sample_labelings
+from egl_fast.estimation.spanning import SpanningRows
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
 from egl_fast.scoring.options import Classes, ScoringOptions
 from egl_fast.vocabulary import decode
@@ -47,7 +48,11 @@ class PendingScore:
         self.output_layer = output_layer
         self.classes = classes
         self.options = options
-        self.rows = Rows.of(found, utterance)
+        self.rows: Rows | SpanningRows = (
+            SpanningRows.of(found, utterance)
+            if found.spans(utterance)
+            else Rows.of(found, utterance)
+        )
         self.cotangents = found.cotangents[utterance, : len(self.rows), : self.num_frames]
         self.outside: OutsideDraws | OutsideGroups = OutsideDraws([], ())
         if options.full:
@@ -72,9 +77,27 @@ class PendingScore:
         return self.cotangents.shape[0]
 
     @property
+    def spans(self) -> bool:
+        """Whether the rows are a basis of the hypotheses' cotangents."""
+        return isinstance(self.rows, SpanningRows)
+
+    @property
     def wants_products(self) -> bool:
         """Whether ``record`` wants inner products of the rows' gradients, not only norms."""
-        return self.options.per_hypothesis and self.options.method != "exact"
+        if self.spans:
+            return True
+        return self.options.per_hypothesis and isinstance(self.rows, Rows) and not self.rows.exact
+
+    def pull_back_one_by_one(self) -> None:
+        """Let each hypothesis have a row of its own: more rows, but norms of them suffice."""
+        own = ops.Hypotheses.of([self.labelings])
+        lengths = torch.tensor([self.num_frames])
+        _, cotangents = ops.ctc_logits_cotangents(
+            self.log_probs[None], lengths, own, blank=self.classes.blank
+        )
+        rest = self.cotangents[len(self.rows) :]
+        self.cotangents = torch.cat([cotangents[0].to(rest.dtype), rest])
+        self.rows = Rows.of_hypotheses(self.log_prob.softmax(dim=0))
 
     def add_outside(self, cotangents: Tensor, frame_gram: Tensor | None) -> None:
         """Add the rows of ``outside``, given its labelings' cotangents [D, T or more, C]."""
@@ -94,12 +117,8 @@ class PendingScore:
         """
         own, end = len(self.rows), self.num_rows
         norms = [x.diagonal() if x.dim() == 2 else x for x in (products, of_output)]
-        estimate = self.rows.estimate(*(x[:own] for x in norms))
-        single = None
-        if products.dim() == 2:
-            single = self.rows.single_norms(products[:own, :own], of_output[:own, :own])
-        elif self.rows.exact:
-            single = SingleNorms(norms[0][:own], torch.zeros(own))
+        mine = (slice(own),) * products.dim()
+        estimate, single = self.rows.finish(products[mine], of_output[mine])
         probability = self.log_prob.exp()
         mass = float(probability.sum())
         full = full_stderr = None

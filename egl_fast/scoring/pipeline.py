@@ -18,6 +18,7 @@ import torch
 from egl_fast import ops
 from egl_fast.errors import ModelError
 from egl_fast.estimation.keys import sign_key
+from egl_fast.estimation.spanning import SPAN
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.gradients.tape import Tape
@@ -77,6 +78,7 @@ def search(
         beam_width=options.effective_beam_width,
         tolerance=options.tolerance if options.method == "lowrank" else None,
         probes=options.probes if options.method == "probe" else None,
+        span=SPAN if options.method == "exact" and logits.dtype == torch.float32 else None,
         keys=keys,
         frame_gram=frame_gram,
         blank=classes.blank,
@@ -130,6 +132,11 @@ def pull_back(
         ids=[score.name for score in pending],
         num_classes=len(pending[0].classes.vocabulary),
     )
+    most_rows = max(score.num_rows for score in pending)
+    for score in pending:
+        # Inner products of rows of different passes want the gradients of all at once.
+        if score.spans and not engine.holds_gradients(tape, logits, most_rows):
+            score.pull_back_one_by_one()
     most = max(1, *(score.num_rows for score in pending))
     rows = logits.new_zeros(len(pending), most, *logits.shape[1:])
     for n, score in enumerate(pending):
@@ -139,8 +146,7 @@ def pull_back(
                 f"other neighbours than those where it had {score.num_frames}"
             )
         rows[n, : score.num_rows, : score.num_frames] = score.cotangents
-    # Estimates of single hypotheses want to know how their rows' gradients lie to each other.
-    if pending[0].wants_products:
+    if any(score.wants_products for score in pending):
         by_parameter = engine.gram(tape, logits, rows)
     else:
         by_parameter = engine.sq_norms(tape, logits, rows)
