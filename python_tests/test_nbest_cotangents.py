@@ -120,6 +120,36 @@ def test_rows_span_all_cotangents_and_are_the_fewest_that_do(span: float) -> Non
     assert found.num_directions[2] == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"span": 1e-6}, {"tolerance": 0.02}, {"probes": 4}])
+def test_classes_of_no_labeling_count(options: dict[str, float]) -> None:
+    """With many classes most occur in no hypothesis; their softmax is in every cotangent."""
+    generator = torch.Generator().manual_seed(4)
+    logits = 3 * torch.randn(2, 9, 60, generator=generator, dtype=torch.float64)
+    inputs = torch.randn(2, 9, 4, generator=generator, dtype=torch.float64)
+    frame_gram = inputs @ inputs.transpose(1, 2)
+    lengths = torch.tensor([9, 7])
+    found = ops.ctc_nbest_cotangents(
+        logits, lengths, num_hypotheses=K, frame_gram=frame_gram, blank=31, **options
+    )
+    _, own = ops.ctc_logits_cotangents(logits, lengths, found.hypotheses, blank=31)
+    torch.testing.assert_close(found.cotangent_sq_norms, own.square().sum((2, 3)))
+    assert found.output_sq_norms is not None
+    seen = torch.matmul(frame_gram[:, None], own)
+    torch.testing.assert_close(found.output_sq_norms, (own * seen).sum((2, 3)))
+    for n in (0, 1):
+        present = {label for labels in found.hypotheses.labelings(n) for label in labels}
+        absent = [c for c in range(60) if c not in present and c != 31]
+        assert absent
+        assert own[n, :, :, absent].any()
+        scales = weights_of(found.hypotheses, n).sqrt()
+        if "span" in options:
+            scales = found.cotangent_sq_norms[n].rsqrt()
+        elif not options:
+            scales = torch.ones(K, dtype=torch.float64)
+        made = torch.tensordot(found.combinations[n] * scales, own[n], dims=1)
+        torch.testing.assert_close(found.cotangents[n], made, rtol=0, atol=1e-12)
+
+
 def test_a_span_that_saves_little_is_not_used() -> None:
     logits, _ = problem()
     found = ops.ctc_nbest_cotangents(logits[:1], LENGTHS[:1], num_hypotheses=2, span=1e-6)
@@ -156,8 +186,12 @@ def test_batches_order_and_padding_change_nothing() -> None:
         assert int(alone.num_probes) == int(together.num_probes[n])
         # Padding makes a product's sums longer by zeros: the last bits may differ.
         torch.testing.assert_close(
-            together.cotangents[n, :, :T], alone.cotangents[0], rtol=0, atol=1e-9
+            together.cotangents[n, : alone.cotangents.shape[1], :T],
+            alone.cotangents[0],
+            rtol=0,
+            atol=1e-9,
         )
+        assert not together.cotangents[n, alone.cotangents.shape[1] :].any()
         torch.testing.assert_close(together.output_sq_norms[n], alone.output_sq_norms[0])
 
 

@@ -1,191 +1,170 @@
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <numeric>
-#include <span>
+#include <utility>
 #include <vector>
 
-#include "csrc/core/cotangent_budget.h"
-#include "csrc/core/random_normals.h"
+#include "csrc/core/ctc_posteriors.h"
+#include "csrc/core/isa.h"
 #include "csrc/ops/aten.h"
+#include "csrc/ops/class_subset.h"
+#include "csrc/ops/cotangent_rows.h"
 #include "csrc/ops/ctc_inputs.h"
+#include "csrc/ops/for_each_hypothesis.h"
 #include "csrc/ops/log_softmax.h"
 #include "csrc/ops/ops.h"
 
 namespace egl::ops {
 namespace {
 
-// Equal eigenvalues leave their eigenvectors' rotation open, and so the probes. So the Gram
-// matrix's diagonal gets a part of this size, relative to its trace, from each hypothesis's own
-// numbers: far above rounding in double, far below anything that matters. Any basis is unbiased.
-constexpr double kTieBreak = 1e-10;
+// Vectors of one utterance that differ among a few classes only: beyond the V classes of a subset
+// each is a multiple of the softmax. [count, T * V + 1]: what is at those classes, and in the last
+// place the multiple's length. All inner products are those of the whole vectors.
+struct SparseVectors {
+  std::vector<double> values;
+  std::vector<double> multiples;  // [count]
+  int64_t size;                   // T * V + 1
 
-// The numbers of an utterance's hypotheses.
-class HypothesisNumbers {
+  int64_t count() const { return static_cast<int64_t>(multiples.size()); }
+};
+
+// One utterance's softmax, and what of it lies at classes of no labeling.
+class Softmax {
  public:
-  HypothesisNumbers(const LabelingBatch& labelings, int64_t n, uint64_t key) {
-    for (int64_t k = 0; k < labelings.count(n); ++k) {
-      hashes_.push_back(hash_labeling(key, labelings.labeling(n, k), labelings.length(n, k)));
+  Softmax(const Emissions<double>& log_probs, ClassSubset subset)
+      : num_frames_(log_probs.num_frames),
+        num_classes_(log_probs.num_classes),
+        subset_(std::move(subset)),
+        at_subset_(subset_.gather(log_probs)),
+        table_(
+            Emissions<double>{at_subset_.data(), num_frames_, subset_.size(), subset_.size(), 1}),
+        rest_(num_frames_ * num_classes_, 0.0) {
+    for (int64_t t = 0; t < num_frames_; ++t) {
+      for (int64_t c = 0; c < num_classes_; ++c) {
+        if (!subset_.contains(c)) rest_[t * num_classes_ + c] = std::exp(log_probs(t, c));
+      }
     }
+    rest_length_ = std::sqrt(std::inner_product(rest_.begin(), rest_.end(), rest_.begin(), 0.0));
   }
 
-  double normal(int64_t k, int64_t probe) const { return normal_of(hashes_[k], probe); }
-  double tie_break(int64_t k) const { return uniform_of(split_mix(~hashes_[k])); }
+  int64_t num_frames() const { return num_frames_; }
+  int64_t num_classes() const { return num_classes_; }
+  const ClassSubset& subset() const { return subset_; }
+  const ProbabilityTable& table() const { return table_; }
+  const std::vector<double>& rest() const { return rest_; }  // [T, C], zero at the subset
+  double rest_length() const { return rest_length_; }
 
  private:
-  std::vector<uint64_t> hashes_;
+  int64_t num_frames_;
+  int64_t num_classes_;
+  ClassSubset subset_;
+  std::vector<double> at_subset_;  // logarithms, [T, V]
+  ProbabilityTable table_;
+  std::vector<double> rest_;
+  double rest_length_;
 };
 
-// What the caller asked for: all cotangents unless one of these is above zero.
-struct CompressionOptions {
-  double tolerance;
-  int64_t num_probes;
-  double span;
+// softmax - occupancy_k. Where the model is sure they nearly cancel, so it is taken in double.
+SparseVectors cotangents_of(const Softmax& softmax, const LabelingBatch& labelings, int64_t n) {
+  const int64_t count = labelings.count(n);
+  const int64_t at_subset = softmax.num_frames() * softmax.subset().size();
+  SparseVectors found{std::vector<double>(count * (at_subset + 1)), std::vector<double>(count, 1.0),
+                      at_subset + 1};
+  const Isa isa = isa_in_use();
+  for_each_hypothesis(1, count, [&](int64_t, int64_t k, HypothesisScratch& scratch) {
+    const int64_t num_labels = labelings.length(n, k);
+    std::vector<int64_t> labels;
+    softmax.subset().translate(labelings.labeling(n, k), num_labels, labels);
+    scratch.occupancy.resize(at_subset);
+    ctc_posteriors(softmax.table(), labels.data(), num_labels, 0, isa, scratch.workspace,
+                   scratch.occupancy.data());
+    double* out = found.values.data() + k * found.size;
+    std::transform(scratch.occupancy.begin(), scratch.occupancy.end(), softmax.table().probs(), out,
+                   [](double occupied, double prob) { return prob - occupied; });
+    out[at_subset] = softmax.rest_length();
+  });
+  return found;
+}
 
-  bool any() const { return tolerance > 0.0 || num_probes > 0 || span > 0.0; }
+void store_sq_norms(const SparseVectors& vectors, double* out) {
+  const double* values = vectors.values.data();
+  for (int64_t k = 0; k < vectors.count(); ++k, values += vectors.size) {
+    out[k] = std::inner_product(values, values + vectors.size, values, 0.0);
+  }
+}
+
+// out[k] = sum over classes of delta_k^T F delta_k for the frames' Gram matrix F.
+void store_output_sq_norms(const SparseVectors& cotangents, const Softmax& softmax,
+                           Tensor frame_gram, double* out) {
+  const int64_t num_frames = softmax.num_frames();
+  const int64_t width = softmax.subset().size();
+  frame_gram = torch::stable::narrow(frame_gram, 0, 0, num_frames);
+  frame_gram = torch::stable::narrow(frame_gram, 1, 0, num_frames);
+  const auto form = [&](const double* values, int64_t columns) {
+    const Tensor seen = torch::stable::contiguous(
+        torch::stable::matmul(frame_gram, matrix(values, num_frames, columns)));
+    return std::inner_product(values, values + num_frames * columns, seen.const_data_ptr<double>(),
+                              0.0);
+  };
+  const double of_rest =
+      softmax.rest_length() > 0.0 ? form(softmax.rest().data(), softmax.num_classes()) : 0.0;
+  for (int64_t k = 0; k < cotangents.count(); ++k) {
+    out[k] = form(cotangents.values.data() + k * cotangents.size, width) + of_rest;
+  }
+}
+
+// What is to be pulled back for an utterance.
+struct UtteranceRows {
+  SparseVectors vectors;
+  RowChoice choice;
 };
 
-// Where one utterance's results go.
-struct Slots {
-  double* combinations;  // [R, K], zero
-  int64_t* num_directions;
-  int64_t* num_probes;
-};
-
-// p(y_k | x) / sum_j p(y_j | x). In the log domain: in a long utterance every p may underflow,
-// their ratios do not.
-std::vector<double> weights_of(const double* log_prob, int64_t count) {
-  const double total = log_sum_exp(log_prob, count, 1);
-  std::vector<double> weights(count);
-  for (int64_t k = 0; k < count; ++k) weights[k] = std::exp(log_prob[k] - total);
-  return weights;
-}
-
-// Chooses an utterance's directions as combinations of the columns delta_k / ||delta_k||, whose Gram
-// matrix [count, count] is given, so that every column is a combination of them but for `span` of
-// its length; false if the hypotheses had better be pulled back one by one.
-bool combine_span(const Tensor& gram, double span, int64_t num_slots, const Slots& out) {
-  const int64_t count = gram.size(0);
-  const auto [value_tensor, vector_tensor] = eigen_of_semidefinite(gram);
-  const double* values = value_tensor.const_data_ptr<double>();
-  const double* vectors = vector_tensor.const_data_ptr<double>();  // [count, count], in columns
-  const int64_t rank = rank_of_span({values, static_cast<size_t>(count)}, vectors, span);
-  if (!worth_combining(rank, count)) return false;
-  *out.num_directions = rank;
-  for (int64_t r = 0; r < rank; ++r) {
-    for (int64_t k = 0; k < count; ++k) {
-      out.combinations[r * num_slots + k] = vectors[k * count + r];
-    }
-  }
-  return true;
-}
-
-// Chooses an utterance's directions and probes, as combinations of the columns
-// sqrt(p_k) delta_k, whose Gram matrix [count, count] is given; false if the hypotheses had better
-// be pulled back one by one.
-bool combine(const Tensor& gram, const HypothesisNumbers& numbers,
-             const CompressionOptions& options, int64_t num_slots, const Slots& out) {
-  const int64_t count = gram.size(0);
-  auto* entries = gram.mutable_data_ptr<double>();
-  double trace = 0.0;
-  for (int64_t k = 0; k < count; ++k) trace += entries[k * count + k];
-  for (int64_t k = 0; k < count; ++k) {
-    entries[k * count + k] += kTieBreak * trace * numbers.tie_break(k);
-  }
-  const auto [value_tensor, vector_tensor] = eigen_of_semidefinite(gram);
-  const std::span values(value_tensor.const_data_ptr<double>(), static_cast<size_t>(count));
-  const double* vectors = vector_tensor.const_data_ptr<double>();  // [count, count], in columns
-  const CotangentBudget budget = options.tolerance > 0.0
-                                     ? budget_for_tolerance(values, options.tolerance)
-                                     : budget_of_probes(values, options.num_probes);
-  if (budget.num_directions + budget.num_probes >= count) return false;
-  *out.num_directions = budget.num_directions;
-  *out.num_probes = budget.num_probes;
-  for (int64_t r = 0; r < budget.num_directions; ++r) {
-    double* row = out.combinations + r * num_slots;
-    for (int64_t k = 0; k < count; ++k) row[k] = vectors[k * count + r];
-  }
-  // A probe is a sum of the eigenvectors left, under random signs. Independent normal numbers stay
-  // so in any orthonormal basis: their signs along the eigenvectors are fair and independent, and
-  // an eigenvector of the other sign gives the same probe.
-  std::vector<double> normals(count);
-  for (int64_t p = 0; p < budget.num_probes; ++p) {
-    for (int64_t k = 0; k < count; ++k) normals[k] = numbers.normal(k, p);
-    double* row = out.combinations + (budget.num_directions + p) * num_slots;
-    for (int64_t r = budget.num_directions; r < count; ++r) {
-      double along = 0.0;
-      for (int64_t k = 0; k < count; ++k) along += vectors[k * count + r] * normals[k];
-      const double sign = along < 0.0 ? -1.0 : 1.0;
-      for (int64_t k = 0; k < count; ++k) row[k] += sign * vectors[k * count + r];
-    }
-  }
-  return true;
-}
-
-// out[k] = <a_k, b_k> of two [K, T, C].
-void store_inner_products(const Tensor& a, const Tensor& b, double* out) {
-  const double* left = a.const_data_ptr<double>();
-  const double* right = b.const_data_ptr<double>();
-  const int64_t size = a.size(1) * a.size(2);
-  for (int64_t k = 0; k < a.size(0); ++k, left += size, right += size) {
-    out[k] = std::inner_product(left, left + size, right, 0.0);
-  }
-}
-
-// What a hypothesis's cotangent is multiplied with before cotangents are combined.
-std::vector<double> scales_of(const double* log_prob, const double* sq_norms, int64_t count,
-                              const CompressionOptions& options) {
-  std::vector<double> scales(count);
-  if (options.span > 0.0) {
-    // A hypothesis that is certain has no cotangent.
-    std::transform(sq_norms, sq_norms + count, scales.begin(),
-                   [](double value) { return value > 0.0 ? 1.0 / std::sqrt(value) : 0.0; });
-  } else {
-    const std::vector<double> weights = weights_of(log_prob, count);
-    std::transform(weights.begin(), weights.end(), scales.begin(),
-                   [](double weight) { return std::sqrt(weight); });
-  }
-  return scales;
-}
-
-// columns[k] *= scales[k]
-void scale(const std::vector<double>& scales, int64_t size, double* columns) {
-  for (const double factor : scales) {
-    for (double* const end = columns + size; columns != end; ++columns) *columns *= factor;
-  }
-}
-
-// One utterance's rows [R, T, C] to pull back, from its cotangents [count, T, C], whose memory is
-// used up.
-template <typename Scalar>
-void store_rows(const Tensor& cotangents, const std::vector<double>& scales,
-                const HypothesisNumbers& numbers, const CompressionOptions& options,
-                int64_t num_slots, const Slots& out, Scalar* rows) {
-  const int64_t count = cotangents.size(0);
-  const int64_t size = cotangents.size(1) * cotangents.size(2);
-  auto* data = cotangents.mutable_data_ptr<double>();
-  bool combined = false;
+UtteranceRows rows_of(SparseVectors cotangents, const std::vector<double>& scales,
+                      const HypothesisNumbers& numbers, const CompressionOptions& options) {
+  const int64_t count = cotangents.count();
   if (options.any()) {
-    std::vector<double> copy(data, data + count * size);
-    scale(scales, size, copy.data());
-    const Tensor columns = matrix(copy.data(), count, size);
-    const Tensor gram = torch::stable::matmul(columns, torch::stable::transpose(columns, 0, 1));
-    combined = options.span > 0.0 ? combine_span(gram, options.span, num_slots, out)
-                                  : combine(gram, numbers, options, num_slots, out);
-    if (combined) {
-      const int64_t num_rows = *out.num_directions + *out.num_probes;
-      std::vector<double> dense;
+    std::vector<double> columns(cotangents.values);
+    for (int64_t k = 0; k < count; ++k) {
+      double* column = columns.data() + k * cotangents.size;
+      std::for_each(column, column + cotangents.size, [&](double& value) { value *= scales[k]; });
+    }
+    const Tensor as_matrix = matrix(columns.data(), count, cotangents.size);
+    const Tensor gram = torch::stable::matmul(as_matrix, torch::stable::transpose(as_matrix, 0, 1));
+    if (auto choice = choose_rows(gram, numbers, options)) {
+      const int64_t num_rows = choice->num_directions + choice->num_probes;
+      SparseVectors rows{std::vector<double>(num_rows * cotangents.size),
+                         std::vector<double>(num_rows), cotangents.size};
+      mm_out(matrix(choice->combinations.data(), num_rows, count), as_matrix,
+             matrix(rows.values.data(), num_rows, cotangents.size));
       for (int64_t r = 0; r < num_rows; ++r) {
-        dense.insert(dense.end(), out.combinations + r * num_slots,
-                     out.combinations + r * num_slots + count);
+        rows.multiples[r] = std::inner_product(scales.begin(), scales.end(),
+                                               choice->combinations.begin() + r * count, 0.0);
       }
-      mm_out(matrix(dense.data(), num_rows, count), columns, matrix(data, num_rows, size));
-      std::copy(data, data + num_rows * size, rows);
+      return {std::move(rows), std::move(*choice)};
     }
   }
-  if (!combined) {
-    *out.num_directions = count;
-    for (int64_t k = 0; k < count; ++k) out.combinations[k * num_slots + k] = 1.0;
-    std::copy(data, data + count * size, rows);
+  RowChoice all{count, 0, std::vector<double>(count * count, 0.0)};
+  for (int64_t k = 0; k < count; ++k) all.combinations[k * count + k] = 1.0;
+  return {std::move(cotangents), std::move(all)};
+}
+
+// Writes rows [R, T, C], rounded.
+template <typename Scalar>
+void store_rows(const SparseVectors& vectors, const Softmax& softmax, int64_t max_frames,
+                Scalar* out) {
+  const int64_t num_classes = softmax.num_classes();
+  const std::vector<int64_t>& classes = softmax.subset().classes();
+  const auto width = static_cast<int64_t>(classes.size());
+  for (int64_t r = 0; r < vectors.count(); ++r) {
+    const double multiple = vectors.multiples[r];
+    for (int64_t t = 0; t < softmax.num_frames(); ++t) {
+      Scalar* row = out + (r * max_frames + t) * num_classes;
+      const double* rest = softmax.rest().data() + t * num_classes;
+      const double* values = vectors.values.data() + r * vectors.size + t * width;
+      for (int64_t c = 0; c < num_classes; ++c) row[c] = static_cast<Scalar>(multiple * rest[c]);
+      for (int64_t v = 0; v < width; ++v) row[classes[v]] = static_cast<Scalar>(values[v]);
+    }
   }
 }
 
@@ -219,90 +198,62 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
   log_softmax(batch, log_probs.mutable_data_ptr<double>());
   auto [labels, label_lengths, log_prob, search_log_prob, counts] =
       ctc_beam_search(log_probs, lengths, num_hypotheses, beam_width, blank);
+  const EmissionBatch softmax_batch(log_probs, lengths, blank, "log_probs");
   const LabelingBatch labelings(labels, label_lengths, counts, batch, blank);
 
-  const int64_t num_rows = num_probes == 0 ? num_hypotheses : std::min(num_probes, num_hypotheses);
-  Tensor rows = zeros({num_utterances, num_rows, max_frames, num_classes}, logits.scalar_type());
-  Tensor combinations = zeros({num_utterances, num_rows, num_hypotheses}, ScalarType::Double);
   Tensor num_directions = zeros({num_utterances}, ScalarType::Long);
   Tensor probe_counts = zeros({num_utterances}, ScalarType::Long);
   Tensor sq_norms = zeros({num_utterances, num_hypotheses}, ScalarType::Double);
   Tensor output_sq_norms =
       zeros({frame_gram.has_value() ? num_utterances : 0, num_hypotheses}, ScalarType::Double);
 
+  const CompressionOptions options{tolerance, num_probes, span};
   const Tensor key_values = torch::stable::contiguous(keys);
+  std::deque<Softmax> softmaxes;
+  std::vector<UtteranceRows> all_rows;
+  int64_t most_rows = 0;
   for (int64_t n = 0; n < num_utterances; ++n) {
-    const int64_t count = labelings.count(n);
-    if (count == 0) continue;
-    const auto only = [n](Tensor& tensor) { return torch::stable::narrow(tensor, 0, n, 1); };
-    Tensor lengths_copy = lengths;
-    Tensor all =
-        std::get<1>(ctc_logits_cotangents(only(log_probs), only(lengths_copy), only(labels),
-                                          only(label_lengths), only(counts), blank));
-    Tensor slots = torch::stable::select(all, 0, 0);
-    const Tensor cotangents = torch::stable::narrow(slots, 0, 0, count);
-    store_inner_products(cotangents, cotangents,
-                         sq_norms.mutable_data_ptr<double>() + n * num_hypotheses);
+    const Softmax& softmax = softmaxes.emplace_back(softmax_batch.utterance<double>(n),
+                                                    ClassSubset(labelings, n, num_classes, blank));
+    SparseVectors cotangents = cotangents_of(softmax, labelings, n);
+    double* own_sq_norms = sq_norms.mutable_data_ptr<double>() + n * num_hypotheses;
+    store_sq_norms(cotangents, own_sq_norms);
     if (frame_gram.has_value()) {
-      store_inner_products(cotangents,
-                           torch::stable::contiguous(torch::stable::matmul(
-                               torch::stable::select(*frame_gram, 0, n), cotangents)),
-                           output_sq_norms.mutable_data_ptr<double>() + n * num_hypotheses);
+      store_output_sq_norms(cotangents, softmax, torch::stable::select(*frame_gram, 0, n),
+                            output_sq_norms.mutable_data_ptr<double>() + n * num_hypotheses);
     }
     const HypothesisNumbers numbers(labelings, n,
                                     static_cast<uint64_t>(key_values.const_data_ptr<int64_t>()[n]));
-    const double* log_prob_row = log_prob.const_data_ptr<double>() + n * num_hypotheses;
-    const Slots out{
-        combinations.mutable_data_ptr<double>() + n * num_rows * num_hypotheses,
-        num_directions.mutable_data_ptr<int64_t>() + n,
-        probe_counts.mutable_data_ptr<int64_t>() + n,
-    };
-    const int64_t first = n * num_rows * max_frames * num_classes;
-    const CompressionOptions options{tolerance, num_probes, span};
-    const std::vector<double> scales = scales_of(
-        log_prob_row, sq_norms.const_data_ptr<double>() + n * num_hypotheses, count, options);
+    const std::vector<double> scales =
+        column_scales(log_prob.const_data_ptr<double>() + n * num_hypotheses, own_sq_norms,
+                      labelings.count(n), options);
+    all_rows.push_back(rows_of(std::move(cotangents), scales, numbers, options));
+    const RowChoice& choice = all_rows.back().choice;
+    num_directions.mutable_data_ptr<int64_t>()[n] = choice.num_directions;
+    probe_counts.mutable_data_ptr<int64_t>()[n] = choice.num_probes;
+    most_rows = std::max(most_rows, choice.num_directions + choice.num_probes);
+  }
+
+  Tensor rows = zeros({num_utterances, most_rows, max_frames, num_classes}, logits.scalar_type());
+  Tensor combinations = zeros({num_utterances, most_rows, num_hypotheses}, ScalarType::Double);
+  for (int64_t n = 0; n < num_utterances; ++n) {
+    const auto& [vectors, choice] = all_rows[n];
+    const int64_t first = n * most_rows;
     if (batch.is_double()) {
-      store_rows(cotangents, scales, numbers, options, num_hypotheses, out,
-                 rows.mutable_data_ptr<double>() + first);
+      store_rows(vectors, softmaxes[n], max_frames,
+                 rows.mutable_data_ptr<double>() + first * max_frames * num_classes);
     } else {
-      store_rows(cotangents, scales, numbers, options, num_hypotheses, out,
-                 rows.mutable_data_ptr<float>() + first);
+      store_rows(vectors, softmaxes[n], max_frames,
+                 rows.mutable_data_ptr<float>() + first * max_frames * num_classes);
+    }
+    const int64_t count = labelings.count(n);
+    for (int64_t r = 0; r < vectors.count(); ++r) {
+      std::copy_n(choice.combinations.begin() + r * count, count,
+                  combinations.mutable_data_ptr<double>() + (first + r) * num_hypotheses);
     }
   }
   return {labels,       label_lengths,  log_prob,     search_log_prob, counts,         rows,
           combinations, num_directions, probe_counts, sq_norms,        output_sq_norms};
-}
-
-Tensor ctc_hypothesis_normals(const Tensor& labels, const Tensor& label_lengths,
-                              const Tensor& counts, const Tensor& keys, int64_t num_normals) {
-  check_tensor(labels, "labels", {ScalarType::Long}, {{"N"}, {"K"}, {"U"}});
-  const int64_t num_utterances = labels.size(0);
-  const int64_t num_slots = labels.size(1);
-  check_tensor(label_lengths, "label_lengths", {ScalarType::Long},
-               {{"N", num_utterances}, {"K", num_slots}});
-  check_tensor(counts, "counts", {ScalarType::Long}, {{"N", num_utterances}});
-  check_tensor(keys, "keys", {ScalarType::Long}, {{"N", num_utterances}});
-  check(num_normals >= 0, "num_normals: expected at least 0, got ", num_normals);
-  const Tensor label_values = torch::stable::contiguous(labels);
-  const Tensor length_values = torch::stable::contiguous(label_lengths);
-  const Tensor count_values = torch::stable::contiguous(counts);
-  const Tensor key_values = torch::stable::contiguous(keys);
-  check_range(length_values, "label_lengths", 0, labels.size(2));
-  check_range(count_values, "counts", 0, num_slots);
-  Tensor normals = torch::stable::new_zeros(labels, {num_utterances, num_slots, num_normals},
-                                            ScalarType::Double);
-  auto* out = normals.mutable_data_ptr<double>();
-  for (int64_t n = 0; n < num_utterances; ++n) {
-    const auto key = static_cast<uint64_t>(key_values.const_data_ptr<int64_t>()[n]);
-    for (int64_t k = 0; k < count_values.const_data_ptr<int64_t>()[n]; ++k) {
-      const int64_t slot = n * num_slots + k;
-      const uint64_t hash =
-          hash_labeling(key, label_values.const_data_ptr<int64_t>() + slot * labels.size(2),
-                        length_values.const_data_ptr<int64_t>()[slot]);
-      for (int64_t i = 0; i < num_normals; ++i) out[slot * num_normals + i] = normal_of(hash, i);
-    }
-  }
-  return normals;
 }
 
 }  // namespace egl::ops

@@ -13,6 +13,10 @@ STABLE_TORCH_LIBRARY(egl_fast, library) {
       "ctc_occupancy(Tensor log_probs, Tensor lengths, Tensor labels, Tensor label_lengths, "
       "Tensor counts, int blank) -> (Tensor log_prob, Tensor occupancy)");
   library.def(
+      "ctc_sparse_occupancy(Tensor log_probs, Tensor lengths, Tensor labels, "
+      "Tensor label_lengths, Tensor counts, int blank) -> "
+      "(Tensor log_prob, Tensor classes, Tensor occupancy)");
+  library.def(
       "ctc_logits_cotangents(Tensor logits, Tensor lengths, Tensor labels, Tensor label_lengths, "
       "Tensor counts, int blank) -> (Tensor log_prob, Tensor cotangents)");
   library.def(
@@ -35,6 +39,7 @@ STABLE_TORCH_LIBRARY(egl_fast, library) {
 STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) {
   library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::ctc_beam_search));
   library.impl("ctc_occupancy", TORCH_BOX(&egl::ops::ctc_occupancy));
+  library.impl("ctc_sparse_occupancy", TORCH_BOX(&egl::ops::ctc_sparse_occupancy));
   library.impl("ctc_logits_cotangents", TORCH_BOX(&egl::ops::ctc_logits_cotangents));
   library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::ctc_nbest_cotangents));
   library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::ctc_hypothesis_normals));

@@ -13,6 +13,7 @@ from egl_fast.ops.ctc import (
     ctc_beam_search,
     ctc_logits_cotangents,
     ctc_occupancy,
+    ctc_sparse_occupancy,
     default_beam_width,
 )
 from egl_fast.ops.hypotheses import Hypotheses, ctc_hypothesis_normals
@@ -29,6 +30,7 @@ __all__ = [
     "ctc_logits_cotangents",
     "ctc_nbest_cotangents",
     "ctc_occupancy",
+    "ctc_sparse_occupancy",
     "default_beam_width",
     "recurrent_backward",
 ]

@@ -29,7 +29,8 @@ class NbestCotangents:
 
     Attributes:
         hypotheses: the K best labelings.
-        cotangents: [N, rows, T, C] in the logits' dtype; zero where an utterance has fewer.
+        cotangents: [N, rows, T, C] in the logits' dtype, as many rows as some utterance needs; zero
+            where an utterance has fewer.
         combinations: [N, rows, K] float64.
         num_directions: [N] int64, R.
         num_probes: [N] int64, m.
@@ -148,7 +149,7 @@ def _shape_of_nbest_cotangents(
 ) -> tuple[Tensor, ...]:
     N, T, C = logits.shape
     K = num_hypotheses
-    rows = min(num_probes, K) if num_probes else K
+    rows = torch.library.get_ctx().new_dynamic_size()  # what the utterances turn out to need
     float64 = torch.float64
     return (
         *shape_of_search(logits, lengths, num_hypotheses, beam_width, blank),
