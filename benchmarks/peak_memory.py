@@ -1,8 +1,9 @@
 """Peak memory of scoring one recording, in a process of its own for each length.
 
-    python benchmarks/peak_memory.py [--k 100] [SECONDS ...]
+    python benchmarks/peak_memory.py [--k 100] [--memory 2GiB] [SECONDS ...]
 
-Noise stands for speech: memory depends on lengths alone.
+Noise stands for speech: its labelings have little in common, so they span about as many dimensions
+as there are, which takes the most.
 """
 
 import argparse
@@ -20,29 +21,33 @@ def main() -> None:
     parser.add_argument("seconds", nargs="*", type=float, default=[2.0, 5.0, 20.0])
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--model", default=str(ROOT / "examples" / "base.pt"))
+    parser.add_argument("--memory", default="2GiB", help="as of `egl-fast score`")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        measure(arguments.model, arguments.seconds[0], arguments.k)
+        measure(arguments.model, arguments.seconds[0], arguments.k, arguments.memory)
         return
     for seconds in arguments.seconds:
         options = ["--measure", "--model", arguments.model, "--k", str(arguments.k)]
+        options += ["--memory", arguments.memory]
         subprocess.run([sys.executable, __file__, str(seconds), *options], check=True)
 
 
-def measure(model: str, seconds: float, k: int) -> None:
+def measure(model: str, seconds: float, k: int, memory: str) -> None:
     """Score one recording and say what the process took at its peak."""
     import numpy as np
 
     from egl_fast import Scorer
+    from egl_fast.cli.options import Size
 
-    scorer = Scorer.from_checkpoint(model)
+    scorer = Scorer.from_checkpoint(model, memory_bytes=Size().convert(memory, None, None))
     rng = np.random.default_rng(0)
     waveform = 0.1 * rng.standard_normal(round(16000 * seconds)).astype(np.float32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scorer.score_waveforms([waveform], sample_rate_hz=16000, k=k)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{seconds:5.1f} s, K = {k}: {after / 1024:6.0f} MiB ({before / 1024:.0f} at the start)")
+    mib = f"{after / 1024:6.0f} MiB ({before / 1024:.0f} at the start)"
+    print(f"{seconds:5.1f} s, K = {k}, {memory}: {mib}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.data.prefetch import prefetch
 from egl_fast.errors import AudioError, EglError, ModelError
 from egl_fast.features import FeatureConfig
-from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.engine import MEMORY_BYTES, GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.batches import BatchScoring
@@ -62,6 +62,8 @@ class Scorer:
         features: how waveforms become the model's input (spectrograms [N, T, F] and their
             lengths); only ``score_waveforms`` and ``score_manifest`` need it.
         model_hash: identity of the model, for metadata.
+        memory_bytes: what gradients may take, beside the forward pass and the cotangents; less of
+            it means more backward passes, of fewer rows.
 
     Raises:
         ModelError: the blank is no class, or no parameter requires a gradient.
@@ -88,6 +90,7 @@ class Scorer:
         *,
         features: FeatureConfig | None = None,
         model_hash: str = "",
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         if not 0 <= blank < len(vocabulary):
             raise ModelError(f"blank {blank} is no index of the {len(vocabulary)} classes")
@@ -95,10 +98,17 @@ class Scorer:
         self.classes = Classes(tuple(vocabulary), blank)
         self.features = features
         self.model_hash = model_hash
-        self._engine = GradientEngine(model)
+        self.memory_bytes = memory_bytes
+        self._engine = GradientEngine(model, memory_bytes=memory_bytes)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Scorer:
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> Scorer:
         """A scorer of a model file that ``egl-fast train`` wrote.
 
         Raises:
@@ -110,6 +120,7 @@ class Scorer:
             checkpoint.vocabulary,
             features=checkpoint.features,
             model_hash=checkpoint.sha256,
+            memory_bytes=memory_bytes,
         )
 
     def score_batch(
@@ -355,7 +366,7 @@ class Scorer:
     def _engine_for(self, options: ScoringOptions) -> GradientEngine:
         if options.params is None:
             return self._engine
-        return GradientEngine(self.model, params=options.params)
+        return GradientEngine(self.model, params=options.params, memory_bytes=self.memory_bytes)
 
     def _features(self) -> FeatureConfig:
         if self.features is None:

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
+from egl_fast.cli.options import Size
 from egl_fast.records import ScoreRecord
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,12 +220,38 @@ def test_wrong_usage(tiny_model: Path, clips: Path) -> None:
         (("--k", "0"), "--k"),
         (("--k", "10", "--beam-width", "9"), "beam-width"),
         (("--device", "tpu"), "--device"),
+        (("--memory", "2"), "'2': expected a size such as 512MiB or 2GiB"),
+        (("--memory", "0GiB"), "expected a size"),
         (("--batch-seconds", "0"), "--batch-seconds"),
     ]:
         result = egl_fast("score", "--model", tiny_model, "--pool", clips, *arguments)
         assert result.returncode == 2
         assert "Traceback" not in result.stderr
         assert said in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("2GiB", 2**31), ("512MiB", 2**29), ("1.5 GB", 1_500_000_000), ("64k", 64_000)],
+)
+def test_sizes(written: str, expected: int) -> None:
+    assert Size().convert(written, None, None) == expected
+
+
+def test_less_memory_is_more_passes_and_the_same_scores(
+    tiny_model: Path, clips: Path, tmp_path: Path
+) -> None:
+    def scores(memory: str) -> list[dict[str, Any]]:
+        out = tmp_path / f"{memory}.jsonl"
+        arguments = ("--model", tiny_model, "--pool", clips, "--k", 12, "--out", out)
+        egl_fast("score", *arguments, "--memory", memory)
+        meta = json.loads(Path(f"{out}.meta.json").read_text())
+        assert meta["memory_bytes"] == Size().convert(memory, None, None)
+        return lines_of(out.read_text(encoding="utf-8"))
+
+    for one, other in zip(scores("2GiB"), scores("1KiB"), strict=True):
+        assert one["egl"] == pytest.approx(other["egl"], rel=1e-4)
+        assert one["egl_unsquared"] == pytest.approx(other["egl_unsquared"], rel=1e-4)
 
 
 def test_cuda_is_refused(tiny_model: Path, clips: Path) -> None:

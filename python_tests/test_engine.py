@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from egl_fast import ops
 from egl_fast.errors import ModelError
 from egl_fast.gradients import engine as engine_module
-from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.engine import MEMORY_BYTES, GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
 from egl_fast.reference.gradients import looped_sq_norms
@@ -39,10 +39,11 @@ def assert_norms_equal_the_loop(
     dtype: torch.dtype,
     *,
     params: str | None = None,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> dict[str, Tensor]:
     """Every parameter's norm, and their sum, for every hypothesis of every utterance."""
     double = copy.deepcopy(model).double().eval()
-    engine = GradientEngine(model, params=params)
+    engine = GradientEngine(model, params=params, memory_bytes=memory_bytes)
     shares = engine.shares_batches
     x, lengths = inputs
     groups = [slice(0, 3)] if shares else [slice(n, n + 1) for n in range(3)]
@@ -73,7 +74,7 @@ def assert_norms_equal_the_loop(
                         expected[name], rel=PROMISED[dtype], abs=PROMISED[dtype] * 1e-3 * total
                     ), name
                 assert sum(got.values()) == pytest.approx(total, rel=PROMISED[dtype])
-        if cotangents.shape[1] <= engine_module.ROWS_PER_PASS and engine_module.PASS_BYTES > 1:
+        if cotangents.shape[1] <= engine_module.ROWS_PER_PASS and engine.pass_bytes > 1:
             assert_inner_products_fit(engine, tape, cotangents, norms, dtype)
     return norms
 
@@ -225,10 +226,10 @@ def test_inner_products_across_passes_need_memory(monkeypatch: pytest.MonkeyPatc
     cotangents = torch.randn(1, 5, *logits.shape[1:], dtype=torch.float64)
     # Three rows a pass by their intermediate results; their gradients are about half as large.
     monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 3)
-    monkeypatch.setattr(engine_module, "PASS_BYTES", 3 * engine.row_bytes(tape, logits))
+    engine.pass_bytes = 3 * engine.row_bytes(tape, logits)
     assert engine.holds_gradients(tape, logits, 5)
     monkeypatch.setattr(engine, "_row_bytes", lambda *_: 0)
-    monkeypatch.setattr(engine_module, "PASS_BYTES", 100)
+    engine.pass_bytes = 100
     assert engine.holds_gradients(tape, logits, 3)
     assert not engine.holds_gradients(tape, logits, 5)
     for gram in engine.gram(tape, logits, cotangents).values():

@@ -334,11 +334,14 @@ def test_inference_tensors_may_be_scored() -> None:
         assert scorer.score_batch(x * 1.0, lengths * 1, k=3) == expected
 
 
-def test_long_recordings_get_fewer_rows_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "PASS_BYTES", 1)
+def test_memory_for_no_more_than_a_row() -> None:
     torch.manual_seed(0)
     model = DeepSpeech2(preset("tiny")).double()
-    assert_norms_equal_the_loop(model, spectrograms(torch.float64), torch.float64)
+    inputs = spectrograms(torch.float64)
+    assert_norms_equal_the_loop(model, inputs, torch.float64, memory_bytes=2)
+
+
+def test_bytes_of_a_row() -> None:
     calls = [types.SimpleNamespace(output=torch.Size([1000, 1000]))]
     # A million numbers of 8 bytes, and as much again under way.
     logits = torch.zeros(1, 1, 1).double()

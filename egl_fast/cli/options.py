@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,33 @@ batch_seconds: Decorator = click.option(
 )
 seed: Decorator = click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of everything random."
+)
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes, written with a unit."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """``512MiB``, ``2GiB``, ``4 GB``."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B?", value.strip(), re.IGNORECASE)
+        if match is None or float(match[1]) == 0:
+            self.fail(f"{value!r}: expected a size such as 512MiB or 2GiB", param, ctx)
+        thousand = 1024 if match[3] else 1000
+        return int(float(match[1]) * thousand ** ("KMGT".index(match[2].upper()) + 1))
+
+
+memory: Decorator = click.option(
+    "--memory",
+    "memory_bytes",
+    type=Size(),
+    metavar="SIZE",
+    default="2GiB",
+    show_default=True,
+    help="What gradients may take, beside model and recording; with less, fewer rows a pass.",
 )
 device: Decorator = click.option(
     "--device",

@@ -41,9 +41,9 @@ LONG_SECONDS = 1800.0
 @click.option("--beam-width", type=click.IntRange(min=1),
               help="Prefixes kept while searching [default: max(10 k, 100)].")  # fmt: skip
 @click.option("--method", type=click.Choice(["exact", "lowrank", "probe"]), default="exact",
-              show_default=True, help="All K gradients; or estimates with an error bar "
-              "(egl_stderr): as many backward passes as --tolerance asks for, or --probes "
-              "of them.")  # fmt: skip
+              show_default=True, help="All K gradients, from as many backward passes as "
+              "they have independent directions; or estimates with an error bar (egl_stderr): as "
+              "many as --tolerance asks for, or --probes of them.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               default=0.01, show_default=True,
               help="Of lowrank: standard error aimed at, as a share of egl.")  # fmt: skip
@@ -62,6 +62,7 @@ LONG_SECONDS = 1800.0
               show_default=True, help="Padded audio that shares a forward pass.")  # fmt: skip
 @click.option("--max-duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Refuse longer recordings (they go to the errors file).")  # fmt: skip
+@options.memory
 @options.seed
 @options.device
 @options.threads
@@ -72,6 +73,7 @@ def command(
     overwrite: bool,
     batch_seconds: float,
     max_duration: float | None,
+    memory_bytes: int,
     device: str,
     threads: int | None,
     **chosen: Any,
@@ -103,7 +105,7 @@ def command(
     if out is not None and not overwrite:
         _refuse_leftovers(out)
     utterances = read_manifest(pool)
-    scorer = Scorer.from_checkpoint(model_path, device=device)
+    scorer = Scorer.from_checkpoint(model_path, device=device, memory_bytes=memory_bytes)
     started = time.monotonic()
     errors = _Errors(out)
     masses: list[dict[str, float]] = []
@@ -143,6 +145,7 @@ def command(
             "pool": os.path.abspath(pool),
             "batch_seconds": batch_seconds,
             "max_duration": max_duration,
+            "memory_bytes": memory_bytes,
             "num_scored": writer.num_records,
             "num_failed": errors.num_errors,
             "audio_seconds": round(done[1], 3),

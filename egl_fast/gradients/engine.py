@@ -47,9 +47,10 @@ _log = logging.getLogger("egl_fast")
 #: larger matrix products; beyond this they gain nothing.
 ROWS_PER_PASS = 50
 
-#: Bytes that the intermediate results of one backward pass may take, as far as they are known
-#: beforehand: long recordings get fewer rows a pass. As much again may be kept between passes.
-PASS_BYTES = 2**30
+#: Bytes that gradients may take unless somebody says otherwise: half of them the intermediate
+#: results of one backward pass, as far as they are known beforehand, so that long recordings get
+#: fewer rows a pass; and half what is kept from pass to pass.
+MEMORY_BYTES = 2**31
 
 #: Largest relative disagreement with plain autograd that the engine takes for rounding, once a
 #: model: far above float32's, far below any forgotten use of a parameter worth speaking of.
@@ -67,6 +68,8 @@ class GradientEngine:
         model: any module; only parameters that require a gradient count.
         params: shell pattern (or several, separated by commas) of the names of parameters that
             count; None for all.
+        memory_bytes: what gradients may take, beside the forward pass and the cotangents. A single
+            row is pulled back whatever it takes.
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
@@ -75,9 +78,12 @@ class GradientEngine:
         ModelError: no parameter is left.
     """
 
-    def __init__(self, model: nn.Module, *, params: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, *, params: str | None = None, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
         self.model = model
         self.params = params
+        self.pass_bytes = memory_bytes // 2
         with RUNNING:
             self.parameters = _matching_parameters(model, params)
         self._said_unruled: set[str] = set()
@@ -187,13 +193,13 @@ class GradientEngine:
         for call in calls:
             of_parameters = sum(tape.parameters[name].numel() for name in call.parameters.values())
             numbers += min(call.output.numel(), of_parameters)
-        return bool(passes[-1].start * numbers * logits.element_size() <= PASS_BYTES)
+        return bool(passes[-1].start * numbers * logits.element_size() <= self.pass_bytes)
 
     def _passes(
         self, calls: Sequence[Call], direct: dict[str, nn.Parameter], logits: Tensor, num_rows: int
     ) -> list[slice]:
         """Which of an utterance's cotangents go together: as few passes as fit, of like size."""
-        fitting = PASS_BYTES // max(1, self._row_bytes(calls, direct, logits))
+        fitting = self.pass_bytes // max(1, self._row_bytes(calls, direct, logits))
         most = max(1, min(ROWS_PER_PASS // logits.shape[0], fitting))
         size = -(-num_rows // max(1, -(-num_rows // most)))
         return [

@@ -14,7 +14,7 @@ from typing import TypeVar
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.errors import EglError, ModelError, one_line
-from egl_fast.gradients.engine import PASS_BYTES, ROWS_PER_PASS, GradientEngine
+from egl_fast.gradients.engine import ROWS_PER_PASS, GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.options import Classes, ScoringOptions
@@ -141,7 +141,7 @@ class BatchScoring:
         return (
             total_rows <= ROWS_PER_PASS
             and num_utterances * seconds <= self._batch_seconds
-            and total_rows * seconds * self._row_bytes_per_second <= PASS_BYTES
+            and total_rows * seconds * self._row_bytes_per_second <= self._engine.pass_bytes
         )
 
     def _each(
