@@ -33,7 +33,9 @@ K = 100
 
 def rows(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> None:
     """A line for each manifest."""
-    print(f"{'manifest':44} {'clips':>6} {'least':>6} {'10 %':>6} {'median':>6} {'90 %':>6} {'most':>6}")
+    print(
+        f"{'manifest':44} {'clips':>6} {'least':>6} {'10 %':>6} {'median':>6} {'90 %':>6} {'most':>6}"
+    )
     for name, pool in zip(names, pools, strict=True):
         found = sorted(num_rows(scorer, utterance) for utterance in pool)
         at = [found[round(q * (len(found) - 1))] for q in (0, 0.1, 0.5, 0.9, 1)]
@@ -55,7 +57,10 @@ def errors(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> No
     for utterance in (utterance for pool in pools for utterance in pool):
         features, lengths = inputs_of(scorer, utterance)
         engine, exact_engine = GradientEngine(scorer.model), GradientEngine(double)
-        tape, exact_tape = engine.run(features, lengths), exact_engine.run(features.double(), lengths)
+        tape, exact_tape = (
+            engine.run(features, lengths),
+            exact_engine.run(features.double(), lengths),
+        )
         logits, num_frames = tape.outputs
         found = ops.ctc_nbest_cotangents(logits, num_frames, num_hypotheses=K, span=SPAN)
         if not found.spans(0):

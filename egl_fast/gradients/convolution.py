@@ -136,7 +136,7 @@ class PatchProducts:
 
     def coordinates(self) -> list[Tensor]:
         """See ``Contribution``."""
-        return [self._products().flatten(2)]
+        return [self._products().transpose(1, 2).flatten(0, 1)]
 
     def gradient(self) -> Tensor:
         """See ``Contribution``."""

@@ -140,7 +140,7 @@ class GradientEngine:
         shape = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(shape, dtype=torch.float64))
         for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
-            totals[name][n, rows] = sq_norms(contribution.coordinates())[: _size(rows)].double()
+            totals[name][n, rows] = sq_norms(contribution.coordinates())[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
         self._verify(tape, cotangents, norms)
         return norms
