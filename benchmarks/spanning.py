@@ -29,16 +29,16 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 
 K = 100
+QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 
 
 def rows(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> None:
     """A line for each manifest."""
-    print(
-        f"{'manifest':44} {'clips':>6} {'least':>6} {'10 %':>6} {'median':>6} {'90 %':>6} {'most':>6}"
-    )
+    columns = " ".join(f"{column:>6}" for column in ("clips", *QUANTILES))
+    print(f"{'manifest':44} {columns}")
     for name, pool in zip(names, pools, strict=True):
         found = sorted(num_rows(scorer, utterance) for utterance in pool)
-        at = [found[round(q * (len(found) - 1))] for q in (0, 0.1, 0.5, 0.9, 1)]
+        at = [found[round(q * (len(found) - 1))] for q in QUANTILES.values()]
         print(f"{name[-44:]:44} {len(pool):6} " + " ".join(f"{n:6}" for n in at), flush=True)
 
 

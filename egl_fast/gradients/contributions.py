@@ -174,7 +174,7 @@ def sq_norms(coordinates: Sequence[Tensor]) -> Tensor:
     parts = [
         torch.linalg.vector_norm(run, dim=2).double().square().sum(0)
         for c in coordinates
-        for run in c.split(_RUN, dim=2)
+        for run in torch.split(c, _RUN, dim=2)
     ]
     return torch.stack(parts).sum(0)
 
