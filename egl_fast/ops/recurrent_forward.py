@@ -88,11 +88,13 @@ def recurrent_forward(
         A RecurrentStates for each direction. With T = 0, ``final_cell`` is ``initial_cell``.
 
     Raises:
-        ValueError: an argument has a wrong dtype or shape, ``relu_clip`` is not above 0 or the
-            cell is no RNN, or some scans have a bias and some have none.
+        ValueError: there is no scan, an argument has a wrong dtype or shape, some scans have a bias
+            and some have none, or ``relu_clip`` is not above 0 or the cell is no RNN.
     """
     if cell not in _RECURRENT_CELLS:
         raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
+    if not scans:
+        raise ValueError("scans: expected one at least, got none")
 
     def present(tensors: list[Tensor | None]) -> list[Tensor]:
         return [tensor.detach() for tensor in tensors if tensor is not None]
