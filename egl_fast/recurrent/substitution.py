@@ -102,8 +102,7 @@ def _forward_as_scan(
     ragged: bool,
     precise: bool,
 ) -> Callable[..., Any]:
-    def constant(weight: Tensor) -> Tensor:
-        return weight.detach() if weight.is_leaf else weight
+    num_directions = 2 if module.bidirectional else 1
 
     def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         layout = Layout.of(module, input)
@@ -113,36 +112,21 @@ def _forward_as_scan(
         inputs = layout.time_first
         initial = _initial_states(module, cell, inputs, hx, layout)
         finals: list[tuple[Tensor, Tensor | None]] = []
-        num_directions = 2 if module.bidirectional else 1
         for layer in range(module.num_layers):
-            scans = []
-            for direction in range(num_directions):
-                suffix = _suffix(layer, direction)
-                w_ih, w_hh, b_ih, b_hh = _weights(module, suffix)
-                if not weights_need_grad:
-                    w_ih, w_hh = constant(w_ih), constant(w_hh)
-                    b_ih = None if b_ih is None else constant(b_ih)
-                    b_hh = None if b_hh is None else constant(b_hh)
-                projected: Tensor = Projection.apply(inputs, w_ih, b_ih)  # type: ignore[no-untyped-call]
-                if not weights_need_grad and not projected.requires_grad:
-                    projected.requires_grad_()
-                state, cell_state = initial[layer * num_directions + direction]
-                scans.append(
-                    RecurrentScan(projected, w_hh, b_hh, state, cell_state, bool(direction))
-                )
+            suffixes = [f"_l{layer}", f"_l{layer}_reverse"][:num_directions]
+            scans = [
+                _projected(module, suffix, inputs, initial.pop(0), weights_need_grad)
+                for suffix in suffixes
+            ]
             results = recurrent_forward(
                 cell.kind, scans, relu_clip=cell.relu_clip, valid=layout.valid, precise=precise
             )
             outputs = []
-            for direction, (scan, result) in enumerate(zip(scans, results, strict=True)):
-                hidden_tap = None
-                if record is not None:
-                    hidden_tap = torch.zeros_like(
-                        scan.projected, requires_grad=torch.is_grad_enabled()
-                    )
+            for suffix, scan, result in zip(suffixes, scans, results, strict=True):
+                tap = _tap_of(scan.projected) if record is not None else None
                 states, final_cell = Scan.apply(  # type: ignore[no-untyped-call]
                     scan.projected,
-                    hidden_tap,
+                    tap,
                     scan.weight_hh,
                     scan.bias_hh,
                     scan.initial_state,
@@ -151,14 +135,14 @@ def _forward_as_scan(
                     scan.reverse,
                     result,
                 )
-                if record is not None and hidden_tap is not None:
+                if record is not None and tap is not None:
                     record(
                         Direction(
                             module=module,
-                            suffix=_suffix(layer, direction),
+                            suffix=suffix,
                             inputs=inputs,
                             projected=scan.projected,
-                            hidden_tap=hidden_tap,
+                            hidden_tap=tap,
                             previous=result.previous,
                             order=layout.order,
                         )
@@ -173,21 +157,33 @@ def _forward_as_scan(
     return forward
 
 
-def _suffix(layer: int, direction: int) -> str:
-    return f"_l{layer}" + ("_reverse" if direction else "")
+def _projected(
+    module: nn.RNNBase,
+    suffix: str,
+    inputs: Tensor,
+    initial: tuple[Tensor, Tensor | None],
+    weights_need_grad: bool,
+) -> RecurrentScan:
+    """A direction of a layer, ready to run."""
 
+    def weight(name: str) -> Tensor:
+        values: Tensor = getattr(module, name + suffix)
+        return values if weights_need_grad or not values.is_leaf else values.detach()
 
-def _weights(
-    module: nn.RNNBase, suffix: str
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    bias_ih = getattr(module, f"bias_ih{suffix}") if module.bias else None
-    bias_hh = getattr(module, f"bias_hh{suffix}") if module.bias else None
-    return (
-        getattr(module, f"weight_ih{suffix}"),
-        getattr(module, f"weight_hh{suffix}"),
-        bias_ih,
-        bias_hh,
+    bias_ih = weight("bias_ih") if module.bias else None
+    projected: Tensor = Projection.apply(inputs, weight("weight_ih"), bias_ih)  # type: ignore[no-untyped-call]
+    if not weights_need_grad and not projected.requires_grad:
+        projected.requires_grad_()
+    bias_hh = weight("bias_hh") if module.bias else None
+    return RecurrentScan(
+        projected, weight("weight_hh"), bias_hh, *initial, reverse=suffix.endswith("_reverse")
     )
+
+
+def _tap_of(projected: Tensor) -> Tensor:
+    """A zero of the same shape that the graph can be asked about; its values are never read."""
+    zero = projected.new_zeros(()).expand_as(projected)
+    return zero.requires_grad_(torch.is_grad_enabled())
 
 
 def _initial_states(
