@@ -19,25 +19,9 @@
 
 #include <cstdint>
 
+#include "csrc/core/recurrent_cell.h"
+
 namespace egl {
-
-enum class RecurrentCell : int64_t { kRnn = 0, kGru = 1, kLstm = 2 };
-
-struct RecurrentCellShape {
-  int64_t num_coefficients;  // P
-  int64_t num_gates;         // G: blocks of H columns on either side
-};
-
-constexpr RecurrentCellShape shape_of(RecurrentCell cell) {
-  switch (cell) {
-    case RecurrentCell::kRnn:
-      return {1, 1};
-    case RecurrentCell::kGru:
-      return {5, 3};
-    default:
-      return {6, 4};
-  }
-}
 
 // One frame for rows [first_row, last_row), where row = r * num_utterances + n.
 template <typename Scalar>

@@ -30,6 +30,8 @@ inline std::string dtype_name(ScalarType dtype) {
       return "float32";
     case ScalarType::Double:
       return "float64";
+    case ScalarType::Bool:
+      return "bool";
     case ScalarType::Half:
       return "float16";
     case ScalarType::Int:

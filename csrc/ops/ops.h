@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 namespace egl::ops {
 
@@ -57,6 +58,15 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
 // -> normals [N, K, num_normals]
 Tensor ctc_hypothesis_normals(const Tensor& labels, const Tensor& label_lengths,
                               const Tensor& counts, const Tensor& keys, int64_t num_normals);
+
+// For each direction -> states [T, N, H], previous [T, N, H], coefficients [T, N, P, H],
+// final_cell [N, H] (without rows unless the cell is an LSTM). Lists have a tensor for each
+// direction; bias_hh may be empty, and initial_cell is unless the cell is an LSTM.
+std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>
+recurrent_forward(int64_t cell, std::optional<double> relu_clip, std::vector<Tensor> projected,
+                  std::vector<Tensor> weight_hh, std::vector<Tensor> bias_hh,
+                  std::vector<Tensor> initial_state, std::vector<Tensor> initial_cell,
+                  std::optional<Tensor> valid, std::vector<bool> reverse, bool precise);
 
 // -> gates [T, R, N, G * H], hidden_gates (likewise in a GRU, else empty), state [R, N, H],
 // cell [R, N, H] (empty unless the cell is an LSTM)

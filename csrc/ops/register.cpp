@@ -31,6 +31,11 @@ STABLE_TORCH_LIBRARY(egl_fast, library) {
   // The cell is a number (see RecurrentCell): torch's stable ABI leaks a copy of each string
   // argument.
   library.def(
+      "recurrent_forward(int cell, float? relu_clip, Tensor[] projected, Tensor[] weight_hh, "
+      "Tensor[] bias_hh, Tensor[] initial_state, Tensor[] initial_cell, Tensor? valid, "
+      "bool[] reverse, bool precise) -> (Tensor[] states, Tensor[] previous, "
+      "Tensor[] coefficients, Tensor[] final_cell)");
+  library.def(
       "recurrent_backward(int cell, Tensor cotangents, Tensor coefficients, Tensor weight_hh, "
       "bool reverse, Tensor? final_cell_cotangents) -> (Tensor gates, Tensor hidden_gates, "
       "Tensor state, Tensor cell)");
@@ -43,5 +48,6 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) {
   library.impl("ctc_logits_cotangents", TORCH_BOX(&egl::ops::ctc_logits_cotangents));
   library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::ctc_nbest_cotangents));
   library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::ctc_hypothesis_normals));
+  library.impl("recurrent_forward", TORCH_BOX(&egl::ops::recurrent_forward));
   library.impl("recurrent_backward", TORCH_BOX(&egl::ops::recurrent_backward));
 }

@@ -2,9 +2,9 @@
 
 Letters: N utterances, T frames, C classes with blank, K hypotheses, U labels, H hidden units, R
 cotangents. All operators run on CPU tensors, spread their work over torch's threads, and give the
-same result for an utterance whatever else is in the batch and however it is padded; the search and
-the CTC operators to the last bit, for any number of threads. Results are cut off from autograd's
-graph: what these functions compute are gradients already.
+same result for an utterance whatever else is in the batch and however it is padded; the search, the
+CTC operators and the forward scan to the last bit, for any number of threads. Results are cut off
+from autograd's graph: whoever wants gradients makes a node of its own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from egl_fast.ops.ctc import (
 from egl_fast.ops.hypotheses import Hypotheses, ctc_hypothesis_normals
 from egl_fast.ops.nbest_cotangents import NbestCotangents, ctc_nbest_cotangents
 from egl_fast.ops.recurrent import RecurrentCell, RecurrentCotangents, recurrent_backward
+from egl_fast.ops.recurrent_forward import RecurrentScan, RecurrentStates, recurrent_forward
 
 __all__ = [
     "Hypotheses",
     "NbestCotangents",
     "RecurrentCell",
     "RecurrentCotangents",
+    "RecurrentScan",
+    "RecurrentStates",
     "ctc_beam_search",
     "ctc_hypothesis_normals",
     "ctc_logits_cotangents",
@@ -33,4 +36,5 @@ __all__ = [
     "ctc_sparse_occupancy",
     "default_beam_width",
     "recurrent_backward",
+    "recurrent_forward",
 ]

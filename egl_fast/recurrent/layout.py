@@ -18,7 +18,7 @@ class Layout:
 
     Attributes:
         time_first: [T, N, I], zero on padding.
-        valid: [T, N, 1], or None where there is no padding.
+        valid: [T, N] bool, False on padding, or None where there is none.
         order: utterance of each column, or None where they are in order.
         packed: the packed sequence that came in, if one did.
         batch_first: the tensor that came in was [N, T, I].
@@ -58,7 +58,7 @@ class Layout:
         to_packed = present.flatten().nonzero().squeeze(1)
         to_padded, to_packed = to_padded.to(x.data.device), to_packed.to(x.data.device)
         padded = gather_rows(x.data, to_padded, to_packed)
-        valid = present.to(x.data.device, x.data.dtype).unsqueeze(2)
+        valid = present.to(x.data.device)
         time_first = padded.view(num_frames, num_columns, -1)
         return Layout(time_first, valid, x.sorted_indices, x, False, True, to_padded, to_packed)
 
@@ -75,16 +75,21 @@ class Layout:
             rows, self.packed.batch_sizes, self.packed.sorted_indices, self.packed.unsorted_indices
         )
 
-    def final_states(self, finals: list[tuple[Tensor, Tensor]], *, lstm: bool) -> Any:
-        """Final states as torch gives them; None where padding hides them (see below)."""
+    def final_states(self, finals: list[tuple[Tensor, Tensor | None]]) -> Any:
+        """Final states as torch gives them, of hidden states and an LSTM's cell states.
+
+        None where padding hides them: utterances of unequal length end at different frames. Only
+        the built-in model is run so, and it has no use for them; a user of None fails at once.
+        """
+        hidden = self._as_torch_gives([h for h, _ in finals])
+        cells = [c for _, c in finals if c is not None]
+        return (hidden, self._as_torch_gives(cells)) if cells else hidden
+
+    def _as_torch_gives(self, finals: list[Tensor]) -> Tensor | None:
+        """[layers * directions, N, H], or without N where there was no batch dimension."""
         if self.valid is not None:
-            # Utterances of unequal length end at different frames. Only the built-in model is
-            # run so, and it has no use for final states; a user of None fails at once.
-            return (None, None) if lstm else None
-        h, c = (torch.stack(series) for series in zip(*finals, strict=True))
+            return None
+        stacked = torch.stack(finals)
         if self.packed is not None and self.packed.unsorted_indices is not None:
-            h = h.index_select(1, self.packed.unsorted_indices)
-            c = c.index_select(1, self.packed.unsorted_indices)
-        if not self.batched:
-            h, c = h.squeeze(1), c.squeeze(1)
-        return (h, c) if lstm else h
+            stacked = stacked.index_select(1, self.packed.unsorted_indices)
+        return stacked if self.batched else stacked.squeeze(1)

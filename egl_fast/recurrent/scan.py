@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from egl_fast.ops import recurrent_backward
+from egl_fast.ops import RecurrentCell, RecurrentStates, recurrent_backward
 from egl_fast.products import matrix_product
-from egl_fast.recurrent.cells import Cell
 
 
 class Projection(torch.autograd.Function):
@@ -39,7 +38,11 @@ class Projection(torch.autograd.Function):
 
 
 class Scan(torch.autograd.Function):
-    """States of one direction from its projected input; backward through time in one call."""
+    """States of one direction, which are there already; backward through time in one call.
+
+    The directions of a layer run side by side in one call (``ops.recurrent_forward``); in the
+    graph each is a node of its own.
+    """
 
     @staticmethod
     def forward(
@@ -49,13 +52,11 @@ class Scan(torch.autograd.Function):
         weight_hh: Tensor,
         bias_hh: Tensor | None,
         initial_state: Tensor,
-        initial_cell: Tensor,
-        valid: Tensor | None,
-        cell: Cell,
+        initial_cell: Tensor | None,
+        cell: RecurrentCell,
         reverse: bool,
-        precise: bool,
-        keep: dict[str, Tensor],
-    ) -> tuple[Tensor, Tensor]:
+        result: RecurrentStates,
+    ) -> tuple[Tensor, Tensor | None]:
         """States [T, N, H] and the final cell state [N, H].
 
         Args:
@@ -65,45 +66,15 @@ class Scan(torch.autograd.Function):
             weight_hh: [G*H, H].
             bias_hh: [G*H] or None.
             initial_state: [N, H].
-            initial_cell: [N, H]; ignored but by an LSTM.
-            valid: [T, N, 1], 0 on padding, where states are held at zero; None: no padding.
-            cell: the recurrent cell.
-            reverse: run from the last frame to the first.
-            precise: carry the states from frame to frame in float64; results are rounded to
-                ``projected``'s dtype.
-            keep: receives "previous", [T, N, H].
+            initial_cell: [N, H] of an LSTM, else None.
+            cell: which gates.
+            reverse: whether it ran from the last frame to the first.
+            result: what the scan came to.
         """
-        dtype, narrow_weight = projected.dtype, weight_hh
-        if precise:
-            projected, weight_hh = projected.double(), weight_hh.double()
-            initial_state, initial_cell = initial_state.double(), initial_cell.double()
-            bias_hh = None if bias_hh is None else bias_hh.double()
-            valid = None if valid is None else valid.double()
-        num_frames = projected.shape[0]
-        frames = range(num_frames - 1, -1, -1) if reverse else range(num_frames)
-        state, cell_state = initial_state, initial_cell
-        weight = weight_hh.t()
-        before: list[Tensor] = [state] * num_frames
-        after: list[Tensor] = [state] * num_frames
-        kept: list[tuple[Tensor, ...]] = [()] * num_frames
-        for t in frames:
-            before[t] = state
-            product = state @ weight if bias_hh is None else torch.addmm(bias_hh, state, weight)
-            state, cell_state, kept[t] = cell.step(projected[t], product, state, cell_state)
-            if valid is not None:
-                state, cell_state = state * valid[t], cell_state * valid[t]
-            after[t] = state
-        states, previous = torch.stack(after), torch.stack(before)
-        values = [torch.stack(series) for series in zip(*kept, strict=True)]
-        coefficients = torch.stack(cell.coefficients(values, states, previous), dim=2)
-        if valid is not None:
-            coefficients *= valid.unsqueeze(2)
-        previous = previous.to(dtype)
-        keep["previous"] = previous
-        ctx.save_for_backward(coefficients.to(dtype), narrow_weight, previous)
-        ctx.kind, ctx.reverse, ctx.has_bias = cell.kind, reverse, bias_hh is not None
+        ctx.save_for_backward(result.coefficients, weight_hh, result.previous)
+        ctx.kind, ctx.reverse, ctx.has_bias = cell, reverse, bias_hh is not None
         ctx.set_materialize_grads(False)
-        return states.to(dtype), cell_state.to(dtype)
+        return result.states, result.final_cell
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -133,5 +104,5 @@ class Scan(torch.autograd.Function):
             of_bias,
             result.state.squeeze(0),
             None if result.cell is None else result.cell.squeeze(0),
-            *(None,) * 5,
+            *(None,) * 3,
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from egl_fast.errors import ModelError
+from egl_fast.ops import RecurrentScan, recurrent_forward
 from egl_fast.recurrent.cells import TORCH_FORWARDS, Cell, cell_of
 from egl_fast.recurrent.layout import Layout
 from egl_fast.recurrent.scan import Projection, Scan
@@ -101,8 +102,7 @@ def _forward_as_scan(
     ragged: bool,
     precise: bool,
 ) -> Callable[..., Any]:
-    def constant(weight: Tensor) -> Tensor:
-        return weight.detach() if weight.is_leaf else weight
+    num_directions = 2 if module.bidirectional else 1
 
     def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         layout = Layout.of(module, input)
@@ -111,89 +111,101 @@ def _forward_as_scan(
             return whole
         inputs = layout.time_first
         initial = _initial_states(module, cell, inputs, hx, layout)
-        finals: list[tuple[Tensor, Tensor]] = []
-        num_directions = 2 if module.bidirectional else 1
+        finals: list[tuple[Tensor, Tensor | None]] = []
         for layer in range(module.num_layers):
+            suffixes = [f"_l{layer}", f"_l{layer}_reverse"][:num_directions]
+            scans = [
+                _projected(module, suffix, inputs, initial.pop(0), weights_need_grad)
+                for suffix in suffixes
+            ]
+            results = recurrent_forward(
+                cell.kind, scans, relu_clip=cell.relu_clip, valid=layout.valid, precise=precise
+            )
             outputs = []
-            for direction in range(num_directions):
-                suffix = f"_l{layer}" + ("_reverse" if direction else "")
-                state, cell_state = initial[layer * num_directions + direction]
-                w_ih, w_hh, b_ih, b_hh = _weights(module, suffix)
-                if not weights_need_grad:
-                    w_ih, w_hh = constant(w_ih), constant(w_hh)
-                    b_ih = None if b_ih is None else constant(b_ih)
-                    b_hh = None if b_hh is None else constant(b_hh)
-                projected: Tensor = Projection.apply(inputs, w_ih, b_ih)  # type: ignore[no-untyped-call]
-                if not weights_need_grad and not projected.requires_grad:
-                    projected.requires_grad_()
-                hidden_tap = None
-                if record is not None:
-                    hidden_tap = torch.zeros_like(projected, requires_grad=torch.is_grad_enabled())
-                keep: dict[str, Tensor] = {}
+            for suffix, scan, result in zip(suffixes, scans, results, strict=True):
+                tap = _tap_of(scan.projected) if record is not None else None
                 states, final_cell = Scan.apply(  # type: ignore[no-untyped-call]
-                    projected,
-                    hidden_tap,
-                    w_hh,
-                    b_hh,
-                    state,
-                    cell_state,
-                    layout.valid,
-                    cell,
-                    bool(direction),
-                    precise,
-                    keep,
+                    scan.projected,
+                    tap,
+                    scan.weight_hh,
+                    scan.bias_hh,
+                    scan.initial_state,
+                    scan.initial_cell,
+                    cell.kind,
+                    scan.reverse,
+                    result,
                 )
-                if record is not None and hidden_tap is not None:
+                if record is not None and tap is not None:
                     record(
                         Direction(
                             module=module,
                             suffix=suffix,
                             inputs=inputs,
-                            projected=projected,
-                            hidden_tap=hidden_tap,
-                            previous=keep["previous"],
+                            projected=scan.projected,
+                            hidden_tap=tap,
+                            previous=result.previous,
                             order=layout.order,
                         )
                     )
                 outputs.append(states)
-                finals.append((states[0] if direction else states[-1], final_cell))
+                finals.append((states[0] if scan.reverse else states[-1], final_cell))
             inputs = torch.cat(outputs, dim=2) if num_directions == 2 else outputs[0]
             if module.training and module.dropout and layer + 1 < module.num_layers:
                 inputs = F.dropout(inputs, module.dropout)
-        return layout.restore(inputs), layout.final_states(finals, lstm=cell.kind == "lstm")
+        return layout.restore(inputs), layout.final_states(finals)
 
     return forward
 
 
-def _weights(
-    module: nn.RNNBase, suffix: str
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    bias_ih = getattr(module, f"bias_ih{suffix}") if module.bias else None
-    bias_hh = getattr(module, f"bias_hh{suffix}") if module.bias else None
-    return (
-        getattr(module, f"weight_ih{suffix}"),
-        getattr(module, f"weight_hh{suffix}"),
-        bias_ih,
-        bias_hh,
+def _projected(
+    module: nn.RNNBase,
+    suffix: str,
+    inputs: Tensor,
+    initial: tuple[Tensor, Tensor | None],
+    weights_need_grad: bool,
+) -> RecurrentScan:
+    """A direction of a layer, ready to run."""
+
+    def weight(name: str) -> Tensor:
+        values: Tensor = getattr(module, name + suffix)
+        return values if weights_need_grad or not values.is_leaf else values.detach()
+
+    bias_ih = weight("bias_ih") if module.bias else None
+    projected: Tensor = Projection.apply(inputs, weight("weight_ih"), bias_ih)  # type: ignore[no-untyped-call]
+    if not weights_need_grad and not projected.requires_grad:
+        projected.requires_grad_()
+    bias_hh = weight("bias_hh") if module.bias else None
+    return RecurrentScan(
+        projected, weight("weight_hh"), bias_hh, *initial, reverse=suffix.endswith("_reverse")
     )
+
+
+def _tap_of(projected: Tensor) -> Tensor:
+    """A zero of the same shape that the graph can be asked about; its values are never read."""
+    zero = projected.new_zeros(()).expand_as(projected)
+    return zero.requires_grad_(torch.is_grad_enabled())
 
 
 def _initial_states(
     module: nn.RNNBase, cell: Cell, inputs: Tensor, hx: Any, layout: Layout
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Hidden and, of an LSTM, cell states [N, H] of each direction of each layer."""
     count = module.num_layers * (2 if module.bidirectional else 1)
     if hx is None:
         zeros = inputs.new_zeros(inputs.shape[1], module.hidden_size)
-        return [(zeros, zeros)] * count
+        return [(zeros, zeros if cell.kind == "lstm" else None)] * count
     if layout.valid is not None and module.bidirectional:
         # In reverse a scan starts on the padding, which would wipe an initial state.
         raise ModelError(
             "a bidirectional layer is given initial states with packed utterances of unequal "
             "length; score one utterance at a time"
         )
-    h, c = hx if cell.kind == "lstm" else (hx, hx)
-    if h.dim() == 2:  # unbatched input
-        h, c = h.unsqueeze(1), c.unsqueeze(1)
-    if layout.order is not None:
-        h, c = h.index_select(1, layout.order), c.index_select(1, layout.order)
-    return list(zip(h, c.detach() if cell.kind != "lstm" else c, strict=True))
+
+    def columns(states: Tensor) -> Tensor:
+        if states.dim() == 2:  # unbatched input
+            states = states.unsqueeze(1)
+        return states if layout.order is None else states.index_select(1, layout.order)
+
+    if cell.kind != "lstm":
+        return [(h, None) for h in columns(hx)]
+    return list(zip(*map(columns, hx), strict=True))

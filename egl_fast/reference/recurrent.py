@@ -1,9 +1,92 @@
-"""Backward through time for many cotangents, as a torch loop over the frames."""
+"""Recurrent layers forward and back through time, as torch loops over the frames."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+
+def recurrent_forward(
+    cell: str,
+    projected: Tensor,
+    weight_hh: Tensor,
+    bias_hh: Tensor,
+    initial_state: Tensor,
+    initial_cell: Tensor,
+    *,
+    reverse: bool,
+    relu_clip: float | None = None,
+    valid: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The plain twin of ``egl_fast.ops.recurrent_forward``, which documents the arguments.
+
+    Args:
+        cell: "rnn", "gru" or "lstm"; the cells are those of ``recurrent_backward``.
+        projected: [T, N, G * H] floating point, T at least 1.
+        weight_hh: [G * H, H].
+        bias_hh: [G * H].
+        initial_state: [N, H].
+        initial_cell: [N, H]; not read but by an LSTM.
+        reverse: whether frames are visited from last to first.
+        relu_clip: of an RNN, whose activation is tanh where it is None.
+        valid: [T, N] bool, or None.
+
+    Returns:
+        (states [T, N, H], previous [T, N, H], coefficients [T, N, P, H], final cell [N, H]).
+
+    Example:
+        >>> one, zero = torch.ones(1, 1), torch.zeros(1, 1)
+        >>> states, *_ = recurrent_forward("rnn", torch.ones(3, 1, 1), one, zero[0], zero, zero,
+        ...     reverse=False, relu_clip=2.5)
+        >>> states.flatten().tolist()
+        [1.0, 2.0, 2.5]
+    """
+    T = projected.shape[0]
+    states: list[Tensor] = [initial_state] * T
+    previous: list[Tensor] = [initial_state] * T
+    coefficients: list[Tensor] = [initial_state] * T
+    h, c = initial_state, initial_cell
+    for t in reversed(range(T)) if reverse else range(T):
+        previous[t] = h
+        h, c, a = _step(cell, projected[t], h @ weight_hh.T + bias_hh, h, c, relu_clip)
+        coefficients[t] = torch.stack(a, dim=1)
+        if valid is not None:
+            present = valid[t, :, None]
+            h, c = h.where(present, 0.0), c.where(present, 0.0)
+            coefficients[t] = coefficients[t].where(present[:, None], 0.0)
+        states[t] = h
+    return torch.stack(states), torch.stack(previous), torch.stack(coefficients), c
+
+
+def _step(
+    cell: str, x: Tensor, u: Tensor, h: Tensor, c: Tensor, relu_clip: float | None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """(state, cell state, coefficients) after a frame of projected input x and product u."""
+    if cell == "rnn":
+        if relu_clip is None:
+            h = torch.tanh(x + u)
+            return h, c, [1 - h**2]
+        total = (x + u).requires_grad_()
+        # Which side of its corners a relu's derivative is taken from is torch's to say.
+        h = total.relu() if relu_clip == math.inf else total.clamp(0, relu_clip)
+        (derivative,) = torch.autograd.grad(h.sum(), total)
+        return h.detach(), c, [derivative]
+    if cell == "gru":
+        (x_r, x_z, x_n), (u_r, u_z, u_n) = x.chunk(3, dim=1), u.chunk(3, dim=1)
+        r, z = torch.sigmoid(x_r + u_r), torch.sigmoid(x_z + u_z)
+        n = torch.tanh(x_n + r * u_n)
+        a_n = (1 - z) * (1 - n**2)
+        a_r, a_z = a_n * u_n * r * (1 - r), (h - n) * z * (1 - z)
+        return (1 - z) * n + z * h, c, [a_r, a_z, a_n, a_n * r, z]
+    i, f, g, o = (x + u).chunk(4, dim=1)
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+    before, c = c, f * c + i * g
+    squashed = torch.tanh(c)
+    to_c = o * (1 - squashed**2)
+    a_i, a_f, a_g = g * i * (1 - i), before * f * (1 - f), i * (1 - g**2)
+    return o * squashed, c, [to_c, a_i, a_f, a_g, squashed * o * (1 - o), f]
 
 
 def recurrent_backward(

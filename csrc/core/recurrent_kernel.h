@@ -1,0 +1,67 @@
+// The inner loops of a scan: the recurrent product of a frame, and the cell's step.
+//
+// Value is the tensors' type, State the type in which states are carried and products summed: the
+// same, or double over float tensors. Gates, nonlinearities and coefficients are calculated in
+// double always, and rounded to where they are written.
+//
+// The weight is packed in panels of `panel_columns` gates, [G*H / panel_columns][H][panel_columns],
+// zero beyond the last gate: a gate's sum then has a place in a vector to itself, terms come in
+// the order of the hidden units, and neither the rows that share a call nor their number changes a
+// bit of it.
+#pragma once
+
+#include <cstdint>
+
+#include "csrc/core/isa.h"
+#include "csrc/core/recurrent_cell.h"
+
+namespace egl {
+
+struct RecurrentForm {
+  RecurrentCell cell;
+  bool relu;    // an RNN's activation: min(max(x, 0), clip) rather than tanh
+  double clip;  // infinite for none
+};
+
+// product[i][gate] = bias[gate] + the sum over h of weight[gate][h] * state[i][h], for each row i.
+template <typename Value, typename State>
+struct RecurrentProduct {
+  const Value* weight;  // packed, on a cache line's boundary
+  const State* bias;    // [num_panels * panel_columns]
+  int64_t num_panels;
+  int64_t hidden_size;
+  const State* const* states;  // [num_rows] rows [H]
+  State* const* products;      // [num_rows] rows [num_panels * panel_columns]
+  int64_t num_rows;
+};
+
+// One utterance at one frame.
+template <typename Value, typename State>
+struct RecurrentRow {
+  const Value* projected;  // [G * H]
+  const State* product;    // [G * H]
+  State* state;            // [H]: in the state before, out the new one
+  State* cell_state;       // likewise, of an LSTM
+  Value* coefficients;     // out: [P, H], see recurrent_backward.h
+};
+
+template <typename Value, typename State>
+struct RecurrentKernel {
+  int64_t panel_columns;
+  void (*product)(const RecurrentProduct<Value, State>& product);
+  void (*step)(const RecurrentForm& form, int64_t hidden_size,
+               const RecurrentRow<Value, State>& row);
+};
+
+struct RecurrentKernels {
+  RecurrentKernel<float, float> of_float;
+  RecurrentKernel<float, double> precise;
+  RecurrentKernel<double, double> of_double;
+  // What the step is made of, on `count` numbers; for tests.
+  void (*sigmoid)(const double* x, int64_t count, double* out);
+  void (*tanh)(const double* x, int64_t count, double* out);
+};
+
+const RecurrentKernels& recurrent_kernels(Isa isa);
+
+}  // namespace egl

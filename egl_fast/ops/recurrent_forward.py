@@ -1,0 +1,146 @@
+"""A recurrent layer over all frames, with what its backward pass will want."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egl_fast.ops.recurrent import _RECURRENT_CELLS, RecurrentCell
+
+_NUM_COEFFICIENTS = (1, 5, 6)
+_LSTM = 2
+
+
+@dataclass(frozen=True, eq=False)
+class RecurrentScan:
+    """One direction of a recurrent layer; all tensors float32, or all float64.
+
+    Attributes:
+        projected: [T, N, G * H], the input's share of the gates; any strides, without a copy if
+            the last dimension is contiguous.
+        weight_hh: [G * H, H], torch's layout: rows are gates.
+        bias_hh: [G * H] or None.
+        initial_state: [N, H].
+        initial_cell: [N, H] of an LSTM; None for other cells.
+        reverse: run from the last frame to the first.
+    """
+
+    projected: Tensor
+    weight_hh: Tensor
+    bias_hh: Tensor | None
+    initial_state: Tensor
+    initial_cell: Tensor | None = None
+    reverse: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class RecurrentStates:
+    """What a ``RecurrentScan`` comes to, in new memory and the dtype of its tensors.
+
+    Attributes:
+        states: [T, N, H].
+        previous: [T, N, H], the state that each frame started from.
+        coefficients: [T, N, P, H], as ``recurrent_backward`` takes them.
+        final_cell: [N, H], an LSTM's cell state in the end; None for other cells.
+    """
+
+    states: Tensor
+    previous: Tensor
+    coefficients: Tensor
+    final_cell: Tensor | None
+
+
+def recurrent_forward(
+    cell: RecurrentCell,
+    scans: Sequence[RecurrentScan],
+    *,
+    relu_clip: float | None = None,
+    valid: Tensor | None = None,
+    precise: bool = False,
+) -> list[RecurrentStates]:
+    """The directions of a recurrent layer, each over all frames, side by side.
+
+    With u = weight_hh h + bias_hh of the state h before, x the projected input, and gates in
+    torch's order:
+
+    - ``"rnn"``: tanh(x + u), or min(max(x + u, 0), relu_clip).
+    - ``"gru"``: r, z = sigmoid(x + u), n = tanh(x_n + r u_n), (1 - z) n + z h.
+    - ``"lstm"``: i, f, o = sigmoid(x + u), g = tanh(x_g + u_g), c = f c + i g, o tanh(c).
+
+    Sums are taken in the order of the hidden units, for each utterance and gate alone: an
+    utterance's results are the same to the last bit whatever it shares a call with, for any number
+    of threads. Nonlinearities are calculated in float64.
+
+    Args:
+        cell: which gates.
+        scans: one for each direction, of one shape and dtype.
+        relu_clip: upper bound of an RNN's relu, ``math.inf`` for none; None: tanh, and for other
+            cells.
+        valid: [T, N] bool, False on padding, where states and coefficients are zero and what was
+            carried to there is lost; None: no padding.
+        precise: carry the states of float32 scans from frame to frame, and sum the products, in
+            float64; float64 scans always do.
+
+    Returns:
+        A RecurrentStates for each direction. With T = 0, ``final_cell`` is ``initial_cell``.
+
+    Raises:
+        ValueError: there is no scan, an argument has a wrong dtype or shape, some scans have a bias
+            and some have none, or ``relu_clip`` is not above 0 or the cell is no RNN.
+    """
+    if cell not in _RECURRENT_CELLS:
+        raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
+    if not scans:
+        raise ValueError("scans: expected one at least, got none")
+
+    def present(tensors: list[Tensor | None]) -> list[Tensor]:
+        return [tensor.detach() for tensor in tensors if tensor is not None]
+
+    results = torch.ops.egl_fast.recurrent_forward.default(
+        _RECURRENT_CELLS.index(cell),
+        relu_clip,
+        present([scan.projected for scan in scans]),
+        present([scan.weight_hh for scan in scans]),
+        present([scan.bias_hh for scan in scans]),
+        present([scan.initial_state for scan in scans]),
+        present([scan.initial_cell for scan in scans]),
+        valid,
+        [scan.reverse for scan in scans],
+        precise,
+    )
+    return [
+        RecurrentStates(states, previous, coefficients, final if cell == "lstm" else None)
+        for states, previous, coefficients, final in zip(*results, strict=True)
+    ]
+
+
+def _shape_of_recurrent_forward(
+    cell: int,
+    relu_clip: float | None,
+    projected: list[Tensor],
+    weight_hh: list[Tensor],
+    bias_hh: list[Tensor],
+    initial_state: list[Tensor],
+    initial_cell: list[Tensor],
+    valid: Tensor | None,
+    reverse: list[bool],
+    precise: bool,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    T, N, _ = projected[0].shape
+    H = initial_state[0].shape[1]
+
+    def each(*shape: int) -> list[Tensor]:
+        return [x.new_empty(shape) for x in projected]
+
+    return (
+        each(T, N, H),
+        each(T, N, H),
+        each(T, N, _NUM_COEFFICIENTS[cell], H),
+        each(N if cell == _LSTM else 0, H),
+    )
+
+
+torch.library.register_fake("egl_fast::recurrent_forward", _shape_of_recurrent_forward)
