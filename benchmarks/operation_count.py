@@ -62,9 +62,7 @@ class Weight:
         return min(self.product, self.copies * (P * P * self.outputs + factor))
 
 
-def count(
-    model: nn.Module, inputs: tuple[Any, ...], *, num_cotangents: int
-) -> list[LayerCount]:
+def count(model: nn.Module, inputs: tuple[Any, ...], *, num_cotangents: int) -> list[LayerCount]:
     """Counts of all convolutions, linear and recurrent layers, in the order that they run.
 
     Args:
@@ -114,7 +112,9 @@ def _counting(
 def plain_weight(module: nn.Module, output: Tensor) -> Weight:
     """The weight of a linear layer or a convolution of one utterance, by its output."""
     if isinstance(module, nn.Linear):
-        return Weight(output.numel() // module.out_features, module.in_features, module.out_features)
+        return Weight(
+            output.numel() // module.out_features, module.in_features, module.out_features
+        )
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
     return Weight(
         positions=output.numel() // module.out_channels,

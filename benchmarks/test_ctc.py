@@ -1,0 +1,170 @@
+"""Search and occupancy, one thread, against other libraries.
+
+Emissions are those of the shipped model on real speech, clip after clip until there are enough
+frames; a round goes through all of them. The truth about the best labelings is what a beam of
+4,000 finds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import speech
+import torch
+import torch.nn.functional as F
+from contest import Contest, threads
+from ctc_libraries import NUM_CLASSES, PACKAGES, SEARCHES
+from torch import Tensor
+
+from egl_fast import ops
+
+TRUTH_WIDTH = 4000
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Peers have no threads for one utterance."""
+    with threads(1):
+        yield
+
+
+@pytest.fixture
+def logits(contest: Contest, model_file: Path, pool: Path) -> list[Tensor]:
+    """[1, T, C] each."""
+    scorer = speech.trained_scorer(model_file)
+    sizes = contest.settings
+    return speech.emissions(scorer, pool, count=sizes.emissions, num_frames=sizes.frames)
+
+
+def search(log_probs: Tensor, k: int, *, width: int | None = None) -> ops.Hypotheses:
+    """The k best labelings."""
+    lengths = torch.tensor([log_probs.shape[1]])
+    return ops.ctc_beam_search(log_probs, lengths, num_hypotheses=k, beam_width=width or k)
+
+
+@pytest.mark.benchmark(group="ctc")
+@pytest.mark.parametrize("library", SEARCHES)
+def test_search(contest: Contest, logits: list[Tensor], library: str) -> None:
+    k = contest.settings.k
+    emissions = [one.log_softmax(2) for one in logits]
+    module, install = PACKAGES[library]
+    peers = {}
+    if importlib.util.find_spec(module) is not None:
+        decoders = [SEARCHES[library](one, k) for one in emissions]
+        compare_answers(contest, library, emissions, [decode() for decode in decoders])
+        peers[library] = lambda: [decode() for decode in decoders]
+    else:
+        contest.remark(f"{library} is not installed, so not compared ({install})")
+    turns = contest.take_turns(
+        lambda: [search(one, k) for one in emissions], peers, rounds=contest.settings.rounds
+    )
+    contest.note(
+        title=f"search, T = {emissions[0].shape[1]}, C = {NUM_CLASSES}, width {k}",
+        calls=len(emissions),
+        peers=turns.summary(),
+    )
+    if peers:
+        contest.figure(
+            f"search_{library.removesuffix('-text').replace('-', '_')}", turns.times(library)
+        )
+        contest.say(f"{turns.times(library):.1f} times {library}")
+
+
+def compare_answers(
+    contest: Contest, library: str, emissions: list[Tensor], theirs: list[set[tuple[int, ...]]]
+) -> None:
+    """Check that our search finds no less of the truth than a library's."""
+    k = contest.settings.k
+    truths = [search(one, k, width=TRUTH_WIDTH).labelings(0) for one in emissions]
+    if library == "fast-ctc-decode":
+        truths = [truth[:1] for truth in truths]
+    found = [search(one, k).labelings(0)[: len(truths[0])] for one in emissions]
+    shares = [
+        sum(len(set(truth) & set(some)) / len(truth) for truth, some in zip(truths, answers))
+        / len(truths)
+        for answers in (found, theirs)
+    ]
+    contest.note(found=shares[0], found_by_peer=shares[1])
+    name = "best_fast_ctc_decode" if library == "fast-ctc-decode" else "recall_flashlight"
+    contest.figure(name, shares[0] - shares[1])
+    contest.say(f"of the true best found: {shares[0]:.1%}, by {library} {shares[1]:.1%}")
+
+
+@pytest.mark.benchmark(group="ctc")
+def test_search_among_many_classes(contest: Contest, logits: list[Tensor]) -> None:
+    k = contest.settings.k
+    few = [one.log_softmax(2) for one in logits]
+    generator = torch.Generator().manual_seed(2)
+    many = {
+        num_classes: [with_unlikely_classes(one, num_classes, generator) for one in logits]
+        for num_classes in (1000, 5000)
+    }
+    for crowded in many.values():  # the best stay the best, in the company of the unlikely
+        for one, other in zip(few, crowded, strict=True):
+            assert search(one, k).labelings(0)[0] == search(other, k).labelings(0)[0]
+    turns = contest.take_turns(
+        lambda: [search(one, k) for one in few],
+        {
+            f"C = {num_classes:,}": partial(lambda some: [search(one, k) for one in some], crowded)
+            for num_classes, crowded in many.items()
+        },
+        rounds=contest.settings.rounds,
+    )
+    contest.note(
+        title=f"search, T = {few[0].shape[1]}, C = {NUM_CLASSES}, width {k}",
+        calls=len(few),
+        peers=turns.summary(),
+    )
+    contest.figure("search_vocabulary", turns.times("C = 1,000"))
+    contest.say(f"C = 1,000 takes {turns.times('C = 1,000'):.2f} times the time of C = 29")
+
+
+def with_unlikely_classes(logits: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+    """Log-probabilities over more classes, none of the new ones likely."""
+    others = torch.randn(*logits.shape[:2], num_classes - logits.shape[2], generator=generator)
+    return torch.cat([logits, others - 20], dim=2).log_softmax(2)
+
+
+@pytest.mark.benchmark(group="ctc")
+def test_occupancy(contest: Contest, logits: list[Tensor]) -> None:
+    num_hypotheses, num_labels = contest.settings.k, 30
+    num_frames = logits[0].shape[1]
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(1, NUM_CLASSES, (num_hypotheses, num_labels), generator=generator)
+    hypotheses = ops.Hypotheses.of([labels.tolist()])
+    lengths = torch.tensor([num_frames])
+
+    def ours(one: Tensor) -> Tensor:
+        return ops.ctc_logits_cotangents(one, lengths, hypotheses)[1][0]
+
+    def torch_loss(one: Tensor) -> Tensor:
+        many = one.expand(num_hypotheses, -1, -1).clone().requires_grad_()
+        loss = F.ctc_loss(
+            many.log_softmax(2).transpose(0, 1),
+            labels,
+            torch.full((num_hypotheses,), num_frames),
+            torch.full((num_hypotheses,), num_labels),
+            reduction="sum",
+        )
+        [gradient] = torch.autograd.grad(loss, many)
+        return gradient
+
+    for one in logits:  # float32's rounding of numbers below 1, once
+        assert (ours(one) - torch_loss(one.double())).abs().max() <= 2**-24
+    turns = contest.take_turns(
+        lambda: [ours(one) for one in logits],
+        {"F.ctc_loss, forward and backward": lambda: [torch_loss(one) for one in logits]},
+        rounds=contest.settings.rounds,
+    )
+    times = turns.times("F.ctc_loss, forward and backward")
+    contest.note(
+        title=f"cotangents of {num_hypotheses} labelings, T = {num_frames}, U = {num_labels}",
+        calls=len(logits),
+        peers=turns.summary(),
+    )
+    contest.figure("occupancy", times)
+    contest.say(f"{times:.1f} times F.ctc_loss")
