@@ -66,12 +66,14 @@ def contest(
     request: pytest.FixtureRequest, benchmark: BenchmarkFixture, settings: Settings
 ) -> Contest:
     """What a benchmark measures with."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    plugins = request.config.pluginmanager
+    reporter, capture = (plugins.get_plugin(n) for n in ("terminalreporter", "capturemanager"))
     started = time.perf_counter()
 
     def write_line(text: str) -> None:
-        reporter.ensure_newline()
-        reporter.write_line(f"{text}  [{time.perf_counter() - started:.0f} s]")
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"{text}  [{time.perf_counter() - started:.0f} s]")
 
     return Contest(benchmark, settings, request.config.stash[_FIGURES], write_line)
 

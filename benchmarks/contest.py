@@ -1,4 +1,4 @@
-"""Contenders that take turns, so that a machine whose speed drifts is as fast for one as another."""
+"""Contenders that take turns: a machine whose speed drifts is as fast for one as for another."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Every function takes a network that maps [N, T, F] to logits [N, T, C], one utterance x [1, T, F]
 and its cotangents [K, T, C], and returns a function without arguments that computes the K squared
 norms [K]: the part that is timed. The loss of row k is <logits, cotangent_k>, whose gradient is
-that of the CTC loss. Where a library makes K gradients at a time it is given ``rows`` of them, since
-patches of convolutions or whole gradients of all K would not fit into memory.
+that of the CTC loss. A library that makes many gradients at a time is given ``rows`` of them:
+patches of convolutions, or whole gradients, of all K would not fit into memory.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ frames; a round goes through all of them. The truth about the best labelings is 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import statistics
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,14 @@ from torch import Tensor
 from egl_fast import ops
 
 TRUTH_WIDTH = 4000
+
+Labelings = Collection[tuple[int, ...]]
+
+#: What speed and answers are called in ``must_hold``.
+FIGURES = {
+    "flashlight-text": ("search_flashlight", "recall_flashlight"),
+    "fast-ctc-decode": ("search_fast_ctc_decode", "best_fast_ctc_decode"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -68,14 +77,12 @@ def test_search(contest: Contest, logits: list[Tensor], library: str) -> None:
         peers=turns.summary(),
     )
     if peers:
-        contest.figure(
-            f"search_{library.removesuffix('-text').replace('-', '_')}", turns.times(library)
-        )
+        contest.figure(FIGURES[library][0], turns.times(library))
         contest.say(f"{turns.times(library):.1f} times {library}")
 
 
 def compare_answers(
-    contest: Contest, library: str, emissions: list[Tensor], theirs: list[set[tuple[int, ...]]]
+    contest: Contest, library: str, emissions: list[Tensor], theirs: Sequence[Labelings]
 ) -> None:
     """Check that our search finds no less of the truth than a library's."""
     k = contest.settings.k
@@ -83,15 +90,18 @@ def compare_answers(
     if library == "fast-ctc-decode":
         truths = [truth[:1] for truth in truths]
     found = [search(one, k).labelings(0)[: len(truths[0])] for one in emissions]
+    own, peer = recall(truths, found), recall(truths, theirs)
+    contest.note(found=own, found_by_peer=peer)
+    contest.figure(FIGURES[library][1], own - peer)
+    contest.say(f"of the true best found: {own:.1%}, by {library} {peer:.1%}")
+
+
+def recall(truths: Sequence[Labelings], found: Sequence[Labelings]) -> float:
+    """The mean share of true labelings that were found."""
     shares = [
-        sum(len(set(truth) & set(some)) / len(truth) for truth, some in zip(truths, answers))
-        / len(truths)
-        for answers in (found, theirs)
+        len(set(truth) & set(some)) / len(truth) for truth, some in zip(truths, found, strict=True)
     ]
-    contest.note(found=shares[0], found_by_peer=shares[1])
-    name = "best_fast_ctc_decode" if library == "fast-ctc-decode" else "recall_flashlight"
-    contest.figure(name, shares[0] - shares[1])
-    contest.say(f"of the true best found: {shares[0]:.1%}, by {library} {shares[1]:.1%}")
+    return statistics.mean(shares)
 
 
 @pytest.mark.benchmark(group="ctc")

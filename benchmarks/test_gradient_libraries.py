@@ -25,7 +25,7 @@ ROWS = 20
 AGREEMENT = 1e-3
 
 
-@pytest.mark.filterwarnings("default")  # what other libraries do is not ours to mend
+@pytest.mark.filterwarnings("ignore")  # what other libraries do is not ours to mend
 @pytest.mark.benchmark(group="libraries")
 @pytest.mark.parametrize("name", library_models.NETWORKS)
 def test_libraries(contest: Contest, name: str) -> None:
