@@ -25,6 +25,9 @@ from egl_fast import ops
 
 TRUTH_WIDTH = 4000
 
+#: The least that a selection of tokens can do: read every value once.
+ONE_PASS = "torch's maximum over C = 1,000"
+
 Labelings = Collection[tuple[int, ...]]
 
 #: What speed and answers are called in ``must_hold``.
@@ -119,8 +122,11 @@ def test_search_among_many_classes(contest: Contest, logits: list[Tensor]) -> No
     turns = contest.take_turns(
         lambda: [search(one, k) for one in few],
         {
-            f"C = {num_classes:,}": partial(lambda some: [search(one, k) for one in some], crowded)
-            for num_classes, crowded in many.items()
+            ONE_PASS: lambda: [one.amax(2) for one in many[1000]],
+            **{
+                f"C = {number:,}": partial(lambda some: [search(one, k) for one in some], crowded)
+                for number, crowded in many.items()
+            },
         },
         rounds=contest.settings.rounds,
     )
@@ -129,8 +135,13 @@ def test_search_among_many_classes(contest: Contest, logits: list[Tensor]) -> No
         calls=len(few),
         peers=turns.summary(),
     )
-    contest.figure("search_vocabulary", turns.times("C = 1,000"))
-    contest.say(f"C = 1,000 takes {turns.times('C = 1,000'):.2f} times the time of C = 29")
+    # Whoever selects tokens looks at all of them once; what follows is to depend on few.
+    after_selection = turns.times("C = 1,000") - turns.times(ONE_PASS)
+    contest.figure("search_vocabulary", after_selection)
+    contest.say(
+        f"C = 1,000 takes {turns.times('C = 1,000'):.2f} times the time of C = 29, "
+        f"{after_selection:.2f} without one pass over all classes"
+    )
 
 
 def with_unlikely_classes(logits: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
