@@ -220,8 +220,8 @@ def duration(seconds: float) -> str:
 
 def code(remark: str) -> str:
     """A remark whose errors and commands Markdown must leave alone."""
-    name, _, rest = remark.partition(": ")
-    return f"{name}: `{rest.replace('`', "'")}`" if rest else remark
+    name, _, rest = remark.replace("`", "'").partition(": ")
+    return f"{name}: `{rest}`" if rest else name
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def draw_engine(groups: dict[str, list[dict[str, Any]]], path: Path) -> None:
         xscale="log", ylim=(0, None), xlabel="cotangents R, 2 s of audio",
         ylabel="% of a large product's rate", title="squared norms: share of the machine's rate",
     )  # fmt: skip
+    plain_ticks(left, {info["rows"] for info in by_rows})
     left.legend(fontsize=8)
     for model in MODELS:
         own = [e for e in groups.get("engine by length", []) if e["extra_info"]["model"] == model]
@@ -63,6 +64,7 @@ def draw_engine(groups: dict[str, list[dict[str, Any]]], path: Path) -> None:
         xscale="log", yscale="log", xlabel="seconds of audio", ylabel="ms a cotangent",
         title="squared norms: time against length",
     )  # fmt: skip
+    plain_ticks(right, set(seconds))
     right.legend(fontsize=8)
     save(figure, path)
 
@@ -83,8 +85,9 @@ def draw_pipeline(entries: list[dict[str, Any]], path: Path) -> None:
 
 def draw_libraries(entries: list[dict[str, Any]], path: Path) -> None:
     """Seconds for all norms, one bar a library."""
+    heights = [2.5 + len(entry["extra_info"]["peers"]) for entry in entries] or [1]
     figure, panels = plt.subplots(
-        max(1, len(entries)), 1, figsize=(8, 2.4 * max(1, len(entries))),
+        len(heights), 1, figsize=(8, 0.32 * sum(heights)), height_ratios=heights,
         layout="constrained", squeeze=False, sharex=True,
     )  # fmt: skip
     for axes, entry in zip(panels[:, 0], entries, strict=False):
@@ -108,6 +111,12 @@ def bars(axes: Any, spent: dict[str, float], *, highlighted: str) -> None:
     axes.margins(x=0.15)
     axes.tick_params(axis="y", labelsize=8)
     axes.title.set_fontsize(10)
+
+
+def plain_ticks(axes: Any, values: set[float]) -> None:
+    """Ticks of a logarithmic axis at the values measured, and nowhere else."""
+    axes.set_xticks(sorted(values), labels=[f"{value:g}" for value in sorted(values)])
+    axes.set_xticks([], minor=True)
 
 
 def save(figure: Any, path: Path) -> None:
