@@ -3,8 +3,7 @@
 Every function takes a network that maps [N, T, F] to logits [N, T, C], one utterance x [1, T, F]
 and its cotangents [K, T, C], and returns a function without arguments that computes the K squared
 norms [K]: the part that is timed. The loss of row k is <logits, cotangent_k>, whose gradient is
-that of the CTC loss. A library that makes many gradients at a time is given ``rows`` of them:
-patches of convolutions, or whole gradients, of all K would not fit into memory.
+that of the CTC loss.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp, vmap
 
 SqNorms = Callable[[], Tensor]
-Prepare = Callable[[nn.Module, Tensor, Tensor, int], SqNorms]
+Prepare = Callable[[nn.Module, Tensor, Tensor], SqNorms]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Library:
         return importlib.util.find_spec(self.module) is not None
 
 
-def autograd_loop(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def autograd_loop(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """One torch.autograd.grad a cotangent over one forward pass: what users write."""
     parameters = list(net.parameters())
 
@@ -60,18 +59,18 @@ def autograd_loop(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> S
     return sq_norms
 
 
-def func_one_forward(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def func_one_forward(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """torch.func: vmap of the vector-Jacobian product over one forward pass."""
     parameters = _detached(net)
 
     def sq_norms() -> Tensor:
         _, pull = vjp(lambda p: functional_call(net, p, (x,))[0], parameters)
-        return vmap(lambda c: _sq_norm(pull(c)[0].values()), chunk_size=rows)(cotangents)
+        return vmap(lambda c: _sq_norm(pull(c)[0].values()))(cotangents)
 
     return sq_norms
 
 
-def func_repeated_input(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def func_repeated_input(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """torch.func: per-sample gradients, the utterance repeated for every hypothesis."""
     parameters = _detached(net)
 
@@ -82,55 +81,55 @@ def func_repeated_input(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int
         return _sq_norm(grad(loss)(parameters, one, cotangent).values())
 
     def sq_norms() -> Tensor:
-        repeated = x.expand(len(cotangents), *x.shape[1:])
-        return vmap(sq_norm, chunk_size=rows)(repeated, cotangents)
+        return vmap(sq_norm)(_repeated(x, cotangents), cotangents)
 
     return sq_norms
 
 
-def torchjd_batched(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def torchjd_batched(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """TorchJD's Gramian engine over a batch of the repeated utterance: the diagonal."""
     from torchjd.autogram import Engine
 
     net = copy.deepcopy(net)
     engine = Engine(net, batch_dim=0)
 
-    def of(some: Tensor) -> Tensor:
-        losses = (net(x.expand(len(some), *x.shape[1:])) * some).sum((1, 2))
+    def sq_norms() -> Tensor:
+        losses = (net(_repeated(x, cotangents)) * cotangents).sum((1, 2))
         return engine.compute_gramian(losses).diagonal()
 
-    return lambda: torch.cat([of(some) for some in cotangents.split(rows)])
+    return sq_norms
 
 
-def torchjd_one_forward(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def torchjd_one_forward(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """TorchJD's Gramian engine over one forward pass: the diagonal."""
     from torchjd.autogram import Engine
 
     net = copy.deepcopy(net)
     engine = Engine(net, batch_dim=None)
 
-    def of(some: Tensor) -> Tensor:
-        losses = (net(x) * some).sum((1, 2))
+    def sq_norms() -> Tensor:
+        losses = (net(x) * cotangents).sum((1, 2))
         return engine.compute_gramian(losses).diagonal()
 
-    return lambda: torch.cat([of(some) for some in cotangents.split(rows)])
+    return sq_norms
 
 
-def opacus_gradients(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def opacus_gradients(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """Opacus's GradSampleModule, the utterance repeated: gradients, then their norms."""
     from opacus import GradSampleModule
 
     module = GradSampleModule(_with_opacus_layers(net), loss_reduction="sum")
 
-    def of(some: Tensor) -> Tensor:
+    def sq_norms() -> Tensor:
         module.zero_grad()
-        (module(x.expand(len(some), *x.shape[1:])) * some).sum().backward()
-        return torch.stack([p.grad_sample.flatten(1).square().sum(1) for p in module.parameters()])
+        (module(_repeated(x, cotangents)) * cotangents).sum().backward()
+        gradients = [parameter.grad_sample.flatten(1) for parameter in module.parameters()]
+        return torch.stack([gradient.square().sum(1) for gradient in gradients]).sum(0)
 
-    return lambda: torch.cat([of(some).sum(0) for some in cotangents.split(rows)])
+    return sq_norms
 
 
-def opacus_ghost(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def opacus_ghost(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """Opacus's ghost clipping, the utterance repeated: norms without gradients where it can."""
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
@@ -138,29 +137,29 @@ def opacus_ghost(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> Sq
         _with_opacus_layers(net), loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
     )
 
-    def of(some: Tensor) -> Tensor:
+    def sq_norms() -> Tensor:
         module.zero_grad()
-        (module(x.expand(len(some), *x.shape[1:])) * some).sum().backward()
+        (module(_repeated(x, cotangents)) * cotangents).sum().backward()
         return module.get_norm_sample().square()
 
-    return lambda: torch.cat([of(some) for some in cotangents.split(rows)])
+    return sq_norms
 
 
-def backpack_norms(net: nn.Module, x: Tensor, cotangents: Tensor, rows: int) -> SqNorms:
+def backpack_norms(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     """BackPACK's BatchL2Grad, the utterance repeated."""
     from backpack import backpack, extend
     from backpack.extensions import BatchL2Grad
 
     module = extend(copy.deepcopy(net))
 
-    def of(some: Tensor) -> Tensor:
+    def sq_norms() -> Tensor:
         module.zero_grad()
-        logits = module(x.expand(len(some), *x.shape[1:]))
+        logits = module(_repeated(x, cotangents))
         with backpack(BatchL2Grad()):
-            (logits * some).sum().backward()
-        return torch.stack([p.batch_l2 for p in module.parameters()]).sum(0)
+            (logits * cotangents).sum().backward()
+        return torch.stack([parameter.batch_l2 for parameter in module.parameters()]).sum(0)
 
-    return lambda: torch.cat([of(some) for some in cotangents.split(rows)])
+    return sq_norms
 
 
 _OPACUS = "pip install --no-deps opacus opt-einsum  (and scipy)"
@@ -183,6 +182,10 @@ LIBRARIES = (
 
 def _detached(net: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in net.named_parameters()}
+
+
+def _repeated(x: Tensor, cotangents: Tensor) -> Tensor:
+    return x.expand(len(cotangents), *x.shape[1:])
 
 
 def _sq_norm(gradients: Any) -> Tensor:

@@ -117,7 +117,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def provenance(run: dict[str, Any]) -> Iterator[str]:
     """Where the numbers were made."""
     machine = run["machine_info"]
-    kind = " In small, to try the page out: no floor is judged." if run["quick"] else ""
+    kind = (
+        " **In small: these numbers show that the suite works, and nothing else.**"
+        if run["quick"]
+        else ""
+    )
     yield (
         f"{machine['cores']} cores of {machine['cpu']} ({machine['instruction_set']}), torch "
         f"{machine['torch']}, Python {machine['python']}, commit {machine['commit']}, "

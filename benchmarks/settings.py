@@ -14,15 +14,15 @@ class Settings:
         k: hypotheses.
         rows: numbers of cotangents R, of 2 s of audio.
         threads: that the engine is measured with; the floors are for the largest number.
-        most_rows_alone: largest R on one thread with the deep model, which takes minutes there.
+        most_rows_alone: largest R on one thread, where more take minutes and say nothing new.
         seconds: lengths of audio, of ``rows_by_length`` cotangents.
         rows_by_length: R there.
         clips: recordings of the pipeline, by model.
         looped: hypotheses that the plain loop is timed on, by model; the rest is extrapolated.
         emissions: of the search.
         frames: of an emission.
-        rounds: turns that contenders take, where one takes less than a second or so.
-        few_rounds: the same where it takes longer.
+        rounds: turns that contenders take, where a turn does not take seconds.
+        engine_seconds: what the rounds of one of the engine's cases may take, about.
     """
 
     deep: str = "paper"
@@ -32,12 +32,12 @@ class Settings:
     most_rows_alone: int = 100
     seconds: tuple[float, ...] = (0.5, 2.0, 8.0, 30.0)
     rows_by_length: int = 16
-    clips: tuple[int, int] = (5, 3)
+    clips: tuple[int, int] = (3, 2)
     looped: tuple[int, int] = (100, 10)
     emissions: int = 8
     frames: int = 200
     rounds: int = 7
-    few_rounds: int = 3
+    engine_seconds: float = 20.0
 
 
 FULL = Settings()
@@ -55,5 +55,5 @@ QUICK = Settings(
     emissions=2,
     frames=100,
     rounds=2,
-    few_rounds=1,
+    engine_seconds=1.0,
 )
