@@ -117,15 +117,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def provenance(run: dict[str, Any]) -> Iterator[str]:
     """Where the numbers were made."""
     machine = run["machine_info"]
-    kind = (
-        " **In small: these numbers show that the suite works, and nothing else.**"
-        if run["quick"]
-        else ""
-    )
+    small = " **In small: these numbers show that the suite works, and nothing else.**"
     yield (
         f"{machine['cores']} cores of {machine['cpu']} ({machine['instruction_set']}), torch "
         f"{machine['torch']}, Python {machine['python']}, commit {machine['commit']}, "
-        f"load {machine['load_average']} at the start.{kind}"
+        f"load {machine['load_average']} at the start.{small if run['quick'] else ''}"
     )
 
 
