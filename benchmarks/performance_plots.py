@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 MODELS = {"small": "shipped model", "deep": "seven layers of 512"}
 COLORS = {"small": "C0", "deep": "C1"}
@@ -65,6 +66,7 @@ def draw_engine(groups: dict[str, list[dict[str, Any]]], path: Path) -> None:
         title="squared norms: time against length",
     )  # fmt: skip
     plain_ticks(right, set(seconds))
+    plain_numbers(right.yaxis)
     right.legend(fontsize=8)
     save(figure, path)
 
@@ -108,9 +110,17 @@ def bars(axes: Any, spent: dict[str, float], *, highlighted: str) -> None:
     drawn = axes.barh(names, [spent[name] for name in names], color=colors)
     axes.bar_label(drawn, [f"{spent[name]:.2g} s" for name in names], padding=3, fontsize=8)
     axes.set_xscale("log")
+    plain_numbers(axes.xaxis)
     axes.margins(x=0.15)
     axes.tick_params(axis="y", labelsize=8)
     axes.title.set_fontsize(10)
+
+
+def plain_numbers(axis: Any) -> None:
+    """1, 2, 5, 10 on a logarithmic axis, and no powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plain_ticks(axes: Any, values: set[float]) -> None:
