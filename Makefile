@@ -2,24 +2,28 @@
 # other tools come from PyPI into .venv, at the versions of requirements.lock.
 #
 #   PYTHON=python3.12           another interpreter for .venv
+#   BENCH_JSON=FILE             where `make bench` writes; benchmarks/results/performance.json is what
+#                               docs/performance.md is made from
 #   PIP_OPTIONS="..."           more options for pip, such as an index (see requirements.lock)
 
 PYTHON ?= python3
 CXX ?= g++
 PIP_OPTIONS ?=
+BENCH_JSON ?= build/bench.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 comma := ,
 ENTER := . .venv/bin/activate &&
 # Tests compute little at a time: threads would wait for each other longer than they work.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules
+PYTEST_BENCH := python -m pytest benchmarks -v --benchmark-columns=median,iqr,rounds
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc)
 PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-python bench clean
+	test-python bench bench-quick performance-page clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,8 +71,16 @@ test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 test-python: build ## Python tests but the slow ones
 	$(ENTER) $(PYTEST) -m "not slow"
 
-bench: build ## Exact scoring against the plain loop, as a ratio
-	$(ENTER) python benchmarks/exact_vs_loop.py
+bench: build ## All benchmarks, about 12 minutes of a quiet machine; fails where a goal is missed
+	@mkdir -p $(dir $(BENCH_JSON))
+	$(ENTER) $(PYTEST_BENCH) --enforce --benchmark-json $(BENCH_JSON)
+
+bench-quick: build ## The same in small, under two minutes: that everything works, and no verdicts
+	@mkdir -p build
+	$(ENTER) $(PYTEST_BENCH) --quick --benchmark-json build/bench-quick.json
+
+performance-page: build ## docs/performance.md and its plots, from benchmarks/results
+	$(ENTER) python benchmarks/performance_page.py
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build egl_fast/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

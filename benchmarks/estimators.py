@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from exact_vs_loop import ROOT, machine
+from machine import ROOT, machine
 
 from egl_fast import Scorer, ops
 from egl_fast.allocator import keep_freed_memory

@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 import torch
 from estimators import ESTIMATORS, scored
-from exact_vs_loop import ROOT
+from machine import ROOT
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -19,6 +19,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "examples").glob("*.md")),
     ROOT / "experiments" / "README.md",
+    ROOT / "benchmarks" / "README.md",
 ]
 
 
@@ -49,6 +50,13 @@ def test_findings_are_what_the_script_writes(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "experiments" / "write_findings.py")]
     subprocess.run([*command, "--out", str(tmp_path / "findings.md")], check=True)
     assert (tmp_path / "findings.md").read_text("utf-8") == page.read_text("utf-8")
+
+
+def test_performance_page_is_what_the_script_writes(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "performance.md"
+    command = [sys.executable, str(ROOT / "benchmarks" / "performance_page.py")]
+    subprocess.run([*command, "--docs", str(tmp_path)], check=True)
+    assert (tmp_path / "performance.md").read_text("utf-8") == page.read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -1,0 +1,228 @@
+"""docs/performance.md and its plots, from the JSON of a full run.
+
+    make bench BENCH_JSON=benchmarks/results/performance.json
+    python benchmarks/performance_page.py [--results FILE] [--docs FOLDER]
+
+Every number on the page comes from the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import must_hold
+import performance_plots
+from machine import ROOT
+from performance_plots import MODELS, SCORING
+
+Entry = dict[str, Any]
+
+OPENING = """\
+# Performance
+
+Made by `make performance-page` from [performance.json](../benchmarks/results/performance.json),
+which `make bench BENCH_JSON=benchmarks/results/performance.json` writes; no number here is typed.
+Contenders take turns, round by round, and a ratio is the median of the rounds' ratios: times of a
+shared machine drift, ratios within a round hardly do. Results are compared before they are timed.
+"""
+
+NORMS = """
+## Squared norms of R cotangents
+
+The backward pass and the norms, without the forward pass. Operations are counted from the model's
+shapes ([operation_count.py](../benchmarks/operation_count.py)): the way back through every layer
+but the first, and for every weight the cheaper route to the norm. The machine's rate is that of a
+large matrix product in the same round, by MKL or oneDNN, whichever was faster. The shipped model
+has two convolutions and three bidirectional GRUs of 256; seven layers of 512 are bidirectional
+GRUs with random weights behind two convolutions of twice as many channels.
+"""
+
+PIPELINE = """
+## A recording's whole score
+
+From features to record, on real speech of about two seconds. The plain loop is one
+`torch.autograd.grad` of torch's CTC loss a labeling, after one forward pass, and is given the
+labelings; the inference pass is the price of entropy.
+"""
+
+LIBRARIES = """
+## Other libraries
+
+The same squared norms of the same cotangents, forward pass included. Libraries that need a batch
+get the utterance repeated, in parts that fit into memory; Opacus gets GRUs of its own on the same
+weights.
+"""
+
+THROUGH_TIME = """
+## Backward through time
+
+All layers are bidirectional; forward passes are made beforehand. A batch of the repeated utterance
+gives torch's input cotangents, but of the parameters' gradients only the sum over rows; it is
+timed as if that were enough.
+"""
+
+
+def main() -> int:
+    """Write the page and its plots."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    results = ROOT / "benchmarks" / "results" / "performance.json"
+    parser.add_argument("--results", type=Path, default=results)
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    arguments = parser.parse_args()
+    run = json.loads(arguments.results.read_text(encoding="utf-8"))
+    figures = arguments.docs / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    performance_plots.draw(run, figures)
+    text = "\n".join(page(run)) + "\n"
+    (arguments.docs / "performance.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+def page(run: dict[str, Any]) -> Iterator[str]:
+    """Lines of the page."""
+    yield OPENING
+    yield from provenance(run)
+    yield from goals(run)
+    yield "\n## Search and occupancy, one thread\n"
+    yield from contenders(group(run, "ctc"))
+    yield THROUGH_TIME
+    yield from contenders(group(run, "backward through time"))
+    yield NORMS
+    yield "![Share of the machine's rate](figures/performance-engine.png)\n"
+    yield from norms(group(run, "engine by rows") + group(run, "engine by length"))
+    yield PIPELINE
+    yield "![Times of a recording's score](figures/performance-pipeline.png)\n"
+    yield from pipeline(group(run, "pipeline"))
+    yield LIBRARIES
+    yield "![Times of other libraries](figures/performance-libraries.png)\n"
+    yield from contenders(group(run, "libraries"))
+
+
+def group(run: dict[str, Any], name: str) -> list[Entry]:
+    """Benchmarks of a group, in the order that they ran."""
+    return [entry for entry in run["benchmarks"] if entry["group"] == name]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table in Markdown."""
+    for row in (head, ["---"] * len(head), *rows):
+        yield "| " + " | ".join(row) + " |"
+
+
+def provenance(run: dict[str, Any]) -> Iterator[str]:
+    """Where the numbers were made."""
+    machine = run["machine_info"]
+    small = " **In small: these numbers show that the suite works, and nothing else.**"
+    yield (
+        f"{machine['cores']} cores of {machine['cpu']} ({machine['instruction_set']}), torch "
+        f"{machine['torch']}, Python {machine['python']}, commit {machine['commit']}, "
+        f"load {machine['load_average']} at the start.{small if run['quick'] else ''}"
+    )
+
+
+def goals(run: dict[str, Any]) -> Iterator[str]:
+    """Every figure that must hold, and whether it does."""
+    values: dict[str, float] = {}
+    for entry in run["benchmarks"]:
+        values.update(entry["extra_info"].get("figures", {}))
+
+    def row(name: str, figure: must_hold.Figure) -> list[str]:
+        value = values.get(name)
+        judged = value is None or not run["quick"]
+        return [
+            figure.what,
+            figure.requirement,
+            "" if value is None else f"{value:.2f}",
+            must_hold.verdict(name, value) if judged else "not judged",
+        ]
+
+    yield "\n## What must hold\n"
+    yield from table(
+        ["figure", "required", "measured", ""],
+        [row(name, figure) for name, figure in must_hold.MUST_HOLD.items()],
+    )
+
+
+def contenders(entries: list[Entry]) -> Iterator[str]:
+    """Own time and everybody else's, a call; and who could not be compared."""
+    rows = []
+    remarks = []
+    for entry in entries:
+        info = entry["extra_info"]
+        own = entry["stats"]["median"] / info["calls"]
+        rows.append([info["title"], "egl-fast", duration(own), ""])
+        for name, peer in info["peers"].items():
+            spent = peer["median_s"] / info["calls"]
+            rows.append(["", name, duration(spent), f"{peer['times']:.2g}"])
+        remarks += [f"- {info['title']}: {code(remark)}" for remark in info.get("remarks", [])]
+    yield from table(["what", "by", "median", "times egl-fast"], rows)
+    if remarks:
+        yield ""
+        yield from remarks
+
+
+def norms(entries: list[Entry]) -> Iterator[str]:
+    """One row a measurement of the engine."""
+    rows = []
+    for entry in entries:
+        info = entry["extra_info"]
+        rows.append(
+            [
+                MODELS[info["model"]],
+                f"{info['seconds']:g}",
+                str(info["threads"]),
+                f"{info['rows']:,}",
+                duration(entry["stats"]["median"] / info["rows"]),
+                f"{2e-9 * info['multiply_adds'] / info['rows']:.2f}",
+                f"{2e-9 * info['rate']:.0f}",
+                f"{info['share']:.0%}",
+            ]
+        )
+    head = ["model", "s", "threads", "R", "a cotangent", "GFLOP", "GFLOP/s of a product", "share"]
+    yield from table(head, rows)
+
+
+def pipeline(entries: list[Entry]) -> Iterator[str]:
+    """One row a contender; how often the plain loop takes what each takes."""
+    rows = []
+    for entry in entries:
+        info = entry["extra_info"]
+        loop = info["peers"]["plain loop"]["median_s"]
+        spent = {"exact": entry["stats"]["median"]}
+        spent |= {name: info["peers"][name]["median_s"] for name in SCORING}
+        for name, seconds in spent.items():
+            times = info["peers"]["plain loop"]["times"] if name == "exact" else loop / seconds
+            rows.append([MODELS[info["model"]], name, duration(seconds), f"{times:.3g}"])
+    yield from table(["model", "by", "median", "times faster than the loop"], rows)
+    yield ""
+    for entry in entries:
+        info = entry["extra_info"]
+        most = max(info["hypotheses"])
+        whole = info["looped"] >= most
+        loop = "all hypotheses" if whole else f"{info['looped']} of {most} hypotheses, and scaled"
+        yield (
+            f"- {MODELS[info['model']]}: {len(info['hypotheses'])} recordings; the loop is timed "
+            f"on {loop}; squared norms differ by {info['largest_error']:.1e} at most; exact "
+            f"scoring runs at {info['share']:.0%} of the machine's rate, counting the operations "
+            "of one cotangent a hypothesis."
+        )
+
+
+def duration(seconds: float) -> str:
+    """Milliseconds or seconds, to three digits."""
+    return f"{1e3 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"
+
+
+def code(remark: str) -> str:
+    """A remark whose errors and commands Markdown must leave alone."""
+    name, _, rest = remark.replace("`", "'").partition(": ")
+    return f"{name}: `{rest}`" if rest else name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

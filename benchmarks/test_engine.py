@@ -1,0 +1,155 @@
+"""Squared norms of R cotangents, as a share of the machine's rate over counted operations.
+
+The forward pass is not part of it. The rate is that of a large matrix product, of MKL or oneDNN,
+whichever is faster in the same round (``product_rate``); ``operation_count`` says what is counted.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import operation_count
+import product_rate
+import pytest
+import speech
+import torch
+from contest import Contest, threads
+from settings import Settings
+from torch import Tensor, nn
+
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.tape import Tape
+
+#: float32 norms and a float32 backward pass, each within 1e-4 of float64.
+AGREEMENT = 2e-4
+
+#: Multiply-adds a second that decide how many rounds there is time for, and nothing else.
+EXPECTED_RATE = 5e10
+
+#: What takes longer is warm after the first of its many passes.
+LONG_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: ``small`` is the shipped model, ``deep`` has seven layers of 512."""
+
+    model: str
+    seconds: float
+    rows: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.seconds:g}s-R{self.rows}-{self.threads}t"
+
+
+def by_rows(settings: Settings) -> list[Case]:
+    """2 s of audio, on every number of threads."""
+    return [
+        Case(model, 2.0, rows, count)
+        for model in ("small", "deep")
+        for count in settings.threads
+        for rows in settings.rows
+        if count > 1 or rows <= settings.most_rows_alone
+    ]
+
+
+def by_length(settings: Settings) -> list[Case]:
+    """Audio of several lengths, on all threads."""
+    return [
+        Case(model, seconds, settings.rows_by_length, max(settings.threads))
+        for model in ("small", "deep")
+        for seconds in settings.seconds
+    ]
+
+
+CASES: dict[str, Callable[[Settings], list[Case]]] = {
+    "test_rows": by_rows,
+    "test_lengths": by_length,
+}
+
+
+@pytest.mark.benchmark(group="engine by rows")
+def test_rows(contest: Contest, model_file: Path, case: Case) -> None:
+    share = measure(contest, model_file, case)
+    if case.threads == max(contest.settings.threads) and case.rows in (4, 16):
+        contest.figure(f"engine_{case.rows}_{case.model}", share)
+
+
+@pytest.mark.benchmark(group="engine by length")
+def test_lengths(contest: Contest, model_file: Path, case: Case) -> None:
+    measure(contest, model_file, case)
+
+
+@lru_cache(maxsize=1)  # consecutive cases share a tape; of 30 s there is room for one
+def recorded(
+    model: str, seconds: float, settings: Settings, model_file: Path
+) -> tuple[GradientEngine, Tape, tuple[Tensor, Tensor]]:
+    """An engine, a forward pass, and its inputs."""
+    trained = speech.trained_scorer(model_file)
+    assert trained.features is not None
+    scorer = trained if model == "small" else speech.random_scorer(settings.deep, model_file)
+    inputs = speech.noise(seconds, trained.features)
+    engine = GradientEngine(scorer.model)
+    return engine, engine.run(*inputs), inputs
+
+
+def measure(contest: Contest, model_file: Path, case: Case) -> float:
+    """Time a case; its share of the machine's rate."""
+    settings = contest.settings
+    engine, tape, inputs = recorded(case.model, case.seconds, settings, model_file)
+    logits = tape.outputs[0]
+    generator = torch.Generator().manual_seed(3)
+    cotangents = torch.randn(1, case.rows, *logits.shape[1:], generator=generator)
+    counts = operation_count.count(engine.model, inputs, num_cotangents=case.rows)
+    multiply_adds = case.rows * operation_count.total(counts)
+    expected_seconds = multiply_adds / EXPECTED_RATE
+    with threads(case.threads):
+        compare_with_autograd(engine, tape, inputs, cotangents[:, :1])
+        turns = contest.take_turns(
+            lambda: engine.sq_norms(tape, logits, cotangents),
+            product_rate.products(),
+            rounds=max(1, min(settings.rounds, round(settings.engine_seconds / expected_seconds))),
+            warm_up=expected_seconds < LONG_SECONDS,
+        )
+    rates = product_rate.rates(turns)
+    share = statistics.median(
+        multiply_adds / seconds / rate for seconds, rate in zip(turns.own, rates, strict=True)
+    )
+    milliseconds = statistics.median(turns.own) / case.rows * 1e3
+    contest.note(
+        model=case.model,
+        seconds=case.seconds,
+        rows=case.rows,
+        threads=case.threads,
+        multiply_adds=multiply_adds,
+        rate=statistics.median(rates),
+        share=share,
+        peers=turns.summary(),
+    )
+    contest.say(
+        f"{milliseconds:.1f} ms a cotangent of {2e-9 * multiply_adds / case.rows:.2f} GFLOP, "
+        f"{share:.0%} of {2e-9 * statistics.median(rates):.0f} GFLOP/s"
+    )
+    return share
+
+
+def compare_with_autograd(
+    engine: GradientEngine, tape: Tape, inputs: tuple[Tensor, Tensor], cotangents: Tensor
+) -> None:
+    """Check norms against torch's own backward pass through torch's own layers."""
+    by_parameter = engine.sq_norms(tape, tape.outputs[0], cotangents)
+    ours = torch.stack(list(by_parameter.values())).sum(0)[0]
+    expected = torch.stack([plain_sq_norm(engine.model, inputs, c) for c in cotangents[0]])
+    assert ((ours - expected).abs() <= AGREEMENT * expected).all(), (ours, expected)
+
+
+def plain_sq_norm(model: nn.Module, inputs: tuple[Tensor, Tensor], cotangent: Tensor) -> Tensor:
+    """Squared norm of the whole gradient under one cotangent [T, C]."""
+    logits = model(*inputs)[0]
+    gradients = torch.autograd.grad(logits, list(model.parameters()), cotangent.unsqueeze(0))
+    return torch.stack([gradient.double().square().sum() for gradient in gradients]).sum()

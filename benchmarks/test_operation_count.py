@@ -1,0 +1,73 @@
+"""The count against torch's own of a plain backward pass, where both must agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from operation_count import Weight, count, plain_weight, recurrent_weights
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from egl_fast.model import DeepSpeech2, preset
+
+
+def backward_multiply_adds(output: Tensor) -> int:
+    """Half of the floating-point operations that torch counts in a backward pass."""
+    with FlopCounterMode(display=False) as counter:
+        output.sum().backward()
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Linear(7, 5), (1, 11, 7)),
+        (nn.Conv1d(4, 6, 3, stride=2, padding=1), (1, 4, 20)),
+        (nn.Conv2d(3, 8, (5, 3), stride=(2, 1), padding=(2, 1)), (1, 3, 17, 9)),
+    ],
+    ids=["linear", "conv1d", "conv2d"],
+)
+def test_plain_layers(module: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, requires_grad=True)
+    output = module(x)
+    # Cotangents of input and weight: each is one product over all positions.
+    assert backward_multiply_adds(output) == 2 * plain_weight(module, output).product
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])
+def test_recurrent_layers(kind: type[nn.RNNBase]) -> None:
+    module = kind(7, 5, num_layers=2, bidirectional=True, batch_first=True).requires_grad_(False)
+    before = nn.Linear(3, 7)
+    x = torch.randn(1, 6, 3)
+    [of_before, of_module] = count(nn.Sequential(before, module), (x,), num_cotangents=1)
+    output = module(before(x))[0]
+    # With no weight of its own to learn, torch goes back through the module, then to the weight.
+    of_weight = plain_weight(before, before(x)).product
+    assert backward_multiply_adds(output) == of_module.pull_back + of_weight
+    assert of_before.pull_back == 0
+
+
+def test_first_module_pulls_back_between_its_layers_only() -> None:
+    module = nn.GRU(7, 5, num_layers=2, batch_first=True)
+    [own] = count(module, (torch.randn(1, 6, 7),), num_cotangents=1)
+    sides = recurrent_weights(module, 6)
+    through_time = sum(side.product * 5 // 6 for side in sides.states)
+    assert own.pull_back == sides.inputs[1].product + through_time
+
+
+def test_norms_take_the_cheaper_route() -> None:
+    assert Weight(100, 10, 5).norm(1) == 100 * 10 * 5
+    few = Weight(10, 100, 5)
+    assert few.norm(10**9) == pytest.approx(10 * 10 * 5)
+    assert few.norm(1) == few.product  # one cotangent does not pay for a factorisation
+    assert few.norm(10) == pytest.approx(10 * 10 * 5 + 10**2 * (100 - 10 / 3) / 10)
+
+
+def test_whole_model_counts_every_weight_once() -> None:
+    model = DeepSpeech2(preset("tiny"))
+    counts = count(model, (torch.randn(1, 40, 161), torch.tensor([40])), num_cotangents=100)
+    weights = [n for n, p in model.named_parameters() if p.dim() > 1]
+    assert len(counts) == 5
+    assert len(weights) == 2 + 2 * 4 + 1
+    assert counts[0].pull_back == 0
+    assert all(layer.pull_back > 0 and layer.norms > 0 for layer in counts[1:])
