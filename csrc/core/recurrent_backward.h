@@ -1,4 +1,4 @@
-// The elementwise half of backward through time for many cotangents over one stored forward pass.
+// Backward through time for many cotangents over one stored forward pass.
 //
 // Given the forward pass, the backward step of a recurrent cell is linear in the cotangent dh of
 // its output, with coefficients that depend on the utterance and the frame only. The caller
@@ -15,15 +15,51 @@
 // side of the gates is the input side. In a GRU the candidate n = tanh(x_n + r * h_n) has a
 // cotangent of its own on either side. r and z are written twice: what follows are large matrix
 // products with either side, which want their operand in one piece.
+//
+// Rows never meet: each gives the same bits whoever shares the call.
 #pragma once
 
 #include <cstdint>
 
+#include "csrc/core/isa.h"
+#include "csrc/core/packed_weight.h"
 #include "csrc/core/recurrent_cell.h"
 
 namespace egl {
 
-// One frame for rows [first_row, last_row), where row = r * num_utterances + n.
+// Rows are numbered r * N + n.
+template <typename Scalar>
+struct RecurrentPullback {
+  RecurrentCell cell;
+  int64_t num_frames;      // T
+  int64_t num_cotangents;  // R
+  int64_t num_utterances;  // N
+  int64_t hidden_size;     // H
+  bool reverse;            // whether the forward pass ran from the last frame to the first
+
+  const Scalar* cotangents;  // of the outputs: [T, R, N, H] with unit stride in H
+  int64_t cotangent_strides[3];
+  const Scalar* coefficients;          // [T, N, P, H]
+  const PackedWeight<Scalar>* weight;  // weight_hh [G * H, H], inputs first
+
+  Scalar* gates;         // out: [T, R, N, G * H], input side
+  Scalar* hidden_gates;  // out: likewise, hidden side of a GRU; other cells have no other
+  Scalar* state;         // out: [R, N, H], cotangent of the initial state
+  Scalar* direct;        // [R, N, H]: LSTM: in and out, cotangent of the cell state. GRU: zero at
+                         // first, then scratch. RNN: unused.
+};
+
+// The packing that `weight` above wants.
+template <typename Scalar>
+PackedWeight<Scalar> pack_for_backward(const Scalar* weight_hh, int64_t num_gates, int64_t hidden,
+                                       Isa isa);
+
+// Rows [first_row, last_row).
+template <typename Scalar>
+void recurrent_backward(const RecurrentPullback<Scalar>& problem, int64_t first_row,
+                        int64_t last_row, Isa isa);
+
+// The elementwise half: one frame for rows [first_row, last_row).
 template <typename Scalar>
 struct RecurrentStep {
   int64_t first_row;
@@ -33,7 +69,8 @@ struct RecurrentStep {
   const Scalar* cotangents;      // of this frame's output: [R, N, H] with unit stride in H
   int64_t cotangent_strides[2];  // of R and N
   const Scalar* coefficients;    // [N, P, H]
-  const Scalar* product;         // [R * N, H]: hidden side of the frame before @ weight_hh
+  const Scalar* product;         // of first_row: hidden side of the frame before @ weight_hh, [H]
+  int64_t product_stride;        // from row to row
   Scalar* direct;        // [R * N, H]: GRU: dh z, what bypasses the weights. LSTM: dc_carry.
                          // Read as left by the frame before, then replaced. RNN: unused.
   Scalar* gates;         // out: [R * N, G * H], input side

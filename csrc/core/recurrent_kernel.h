@@ -1,16 +1,17 @@
-// The inner loops of a scan: the recurrent product of a frame, and the cell's step.
+// The inner loops of recurrent layers, forward and backward: the recurrent product of a frame, and
+// the cell's forward step.
 //
 // Value is the tensors' type, State the type in which states are carried and products summed: the
 // same, or double over float tensors. Gates, nonlinearities and coefficients are calculated in
 // double always, and rounded to where they are written.
 //
-// The weight is packed in panels of `panel_columns` gates, [G*H / panel_columns][H][panel_columns],
-// zero beyond the last gate: a gate's sum then has a place in a vector to itself, terms come in
-// the order of the hidden units, and neither the rows that share a call nor their number changes a
-// bit of it.
+// The weight is packed (packed_weight.h) so that an output's sum has a place in a vector to itself:
+// terms come in the order of the inputs, and neither the rows that share a call nor their number
+// changes a bit of it.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "csrc/core/isa.h"
 #include "csrc/core/recurrent_cell.h"
@@ -23,14 +24,14 @@ struct RecurrentForm {
   double clip;  // infinite for none
 };
 
-// product[i][gate] = bias[gate] + the sum over h of weight[gate][h] * state[i][h], for each row i.
+// product[i][o] = bias[o] + the sum over j of weight[o][j] * input[i][j], for each row i.
 template <typename Value, typename State>
 struct RecurrentProduct {
-  const Value* weight;  // packed, on a cache line's boundary
+  const Value* weight;  // packed
   const State* bias;    // [num_panels * panel_columns]
   int64_t num_panels;
-  int64_t hidden_size;
-  const State* const* states;  // [num_rows] rows [H]
+  int64_t num_inputs;
+  const State* const* inputs;  // [num_rows] rows [num_inputs]
   State* const* products;      // [num_rows] rows [num_panels * panel_columns]
   int64_t num_rows;
 };
@@ -63,5 +64,17 @@ struct RecurrentKernels {
 };
 
 const RecurrentKernels& recurrent_kernels(Isa isa);
+
+template <typename State, typename Value>
+const RecurrentKernel<Value, State>& recurrent_kernel(Isa isa) {
+  const RecurrentKernels& kernels = recurrent_kernels(isa);
+  if constexpr (std::is_same_v<Value, double>) {
+    return kernels.of_double;
+  } else if constexpr (std::is_same_v<State, double>) {
+    return kernels.precise;
+  } else {
+    return kernels.of_float;
+  }
+}
 
 }  // namespace egl

@@ -5,31 +5,40 @@
 #include <algorithm>
 #include <array>
 
-#include "csrc/ops/aten.h"
 #include "csrc/ops/check.h"
 #include "csrc/ops/ops.h"
 
 namespace egl::ops {
 namespace {
 
-// Rows are cut into blocks of at most this size, and each block runs through all frames on its own
-// thread: no barrier a frame, and a block's carry stays in its core's cache. The size is fixed
-// rather than derived from the number of threads so that results do not depend on that number, and
-// small so that the few rows of an estimate are work for two threads.
-// Measured at 100 rows and H = 256: blocks of 16 to 50 rows cost the same on one thread, and with
-// two threads on a busy machine the frame loop outside, threads inside the product, took 13 times
-// as long.
-constexpr int64_t kMaxRowsPerBlock = 16;
+// Rows are cut into blocks, and each block runs through all frames on its own thread: no barrier a
+// frame, and a block's carry stays in its core's cache. A row's bits do not depend on its block, so
+// blocks may depend on the number of threads: all threads get as many.
+class Blocks {
+ public:
+  Blocks(int64_t num_rows, int64_t num_threads) : num_rows_(num_rows) {
+    // The product takes four rows at a time, unless that leaves a thread without any.
+    tile_ = std::clamp<int64_t>(num_rows / num_threads, 1, kTileRows);
+    num_tiles_ = (num_rows + tile_ - 1) / tile_;
+    const int64_t rounds = (num_rows + kMaxRows * num_threads - 1) / (kMaxRows * num_threads);
+    count_ = std::min(rounds * num_threads, num_tiles_);
+  }
 
-struct Blocks {
-  explicit Blocks(int64_t num_rows)
-      : num_rows(num_rows), count((num_rows + kMaxRowsPerBlock - 1) / kMaxRowsPerBlock) {}
+  int64_t count() const { return count_; }
+  // Blocks differ by one tile at most.
+  int64_t first_row(int64_t block) const {
+    return std::min(num_tiles_ * block / count_ * tile_, num_rows_);
+  }
 
-  // Blocks differ by one row at most; a block past the last is empty.
-  int64_t first_row(int64_t block) const { return num_rows * std::min(block, count) / count; }
+ private:
+  static constexpr int64_t kTileRows = 4;
+  // Measured at 100 rows and H = 256: blocks of 16 to 50 rows cost the same on one thread.
+  static constexpr int64_t kMaxRows = 16;
 
-  int64_t num_rows;
-  int64_t count;
+  int64_t num_rows_;
+  int64_t tile_;
+  int64_t num_tiles_;
+  int64_t count_;
 };
 
 struct Arguments {
@@ -40,75 +49,36 @@ struct Arguments {
   bool reverse;
 };
 
-// What the frame before hands over, [R * N, H]; `product` ends up as the state's cotangent and, in
-// an LSTM, `direct` as the cell's.
 template <typename Scalar>
-struct Carry {
-  Scalar* product;
-  Scalar* direct;
-};
-
-// The gates' cotangents, [T, R * N, G * H] on either side; the same memory but in a GRU.
-template <typename Scalar>
-struct Sides {
-  Scalar* input;
-  Scalar* hidden;
-};
-
-template <typename Scalar>
-void run_block(const Arguments& arguments, int64_t first_row, int64_t last_row,
-               const Sides<Scalar>& sides, const Carry<Scalar>& carry) {
-  const RecurrentCellShape shape = shape_of(arguments.cell);
+void run(const Arguments& arguments, Scalar* gates, Scalar* hidden_gates, Scalar* state,
+         Scalar* direct) {
   const Tensor& cotangents = arguments.cotangents;
-  const int64_t num_frames = cotangents.size(0);
-  const int64_t num_utterances = cotangents.size(2);
   const int64_t hidden = cotangents.size(3);
-  const int64_t gate_cols = shape.num_gates * hidden;
-  const int64_t gate_frame = cotangents.size(1) * num_utterances * gate_cols;
-  const int64_t coefficient_frame = num_utterances * shape.num_coefficients * hidden;
-
-  const Tensor weight = matrix(arguments.weight_hh.const_data_ptr<Scalar>(), gate_cols, hidden);
-  const Tensor product = matrix(carry.product + first_row * hidden, last_row - first_row, hidden);
-  for (int64_t step = 0; step < num_frames; ++step) {
-    const int64_t frame = arguments.reverse ? step : num_frames - 1 - step;
-    Scalar* hidden_gates = sides.hidden + frame * gate_frame;
-    recurrent_backward_step<Scalar>(
-        arguments.cell,
-        {.first_row = first_row,
-         .last_row = last_row,
-         .num_utterances = num_utterances,
-         .hidden_size = hidden,
-         .cotangents = cotangents.const_data_ptr<Scalar>() + frame * cotangents.stride(0),
-         .cotangent_strides = {cotangents.stride(1), cotangents.stride(2)},
-         .coefficients =
-             arguments.coefficients.const_data_ptr<Scalar>() + frame * coefficient_frame,
-         .product = carry.product,
-         .direct = carry.direct,
-         .gates = sides.input + frame * gate_frame,
-         .hidden_gates = hidden_gates});
-    mm_out(matrix(hidden_gates + first_row * gate_cols, last_row - first_row, gate_cols), weight,
-           product);
-  }
-}
-
-template <typename Scalar>
-void run(const Arguments& arguments, const Sides<Scalar>& sides, Tensor& state, Scalar* direct) {
-  const Carry<Scalar> carry{state.mutable_data_ptr<Scalar>(), direct};
-  const int64_t hidden = state.size(2);
-  const Blocks blocks(state.size(0) * state.size(1));
-  // A range of one would run outside a parallel region, where the product starts threads of its own
-  // at every frame and may round differently; so there is always a second block, if an empty one.
-  const int64_t range = std::max<int64_t>(blocks.count, 2);
-  torch::stable::parallel_for(0, range, 1, [&](int64_t begin, int64_t end) {
+  const Isa isa = isa_in_use();
+  const PackedWeight<Scalar> weight =
+      pack_for_backward(arguments.weight_hh.const_data_ptr<Scalar>(),
+                        shape_of(arguments.cell).num_gates, hidden, isa);
+  const RecurrentPullback<Scalar> problem{
+      .cell = arguments.cell,
+      .num_frames = cotangents.size(0),
+      .num_cotangents = cotangents.size(1),
+      .num_utterances = cotangents.size(2),
+      .hidden_size = hidden,
+      .reverse = arguments.reverse,
+      .cotangents = cotangents.const_data_ptr<Scalar>(),
+      .cotangent_strides = {cotangents.stride(0), cotangents.stride(1), cotangents.stride(2)},
+      .coefficients = arguments.coefficients.const_data_ptr<Scalar>(),
+      .weight = &weight,
+      .gates = gates,
+      .hidden_gates = hidden_gates,
+      .state = state,
+      .direct = direct};
+  const Blocks blocks(cotangents.size(1) * cotangents.size(2), torch::stable::get_num_threads());
+  torch::stable::parallel_for(0, blocks.count(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
-      const int64_t first_row = blocks.first_row(block);
-      const int64_t last_row = blocks.first_row(block + 1);
-      if (first_row < last_row) run_block(arguments, first_row, last_row, sides, carry);
+      recurrent_backward(problem, blocks.first_row(block), blocks.first_row(block + 1), isa);
     }
   });
-  if (arguments.cell == RecurrentCell::kGru) {
-    for (int64_t i = 0; i < blocks.num_rows * hidden; ++i) carry.product[i] += direct[i];
-  }
 }
 
 Arguments check_arguments(int64_t cell, const Tensor& cotangents, const Tensor& coefficients,
@@ -166,9 +136,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
   if (final_cell_cotangents.has_value()) torch::stable::copy_(direct, *final_cell_cotangents);
 
   const auto run_typed = [&]<typename Scalar>(Scalar*) {
-    auto* input = gates.mutable_data_ptr<Scalar>();
-    const Sides<Scalar> sides{input, is_gru ? hidden_gates.mutable_data_ptr<Scalar>() : input};
-    run(arguments, sides, state, direct.mutable_data_ptr<Scalar>());
+    run(arguments, gates.mutable_data_ptr<Scalar>(),
+        is_gru ? hidden_gates.mutable_data_ptr<Scalar>() : nullptr,
+        state.mutable_data_ptr<Scalar>(), direct.mutable_data_ptr<Scalar>());
   };
   if (state.numel() > 0) {
     if (cotangents.scalar_type() == ScalarType::Double) {

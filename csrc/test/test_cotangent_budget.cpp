@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+#include <utility>
 #include <vector>
 
 #include "csrc/core/cotangent_budget.h"
@@ -5,6 +8,8 @@
 
 using egl::budget_for_tolerance;
 using egl::budget_of_probes;
+using egl::rank_of_span;
+using egl::worth_combining;
 
 namespace {
 
