@@ -207,9 +207,10 @@ def pipeline(entries: list[Entry]) -> Iterator[str]:
         loop = "all hypotheses" if whole else f"{info['looped']} of {most} hypotheses, and scaled"
         yield (
             f"- {MODELS[info['model']]}: {len(info['hypotheses'])} recordings; the loop is timed "
-            f"on {loop}; squared norms differ by {info['largest_error']:.1e} at most; exact "
-            f"scoring runs at {info['share']:.0%} of the machine's rate, counting the operations "
-            "of one cotangent a hypothesis."
+            f"on {loop}; squared norms differ by {info['largest_error']:.1e} at most. Exact "
+            f"scoring pulls back {' and '.join(map(str, info['rows']))} rows instead of {most}; "
+            f"counting the operations of one cotangent a hypothesis, it runs at "
+            f"{info['share']:.0%} of the machine's rate."
         )
 
 
