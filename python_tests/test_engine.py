@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from egl_fast import ops
 from egl_fast.errors import ModelError
 from egl_fast.gradients import engine as engine_module
+from egl_fast.gradients.contributions import factor_pays
 from egl_fast.gradients.engine import MEMORY_BYTES, GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
@@ -215,6 +216,31 @@ def test_inner_products_across_passes(monkeypatch: pytest.MonkeyPatch, dtype: to
         for name, gram in engine.gram(tape, logits, cotangents).items():
             rounding = PROMISED[dtype] * float(whole[name].max())
             torch.testing.assert_close(gram, whole[name], rtol=0, atol=rounding)
+
+
+def test_passes_share_their_gradients_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution takes the factor's route from 4 rows on, and 3 + 4 rows are to be compared."""
+
+    class Convolution(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(25, 12, 4)
+            self.output = nn.Linear(12, NUM_CLASSES)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+            return self.output(self.conv(x).transpose(1, 2)), lengths
+
+    assert factor_pays(20, 100, 4 * 12)
+    assert not factor_pays(20, 100, 3 * 12)
+    torch.manual_seed(0)
+    engine = GradientEngine(Convolution().double())
+    tape = engine.run(torch.randn(1, 25, 23).double(), torch.tensor([20]))
+    logits, _ = tape.outputs
+    cotangents = torch.randn(1, 7, *logits.shape[1:]).double()
+    whole = engine.gram(tape, logits, cotangents)
+    monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 4)
+    for name, gram in engine.gram(tape, logits, cotangents).items():
+        torch.testing.assert_close(gram, whole[name], rtol=0, atol=1e-9 * float(whole[name].max()))
 
 
 def test_inner_products_across_passes_need_memory(monkeypatch: pytest.MonkeyPatch) -> None:
