@@ -1,6 +1,7 @@
 """The statistics of the evaluation, against scipy, enumeration and values worked by hand."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -231,3 +232,19 @@ class TestRankCorrelation:
     def test_three_utterances_tell_nothing(self):
         got = spearman(np.array([[1.0, 2, 3], [1, 2, 3]]))
         assert (got.low[0, 1], got.high[0, 1]) == (-1.0, 1.0)
+
+    def test_the_formula_on_a_value_worked_by_hand(self):
+        # rho = 0.6, N = 4: z = 0.6931, its standard error sqrt((1 + 0.18) / 1) = 1.0863; 1.96 of
+        # them to both sides are -1.4359 and 2.8222.
+        got = spearman(np.array([[1.0, 2, 3, 4], [2, 1, 4, 3]]), replicates=0)
+        assert got.estimate[0, 1] == pytest.approx(0.6)
+        assert got.low[0, 1] == pytest.approx(math.tanh(-1.4359), abs=1e-4)
+        assert got.high[0, 1] == pytest.approx(math.tanh(2.8222), abs=1e-4)
+
+    def test_resamples_of_equal_values_say_nothing(self):
+        # A third of the resamples leaves out the one value that differs, and ranks nothing.
+        rows = np.array([[0.0] * 9 + [1.0], list(range(10))])
+        got = spearman(rows, replicates=200)
+        assert np.isfinite(got.low).all()
+        assert np.isfinite(got.high).all()
+        assert got.low[0, 1] <= got.estimate[0, 1] <= got.high[0, 1]
