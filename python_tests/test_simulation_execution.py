@@ -95,3 +95,12 @@ def test_paths_of_scores_hold_where_the_run_folder_is_a_link(
     lines = (scores / "seed-0.jsonl").read_text().splitlines()
     audio = [(scores / json.loads(line)["audio_filepath"]).resolve() for line in lines]
     assert audio == [clip.utterance.audio_path.resolve() for clip in plan.pool]
+
+
+def test_scores_of_another_configuration_do_not_stay(tmp_path: Path, store: UnitStore) -> None:
+    plan = plan_of(tmp_path)
+    before = tmp_path / "run" / "scores" / "seed-0.jsonl"
+    before.parent.mkdir(parents=True)
+    before.write_text("of a run with another model")
+    write_tables(plan, plan.expand(store), store, tmp_path / "run")
+    assert not before.exists()
