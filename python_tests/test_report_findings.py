@@ -124,6 +124,13 @@ def test_what_cannot_be_told_from_the_lowest_is_named():
     assert "The paired intervals do not tell EGL apart from it." in found.text
 
 
+def test_what_shares_no_seed_with_the_lowest_is_not_called_worse():
+    entropy = [("entropy", *p[1:7], (0, 1)) for p in POINTS if p[0] == "random" and p[3] == 1]
+    points = [p for p in POINTS if not (p[0] == "egl" and p[3] == 1)]
+    found = findings_of([*points, *entropy])["Lowest at 20 %: entropy"]
+    assert "The paired intervals do not tell EGL apart from it." in found.text
+
+
 def test_the_interval_of_something_worse_goes_upwards():
     # Random's errors are (3, 9): one more in a is 33 % more there, three more in b too.
     points = [(*p[:7], (4, 18)) if p[0] == "egl" else p for p in POINTS]
