@@ -162,6 +162,19 @@ def test_pretraining_must_not_hear_what_is_chosen_or_tested(folder: Path, other:
     assert "of pretrain;" in message
 
 
+@pytest.mark.parametrize("other", ["pool", "test"])
+def test_what_is_hidden_or_tested_must_not_decide_about_pretraining(
+    folder: Path, other: str
+) -> None:
+    more = (
+        '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n'
+        '[[data.pretrain_valid]]\nmanifest = "clips.jsonl"\n'
+        'where = { part = ["valid", "%s"] }\n\n[model]'
+    )
+    message = complaint(folder, ("[model]", more % other), at=f"[[data.{other}]]")
+    assert "of pretrain_valid;" in message
+
+
 def test_a_copy_under_another_name_is_an_overlap_too(folder: Path) -> None:
     (folder / "test15.wav").write_bytes((folder / "pool7.wav").read_bytes())
     message = complaint(folder, at="[[data.test]]")
