@@ -139,6 +139,7 @@ class TestCurves:
 
     def test_mean_height(self):
         assert mean_height(self.X[:3], self.Y[:, :3]).tolist() == [12.5, 16.25]
+        assert mean_height(self.X[1:3], self.Y[:, 1:3]).tolist() == [11.0, 16.5]
 
     def test_budget_to_reach(self):
         targets = np.array([11.0, 17.0])
