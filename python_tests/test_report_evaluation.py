@@ -143,6 +143,26 @@ def test_at_equal_hours_seeds_are_compared_in_pairs():
     assert len(comparison.by_seed) == 1
 
 
+def test_budgets_rise_whatever_the_order_of_the_results():
+    turned = Evaluation(run_of(POINTS[::-1]), replicates=5)
+    assert [query.name for query in turned.queries] == ["20%", "40%"]
+
+
+def test_rounds_alone_have_end_points_of_their_own():
+    rounds = Evaluation(
+        run_of([(p[0], "sequential", *p[2:]) for p in POINTS if p[0] != "random"]), replicates=5
+    )
+    curve = rounds.curve(Series("egl", "sequential"), CER)
+    assert curve.queries == ("0%", "20%", "40%", "100%")
+
+
+def test_label_efficiency_is_of_common_seeds():
+    points = [p for p in POINTS if not (p[0] == "random" and p[3] == 1)]
+    points = [(*p[:7], (9, 27)) if p[0] == "egl" and p[3] == 1 else p for p in points]
+    half = Evaluation(run_of(points), replicates=5)
+    assert half.label_efficiency(EGL, RANDOM, "20%", CER).estimate == pytest.approx(0.4)
+
+
 def test_budgets_that_come_down_to_the_same_clips_are_one_point():
     points = [
         *POINTS,

@@ -70,7 +70,11 @@ def test_beyond_the_curve():
 
 def test_the_budget_nearest_to_the_papers_is_spoken_of():
     more = [(*p[:4], "5%", 0.05, 0.1, p[7]) for p in POINTS if p[4] == "20%"]
-    assert "EGL beats random selection at 20 %" in findings_of([*more, *POINTS])
+    rounds = [("egl", "sequential", *p[2:]) for p in [*more, *POINTS] if p[0] == "egl"]
+    found = findings_of([*more, *POINTS, *rounds])
+    assert "EGL beats random selection at 20 %" in found
+    again = found["EGL in rounds and EGL in a single batch cannot be told apart"]
+    assert again.text.startswith("At 20 %, with the pool scored anew")
 
 
 def test_an_extrapolation_carries_a_warning():
@@ -101,6 +105,12 @@ def test_seeds_that_disagree_are_no_win():
     points = [(*p[:7], (0, 0)) if p[0] == "egl" and p[3] == 0 else p for p in points]
     found = findings_of(points)
     assert "EGL tends to beat random selection at 20 %" in found
+
+
+def test_a_seed_that_is_level_is_not_lower():
+    points = [(*p[:7], (3, 9)) if p[0] == "egl" and p[3] == 1 else p for p in POINTS]
+    found = findings_of(points)["EGL tends to beat random selection at 20 %"]
+    assert "lower in 1 of 2 seeds" in found.text
 
 
 def test_against_confidence_and_the_lowest():
@@ -246,6 +256,8 @@ class TestRanking:
         assert set(grids) == {("egl", "entropy"), ("egl", "random"), ("entropy", "random")}
         opposed = grids["egl", "entropy"]
         assert opposed.sum() == size
+        # Equal scores are all in the middle, whatever the other's rank.
+        assert grids["egl", "random"][:, GRID_SIZE // 2].sum() == size
         # Rows by egl ascending: all lies on the other diagonal, give or take the cell's edge.
         rows, columns = np.nonzero(opposed)
         assert set(rows + columns) <= {GRID_SIZE - 2, GRID_SIZE - 1, GRID_SIZE}
