@@ -72,10 +72,15 @@ def test_a_sample_is_drawn_from_what_is_left(folder: Path) -> None:
         'where = { part = "pool" }',
         'exclude = ["base", "valid", "test"]\nsample = 4',
     )
-    # The chance of a clip depends on its id, not on where it stands in the manifest.
     sample = ids(read(folder, filtered), "pool")
     assert len(sample) == 4
     assert ids(read(folder, excluded), "pool") == sample
+    # The chance of a clip depends on its id, not on what else there is.
+    others = [n for n in range(4, 12) if f"pool{n}.wav" not in sample]
+    for gone in others:
+        numbers = [n for n in range(4, 12) if n != gone]
+        fewer = ('{ part = "pool" }', f"{{ nr = {numbers} }}\nsample = 4")
+        assert ids(read(folder, fewer), "pool") == sample
 
 
 def test_what_another_set_has_can_be_left_out(folder: Path) -> None:
