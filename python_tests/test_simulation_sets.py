@@ -240,6 +240,11 @@ def test_exclude_knows_a_recording_however_its_path_is_written(folder: Path) -> 
         'manifest = "other/m.jsonl"\nexclude = "pool"',
     )
     assert ids(read(folder, change), "test") == ["../test15.wav"]
+    turned = (
+        ('manifest = "clips.jsonl"\nwhere = { part = "pool" }', 'manifest = "other/m.jsonl"'),
+        ('{ part = "test" }', '{ part = "test" }\nexclude = "pool"'),
+    )
+    assert ids(read(folder, *turned), "test") == ["test16.wav", "test17.wav"]
 
 
 def test_equal_ids_are_refused(folder: Path) -> None:
