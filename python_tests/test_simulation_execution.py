@@ -40,6 +40,13 @@ def cut_off(unit: Unit, store: UnitStore, at: str) -> None:
         execute(unit, store, note)
 
 
+def pretend_scores(plan: Plan, store: UnitStore) -> None:
+    """The base model and its scores, in no time."""
+    for _ in range(2):
+        units = plan.expand(store).units.values()
+        pretend_unit(next(unit for unit in units if not store.is_done(unit.name)), plan, store)
+
+
 def test_random_weights_are_those_of_their_seed() -> None:
     def weights(seed: int) -> torch.Tensor:
         return next(iter(starting_point(FreshInit(preset("tiny"), seed)).model.parameters()))
@@ -85,9 +92,7 @@ def test_paths_of_scores_hold_where_the_run_folder_is_a_link(
     tmp_path: Path, store: UnitStore
 ) -> None:
     plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"))
-    for _ in range(2):  # the base model, then its scores
-        units = plan.expand(store).units.values()
-        pretend_unit(next(unit for unit in units if not store.is_done(unit.name)), plan, store)
+    pretend_scores(plan, store)
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "run").symlink_to(tmp_path / "far" / "away")
     write_tables(plan, plan.expand(store), store, tmp_path / "run")
@@ -95,6 +100,17 @@ def test_paths_of_scores_hold_where_the_run_folder_is_a_link(
     lines = (scores / "seed-0.jsonl").read_text().splitlines()
     audio = [(scores / json.loads(line)["audio_filepath"]).resolve() for line in lines]
     assert audio == [clip.utterance.audio_path.resolve() for clip in plan.pool]
+
+
+def test_scores_are_not_those_that_the_manifest_holds(tmp_path: Path, store: UnitStore) -> None:
+    # As where the pool is a scores file itself.
+    scored = ('{ part = "pool" }', '{ part = "pool" }\nadd = { egl = 99, nr = 7 }')
+    plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"), scored)
+    pretend_scores(plan, store)
+    write_tables(plan, plan.expand(store), store, tmp_path / "run")
+    lines = (tmp_path / "run" / "scores" / "seed-0.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [(line["egl"], line["nr"]) for line in found] == [(score, 7) for score in range(8)]
 
 
 def test_scores_of_another_configuration_do_not_stay(tmp_path: Path, store: UnitStore) -> None:
