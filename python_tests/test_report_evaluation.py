@@ -126,6 +126,52 @@ def test_equal_hours_follow_each_series_own_curve(evaluation):
     assert evaluation.at_hours(EGL, 2.5, CER) is None
 
 
+def test_at_equal_hours_each_seed_follows_its_own_curve():
+    # Seed 1 of EGL has 0.8 and 1.2 h, no 0.2 and 0.6: at 0.4 h it is half way from 40 to 20 %.
+    points = [(*p[:6], p[6] + 0.6, p[7]) if p[0] == "egl" and p[3] == 1 else p for p in POINTS]
+    evaluation = Evaluation(run_of(points), replicates=20)
+    assert evaluation.at_hours(EGL, 0.4, CER).estimate == pytest.approx((0.175 + 0.3) / 2)
+    assert evaluation.mean_hours(EGL, "20%") == pytest.approx(0.5)
+
+
+def test_at_equal_hours_seeds_are_compared_in_pairs():
+    # Seed 1 of EGL was never run, and that of random is far worse.
+    points = [p for p in POINTS if not (p[0] == "egl" and p[3] == 1)]
+    points = [(*p[:7], (9, 27)) if p[0] == "random" and p[3] == 1 else p for p in points]
+    comparison = Evaluation(run_of(points), replicates=20).compare_at_hours(EGL, RANDOM, 0.6, CER)
+    assert comparison.difference.estimate == pytest.approx(0.15 - 0.25)
+    assert len(comparison.by_seed) == 1
+
+
+def test_budgets_rise_whatever_the_order_of_the_results():
+    turned = Evaluation(run_of(POINTS[::-1]), replicates=5)
+    assert [query.name for query in turned.queries] == ["20%", "40%"]
+
+
+def test_rounds_alone_have_end_points_of_their_own():
+    rounds = Evaluation(
+        run_of([(p[0], "sequential", *p[2:]) for p in POINTS if p[0] != "random"]), replicates=5
+    )
+    curve = rounds.curve(Series("egl", "sequential"), CER)
+    assert curve.queries == ("0%", "20%", "40%", "100%")
+
+
+def test_label_efficiency_is_of_common_seeds():
+    points = [p for p in POINTS if not (p[0] == "random" and p[3] == 1)]
+    points = [(*p[:7], (9, 27)) if p[0] == "egl" and p[3] == 1 else p for p in points]
+    half = Evaluation(run_of(points), replicates=5)
+    assert half.label_efficiency(EGL, RANDOM, "20%", CER).estimate == pytest.approx(0.4)
+
+
+def test_budgets_that_come_down_to_the_same_clips_are_one_point():
+    points = [
+        *POINTS,
+        *(("egl", "single", 1, seed, "0.2h", 0.2, 0.2, (2, 6)) for seed in (0, 1)),
+    ]
+    curve = Evaluation(run_of(points), replicates=5).curve(EGL, CER)
+    assert curve.fractions.tolist() == [0.0, 0.2, 0.4, 1.0]
+
+
 def test_a_curve_that_never_comes_down_is_said_to():
     points = [
         (s, m, r, seed, q, f, h, (0, 0) if (s, q) == ("egl", "20%") else e)
@@ -163,6 +209,17 @@ def test_a_difference_that_not_every_seed_shows_is_not_claimed():
     comparison = Evaluation(run_of(points), replicates=200).compare(EGL, RANDOM, "20%", CER)
     assert comparison.difference.high < 0
     assert comparison.verdict == "ahead"
+    turned = Evaluation(run_of(points), replicates=200).compare(RANDOM, EGL, "20%", CER)
+    assert turned.verdict == "behind"
+
+
+def test_a_relative_reduction_is_that_of_the_means():
+    # Seeds: 20 against 30 %, and 20 against 10 %. Of the means, 20 against 20 %.
+    points = [(*p[:7], (1, 3)) if p[0] == "random" and p[3] == 1 else p for p in POINTS]
+    comparison = Evaluation(run_of(points), replicates=20).compare(EGL, RANDOM, "20%", CER)
+    assert comparison.reduction.estimate == pytest.approx(0.0)
+    assert comparison.reduction_by_seed == (pytest.approx(1 / 3), pytest.approx(-1.0))
+    assert comparison.verdict == "open"
 
 
 def test_of_several_rounds_to_one_budget_the_last_counts():

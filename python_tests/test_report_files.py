@@ -69,6 +69,16 @@ class TestScoresFile:
         assert "egl_full" not in pool.strategies
         assert pool.incomplete == ("egl_full",)
 
+    def test_controls_of_an_evaluation_rank_too(self, write, records):
+        pool = read_scores_file(write([{**r, "longest": r["duration"]} for r in records]))
+        assert pool.strategies["longest"].tolist() == pool.durations.tolist()
+
+    def test_an_empty_recording_and_speakers_that_are_numbers(self, write, records):
+        first = {**records[0], "duration": 0, "speaker": 7}
+        pool = read_scores_file(write([first, *records[1:]]))
+        assert pool.durations[0] == 0
+        assert pool.groups["speaker"].names[pool.groups["speaker"].codes[0]] == "7"
+
     def test_progress_adds_up_to_the_file(self, write, records):
         path = write(records)
         steps = []

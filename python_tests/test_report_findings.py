@@ -42,6 +42,12 @@ def test_the_worth_of_a_label():
     assert "(95 % interval: 40 to 40 %)" in found.text
 
 
+def test_a_label_whose_worth_is_not_certain():
+    # 30 % on average, which random has at 20 %; in resamples 0 to 40 %: all of the curve.
+    points = [(*p[:7], (0, 12)) if p[0] == "egl" and p[4] == "20%" else p for p in POINTS]
+    assert findings_of(points)["20 % by EGL is worth 20 % at random"].verdict == "open"
+
+
 def test_half_of_the_labels():
     same = findings_of(POINTS)["20 % by EGL and 40 % at random cannot be told apart"]
     assert same.verdict == "open"
@@ -62,7 +68,17 @@ def test_beyond_the_curve():
     assert "200.0 % higher" in found["EGL does worse than random selection at 20 %"].text
 
 
+def test_the_budget_nearest_to_the_papers_is_spoken_of():
+    more = [(*p[:4], "5%", 0.05, 0.1, p[7]) for p in POINTS if p[4] == "20%"]
+    rounds = [("egl", "sequential", *p[2:]) for p in [*more, *POINTS] if p[0] == "egl"]
+    found = findings_of([*more, *POINTS, *rounds])
+    assert "EGL beats random selection at 20 %" in found
+    again = found["EGL in rounds and EGL in a single batch cannot be told apart"]
+    assert again.text.startswith("At 20 %, with the pool scored anew")
+
+
 def test_an_extrapolation_carries_a_warning():
+    assert not any("nothing was measured" in f.text for f in findings_of(POINTS).values())
     points = [(*p[:7], (1, 5)) if p[:1] == ("egl",) else p for p in POINTS]
     found = findings_of(points)["20 % by EGL is worth 70 % at random"]
     assert "Between 40 % and 100 % nothing was measured" in found.text
@@ -73,6 +89,7 @@ def test_equal_hours():
     assert "20 % of the clips is 12.0 min by EGL, 24.0 min at random: its picks are shorter" in (
         found.text
     )
+    assert "Where both have 24.0 min labeled, its CER is 41.7 % lower" in found.text
 
 
 def test_no_difference_is_no_claim():
@@ -90,6 +107,12 @@ def test_seeds_that_disagree_are_no_win():
     assert "EGL tends to beat random selection at 20 %" in found
 
 
+def test_a_seed_that_is_level_is_not_lower():
+    points = [(*p[:7], (3, 9)) if p[0] == "egl" and p[3] == 1 else p for p in POINTS]
+    found = findings_of(points)["EGL tends to beat random selection at 20 %"]
+    assert "lower in 1 of 2 seeds" in found.text
+
+
 def test_against_confidence_and_the_lowest():
     entropy = [("entropy", *p[1:7], (2, 9)) for p in POINTS if p[0] == "random"]
     pctc = [("pctc", *p[1:7], (1, 3)) for p in POINTS if p[0] == "random"]
@@ -102,6 +125,27 @@ def test_against_confidence_and_the_lowest():
     assert lowest.verdict == "fact"
     assert "Every other strategy is worse" in lowest.text
     assert "flattered by chance" in lowest.text
+
+
+def test_what_cannot_be_told_from_the_lowest_is_named():
+    entropy = [("entropy", *p[1:7], (0, 7)) for p in POINTS if p[0] == "random"]
+    found = findings_of([*POINTS, *entropy])["Lowest at 20 %: entropy"]
+    assert "its mean CER over seeds is 17.5 %" in found.text
+    assert "The paired intervals do not tell EGL apart from it." in found.text
+
+
+def test_what_shares_no_seed_with_the_lowest_is_not_called_worse():
+    entropy = [("entropy", *p[1:7], (0, 1)) for p in POINTS if p[0] == "random" and p[3] == 1]
+    points = [p for p in POINTS if not (p[0] == "egl" and p[3] == 1)]
+    found = findings_of([*points, *entropy])["Lowest at 20 %: entropy"]
+    assert "The paired intervals do not tell EGL apart from it." in found.text
+
+
+def test_the_interval_of_something_worse_goes_upwards():
+    # Random's errors are (3, 9): one more in a is 33 % more there, three more in b too.
+    points = [(*p[:7], (4, 18)) if p[0] == "egl" else p for p in POINTS]
+    found = findings_of(points)["EGL does worse than random selection at 20 %"]
+    assert "83.3 % higher (95 % interval 33.3 to 100.0 %)" in found.text
 
 
 def test_without_random_nothing_is_said_against_it():
@@ -171,12 +215,28 @@ def test_what_was_picked():
 def test_small_groups_are_added_up():
     groups = Groups(tuple("abcdefghij"), np.repeat(np.arange(10), [9, 8, 7, 6, 5, 4, 3, 2, 1, 1]))
     assert group_names(groups) == (*"abcdefg", "other")
+    pool = a_pool(np.ones(46), [groups.names[code] for code in groups.codes])
+    shares = describe(pool, [np.arange(46)]).shares["kind"]
+    assert shares == pytest.approx([9 / 46, 8 / 46, 7 / 46, 6 / 46, 5 / 46, 4 / 46, 3 / 46, 4 / 46])
+
+
+def test_lengths_and_speakers_are_averaged_over_seeds():
+    pool = a_pool([*range(1, 12)], [""] * 11)
+    pool.groups["speaker"] = Groups(("a", "b"), np.array([0, 1] + [0] * 9))
+    picked = describe(pool, [np.arange(11), np.array([0, 2, 3])])
+    assert picked.hours == pytest.approx((66 + 8) / 2 / 3600)
+    assert picked.speakers == 1.5
+    assert "speaker" not in picked.shares
+    everything = describe(pool, [np.arange(11)])
+    assert everything.quantiles == pytest.approx((2.0, 3.5, 6.0, 8.5, 10.0))
 
 
 def test_overlap_is_of_common_seeds():
     one = {0: np.array([1, 2]), 1: np.array([3, 4])}
     assert overlap(one, {0: np.array([2, 9]), 7: np.array([3])}) == 0.5
     assert overlap(one, {2: np.array([1])}) is None
+    # Budgets of time take unlike numbers of clips: the share is that of the first.
+    assert overlap({0: np.array([1, 2, 3, 4])}, {0: np.array([4])}) == 0.25
 
 
 class TestRanking:
@@ -196,6 +256,8 @@ class TestRanking:
         assert set(grids) == {("egl", "entropy"), ("egl", "random"), ("entropy", "random")}
         opposed = grids["egl", "entropy"]
         assert opposed.sum() == size
+        # Equal scores are all in the middle, whatever the other's rank.
+        assert grids["egl", "random"][:, GRID_SIZE // 2].sum() == size
         # Rows by egl ascending: all lies on the other diagonal, give or take the cell's edge.
         rows, columns = np.nonzero(opposed)
         assert set(rows + columns) <= {GRID_SIZE - 2, GRID_SIZE - 1, GRID_SIZE}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,9 @@ def line_of(config: str, part: str) -> int:
         ("max_epochs = 2", 'schedule = "cosin"', "training.schedule: expected one of cosine"),
         ("max_epochs = 2", "learning_rate = [1e-3, -1]", "training.learning_rate: expected a num"),
         ("max_epochs = 2", "speed_perturb = 0.5", "expected a number below 0.5"),
+        ("max_epochs = 2", "learning_rate = 0", "expected a number above 0, got 0"),
+        ("max_epochs = 2", "max_grad_norm = inf", "expected a finite number, got inf"),
+        ("max_epochs = 2", "weight_decay = nan", "expected a finite number, got nan"),
         ("max_epochs = 2", "patience = true", "expected a whole number, got True"),
         ("seeds = [0]", "seeds = [0, 1, 0]", "seeds: 0 is there twice"),
         ("seeds = [0]", f"seeds = [{2**63}]", f"seeds: expected at most {2**63 - 1}, got"),
@@ -139,10 +143,14 @@ def line_of(config: str, part: str) -> int:
         ("seeds = [0]", 'modes = ["both"]', "modes: expected one of single, sequential"),
         ('preset = "tiny"', 'preset = "huge"', "model.preset: expected one of"),
         ('preset = "tiny"', 'init = "a.pt"', "data.pool"),
+        ('preset = "tiny"', "hiden_size = 3", "unknown key model.hiden_size; did you mean hidden_"),
+        ('preset = "tiny"', "conv_shapes = [[[3, 2], [1, 1]]]", "kernels must be odd, got [3, 2]"),
+        ("k = 4", "k = 4\n[data]\nsede = 1", "unknown key data.sede; did you mean seed?"),
         ("k = 4", "k = 4\nbeam_width = 3", "scoring.beam_width: expected at least k = 4"),
         ("k = 4", 'method = "guess"', "scoring.method: expected one of exact"),
         ('where = { part = "pool" }', 'where = { part = "pool" }\nsample = 0', "at least 1"),
         ('where = { part = "pool" }', 'exclude = ["bass"]', "data.pool.0.exclude: expected one"),
+        ('where = { part = "pool" }', 'exlude = "base"', "unknown key data.pool.0.exlude; did you"),
         ('where = { part = "pool" }', 'add = { text = "x" }', "means something in a manifest"),
         ('where = { part = "pool" }', "where = { part = [[1]] }", "expected a string, number or"),
     ],
@@ -249,6 +257,9 @@ def test_base_training_and_pretraining_start_from_training(folder: Path) -> None
     assert config.pretrain.config.max_epochs == 9
     assert config.pretrain.config.batch_seconds == 2
     assert config.pretrain_seed == 5
+    slow_base = read(folder, CONFIG + more + "[base_training]\nbatch_seconds = 7\n")
+    assert slow_base.base.config.batch_seconds == 7
+    assert slow_base.pretrain == config.pretrain
     assert read(folder).pretrain is None
     with pytest.raises(ConfigError, match="pretraining: there is nothing to train on"):
         read(folder, CONFIG + "[pretraining]\nmax_epochs = 9\n")
@@ -257,14 +268,28 @@ def test_base_training_and_pretraining_start_from_training(folder: Path) -> None
 def test_the_resolved_configuration_says_the_same(folder: Path) -> None:
     more = (
         '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { nr = [1, 2] }\nsample = 1\n'
-        'prefix = "p/"\nadd = { corpus = "c" }\n[pretraining]\nseed = 5\n'
+        'exclude = "valid"\nprefix = "p/"\nadd = { corpus = "c" }\n[data]\nseed = 7\n'
+        "[pretraining]\nseed = 5\n[base_training]\nmax_epochs = 3\nweight_decay = 0\n"
     )
-    changes = 'modes = ["single", "sequential"]\nstep = "5%"\nend_points = false\nstart = "scratch"'
-    config = read(folder, CONFIG.replace("seeds = [0]", changes) + more)
+    changes = (
+        'modes = ["single", "sequential"]\nstep = "5%"\nend_points = false\nstart = "scratch"\n'
+        "keep_models = true"
+    )
+    shapes = 'cell = "rnn_tanh"\nconv_shapes = [[[5, 3], [2, 1]]]'
+    changed = CONFIG.replace("seeds = [0]", changes).replace('cell = "rnn_tanh"', shapes)
+    config = read(folder, changed + more)
+    assert (config.sample_seed, config.keep_models, config.num_hypotheses) == (7, True, 2)
+    assert config.base.config.weight_decay == 0
     plain = resolved(config)
     elsewhere = folder / "resolved" / "config.toml"
     elsewhere.parent.mkdir()
     elsewhere.write_text(tomli_w.dumps(plain))
-    assert resolved(read_config(elsewhere)) == plain
+    again = read_config(elsewhere)
+    assert replace(again, source=config.source) == config
+    assert resolved(again) == plain
     assert plain["training"]["max_epochs"] == 2
     assert plain["step"] == "5%"
+
+
+def test_a_number_of_clips_needs_no_quotes(folder: Path) -> None:
+    assert read(folder, CONFIG.replace('["25%", "50%"]', '[2, "50%"]')).queries == ("2", "50%")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import ConfigError
 from egl_fast.simulation.plan import Expansion, Plan
-from egl_fast.simulation.units import TrainUnit, UnitStore
+from egl_fast.simulation.units import FileInit, FreshInit, ScoreUnit, TrainUnit, UnitStore
 from egl_fast.simulation.work import ready, state_of
 
 PRETRAIN = '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n\n[model]'
@@ -78,6 +79,11 @@ def test_a_single_batch_takes_the_start_of_the_ranking(tmp_path: Path, store: Un
     assert labeled == {plan.pool[index].utterance.id for index in (5, 7, 4, 2)}
 
 
+def test_the_order_of_picks_is_no_other_work(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    assert plan.labeled([5, 7, 2]) == plan.labeled([2, 7, 5])
+
+
 def test_end_points_can_be_left_out(tmp_path: Path, store: UnitStore) -> None:
     plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"))
     assert "all of it, seed 0" not in pretend(plan, store)
@@ -103,6 +109,32 @@ def test_rounds_score_again_what_is_left(tmp_path: Path, store: UnitStore) -> No
     assert isinstance(second.init, TrainUnit)
     assert second.init.name == first.name  # warm start goes on with the last round's model
     assert [p.round for p in expansion.points if p.mode == "sequential"] == [0, 1, 2, 1, 2, 1]
+    [again] = [u for u in expansion.units.values() if u.title.startswith("scores, after egl")]
+    assert isinstance(again, ScoreUnit)
+    assert again.pool == plan.pool[:6]
+
+
+def test_new_scores_are_those_of_the_clips_that_are_left(tmp_path: Path, store: UnitStore) -> None:
+    plan = plan_of(tmp_path, ("seeds = [0]", 'modes = ["sequential"]'))
+    pretend(plan, store, scores=[9, 8, 6, 5, 4, 3, 2, 1])
+    # The first round takes the first two clips; its model ranks the others from the last.
+    rounds = picks(plan.expand(store), "egl", "sequential")
+    assert rounds == [("25%", (0, 1)), ("50%", (0, 1, 7, 6))]
+
+
+def test_rounds_by_chance_need_no_new_scores(tmp_path: Path, store: UnitStore) -> None:
+    changes = (('["egl", "random"]', '["random"]'), ("seeds = [0]", 'modes = ["sequential"]'))
+    titles = pretend(plan_of(tmp_path, *changes), store)
+    assert [title for title in titles if "scores" in title] == ["scores, seed 0"]
+
+
+def test_rounds_from_scratch_all_start_where_the_base_did(tmp_path: Path, store: UnitStore) -> None:
+    plan = plan_of(tmp_path, ("seeds = [0]", 'modes = ["sequential"]\nstart = "scratch"'))
+    pretend(plan, store)
+    points = plan.expand(store).points
+    assert {p.unit.init for p in points if p.unit} == {plan.init}
+    # The models of the rounds rank all the same.
+    assert picks(plan.expand(store), "egl", "sequential")[1] == ("50%", (7, 6, 0, 1))
 
 
 def test_a_step_adds_rounds(tmp_path: Path, store: UnitStore) -> None:
@@ -125,6 +157,15 @@ def test_rounds_of_time(tmp_path: Path, store: UnitStore) -> None:
     for query, taken in picks(expansion, "egl", "sequential"):
         seconds = sum(plan.pool[index].seconds for index in taken)
         assert seconds <= float(query[:-1]) < seconds + 0.51
+
+
+def test_rounds_that_are_queries_are_called_as_these(tmp_path: Path) -> None:
+    changes = (
+        ('["25%", "50%"]', '["1.2s", "0.04m"]'),
+        ("seeds = [0]", 'modes = ["sequential"]\nstep = "0.01m"'),
+    )
+    rounds = plan_of(tmp_path, *changes).rounds["sequential"]
+    assert rounds == ("0.01m", "1.2s", "0.03m", "0.04m")
 
 
 @pytest.mark.parametrize(
@@ -162,12 +203,42 @@ def test_from_scratch_and_pretraining(tmp_path: Path, store: UnitStore) -> None:
     assert all(base.needs is pretraining or base.needs == pretraining for base in bases)
 
 
+def test_pretraining_has_a_seed_and_a_validation_set_of_its_own(
+    tmp_path: Path, store: UnitStore
+) -> None:
+    own = '[[data.pretrain_valid]]\nmanifest = "clips.jsonl"\nwhere = { nr = 12 }\n\n[model]'
+    seed = ("max_epochs = 2", "max_epochs = 2\n[pretraining]\nseed = 5\n[base_training]")
+    pretrain = ("[model]", PRETRAIN.replace("[model]", own))
+    plan = plan_of(tmp_path, seed, pretrain)
+    pretend(plan, store)
+    units = {unit.kind: unit for unit in plan.expand(store).units.values()}
+    pretraining, base = units["pretrain"], units["base"]
+    assert isinstance(pretraining, TrainUnit)
+    assert isinstance(base, TrainUnit)
+    assert isinstance(pretraining.init, FreshInit)
+    assert (pretraining.init.seed, pretraining.config.seed, base.config.seed) == (5, 5, 0)
+    assert [clip.utterance.id for clip in pretraining.valid] == ["valid12.wav"]
+    assert base.valid == plan.sets["valid"]
+    query = units["train"]
+    assert isinstance(query, TrainUnit)
+    assert query.config == plan.config.query.config
+    assert base.config == plan.config.base.config != query.config
+    without = plan_of(tmp_path, ("[model]", PRETRAIN))
+    [pretraining] = without.expand(UnitStore(tmp_path / "nothing")).units.values()
+    assert isinstance(pretraining, TrainUnit)
+    assert pretraining.valid == without.sets["valid"]
+
+
 def test_of_several_learning_rates_the_best_on_validation_goes_on(
     tmp_path: Path, store: UnitStore
 ) -> None:
     rates = ("max_epochs = 2", "max_epochs = 2\nlearning_rate = [1e-3, 2e-3, 4e-3]")
     plan = plan_of(tmp_path, rates)
-    order = pretend(plan, store)
+    first, *_ = plan.expand(store).units.values()
+    pretend_unit(first, plan, store)
+    # While one of them is not done, nothing goes on from another.
+    assert {unit.kind for unit in plan.expand(store).units.values()} == {"base"}
+    order = [first.title, *pretend(plan, store)]
     assert [title for title in order if "base" in title] == [
         f"base, seed 0, rate {rate}" for rate in ("0.001", "0.002", "0.004")
     ]
@@ -192,10 +263,47 @@ def test_units_are_named_by_all_that_determines_them(tmp_path: Path, store: Unit
         ('preset = "tiny"', 'preset = "tiny"\nhidden_size = 25'),
         ('{ part = "base" }', '{ part = "base" }\nsample = 3'),
         ('{ part = "test" }', '{ part = "test" }\nsample = 2'),
+        ('{ part = "valid" }', '{ part = "valid" }\nsample = 2'),
     ):
         assert name not in names(change).values()
     # What it does not depend on: how the pool is scored, and where things lie.
     assert names(("k = 4", "k = 5")) == {title: name}
+
+
+def test_equal_numbers_of_clips_are_no_equal_work(tmp_path: Path, store: UnitStore) -> None:
+    [unit] = plan_of(tmp_path).expand(store).units.values()
+    assert isinstance(unit, TrainUnit)
+    first, *rest = unit.train
+    changed = replace(first, utterance=replace(first.utterance, text="x"))
+    assert replace(unit, train=(changed, *rest)).name != unit.name
+
+
+def test_scorings_are_named_by_all_that_determines_them(tmp_path: Path, store: UnitStore) -> None:
+    def name(*changes: tuple[str, str]) -> str:
+        plan = plan_of(tmp_path, *changes)
+        [base, *_] = plan.expand(store).units.values()
+        pretend_unit(base, plan, store)
+        [found] = [u.name for u in plan.expand(store).units.values() if u.kind == "score"]
+        return found
+
+    assert name(("max_epochs = 2", "max_epochs = 2  # as before")) == name()
+    for change in (
+        ("k = 4", "k = 5"),
+        ("hypotheses = 2", "hypotheses = 3"),
+        ('{ part = "pool" }', '{ part = "pool" }\nsample = 6'),
+        ("max_epochs = 2", "max_epochs = 3"),
+    ):
+        assert name(change) != name(), change
+
+
+def test_a_model_file_is_known_by_its_content(tmp_path: Path, store: UnitStore) -> None:
+    [unit] = plan_of(tmp_path).expand(store).units.values()
+
+    def name(path: str, sha256: str) -> str:
+        return replace(unit, init=FileInit(Path(path), sha256)).name
+
+    assert name("a.pt", "00") == name("elsewhere/b.pt", "00")
+    assert name("a.pt", "00") != name("a.pt", "01")
 
 
 def test_models_are_needed_while_something_starts_from_them(

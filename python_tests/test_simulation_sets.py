@@ -66,6 +66,23 @@ def test_a_sample_depends_on_its_seed_alone(folder: Path) -> None:
     assert set(pool(0, 3)) < set(pool(0, 4))
 
 
+def test_a_sample_is_drawn_from_what_is_left(folder: Path) -> None:
+    filtered = ('{ part = "pool" }', '{ part = "pool" }\nsample = 4')
+    excluded = (
+        'where = { part = "pool" }',
+        'exclude = ["base", "valid", "test"]\nsample = 4',
+    )
+    sample = ids(read(folder, filtered), "pool")
+    assert len(sample) == 4
+    assert ids(read(folder, excluded), "pool") == sample
+    # The chance of a clip depends on its id, not on what else there is.
+    others = [n for n in range(4, 12) if f"pool{n}.wav" not in sample]
+    for gone in others:
+        numbers = [n for n in range(4, 12) if n != gone]
+        fewer = ('{ part = "pool" }', f"{{ nr = {numbers} }}\nsample = 4")
+        assert ids(read(folder, fewer), "pool") == sample
+
+
 def test_what_another_set_has_can_be_left_out(folder: Path) -> None:
     config = read(folder, ('where = { part = "pool" }', 'exclude = ["base", "valid", "test"]'))
     assert ids(config, "pool") == ids(read(folder), "pool")
@@ -109,6 +126,9 @@ def test_a_digest_tells_all_that_training_sees_but_not_where_it_lies(
     assert digest(pool[1:]) != digest(pool)
     changed = replace(pool[0], utterance=replace(pool[0].utterance, text="x"))
     assert digest([changed, *pool[1:]]) != digest(pool)
+    for change in ({"id": "x"}, {"offset_seconds": 0.1}, {"duration_seconds": 0.2}):
+        changed = replace(pool[0], utterance=replace(pool[0].utterance, **change))
+        assert digest([changed, *pool[1:]]) != digest(pool), change
     (other / "pool4.wav").write_bytes((other / "pool5.wav").read_bytes())
     assert digest(read_sets(read(other))["pool"]) != digest(pool)
 
@@ -135,6 +155,29 @@ def test_overlapping_sets_are_refused(folder: Path, part: str, other: str) -> No
     message = complaint(folder, change, at=f"[[data.{other}]]")
     assert message.startswith(f"{other}: utterance '{first}.wav' is the same recording as")
     assert f'give exclude = ["{part}"]' in message
+
+
+@pytest.mark.parametrize("other", ["pool", "valid", "test"])
+def test_pretraining_must_not_hear_what_is_chosen_or_tested(folder: Path, other: str) -> None:
+    more = (
+        '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = ["base", "%s"] }\n\n[model]'
+    )
+    message = complaint(folder, ("[model]", more % other), at=f"[[data.{other}]]")
+    assert "is the same recording as" in message
+    assert "of pretrain;" in message
+
+
+@pytest.mark.parametrize("other", ["pool", "test"])
+def test_what_is_hidden_or_tested_must_not_decide_about_pretraining(
+    folder: Path, other: str
+) -> None:
+    more = (
+        '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n'
+        '[[data.pretrain_valid]]\nmanifest = "clips.jsonl"\n'
+        'where = { part = ["valid", "%s"] }\n\n[model]'
+    )
+    message = complaint(folder, ("[model]", more % other), at=f"[[data.{other}]]")
+    assert "of pretrain_valid;" in message
 
 
 def test_a_copy_under_another_name_is_an_overlap_too(folder: Path) -> None:
@@ -168,6 +211,14 @@ def test_stretches_of_one_recording_may_touch_but_not_overlap(
     assert f"{what} 'pool7.wav' of pool" in message
 
 
+def test_a_stretch_that_begins_later_is_found_too(folder: Path) -> None:
+    shutil.copy(folder / "pool7.wav", folder / "test15.wav")
+    edit_manifest(folder, 7, offset=0.15, duration=0.25)
+    edit_manifest(folder, 15, duration=0.3)
+    message = complaint(folder, at="[[data.test]]")
+    assert "shares audio with 'pool7.wav@0.15' of pool" in message
+
+
 def test_exclude_leaves_out_what_overlaps(folder: Path) -> None:
     edit_manifest(folder, 7, duration=0.3)
     edit_manifest(folder, 15, audio_filepath="pool7.wav", id="cut", offset=0.1, duration=0.3)
@@ -178,6 +229,24 @@ def test_exclude_leaves_out_what_overlaps(folder: Path) -> None:
     assert [clip.utterance.id for clip in after if clip not in before] == ["cut"]
 
 
+def test_exclude_knows_a_recording_however_its_path_is_written(folder: Path) -> None:
+    (folder / "other").mkdir()
+    (folder / "other" / "m.jsonl").write_text(
+        '{"audio_filepath": "../pool7.wav", "text": "ab"}\n'
+        '{"audio_filepath": "../test15.wav", "text": "ab"}\n'
+    )
+    change = (
+        'manifest = "clips.jsonl"\nwhere = { part = "test" }',
+        'manifest = "other/m.jsonl"\nexclude = "pool"',
+    )
+    assert ids(read(folder, change), "test") == ["../test15.wav"]
+    turned = (
+        ('manifest = "clips.jsonl"\nwhere = { part = "pool" }', 'manifest = "other/m.jsonl"'),
+        ('{ part = "test" }', '{ part = "test" }\nexclude = "pool"'),
+    )
+    assert ids(read(folder, *turned), "test") == ["test16.wav", "test17.wav"]
+
+
 def test_equal_ids_are_refused(folder: Path) -> None:
     (folder / "other").mkdir()
     shutil.copy(folder / "base0.wav", folder / "other" / "pool4.wav")
@@ -186,6 +255,14 @@ def test_equal_ids_are_refused(folder: Path) -> None:
     message = complaint(folder, ("[model]", more), at="[[data.pool]]")
     assert "pool: id 'pool4.wav'" in message
     assert "prefix" in message
+    (folder / "other" / "m.jsonl").write_text(
+        '{"audio_filepath": "pool4.wav", "text": "ab", "id": "test15.wav"}\n'
+    )
+    # No recording of the others: one of a length of its own.
+    (folder / "other" / "pool4.wav").write_bytes((folder / "base0.wav").read_bytes()[:-200])
+    more = '[[data.test]]\nmanifest = "other/m.jsonl"\n\n[model]'
+    with pytest.raises(ConfigError, match=r"test: id 'test15\.wav' of .* is in .* already"):
+        read_sets(read(folder, ("[model]", more)))
 
 
 @pytest.mark.parametrize(
@@ -194,6 +271,8 @@ def test_equal_ids_are_refused(folder: Path) -> None:
         ('{ part = "pool" }', '{ part = "pol" }', "that is left has part = 'pol'"),
         ('{ part = "pool" }', "{ speaker = 1 }", "has the key 'speaker'"),
         ('{ part = "pool" }', '{ part = "pool", nr = [5, 99] }', "has nr = 99"),
+        # True equals 1 to Python, but not to whoever wrote the manifest.
+        ('{ part = "base" }', '{ part = "base", nr = true }', "has nr = True"),
         (
             'where = { part = "pool" }',
             'where = { part = "pool" }\nsample = 9',

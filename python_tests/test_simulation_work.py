@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ class Pretended:
         if unit.needs is not None and not store.has_model(unit.needs.name):
             raise CheckpointError(f"model of {unit.title}: no such file")
         self.titles.append(unit.title)
+        assert len(self.titles) < 100, "endless"
         pretend_unit(unit, self.plan, store)
 
 
@@ -131,3 +133,57 @@ def test_others_may_finish_all_there_is_to_do_while_we_look(
     expansion = work(plan, store, poll_seconds=0)
     assert theirs == ["scores, seed 0", "all of it, seed 0"]
     assert all(map(store.is_done, expansion.units))
+
+
+def test_the_model_of_a_round_stays_until_the_next_has_started_from_it(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, ("seeds = [0]", 'modes = ["sequential"]'))
+    execute = Pretended(plan)
+    monkeypatch.setattr(work_module, "execute", execute)
+    units = work(plan, store, poll_seconds=0).units
+    assert len(execute.titles) == len(units), "each is done once"
+    assert {unit.kind for name, unit in units.items() if store.has_model(name)} == {"base"}
+
+
+def test_a_unit_is_held_by_one_at_a_time(store: UnitStore) -> None:
+    other = UnitStore(store.root)
+    with store.lock("a") as ours, other.lock("a") as theirs, other.lock("b") as of_another_unit:
+        assert (ours, theirs, of_another_unit) == (True, False, True)
+    with other.lock("a") as theirs:
+        assert theirs
+
+
+def test_what_another_finished_before_we_held_it_is_not_done_again(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path)
+    execute = Pretended(plan)
+    monkeypatch.setattr(work_module, "execute", execute)
+    lock = store.lock
+
+    def lock_too_late(name: str) -> AbstractContextManager[bool]:
+        unit = plan.expand(store).units[name]
+        if unit.kind == "score":
+            pretend_unit(unit, plan, store)
+        return lock(name)
+
+    monkeypatch.setattr(store, "lock", lock_too_late)
+    expansion = work(plan, store, poll_seconds=0)
+    assert all(map(store.is_done, expansion.units))
+    assert not any(title.startswith("scores") for title in execute.titles)
+
+
+def test_states_left_by_the_dead_are_removed_and_those_of_the_living_stay(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path)
+    monkeypatch.setattr(work_module, "execute", Pretended(plan))
+    base, *_ = work(plan, store, poll_seconds=0).units
+    store.run_dir(base).mkdir()
+    # Somebody makes the model of a finished unit again, for another simulation.
+    with UnitStore(store.root).lock(base):
+        work(plan, store, poll_seconds=0)
+        assert store.run_dir(base).exists()
+    work(plan, store, poll_seconds=0)
+    assert not store.run_dir(base).exists()

@@ -1,6 +1,7 @@
 """The statistics of the evaluation, against scipy, enumeration and values worked by hand."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -76,11 +77,12 @@ class TestBootstrap:
         assert (counts.sum(axis=1) == 7).all()
 
     def test_a_resample_without_reference_repeats_the_sample(self):
-        # Utterance 1 alone has a length: resamples without it have no ratio of their own.
+        # Utterance 1 alone has a length: resamples without it have no ratio of their own. Those
+        # with both have 5 / 2 as the sample, those with 1 alone 4 / 4.
         values = bootstrap_ratios(
-            np.array([[3.0, 0.0]]), np.array([0.0, 2.0]), replicates=99, seed=0
+            np.array([[3.0, 2.0]]), np.array([0.0, 2.0]), replicates=99, seed=0
         )
-        assert np.isfinite(values).all()
+        assert set(values[:, 0]) == {2.5, 1.0}
 
     @pytest.mark.parametrize(
         ("errors", "lengths", "message"),
@@ -99,6 +101,9 @@ class TestInterval:
     def test_it_holds_95_of_100_resamples(self):
         got = interval(np.array([50.0, *range(1, 101)]))
         assert (got.estimate, got.low, got.high) == (50.0, 3.0, 98.0)
+        # The sample is not one of them, wherever it lies.
+        got = interval(np.array([1000.0, *range(1, 101)]))
+        assert (got.estimate, got.low, got.high) == (1000.0, 3.0, 98.0)
 
     def test_infinities_are_values_like_others(self):
         got = interval(np.array([40.0, *[30.0] * 50, *[INF] * 50]))
@@ -134,6 +139,7 @@ class TestCurves:
 
     def test_mean_height(self):
         assert mean_height(self.X[:3], self.Y[:, :3]).tolist() == [12.5, 16.25]
+        assert mean_height(self.X[1:3], self.Y[:, 1:3]).tolist() == [11.0, 16.5]
 
     def test_budget_to_reach(self):
         targets = np.array([11.0, 17.0])
@@ -231,3 +237,19 @@ class TestRankCorrelation:
     def test_three_utterances_tell_nothing(self):
         got = spearman(np.array([[1.0, 2, 3], [1, 2, 3]]))
         assert (got.low[0, 1], got.high[0, 1]) == (-1.0, 1.0)
+
+    def test_the_formula_on_a_value_worked_by_hand(self):
+        # rho = 0.6, N = 4: z = 0.6931, its standard error sqrt((1 + 0.18) / 1) = 1.0863; 1.96 of
+        # them to both sides are -1.4359 and 2.8222.
+        got = spearman(np.array([[1.0, 2, 3, 4], [2, 1, 4, 3]]), replicates=0)
+        assert got.estimate[0, 1] == pytest.approx(0.6)
+        assert got.low[0, 1] == pytest.approx(math.tanh(-1.4359), abs=1e-4)
+        assert got.high[0, 1] == pytest.approx(math.tanh(2.8222), abs=1e-4)
+
+    def test_resamples_of_equal_values_say_nothing(self):
+        # A third of the resamples leaves out the one value that differs, and ranks nothing.
+        rows = np.array([[0.0] * 9 + [1.0], list(range(10))])
+        got = spearman(rows, replicates=200)
+        assert np.isfinite(got.low).all()
+        assert np.isfinite(got.high).all()
+        assert got.low[0, 1] <= got.estimate[0, 1] <= got.high[0, 1]

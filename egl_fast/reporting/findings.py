@@ -281,7 +281,8 @@ def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | N
     level = []
     for series in values:
         comparison = evaluation.compare(series, best, query.name, metric)
-        if series != best and comparison is not None and comparison.verdict == "open":
+        # Of an incomplete run, two may share no seed, or only seeds that say otherwise.
+        if series != best and (comparison is None or comparison.verdict not in ("worse", "behind")):
             level.append(look(series).label)
     name = look(best).label
     text = (

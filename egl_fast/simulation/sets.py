@@ -24,6 +24,8 @@ _DISJOINT = (
     ("pool", "test"),
     ("valid", "test"),
     *(("pretrain", part) for part in ("pool", "valid", "test", "pretrain_valid")),
+    # What decides about pretraining must not be hidden, nor what models are tested on.
+    *(("pretrain_valid", part) for part in ("pool", "test")),
 )
 
 _Key = TypeVar("_Key")

@@ -57,10 +57,10 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
     _write_parquet(results, run_dir / "results.parquet")
     _write_parquet(test_table(expansion, store), run_dir / "test_utterances.parquet")
     _write_parquet(picks_table(plan, expansion, store), run_dir / "picks.parquet")
-    wanted = {f"seed-{seed}.jsonl" for seed in plan.config.seeds}
+    known = {f"seed-{seed}.jsonl" for seed in expansion.base_scores}
     for path in (run_dir / "scores").glob("seed-*.jsonl"):
-        if path.name not in wanted:
-            path.unlink(missing_ok=True)  # of the folder's run before, which had more seeds
+        if path.name not in known:
+            path.unlink(missing_ok=True)  # of the folder's run before, with another configuration
     for seed, unit in expansion.base_scores.items():
         path = run_dir / "scores" / f"seed-{seed}.jsonl"
         lines = _scored_pool(plan, store.scores(unit.name), path.parent)

@@ -1,0 +1,122 @@
+"""Doing a unit of work for real, and the files that come of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from simulations import plan_of, pretend_unit
+
+from egl_fast.model import preset
+from egl_fast.simulation.execution import execute, starting_point
+from egl_fast.simulation.plan import Plan
+from egl_fast.simulation.tables import write_tables
+from egl_fast.simulation.units import FreshInit, Unit, UnitStore, write_gzip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> UnitStore:
+    return UnitStore(tmp_path / "units")
+
+
+class CutOffError(Exception):
+    """Stands for the end of a process."""
+
+
+def base_of(plan: Plan, store: UnitStore) -> Unit:
+    return next(iter(plan.expand(store).units.values()))
+
+
+def cut_off(unit: Unit, store: UnitStore, at: str) -> None:
+    """Do a unit until it says so."""
+
+    def note(words: str) -> None:
+        if words.startswith(at):
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        execute(unit, store, note)
+
+
+def pretend_scores(plan: Plan, store: UnitStore) -> None:
+    """The base model and its scores, in no time."""
+    for _ in range(2):
+        units = plan.expand(store).units.values()
+        pretend_unit(next(unit for unit in units if not store.is_done(unit.name)), plan, store)
+
+
+def test_random_weights_are_those_of_their_seed() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        return next(iter(starting_point(FreshInit(preset("tiny"), seed)).model.parameters()))
+
+    state = torch.random.get_rng_state()
+    assert weights(3).equal(weights(3))
+    assert not weights(3).equal(weights(4))
+    assert torch.random.get_rng_state().equal(state)
+
+
+def test_a_training_goes_on_after_its_last_epoch(tmp_path: Path, store: UnitStore) -> None:
+    unit = base_of(plan_of(tmp_path), store)
+    cut_off(unit, store, "epoch 2/2, batch 1/")
+    assert not store.is_done(unit.name)
+    said: list[str] = []
+    execute(unit, store, said.append)
+    assert said
+    assert not [words for words in said if words.startswith("epoch 1/")]
+    assert not store.run_dir(unit.name).exists()
+    whole = UnitStore(tmp_path / "others")
+    execute(unit, whole, lambda words: None)
+    assert whole.result(unit.name) == store.result(unit.name)
+    assert whole.test_numbers(unit.name) == store.test_numbers(unit.name)
+
+
+def test_a_model_that_was_not_tested_is_not_there(tmp_path: Path, store: UnitStore) -> None:
+    unit = base_of(plan_of(tmp_path), store)
+    cut_off(unit, store, "testing")
+    assert not store.has_model(unit.name)
+    assert not store.is_done(unit.name)
+
+
+def test_compressed_files_do_not_depend_on_when_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for year in (1, 2):
+        monkeypatch.setattr("time.time", lambda year=year: 3e7 * year)
+        write_gzip(tmp_path / f"{year}.gz", "the same")
+    assert (tmp_path / "1.gz").read_bytes() == (tmp_path / "2.gz").read_bytes()
+
+
+def test_paths_of_scores_hold_where_the_run_folder_is_a_link(
+    tmp_path: Path, store: UnitStore
+) -> None:
+    plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"))
+    pretend_scores(plan, store)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "run").symlink_to(tmp_path / "far" / "away")
+    write_tables(plan, plan.expand(store), store, tmp_path / "run")
+    scores = tmp_path / "run" / "scores"
+    lines = (scores / "seed-0.jsonl").read_text().splitlines()
+    audio = [(scores / json.loads(line)["audio_filepath"]).resolve() for line in lines]
+    assert audio == [clip.utterance.audio_path.resolve() for clip in plan.pool]
+
+
+def test_scores_are_not_those_that_the_manifest_holds(tmp_path: Path, store: UnitStore) -> None:
+    # As where the pool is a scores file itself.
+    scored = ('{ part = "pool" }', '{ part = "pool" }\nadd = { egl = 99, nr = 7 }')
+    plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"), scored)
+    pretend_scores(plan, store)
+    write_tables(plan, plan.expand(store), store, tmp_path / "run")
+    lines = (tmp_path / "run" / "scores" / "seed-0.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [(line["egl"], line["nr"]) for line in found] == [(score, 7) for score in range(8)]
+
+
+def test_scores_of_another_configuration_do_not_stay(tmp_path: Path, store: UnitStore) -> None:
+    plan = plan_of(tmp_path)
+    before = tmp_path / "run" / "scores" / "seed-0.jsonl"
+    before.parent.mkdir(parents=True)
+    before.write_text("of a run with another model")
+    write_tables(plan, plan.expand(store), store, tmp_path / "run")
+    assert not before.exists()
