@@ -117,11 +117,13 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
     columns = [name for name, query in at.items() if query is not None]
     metric = METRICS[0]
 
-    def against(name: str, subject: Series, strategy: str, *, double: bool = False) -> str:
+    def against(name: str, score: str, strategy: str, *, double: bool = False) -> str:
         evaluation, query = evaluations[name], at[name]
         assert query is not None
         other = double_query(evaluation, query) if double else query
-        opponent = Series(strategy, "single")
+        in_rounds = any(series.mode == "sequential" for series in evaluation.series)
+        mode = "sequential" if in_rounds else "single"
+        subject, opponent = Series(score, mode), Series(strategy, mode)
         if other is None or not {subject, opponent} <= set(evaluation.series):
             return ""
         comparison = evaluation.compare(
@@ -156,7 +158,7 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
     for words, strategy, double in claims:
         for score in ("egl", "egl_normalized", "egl_full"):
             cells = [
-                against(name, Series(score, "single"), strategy, double=double) for name in columns
+                against(name, score, strategy, double=double) for name in columns
             ]
             if any(cells):
                 yield f"| {label(score)} | {words} | {' | '.join(cells)} |"

@@ -21,8 +21,9 @@ from egl_fast.reporting.scores_file import CONTROLS, Groups, ScoresFile
 from egl_fast.statistics.bootstrap import Interval
 
 
-def findings_of(points):
-    return {f.title: f for f in run_findings(Evaluation(run_of(points), replicates=200))}
+def findings_of(points, subject=None):
+    evaluation = Evaluation(run_of(points), replicates=200)
+    return {f.title: f for f in run_findings(evaluation, subject=subject)}
 
 
 def test_a_clear_difference_is_stated_with_its_interval():
@@ -157,6 +158,8 @@ def test_sequential():
     rounds = [("egl", "sequential", *p[2:7], (1, 1)) for p in POINTS if p[0] == "egl"]
     found = findings_of([*POINTS, *rounds])["EGL in rounds beats EGL in a single batch"]
     assert "75.0 % lower" in found.text
+    of_rounds = findings_of([*POINTS, *rounds], subject=Series("egl", "sequential"))
+    assert not [title for title in of_rounds if "in a single batch" in title]
 
 
 def test_an_interval_from_nothing_to_more_than_everything():

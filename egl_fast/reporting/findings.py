@@ -301,6 +301,8 @@ def _sequential(
     evaluation: Evaluation, subject: Series, query: Query, metric: Metric
 ) -> Finding | None:
     rounds = Series(subject.strategy, "sequential")
+    if subject == rounds:
+        return None
     shared = [
         q for q in evaluation.queries if evaluation.seeds_of([(subject, q.name), (rounds, q.name)])
     ]
