@@ -6,6 +6,7 @@ whichever is faster in the same round (``product_rate``); ``operation_count`` sa
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 
-#: float32 norms and a float32 backward pass, each within 1e-4 of float64.
-AGREEMENT = 2e-4
+#: Of float64 (DESIGN.md, section 5).
+PROMISED = 1e-4
 
 #: Multiply-adds a second that decide how many rounds there is time for, and nothing else.
 EXPECTED_RATE = 5e10
@@ -141,15 +142,21 @@ def measure(contest: Contest, model_file: Path, case: Case) -> float:
 def compare_with_autograd(
     engine: GradientEngine, tape: Tape, inputs: tuple[Tensor, Tensor], cotangents: Tensor
 ) -> None:
-    """Check norms against torch's own backward pass through torch's own layers."""
+    """Check norms against torch's own backward pass in float64.
+
+    In float32 that pass itself errs by 1 % on 30 s of noise.
+    """
     by_parameter = engine.sq_norms(tape, tape.outputs[0], cotangents)
     ours = torch.stack(list(by_parameter.values())).sum(0)[0]
-    expected = torch.stack([plain_sq_norm(engine.model, inputs, c) for c in cotangents[0]])
-    assert ((ours - expected).abs() <= AGREEMENT * expected).all(), (ours, expected)
+    precise = copy.deepcopy(engine.model).double()
+    expected = torch.stack([plain_sq_norm(precise, inputs, c) for c in cotangents[0]])
+    assert ((ours - expected).abs() <= PROMISED * expected).all(), (ours, expected)
 
 
 def plain_sq_norm(model: nn.Module, inputs: tuple[Tensor, Tensor], cotangent: Tensor) -> Tensor:
     """Squared norm of the whole gradient under one cotangent [T, C]."""
-    logits = model(*inputs)[0]
-    gradients = torch.autograd.grad(logits, list(model.parameters()), cotangent.unsqueeze(0))
-    return torch.stack([gradient.double().square().sum() for gradient in gradients]).sum()
+    logits = model(inputs[0].double(), inputs[1])[0]
+    gradients = torch.autograd.grad(
+        logits, list(model.parameters()), cotangent.double().unsqueeze(0)
+    )
+    return torch.stack([gradient.square().sum() for gradient in gradients]).sum()

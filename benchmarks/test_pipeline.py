@@ -9,6 +9,7 @@ of about 2 s; all squared norms are compared.
 
 from __future__ import annotations
 
+import copy
 import statistics
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import speech
 import torch
 from contest import Contest, Turns
 from speech import Clip
+from torch import nn
 
 from egl_fast import Scorer, ops
 from egl_fast.estimation.spanning import SPAN
@@ -37,8 +39,11 @@ ESTIMATES = {
     "probe, 4": {"method": "probe", "probes": 4},
 }
 
-#: Both sides are float32, and each is within 1e-4 of float64 (DESIGN.md, section 5).
-AGREEMENT = 2e-4
+#: Of float64 (DESIGN.md, section 5).
+PROMISED = 1e-4
+
+#: Of the plain loop, whose float32 recurrence errs by up to 5e-4 on some recordings.
+AGREEMENT = 2e-3
 
 #: An estimate further from the exact score than this many of its own standard errors is wrong.
 STANDARD_ERRORS = 6.0
@@ -78,12 +83,18 @@ class Scoring:
 
     def loop(self) -> None:
         """The plain loop over ``looped`` hypotheses."""
-        found = looped_sq_norms(
-            self.scorer.model.eval(),
-            self.clip.inputs,
-            self.looped,
-            parameters=dict(self.scorer.model.named_parameters()),
-        )
+        self.loop_through(self.scorer.model.eval(), self.clip.inputs)
+
+    def loop_in_double(self) -> None:
+        """The same in float64."""
+        features, lengths = self.clip.inputs
+        double = copy.deepcopy(self.scorer.model).double().eval()
+        self.loop_through(double, (features.double(), lengths))
+
+    def loop_through(self, model: nn.Module, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """One backward pass a hypothesis."""
+        named = dict(model.named_parameters())
+        found = looped_sq_norms(model, inputs, self.looped, parameters=named)
         self.sq_norms = [sum(norms.values()) for norms in found]
 
     def score(self, **options: object) -> ScoreRecord:
@@ -110,15 +121,15 @@ class Scoring:
         return max(abs(own[labels] - norm) / norm for labels, norm in pairs)
 
     def check(self) -> None:
-        """Compare every contender's result with the loop's, or with exact scoring."""
-        self.loop()
+        """Compare exact scores with a loop in float64, and estimates with exact scores."""
+        self.loop_in_double()
         self.score_exactly()
         assert self.record is not None
-        assert self.largest_error() <= AGREEMENT
+        assert self.largest_error() <= PROMISED
         for options in ESTIMATES.values():
             estimate = self.score(**options)
             error = abs(estimate.egl - self.record.egl)
-            assert error <= STANDARD_ERRORS * estimate.egl_stderr + AGREEMENT * self.record.egl
+            assert error <= STANDARD_ERRORS * estimate.egl_stderr + PROMISED * self.record.egl
 
 
 @pytest.mark.benchmark(group="pipeline")

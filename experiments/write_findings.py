@@ -157,9 +157,7 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
     )
     for words, strategy, double in claims:
         for score in ("egl", "egl_normalized", "egl_full"):
-            cells = [
-                against(name, score, strategy, double=double) for name in columns
-            ]
+            cells = [against(name, score, strategy, double=double) for name in columns]
             if any(cells):
                 yield f"| {label(score)} | {words} | {' | '.join(cells)} |"
 

@@ -8,6 +8,7 @@ Together they are every use there is, each counted once.
 
 from __future__ import annotations
 
+import copy
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -202,17 +203,21 @@ def infer(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
         return model(*inputs)
 
 
-def plain_gradients(
-    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, parameters: Sequence[Tensor]
-) -> list[Tensor]:
-    """J^T cotangent by autograd through the model as it is; zeros where nothing depends.
+def plain_sq_norms(
+    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Sequence[str]
+) -> dict[str, float]:
+    """||J^T cotangent||^2 of parameters, by autograd through the model as it is.
 
     Args:
         model: run in evaluation mode, left as it was.
         inputs: of its call, whose first output is the logits.
         cotangent: of the logits, in their shape.
-        parameters: where to.
+        names: of the parameters.
+
+    Returns:
+        By name; 0 where nothing depends.
     """
+    own = dict(model.named_parameters())
     random = torch.random.fork_rng(devices=_cuda_devices(model))
     with (
         RUNNING,
@@ -222,11 +227,25 @@ def plain_gradients(
         torch.enable_grad(),
     ):
         logits = model(*inputs)[0]
-        found = torch.autograd.grad(logits, parameters, cotangent, allow_unused=True)
-    return [
-        torch.zeros_like(parameter) if gradient is None else gradient
-        for parameter, gradient in zip(parameters, found, strict=True)
-    ]
+        found = torch.autograd.grad(
+            logits, [own[name] for name in names], cotangent, allow_unused=True
+        )
+    return {
+        name: 0.0 if gradient is None else float(gradient.double().square().sum())
+        for name, gradient in zip(names, found, strict=True)
+    }
+
+
+def plain_sq_norms_in_double(
+    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Sequence[str]
+) -> dict[str, float]:
+    """``plain_sq_norms`` of a copy of the model in float64; in its own precision if it has none."""
+    wide = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
+    try:
+        double = copy.deepcopy(model).double()
+        return plain_sq_norms(double, tuple(wide), cotangent.double(), names)
+    except Exception:  # a stranger's model may refuse to be copied, or to compute in float64
+        return plain_sq_norms(model, inputs, cotangent, names)
 
 
 @contextmanager

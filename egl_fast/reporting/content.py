@@ -156,11 +156,19 @@ def _run_lead(evaluation: Evaluation) -> str:
 
 def _incomplete(evaluation: Evaluation) -> str:
     missing = evaluation.num_missing()
+    done = {
+        (series, query.name)
+        for series in evaluation.series
+        for query in evaluation.queries
+        if evaluation.seeds_of([(series, query.name)])
+    }
+    # Rounds on the way to a query are nobody's but those of series in rounds.
+    asked = {(series.mode, query) for series, query in done}
     absent = sorted(
         f"{look(series).label} at {shown(query)}"
         for series in evaluation.series
         for query in evaluation.queries
-        if not evaluation.seeds_of([(series, query.name)])
+        if (series.mode, query.name) in asked and (series, query.name) not in done
     )
     if not missing and not absent:
         return ""
