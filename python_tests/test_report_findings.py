@@ -7,6 +7,7 @@ import pytest
 from test_report_evaluation import POINTS, run_of
 
 from egl_fast.records import STRATEGIES
+from egl_fast.reporting.content import run_page
 from egl_fast.reporting.evaluation import METRICS, Evaluation, Series
 from egl_fast.reporting.findings import (
     percent_range,
@@ -160,6 +161,25 @@ def test_sequential():
     assert "75.0 % lower" in found.text
     of_rounds = findings_of([*POINTS, *rounds], subject=Series("egl", "sequential"))
     assert not [title for title in of_rounds if "in a single batch" in title]
+
+
+def test_rounds_on_the_way_are_not_missing():
+    singles = [p for p in POINTS if p[4] != "40%"]
+    rounds = [
+        ("egl", "sequential", number, seed, query, fraction, 0.1, (1, 1))
+        for number, (query, fraction) in enumerate([("10%", 0.1), ("20%", 0.2)], start=1)
+        for seed in (0, 1)
+    ]
+
+    def warning(points):
+        run = run_of(points)
+        evaluation = Evaluation(run, replicates=20)
+        return run_page(
+            run, evaluation, {}, {}, with_paper=False, audio=0, advance=lambda *_: None
+        ).warning
+
+    assert warning([*singles, *rounds]) == ""
+    assert "lack a seed" in warning([*singles, *rounds[:-1]])
 
 
 def test_an_interval_from_nothing_to_more_than_everything():

@@ -6,6 +6,7 @@ import threading
 import types
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import egl_fast
 from egl_fast.errors import ModelError
 from egl_fast.gradients import engine as engine_module
+from egl_fast.gradients import tape as tape_module
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.model import DeepSpeech2, preset
 
@@ -271,11 +273,35 @@ def test_a_tied_weight_answers_to_each_of_its_names() -> None:
     assert set(GradientEngine(model, params="tied.*").parameters) == {"mid.weight", "tied.bias"}
 
 
-def test_hooks_on_parameters_are_noticed() -> None:
-    model = Sandwich(lambda m, x: m.mid(x)).double()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_hooks_on_parameters_are_noticed(dtype: torch.dtype) -> None:
+    model = Sandwich(lambda m, x: m.mid(x)).to(dtype)
     model.mid.weight.register_hook(lambda gradient: 2 * gradient)
     with pytest.raises(ModelError, match=r"disagree on mid\.weight"):
-        egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(*batch(), k=3)
+        egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(*batch(dtype=dtype), k=3)
+
+
+@pytest.mark.parametrize(("share_in_double", "agrees"), [(1.0, True), (1.03, False)])
+def test_rounding_of_a_float32_loop_is_no_disagreement(
+    monkeypatch: pytest.MonkeyPatch, share_in_double: float, agrees: bool
+) -> None:
+    """As on 30 s of noise, where a float32 recurrence errs by per cents."""
+    model = Sandwich(lambda m, x: m.mid(x)).float()
+    plain = tape_module.plain_sq_norms
+    shares = {torch.float32: 1.03, torch.float64: share_in_double}
+
+    def rounded(*arguments: Any) -> dict[str, float]:
+        share = shares[arguments[2].dtype]
+        return {name: share * value for name, value in plain(*arguments).items()}
+
+    monkeypatch.setattr(engine_module, "plain_sq_norms", rounded)
+    monkeypatch.setattr(tape_module, "plain_sq_norms", rounded)
+    scorer = egl_fast.Scorer(model, ["-", "a", "b", "c"])
+    if agrees:
+        assert scorer.score_batch(*batch(dtype=torch.float32), k=3)
+    else:
+        with pytest.raises(ModelError, match="disagree"):
+            scorer.score_batch(*batch(dtype=torch.float32), k=3)
 
 
 def test_a_scripted_recurrent_layer() -> None:

@@ -239,7 +239,9 @@ def plain_sq_norms(
 def plain_sq_norms_in_double(
     model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Sequence[str]
 ) -> dict[str, float]:
-    """``plain_sq_norms`` of a copy of the model in float64; in its own precision if it has none."""
+    """``plain_sq_norms`` of a copy of the model in float64; of itself where a copy would not do."""
+    if any(parameter._backward_hooks for parameter in model.parameters()):
+        return plain_sq_norms(model, inputs, cotangent, names)  # which copies don't take along
     wide = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
     try:
         double = copy.deepcopy(model).double()
