@@ -17,6 +17,7 @@ from egl_fast.gradients.contributions import factor_pays
 from egl_fast.gradients.engine import MEMORY_BYTES, GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
+from egl_fast.products import matrix_product
 from egl_fast.reference.gradients import looped_sq_norms
 
 # DESIGN.md, section 5: what `exact` promises of each squared norm.
@@ -185,6 +186,17 @@ def test_rows_a_pass_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 4)
     model = builtin("tiny", "lstm", torch.float64)
     assert_norms_equal_the_loop(model, spectrograms(torch.float64), torch.float64)
+
+
+def test_products_are_batched_over_their_first_operand_only() -> None:
+    a, b = torch.zeros(2, 3), torch.zeros(5, 3, 4)
+    assert torch.func.vmap(matrix_product, in_dims=(0, None))(a.expand(5, 2, 3), b[0]).shape == (
+        5,
+        2,
+        4,
+    )
+    with pytest.raises(NotImplementedError, match="matrix_product: vmap over a only"):
+        torch.func.vmap(matrix_product, in_dims=(None, 0))(a, b)
 
 
 class OneByOne(torch.autograd.Function):

@@ -6,8 +6,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "csrc/core/ctc_posteriors.h"
 #include "csrc/core/emissions.h"
+#include "csrc/core/isa.h"
 #include "csrc/ops/ctc_inputs.h"
+#include "csrc/ops/for_each_hypothesis.h"
 
 namespace egl::ops {
 
@@ -33,11 +36,15 @@ class ClassSubset {
   const std::vector<int64_t>& classes() const { return classes_; }
   bool contains(int64_t class_index) const { return positions_[class_index] != kAbsent; }
 
-  // A labeling in positions instead of class indices.
-  void translate(const int64_t* labels, int64_t num_labels, std::vector<int64_t>& out) const {
-    out.resize(num_labels);
-    std::transform(labels, labels + num_labels, out.begin(),
-                   [this](int64_t label) { return positions_[label]; });
+  // Exact log-probability of utterance n's labeling k, and its occupancy [T, V] in scratch. `table`
+  // holds the frames at these classes.
+  double posteriors(const ProbabilityTable& table, const LabelingBatch& labelings, int64_t n,
+                    int64_t k, Isa isa, HypothesisScratch& scratch) const {
+    const int64_t num_labels = labelings.length(n, k);
+    translate(labelings.labeling(n, k), num_labels, scratch.labels);
+    scratch.occupancy.resize(table.log_probs().num_frames * size());
+    return ctc_posteriors(table, scratch.labels.data(), num_labels, 0, isa, scratch.workspace,
+                          scratch.occupancy.data());
   }
 
   // [T, V]
@@ -54,6 +61,13 @@ class ClassSubset {
  private:
   static constexpr int64_t kAbsent = -1;
   static constexpr int64_t kPresent = -2;
+
+  // A labeling in positions instead of class indices.
+  void translate(const int64_t* labels, int64_t num_labels, std::vector<int64_t>& out) const {
+    out.resize(num_labels);
+    std::transform(labels, labels + num_labels, out.begin(),
+                   [this](int64_t label) { return positions_[label]; });
+  }
 
   std::vector<int64_t> positions_;  // [C]
   std::vector<int64_t> classes_;

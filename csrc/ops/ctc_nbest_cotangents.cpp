@@ -73,12 +73,7 @@ SparseVectors cotangents_of(const Softmax& softmax, const LabelingBatch& labelin
                       at_subset + 1};
   const Isa isa = isa_in_use();
   for_each_hypothesis(1, count, [&](int64_t, int64_t k, HypothesisScratch& scratch) {
-    const int64_t num_labels = labelings.length(n, k);
-    std::vector<int64_t> labels;
-    softmax.subset().translate(labelings.labeling(n, k), num_labels, labels);
-    scratch.occupancy.resize(at_subset);
-    ctc_posteriors(softmax.table(), labels.data(), num_labels, 0, isa, scratch.workspace,
-                   scratch.occupancy.data());
+    softmax.subset().posteriors(softmax.table(), labelings, n, k, isa, scratch);
     double* out = found.values.data() + k * found.size;
     std::transform(scratch.occupancy.begin(), scratch.occupancy.end(), softmax.table().probs(), out,
                    [](double occupied, double prob) { return prob - occupied; });

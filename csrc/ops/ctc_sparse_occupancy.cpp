@@ -32,13 +32,8 @@ void sparse_occupancy_of(const EmissionBatch& batch, const LabelingBatch& labeli
   const Isa isa = isa_in_use();
   const int64_t num_columns = labelings.labels.size(2) + 1;
   for_each_hypothesis(1, labelings.count(n), [&](int64_t, int64_t k, HypothesisScratch& scratch) {
-    const int64_t num_labels = labelings.length(n, k);
-    std::vector<int64_t> labels;
-    subset.translate(labelings.labeling(n, k), num_labels, labels);
-    scratch.occupancy.resize(frames.num_frames * subset.size());
-    log_prob[k] = ctc_posteriors(table, labels.data(), num_labels, 0, isa, scratch.workspace,
-                                 scratch.occupancy.data());
-    const std::vector<int64_t> own = own_positions(labels);
+    log_prob[k] = subset.posteriors(table, labelings, n, k, isa, scratch);
+    const std::vector<int64_t> own = own_positions(scratch.labels);
     Scalar* out = occupancy + k * batch.max_frames() * num_columns;
     for (size_t column = 0; column < own.size(); ++column) {
       classes[k * num_columns + column] = subset.classes()[own[column]];

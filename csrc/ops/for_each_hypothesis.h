@@ -13,7 +13,8 @@ namespace egl::ops {
 // Buffers of one thread.
 struct HypothesisScratch {
   PosteriorWorkspace workspace;
-  std::vector<double> occupancy;  // [T, C]
+  std::vector<double> occupancy;  // [T, C], or [T, V] of a class subset
+  std::vector<int64_t> labels;    // in positions of a class subset
 };
 
 // Calls body(n, k, scratch) for every slot, on torch's threads. Slots are dealt out hypothesis by

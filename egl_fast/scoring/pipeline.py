@@ -132,11 +132,12 @@ def pull_back(
         ids=[score.name for score in pending],
         num_classes=len(pending[0].classes.vocabulary),
     )
-    most_rows = max(score.num_rows for score in pending)
-    for score in pending:
+    most = max(score.num_rows for score in pending)
+    if any(score.spans for score in pending) and not engine.holds_gradients(tape, logits, most):
         # Inner products of rows of different passes want the gradients of all at once.
-        if score.spans and not engine.holds_gradients(tape, logits, most_rows):
-            score.pull_back_one_by_one()
+        for score in pending:
+            if score.spans:
+                score.pull_back_one_by_one()
     most = max(1, *(score.num_rows for score in pending))
     rows = logits.new_zeros(len(pending), most, *logits.shape[1:])
     for n, score in enumerate(pending):
