@@ -1,0 +1,128 @@
+#include "csrc/core/ctc_exact_log_probs.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "csrc/core/mass.h"
+
+namespace egl {
+namespace {
+
+using Node = PrefixTree::Node;
+
+// Kept prefixes and all their beginnings, parents first.
+struct Trie {
+  static constexpr int32_t kAbsent = -1;
+
+  struct Cell {
+    int32_t parent;
+    int32_t label;
+    bool repeats;  // the parent ends in the same label
+  };
+
+  Trie(const PrefixTree& tree, const std::vector<KeptPrefix>& prefixes)
+      : cell_of_node(tree.size(), kAbsent) {
+    std::vector<Node> nodes;
+    for (const KeptPrefix& prefix : prefixes) {
+      for (Node node = prefix.node; node != PrefixTree::kNone; node = tree.parent(node)) {
+        if (cell_of_node[node] != kAbsent) break;
+        cell_of_node[node] = 0;
+        nodes.push_back(node);
+      }
+    }
+    std::sort(nodes.begin(), nodes.end());
+    for (size_t i = 0; i < nodes.size(); ++i) cell_of_node[nodes[i]] = static_cast<int32_t>(i);
+    for (const Node node : nodes) {
+      const bool is_root = node == PrefixTree::kRoot;
+      const Node parent = tree.parent(node);
+      cells.push_back({is_root ? kAbsent : cell_of_node[parent], tree.label(node),
+                       !is_root && tree.label(parent) == tree.label(node)});
+    }
+  }
+
+  std::vector<int32_t> cell_of_node;
+  std::vector<Cell> cells;  // the root first
+};
+
+struct ForwardResult {
+  std::vector<double> log_mass;  // of each cell after all frames
+  bool
+      normalized;  // whether the classes that occur have, in each frame, at most a probability of 1
+};
+
+template <typename Mass, typename Scalar>
+ForwardResult forward(const Emissions<Scalar>& log_probs, int64_t blank, const Trie& trie) {
+  struct Masses {
+    double ends_in_blank;
+    double ends_in_label;
+    double total;
+  };
+  ForwardResult result{{}, true};
+  std::vector<Masses> masses(trie.cells.size(), {Mass::kNone, Mass::kNone, Mass::kNone});
+  if (masses.empty()) return result;
+  masses[0] = {Mass::kAll, Mass::kNone, Mass::kAll};
+  std::vector<int64_t> classes = {blank};
+  std::vector<double> frame(log_probs.num_classes, Mass::kNone);
+  std::vector<bool> occurs(frame.size(), false);
+  for (const Trie::Cell& cell : trie.cells) {
+    if (cell.label == PrefixTree::kNone || occurs[cell.label]) continue;
+    occurs[cell.label] = true;
+    classes.push_back(cell.label);
+  }
+
+  for (int64_t t = 0; t < log_probs.num_frames; ++t) {
+    double sum = 0.0;
+    for (const int64_t cls : classes) {
+      frame[cls] = Mass::of_log(log_probs(t, cls));
+      if constexpr (std::is_same_v<Mass, LinearMass>) sum += frame[cls];
+    }
+    result.normalized &= sum <= 1.0 + 1e-5;  // rounded in single precision, perhaps
+    const double of_blank = frame[blank];
+    // Children first: each reads its parent's mass of the frame before.
+    for (size_t i = masses.size(); i-- > 1;) {
+      const Trie::Cell& cell = trie.cells[i];
+      const Masses& parent = masses[cell.parent];
+      Masses& own = masses[i];
+      const double arriving = cell.repeats ? parent.ends_in_blank : parent.total;
+      if (arriving == Mass::kNone && own.total == Mass::kNone) continue;
+      own.ends_in_label = Mass::times(Mass::plus(own.ends_in_label, arriving), frame[cell.label]);
+      own.ends_in_blank = Mass::times(own.total, of_blank);
+      own.total = Mass::plus(own.ends_in_blank, own.ends_in_label);
+    }
+    masses[0].ends_in_blank = masses[0].total = Mass::times(masses[0].total, of_blank);
+  }
+  result.log_mass.reserve(masses.size());
+  for (const Masses& own : masses) result.log_mass.push_back(Mass::to_log(own.total));
+  return result;
+}
+
+}  // namespace
+
+template <typename Scalar>
+std::vector<double> ctc_exact_log_probs(const Emissions<Scalar>& log_probs, int64_t blank,
+                                        const PrefixTree& tree,
+                                        const std::vector<KeptPrefix>& prefixes) {
+  const Trie trie(tree, prefixes);
+  ForwardResult found = forward<LinearMass>(log_probs, blank, trie);
+  // Mass that underflows was below 1e-300 and can only become less where frames are normalised: it
+  // is nothing beside a labeling whose probability is far above that.
+  double least = 0.0;
+  for (const KeptPrefix& prefix : prefixes) {
+    least = std::min(least, found.log_mass[trie.cell_of_node[prefix.node]]);
+  }
+  constexpr double kSafe = -640.0;  // e^-640 = 1e-278
+  if (least < kSafe || !found.normalized) found = forward<LogMass>(log_probs, blank, trie);
+  std::vector<double> result;
+  result.reserve(prefixes.size());
+  for (const KeptPrefix& prefix : prefixes) {
+    result.push_back(found.log_mass[trie.cell_of_node[prefix.node]]);
+  }
+  return result;
+}
+
+template std::vector<double> ctc_exact_log_probs(const Emissions<float>&, int64_t,
+                                                 const PrefixTree&, const std::vector<KeptPrefix>&);
+template std::vector<double> ctc_exact_log_probs(const Emissions<double>&, int64_t,
+                                                 const PrefixTree&, const std::vector<KeptPrefix>&);
+
+}  // namespace egl

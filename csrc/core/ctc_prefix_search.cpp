@@ -1,0 +1,347 @@
+#include "csrc/core/ctc_prefix_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+#include <type_traits>
+
+#include "csrc/core/debug_check.h"
+#include "csrc/core/mass.h"
+
+namespace egl {
+namespace {
+
+using Node = PrefixTree::Node;
+
+// A prefix in the beam with the mass of its alignments, by what they end in.
+struct Slot {
+  Node node;
+  Node parent;
+  int32_t label;
+  double ends_in_blank;
+  double ends_in_label;
+  double total;  // of the two, kept because the search asks for it everywhere
+
+  // Mass that may be followed by `next` and grow the prefix: a repeat of the last label needs a
+  // blank in between, else it merges with it.
+  double extendable(int32_t next) const { return next == label ? ends_in_blank : total; }
+};
+
+// A prefix that competes for a place in the next beam.
+struct Candidate {
+  double total;
+  int32_t slot;   // in the beam: itself, or what it extends
+  int32_t label;  // of the extension; kNone for a prefix that stays
+};
+
+struct Token {
+  double mass;
+  int32_t label;
+};
+
+// One frame at a time; buffers are reused from frame to frame.
+//
+// The beam is sorted by total. A prefix that stays *pulls* the mass its parent sends it, if the
+// parent is in the beam, so prefixes never have to be merged by comparing labels. Extensions to
+// prefixes not in the beam are visited in a staircase: with slots and tokens sorted by falling
+// mass and counted from 1, only those with
+//     slot_rank * (token_rank - 1) <= width
+// can enter the next beam of `width`, apart from ties, which are visited in a second step.
+//
+// Why: take an extension (i, r) outside, and let W = width. Every (i', r') with i' <= i, r' <= r
+// that lies inside is at least as probable, except for one token a row: the repeat of the prefix's
+// last label, which extends only part of its mass. Row i' holds at least min(r - 1, floor(W / i'))
+// such extensions. With W = i*q + s, 0 <= s < i, and r - 1 >= q + 1, the rows i' <= W / (q + 1)
+// give q + 1 or more each and the other rows q, so all of them i*q + floor(W / (q + 1)); and
+// floor(W / (q + 1)) >= s, because s * (q + 1) <= i*q + s. That makes W distinct prefixes at least
+// as probable (one that is in the beam already has its own mass on top), so (i, r) is needed at
+// most for a tie with the last of them. Rounding is monotone, so this holds to the bit. No row
+// needs more tokens than the first, W + 1 and ties.
+//
+// In the linear domain, masses are scaled by powers of two, exactly, so that the best of a frame
+// is about 1. A prefix that is not above Mass::kLeast then is dropped; where that leaves a place
+// in the beam free, `incomplete` says so, and the log domain has to do it again.
+template <typename Mass>
+class PrefixSearch {
+ public:
+  PrefixSearch(int64_t width, int32_t blank, PrefixTree& tree)
+      : width_(width), blank_(blank), tree_(tree) {
+    const double none = Mass::kNone;
+    beam_.push_back(
+        {PrefixTree::kRoot, PrefixTree::kNone, PrefixTree::kNone, Mass::kAll, none, Mass::kAll});
+    slot_of_node_.push_back(0);
+  }
+
+  template <typename Scalar>
+  void advance(const Emissions<Scalar>& log_probs, int64_t frame) {
+    load_frame(log_probs, frame);
+    stay();
+    select_tokens();
+    extend();
+    keep_best();
+  }
+
+  bool incomplete() const { return incomplete_; }
+
+  std::vector<KeptPrefix> result() const {
+    std::vector<KeptPrefix> kept;
+    kept.reserve(beam_.size());
+    for (const Slot& slot : beam_)
+      kept.push_back({slot.node, Mass::to_log(slot.total) + log_scale()});
+    return kept;
+  }
+
+ private:
+  double log_scale() const { return static_cast<double>(exponent_) * std::numbers::ln2; }
+
+  template <typename Scalar>
+  void load_frame(const Emissions<Scalar>& log_probs, int64_t frame) {
+    scale_ = Mass::kAll;
+    double least = kNegInf;  // what is below, but possible, is lost
+    if constexpr (std::is_same_v<Mass, LinearMass>) {
+      const int exponent = beam_.empty() ? 0 : std::ilogb(beam_[0].total);
+      scale_ = std::ldexp(1.0, -exponent);
+      exponent_ += exponent;
+      least = Mass::to_log(Mass::kLeast) - Mass::to_log(scale_);
+    }
+    const auto num_classes = static_cast<size_t>(log_probs.num_classes);
+    log_probs_.resize(num_classes);
+    for (size_t cls = 0; cls < num_classes; ++cls) {
+      const double log_prob = log_probs(frame, static_cast<int64_t>(cls));
+      log_probs_[cls] = log_prob;
+      incomplete_ |= log_prob <= least && log_prob > kNegInf;
+    }
+    frame_.assign(num_classes, std::numeric_limits<double>::quiet_NaN());
+    in_beam_.resize(beam_.size() * num_classes);
+  }
+
+  // The mass of a class in this frame; an exponential, so only of those that are asked for.
+  double emission(int32_t cls) {
+    double& mass = frame_[cls];
+    if (std::isnan(mass)) mass = Mass::times(Mass::of_log(log_probs_[cls]), scale_);
+    return mass;
+  }
+
+  // Sorts the tokens that some row may need: few of thousands, once the beam is full.
+  void select_tokens() {
+    tokens_.clear();
+    // Nothing below the last of a full beam of candidates can enter.
+    threshold_ = Mass::kLeast;
+    if (static_cast<int64_t>(candidates_.size()) == width_) {
+      threshold_ = std::min_element(candidates_.begin(), candidates_.end(), below)->total;
+    }
+    if (beam_.empty()) return;
+    const double best = beam_[0].total;
+    // A little lower, for the rounding of logarithms; those left are compared as they are.
+    const double floor = Mass::to_log(threshold_) - Mass::to_log(Mass::times(best, scale_)) - 1e-6;
+    for (int32_t cls = 0; cls < static_cast<int32_t>(log_probs_.size()); ++cls) {
+      if (cls == blank_ || log_probs_[cls] == kNegInf) continue;
+      if (log_probs_[cls] < floor || Mass::times(best, emission(cls)) < threshold_) {
+        dropped_ = true;
+      } else {
+        tokens_.push_back({emission(cls), cls});
+      }
+    }
+    const auto better = [](const Token& a, const Token& b) {
+      return a.mass != b.mass ? a.mass > b.mass : a.label < b.label;
+    };
+    if (static_cast<int64_t>(tokens_.size()) > width_ + 1) {
+      std::nth_element(tokens_.begin(), tokens_.begin() + width_, tokens_.end(), better);
+      const double least = tokens_[width_].mass;
+      tokens_.erase(std::remove_if(tokens_.begin(), tokens_.end(),
+                                   [&](const Token& token) { return token.mass < least; }),
+                    tokens_.end());
+    }
+    std::sort(tokens_.begin(), tokens_.end(), better);
+  }
+
+  // What each prefix of the beam is worth if it stays, with what its parent sends it.
+  void stay() {
+    stays_.clear();
+    candidates_.clear();
+    marks_.clear();
+    const double blank = emission(blank_);
+    for (const Slot& slot : beam_) {
+      double ends_in_label = Mass::kNone;
+      if (slot.node != PrefixTree::kRoot) {
+        const int32_t parent = slot_of_node_[slot.parent];
+        double mass = slot.ends_in_label;
+        if (parent != PrefixTree::kNone) {
+          mass = Mass::plus(mass, beam_[parent].extendable(slot.label));
+          marks_.push_back(mark_of(parent, slot.label));
+        }
+        ends_in_label = Mass::times(mass, emission(slot.label));
+      }
+      const double ends_in_blank = Mass::times(slot.total, blank);
+      const double total = Mass::plus(ends_in_blank, ends_in_label);
+      const auto index = static_cast<int32_t>(stays_.size());
+      stays_.push_back({slot.node, slot.parent, slot.label, ends_in_blank, ends_in_label, total});
+      if (total > Mass::kLeast) {
+        candidates_.push_back({total, index, PrefixTree::kNone});
+      } else {
+        dropped_ |= total > Mass::kNone;
+      }
+    }
+    for (const size_t mark : marks_) in_beam_[mark] = 1;
+  }
+
+  void extend() {
+    row_ends_.resize(beam_.size());
+    for (size_t i = 0; i < beam_.size(); ++i) {
+      const auto steps = static_cast<size_t>(width_ / static_cast<int64_t>(i + 1));
+      const size_t end = steps < tokens_.size() ? steps + 1 : tokens_.size();
+      row_ends_[i] = extend_row(i, 0, end);
+      if (static_cast<int64_t>(candidates_.size()) / 2 >= width_) narrow();
+    }
+    if (static_cast<int64_t>(candidates_.size()) >= width_) {
+      narrow();
+      for (size_t i = 0; i < beam_.size(); ++i) extend_row(i, row_ends_[i], tokens_.size());
+    }
+    for (const size_t mark : marks_) in_beam_[mark] = 0;
+  }
+
+  // Adds the extensions of slot i by tokens [begin, end) that reach the threshold; returns where it
+  // stopped.
+  size_t extend_row(size_t i, size_t begin, size_t end) {
+    const Slot& slot = beam_[i];
+    const unsigned char* in_beam = &in_beam_[i * frame_.size()];
+    size_t rank = begin;
+    for (; rank < end; ++rank) {
+      const Token& token = tokens_[rank];
+      if (Mass::times(slot.total, token.mass) < threshold_) {
+        dropped_ |= slot.total > Mass::kNone;
+        break;
+      }
+      if (in_beam[token.label]) continue;
+      const double mass = slot.extendable(token.label);
+      const double total = Mass::times(mass, token.mass);
+      if (total < threshold_ || total <= Mass::kLeast) {
+        dropped_ |= mass > Mass::kNone;
+        continue;
+      }
+      candidates_.push_back({total, static_cast<int32_t>(i), token.label});
+    }
+    return rank;
+  }
+
+  // Keeps the best `width` candidates and whatever ties with the last of them, which becomes the
+  // threshold.
+  void narrow() {
+    const auto last = candidates_.begin() + (width_ - 1);
+    std::nth_element(candidates_.begin(), last, candidates_.end(), above);
+    threshold_ = last->total;
+    candidates_.erase(std::partition(last, candidates_.end(),
+                                     [&](const Candidate& c) { return c.total == threshold_; }),
+                      candidates_.end());
+  }
+
+  void keep_best() {
+    std::sort(candidates_.begin(), candidates_.end(), above);
+    for (size_t begin = 0, end = 0; begin < candidates_.size(); begin = end) {
+      while (end < candidates_.size() && candidates_[end].total == candidates_[begin].total) ++end;
+      if (end - begin > 1) {
+        std::sort(candidates_.begin() + begin, candidates_.begin() + end,
+                  [this](const Candidate& a, const Candidate& b) {
+                    return tree_.precedes(labeling(a), labeling(b));
+                  });
+      }
+    }
+    if (static_cast<int64_t>(candidates_.size()) > width_) candidates_.resize(width_);
+    incomplete_ |=
+        dropped_ && Mass::kLeast > Mass::kNone && static_cast<int64_t>(candidates_.size()) < width_;
+    dropped_ = false;
+
+    for (const Slot& slot : beam_) slot_of_node_[slot.node] = PrefixTree::kNone;
+    next_.clear();
+    for (const Candidate& candidate : candidates_) {
+      if (candidate.label == PrefixTree::kNone) {
+        next_.push_back(stays_[candidate.slot]);
+      } else {
+        const Node parent = beam_[candidate.slot].node;
+        const Node node = tree_.child(parent, candidate.label);
+        next_.push_back(
+            {node, parent, candidate.label, Mass::kNone, candidate.total, candidate.total});
+      }
+    }
+    beam_.swap(next_);
+    slot_of_node_.resize(tree_.size(), PrefixTree::kNone);
+    for (size_t i = 0; i < beam_.size(); ++i) {
+      EGL_DEBUG_CHECK(slot_of_node_[beam_[i].node] == PrefixTree::kNone);
+      EGL_DEBUG_CHECK(beam_[i].total > Mass::kLeast);
+      EGL_DEBUG_CHECK(i == 0 || beam_[i - 1].total >= beam_[i].total);
+      slot_of_node_[beam_[i].node] = static_cast<int32_t>(i);
+    }
+  }
+
+  PrefixTree::Extension labeling(const Candidate& candidate) const {
+    const Slot& slot = beam_[candidate.slot];
+    if (candidate.label == PrefixTree::kNone) return {slot.parent, slot.label};
+    return {slot.node, candidate.label};
+  }
+
+  size_t mark_of(int32_t slot, int32_t label) const {
+    return static_cast<size_t>(slot) * frame_.size() + static_cast<size_t>(label);
+  }
+
+  static bool below(const Candidate& a, const Candidate& b) { return a.total < b.total; }
+  static bool above(const Candidate& a, const Candidate& b) { return a.total > b.total; }
+
+  const int64_t width_;
+  const int32_t blank_;
+  PrefixTree& tree_;
+  std::vector<Slot> beam_;  // sorted: most probable first, ties by labeling order
+  std::vector<Slot> next_;
+  std::vector<int32_t> slot_of_node_;  // index in beam_, or kNone
+  int64_t exponent_ = 0;               // true masses are those here times 2^exponent_
+  bool incomplete_ = false;
+  bool dropped_ = false;  // in this frame
+
+  double scale_ = Mass::kAll;           // of this frame's emissions
+  std::vector<double> log_probs_;       // this frame's emissions, by class
+  std::vector<double> frame_;           // their masses, scaled; NaN where nobody has asked yet
+  std::vector<Token> tokens_;           // labels that are possible here, most probable first
+  std::vector<Slot> stays_;             // beam_ one frame later, in the same order
+  std::vector<Candidate> candidates_;   // prefixes with mass > kLeast that may be kept
+  double threshold_ = Mass::kNone;      // what a candidate has to reach
+  std::vector<size_t> row_ends_;        // where each row of the staircase stopped
+  std::vector<unsigned char> in_beam_;  // [slot, label]: is this extension in the beam already?
+  std::vector<size_t> marks_;           // entries of in_beam_ that are set
+};
+
+}  // namespace
+
+template <typename Mass, typename Scalar>
+std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in(const Emissions<Scalar>& log_probs,
+                                                            const BeamSearchOptions& options,
+                                                            PrefixTree& tree) {
+  PrefixSearch<Mass> search(options.beam_width, static_cast<int32_t>(options.blank), tree);
+  for (int64_t frame = 0; frame < log_probs.num_frames; ++frame) {
+    search.advance(log_probs, frame);
+    if (search.incomplete()) return std::nullopt;
+  }
+  tree.check_invariants();
+  return search.result();
+}
+
+template <typename Scalar>
+std::vector<KeptPrefix> ctc_prefix_search(const Emissions<Scalar>& log_probs,
+                                          const BeamSearchOptions& options, PrefixTree& tree) {
+  if (auto found = ctc_prefix_search_in<LinearMass>(log_probs, options, tree)) return *found;
+  tree = PrefixTree();
+  return *ctc_prefix_search_in<LogMass>(log_probs, options, tree);
+}
+
+#define EGL_INSTANTIATE(Scalar)                                                     \
+  template std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in<LogMass>(    \
+      const Emissions<Scalar>&, const BeamSearchOptions&, PrefixTree&);             \
+  template std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in<LinearMass>( \
+      const Emissions<Scalar>&, const BeamSearchOptions&, PrefixTree&);             \
+  template std::vector<KeptPrefix> ctc_prefix_search(const Emissions<Scalar>&,      \
+                                                     const BeamSearchOptions&, PrefixTree&);
+EGL_INSTANTIATE(float)
+EGL_INSTANTIATE(double)
+#undef EGL_INSTANTIATE
+
+}  // namespace egl
