@@ -9,16 +9,13 @@ from test_report_evaluation import POINTS, run_of
 from egl_fast.records import STRATEGIES
 from egl_fast.reporting.content import run_page
 from egl_fast.reporting.evaluation import METRICS, Evaluation, Series
-from egl_fast.reporting.findings import (
-    percent_range,
-    picked_findings,
-    ranking_findings,
-    run_findings,
-)
+from egl_fast.reporting.findings import run_findings
 from egl_fast.reporting.names import look as look_of
 from egl_fast.reporting.picked import describe, group_names, overlap
+from egl_fast.reporting.pool_findings import picked_findings, ranking_findings
 from egl_fast.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
 from egl_fast.reporting.scores_file import CONTROLS, Groups, ScoresFile
+from egl_fast.reporting.wording import percent_range
 from egl_fast.statistics.bootstrap import Interval
 
 

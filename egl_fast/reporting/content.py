@@ -10,15 +10,17 @@ import numpy.typing as npt
 
 from egl_fast.reporting import findings
 from egl_fast.reporting.evaluation import Evaluation, Series
-from egl_fast.reporting.findings import Finding, main_query, shown
+from egl_fast.reporting.findings import main_query
 from egl_fast.reporting.listening import add_listening
 from egl_fast.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.reporting.names import look
 from egl_fast.reporting.page_model import Page
+from egl_fast.reporting.pool_findings import ranking_findings
 from egl_fast.reporting.pool_sections import add_histograms, add_picked, add_ranking
 from egl_fast.reporting.ranking import Ranking
 from egl_fast.reporting.run_folder import RunFolder
 from egl_fast.reporting.scores_file import ScoresFile
+from egl_fast.reporting.wording import Finding, shown
 from egl_fast.selection import low_mass_warning
 
 Integers = npt.NDArray[np.int64]
@@ -70,7 +72,7 @@ def run_page(
         )
     else:
         assert seed is not None
-        page.findings += findings.ranking_findings(rankings[seed], list(rankings.values()))
+        page.findings += ranking_findings(rankings[seed], list(rankings.values()))
         add_ranking(page, pool, rankings[seed], list(rankings.values()))
         picks, page.budget = _picks_of_run(run, evaluation, pools)
         add_picked(page, pool, picks)
@@ -119,7 +121,7 @@ def scores_page(
     )
     if "speaker" in pool.groups:
         page.facts.append((f"{len(pool.groups['speaker'].names):,}", "speakers"))
-    page.findings = _mass_finding(pool) + findings.ranking_findings(ranking)
+    page.findings = _mass_finding(pool) + ranking_findings(ranking)
     add_histograms(page, pool)
     add_ranking(page, pool, ranking, [ranking])
     picks = {}

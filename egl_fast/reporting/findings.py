@@ -1,4 +1,4 @@
-"""Sentences made of the numbers, with their intervals, and none that says more than they do.
+"""Sentences made of a run's numbers, with their intervals, and none that says more than they do.
 
 A difference is called one only where its interval excludes zero. Where it does not, the sentence
 says that the two cannot be told apart, which is not that they are equal.
@@ -7,75 +7,21 @@ says that the two cannot be told apart, which is not that they are equal.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from egl_fast.reporting.evaluation import METRICS, Comparison, Evaluation, Metric, Query, Series
 from egl_fast.reporting.names import label, look
-from egl_fast.reporting.picked import Picked
-from egl_fast.reporting.ranking import Ranking
+from egl_fast.reporting.wording import (
+    SAME_HOURS,
+    Finding,
+    number,
+    percent,
+    percent_range,
+    shown,
+)
 from egl_fast.statistics.bootstrap import Interval
 
 #: The budget at which the paper states its main claim; the nearest query is taken.
 _MAIN_FRACTION = 0.20
-#: What counts as the same length of audio: 2 %.
-_SAME_HOURS = 0.02
-
-MINUS = "\N{MINUS SIGN}"
-RHO = "\N{GREEK SMALL LETTER RHO}"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One result.
-
-    Attributes:
-        verdict: as ``Comparison.verdict``, or "fact" where nothing is compared.
-        title: the result in a few words.
-        text: the same with its numbers.
-    """
-
-    verdict: str
-    title: str
-    text: str
-
-
-def number(value: float, metric: Metric, *, digits: int = 1) -> str:
-    """A metric's value as people write it, with its unit.
-
-    Example:
-        >>> number(0.1284, METRICS[0])
-        '12.8 %'
-    """
-    return f"{value * metric.scale:.{digits}f}{metric.unit}"
-
-
-def percent(share: float, *, digits: int = 0) -> str:
-    """A share in percent; infinite where a curve was left.
-
-    Example:
-        >>> percent(0.386), percent(math.inf), percent(-math.inf)
-        ('39 %', 'more than 100 %', 'nothing')
-    """
-    if math.isinf(share):
-        return "more than 100 %" if share > 0 else "nothing"
-    return f"{share * 100:.{digits}f} %"
-
-
-def percent_range(span: Interval, *, digits: int = 0) -> str:
-    """The interval of a share, in words that hold for infinite ends too.
-
-    Example:
-        >>> percent_range(Interval(0.386, 0.352, 0.463))
-        '35 to 46 %'
-        >>> percent_range(Interval(0.5, 0.3, math.inf))
-        '30 % to more than 100 %'
-    """
-    if math.isinf(span.low) or math.isinf(span.high):
-        return f"{percent(span.low, digits=digits)} to {percent(span.high, digits=digits)}"
-    low, high = (f"{end * 100:.{digits}f}".replace("-", MINUS) for end in (span.low, span.high))
-    return f"{low} to {high} %"
 
 
 def main_query(evaluation: Evaluation) -> Query | None:
@@ -155,7 +101,7 @@ def _against_random(
 def double_query(evaluation: Evaluation, query: Query) -> Query | None:
     """The query of twice the budget, if there is one."""
     return next(
-        (q for q in evaluation.queries if abs(q.fraction / query.fraction - 2) <= _SAME_HOURS), None
+        (q for q in evaluation.queries if abs(q.fraction / query.fraction - 2) <= SAME_HOURS), None
     )
 
 
@@ -230,7 +176,7 @@ def _equal_hours(
         return None
     name = look(subject).label
     ratio = ours / theirs
-    if abs(ratio - 1) <= _SAME_HOURS:
+    if abs(ratio - 1) <= SAME_HOURS:
         length = f"{name} picks clips of about average length"
     else:
         length = (
@@ -320,130 +266,6 @@ def _sequential(
         f"{_relative(comparison)} as compared with a single batch"
         f"{_in_seeds(comparison)}.",
     )
-
-
-def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> list[Finding]:
-    """How EGL's ranking goes with that of confidence.
-
-    Args:
-        ranking: of one base model.
-        by_seed: of all base models, to show how far they agree.
-    """
-    found = []
-    subjects = [s for s in ("egl", "egl_normalized", "egl_full") if s in ranking.strategies]
-    if "entropy" not in ranking.strategies or not subjects:
-        return []
-    other = ranking.strategies.index("entropy")
-    parts = []
-    for subject in subjects:
-        at = ranking.strategies.index(subject)
-        rho = Interval(
-            *(
-                float(table[at, other])
-                for table in (
-                    ranking.correlations.estimate,
-                    ranking.correlations.low,
-                    ranking.correlations.high,
-                )
-            )
-        )
-        if math.isnan(rho.estimate):
-            continue
-        text = f"{label(subject)} {signed(rho.estimate)} ({signed(rho.low)} to {signed(rho.high)})"
-        if by_seed and len(by_seed) > 1:
-            values = [
-                float(seed.correlations.estimate[
-                    seed.strategies.index(subject), seed.strategies.index("entropy")
-                ])
-                for seed in by_seed
-                if {subject, "entropy"} <= set(seed.strategies)
-            ]  # fmt: skip
-            text += f", {len(values)} base models {signed(min(values))} to {signed(max(values))}"
-        parts.append((subject, rho, text))
-    if not parts:
-        return []
-    subject, rho, _ = parts[0]
-    relation = "with" if rho.low > 0 else "against" if rho.high < 0 else "regardless of"
-    found.append(
-        Finding(
-            "fact",
-            f"{label(subject)} ranks {relation} entropy ({RHO} = {signed(rho.estimate)})",
-            "Spearman's rank correlation with entropy, 95 % intervals: "
-            + "; ".join(text for _, _, text in parts)
-            + f". 1 is the same ranking, {MINUS}1 the reverse, 0 unrelated.",
-        )
-    )
-    return found
-
-
-def picked_findings(
-    pool: Picked, picked: Mapping[str, Picked], kinds: tuple[str, ...], budget: str
-) -> list[Finding]:
-    """Whether EGL is drawn to what is no speech, and to short or long clips.
-
-    Args:
-        pool: all of it.
-        picked: by strategy.
-        kinds: groups of the key ``kind``, or ().
-        budget: which picks these are.
-    """
-    subject = next((s for s in ("egl", *picked) if s in picked), None)
-    if subject is None:
-        return []
-    name, of = label(subject), picked[subject]
-    found = []
-    if kinds and "" in kinds:
-        plain = kinds.index("")
-        odd = 1 - of.shares["kind"][plain], 1 - pool.shares["kind"][plain]
-        if odd[1] > 0:
-            by_kind = [
-                f"{kind} {percent(share, digits=1)} (pool {percent(base, digits=1)})"
-                for kind, share, base in zip(
-                    kinds, of.shares["kind"], pool.shares["kind"], strict=True
-                )
-                if kind and share > 0
-            ]
-            title = f"{name} picks {'more' if odd[0] > odd[1] else 'fewer'} outliers than chance"
-            if abs(odd[0] - odd[1]) < 0.005:
-                title = f"{name} picks outliers about as often as chance"
-            text = (
-                f"Recordings marked as of a kind of their own are {percent(odd[0], digits=1)} of "
-                f"its first {budget}, and {percent(odd[1], digits=1)} of the pool"
-            )
-            found.append(
-                Finding("fact", title, f"{text}: {', '.join(by_kind)}." if by_kind else f"{text}.")
-            )
-    ratio = of.mean_seconds / pool.mean_seconds if pool.mean_seconds else 1.0
-    if abs(ratio - 1) > _SAME_HOURS:
-        found.append(
-            Finding(
-                "fact",
-                f"{name} picks {'longer' if ratio > 1 else 'shorter'} clips than the pool holds",
-                f"Its first {budget} last {of.mean_seconds:.1f} s on average, the pool's clips "
-                f"{pool.mean_seconds:.1f} s.",
-            )
-        )
-    return found
-
-
-def signed(value: float) -> str:
-    """A correlation with a true minus sign.
-
-    Example:
-        >>> signed(0.451), signed(-0.451) == MINUS + "0.45"
-        ('0.45', True)
-    """
-    return f"{value:.2f}".replace("-", MINUS)
-
-
-def shown(query: Query) -> str:
-    """A query's name with a space before its unit.
-
-    Example:
-        >>> shown(Query("20%", 0.2)), shown(Query("0.5h", 0.1))
-        ('20 %', '0.5 h')
-    """
-    return re.sub(r"(?<=[0-9])(?=[%hms]$)", " ", query.name)
 
 
 def _versus(verdict: str, name: str, other: str) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 from egl_fast.reporting import paper
 from egl_fast.reporting.evaluation import METRICS, Comparison, Evaluation, Metric, Series
-from egl_fast.reporting.findings import MINUS, main_query, percent, percent_range, shown
+from egl_fast.reporting.findings import main_query
 from egl_fast.reporting.names import label, look
 from egl_fast.reporting.page_model import Cell, Page, Row, Table
+from egl_fast.reporting.wording import MINUS, percent, percent_range, shown
 from egl_fast.statistics.bootstrap import Interval
 
 

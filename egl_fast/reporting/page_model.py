@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from egl_fast.reporting.clips import Clip
-from egl_fast.reporting.findings import Finding
 from egl_fast.reporting.names import Look
+from egl_fast.reporting.wording import Finding
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from egl_fast.reporting import charts
 from egl_fast.reporting.evaluation import Series
-from egl_fast.reporting.findings import percent, picked_findings, signed
 from egl_fast.reporting.names import label, look
 from egl_fast.reporting.page_model import Cell, Page, Row, Table
 from egl_fast.reporting.picked import Picked, describe, group_names, overlap
+from egl_fast.reporting.pool_findings import picked_findings
 from egl_fast.reporting.ranking import GRID_SIZE, Ranking
 from egl_fast.reporting.scores_file import Groups, ScoresFile
+from egl_fast.reporting.wording import percent, signed
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
