@@ -108,7 +108,8 @@ def bars(axes: Any, spent: dict[str, float], *, highlighted: str) -> None:
     names = list(spent)[::-1]
     colors = ["C0" if name == highlighted else "0.7" for name in names]
     drawn = axes.barh(names, [spent[name] for name in names], color=colors)
-    axes.bar_label(drawn, [f"{spent[name]:.2g} s" for name in names], padding=3, fontsize=8)
+    two_digits = [float(f"{spent[name]:.2g}") for name in names]
+    axes.bar_label(drawn, [f"{seconds:g} s" for seconds in two_digits], padding=3, fontsize=8)
     axes.set_xscale("log")
     plain_numbers(axes.xaxis)
     axes.margins(x=0.15)
