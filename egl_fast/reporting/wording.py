@@ -35,6 +35,7 @@ def number(value: float, metric: Metric, *, digits: int = 1) -> str:
     """A metric's value as people write it, with its unit.
 
     Example:
+        >>> from egl_fast.reporting.evaluation import METRICS
         >>> number(0.1284, METRICS[0])
         '12.8 %'
     """
