@@ -1,0 +1,508 @@
+// Compiled without the thread sanitizer: what fibers hand each other in here is not the kernel's
+// business. EGL_TSAN says whether the kernels are compiled with it.
+#include "csrc/emulator/emulator.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <exception>
+#include <map>
+#include <memory>
+#include <random>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "csrc/emulator/cuda_on_host.h"
+#include "csrc/emulator/stack_switch.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef EGL_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+dim3 threadIdx;
+dim3 blockIdx;
+dim3 blockDim;
+dim3 gridDim;
+
+namespace egl::emulator {
+namespace {
+
+// The sanitizers' view of fibers; nothing without them.
+
+void happens_before(void* object) {
+#ifdef EGL_TSAN
+  __tsan_release(object);
+#else
+  static_cast<void>(object);
+#endif
+}
+
+void happens_after(void* object) {
+#ifdef EGL_TSAN
+  __tsan_acquire(object);
+#else
+  static_cast<void>(object);
+#endif
+}
+
+// Where execution can be continued: a fiber, or the host thread that runs the launch.
+struct Continuation {
+  StackContext context;
+  void* stack = nullptr;
+  size_t stack_bytes = 0;
+  void* tsan_fiber = nullptr;
+};
+
+void switch_between(Continuation& from, Continuation& to) {
+#ifdef EGL_TSAN
+  from.tsan_fiber = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(to.tsan_fiber, __tsan_switch_to_fiber_no_sync);
+#endif
+#ifdef __SANITIZE_ADDRESS__
+  void* fake_stack = nullptr;
+  __sanitizer_start_switch_fiber(&fake_stack, to.stack, to.stack_bytes);
+#endif
+  switch_stack(from.context, to.context);
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#endif
+}
+
+struct Request {
+  Meeting kind;
+  unsigned mask;  // of a warp's meeting
+  std::source_location where;
+  bool predicate = false;
+  uint64_t bits = 0;
+  unsigned source_lane = 0;
+};
+
+// Addresses that stand for the memory of who reached a barrier. Some leave a barrier and reach the
+// next one before others have left: these must not see what belongs to the next, so they alternate.
+struct BarrierOrder {
+  char addresses[2] = {};
+  unsigned turn = 0;  // of the barrier that is being reached
+
+  void* reached() { return &addresses[turn % 2]; }
+  void* left() { return &addresses[(turn + 1) % 2]; }
+};
+
+enum class State { kReady, kWaiting, kDone };
+
+class Launch;
+
+// One thread of the block that runs. Kept from block to block and from launch to launch.
+struct Fiber : Continuation {
+  State state = State::kDone;
+  Dim3 thread;
+  unsigned index = 0;  // in the block
+  Request request;
+  uint64_t answer = 0;
+  std::exception_ptr thrown;
+  BarrierOrder warp_order;
+
+  unsigned lane() const { return index % kWarpSize; }
+  unsigned warp() const { return index / kWarpSize; }
+};
+
+Fiber* running = nullptr;
+Launch* current = nullptr;
+
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kStackBytes = size_t{512} << 10;
+#else
+constexpr size_t kStackBytes = size_t{128} << 10;
+#endif
+
+const char* name_of(Meeting kind) {
+  switch (kind) {
+    case Meeting::kBlockBarrier:
+      return "__syncthreads";
+    case Meeting::kWarpBarrier:
+      return "__syncwarp";
+    case Meeting::kShuffle:
+      return "__shfl_sync";
+    case Meeting::kShuffleUp:
+      return "__shfl_up_sync";
+    case Meeting::kShuffleDown:
+      return "__shfl_down_sync";
+    case Meeting::kShuffleXor:
+      return "__shfl_xor_sync";
+    case Meeting::kVote:
+      return "a vote";
+  }
+  return "?";
+}
+
+std::string describe(const Request& request) {
+  std::ostringstream text;
+  text << name_of(request.kind);
+  if (request.kind != Meeting::kBlockBarrier) text << " of mask " << std::hex << request.mask;
+  text << std::dec << " at " << request.where.file_name() << ':' << request.where.line();
+  return text.str();
+}
+
+bool same_place(const Request& a, const Request& b) {
+  return a.kind == b.kind && a.mask == b.mask && a.where.line() == b.where.line() &&
+         a.where.column() == b.where.column() &&
+         std::string_view(a.where.file_name()) == b.where.file_name();
+}
+
+void fiber_main();
+
+// Stacks are mapped with a page out of bounds below each.
+class Fibers {
+ public:
+  ~Fibers() { clear(); }
+
+  Fiber& operator[](size_t i) { return *fibers_[i]; }
+
+  void grow(size_t count) {
+    while (fibers_.size() < count) {
+      auto fiber = std::make_unique<Fiber>();
+      constexpr size_t kGuard = 4096;
+      void* mapped = mmap(nullptr, kGuard + kStackBytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (mapped == MAP_FAILED) throw Error("no memory for the stack of a thread");
+      mprotect(mapped, kGuard, PROT_NONE);
+      mappings_.emplace_back(mapped, kGuard + kStackBytes);
+      fiber->stack = static_cast<char*>(mapped) + kGuard;
+      fiber->stack_bytes = kStackBytes;
+      prepare(fiber->context, fiber->stack, kStackBytes, fiber_main);
+#ifdef EGL_TSAN
+      fiber->tsan_fiber = __tsan_create_fiber(0);
+#endif
+      fibers_.push_back(std::move(fiber));
+    }
+  }
+
+  // Also of fibers that will never end.
+  void clear() {
+#ifdef EGL_TSAN
+    for (auto& fiber : fibers_) __tsan_destroy_fiber(fiber->tsan_fiber);
+#endif
+    for (const auto& [address, bytes] : mappings_) {
+#ifdef __SANITIZE_ADDRESS__
+      __asan_unpoison_memory_region(address, bytes);
+#endif
+      munmap(address, bytes);
+    }
+    fibers_.clear();
+    mappings_.clear();
+  }
+
+ private:
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<std::pair<void*, size_t>> mappings_;
+};
+
+Fibers fibers;
+
+// A grid on its way through its blocks.
+class Launch {
+ public:
+  Launch(const Grid& grid, const std::function<void()>& body)
+      : grid_(grid), body_(body), random_(options().schedule.seed) {
+    const uint64_t threads = grid.threads.size();
+    if (threads == 0 || threads > 1024) {
+      throw Error("a block of " + std::to_string(threads) + " threads; 1 to 1024 are possible");
+    }
+    if (grid.shared_bytes > options().shared_memory_limit) {
+      throw Error("a block of " + std::to_string(grid.shared_bytes) +
+                  " bytes of dynamic shared memory; " +
+                  std::to_string(options().shared_memory_limit) + " are possible");
+    }
+    num_threads_ = static_cast<size_t>(threads);
+    fibers.grow(num_threads_);
+  }
+
+  void run() {
+    find_host_stack();
+    gridDim = grid_.blocks;
+    blockDim = grid_.threads;
+    std::vector<uint64_t> blocks(grid_.blocks.size());
+    for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = i;
+    arrange(blocks);
+    for (const uint64_t block : blocks) {
+      blockIdx = {static_cast<unsigned>(block % grid_.blocks.x),
+                  static_cast<unsigned>(block / grid_.blocks.x % grid_.blocks.y),
+                  static_cast<unsigned>(block / grid_.blocks.x / grid_.blocks.y)};
+      run_block();
+    }
+    happens_after(&end_order_);
+  }
+
+  // On the fiber's stack.
+  void run_thread(Fiber& fiber) {
+    happens_after(&start_order_);
+    if (options().ordered_blocks) happens_after(&end_order_);
+    try {
+      body_();
+    } catch (...) {
+      fiber.thrown = std::current_exception();
+    }
+    happens_before(&end_order_);
+    fiber.state = State::kDone;
+    switch_between(fiber, host_);
+  }
+
+  uint64_t wait(Fiber& fiber, const Request& request) {
+    if (request.kind != Meeting::kBlockBarrier) check_mask(fiber, request);
+    fiber.request = request;
+    fiber.state = State::kWaiting;
+    const bool is_block_barrier = request.kind == Meeting::kBlockBarrier;
+    const bool is_warp_barrier = request.kind == Meeting::kWarpBarrier;
+    if (is_block_barrier) happens_before(block_order_.reached());
+    if (is_warp_barrier) happens_before(fiber.warp_order.reached());
+    switch_between(fiber, host_);
+    if (is_block_barrier) happens_after(block_order_.left());
+    if (is_warp_barrier) {
+      for_each_lane(fiber, request.mask,
+                    [](Fiber& other) { happens_after(other.warp_order.left()); });
+    }
+    return fiber.answer;
+  }
+
+  unsigned char* shared() { return shared_.get(); }
+
+ private:
+  // The one that fibers switch back to.
+  void find_host_stack() {
+#ifdef __SANITIZE_ADDRESS__
+    pthread_attr_t attributes;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstack(&attributes, &host_.stack, &host_.stack_bytes);
+    pthread_attr_destroy(&attributes);
+#endif
+  }
+
+  template <typename Item>
+  void arrange(std::vector<Item>& items) {
+    switch (options().schedule.order) {
+      case Order::kForward:
+        return;
+      case Order::kReversed:
+        std::reverse(items.begin(), items.end());
+        return;
+      case Order::kShuffled:
+        std::shuffle(items.begin(), items.end(), random_);
+        return;
+    }
+  }
+
+  template <typename Visit>
+  void for_each_lane(const Fiber& of, unsigned mask, const Visit& visit) {
+    const unsigned first = of.warp() * kWarpSize;
+    for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+      if ((mask >> lane & 1U) != 0) visit(fibers[first + lane]);
+    }
+  }
+
+  void check_mask(const Fiber& fiber, const Request& request) const {
+    if ((request.mask >> fiber.lane() & 1U) == 0) {
+      throw Error("wrong mask: thread " + std::to_string(fiber.index) +
+                  " is not one of those that it waits for in " + describe(request));
+    }
+    for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+      if ((request.mask >> lane & 1U) != 0 && fiber.warp() * kWarpSize + lane >= num_threads_) {
+        throw Error("wrong mask: the block ends before lane " + std::to_string(lane) + " of " +
+                    describe(request));
+      }
+    }
+    if ((request.mask >> request.source_lane & 1U) == 0 && is_shuffle(request.kind)) {
+      throw Error("wrong mask: thread " + std::to_string(fiber.index) + " reads lane " +
+                  std::to_string(request.source_lane) + ", which does not take part in " +
+                  describe(request));
+    }
+  }
+
+  static bool is_shuffle(Meeting kind) {
+    return kind != Meeting::kBlockBarrier && kind != Meeting::kWarpBarrier &&
+           kind != Meeting::kVote;
+  }
+
+  void run_block() {
+    allocate_shared();
+    happens_before(&start_order_);
+    std::vector<Fiber*> ready;
+    for (unsigned i = 0; i < num_threads_; ++i) {
+      Fiber& fiber = fibers[i];
+      fiber.index = i;
+      fiber.thread = {i % grid_.threads.x, i / grid_.threads.x % grid_.threads.y,
+                      i / grid_.threads.x / grid_.threads.y};
+      fiber.state = State::kReady;
+      fiber.thrown = nullptr;
+      ready.push_back(&fiber);
+    }
+    while (!ready.empty()) {
+      arrange(ready);
+      for (Fiber* fiber : ready) resume(*fiber);
+      ready = those_that_met();
+    }
+  }
+
+  // Fresh for each block, so that no block's memory is another's, and never zero by chance. To the
+  // thread sanitizer, freeing is a write: it has to wait for the end of the launch.
+  void allocate_shared() {
+#ifdef EGL_TSAN
+    if (shared_ != nullptr) left_behind_.push_back(std::move(shared_));
+#endif
+    shared_ = std::make_unique<unsigned char[]>(grid_.shared_bytes + 1);
+    std::fill_n(shared_.get(), grid_.shared_bytes, static_cast<unsigned char>(0xcd));
+  }
+
+  void resume(Fiber& fiber) {
+    running = &fiber;
+    threadIdx = fiber.thread;
+    switch_between(host_, fiber);
+    running = nullptr;
+    if (fiber.thrown != nullptr) std::rethrow_exception(fiber.thrown);
+  }
+
+  // Nobody can run: whoever waits for nobody else may go on.
+  std::vector<Fiber*> those_that_met() {
+    std::vector<Fiber*> met;
+    size_t waiting = 0;
+    for (size_t i = 0; i < num_threads_; ++i) waiting += fibers[i].state == State::kWaiting;
+    if (waiting == 0) return met;
+    if (all_at_block_barrier()) {
+      uint64_t count = 0;
+      for (size_t i = 0; i < num_threads_; ++i) count += fibers[i].request.predicate ? 1 : 0;
+      for (size_t i = 0; i < num_threads_; ++i) release(fibers[i], count, met);
+      ++block_order_.turn;
+      return met;
+    }
+    for (size_t i = 0; i < num_threads_; ++i) {
+      if (fibers[i].state == State::kWaiting) meet_lanes(fibers[i], met);
+    }
+    if (met.empty()) throw Error(why_nobody_goes_on());
+    return met;
+  }
+
+  bool all_at_block_barrier() {
+    for (size_t i = 0; i < num_threads_; ++i) {
+      if (fibers[i].state != State::kWaiting || fibers[i].request.kind != Meeting::kBlockBarrier ||
+          !same_place(fibers[i].request, fibers[0].request)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void meet_lanes(Fiber& fiber, std::vector<Fiber*>& met) {
+    const Request request = fiber.request;
+    if (request.kind == Meeting::kBlockBarrier) return;
+    bool complete = true;
+    uint64_t votes = 0;
+    for_each_lane(fiber, request.mask, [&](const Fiber& other) {
+      complete &= other.state == State::kWaiting && same_place(other.request, request);
+      votes |= uint64_t{other.request.predicate} << other.lane();
+    });
+    if (!complete) return;
+    for_each_lane(fiber, request.mask, [&](Fiber& other) {
+      const size_t source = other.warp() * kWarpSize + other.request.source_lane;
+      release(other, is_shuffle(request.kind) ? fibers[source].request.bits : votes, met);
+      if (request.kind == Meeting::kWarpBarrier) ++other.warp_order.turn;
+    });
+  }
+
+  static void release(Fiber& fiber, uint64_t answer, std::vector<Fiber*>& met) {
+    fiber.answer = answer;
+    fiber.state = State::kReady;
+    met.push_back(&fiber);
+  }
+
+  std::string why_nobody_goes_on() {
+    std::map<std::string, std::pair<size_t, unsigned>> places;  // how many, and the first
+    bool barriers_only = true;
+    for (unsigned i = 0; i < num_threads_; ++i) {
+      const bool done = fibers[i].state == State::kDone;
+      barriers_only &= done || fibers[i].request.kind == Meeting::kBlockBarrier;
+      auto& place = places[done ? "the end of the kernel" : describe(fibers[i].request)];
+      if (place.first++ == 0) place.second = i;
+    }
+    std::ostringstream text;
+    text << (barriers_only ? "divergent barrier" : "deadlock") << " in block " << blockIdx.x << ", "
+         << blockIdx.y << ", " << blockIdx.z << ':';
+    const char* separator = " ";
+    for (const auto& [name, place] : places) {
+      text << separator << place.first << " threads, the first is " << place.second << ", are at "
+           << name;
+      separator = "; ";
+    }
+    return text.str();
+  }
+
+  const Grid grid_;
+  const std::function<void()>& body_;
+  std::mt19937_64 random_;
+  size_t num_threads_;
+  Continuation host_;
+  std::unique_ptr<unsigned char[]> shared_;
+  std::vector<std::unique_ptr<unsigned char[]>> left_behind_;
+  // Addresses for the thread sanitizer.
+  char start_order_ = 0;
+  char end_order_ = 0;
+  BarrierOrder block_order_;
+};
+
+void fiber_main() {
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+  while (true) current->run_thread(*running);
+}
+
+}  // namespace
+
+Options& options() {
+  static Options all;
+  return all;
+}
+
+void run(const Grid& grid, const std::function<void()>& body) {
+  if (current != nullptr) throw Error("a launch within a launch");
+  if (grid.blocks.size() == 0) throw Error("a grid without blocks");
+  Launch launch(grid, body);
+  current = &launch;
+  try {
+    launch.run();
+  } catch (...) {
+    current = nullptr;
+    running = nullptr;
+    fibers.clear();  // some wait for ever
+    throw;
+  }
+  current = nullptr;
+}
+
+unsigned char* dynamic_shared_memory() { return current->shared(); }
+
+unsigned lane() { return running->lane(); }
+
+unsigned meet_block(bool predicate, std::source_location where) {
+  Fiber& self = *running;
+  return static_cast<unsigned>(
+      current->wait(self, {Meeting::kBlockBarrier, 0, where, predicate, 0, 0}));
+}
+
+unsigned meet_warp(Meeting kind, unsigned mask, bool predicate, std::source_location where) {
+  Fiber& self = *running;
+  return static_cast<unsigned>(current->wait(self, {kind, mask, where, predicate, 0, 0}));
+}
+
+uint64_t exchange(Meeting kind, unsigned mask, uint64_t bits, unsigned source_lane,
+                  std::source_location where) {
+  Fiber& self = *running;
+  return current->wait(self, {kind, mask, where, false, bits, source_lane});
+}
+
+}  // namespace egl::emulator

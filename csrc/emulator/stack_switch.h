@@ -1,0 +1,81 @@
+// Continues another stack where it was left. On x86-64 in a dozen instructions, since the system's
+// swapcontext asks the kernel twice a switch, and much more of the address sanitizer; elsewhere by
+// swapcontext.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __x86_64__
+
+namespace egl::emulator {
+
+struct StackContext {
+  void* stack_pointer = nullptr;
+};
+
+extern "C" void egl_emulator_switch_stack(void** leave, void* enter);
+
+// The registers that a function keeps for its caller, by the System V ABI.
+asm(R"(
+  .text
+  .type egl_emulator_switch_stack, @function
+egl_emulator_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+  .size egl_emulator_switch_stack, .-egl_emulator_switch_stack
+)");
+
+// To call `entry`, which must not return, on the stack that ends at `stack` + `bytes`.
+inline void prepare(StackContext& context, void* stack, size_t bytes, void (*entry)()) {
+  auto* top = reinterpret_cast<uint64_t*>(static_cast<char*>(stack) + bytes);
+  *--top = 0;  // in place of a return address
+  *--top = reinterpret_cast<uint64_t>(entry);
+  for (int saved = 0; saved < 6; ++saved) *--top = 0;
+  context.stack_pointer = top;
+}
+
+inline void switch_stack(StackContext& from, StackContext& to) {
+  egl_emulator_switch_stack(&from.stack_pointer, to.stack_pointer);
+}
+
+}  // namespace egl::emulator
+
+#else
+
+#include <ucontext.h>
+
+namespace egl::emulator {
+
+struct StackContext {
+  ucontext_t registers;
+};
+
+inline void prepare(StackContext& context, void* stack, size_t bytes, void (*entry)()) {
+  getcontext(&context.registers);
+  context.registers.uc_stack.ss_sp = stack;
+  context.registers.uc_stack.ss_size = bytes;
+  context.registers.uc_link = nullptr;
+  makecontext(&context.registers, entry, 0);
+}
+
+inline void switch_stack(StackContext& from, StackContext& to) {
+  swapcontext(&from.registers, &to.registers);
+}
+
+}  // namespace egl::emulator
+
+#endif
