@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "csrc/core/host_device.h"
+
 namespace egl {
 
 template <typename Scalar>
@@ -13,7 +15,7 @@ struct Emissions {
   int64_t frame_stride;  // elements from one frame to the next
   int64_t class_stride;  // elements from one class to the next
 
-  double operator()(int64_t frame, int64_t cls) const {
+  EGL_HOST_DEVICE double operator()(int64_t frame, int64_t cls) const {
     return static_cast<double>(data[frame * frame_stride + cls * class_stride]);
   }
 };

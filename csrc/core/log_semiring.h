@@ -9,20 +9,22 @@
 #include <limits>
 #include <utility>
 
+#include "csrc/core/host_device.h"
+
 namespace egl {
 
 inline constexpr double kNegInf = -std::numeric_limits<double>::infinity();
 
 // log(exp(a) + exp(b)). Symmetric to the bit, and never below max(a, b): the beam search's ties and
 // its bound rest on these two properties.
-inline double log_add(double a, double b) {
+EGL_HOST_DEVICE inline double log_add(double a, double b) {
   if (a < b) std::swap(a, b);
   if (b == kNegInf) return a;
   return a + std::log1p(std::exp(b - a));
 }
 
 // log(exp(a) + exp(b) + exp(c)), at the price of one logarithm.
-inline double log_add(double a, double b, double c) {
+EGL_HOST_DEVICE inline double log_add(double a, double b, double c) {
   if (a < b) std::swap(a, b);
   if (a < c) std::swap(a, c);
   if (a == kNegInf) return a;
@@ -31,7 +33,7 @@ inline double log_add(double a, double b, double c) {
 
 // log of the sum of exp(values[0..count)); minus infinity for an empty range.
 template <typename Scalar>
-double log_sum_exp(const Scalar* values, int64_t count, int64_t stride = 1) {
+EGL_HOST_DEVICE double log_sum_exp(const Scalar* values, int64_t count, int64_t stride = 1) {
   double max_value = kNegInf;
   for (int64_t i = 0; i < count; ++i) {
     max_value = std::max(max_value, static_cast<double>(values[i * stride]));

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "csrc/core/host_device.h"
+
 namespace egl {
 
 enum class RecurrentCell : int64_t { kRnn = 0, kGru = 1, kLstm = 2 };
@@ -12,7 +14,7 @@ struct RecurrentCellShape {
   int64_t num_gates;         // G: blocks of H columns on either side
 };
 
-constexpr RecurrentCellShape shape_of(RecurrentCell cell) {
+EGL_HOST_DEVICE constexpr RecurrentCellShape shape_of(RecurrentCell cell) {
   switch (cell) {
     case RecurrentCell::kRnn:
       return {1, 1};

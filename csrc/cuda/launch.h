@@ -65,9 +65,12 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
   egl::emulator::run({{blocks}, {static_cast<unsigned>(shape.threads)}, shape.shared_bytes},
                      [&] { kernel(args...); });
 #else
-  kernel<<<blocks, static_cast<unsigned>(shape.threads), shape.shared_bytes, stream> > >(args...);
+  void* arguments[] = {&args..., nullptr};  // none is no array
+  check_cuda(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks),
+                              dim3(static_cast<unsigned>(shape.threads)), arguments,
+                              shape.shared_bytes, stream),
+             name);
 #endif
-  check_cuda(cudaGetLastError(), name);
 }
 
 // Threads for `count` items a block, a whole number of warps.

@@ -1,0 +1,75 @@
+// Where an operator's CUDA half runs: on its tensors' device, on the caller's current stream.
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "csrc/cuda/launch.h"
+#include "csrc/ops/check.h"
+
+#ifndef EGL_EMULATE
+// Part of torch's stable C interface, and of its CUDA builds only: null beside a CPU build, where
+// no tensor ever gets here.
+extern "C" __attribute__((weak)) AOTITorchError
+aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
+#endif
+
+namespace egl::ops::cuda {
+
+// While it lives, the tensor's device is the current one.
+class DeviceScope {
+ public:
+#ifdef EGL_EMULATE
+  explicit DeviceScope(const Tensor&) {}
+  cudaStream_t stream() const { return nullptr; }
+#else
+  explicit DeviceScope(const Tensor& tensor) : index_(tensor.get_device_index()), guard_(index_) {}
+
+  cudaStream_t stream() const {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
+    return static_cast<cudaStream_t>(stream);
+  }
+
+ private:
+  int32_t index_;
+  torch::stable::accelerator::DeviceGuard guard_;
+#endif
+};
+
+inline std::string device_name(const Tensor& tensor) {
+  const torch::stable::Device device = tensor.device();
+  if (device.is_cpu()) return "cpu";
+  if (!device.is_cuda()) return "another device";
+  return "cuda:" + std::to_string(device.index());
+}
+
+// `tensor` has to be where `like` is.
+inline void check_device(const Tensor& tensor, const char* name, const Tensor& like,
+                         const char* name_of_like) {
+  const std::string expected = device_name(like);
+  const std::string got = device_name(tensor);
+  check(got == expected, name, ": expected on ", expected, " as ", name_of_like, ", got on ", got);
+}
+
+// Uninitialised memory for kernels, from torch's caching allocator. It must live until the last
+// kernel that uses it is launched: what the allocator hands out next on this stream comes after.
+class Workspace {
+ public:
+  Workspace(const Tensor& like, size_t bytes)
+      : tensor_(torch::stable::new_empty(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte)) {}
+
+  template <typename T>
+  T* data() const {
+    return static_cast<T*>(tensor_.mutable_data_ptr());
+  }
+
+ private:
+  Tensor tensor_;
+};
+
+}  // namespace egl::ops::cuda
