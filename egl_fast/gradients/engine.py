@@ -131,15 +131,17 @@ class GradientEngine:
                 declares ``utterances_first``.
 
         Returns:
-            By qualified name, [N, R] float64; the gradient's squared norm is their sum. A
-            parameter that the logits do not depend on is left out.
+            By qualified name, [N, R] float64 on the cotangents' device; the gradient's squared norm
+            is their sum. A parameter that the logits do not depend on is left out.
 
         Raises:
             ModelError: the logits depend on no parameter that counts, or a norm differs from plain
                 autograd's.
         """
         shape = cotangents.shape[:2]
-        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(shape, dtype=torch.float64))
+        totals: dict[str, Tensor] = defaultdict(
+            lambda: cotangents.new_zeros(shape, dtype=torch.float64)
+        )
         for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
             totals[name][n, rows] = sq_norms(contribution.coordinates())[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
@@ -157,15 +159,16 @@ class GradientEngine:
             cotangents: see ``sq_norms``.
 
         Returns:
-            By qualified name, [N, R, R] float64, with the squared norms on the diagonal. Unless
-            ``holds_gradients``, NaN for pairs whose cotangents did not fit into one backward pass.
+            By qualified name, [N, R, R] float64 on the cotangents' device, with the squared norms
+            on the diagonal. Unless ``holds_gradients``, NaN for pairs whose cotangents did not fit
+            into one backward pass.
 
         Raises:
             ModelError: see ``sq_norms``.
         """
         N, R = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(
-            lambda: torch.full((N, R, R), torch.nan, dtype=torch.float64)
+            lambda: cotangents.new_full((N, R, R), torch.nan, dtype=torch.float64)
         )
         holds = self.holds_gradients(tape, logits, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)

@@ -32,7 +32,7 @@ class Direction:
         hidden_tap: [T, N, G*H], a zero in the graph at the recurrent product, so that its gradient
             is the hidden-side cotangent of the gates. The two differ in a GRU's candidate.
         previous: [T, N, H], the state each frame started from.
-        order: utterance of each of the N columns, or None where they are in order.
+        columns: utterance of each of the N columns, or None where they are in order.
     """
 
     module: nn.RNNBase
@@ -41,7 +41,7 @@ class Direction:
     projected: Tensor
     hidden_tap: Tensor
     previous: Tensor
-    order: Tensor | None
+    columns: tuple[int, ...] | None
 
 
 Recorder = Callable[[Direction], None]
@@ -144,7 +144,7 @@ def _forward_as_scan(
                             projected=scan.projected,
                             hidden_tap=tap,
                             previous=result.previous,
-                            order=layout.order,
+                            columns=layout.columns,
                         )
                     )
                 outputs.append(states)
