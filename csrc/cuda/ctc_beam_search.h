@@ -8,10 +8,10 @@
 
 #include "csrc/core/log_semiring.h"
 #include "csrc/cuda/block_select.h"
+#include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/ctc_exact_log_probs.h"
 #include "csrc/cuda/ctc_prefix_search.h"
 #include "csrc/cuda/ctc_token_selection.h"
-#include "csrc/cuda/emission_batch.h"
 #include "csrc/cuda/shared_memory.h"
 
 namespace egl::cuda {
@@ -111,9 +111,8 @@ class BeamSearchWorkspace {
  public:
   BeamSearchWorkspace(int64_t num_utterances, int64_t max_frames, int64_t num_classes,
                       int64_t width)
-      : num_utterances_(num_utterances), max_frames_(max_frames), width_(width) {
+      : width_(width), capacity_(token_capacity(num_classes, width)) {
     const int64_t num_frames = num_utterances * max_frames;
-    capacity_ = token_capacity(num_classes, width);
     const size_t tree_bytes = search_workspace_bytes(max_frames, width);
     num_trees_ = std::clamp<int64_t>(static_cast<int64_t>(kTreeBudget / tree_bytes), 1,
                                      std::max<int64_t>(num_utterances, 1));
@@ -169,8 +168,6 @@ class BeamSearchWorkspace {
     return reinterpret_cast<T*>(static_cast<unsigned char*>(memory) + offset);
   }
 
-  int64_t num_utterances_;
-  int64_t max_frames_;
   int64_t width_;
   int64_t capacity_;
   int64_t num_trees_;
@@ -192,15 +189,16 @@ class BeamSearchWorkspace {
 
 // `memory` has the bytes that `workspace` asks for.
 template <typename Scalar>
-void beam_search(const EmissionBatch<Scalar>& batch, int64_t width,
+void beam_search(const EmissionBatch<Scalar>& batch, int64_t blank, int64_t width,
                  const BeamSearchWorkspace& workspace, void* memory, const RankedHypotheses& ranked,
                  cudaStream_t stream) {
   const FrameTokens tokens = workspace.tokens(memory);
   const KeptPrefixes kept = workspace.kept(memory);
   double* log_prob = workspace.log_prob(memory);
-  select_tokens(batch, tokens, stream);
-  prefix_search(batch, tokens, width, workspace.trees(memory), workspace.num_trees(), kept, stream);
-  exact_log_probs(batch, kept, workspace.exact(memory), log_prob, stream);
+  select_tokens(batch, blank, tokens, stream);
+  prefix_search(batch, blank, tokens, width, workspace.trees(memory), workspace.num_trees(), kept,
+                stream);
+  exact_log_probs(batch, blank, kept, workspace.exact(memory), log_prob, stream);
   SharedArena arena;
   const RankShared layout(arena, width);
   static_cast<void>(layout);

@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "csrc/core/mass.h"
+#include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/ctc_prefix_search.h"
-#include "csrc/cuda/emission_batch.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/shared_memory.h"
 
@@ -23,7 +23,8 @@ inline constexpr int kExactThreads = 128;
 //   each frame and class that occurs; a microsecond or two.
 template <typename Scalar>
 __global__ void __launch_bounds__(kExactThreads)
-    frames_normalized_kernel(EmissionBatch<Scalar> batch, KeptPrefixes kept, int32_t* normalized) {
+    frames_normalized_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
+                             int32_t* normalized) {
   SharedArena arena = SharedArena::of_block();
   const int64_t num_words = (batch.num_classes + 31) / 32;
   auto* occurs = arena.take<unsigned>(num_words);
@@ -35,7 +36,7 @@ __global__ void __launch_bounds__(kExactThreads)
     if (threadIdx.x == 0) *exceeds = 0;
     __syncthreads();
     if (threadIdx.x == 0) {
-      atomicOr(&occurs[batch.blank / 32], 1u << (batch.blank % 32));
+      atomicOr(&occurs[blank / 32], 1u << (blank % 32));
     }
     for (int64_t j = warp; j < kept.counts[n]; j += blockDim.x / kWarpSize) {
       const int32_t* labels = kept.labels + (n * kept.width + j) * batch.max_frames;
@@ -121,7 +122,7 @@ __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t bla
 // may not be nothing beside what is left.
 template <typename Mass, typename Scalar>
 __global__ void __launch_bounds__(kExactThreads)
-    exact_log_probs_kernel(EmissionBatch<Scalar> batch, KeptPrefixes kept,
+    exact_log_probs_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
                            const int32_t* needs_log_domain, double* scratch, double* log_prob) {
   constexpr int kWarps = kExactThreads / kWarpSize;
   const int64_t warp = blockIdx.x * int64_t{kWarps} + threadIdx.x / kWarpSize;
@@ -131,9 +132,8 @@ __global__ void __launch_bounds__(kExactThreads)
     const int64_t n = i / kept.width;
     if (i % kept.width >= kept.counts[n]) continue;
     if (needs_log_domain != nullptr && needs_log_domain[n] == 0) continue;
-    const double found =
-        exact_log_prob<Mass>(batch.utterance(n), batch.blank, kept.labels + i * batch.max_frames,
-                             kept.lengths[i], masses);
+    const double found = exact_log_prob<Mass>(
+        batch.utterance(n), blank, kept.labels + i * batch.max_frames, kept.lengths[i], masses);
     if (threadIdx.x % kWarpSize == 0) log_prob[i] = found;
   }
 }
@@ -165,26 +165,26 @@ struct ExactLogProbsWorkspace {
 
 // log_prob [N, W], of those that were kept.
 template <typename Scalar>
-void exact_log_probs(const EmissionBatch<Scalar>& batch, const KeptPrefixes& kept,
+void exact_log_probs(const EmissionBatch<Scalar>& batch, int64_t blank, const KeptPrefixes& kept,
                      const ExactLogProbsWorkspace& workspace, double* log_prob,
                      cudaStream_t stream) {
   SharedArena arena;
   arena.take<unsigned>((batch.num_classes + 31) / 32);
   arena.take<int>(1);
   launch("frames_normalized", frames_normalized_kernel<Scalar>,
-         {batch.num_utterances, kExactThreads, arena.bytes()}, stream, batch, kept,
+         {batch.num_utterances, kExactThreads, arena.bytes()}, stream, batch, blank, kept,
          workspace.normalized);
   constexpr int64_t kWarps = kExactThreads / kWarpSize;
   const int64_t wanted = (batch.num_utterances * kept.width + kWarps - 1) / kWarps;
   const LaunchShape shape{wanted < workspace.num_blocks ? wanted : workspace.num_blocks,
                           kExactThreads};
-  launch("exact_log_probs", exact_log_probs_kernel<LinearMass, Scalar>, shape, stream, batch, kept,
-         nullptr, workspace.scratch, log_prob);
+  launch("exact_log_probs", exact_log_probs_kernel<LinearMass, Scalar>, shape, stream, batch, blank,
+         kept, nullptr, workspace.scratch, log_prob);
   launch("needs_log_domain", needs_log_domain_kernel<kExactThreads>,
          {(batch.num_utterances + kWarps - 1) / kWarps, kExactThreads}, stream,
          batch.num_utterances, kept, log_prob, workspace.normalized, workspace.needs_log_domain);
-  launch("exact_log_probs", exact_log_probs_kernel<LogMass, Scalar>, shape, stream, batch, kept,
-         workspace.needs_log_domain, workspace.scratch, log_prob);
+  launch("exact_log_probs", exact_log_probs_kernel<LogMass, Scalar>, shape, stream, batch, blank,
+         kept, workspace.needs_log_domain, workspace.scratch, log_prob);
 }
 
 }  // namespace egl::cuda

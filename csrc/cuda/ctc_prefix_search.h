@@ -11,8 +11,8 @@
 
 #include "csrc/core/mass.h"
 #include "csrc/cuda/block_select.h"
+#include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/ctc_token_selection.h"
-#include "csrc/cuda/emission_batch.h"
 #include "csrc/cuda/shared_memory.h"
 
 namespace egl::cuda {
@@ -642,16 +642,16 @@ class BlockPrefixSearch {
 // In the log domain only the utterances for which the linear domain did not do: kept.counts is -1.
 template <typename Mass, typename Scalar>
 __global__ void __launch_bounds__(kMaxSearchThreads, 1)
-    prefix_search_kernel(EmissionBatch<Scalar> batch, FrameTokens tokens, int64_t width,
-                         unsigned char* trees, int64_t tree_bytes, KeptPrefixes kept) {
+    prefix_search_kernel(EmissionBatch<Scalar> batch, int64_t blank, FrameTokens tokens,
+                         int64_t width, unsigned char* trees, int64_t tree_bytes,
+                         KeptPrefixes kept) {
   SharedArena arena = SharedArena::of_block();
   const PrefixSearchShared shared(arena, width, tokens.capacity, static_cast<int>(blockDim.x));
   for (int64_t n = blockIdx.x; n < batch.num_utterances; n += gridDim.x) {
     if (std::is_same_v<Mass, LogMass> && kept.counts[n] >= 0) continue;
     const Emissions<Scalar> log_probs = batch.utterance(n);
     DevicePrefixTree tree(trees + blockIdx.x * tree_bytes, log_probs.num_frames, width);
-    BlockPrefixSearch<Mass> search(shared, tree, static_cast<int>(width),
-                                   static_cast<int>(batch.blank));
+    BlockPrefixSearch<Mass> search(shared, tree, static_cast<int>(width), static_cast<int>(blank));
     if (search.run(log_probs, tokens, n * batch.max_frames)) {
       search.write(n, batch.max_frames, kept);
     } else if (threadIdx.x == 0) {
@@ -677,14 +677,14 @@ inline size_t search_workspace_bytes(int64_t max_frames, int64_t width) {
 
 // `workspace` has room for `num_resident` utterances.
 template <typename Scalar>
-void prefix_search(const EmissionBatch<Scalar>& batch, const FrameTokens& tokens, int64_t width,
-                   void* workspace, int64_t num_resident, const KeptPrefixes& kept,
+void prefix_search(const EmissionBatch<Scalar>& batch, int64_t blank, const FrameTokens& tokens,
+                   int64_t width, void* workspace, int64_t num_resident, const KeptPrefixes& kept,
                    cudaStream_t stream) {
   const int64_t blocks = batch.num_utterances < num_resident ? batch.num_utterances : num_resident;
   const LaunchShape shape{blocks, search_threads(width),
                           search_shared_bytes(width, tokens.capacity)};
   const auto run = [&](auto kernel) {
-    launch("prefix_search", kernel, shape, stream, batch, tokens, width,
+    launch("prefix_search", kernel, shape, stream, batch, blank, tokens, width,
            static_cast<unsigned char*>(workspace),
            static_cast<int64_t>(search_workspace_bytes(batch.max_frames, width)), kept);
   };

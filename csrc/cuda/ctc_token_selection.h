@@ -5,7 +5,7 @@
 
 #include "csrc/core/log_semiring.h"
 #include "csrc/cuda/block_select.h"
-#include "csrc/cuda/emission_batch.h"
+#include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/shared_memory.h"
 
 namespace egl::cuda {
@@ -54,7 +54,7 @@ struct TokenSelectionShared {
 //   an H100 holds about 2,000.
 template <typename Scalar>
 __global__ void __launch_bounds__(256)
-    select_tokens_kernel(EmissionBatch<Scalar> batch, FrameTokens tokens) {
+    select_tokens_kernel(EmissionBatch<Scalar> batch, int64_t blank, FrameTokens tokens) {
   SharedArena arena = SharedArena::of_block();
   const TokenSelectionShared shared(arena, tokens.capacity);
   const auto thread = static_cast<int64_t>(threadIdx.x);
@@ -65,8 +65,8 @@ __global__ void __launch_bounds__(256)
        frame += gridDim.x) {
     const int64_t n = frame / batch.max_frames;
     const int64_t t = frame % batch.max_frames;
-    if (t >= batch.num_frames(n)) continue;
     const Emissions<Scalar> log_probs = batch.utterance(n);
+    if (t >= log_probs.num_frames) continue;
 
     if (threadIdx.x == 0) {
       *shared.count = 0;
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(256)
       if (!(value > kNegInf)) continue;
       const unsigned long long key = ordered_key(value);
       least = key < least ? key : least;
-      own += c != batch.blank ? 1 : 0;
+      own += c != blank ? 1 : 0;
     }
     atomicAdd(shared.count, own);
     atomicMin(shared.least, least);
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(256)
     const auto for_each = [&](const auto& visit) {
       for (int64_t c = thread; c < batch.num_classes; c += step) {
         const double value = log_probs(t, c);
-        if (c != batch.blank && value > kNegInf) visit(value, static_cast<int>(c));
+        if (c != blank && value > kNegInf) visit(value, static_cast<int>(c));
       }
     };
     SelectedKeys selected{0, 0};
@@ -163,14 +163,14 @@ __global__ void __launch_bounds__(256)
 }
 
 template <typename Scalar>
-void select_tokens(const EmissionBatch<Scalar>& batch, const FrameTokens& tokens,
+void select_tokens(const EmissionBatch<Scalar>& batch, int64_t blank, const FrameTokens& tokens,
                    cudaStream_t stream) {
   SharedArena arena;
   const TokenSelectionShared layout(arena, tokens.capacity);
   static_cast<void>(layout);
   const LaunchShape shape{batch.num_utterances * batch.max_frames,
                           threads_for(batch.num_classes, 256), arena.bytes()};
-  launch("select_tokens", select_tokens_kernel<Scalar>, shape, stream, batch, tokens);
+  launch("select_tokens", select_tokens_kernel<Scalar>, shape, stream, batch, blank, tokens);
 }
 
 }  // namespace egl::cuda

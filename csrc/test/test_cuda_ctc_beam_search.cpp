@@ -4,10 +4,11 @@
 
 #include "csrc/core/ctc_beam_search.h"
 #include "csrc/cuda/ctc_beam_search.h"
+#include "csrc/test/ctc_batch.h"
 #include "csrc/test/emulated.h"
-#include "csrc/test/random_problem.h"
 
 using egl::kNegInf;
+using egl::test::Batch;
 using egl::test::Problem;
 
 namespace {
@@ -29,53 +30,16 @@ struct Found {
   std::vector<int64_t> counts;
 };
 
-// Utterances of one batch, padded with what must not be read.
 template <typename Scalar>
-struct Batch {
-  Batch(const std::vector<Problem>& problems)
-      : num_utterances(static_cast<int64_t>(problems.size())),
-        max_frames(0),
-        num_classes(problems[0].num_classes),
-        blank(problems[0].blank) {
-    for (const Problem& problem : problems) {
-      lengths.push_back(problem.num_frames);
-      max_frames = std::max(max_frames, problem.num_frames);
-    }
-    values.assign(num_utterances * max_frames * num_classes, Scalar(NAN));
-    for (int64_t n = 0; n < num_utterances; ++n) {
-      std::copy(problems[n].log_probs.begin(), problems[n].log_probs.end(),
-                values.begin() + n * max_frames * num_classes);
-    }
-  }
-
-  egl::cuda::EmissionBatch<Scalar> view() const {
-    return {values.data(),  {max_frames * num_classes, num_classes, 1},
-            lengths.data(), num_utterances,
-            max_frames,     num_classes,
-            blank};
-  }
-  egl::Emissions<Scalar> utterance(int64_t n) const {
-    return {values.data() + n * max_frames * num_classes, lengths[n], num_classes, num_classes, 1};
-  }
-
-  int64_t num_utterances;
-  int64_t max_frames;
-  int64_t num_classes;
-  int64_t blank;
-  std::vector<Scalar> values;
-  std::vector<int64_t> lengths;
-};
-
-template <typename Scalar>
-Found emulated(const Batch<Scalar>& batch, int64_t num_hypotheses, int64_t width) {
-  const int64_t slots = batch.num_utterances * num_hypotheses;
-  Found found{std::vector<int64_t>(slots * batch.max_frames, -2), std::vector<int64_t>(slots, -2),
+Found emulated(const Batch<Scalar>& batch, int64_t blank, int64_t num_hypotheses, int64_t width) {
+  const int64_t slots = batch.num_utterances() * num_hypotheses;
+  Found found{std::vector<int64_t>(slots * batch.max_frames(), -2), std::vector<int64_t>(slots, -2),
               std::vector<double>(slots, 1.0), std::vector<double>(slots, 1.0),
-              std::vector<int64_t>(batch.num_utterances, -2)};
-  const egl::cuda::BeamSearchWorkspace workspace(batch.num_utterances, batch.max_frames,
-                                                 batch.num_classes, width);
+              std::vector<int64_t>(batch.num_utterances(), -2)};
+  const egl::cuda::BeamSearchWorkspace workspace(batch.num_utterances(), batch.max_frames(),
+                                                 batch.num_classes(), width);
   std::vector<uint64_t> memory(workspace.bytes() / 8 + 1, 0xcdcdcdcdcdcdcdcd);
-  egl::cuda::beam_search(batch.view(), width, workspace, memory.data(),
+  egl::cuda::beam_search(batch.emissions(), blank, width, workspace, memory.data(),
                          {num_hypotheses, found.labels.data(), found.lengths.data(),
                           found.log_prob.data(), found.search_log_prob.data(), found.counts.data()},
                          nullptr);
@@ -83,23 +47,32 @@ Found emulated(const Batch<Scalar>& batch, int64_t num_hypotheses, int64_t width
 }
 
 template <typename Scalar>
-void check_batch(const std::vector<Problem>& problems, int64_t num_hypotheses, int64_t width) {
-  const Batch<Scalar> batch(problems);
-  const Found found = emulated(batch, num_hypotheses, width);
-  for (int64_t n = 0; n < batch.num_utterances; ++n) {
+Batch<Scalar> batch_of(const std::vector<Problem>& problems, int64_t class_stride) {
+  std::vector<egl::test::Utterance> utterances;
+  for (const Problem& problem : problems) utterances.push_back({problem, {}});
+  return Batch<Scalar>(utterances, 1, class_stride);
+}
+
+template <typename Scalar>
+void check_batch(const std::vector<Problem>& problems, int64_t num_hypotheses, int64_t width,
+                 int64_t class_stride = 1) {
+  const Batch<Scalar> batch = batch_of<Scalar>(problems, class_stride);
+  const int64_t blank = problems[0].blank;
+  const Found found = emulated(batch, blank, num_hypotheses, width);
+  for (int64_t n = 0; n < batch.num_utterances(); ++n) {
     const auto expected =
-        egl::ctc_beam_search(batch.utterance(n), {num_hypotheses, width, batch.blank});
+        egl::ctc_beam_search(batch.emissions().utterance(n), {num_hypotheses, width, blank});
     CHECK(found.counts[n] == static_cast<int64_t>(expected.size()));
     if (found.counts[n] != static_cast<int64_t>(expected.size())) continue;
     for (int64_t k = 0; k < num_hypotheses; ++k) {
       const int64_t slot = n * num_hypotheses + k;
-      const int64_t* labels = found.labels.data() + slot * batch.max_frames;
+      const int64_t* labels = found.labels.data() + slot * batch.max_frames();
       egl::test::Labeling got(labels, labels + found.lengths[slot]);
       const bool there = k < found.counts[n];
       CHECK(got == (there ? expected[k].labels : egl::test::Labeling()));
       CHECK(found.log_prob[slot] == (there ? expected[k].log_prob : kNegInf));
       CHECK(found.search_log_prob[slot] == (there ? expected[k].search_log_prob : kNegInf));
-      CHECK(std::all_of(labels + found.lengths[slot], labels + batch.max_frames,
+      CHECK(std::all_of(labels + found.lengths[slot], labels + batch.max_frames(),
                         [](int64_t label) { return label == -1; }));
     }
   }
@@ -140,7 +113,7 @@ EGL_TEST(random_batches) {
     const auto width = std::uniform_int_distribution<int64_t>(1, 24)(random);
     const int num_levels = i % 2 == 0 ? 2 : 1000;
     check_batch<double>(random_batch(random, 3, 10, num_classes, num_levels), (width + 1) / 2,
-                        width);
+                        width, 1 + i % 2);
   }
 }
 
@@ -206,7 +179,7 @@ EGL_TEST(a_device_with_less_shared_memory_refuses_by_name) {
   std::string said;
   try {
     std::mt19937 random(43);
-    emulated(Batch<double>({peaked_problem(random, 2, 3, 0)}), 1024, 1024);
+    emulated(batch_of<double>({peaked_problem(random, 2, 3, 0)}, 1), 0, 1024, 1024);
   } catch (const std::runtime_error& error) {
     said = error.what();
   }

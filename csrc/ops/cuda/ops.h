@@ -1,0 +1,14 @@
+// The operators' CUDA halves: what csrc/ops/ops.h declares, for tensors on a GPU.
+#pragma once
+
+#include "csrc/ops/ops.h"
+
+namespace egl::ops::cuda {
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ctc_beam_search(const Tensor& log_probs,
+                                                                   const Tensor& lengths,
+                                                                   int64_t num_hypotheses,
+                                                                   int64_t beam_width,
+                                                                   int64_t blank);
+
+}  // namespace egl::ops::cuda
