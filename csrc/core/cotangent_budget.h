@@ -21,9 +21,6 @@ struct CotangentBudget {
   EGL_HOST_DEVICE int64_t num_rows() const { return num_directions + num_probes; }
 };
 
-// Probes under a tolerance, at least: their spread is the error bar.
-inline constexpr int64_t kMinTailProbes = 4;
-
 // Relative deviation below which the tail is rounding.
 inline constexpr double kNothing = 1e-8;
 
@@ -56,6 +53,7 @@ EGL_HOST_DEVICE inline CotangentBudget budget_for_tolerance(const double* eigenv
   // it would otherwise, but for some recordings in a hundred (docs/estimators.md).
   const double safety = 1.0 / std::sqrt(std::sqrt(tolerance));
   relative_tail_deviation(eigenvalues, count, deviation);
+  constexpr int64_t kMinTailProbes = 4;  // their spread is the error bar
   // The first beyond which nothing is left.
   int64_t rank = 0;
   while (rank < count && !(deviation[rank] <= kNothing)) ++rank;
