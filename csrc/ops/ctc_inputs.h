@@ -12,12 +12,6 @@
 
 namespace egl::ops {
 
-inline void check_beam(int64_t num_hypotheses, int64_t beam_width) {
-  check(num_hypotheses >= 1, "num_hypotheses: expected at least 1, got ", num_hypotheses);
-  check(beam_width >= num_hypotheses,
-        "beam_width: expected at least num_hypotheses = ", num_hypotheses, ", got ", beam_width);
-}
-
 // A batch of emissions [N, T, C] with the utterances' lengths.
 struct EmissionBatch {
   EmissionBatch(const Tensor& values, const Tensor& lengths, int64_t blank, const char* name)

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "csrc/core/cotangent_rows.h"
-#include "csrc/ops/ctc_inputs.h"
+#include "csrc/ops/ctc_requirements.h"
 
 namespace egl::ops {
 

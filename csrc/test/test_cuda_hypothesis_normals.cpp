@@ -16,7 +16,7 @@ struct Batch {
   std::vector<int64_t> counts;
   std::vector<int64_t> keys;
 
-  egl::cuda::Labelings view() const {
+  egl::cuda::LabelingBatch view() const {
     return {labels.data(), label_lengths.data(), counts.data(), num_utterances, num_slots,
             capacity};
   }
