@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "csrc/core/log_semiring.h"
+#include "csrc/ops/beam_search_requirements.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/ops.h"
 

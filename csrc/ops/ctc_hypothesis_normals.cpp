@@ -1,7 +1,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "csrc/core/random_normals.h"
-#include "csrc/ops/ctc_requirements.h"
+#include "csrc/ops/normals_requirements.h"
 #include "csrc/ops/ops.h"
 
 namespace egl::ops {

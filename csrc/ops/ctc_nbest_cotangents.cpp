@@ -14,7 +14,7 @@
 #include "csrc/ops/for_each_hypothesis.h"
 #include "csrc/ops/hypothesis_numbers.h"
 #include "csrc/ops/log_softmax.h"
-#include "csrc/ops/nbest_arguments.h"
+#include "csrc/ops/nbest_requirements.h"
 #include "csrc/ops/ops.h"
 
 namespace egl::ops {

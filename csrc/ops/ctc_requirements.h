@@ -23,20 +23,6 @@ inline void check_labeling_shapes(const Tensor& labels, const Tensor& label_leng
   check_tensor(counts, "counts", {ScalarType::Long}, {{"N", num_utterances}});
 }
 
-inline void check_beam(int64_t num_hypotheses, int64_t beam_width) {
-  check(num_hypotheses >= 1, "num_hypotheses: expected at least 1, got ", num_hypotheses);
-  check(beam_width >= num_hypotheses,
-        "beam_width: expected at least num_hypotheses = ", num_hypotheses, ", got ", beam_width);
-}
-
-inline void check_normals_arguments(const Tensor& labels, const Tensor& label_lengths,
-                                    const Tensor& counts, const Tensor& keys, int64_t num_normals) {
-  check_tensor(labels, "labels", {ScalarType::Long}, {{"N"}, {"K"}, {"U"}});
-  check_labeling_shapes(labels, label_lengths, counts, labels.size(0));
-  check_tensor(keys, "keys", {ScalarType::Long}, {{"N", labels.size(0)}});
-  check(num_normals >= 0, "num_normals: expected at least 0, got ", num_normals);
-}
-
 inline void check_label(int64_t label, int64_t num_classes, int64_t blank, int64_t n, int64_t k) {
   check(label >= 0 && label < num_classes && label != blank, "labels: expected classes in [0, ",
         num_classes, ") other than blank ", blank, ", got ", label, " in utterance ", n,

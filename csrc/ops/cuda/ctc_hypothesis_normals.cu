@@ -5,9 +5,9 @@
 #include "csrc/cuda/check_ctc_inputs.h"
 #include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/hypothesis_normals.h"
-#include "csrc/ops/ctc_requirements.h"
 #include "csrc/ops/cuda/device.h"
 #include "csrc/ops/cuda/ops.h"
+#include "csrc/ops/normals_requirements.h"
 
 namespace egl::ops::cuda {
 namespace {

@@ -5,7 +5,8 @@
 #include <optional>
 
 #include "csrc/core/cotangent_rows.h"
-#include "csrc/ops/ctc_requirements.h"
+#include "csrc/ops/beam_search_requirements.h"
+#include "csrc/ops/check.h"
 
 namespace egl::ops {
 
