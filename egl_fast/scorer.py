@@ -106,6 +106,11 @@ class Scorer:
         self.precision = precision
         self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
     @classmethod
     def from_checkpoint(
         cls,

@@ -117,7 +117,7 @@ def ctc_nbest_cotangents(
         (torch.Size([1, 4, 20, 5]), 4)
     """
     if beam_width is None:
-        beam_width = default_beam_width(num_hypotheses)
+        beam_width = default_beam_width(num_hypotheses, logits.device)
     for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
         if value is not None and value <= 0:
             raise ValueError(f"{name}: expected more than 0, got {value}")

@@ -76,7 +76,7 @@ def search(
         logits,
         lengths.to(device),
         num_hypotheses=options.k,
-        beam_width=options.effective_beam_width,
+        beam_width=options.beam_width_on(device),
         tolerance=options.tolerance if options.method == "lowrank" else None,
         probes=options.probes if options.method == "probe" else None,
         span=SPAN if options.method == "exact" and logits.dtype == torch.float32 else None,
