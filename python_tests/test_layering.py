@@ -26,7 +26,7 @@ LAYERS = [
         "statistics",
         "_extension",
     },
-    {"ops", "data", "selection"},
+    {"ops", "data", "devices", "selection"},
     {"model", "reporting"},
     {"recurrent", "checkpoint"},
     {"gradients"},
