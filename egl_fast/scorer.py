@@ -64,9 +64,12 @@ class Scorer:
         model_hash: identity of the model, for metadata.
         memory_bytes: what gradients may take, beside the forward pass and the cotangents; less of
             it means more backward passes, of fewer rows.
+        precision: of the model's matrix products, where it is a float32 model: "float32", or for
+            less work of a GPU "tf32" or "bf16"; docs/cuda.md has what that does to scores.
 
     Raises:
         ModelError: the blank is no class, or no parameter requires a gradient.
+        ValueError: the precision is unknown, or cannot be had where the model is.
 
     Example:
         >>> model = nn.Linear(3, 2)
@@ -91,6 +94,7 @@ class Scorer:
         features: FeatureConfig | None = None,
         model_hash: str = "",
         memory_bytes: int = MEMORY_BYTES,
+        precision: str = "float32",
     ) -> None:
         if not 0 <= blank < len(vocabulary):
             raise ModelError(f"blank {blank} is no index of the {len(vocabulary)} classes")
@@ -99,7 +103,13 @@ class Scorer:
         self.features = features
         self.model_hash = model_hash
         self.memory_bytes = memory_bytes
-        self._engine = GradientEngine(model, memory_bytes=memory_bytes)
+        self.precision = precision
+        self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
 
     @classmethod
     def from_checkpoint(
@@ -108,6 +118,7 @@ class Scorer:
         *,
         device: str | torch.device = "cpu",
         memory_bytes: int = MEMORY_BYTES,
+        precision: str = "float32",
     ) -> Scorer:
         """A scorer of a model file that ``egl-fast train`` wrote.
 
@@ -121,6 +132,7 @@ class Scorer:
             features=checkpoint.features,
             model_hash=checkpoint.sha256,
             memory_bytes=memory_bytes,
+            precision=precision,
         )
 
     def score_batch(
@@ -366,7 +378,12 @@ class Scorer:
     def _engine_for(self, options: ScoringOptions) -> GradientEngine:
         if options.params is None:
             return self._engine
-        return GradientEngine(self.model, params=options.params, memory_bytes=self.memory_bytes)
+        return GradientEngine(
+            self.model,
+            params=options.params,
+            memory_bytes=self.memory_bytes,
+            precision=self.precision,
+        )
 
     def _features(self) -> FeatureConfig:
         if self.features is None:

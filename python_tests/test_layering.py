@@ -21,6 +21,7 @@ LAYERS = [
         "vocabulary",
         "features",
         "packing",
+        "precision",
         "products",
         "statistics",
         "_extension",

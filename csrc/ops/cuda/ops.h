@@ -1,9 +1,6 @@
-// The operators' CUDA halves: what csrc/ops/ops.h declares, for tensors on a GPU.
+// The operators' CUDA halves, for tensors of one device: what csrc/ops/ops.h says of the CPU halves
+// holds of them, too.
 #pragma once
-
-#include <cstdint>
-#include <optional>
-#include <tuple>
 
 #include "csrc/ops/ops.h"
 
@@ -15,20 +12,35 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ctc_beam_search(const Tensor&
                                                                    int64_t beam_width,
                                                                    int64_t blank);
 
-Tensor ctc_hypothesis_normals(const Tensor& labels, const Tensor& label_lengths,
-                              const Tensor& counts, const Tensor& keys, int64_t num_normals);
+std::tuple<Tensor, Tensor> ctc_occupancy(const Tensor& log_probs, const Tensor& lengths,
+                                         const Tensor& labels, const Tensor& label_lengths,
+                                         const Tensor& counts, int64_t blank);
 
-// Never waits for the GPU, and may be captured in a CUDA graph. What the host would have to wait
-// for is not as on the CPU:
-//   - R is the most that any utterance could need: K, or the number of probes where that is less.
-//     Rows beyond an utterance's own are zero.
-//   - Nothing is refused for its values. Of an utterance with a length out of range, or with a
-//   frame
-//     of logits that has NaN, +inf or no finite value, counts[n] is -1 and all else as if it had no
-//     frames. The other utterances are not affected.
+std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Tensor& lengths,
+                                                 const Tensor& labels, const Tensor& label_lengths,
+                                                 const Tensor& counts, int64_t blank);
+
+std::tuple<Tensor, Tensor, Tensor> ctc_sparse_occupancy(const Tensor& log_probs,
+                                                        const Tensor& lengths, const Tensor& labels,
+                                                        const Tensor& label_lengths,
+                                                        const Tensor& counts, int64_t blank);
+
 NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths,
                                      int64_t num_hypotheses, int64_t beam_width, double tolerance,
                                      int64_t num_probes, double span, const Tensor& keys,
                                      const std::optional<Tensor>& frame_gram, int64_t blank);
+
+Tensor ctc_hypothesis_normals(const Tensor& labels, const Tensor& label_lengths,
+                              const Tensor& counts, const Tensor& keys, int64_t num_normals);
+
+std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>
+recurrent_forward(int64_t cell, std::optional<double> relu_clip, std::vector<Tensor> projected,
+                  std::vector<Tensor> weight_hh, std::vector<Tensor> bias_hh,
+                  std::vector<Tensor> initial_state, std::vector<Tensor> initial_cell,
+                  std::optional<Tensor> valid, std::vector<bool> reverse, bool precise);
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
+    int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
+    bool reverse, const std::optional<Tensor>& final_cell_cotangents);
 
 }  // namespace egl::ops::cuda
