@@ -295,4 +295,31 @@ inline void choose_rows(const CotangentGrams& grams, const CompressionOptions& o
          grams, own.scales, own.pairs, rows);
 }
 
+// A thread owns entries of combinations: a row for each hypothesis, as it is. Moves: 8 R K bytes an
+// utterance, and no more.
+static __global__ void __launch_bounds__(kRowThreads)
+    all_rows_kernel(const int64_t* counts, int64_t num_utterances, int64_t num_slots,
+                    ChosenRows rows) {
+  const int64_t size = rows.max_rows * num_slots;
+  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < num_utterances * size;
+       i += threads) {
+    const int64_t n = i / size;
+    const int64_t k = i % num_slots;
+    const int64_t r = i / num_slots % rows.max_rows;
+    rows.combinations[i] = r == k && k < counts[n] ? 1.0 : 0.0;
+    if (i % size != 0) continue;
+    rows.num_directions[n] = counts[n];
+    rows.num_probes[n] = 0;
+  }
+}
+
+// Where nobody asked for fewer. Leaves rows.of_cotangents alone.
+inline void all_rows(const int64_t* counts, int64_t num_utterances, int64_t num_slots,
+                     const ChosenRows& rows, cudaStream_t stream) {
+  const int64_t entries = num_utterances * rows.max_rows * num_slots;
+  launch("all_rows", all_rows_kernel, {(entries + kRowThreads - 1) / kRowThreads, kRowThreads},
+         stream, counts, num_utterances, num_slots, rows);
+}
+
 }  // namespace egl::cuda
