@@ -11,4 +11,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ctc_beam_search(const Tensor&
                                                                    int64_t beam_width,
                                                                    int64_t blank);
 
+std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
+    int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
+    bool reverse, const std::optional<Tensor>& final_cell_cotangents);
+
 }  // namespace egl::ops::cuda
