@@ -17,13 +17,15 @@ ENTER := . .venv/bin/activate &&
 # Tests compute little at a time: threads would wait for each other longer than they work.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules
 PYTEST_BENCH := python -m pytest benchmarks -v --benchmark-columns=median,iqr,rounds
-NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc)
+NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc) \
+	$(wildcard csrc/*/*/*.cpp csrc/*/*/*.cu csrc/*/*/*.h)
 PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
+EMULATED := build/emulated
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-python bench bench-quick performance-page clean
+	emulated test-python bench bench-quick performance-page clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +48,7 @@ simulate-demo: build ## The active-learning evaluation in small, on the sample r
 test: lint types test-cpp test-python ## All checks a change must pass, in minutes
 
 test-all: lint types test-cpp test-cpp-threads ## The same, with the slow tests and the thread sanitizer
-test-all: build
+test-all: build emulated
 	$(ENTER) $(PYTEST)
 
 lint: venv ## Style of Python and C++
@@ -68,7 +70,12 @@ test-cpp: venv ## C++ tests, under the address and undefined-behaviour sanitizer
 test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 	$(call run_ctest,build/cpp-threads,thread)
 
-test-python: build ## Python tests but the slow ones
+emulated: build ## The operators' CUDA halves on the host, which the Python tests load
+	$(ENTER) cmake -S . -B $(EMULATED) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) \
+		-DEGL_TORCH="$$(python -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parent)')"
+	$(ENTER) cmake --build $(EMULATED) --target egl_emulated
+
+test-python: build emulated ## Python tests but the slow ones
 	$(ENTER) $(PYTEST) -m "not slow"
 
 bench: build ## All benchmarks, about 12 minutes of a quiet machine; fails where a goal is missed

@@ -6,7 +6,7 @@ Importing this module registers ``torch.ops.egl_fast.*`` and has no other effect
 from __future__ import annotations
 
 import importlib
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 
@@ -35,6 +35,15 @@ except ImportError as error:
         f"egl_fast's native extension cannot be loaded under torch {torch.__version__} "
         f"({one_line(error)}); {_REMEDY}"
     ) from error
+
+
+def operators() -> Any:
+    """The native operators: each an attribute, with its one overload ``default``.
+
+    All calls go through here, so that the tests may put others in their place: the CUDA halves
+    in emulation, or on a GPU.
+    """
+    return torch.ops.egl_fast
 
 
 def build_info() -> BuildInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast import _extension
 from egl_fast.ops.hypotheses import Hypotheses
 
 
@@ -60,7 +60,7 @@ def ctc_beam_search(
     """
     if beam_width is None:
         beam_width = default_beam_width(num_hypotheses)
-    found = torch.ops.egl_fast.ctc_beam_search.default(
+    found = _extension.operators().ctc_beam_search.default(
         log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank
     )
     return Hypotheses.found(*found)
@@ -90,7 +90,7 @@ def ctc_occupancy(
     Raises:
         ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
     """
-    log_prob, occupancy = torch.ops.egl_fast.ctc_occupancy.default(
+    log_prob, occupancy = _extension.operators().ctc_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
     return log_prob, occupancy
@@ -125,7 +125,7 @@ def ctc_sparse_occupancy(
         >>> classes.tolist(), occupancy.shape
         ([[[0, 2]]], torch.Size([1, 1, 2, 2]))
     """
-    log_prob, classes, occupancy = torch.ops.egl_fast.ctc_sparse_occupancy.default(
+    log_prob, classes, occupancy = _extension.operators().ctc_sparse_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
     return log_prob, classes, occupancy
@@ -157,7 +157,7 @@ def ctc_logits_cotangents(
         ValueError: an argument has a wrong dtype, shape or value; NaN, +inf or a frame without a
             finite value in ``logits`` (the message names the utterance).
     """
-    log_prob, cotangents = torch.ops.egl_fast.ctc_logits_cotangents.default(
+    log_prob, cotangents = _extension.operators().ctc_logits_cotangents.default(
         logits.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
     return log_prob, cotangents

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast import _extension
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals:
         >>> bool(a[0, 1, 0] == b[0, 0, 0])
         True
     """
-    normals: Tensor = torch.ops.egl_fast.ctc_hypothesis_normals.default(
+    normals: Tensor = _extension.operators().ctc_hypothesis_normals.default(
         *hypotheses.as_arguments, keys, num_normals
     )
     return normals

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast import _extension
 from egl_fast.ops.ctc import as_int64, default_beam_width, shape_of_search
 from egl_fast.ops.hypotheses import Hypotheses
 
@@ -110,7 +110,7 @@ def ctc_nbest_cotangents(
             raise ValueError(f"{name}: expected more than 0, got {value}")
     if keys is None:
         keys = lengths.new_zeros(lengths.shape, dtype=torch.int64)
-    found = torch.ops.egl_fast.ctc_nbest_cotangents.default(
+    found = _extension.operators().ctc_nbest_cotangents.default(
         logits.detach(),
         as_int64(lengths),
         num_hypotheses,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from egl_fast import _extension
 from egl_fast.ops.recurrent import _RECURRENT_CELLS, RecurrentCell
 
 _NUM_COEFFICIENTS = (1, 5, 6)
@@ -99,7 +100,7 @@ def recurrent_forward(
     def present(tensors: list[Tensor | None]) -> list[Tensor]:
         return [tensor.detach() for tensor in tensors if tensor is not None]
 
-    results = torch.ops.egl_fast.recurrent_forward.default(
+    results = _extension.operators().recurrent_forward.default(
         _RECURRENT_CELLS.index(cell),
         relu_clip,
         present([scan.projected for scan in scans]),
