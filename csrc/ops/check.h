@@ -88,13 +88,16 @@ inline void check_tensor(const Tensor& tensor, const char* name,
   throw std::invalid_argument(message.str());
 }
 
+inline void check_in_range(int64_t value, const char* name, int64_t low, int64_t high,
+                           int64_t position) {
+  check(value >= low && value <= high, name, ": expected values in [", low, ", ", high, "], got ",
+        value, " at position ", position);
+}
+
 // `tensor`'s values, int64 and contiguous, all in [low, high].
 inline void check_range(const Tensor& tensor, const char* name, int64_t low, int64_t high) {
   const int64_t* values = tensor.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < tensor.numel(); ++i) {
-    check(values[i] >= low && values[i] <= high, name, ": expected values in [", low, ", ", high,
-          "], got ", values[i], " at position ", i);
-  }
+  for (int64_t i = 0; i < tensor.numel(); ++i) check_in_range(values[i], name, low, high, i);
 }
 
 inline void check_blank(int64_t blank, int64_t num_classes) {

@@ -4,11 +4,11 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <cmath>
 #include <cstdint>
 
 #include "csrc/core/emissions.h"
 #include "csrc/ops/check.h"
+#include "csrc/ops/ctc_requirements.h"
 
 namespace egl::ops {
 
@@ -16,10 +16,8 @@ namespace egl::ops {
 struct EmissionBatch {
   EmissionBatch(const Tensor& values, const Tensor& lengths, int64_t blank, const char* name)
       : values(values), lengths(torch::stable::contiguous(lengths)) {
-    check_tensor(values, name, {ScalarType::Float, ScalarType::Double}, {{"N"}, {"T"}, {"C"}});
-    check_tensor(lengths, "lengths", {ScalarType::Long}, {{"N", values.size(0)}});
+    check_emission_shapes(values, lengths, blank, name);
     check_range(this->lengths, "lengths", 0, values.size(1));
-    check_blank(blank, values.size(2));
   }
 
   int64_t num_utterances() const { return values.size(0); }
@@ -35,18 +33,13 @@ struct EmissionBatch {
             values.stride(1), values.stride(2)};
   }
 
-  // Log-probabilities may be minus infinity, but neither NaN nor plus infinity. Padding is not
-  // read.
+  // Padding is not read.
   template <typename Scalar>
   void check_log_probs() const {
     for (int64_t n = 0; n < num_utterances(); ++n) {
       const auto frames = utterance<Scalar>(n);
       for (int64_t t = 0; t < frames.num_frames; ++t) {
-        for (int64_t c = 0; c < frames.num_classes; ++c) {
-          const double value = frames(t, c);
-          check(value < HUGE_VAL, "log_probs: expected neither NaN nor +inf, got ", value,
-                " in utterance ", n, ", frame ", t, ", class ", c);
-        }
+        for (int64_t c = 0; c < frames.num_classes; ++c) check_log_prob(frames(t, c), n, t, c);
       }
     }
   }
@@ -63,19 +56,13 @@ struct LabelingBatch {
         label_lengths(torch::stable::contiguous(label_lengths)),
         counts(torch::stable::contiguous(counts)) {
     const int64_t num_utterances = emissions.num_utterances();
-    check_tensor(labels, "labels", {ScalarType::Long}, {{"N", num_utterances}, {"K"}, {"U"}});
-    check_tensor(label_lengths, "label_lengths", {ScalarType::Long},
-                 {{"N", num_utterances}, {"K", labels.size(1)}});
-    check_tensor(counts, "counts", {ScalarType::Long}, {{"N", num_utterances}});
+    check_labeling_shapes(labels, label_lengths, counts, num_utterances);
     check_range(this->label_lengths, "label_lengths", 0, labels.size(2));
     check_range(this->counts, "counts", 0, labels.size(1));
     for (int64_t n = 0; n < num_utterances; ++n) {
       for (int64_t k = 0; k < count(n); ++k) {
         for (int64_t u = 0; u < length(n, k); ++u) {
-          const int64_t label = labeling(n, k)[u];
-          check(label >= 0 && label < emissions.num_classes() && label != blank,
-                "labels: expected classes in [0, ", emissions.num_classes(), ") other than blank ",
-                blank, ", got ", label, " in utterance ", n, ", hypothesis ", k);
+          check_label(labeling(n, k)[u], emissions.num_classes(), blank, n, k);
         }
       }
     }

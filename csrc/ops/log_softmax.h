@@ -1,7 +1,6 @@
 // The log-softmax of all frames in double.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "csrc/core/log_semiring.h"
@@ -17,10 +16,7 @@ void log_softmax_of(const EmissionBatch& logits, double* out) {
     for (int64_t t = 0; t < frames.num_frames; ++t) {
       const double total = log_sum_exp(&frames.data[t * frames.frame_stride], frames.num_classes,
                                        frames.class_stride);
-      check(std::isfinite(total),
-            "logits: expected neither NaN nor +inf, and one finite value a frame, got otherwise in "
-            "utterance ",
-            n, ", frame ", t);
+      check_logits(total, n, t);
       for (int64_t c = 0; c < frames.num_classes; ++c) *row++ = frames(t, c) - total;
     }
   }

@@ -72,4 +72,19 @@ class Workspace {
   Tensor tensor_;
 };
 
+// Waits for the stream, and returns what lies at `address` on the device.
+template <typename T>
+T read_back(const T* address, [[maybe_unused]] const DeviceScope& scope) {
+  T value;
+#ifdef EGL_EMULATE
+  value = *address;
+#else
+  egl::cuda::check_cuda(
+      cudaMemcpyAsync(&value, address, sizeof value, cudaMemcpyDeviceToHost, scope.stream()),
+      "cudaMemcpyAsync");
+  egl::cuda::check_cuda(cudaStreamSynchronize(scope.stream()), "cudaStreamSynchronize");
+#endif
+  return value;
+}
+
 }  // namespace egl::ops::cuda
