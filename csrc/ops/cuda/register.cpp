@@ -20,5 +20,5 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast_emulated, CPU, library) {
 #else
 STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
 #endif
-  static_cast<void>(library);
+  library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::cuda::ctc_beam_search));
 }
