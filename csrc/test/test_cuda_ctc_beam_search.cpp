@@ -158,7 +158,7 @@ EGL_TEST(improbable_prefixes_are_not_lost) {
 EGL_TEST(long_and_unsure_is_ranked_in_the_log_domain) {
   Problem problem{100, 3, 0, {}};
   std::mt19937 random(29);
-  for (int i = 0; i < 300; ++i) problem.log_probs.push_back(-9.0 - 1e-3 * (random() % 100));
+  for (int i = 0; i < 300; ++i) problem.log_probs.push_back(-8.0 - 1e-3 * (random() % 100));
   check_batch<double>({problem}, 3, 4);
 }
 
