@@ -34,5 +34,15 @@ from test_nbest_cotangents import (
     test_without_compression_it_is_search_and_cotangents,
 )
 from test_nbest_cotangents import test_wrong_arguments_are_named as test_wrong_nbest_arguments
+from test_recurrent_backward import (
+    test_equals_autograd_through_torchs_layers,
+    test_equals_the_plain_loop,
+    test_rows_are_the_same_whoever_shares_the_call,
+    test_strides_change_nothing,
+    test_vmap_of_one_of_two_cotangents,
+    test_vmap_over_the_forward_pass_is_refused,
+    test_zero_coefficients_stop_everything_on_padding,
+)
+from test_recurrent_backward import test_wrong_arguments_are_named as test_wrong_backward_arguments
 
 pytestmark = pytest.mark.usefixtures("engine")
