@@ -16,7 +16,7 @@ from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.audio import audio_seconds, to_mono
 from egl_fast.data.loading import Spectrogram, load_spectrogram, spectrogram_of
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.data.prefetch import prefetch
+from egl_fast.data.prefetch import decoders_beside, prefetch
 from egl_fast.devices import usable_device
 from egl_fast.errors import AudioError, EglError, ModelError
 from egl_fast.features import FeatureConfig
@@ -362,7 +362,8 @@ class Scorer:
                 yield _outcome(window[i][0], results[i])
             window.clear()
 
-        for utterance, loaded in zip(utterances, prefetch(load, utterances), strict=True):
+        loads = prefetch(load, utterances, num_threads=decoders_beside(self.device))
+        for utterance, loaded in zip(utterances, loads, strict=True):
             window.append((utterance, loaded))
             if len(window) == WINDOW:
                 yield from flush()

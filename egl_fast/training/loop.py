@@ -40,7 +40,7 @@ from egl_fast.data.audio import audio_seconds, load_audio
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import pad_features, spectrogram_of
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import prefetch
+from egl_fast.data.prefetch import decoders_beside, prefetch
 from egl_fast.errors import CheckpointError, ManifestError, ModelError, OutputError
 from egl_fast.precision import products_in
 from egl_fast.recurrent import scanned_recurrence
@@ -340,7 +340,7 @@ class Trainer:
             return features if spec_augment is None else spec_augment(features, rng)
 
         order = [self.train_examples[i] for batch in plan for i in batch]
-        loaded = prefetch(load, order, ahead=64)
+        loaded = prefetch(load, order, num_threads=decoders_beside(device))
         for batch in plan:
             features, lengths = pad_features([next(loaded) for _ in batch], device=device)
             labels = [self.train_examples[i].labels for i in batch]

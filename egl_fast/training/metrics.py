@@ -16,7 +16,7 @@ from egl_fast.checkpoint import Checkpoint
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import prefetch
+from egl_fast.data.prefetch import decoders_beside, prefetch
 from egl_fast.errors import ManifestError
 from egl_fast.precision import products_in
 from egl_fast.vocabulary import decode, encode
@@ -144,7 +144,7 @@ def transcribe(
         window.clear()
         return [transcript for transcript in done if transcript is not None]
 
-    for item in prefetch(load, utterances):
+    for item in prefetch(load, utterances, num_threads=decoders_beside(device)):
         window.append(item)
         if len(window) == WINDOW_UTTERANCES:
             yield flush()
