@@ -23,5 +23,6 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
   library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::cuda::ctc_beam_search));
   library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::cuda::ctc_nbest_cotangents));
   library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::cuda::ctc_hypothesis_normals));
+  library.impl("recurrent_forward", TORCH_BOX(&egl::ops::cuda::recurrent_forward));
   library.impl("recurrent_backward", TORCH_BOX(&egl::ops::cuda::recurrent_backward));
 }
