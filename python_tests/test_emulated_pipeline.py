@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import egl_fast
+from egl_fast import _extension
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.audio import load_audio
 from egl_fast.data.manifest import read_manifest
@@ -24,10 +25,10 @@ METHODS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def shortest(examples: Path) -> list[npt.NDArray[Any]]:
-    """The three shortest recordings of the sample."""
+    """The two shortest recordings of the sample."""
     utterances = read_manifest(examples / "pool.jsonl")
     utterances.sort(key=lambda utterance: utterance.duration_seconds or 0.0)
-    return [load_audio(utterance, sample_rate_hz=16000) for utterance in utterances[:3]]
+    return [load_audio(utterance, sample_rate_hz=16000) for utterance in utterances[:2]]
 
 
 def scores(
@@ -55,6 +56,30 @@ def test_scores_are_those_of_the_cpu(
         found = scores(examples, shortest, double=double, **options)
     for ours, theirs in zip(found, expected, strict=True):
         assert_close(dataclasses.asdict(ours), dataclasses.asdict(theirs), rel)
+
+
+def test_nothing_is_left_to_the_cpu_halves(
+    examples: Path, shortest: list[npt.NDArray[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the equality above would be that of the CPU halves with themselves."""
+    with engines.using("emulated"):
+        operators = _extension.operators()
+        called = set()
+
+        class Watched:
+            def __getattr__(self, name: str) -> Any:
+                called.add(name)
+                return getattr(operators, name)
+
+        monkeypatch.setattr(_extension, "operators", Watched)
+        scores(examples, shortest[:1], double=False, method="probe", full=True)
+    assert called == {
+        "ctc_hypothesis_normals",
+        "ctc_logits_cotangents",
+        "ctc_nbest_cotangents",
+        "recurrent_backward",
+        "recurrent_forward",
+    }
 
 
 def test_the_order_of_threads_changes_nothing(
