@@ -22,6 +22,19 @@ from test_beam_search import (
     test_wider_beam_than_hypotheses_returns_the_best_of_the_beam,
     test_wrong_arguments_are_named,
 )
-from test_nbest_cotangents import test_normals_are_a_function_of_key_and_labeling
+from test_nbest_cotangents import (
+    test_a_certain_labeling_has_nothing_to_span,
+    test_a_span_that_saves_little_is_not_used,
+    test_bad_values_are_refused,
+    test_batches_order_and_padding_change_nothing,
+    test_classes_of_no_labeling_count,
+    test_compression_is_what_the_slow_twin_makes,
+    test_equal_eigenvalues_do_not_make_rounding_decide,
+    test_no_frames_and_no_utterances,
+    test_normals_are_a_function_of_key_and_labeling,
+    test_rows_span_all_cotangents_and_are_the_fewest_that_do,
+    test_without_compression_it_is_search_and_cotangents,
+)
+from test_nbest_cotangents import test_wrong_arguments_are_named as test_wrong_nbest_are_named
 
 pytestmark = pytest.mark.usefixtures("engine")

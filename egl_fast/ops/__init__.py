@@ -9,8 +9,8 @@ whoever wants gradients makes a node of its own.
 On the CPU the work is spread over torch's threads, whose number changes nothing. On a GPU it is
 queued on the caller's current stream. There, too, the same call gives the same bits: nothing is
 added up in an order that chance decides. Operators that look at values to refuse them (NaN, labels,
-lengths) wait for the GPU once; ``ctc_nbest_cotangents`` and the recurrent operators do not, and may
-be captured in a CUDA graph.
+lengths) wait for the GPU once. The recurrent operators do not, nor does the native operator behind
+``ctc_nbest_cotangents``, and these may be captured in a CUDA graph.
 """
 
 from __future__ import annotations

@@ -21,5 +21,6 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast_emulated, CPU, library) {
 STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
 #endif
   library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::cuda::ctc_beam_search));
+  library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::cuda::ctc_nbest_cotangents));
   library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::cuda::ctc_hypothesis_normals));
 }
