@@ -124,19 +124,30 @@ def tensors_of(found: ops.NbestCotangents) -> list[Tensor]:
             *([] if found.output_sq_norms is None else [found.output_sq_norms])]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"tolerance": 0.1}, {"probes": 4}, {"span": 2.0**-20}], ids=str
-)
+def fused(
+    arguments: dict[str, Any], *, tolerance: float = 0.0, probes: int = 0, span: float = 0.0
+) -> tuple[Tensor, ...]:
+    """The operator itself, without what the Python function waits for."""
+    found: tuple[Tensor, ...] = torch.ops.egl_fast.ctc_nbest_cotangents.default(
+        arguments["logits"], arguments["lengths"], 20, 64, tolerance, probes, span,
+        arguments["keys"], arguments["frame_gram"], 0,
+    )  # fmt: skip
+    return found
+
+
+OPTIONS: list[dict[str, Any]] = [{}, {"tolerance": 0.1}, {"probes": 4}, {"span": 2.0**-20}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_the_fused_operator_in_a_cuda_graph(options: dict[str, Any]) -> None:
     """Captured, so it waits for nothing; replayed on other values, it computes with those."""
     arguments = problem(CUDA)
-    options = {"num_hypotheses": 20, "beam_width": 64, **options}
-    ops.ctc_nbest_cotangents(**arguments, **options)  # what is set up once is set up now
+    fused(arguments, **options)  # what is set up once is set up now
     other = {**arguments, "logits": arguments["logits"].flip(0).clone()}
-    expected = [tensors_of(ops.ctc_nbest_cotangents(**a, **options)) for a in (arguments, other)]
+    expected = [fused(a, **options) for a in (arguments, other)]
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = tensors_of(ops.ctc_nbest_cotangents(**arguments, **options))
+        captured = fused(arguments, **options)
     graph.replay()
     for ours, theirs in zip(captured, expected[0], strict=True):
         assert torch.equal(ours, theirs)
@@ -146,21 +157,51 @@ def test_the_fused_operator_in_a_cuda_graph(options: dict[str, Any]) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_recurrent_operators_in_a_cuda_graph(cell: ops.RecurrentCell) -> None:
+    gates, parts = {"rnn": (1, 1), "gru": (3, 5), "lstm": (4, 6)}[cell]
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return (torch.randn(shape, generator=generator) / 4).to(CUDA)
+
+    scan = ops.RecurrentScan(
+        normal(6, 3, gates * 16), normal(gates * 16, 16), normal(gates * 16), normal(3, 16),
+        normal(3, 16) if cell == "lstm" else None,
+    )  # fmt: skip
+    cotangents, coefficients = normal(6, 5, 3, 16), normal(6, 3, parts, 16)
+
+    def both() -> list[Tensor]:
+        [forward] = ops.recurrent_forward(cell, [scan], precise=True)
+        backward = ops.recurrent_backward(
+            cell, cotangents, coefficients, scan.weight_hh, reverse=True
+        )
+        return [forward.states, forward.coefficients, backward.gates, backward.state]
+
+    both()
+    expected = both()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = both()
+    graph.replay()
+    for ours, theirs in zip(captured, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_the_fused_operator_waits_for_nothing() -> None:
     arguments = problem(CUDA)
-    ops.ctc_nbest_cotangents(**arguments, num_hypotheses=20, beam_width=64, span=2.0**-20)
+    fused(arguments, span=2.0**-20)
     mode = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")  # of what torch does itself
     try:
-        ops.ctc_nbest_cotangents(**arguments, num_hypotheses=20, beam_width=64, span=2.0**-20)
+        fused(arguments, span=2.0**-20)
     finally:
         torch.cuda.set_sync_debug_mode(mode)
 
 
 def test_work_is_queued_on_the_current_stream() -> None:
     arguments = problem(CUDA)
-    options = {"num_hypotheses": 20, "beam_width": 64, "tolerance": 0.1}
-    expected = tensors_of(ops.ctc_nbest_cotangents(**arguments, **options))
+    expected = fused(arguments, tolerance=0.1)
     logits = arguments["logits"].clone()
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
@@ -169,7 +210,7 @@ def test_work_is_queued_on_the_current_stream() -> None:
         late = torch.zeros_like(logits)
         torch.cuda._sleep(200_000_000)
         late.copy_(logits)
-        found = tensors_of(ops.ctc_nbest_cotangents(**{**arguments, "logits": late}, **options))
+        found = fused({**arguments, "logits": late}, tolerance=0.1)
     assert not stream.query()
     stream.synchronize()
     for ours, theirs in zip(found, expected, strict=True):

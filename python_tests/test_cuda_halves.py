@@ -25,6 +25,7 @@ from test_beam_search import (
 from test_nbest_cotangents import (
     test_a_certain_labeling_has_nothing_to_span,
     test_a_span_that_saves_little_is_not_used,
+    test_bad_values_are_refused,
     test_batches_order_and_padding_change_nothing,
     test_classes_of_no_labeling_count,
     test_compression_is_what_the_slow_twin_makes,
@@ -33,6 +34,7 @@ from test_nbest_cotangents import (
     test_rows_span_all_cotangents_and_are_the_fewest_that_do,
     test_without_compression_it_is_search_and_cotangents,
 )
+from test_nbest_cotangents import test_no_frames_and_no_utterances as test_nothing_to_pull_back
 from test_nbest_cotangents import test_wrong_arguments_are_named as test_wrong_nbest_arguments
 from test_recurrent_backward import (
     test_equals_autograd_through_torchs_layers,

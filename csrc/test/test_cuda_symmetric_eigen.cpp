@@ -124,7 +124,7 @@ EGL_TEST(matrices_with_known_eigenvalues) {
   CHECK(near(two.vectors[0][0] * two.vectors[0][1], 0.5, 1e-15));
 
   // Second differences: 2 - 2 cos(pi j / (n + 1)).
-  for (const int64_t count : {3, 8, 33}) {
+  for (const int64_t count : {3, 8, 15}) {
     Matrix matrix(count * count);
     for (int64_t i = 0; i < count; ++i) {
       matrix[i * count + i] = 2.0;
@@ -157,7 +157,7 @@ EGL_TEST(zeros_are_a_matrix_too) {
 
 EGL_TEST(gram_matrices_of_full_and_of_low_rank) {
   std::mt19937 random(1);
-  for (const int64_t count : {2, 5, 16, 31, 50}) {
+  for (const int64_t count : {2, 5, 12, 17}) {
     for (const int64_t rank : {int64_t{1}, count / 2, count + 3}) {
       for (const double fall : {1.0, 0.5}) {
         const Matrix gram = random_gram(random, count, std::max<int64_t>(rank, 1), fall);
@@ -200,10 +200,10 @@ EGL_TEST(matrices_of_a_batch_have_sizes_of_their_own) {
 
 EGL_TEST(where_the_matrix_lies_changes_nothing) {
   std::mt19937 random(4);
-  const Matrix gram = random_gram(random, 24, 20, 0.6);
+  const Matrix gram = random_gram(random, 16, 12, 0.6);
   const Pairs all_shared = eigen_of(gram);
   const size_t usual = egl::emulator::options().shared_memory_limit;
-  for (const size_t limit : {size_t{8} << 10, size_t{3} << 10}) {
+  for (const size_t limit : {size_t{4} << 10, size_t{2} << 10}) {
     egl::emulator::options().shared_memory_limit = limit;
     const Pairs pairs = eigen_of(gram);
     CHECK(pairs.values == all_shared.values);
@@ -218,6 +218,8 @@ EGL_TEST(numbers_that_are_none_end_and_stay_within_bounds) {
 }
 
 EGL_TEST(the_largest_size_fits) {
+  // Two million waits of a thread: in one schedule.
+  if (egl::emulator::options().schedule.order != egl::emulator::Order::kForward) return;
   // Pairs of neighbours: eigenvalues d + 1 and d - 1.
   constexpr int64_t kSize = egl::cuda::kMaxMatrixSize;
   Matrix matrix(kSize * kSize);

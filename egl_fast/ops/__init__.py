@@ -12,8 +12,8 @@ On a GPU the work is queued on the caller's current stream, and the same call gi
 nothing is added up in an order that chance decides. Beside other utterances, search and CTC
 operators give the same bits there, too; what is made of cuBLAS's products (scans, and the rows of
 ``ctc_nbest_cotangents``) need not. Operators that look at values to refuse them (NaN, labels,
-lengths) wait for the GPU once. ``ctc_nbest_cotangents`` and the recurrent operators do not, and may
-be captured in a CUDA graph.
+lengths) wait for the GPU once. The recurrent operators do not, nor does the native operator behind
+``ctc_nbest_cotangents``: these may be captured in a CUDA graph.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -83,6 +84,9 @@ def ctc_nbest_cotangents(
 ) -> NbestCotangents:
     """From logits to what is to be pulled back, in one native call.
 
+    On a GPU the call itself, ``torch.ops.egl_fast.ctc_nbest_cotangents``, never waits and may be
+    captured in a CUDA graph; this function waits once, after it, for how many rows there are.
+
     Softmax in float64, ``ctc_beam_search``, ``ctc_logits_cotangents``, the eigenvectors of the
     scaled cotangents' Gram matrix, and the combinations of cotangents that ``tolerance``,
     ``probes`` or ``span`` ask for; with none of them, all cotangents. Directions are the leading
@@ -138,16 +142,41 @@ def ctc_nbest_cotangents(
         blank,
     )
     cotangents, combinations, num_directions, num_probes, sq_norms, output_sq_norms = found[5:]
+    num_rows = _most_rows(found[4], num_directions + num_probes)
+    if num_rows is None:
+        _refuse_values(logits, lengths, blank)
     return NbestCotangents(
         Hypotheses.found(*found[:5]),
-        cotangents,
-        combinations,
+        cotangents[:, :num_rows].contiguous(),  # views would keep the room
+        combinations[:, :num_rows].contiguous(),
         num_directions,
         num_probes,
         sq_norms,
         None if frame_gram is None else output_sq_norms,
         span,
     )
+
+
+def _most_rows(counts: Tensor, num_rows: Tensor) -> int | None:
+    """The most rows of an utterance; None if one has values that are to be refused.
+
+    On a GPU the operator does not wait to learn either: rows have room for the most that could be,
+    and counts are -1 where a value is bad. Whoever reads the results has to wait, so here is the
+    one time.
+    """
+    if counts.numel() == 0:
+        return 0
+    fewest, most = torch.stack([counts.min(), num_rows.max()]).tolist()
+    return None if fewest < 0 else int(most)
+
+
+def _refuse_values(logits: Tensor, lengths: Tensor, blank: int) -> NoReturn:
+    """Raises the ValueError that the operator on the CPU raises for these logits or lengths."""
+    no_hypotheses = Hypotheses.of([[]] * len(lengths))
+    torch.ops.egl_fast.ctc_logits_cotangents.default(
+        logits.detach().cpu(), as_int64(lengths.cpu()), *no_hypotheses.as_arguments, blank
+    )
+    raise AssertionError("values that were refused on a GPU are not refused on the CPU")
 
 
 def _shape_of_nbest_cotangents(
