@@ -25,6 +25,7 @@ LAYERS = [
         "statistics",
         "_extension",
     },
+    {"cuda_diagnosis"},
     {"ops", "data", "selection"},
     {"model", "reporting"},
     {"recurrent", "checkpoint"},
