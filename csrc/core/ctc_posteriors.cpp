@@ -5,25 +5,15 @@
 #include <limits>
 #include <numbers>
 
+#include "csrc/core/linear_domain.h"
 #include "csrc/core/linear_kernel.h"
-#include "csrc/core/log_semiring.h"
 
 namespace egl {
 namespace {
 
-// Their exponentials are normal numbers, and so are a few of the largest added up. (Nobody checks
-// that emissions are probabilities.)
-constexpr double kLeastLogProb = -700.0;
-constexpr double kLargestLogProb = 700.0;
-
 // Rows between zeros, as linear_kernel.h wants them.
 void make_row(std::vector<double>& row, int64_t stride) {
   row.assign(static_cast<size_t>(stride), 0.0);
-}
-
-// What both directions may round differently: a handful of operations a frame.
-double agreement(int64_t num_frames) {
-  return 1e-11 + 16.0 * static_cast<double>(num_frames) * std::numeric_limits<double>::epsilon();
 }
 
 // The labeling's probability; NaN where the linear domain does not do.
@@ -98,7 +88,7 @@ ProbabilityTable::ProbabilityTable(const Emissions<double>& log_probs)
   for (int64_t t = 0; t < log_probs.num_frames; ++t) {
     for (int64_t c = 0; c < log_probs.num_classes; ++c) {
       const double value = log_probs(t, c);
-      complete_ &= (value >= kLeastLogProb && value <= kLargestLogProb) || value == kNegInf;
+      complete_ &= is_linear(value);
       probs_.push_back(std::exp(value));
     }
   }

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "csrc/core/isa.h"
+#include "csrc/core/power_of_two.h"
 
 namespace egl {
 

@@ -307,6 +307,7 @@ class BlockPrefixSearch {
     const double blank = emission(log_probs, t, blank_);
     for (int i = thread(); i < beam_size_; i += step()) {
       double ends_in_label = Mass::kNone;
+      bool possible = total_of(i) > Mass::kNone && blank > Mass::kNone;
       const int label = shared_.labels[i];
       if (label != DevicePrefixTree::kNone) {
         const int parent = tree_.slot(shared_.parents[i]);
@@ -315,12 +316,13 @@ class BlockPrefixSearch {
           mass = Mass::plus(mass, extendable(parent, label));
           insert_extension(extending(parent, label));
         }
-        ends_in_label = Mass::times(mass, emission(log_probs, t, label));
+        const double arriving = emission(log_probs, t, label);
+        ends_in_label = Mass::times(mass, arriving);
+        possible |= mass > Mass::kNone && arriving > Mass::kNone;
       }
       shared_.stays_in_blank[i] = Mass::times(total_of(i), blank);
       shared_.stays_in_label[i] = ends_in_label;
-      const double total = stay_total(i);
-      dropped_ |= total > Mass::kNone && total <= Mass::kLeast;
+      dropped_ |= possible && stay_total(i) <= Mass::kLeast;
     }
     __syncthreads();
   }

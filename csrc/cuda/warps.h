@@ -21,6 +21,23 @@ __device__ inline WarpIndex this_warp() {
           blockIdx.x * warps_per_block + threadIdx.x / kWarpSize, gridDim.x * warps_per_block};
 }
 
+// The same to the bit in every lane, and from run to run. All lanes call.
+__device__ inline double warp_sum(double value) {
+  for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
+    value += __shfl_xor_sync(kFullWarp, value, delta);
+  }
+  return value;
+}
+
+template <typename T>
+__device__ T warp_max(T value) {
+  for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
+    const T other = __shfl_xor_sync(kFullWarp, value, delta);
+    value = value < other ? other : value;
+  }
+  return value;
+}
+
 // A warp, or a thread, for each of `count` items; kernels go on in strides of the grid where that
 // is too many.
 inline LaunchShape warp_for_each(int64_t count) {

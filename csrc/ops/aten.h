@@ -33,6 +33,25 @@ inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
   static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
 }
 
+// out[i] = a[i] @ b[i], into out's memory.
+inline void bmm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
+                                    torch::stable::detail::from(out)};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::bmm", "out", stack.data(), TORCH_ABI_VERSION));
+  static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
+}
+
+// A view in which dimensions of size 1 have these sizes, without memory of their own.
+inline Tensor expand(const Tensor& tensor, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(tensor),
+                                    torch::stable::detail::from(sizes),
+                                    torch::stable::detail::from(false)};  // implicit
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::expand", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 // Eigenvalues, largest first, and eigenvectors in columns, of a symmetric matrix without negative
 // eigenvalues: its singular value decomposition. aten::linalg_eigh takes a string, and torch's
 // stable ABI leaks a copy of each string argument.

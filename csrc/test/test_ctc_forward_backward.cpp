@@ -4,20 +4,17 @@
 
 #include "csrc/core/ctc_forward_backward.h"
 #include "csrc/core/ctc_posteriors.h"
+#include "csrc/test/posterior_cases.h"
 #include "csrc/test/random_problem.h"
 #include "csrc/test/test.h"
 
 using egl::kNegInf;
 using egl::test::Labeling;
 using egl::test::near;
+using egl::test::Posteriors;
 using egl::test::Problem;
 
 namespace {
-
-struct Result {
-  double log_prob;
-  std::vector<double> occupancy;
-};
 
 // What runs: the log domain, or the linear domain with these instructions.
 std::optional<egl::Isa> running;
@@ -25,8 +22,8 @@ std::optional<egl::Isa> running;
 // Reused on purpose: nothing may leak between calls.
 egl::PosteriorWorkspace workspace;
 
-Result forward_backward(const Problem& problem, const Labeling& labels) {
-  Result result{0.0, std::vector<double>(problem.log_probs.size(), -1.0)};
+Posteriors forward_backward(const Problem& problem, const Labeling& labels) {
+  Posteriors result{0.0, std::vector<double>(problem.log_probs.size(), -1.0)};
   const auto num_labels = static_cast<int64_t>(labels.size());
   if (running.has_value()) {
     const egl::ProbabilityTable table(problem.emissions());
@@ -44,50 +41,12 @@ Result forward_backward(const Problem& problem, const Labeling& labels) {
 bool stayed_linear() { return workspace.log_domain.alpha.empty(); }
 void forget() { workspace.log_domain.alpha.clear(); }
 
-Result in_log_domain(const Problem& problem, const Labeling& labels) {
+Posteriors in_log_domain(const Problem& problem, const Labeling& labels) {
   const auto before = running;
   running.reset();
-  const Result result = forward_backward(problem, labels);
+  const Posteriors result = forward_backward(problem, labels);
   running = before;
   return result;
-}
-
-// Emissions of a model that is more or less sure, with frames that rule classes out.
-Problem long_problem(std::mt19937& random, int64_t num_frames, int64_t num_classes, double sure) {
-  Problem problem{num_frames, num_classes, 0, {}};
-  std::normal_distribution<double> normal;
-  for (int64_t t = 0; t < num_frames; ++t) {
-    std::vector<double> logits;
-    for (int64_t c = 0; c < num_classes; ++c) logits.push_back(sure * normal(random));
-    const double total = egl::log_sum_exp(logits.data(), num_classes);
-    for (int64_t c = 0; c < num_classes; ++c) {
-      const bool out = c != 0 && random() % 50 == 0;
-      problem.log_probs.push_back(out ? kNegInf : logits[c] - total);
-    }
-  }
-  return problem;
-}
-
-Labeling random_labeling(std::mt19937& random, int64_t num_labels, int64_t num_classes) {
-  Labeling labels;
-  for (int64_t u = 0; u < num_labels; ++u) {
-    labels.push_back(std::uniform_int_distribution<int64_t>(1, num_classes - 1)(random));
-  }
-  return labels;
-}
-
-// The log domain rounds sums as large as the log-probability: see rounding() of random_problem.h.
-bool agrees(const Result& a, const Result& b, int64_t num_frames) {
-  if (a.log_prob == kNegInf || b.log_prob == kNegInf) return a.log_prob == b.log_prob;
-  const double tolerance = 8.0 * static_cast<double>(num_frames) *
-                               std::max(1.0, std::abs(b.log_prob)) *
-                               std::numeric_limits<double>::epsilon() +
-                           2e-11;
-  bool same = near(a.log_prob, b.log_prob, tolerance);
-  for (size_t i = 0; i < a.occupancy.size(); ++i) {
-    same &= near(a.occupancy[i], b.occupancy[i], 2 * tolerance);
-  }
-  return same;
 }
 
 }  // namespace
@@ -153,8 +112,7 @@ EGL_TEST(no_frames) {
 // Probabilities whose product is far below the smallest double.
 EGL_TEST(long_and_improbable) {
   const int64_t num_frames = 3000;
-  Problem problem{num_frames, 2, 0, {}};
-  for (int64_t i = 0; i < num_frames * 2; ++i) problem.log_probs.push_back(-5.0);
+  const Problem problem = egl::test::improbable_problem(num_frames);
   const auto result = forward_backward(problem, {1});
   // The label may fill any run of frames.
   const double alignments = 0.5 * num_frames * (num_frames + 1);
@@ -176,11 +134,11 @@ EGL_TEST(equals_the_log_domain) {
   std::mt19937 random(11);
   for (const double sure : {0.1, 2.0, 20.0}) {
     for (const int64_t num_labels : {0, 1, 2, 7, 8, 9, 15, 16, 17, 60}) {
-      const Problem problem = long_problem(random, 150, 6, sure);
-      const Labeling labels = random_labeling(random, num_labels, 6);
-      const Result expected = in_log_domain(problem, labels);
+      const Problem problem = egl::test::long_problem(random, 150, 6, sure);
+      const Labeling labels = egl::test::random_labeling(random, num_labels, 6);
+      const Posteriors expected = in_log_domain(problem, labels);
       forget();
-      CHECK(agrees(forward_backward(problem, labels), expected, 150));
+      CHECK(egl::test::agrees(forward_backward(problem, labels), expected, 150));
       if (running.has_value() && expected.log_prob > -600) CHECK(stayed_linear());
     }
   }
@@ -188,9 +146,9 @@ EGL_TEST(equals_the_log_domain) {
 
 // Probabilities too small for a double are told from those that are zero.
 EGL_TEST(emissions_that_underflow) {
-  Problem problem{2, 3, 0, {-1500, -0.5, -1000, -0.5, -1500, -2000}};
+  Problem problem = egl::test::underflowing_problem();
   CHECK(!egl::ProbabilityTable(problem.emissions()).complete());
-  const Result result = forward_backward(problem, {1, 2});
+  const Posteriors result = forward_backward(problem, {1, 2});
   CHECK(near(result.log_prob, -2000.5, 1e-9));
   CHECK(near(result.occupancy[1], 1.0, 1e-9) && near(result.occupancy[5], 1.0, 1e-9));
   for (double& value : problem.log_probs) value = value < -1.0 ? kNegInf : value;
@@ -198,21 +156,11 @@ EGL_TEST(emissions_that_underflow) {
   CHECK(forward_backward(problem, {1, 2}).log_prob == kNegInf);
 }
 
-// The likeliest way has said two labels by frame 10, where that is 300 orders of magnitude below
-// having said none: forward it is lost, and a way that is less likely by e^140 is not.
 EGL_TEST(mass_that_is_lost_on_the_way) {
-  const int64_t num_frames = 16;
-  Problem problem{num_frames, 4, 0, {}};
-  for (int64_t t = 0; t < num_frames; ++t) {
-    const bool early = t < 10;
-    const bool third = t == 10 || t == 11;  // all but label 3 are next to impossible
-    const auto label = [&](int64_t own) { return early ? -380.0 : t == own ? -50.0 : -600.0; };
-    problem.log_probs.insert(problem.log_probs.end(), {third ? -400.0 : 0.0, label(12), label(13),
-                                                       third || t == 14 ? 0.0 : -600.0});
-  }
-  const Result result = forward_backward(problem, {1, 2, 3});
+  const Problem problem = egl::test::problem_that_loses_mass();
+  const Posteriors result = forward_backward(problem, {1, 2, 3});
   CHECK(near(result.log_prob, -760.0 + std::log(45.0), 1e-9));  // two frames out of ten
-  CHECK(agrees(result, in_log_domain(problem, {1, 2, 3}), num_frames));
+  CHECK(egl::test::agrees(result, in_log_domain(problem, {1, 2, 3}), problem.num_frames));
 }
 
 int main() {

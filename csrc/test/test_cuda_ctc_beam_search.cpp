@@ -16,10 +16,8 @@ namespace {
 // A barrier takes five times as long under the thread sanitizer.
 #ifdef __SANITIZE_THREAD__
 constexpr int kRandomBatches = 8;
-constexpr int64_t kLongFrames = 310;
 #else
 constexpr int kRandomBatches = 60;
-constexpr int64_t kLongFrames = 400;
 #endif
 
 struct Found {
@@ -131,6 +129,13 @@ EGL_TEST(tokens_are_selected_with_their_ties) {
   }
 }
 
+// Found among 40,000 random problems: the only one where a tie outside the staircase comes first in
+// labeling order.
+EGL_TEST(a_tie_outside_the_staircase) {
+  std::mt19937 random(320);
+  check_batch<double>(random_batch(random, 1, 5, 6, 1), 7, 7);
+}
+
 EGL_TEST(no_frames_and_impossible_frames) {
   check_batch<double>({{0, 3, 1, {}}}, 4, 4);
   check_batch<double>({{2, 2, 0, {-0.1, -2.0, kNegInf, kNegInf}}, {1, 2, 0, {-0.1, -2.0}}}, 4, 4);
@@ -145,14 +150,15 @@ EGL_TEST(improbable_prefixes_are_not_lost) {
   }
   check_batch<double>({problem}, 60, 60);
   check_batch<double>({{1, 2, 0, {-800, -1e-3}}}, 10, 10);
+  // All that is lost is a prefix that stays.
+  check_batch<double>({{2, 3, 0, {-1e-3, -380, kNegInf, -380, kNegInf, -1e-3}}}, 10, 10);
   check_batch<double>({{2, 3, 0, {-1500, -0.5, -1000, -0.5, -1500, -2000}}}, 10, 10);
 }
 
 EGL_TEST(long_and_unsure_is_ranked_in_the_log_domain) {
-  Problem problem{kLongFrames, 3, 0, {}};
+  Problem problem{100, 3, 0, {}};
   std::mt19937 random(29);
-  for (int64_t i = 0; i < 3 * kLongFrames; ++i)
-    problem.log_probs.push_back(-2.1 - 1e-3 * (random() % 100));
+  for (int i = 0; i < 300; ++i) problem.log_probs.push_back(-8.0 - 1e-3 * (random() % 100));
   check_batch<double>({problem}, 3, 4);
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ class Hypotheses:
     of length 0 is the empty labeling.
 
     Attributes:
-        labels: [N, K, U] int64, class indices padded with -1; U is the longest labeling's length.
+        labels: [N, K, U] int64, class indices padded with -1; U is the longest labeling's length,
+            or on a GPU, which is not waited for, as many frames as were searched.
         label_lengths: [N, K] int64.
         log_prob: [N, K] float64, exact natural logarithm of p(labeling | utterance).
         search_log_prob: [N, K] float64, the mass the search saw: a lower bound of ``log_prob``, up
@@ -67,10 +68,18 @@ class Hypotheses:
         search_log_prob: Tensor,
         counts: Tensor,
     ) -> Hypotheses:
-        """What a search returns, without the room that no labeling needs."""
-        longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
-        labels = labels[:, :, :longest].contiguous()
+        """What a search returns, without the room that no labeling needs.
+
+        Where labels are on a GPU the room stays: to know how much is needed would be to wait.
+        """
+        if labels.device.type == "cpu":
+            longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
+            labels = labels[:, :, :longest].contiguous()
         return cls(labels, label_lengths, log_prob, search_log_prob, counts)
+
+    def to(self, device: torch.device) -> Hypotheses:
+        """The same on another device, and on the CPU without the room that no labeling needs."""
+        return Hypotheses.found(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     @property
     def as_arguments(self) -> tuple[Tensor, Tensor, Tensor]:

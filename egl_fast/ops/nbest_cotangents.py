@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,19 @@ class NbestCotangents:
     cotangent_sq_norms: Tensor
     output_sq_norms: Tensor | None
     span: float | None
+
+    def summary_on_host(self) -> NbestCotangents:
+        """The same with everything but the cotangents on the CPU; waits for a GPU, once."""
+        host = torch.device("cpu")
+        return replace(
+            self,
+            hypotheses=self.hypotheses.to(host),
+            combinations=self.combinations.to(host),
+            num_directions=self.num_directions.to(host),
+            num_probes=self.num_probes.to(host),
+            cotangent_sq_norms=self.cotangent_sq_norms.to(host),
+            output_sq_norms=None if self.output_sq_norms is None else self.output_sq_norms.to(host),
+        )
 
     def spans(self, utterance: int) -> bool:
         """Whether an utterance's rows span its cotangents, rather than being them."""
@@ -104,7 +117,7 @@ def ctc_nbest_cotangents(
         (torch.Size([1, 4, 20, 5]), 4)
     """
     if beam_width is None:
-        beam_width = default_beam_width(num_hypotheses)
+        beam_width = default_beam_width(num_hypotheses, logits.device)
     for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
         if value is not None and value <= 0:
             raise ValueError(f"{name}: expected more than 0, got {value}")

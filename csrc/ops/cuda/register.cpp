@@ -21,4 +21,7 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast_emulated, CPU, library) {
 STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
 #endif
   library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::cuda::ctc_beam_search));
+  library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::cuda::ctc_nbest_cotangents));
+  library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::cuda::ctc_hypothesis_normals));
+  library.impl("recurrent_backward", TORCH_BOX(&egl::ops::cuda::recurrent_backward));
 }

@@ -1,0 +1,87 @@
+// Problems that exact probabilities and occupancy are tested on, in the core and in kernels.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "csrc/test/random_problem.h"
+#include "csrc/test/test.h"
+
+namespace egl::test {
+
+struct Posteriors {
+  double log_prob;
+  std::vector<double> occupancy;  // [T, C]
+};
+
+// Emissions of a model that is more or less sure, with frames that rule classes out.
+inline Problem long_problem(std::mt19937& random, int64_t num_frames, int64_t num_classes,
+                            double sure) {
+  Problem problem{num_frames, num_classes, 0, {}};
+  std::normal_distribution<double> normal;
+  for (int64_t t = 0; t < num_frames; ++t) {
+    std::vector<double> logits;
+    for (int64_t c = 0; c < num_classes; ++c) logits.push_back(sure * normal(random));
+    const double total = log_sum_exp(logits.data(), num_classes);
+    for (int64_t c = 0; c < num_classes; ++c) {
+      const bool out = c != 0 && random() % 50 == 0;
+      problem.log_probs.push_back(out ? kNegInf : logits[c] - total);
+    }
+  }
+  return problem;
+}
+
+// Of classes other than 0.
+inline Labeling random_labeling(std::mt19937& random, int64_t num_labels, int64_t num_classes) {
+  Labeling labels;
+  for (int64_t u = 0; u < num_labels; ++u) {
+    labels.push_back(std::uniform_int_distribution<int64_t>(1, num_classes - 1)(random));
+  }
+  return labels;
+}
+
+// The labeling {1} has a probability far below the smallest double.
+inline Problem improbable_problem(int64_t num_frames) {
+  return {num_frames, 2, 0, std::vector<double>(num_frames * 2, -5.0)};
+}
+
+// Probabilities too small for a double, of the labeling {1, 2}.
+inline Problem underflowing_problem() {
+  return {2, 3, 0, {-1500, -0.5, -1000, -0.5, -1500, -2000}};
+}
+
+// The likeliest way through {1, 2, 3} has said two labels by frame 10, where that is 300 orders of
+// magnitude below having said none: forward it is lost, and a way that is less likely by e^140 is
+// not.
+inline Problem problem_that_loses_mass() {
+  const int64_t num_frames = 16;
+  Problem problem{num_frames, 4, 0, {}};
+  for (int64_t t = 0; t < num_frames; ++t) {
+    const bool early = t < 10;
+    const bool third = t == 10 || t == 11;  // all but label 3 are next to impossible
+    const auto label = [&](int64_t own) { return early ? -380.0 : t == own ? -50.0 : -600.0; };
+    problem.log_probs.insert(problem.log_probs.end(), {third ? -400.0 : 0.0, label(12), label(13),
+                                                       third || t == 14 ? 0.0 : -600.0});
+  }
+  return problem;
+}
+
+// Across domains. The log domain rounds sums as large as the log-probability: see rounding().
+inline bool agrees(const Posteriors& a, const Posteriors& b, int64_t num_frames) {
+  if (a.log_prob == kNegInf || b.log_prob == kNegInf) return a.log_prob == b.log_prob;
+  const double tolerance = 8.0 * static_cast<double>(num_frames) *
+                               std::max(1.0, std::abs(b.log_prob)) *
+                               std::numeric_limits<double>::epsilon() +
+                           2e-11;
+  bool same = near(a.log_prob, b.log_prob, tolerance);
+  for (size_t i = 0; i < a.occupancy.size(); ++i) {
+    same &= near(a.occupancy[i], b.occupancy[i], 2 * tolerance);
+  }
+  return same;
+}
+
+}  // namespace egl::test
