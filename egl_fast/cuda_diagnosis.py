@@ -108,7 +108,8 @@ def _of_devices(index: int | None) -> Obstacle | None:
             "see whether `nvidia-smi` finds one; in a container, pass it on",
         )
     if index is not None and index >= count:
-        return Obstacle(f"torch finds {count} GPUs, numbered from 0", "choose one of those")
+        some = "1 GPU" if count == 1 else f"{count} GPUs"
+        return Obstacle(f"torch finds {some}, numbered from 0", "choose one of those")
     return None
 
 
