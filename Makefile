@@ -4,11 +4,13 @@
 #   PYTHON=python3.12           another interpreter for .venv
 #   BENCH_JSON=FILE             where `make bench` writes; benchmarks/results/performance.json is what
 #                               docs/performance.md is made from
+#   CUDA_TORCH=2.14.1           which torch `make test-cuda-link` installs
 #   PIP_OPTIONS="..."           more options for pip, such as an index (see requirements.lock)
 
 PYTHON ?= python3
 CXX ?= g++
 PIP_OPTIONS ?=
+CUDA_TORCH ?= 2.14.1
 BENCH_JSON ?= build/bench.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -22,10 +24,11 @@ NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc) \
 PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
 EMULATED := build/emulated
+CUDA_LINK := build/cuda-link
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-cuda kernels kernels-quick kernels-report emulated test-python bench bench-quick \
+	test-cuda test-cuda-link kernels kernels-quick kernels-report emulated test-python bench bench-quick \
 	performance-page clean
 
 help: ## List all targets
@@ -81,6 +84,15 @@ kernels-quick: venv ## The same for one architecture
 
 kernels-report: venv ## Rewrite docs/cuda-resources.txt
 	$(ENTER) python csrc/tools/kernel_resources.py --write
+
+test-cuda-link: ## Build against a CUDA build of torch (6 GB of disk), load it; needs nvcc, no GPU
+	$(PYTHON) -m venv $(CUDA_LINK)
+	$(CUDA_LINK)/bin/python -m pip install --quiet $(PIP_OPTIONS) torch==$(CUDA_TORCH) \
+		setuptools wheel ninja numpy soundfile soxr jiwer click rich
+	EGL_CUDA=on PATH="$$PWD/$(CUDA_LINK)/bin:$$PATH" \
+		$(CUDA_LINK)/bin/python -m pip install --quiet --no-build-isolation --no-deps .
+	cd $(CUDA_LINK) && bin/python "$(CURDIR)/csrc/tools/check_cuda_link.py"
+	cd $(CUDA_LINK) && bin/egl-fast doctor
 
 emulated: build ## The operators' CUDA halves on the host, which the Python tests load
 	$(ENTER) cmake -S . -B $(EMULATED) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) \

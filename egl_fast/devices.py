@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 
 from egl_fast import _extension
+from egl_fast.cuda_diagnosis import cuda_obstacle
 from egl_fast.errors import DeviceError
 
 
@@ -20,7 +19,7 @@ def usable_device(name: str | torch.device) -> torch.device:
         DeviceError: the name means nothing, or a GPU that cannot be used.
     """
     if name == "auto":
-        return torch.device("cuda" if cuda_problem() is None else "cpu")
+        return torch.device("cuda" if cuda_obstacle(_extension.build_info(), 0) is None else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -29,30 +28,10 @@ def usable_device(name: str | torch.device) -> torch.device:
             "such as cuda:1"
         ) from None
     if device.type == "cuda":
-        problem = cuda_problem(device.index)
-        if problem is not None:
+        obstacle = cuda_obstacle(_extension.build_info(), device.index or 0)
+        if obstacle is not None:
             raise DeviceError(
-                f"device {name}: {problem}; `egl-fast doctor` says more, `--device cpu` does "
+                f"device {name}: {obstacle.what}; `egl-fast doctor` says more, `--device cpu` does "
                 "without"
             )
     return device
-
-
-def cuda_problem(index: int | None = None) -> str | None:
-    """What keeps egl_fast from computing on a GPU, in a few words; None: nothing.
-
-    Args:
-        index: number of the GPU; None: any.
-    """
-    if not _extension.build_info()["built_with_cuda"]:
-        return "this egl-fast was built without CUDA"
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} was built without CUDA"
-    # torch tells of a driver that is too old, or of none, by a warning.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not torch.cuda.is_available():
-            return "torch finds no GPU that it can use"
-    if index is not None and index >= torch.cuda.device_count():
-        return f"torch finds {torch.cuda.device_count()} of them, numbered from 0"
-    return None

@@ -18,7 +18,7 @@ from recordings import random_checkpoint, waveform
 from torch.utils._pytree import tree_leaves
 
 import egl_fast
-from egl_fast import _extension, ops
+from egl_fast import _extension, cuda_diagnosis, ops
 from egl_fast.data.manifest import read_manifest
 from egl_fast.devices import usable_device
 from egl_fast.errors import DeviceError
@@ -55,11 +55,19 @@ class Gpus:
     """What torch would say on a machine with so many."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, built: bool, count: int) -> None:
-        facts = {**_extension.build_info(), "built_with_cuda": built}
+        facts = {
+            **_extension.build_info(),
+            "built_with_cuda": built,
+            "cuda_version": "13.0.88" if built else None,
+            "cuda_architectures": [75, 90] if built else [],
+        }
         monkeypatch.setattr(_extension, "build_info", lambda: facts)
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+        monkeypatch.setattr(cuda_diagnosis, "driver_cuda_version", lambda: (13, 0))
 
 
 @pytest.mark.parametrize(
@@ -84,8 +92,8 @@ def test_names_of_devices(
     ("built", "count", "name", "problem"),
     [
         (False, 1, "cuda", "this egl-fast was built without CUDA; `egl-fast doctor` says more"),
-        (True, 0, "cuda:0", "torch finds no GPU that it can use; `egl-fast doctor` says more"),
-        (True, 1, "cuda:1", "torch finds 1 of them, numbered from 0"),
+        (True, 0, "cuda:0", "finds no GPU; `egl-fast doctor` says more"),
+        (True, 1, "cuda:1", "torch finds 1 GPU, numbered from 0"),
         (True, 1, "gpu", "'gpu': is unknown; choose auto, cpu, cuda"),
     ],
 )
@@ -102,7 +110,7 @@ def test_a_torch_without_cuda_is_told_from_an_extension_without(
 ) -> None:
     Gpus(monkeypatch, built=True, count=0)
     monkeypatch.setattr(torch.version, "cuda", None)
-    with pytest.raises(DeviceError, match=r"torch .* was built without CUDA"):
+    with pytest.raises(DeviceError, match=r"torch .* is a CPU build"):
         usable_device("cuda")
 
 

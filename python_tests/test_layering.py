@@ -26,6 +26,7 @@ LAYERS = [
         "statistics",
         "_extension",
     },
+    {"cuda_diagnosis"},
     {"ops", "data", "devices", "selection"},
     {"model", "reporting"},
     {"recurrent", "checkpoint"},
