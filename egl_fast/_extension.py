@@ -6,7 +6,7 @@ Importing this module registers ``torch.ops.egl_fast.*`` and has no other effect
 from __future__ import annotations
 
 import importlib
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 
@@ -23,6 +23,8 @@ class BuildInfo(TypedDict):
     torch_version: str
     minimum_torch_version: str
     built_with_cuda: bool
+    cuda_version: str | None  # of the nvcc that compiled it
+    cuda_architectures: list[int]  # such as [80, 90]; newer ones run the last one's PTX
     instruction_set: str
     debug: bool
 
@@ -35,6 +37,15 @@ except ImportError as error:
         f"egl_fast's native extension cannot be loaded under torch {torch.__version__} "
         f"({one_line(error)}); {_REMEDY}"
     ) from error
+
+
+def operators() -> Any:
+    """The native operators: each an attribute, with its one overload ``default``.
+
+    All calls go through here, so that the tests may put others in their place: the CUDA halves
+    in emulation, or on a GPU.
+    """
+    return torch.ops.egl_fast
 
 
 def build_info() -> BuildInfo:

@@ -60,9 +60,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, half: bool = Fa
 
 
 def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[str, Any]:
-    """The dictionary of the module's docstring."""
+    """The dictionary of the module's docstring, with all tensors on the CPU."""
     state = {
-        name: tensor.half() if half and tensor.is_floating_point() else tensor
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu()
         for name, tensor in checkpoint.model.state_dict().items()
     }
     return {

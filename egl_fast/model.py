@@ -220,7 +220,7 @@ class ConvBlock(nn.Module):
         stride = self.conv.stride[1]
         lengths = (lengths + stride - 1) // stride
         x = self.conv(x)
-        mask = valid_frames(lengths, x.shape[3])[:, None, None, :].to(x.dtype)
+        mask = valid_frames(lengths, x.shape[3])[:, None, None, :].to(x.device, x.dtype)
         return self.norm(x, mask).clamp(0.0, CLIP), lengths
 
 
@@ -236,7 +236,7 @@ class RecurrentBlock(nn.Module):
         """[N, T, in] to [N, T, 2 H]; padding leaves as zero."""
         outputs, _ = self.rnn(pack(x, lengths))
         padded = unpack(outputs, num_frames=x.shape[1])
-        mask = valid_frames(lengths, x.shape[1])[:, None, :].to(x.dtype)
+        mask = valid_frames(lengths, x.shape[1])[:, None, :].to(x.device, x.dtype)
         normalised: Tensor = self.norm(padded.transpose(1, 2), mask)
         return normalised.transpose(1, 2)
 
@@ -288,11 +288,15 @@ class DeepSpeech2(nn.Module):
 
         Args:
             features: [N, T_in, F], zero on padding.
-            lengths: [N] int64, valid frames of each utterance, at least 1.
+            lengths: [N] int64, valid frames of each utterance, at least 1. Masks and packing are
+                worked out on the CPU: lengths on a GPU are waited for.
 
         Returns:
-            logits [N, T, C], unnormalised (meaningless on padding), and their lengths [N].
+            logits [N, T, C], unnormalised (meaningless on padding), and their lengths [N] where
+            ``lengths`` were.
         """
+        device = lengths.device
+        lengths = lengths.cpu()
         x = features.transpose(1, 2).unsqueeze(1)
         for conv in self.convs:
             x, lengths = conv(x, lengths)
@@ -300,4 +304,4 @@ class DeepSpeech2(nn.Module):
         x = x.permute(0, 3, 1, 2).reshape(num_utterances, num_frames, channels * num_bins)
         for block in self.recurrent:
             x = block(self.dropout(x), lengths)
-        return self.output(self.dropout(x)), lengths
+        return self.output(self.dropout(x)), lengths.to(device)

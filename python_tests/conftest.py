@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import engines
 import pytest
 from hypothesis import settings
 from recordings import random_checkpoint, write_clips
@@ -13,6 +15,21 @@ from egl_fast.checkpoint import save_checkpoint
 # The same examples on every run, and no limit on how long a busy machine takes for one.
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")
+
+
+@pytest.fixture(scope="module", params=["emulated", *(["cuda"] if engines.has_gpu() else [])])
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The operators' CUDA halves in the CPU halves' place."""
+    with engines.using(request.param):
+        yield request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not engines.has_gpu():
+        for item in items:
+            if item.get_closest_marker("cuda") is not None:
+                item.add_marker(pytest.mark.skip(reason="no GPU that egl_fast can use here"))
 
 
 @pytest.fixture(scope="session")

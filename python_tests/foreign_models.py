@@ -108,8 +108,9 @@ class WithoutRules(nn.Module):
         self.output = nn.Linear(8, NUM_CLASSES)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.inputs(x) + self.position(torch.arange(x.shape[1]))
-        mask = torch.arange(x.shape[1])[None] >= lengths[:, None]
+        frames = torch.arange(x.shape[1], device=x.device)
+        x = self.inputs(x) + self.position(frames)
+        mask = frames[None] >= lengths[:, None]
         x = self.encoder(x, src_key_padding_mask=mask)
         return self.output(self.frozen(x) * self.scale), lengths
 

@@ -19,7 +19,7 @@ from egl_fast.ops import Hypotheses, ctc_beam_search
 from egl_fast.reference.beam_search import ctc_prefix_beam_search
 from egl_fast.reference.enumerate import enumerate_labelings
 
-UNLIMITED = 5**5  # more than all labelings of a small problem
+UNLIMITED = 1024  # more than all labelings of a small problem: 5 frames of 3 labels make 364
 
 
 def search_one(problem: CtcProblem, **options: int) -> Hypotheses:
@@ -126,7 +126,9 @@ def test_ties_come_in_labeling_order(blank: int) -> None:
 
 def test_tied_labelings_of_a_long_uniform_utterance_come_in_labeling_order() -> None:
     log_probs = torch.full((1, 6, 3), 1 / 3, dtype=torch.float64).log()
-    found = ctc_beam_search(log_probs, torch.tensor([6]), num_hypotheses=UNLIMITED)
+    found = ctc_beam_search(
+        log_probs, torch.tensor([6]), num_hypotheses=UNLIMITED, beam_width=UNLIMITED
+    )
     by_shape: dict[tuple[bool, ...], list[tuple[int, ...]]] = {}
     for labeling in labelings_of(found, 0):
         # Uniform frames: the probability depends on where labels repeat, and on nothing else.
@@ -213,6 +215,13 @@ def test_float32_is_searched_in_double() -> None:
         ctc_beam_search(log_probs, lengths, num_hypotheses=10),
         ctc_beam_search(log_probs.double(), lengths, num_hypotheses=10),
     )
+
+
+def test_default_beam_width_fits_a_gpu() -> None:
+    cuda = torch.device("cuda")
+    assert ops.default_beam_width(100, cuda) == ops.default_beam_width(100) == 1000
+    assert ops.default_beam_width(300, cuda) == ops.MAX_CUDA_BEAM_WIDTH
+    assert ops.default_beam_width(2000, cuda) == 2000  # for the search to refuse
 
 
 def test_default_beam_width_is_used() -> None:

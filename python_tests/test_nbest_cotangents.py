@@ -216,6 +216,46 @@ def test_equal_eigenvalues_do_not_make_rounding_decide() -> None:
     torch.testing.assert_close(probes(logits + noise), plain, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"span": 1e-6}, {"tolerance": 0.02}, {"probes": 4}])
+def test_no_frames_and_no_utterances(options: dict[str, float]) -> None:
+    frame_gram = torch.zeros(2, 0, 0, dtype=torch.float64)
+    found = ops.ctc_nbest_cotangents(
+        torch.zeros(2, 0, 3),
+        torch.zeros(2, dtype=torch.int64),
+        num_hypotheses=5,
+        frame_gram=frame_gram,
+        **options,
+    )
+    assert found.hypotheses.labelings(1) == [()]
+    assert found.output_sq_norms is not None
+    assert not found.output_sq_norms.any()
+    none = ops.ctc_nbest_cotangents(
+        torch.zeros(0, 4, 3), torch.zeros(0, dtype=torch.int64), num_hypotheses=5, **options
+    )
+    assert none.cotangents.shape == (0, 0, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ((0, 3, 2), torch.nan, "one finite value a frame, got otherwise in utterance 0, frame 3"),
+        ((1, 8, 0), torch.inf, "one finite value a frame, got otherwise in utterance 1, frame 8"),
+        ((0, 13), -torch.inf, "one finite value a frame, got otherwise in utterance 0, frame 13"),
+    ],
+)
+def test_bad_values_are_refused(place: tuple[int, ...], value: float, message: str) -> None:
+    logits, _ = problem()
+    logits[1, 9:] = torch.nan  # padding is not read
+    ops.ctc_nbest_cotangents(logits, LENGTHS, num_hypotheses=5, tolerance=0.1)
+    for length in (15, -1):
+        lengths = torch.tensor([14, length, 0])
+        with pytest.raises(ValueError, match=rf"in \[0, 14\], got {length} at position 1"):
+            ops.ctc_nbest_cotangents(logits, lengths, num_hypotheses=5, tolerance=0.1)
+    logits[place] = value
+    with pytest.raises(ValueError, match=message):
+        ops.ctc_nbest_cotangents(logits, LENGTHS, num_hypotheses=5, tolerance=0.1)
+
+
 def test_normals_are_a_function_of_key_and_labeling() -> None:
     labelings = [(1, 2), (), (12,), (1, 22)]
     hypotheses = ops.Hypotheses.of([labelings, labelings[::-1]])

@@ -1,8 +1,15 @@
 // How many combinations of an utterance's K cotangents are worth a backward pass.
+//
+// Square roots, products and quotients only, so that every machine decides alike, given the same
+// eigenvalues.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <span>
+#include <limits>
+
+#include "csrc/core/host_device.h"
 
 namespace egl {
 
@@ -10,24 +17,97 @@ namespace egl {
 struct CotangentBudget {
   int64_t num_directions;
   int64_t num_probes;
+
+  EGL_HOST_DEVICE int64_t num_rows() const { return num_directions + num_probes; }
 };
 
+// Relative deviation below which the tail is rounding.
+inline constexpr double kNothing = 1e-8;
+
+// deviation[R] for R = 0..count: the standard deviation of one probe of the tail beyond R
+// directions, relative to the sum, at most, were all directions scaled alike. Of a form e^T M e in
+// random signs it is at most sqrt(2) ||M||_F (Hutchinson, 1990).
+EGL_HOST_DEVICE inline void relative_tail_deviation(const double* eigenvalues, int64_t count,
+                                                    double* deviation) {
+  double sum = 0.0;
+  double squares = 0.0;
+  deviation[count] = 0.0;
+  for (int64_t r = count; r-- > 0;) {
+    sum += eigenvalues[r];
+    squares += eigenvalues[r] * eigenvalues[r];
+    deviation[r] = std::sqrt(2.0 * squares);
+  }
+  sum = std::max(sum, std::numeric_limits<double>::min());
+  for (int64_t r = 0; r < count; ++r) deviation[r] /= sum;
+}
+
 // Both rules look at the eigenvalues of the cotangents' Gram matrix alone, largest first. A choice
-// that looked at the estimate's own spread would bias it.
+// that looked at the estimate's own spread would bias it. `deviation` has room for count + 1.
 
 // The fewest passes whose relative standard error should be within the tolerance.
-CotangentBudget budget_for_tolerance(std::span<const double> eigenvalues, double tolerance);
+EGL_HOST_DEVICE inline CotangentBudget budget_for_tolerance(const double* eigenvalues,
+                                                            int64_t count, double tolerance,
+                                                            double* deviation) {
+  // A model does not scale all directions alike, and the less energy a direction has, the more its
+  // scale may stand out: on recorded speech the tail deviates by up to about this many times what
+  // it would otherwise, but for some recordings in a hundred (docs/estimators.md).
+  const double safety = 1.0 / std::sqrt(std::sqrt(tolerance));
+  relative_tail_deviation(eigenvalues, count, deviation);
+  constexpr int64_t kMinTailProbes = 4;  // their spread is the error bar
+  // The first beyond which nothing is left.
+  int64_t rank = 0;
+  while (rank < count && !(deviation[rank] <= kNothing)) ++rank;
+  CotangentBudget best{rank, 0};
+  for (int64_t r = 0; r < rank; ++r) {
+    const double ratio = safety * deviation[r] / tolerance;
+    const double needed = std::ceil(ratio * ratio);
+    // More than all directions is never the best; as a double it cannot overflow.
+    if (!(needed < static_cast<double>(rank))) continue;
+    const int64_t probes = std::max(kMinTailProbes, static_cast<int64_t>(needed));
+    if (r + probes < best.num_rows()) best = {r, probes};
+  }
+  return best;
+}
 
 // The best use of a fixed number of passes.
-CotangentBudget budget_of_probes(std::span<const double> eigenvalues, int64_t num_probes);
+EGL_HOST_DEVICE inline CotangentBudget budget_of_probes(const double* eigenvalues, int64_t count,
+                                                        int64_t num_probes, double* deviation) {
+  relative_tail_deviation(eigenvalues, count, deviation);
+  // At least two probes, for an error bar; a third where there are enough, for a better one.
+  const int64_t fewest = num_probes >= 4 ? 3 : 2;
+  const int64_t most_directions = std::min(num_probes - fewest, count);
+  CotangentBudget best{0, num_probes};
+  double least = std::numeric_limits<double>::infinity();
+  for (int64_t r = 0; r <= most_directions; ++r) {
+    if (deviation[r] <= kNothing) return {r, 0};
+    const double error = deviation[r] / std::sqrt(static_cast<double>(num_probes - r));
+    if (error < least) {
+      best = {r, num_probes - r};
+      least = error;
+    }
+  }
+  return best;
+}
 
-// Of K columns of length 1 (or 0) with this Gram matrix: how many leading eigenvectors span every
-// one of them but for a part no longer than `residual`. `eigenvectors` is [K, K], in columns. In
-// double, eigenvalues are known to about 1e-14, so residuals to about 1e-7.
-int64_t rank_of_span(std::span<const double> eigenvalues, const double* eigenvectors,
-                     double residual);
+// Of a column of length 1 (or 0), `entry(r)` long along eigenvector r of its and the others' Gram
+// matrix: how many leading eigenvectors leave no more than `residual` of it. The rank that spans
+// all columns is the largest of theirs. In double, eigenvalues are known to about 1e-14, so
+// residuals to about 1e-7.
+template <typename Entry>
+EGL_HOST_DEVICE int64_t rank_of_column(const double* eigenvalues, int64_t count, const Entry& entry,
+                                       double residual) {
+  double left = 0.0;  // its square beyond `rank`
+  for (int64_t rank = count; rank-- > 0;) {
+    const double along = entry(rank);
+    left += eigenvalues[rank] * along * along;
+    if (left > residual * residual) return rank + 1;
+  }
+  return 0;
+}
 
 // Whether so many rows instead of K are worth the inner products of their gradients.
-bool worth_combining(int64_t num_rows, int64_t num_hypotheses);
+EGL_HOST_DEVICE inline bool worth_combining(int64_t num_rows, int64_t num_hypotheses) {
+  return num_rows <= num_hypotheses - (num_hypotheses + 7) / 8;
+}
 
 }  // namespace egl

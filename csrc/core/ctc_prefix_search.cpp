@@ -165,6 +165,7 @@ class PrefixSearch {
     const double blank = emission(blank_);
     for (const Slot& slot : beam_) {
       double ends_in_label = Mass::kNone;
+      bool possible = slot.total > Mass::kNone && blank > Mass::kNone;
       if (slot.node != PrefixTree::kRoot) {
         const int32_t parent = slot_of_node_[slot.parent];
         double mass = slot.ends_in_label;
@@ -172,7 +173,9 @@ class PrefixSearch {
           mass = Mass::plus(mass, beam_[parent].extendable(slot.label));
           marks_.push_back(mark_of(parent, slot.label));
         }
-        ends_in_label = Mass::times(mass, emission(slot.label));
+        const double label = emission(slot.label);
+        ends_in_label = Mass::times(mass, label);
+        possible |= mass > Mass::kNone && label > Mass::kNone;
       }
       const double ends_in_blank = Mass::times(slot.total, blank);
       const double total = Mass::plus(ends_in_blank, ends_in_label);
@@ -181,7 +184,7 @@ class PrefixSearch {
       if (total > Mass::kLeast) {
         candidates_.push_back({total, index, PrefixTree::kNone});
       } else {
-        dropped_ |= total > Mass::kNone;
+        dropped_ |= possible;  // though the product may be zero
       }
     }
     for (const size_t mark : marks_) in_beam_[mark] = 1;

@@ -34,6 +34,9 @@ EGL_HOST_DEVICE inline double uniform_of(uint64_t bits) {
   return (static_cast<double>(bits >> 12) + 0.5) * 0x1p-52;
 }
 
+// Number of its own that breaks ties between hypotheses, in (0, 1).
+EGL_HOST_DEVICE inline double tie_break_of(uint64_t hash) { return uniform_of(split_mix(~hash)); }
+
 // Number `index` of a hypothesis, standard normal (Box and Muller, 1958).
 EGL_HOST_DEVICE inline double normal_of(uint64_t hash, int64_t index) {
   const auto place = 2 * static_cast<uint64_t>(index);

@@ -24,13 +24,29 @@ Tensor matrix(const Scalar* data, int64_t rows, int64_t cols) {
       torch::stable::Device(torch::headeronly::DeviceType::CPU, -1), dtype);
 }
 
-// out = a @ b, into out's memory.
-inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
+// out = a @ b, into out's memory, by aten::mm or another operator of its signature.
+inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out,
+                   const char* product = "aten::mm") {
   std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
                                     torch::stable::detail::from(out)};
   STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+      torch_call_dispatcher(product, "out", stack.data(), TORCH_ABI_VERSION));
   static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
+}
+
+// The same of each matrix of a stack: [D, M, K] and [D, K, N] to [D, M, N].
+inline void bmm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
+  mm_out(a, b, out, "aten::bmm");
+}
+
+// A view in which dimensions of size 1 have these sizes, without memory of their own.
+inline Tensor expand(const Tensor& tensor, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(tensor),
+                                    torch::stable::detail::from(sizes),
+                                    torch::stable::detail::from(false)};  // implicit
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::expand", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
 // Eigenvalues, largest first, and eigenvectors in columns, of a symmetric matrix without negative

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "csrc/core/log_semiring.h"
+#include "csrc/ops/beam_search_requirements.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/ops.h"
 
@@ -58,9 +59,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ctc_beam_search(const Tensor&
                                                                    int64_t beam_width,
                                                                    int64_t blank) {
   const EmissionBatch batch(log_probs, lengths, blank, "log_probs");
-  check(num_hypotheses >= 1, "num_hypotheses: expected at least 1, got ", num_hypotheses);
-  check(beam_width >= num_hypotheses,
-        "beam_width: expected at least num_hypotheses = ", num_hypotheses, ", got ", beam_width);
+  check_beam(num_hypotheses, beam_width);
 
   const int64_t num_utterances = batch.num_utterances();
   const auto empty = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {

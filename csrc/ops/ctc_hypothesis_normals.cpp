@@ -1,21 +1,16 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "csrc/core/random_normals.h"
-#include "csrc/ops/check.h"
+#include "csrc/ops/normals_requirements.h"
 #include "csrc/ops/ops.h"
 
 namespace egl::ops {
 
 Tensor ctc_hypothesis_normals(const Tensor& labels, const Tensor& label_lengths,
                               const Tensor& counts, const Tensor& keys, int64_t num_normals) {
-  check_tensor(labels, "labels", {ScalarType::Long}, {{"N"}, {"K"}, {"U"}});
+  check_normals_arguments(labels, label_lengths, counts, keys, num_normals);
   const int64_t num_utterances = labels.size(0);
   const int64_t num_slots = labels.size(1);
-  check_tensor(label_lengths, "label_lengths", {ScalarType::Long},
-               {{"N", num_utterances}, {"K", num_slots}});
-  check_tensor(counts, "counts", {ScalarType::Long}, {{"N", num_utterances}});
-  check_tensor(keys, "keys", {ScalarType::Long}, {{"N", num_utterances}});
-  check(num_normals >= 0, "num_normals: expected at least 0, got ", num_normals);
   const Tensor label_values = torch::stable::contiguous(labels);
   const Tensor length_values = torch::stable::contiguous(label_lengths);
   const Tensor count_values = torch::stable::contiguous(counts);

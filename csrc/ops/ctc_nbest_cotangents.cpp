@@ -5,14 +5,16 @@
 #include <utility>
 #include <vector>
 
+#include "csrc/core/cotangent_rows.h"
 #include "csrc/core/ctc_posteriors.h"
 #include "csrc/core/isa.h"
 #include "csrc/ops/aten.h"
 #include "csrc/ops/class_subset.h"
-#include "csrc/ops/cotangent_rows.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/for_each_hypothesis.h"
+#include "csrc/ops/hypothesis_numbers.h"
 #include "csrc/ops/log_softmax.h"
+#include "csrc/ops/nbest_requirements.h"
 #include "csrc/ops/ops.h"
 
 namespace egl::ops {
@@ -116,7 +118,7 @@ struct UtteranceRows {
 };
 
 UtteranceRows rows_of(SparseVectors cotangents, const std::vector<double>& scales,
-                      const HypothesisNumbers& numbers, const CompressionOptions& options) {
+                      const std::vector<uint64_t>& hashes, const CompressionOptions& options) {
   const int64_t count = cotangents.count();
   if (options.any()) {
     std::vector<double> columns(cotangents.values);
@@ -126,7 +128,11 @@ UtteranceRows rows_of(SparseVectors cotangents, const std::vector<double>& scale
     }
     const Tensor as_matrix = matrix(columns.data(), count, cotangents.size);
     const Tensor gram = torch::stable::matmul(as_matrix, torch::stable::transpose(as_matrix, 0, 1));
-    if (auto choice = choose_rows(gram, numbers, options)) {
+    if (options.span == 0.0) break_ties(gram.mutable_data_ptr<double>(), hashes);
+    const auto [values, eigenvectors] = eigen_of_semidefinite(gram);
+    const Eigen eigen{count, values.const_data_ptr<double>(),
+                      eigenvectors.const_data_ptr<double>()};
+    if (auto choice = choose_rows(eigen, hashes, options)) {
       const int64_t num_rows = choice->num_directions + choice->num_probes;
       SparseVectors rows{std::vector<double>(num_rows * cotangents.size),
                          std::vector<double>(num_rows), cotangents.size};
@@ -170,20 +176,11 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
                                      int64_t num_probes, double span, const Tensor& keys,
                                      const std::optional<Tensor>& frame_gram, int64_t blank) {
   const EmissionBatch batch(logits, lengths, blank, "logits");
+  const CompressionOptions options{tolerance, num_probes, span};
+  check_nbest_arguments(logits, num_hypotheses, beam_width, options, keys, frame_gram);
   const int64_t num_utterances = batch.num_utterances();
   const int64_t max_frames = batch.max_frames();
   const int64_t num_classes = batch.num_classes();
-  check(tolerance >= 0.0 && tolerance < 1.0, "tolerance: expected a share between 0 and 1, got ",
-        tolerance);
-  check(num_probes == 0 || num_probes >= 2, "probes: expected at least 2, got ", num_probes);
-  check(span >= 0.0 && span < 1.0, "span: expected a share between 0 and 1, got ", span);
-  check((tolerance > 0.0) + (num_probes > 0) + (span > 0.0) <= 1,
-        "tolerance, probes and span: expected one of them, not several");
-  check_tensor(keys, "keys", {ScalarType::Long}, {{"N", num_utterances}});
-  if (frame_gram.has_value()) {
-    check_tensor(*frame_gram, "frame_gram", {ScalarType::Double},
-                 {{"N", num_utterances}, {"T", max_frames}, {"T", max_frames}});
-  }
   const auto zeros = [&](std::initializer_list<int64_t> sizes, ScalarType dtype) {
     return torch::stable::new_zeros(logits, sizes, dtype);
   };
@@ -202,7 +199,6 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
   Tensor output_sq_norms =
       zeros({frame_gram.has_value() ? num_utterances : 0, num_hypotheses}, ScalarType::Double);
 
-  const CompressionOptions options{tolerance, num_probes, span};
   const Tensor key_values = torch::stable::contiguous(keys);
   std::deque<Softmax> softmaxes;
   std::vector<UtteranceRows> all_rows;
@@ -217,12 +213,12 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
       store_output_sq_norms(cotangents, softmax, torch::stable::select(*frame_gram, 0, n),
                             output_sq_norms.mutable_data_ptr<double>() + n * num_hypotheses);
     }
-    const HypothesisNumbers numbers(labelings, n,
-                                    static_cast<uint64_t>(key_values.const_data_ptr<int64_t>()[n]));
+    const std::vector<uint64_t> hashes = labeling_hashes(
+        labelings, n, static_cast<uint64_t>(key_values.const_data_ptr<int64_t>()[n]));
     const std::vector<double> scales =
         column_scales(log_prob.const_data_ptr<double>() + n * num_hypotheses, own_sq_norms,
                       labelings.count(n), options);
-    all_rows.push_back(rows_of(std::move(cotangents), scales, numbers, options));
+    all_rows.push_back(rows_of(std::move(cotangents), scales, hashes, options));
     const RowChoice& choice = all_rows.back().choice;
     num_directions.mutable_data_ptr<int64_t>()[n] = choice.num_directions;
     probe_counts.mutable_data_ptr<int64_t>()[n] = choice.num_probes;

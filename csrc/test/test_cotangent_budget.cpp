@@ -6,12 +6,33 @@
 #include "csrc/core/cotangent_budget.h"
 #include "csrc/test/test.h"
 
-using egl::budget_for_tolerance;
-using egl::budget_of_probes;
-using egl::rank_of_span;
 using egl::worth_combining;
 
 namespace {
+
+egl::CotangentBudget budget_for_tolerance(const std::vector<double>& values, double tolerance) {
+  std::vector<double> deviation(values.size() + 1);
+  return egl::budget_for_tolerance(values.data(), static_cast<int64_t>(values.size()), tolerance,
+                                   deviation.data());
+}
+
+egl::CotangentBudget budget_of_probes(const std::vector<double>& values, int64_t num_probes) {
+  std::vector<double> deviation(values.size() + 1);
+  return egl::budget_of_probes(values.data(), static_cast<int64_t>(values.size()), num_probes,
+                               deviation.data());
+}
+
+// `vectors` is [K, K], in columns.
+int64_t rank_of_span(const std::vector<double>& values, const std::vector<double>& vectors,
+                     double residual) {
+  const auto count = static_cast<int64_t>(values.size());
+  int64_t rank = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    const auto entry = [&](int64_t r) { return vectors[k * count + r]; };
+    rank = std::max(rank, egl::rank_of_column(values.data(), count, entry, residual));
+  }
+  return rank;
+}
 
 std::vector<double> halving(size_t size) {
   std::vector<double> values(size);
@@ -73,12 +94,12 @@ EGL_TEST(a_span_is_the_fewest_that_leave_no_column_out) {
   const double h = std::sqrt(0.5);
   const std::vector<double> values{high, low, 0.0};
   const std::vector<double> vectors{a0, a1, h, a0, a1, -h, b0, b1, 0.0};
-  CHECK(rank_of_span(values, vectors.data(), 1e-6) == 2);
+  CHECK(rank_of_span(values, vectors, 1e-6) == 2);
   // Beyond the first eigenvector the third column keeps the most.
   const double most = std::sqrt(low) * std::max(std::abs(a1), std::abs(b1));
-  CHECK(rank_of_span(values, vectors.data(), 0.99 * most) == 2);
-  CHECK(rank_of_span(values, vectors.data(), 1.01 * most) == 1);
-  CHECK(rank_of_span({}, nullptr, 1e-6) == 0);
+  CHECK(rank_of_span(values, vectors, 0.99 * most) == 2);
+  CHECK(rank_of_span(values, vectors, 1.01 * most) == 1);
+  CHECK(rank_of_span({}, {}, 1e-6) == 0);
 }
 
 EGL_TEST(combining_is_for_an_eighth_less_at_least) {

@@ -191,6 +191,11 @@ EGL_TEST(improbable_prefixes_are_not_lost) {
   PrefixTree other;
   CHECK(egl::ctc_prefix_search_in<egl::LinearMass>(problem.emissions(), all, other).has_value());
 
+  // All that is lost is a prefix that stays, and its mass as a double is zero.
+  const Problem lost_stay{2, 3, 0, {-1e-3, -380, kNegInf, -380, kNegInf, -1e-3}};
+  const auto all_of_it = egl::ctc_beam_search(lost_stay.emissions(), {10, 10, 0});
+  CHECK(all_of_it.size() == 4 && egl::test::near(all_of_it[3].log_prob, -760.0, 1e-9));
+
   const Problem unlikely_blank{1, 2, 0, {-800, -1e-3}};
   CHECK(egl::ctc_beam_search(unlikely_blank.emissions(), {10, 10, 0}).size() == 2);
   const Problem extreme{2, 3, 0, {-1500, -0.5, -1000, -0.5, -1500, -2000}};

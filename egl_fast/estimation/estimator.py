@@ -63,14 +63,14 @@ class Rows:
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> Rows:
-        """Of one utterance of a batch."""
+        """Of one utterance of a batch, with the summary on the host."""
         count = int(found.hypotheses.counts[utterance])
         directions = int(found.num_directions[utterance])
         total = directions + int(found.num_probes[utterance])
         # In the log domain: in a long utterance every p may underflow, their ratios don't.
         weights = found.hypotheses.log_prob[utterance, :count].softmax(dim=0)
         combinations = found.combinations[utterance, :total, :count]
-        kept = found.cotangents[utterance, :directions].double().square().sum((1, 2))
+        kept = found.cotangents[utterance, :directions].double().square().sum((1, 2)).cpu()
         energy = weights * found.cotangent_sq_norms[utterance, :count]
         norms = found.output_sq_norms
         return Rows(

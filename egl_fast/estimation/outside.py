@@ -104,9 +104,10 @@ class OutsideGroups:
         """
         own = None
         if frame_gram is not None:
-            own = (cotangents * torch.matmul(frame_gram, cotangents)).sum((1, 2))
+            own = (cotangents * torch.matmul(frame_gram, cotangents)).sum((1, 2)).cpu()
         self._of_output = None if own is None else self._shares @ own
-        combined: Tensor = torch.tensordot(self._shares.sqrt() * self._signs.T, cotangents, dims=1)
+        weights = (self._shares.sqrt() * self._signs.T).to(cotangents.device)
+        combined: Tensor = torch.tensordot(weights, cotangents, dims=1)
         return combined
 
     def finish(self, sq_norms: Tensor, of_output: Tensor) -> OutsideEstimate:

@@ -39,7 +39,7 @@ class SpanningRows:
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> SpanningRows:
-        """Of one utterance of a batch that was searched with ``span``."""
+        """Of one utterance of a batch that was searched with ``span``; its summary on the host."""
         count = int(found.hypotheses.counts[utterance])
         directions = int(found.num_directions[utterance])
         return SpanningRows(

@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ from egl_fast.gradients.tape import (
     plain_sq_norms_in_double,
     record,
 )
+from egl_fast.precision import check_precision, products_in
 
 _log = logging.getLogger("egl_fast")
 
@@ -48,10 +50,17 @@ _log = logging.getLogger("egl_fast")
 #: larger matrix products; beyond this they gain nothing.
 ROWS_PER_PASS = 50
 
+#: The same on a GPU. By arithmetic, not by measurement: a frame of 256 units is a product of 2,048
+#: by 768 by 256, which takes an H100 12 microseconds at its float32 rate; launching it takes 5.
+CUDA_ROWS_PER_PASS = 2048
+
 #: Bytes that gradients may take unless somebody says otherwise: half of them the intermediate
 #: results of one backward pass, as far as they are known beforehand, so that long recordings get
 #: fewer rows a pass; and half what is kept from pass to pass.
 MEMORY_BYTES = 2**31
+
+#: The same on a GPU, as a share of its memory.
+CUDA_MEMORY_SHARE = 0.5
 
 #: Largest relative disagreement with plain autograd that the engine takes for rounding, once a
 #: model: far above float32's, far below any forgotten use of a parameter worth speaking of.
@@ -69,24 +78,37 @@ class GradientEngine:
         model: any module; only parameters that require a gradient count.
         params: shell pattern (or several, separated by commas) of the names of parameters that
             count; None for all.
-        memory_bytes: what gradients may take, beside the forward pass and the cotangents. A single
-            row is pulled back whatever it takes.
+        memory_bytes: what gradients may take, beside the forward pass and the cotangents; None:
+            2 GiB, or half of a GPU's memory. A single row is pulled back whatever it takes.
+        precision: how products of float32 numbers are taken, see ``precision``; but inner products
+            of gradients, which are what is asked for.
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
+        memory_bytes: see above.
 
     Raises:
         ModelError: no parameter is left.
     """
 
     def __init__(
-        self, model: nn.Module, *, params: str | None = None, memory_bytes: int = MEMORY_BYTES
+        self,
+        model: nn.Module,
+        *,
+        params: str | None = None,
+        memory_bytes: int | None = None,
+        precision: str = "float32",
     ) -> None:
         self.model = model
         self.params = params
-        self.pass_bytes = memory_bytes // 2
         with RUNNING:
             self.parameters = _matching_parameters(model, params)
+        if memory_bytes is None:
+            memory_bytes = default_memory_bytes(self.device)
+        self.memory_bytes = memory_bytes
+        self.pass_bytes = memory_bytes // 2
+        check_precision(precision, self.device)
+        self.precision = precision
         self._said_unruled: set[str] = set()
         self._vectorises = True
         self._verified: frozenset[int] = frozenset()
@@ -95,6 +117,24 @@ class GradientEngine:
     def shares_batches(self) -> bool:
         """Whether utterances may share a forward pass: the model's own class declares it."""
         return declares_utterances_first(self.model)
+
+    @property
+    def rows_per_pass(self) -> int:
+        """Cotangent rows (utterances x cotangents) that one backward pass carries at most."""
+        return CUDA_ROWS_PER_PASS if self.device.type == "cuda" else ROWS_PER_PASS
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(iter(self.parameters.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the parameters are."""
+        return next(iter(self.parameters.values())).dtype
+
+    def _products(self) -> AbstractContextManager[None]:
+        return products_in(self.precision, self.device)
 
     def run(self, *inputs: Any) -> Tape:
         """Run the model once, in evaluation mode, and keep what gradient norms need.
@@ -109,11 +149,13 @@ class GradientEngine:
         with RUNNING:  # another thread's run holds parameters back
             parameters = _matching_parameters(self.model, self.params)
             self.parameters = parameters
-            return record(self.model, inputs, parameters)
+            with self._products():
+                return record(self.model, inputs, parameters)
 
     def infer(self, *inputs: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; leaves everything as it was."""
-        return infer(self.model, inputs)
+        with self._products():
+            return infer(self.model, inputs)
 
     def row_bytes(self, tape: Tape, logits: Tensor) -> int:
         """Bytes that a backward pass takes for one cotangent of each of the tape's utterances."""
@@ -131,17 +173,19 @@ class GradientEngine:
                 declares ``utterances_first``.
 
         Returns:
-            By qualified name, [N, R] float64; the gradient's squared norm is their sum. A
-            parameter that the logits do not depend on is left out.
+            By qualified name, [N, R] float64 on the cotangents' device; the gradient's squared norm
+            is their sum. A parameter that the logits do not depend on is left out.
 
         Raises:
             ModelError: the logits depend on no parameter that counts, or a norm differs from plain
                 autograd's.
         """
         shape = cotangents.shape[:2]
-        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(shape, dtype=torch.float64))
-        for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
-            totals[name][n, rows] = sq_norms(contribution.coordinates())[: _size(rows)]
+        totals: dict[str, Tensor] = defaultdict(
+            lambda: cotangents.new_zeros(shape, dtype=torch.float64)
+        )
+        for name, n, rows, coordinates in self._gradients(tape, logits, cotangents):
+            totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
         self._verify(tape, cotangents, norms)
         return norms
@@ -157,23 +201,25 @@ class GradientEngine:
             cotangents: see ``sq_norms``.
 
         Returns:
-            By qualified name, [N, R, R] float64, with the squared norms on the diagonal. Unless
-            ``holds_gradients``, NaN for pairs whose cotangents did not fit into one backward pass.
+            By qualified name, [N, R, R] float64 on the cotangents' device, with the squared norms
+            on the diagonal. Unless ``holds_gradients``, NaN for pairs whose cotangents did not fit
+            into one backward pass.
 
         Raises:
             ModelError: see ``sq_norms``.
         """
         N, R = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(
-            lambda: torch.full((N, R, R), torch.nan, dtype=torch.float64)
+            lambda: cotangents.new_full((N, R, R), torch.nan, dtype=torch.float64)
         )
         holds = self.holds_gradients(tape, logits, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
-        for name, n, rows, contribution in self._gradients(tape, logits, cotangents):
-            own = contribution.coordinates()
+        for name, n, rows, own in self._gradients(tape, logits, cotangents):
             earlier = kept[name, n]
             for others, coordinates in [*earlier, (rows, own)]:
-                products = inner_products(own, coordinates)[: _size(rows), : _size(others)].double()
+                with products_in("float32", self.device):
+                    products = inner_products(own, coordinates)
+                products = products[: _size(rows), : _size(others)].double()
                 totals[name][n, rows, others] = products
                 totals[name][n, others, rows] = products.t()
             if holds and rows.stop < R:
@@ -201,7 +247,7 @@ class GradientEngine:
     ) -> list[slice]:
         """Which of an utterance's cotangents go together: as few passes as fit, of like size."""
         fitting = self.pass_bytes // max(1, self._row_bytes(calls, direct, logits))
-        most = max(1, min(ROWS_PER_PASS // logits.shape[0], fitting))
+        most = max(1, min(self.rows_per_pass // logits.shape[0], fitting))
         size = -(-num_rows // max(1, -(-num_rows // most)))
         return [
             slice(start, min(start + size, num_rows)) for start in range(0, num_rows, max(1, size))
@@ -209,8 +255,8 @@ class GradientEngine:
 
     def _gradients(
         self, tape: Tape, logits: Tensor, cotangents: Tensor
-    ) -> Iterator[tuple[str, int, slice, Contribution]]:
-        """(parameter, utterance, cotangents of a pass, their gradients), pass by pass.
+    ) -> Iterator[tuple[str, int, slice, list[Tensor]]]:
+        """(parameter, utterance, cotangents of a pass, their gradients' coordinates), by passes.
 
         All passes carry as many rows, so that all gradients of a parameter have coordinates in one
         basis; the last of them may be zero, beyond those asked for.
@@ -233,21 +279,25 @@ class GradientEngine:
             missing = _size(passes[0]) - _size(carried)
             if missing:
                 rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
-            at_calls = self._pull_back(logits, rows, calls, {})
+            with self._products():
+                at_calls = self._pull_back(logits, rows, calls, {})
             for position, utterance in enumerate(utterances):
-                found = self._contributions(
-                    calls,
-                    [prepared[position] for prepared in pullbacks],
-                    at_calls,
-                    utterance,
-                )
-                own_rows = rows if utterance is None else _only(rows, utterance)
-                for name, value in zip(
-                    direct, self._pull_back(logits, own_rows, [], direct), strict=True
-                ):
-                    found[name].append(Explicit(value))
+                with self._products():
+                    found = self._contributions(
+                        calls,
+                        [prepared[position] for prepared in pullbacks],
+                        at_calls,
+                        utterance,
+                    )
+                    own_rows = rows if utterance is None else _only(rows, utterance)
+                    for name, value in zip(
+                        direct, self._pull_back(logits, own_rows, [], direct), strict=True
+                    ):
+                        found[name].append(Explicit(value))
                 for name, contributions in found.items():
-                    yield name, position, carried, combined(contributions)
+                    with self._products():
+                        coordinates = combined(contributions).coordinates()
+                    yield name, position, carried, coordinates
 
     @staticmethod
     def _row_bytes(calls: Sequence[Call], direct: dict[str, nn.Parameter], logits: Tensor) -> int:
@@ -326,12 +376,20 @@ class GradientEngine:
         counted = frozenset(map(id, tape.parameters.values()))
         if counted == self._verified or cotangents.shape[1] == 0:
             return
+        if self.precision != "float32":
+            # Rounding may err by per cents. What the model does can be told without it.
+            exact = GradientEngine(self.model, params=self.params, memory_bytes=self.memory_bytes)
+            exact_tape = exact.run(*tape.inputs)
+            exact.sq_norms(exact_tape, exact_tape.outputs[0], cotangents[:, :1])
+            self._verified = counted
+            return
         cotangent = torch.zeros_like(cotangents[:, 0])
         cotangent[-1] = cotangents[-1, 0]
         got = {
             name: float(norms[name][-1, 0]) if name in norms else 0.0 for name in tape.parameters
         }
-        expected = plain_sq_norms(self.model, tape.inputs, cotangent, list(tape.parameters))
+        with self._products():
+            expected = plain_sq_norms(self.model, tape.inputs, cotangent, list(tape.parameters))
         wrong = _disagreement(got, expected)
         if wrong is not None and cotangent.dtype == torch.float32:
             # Long noise makes a float32 recurrence itself err by per cents.
@@ -351,6 +409,13 @@ class GradientEngine:
         if new:
             self._said_unruled.update(new)
             _log.info("no norm rule covers %s: exact gradients by autograd", ", ".join(new))
+
+
+def default_memory_bytes(device: torch.device) -> int:
+    """What gradients may take where nobody says otherwise."""
+    if device.type == "cuda":
+        return int(CUDA_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return MEMORY_BYTES
 
 
 def _disagreement(got: dict[str, float], expected: dict[str, float]) -> str | None:

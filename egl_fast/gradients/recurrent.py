@@ -20,20 +20,20 @@ class GateInputs:
         tap: [T, N, G*H], in the graph where the cotangent of the product arrives.
         weight: the weight's name, without the direction's suffix.
         bias: the bias's name, likewise.
-        order: utterance of each column, or None where they are in order.
+        columns: utterance of each column, or None where they are in order.
     """
 
     inputs: Tensor
     tap: Tensor
     weight: str
     bias: str
-    order: Tensor | None
+    columns: tuple[int, ...] | None
 
     def column_of(self, utterance: int | None) -> int | None:
         """The utterance's column; None where all columns are the one utterance's."""
-        if utterance is None or self.order is None:
+        if utterance is None or self.columns is None:
             return utterance
-        return int((self.order == utterance).nonzero().item())
+        return self.columns.index(utterance)
 
     def prepare(self, utterance: int | None, wanted: frozenset[str]) -> Pullback:
         """A function of gate cotangents [R, T, 1 (or all columns), G*H]."""
@@ -48,8 +48,8 @@ class GateInputs:
 
 def gate_inputs(direction: Direction) -> tuple[GateInputs, GateInputs]:
     """The input side and the hidden side of a direction."""
-    order = direction.order
+    columns = direction.columns
     return (
-        GateInputs(direction.inputs, direction.projected, "weight_ih", "bias_ih", order),
-        GateInputs(direction.previous, direction.hidden_tap, "weight_hh", "bias_hh", order),
+        GateInputs(direction.inputs, direction.projected, "weight_ih", "bias_ih", columns),
+        GateInputs(direction.previous, direction.hidden_tap, "weight_hh", "bias_hh", columns),
     )

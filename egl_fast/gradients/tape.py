@@ -23,7 +23,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from egl_fast.errors import ModelError
 from egl_fast.gradients.recurrent import GateInputs, gate_inputs
 from egl_fast.gradients.rules import Pullback, Rule, rule_of
-from egl_fast.recurrent import Direction, scanned_recurrence
+from egl_fast.recurrent import Direction, scanned_recurrence, without_cudnn
 
 #: Held while a model is hooked, put into evaluation mode and relieved of its parameters: two
 #: threads that score with one model would take each other's changes for its own.
@@ -223,6 +223,7 @@ def plain_sq_norms(
         RUNNING,
         random,
         _evaluation_mode(model),
+        without_cudnn(),
         torch.inference_mode(False),
         torch.enable_grad(),
     ):

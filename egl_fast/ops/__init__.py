@@ -1,15 +1,25 @@
 """Typed functions over the native operators, with their shape and batching rules; no policy.
 
 Letters: N utterances, T frames, C classes with blank, K hypotheses, U labels, H hidden units, R
-cotangents. All operators run on CPU tensors, spread their work over torch's threads, and give the
-same result for an utterance whatever else is in the batch and however it is padded; the search, the
-CTC operators and the forward scan to the last bit, for any number of threads. Results are cut off
-from autograd's graph: whoever wants gradients makes a node of its own.
+cotangents. All tensors of a call are on one device, where the results are, too. Operators give the
+same result for an utterance whatever else is in the batch and however it is padded, to rounding.
+Results are cut off from autograd's graph: whoever wants gradients makes a node of its own.
+
+On the CPU the work is spread over torch's threads. Search, CTC operators and forward scan are the
+same to the last bit for any number of threads, and beside any other utterances.
+
+On a GPU the work is queued on the caller's current stream, and the same call gives the same bits:
+nothing is added up in an order that chance decides. Beside other utterances, search and CTC
+operators give the same bits there, too; what is made of cuBLAS's products (scans, and the rows of
+``ctc_nbest_cotangents``) need not. Operators that look at values to refuse them (NaN, labels,
+lengths) wait for the GPU once. The recurrent operators do not, nor does the native operator behind
+``ctc_nbest_cotangents``: these may be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
 from egl_fast.ops.ctc import (
+    MAX_CUDA_BEAM_WIDTH,
     ctc_beam_search,
     ctc_logits_cotangents,
     ctc_occupancy,
@@ -22,6 +32,7 @@ from egl_fast.ops.recurrent import RecurrentCell, RecurrentCotangents, recurrent
 from egl_fast.ops.recurrent_forward import RecurrentScan, RecurrentStates, recurrent_forward
 
 __all__ = [
+    "MAX_CUDA_BEAM_WIDTH",
     "Hypotheses",
     "NbestCotangents",
     "RecurrentCell",

@@ -5,15 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast import _extension
 from egl_fast.ops.hypotheses import Hypotheses
+from egl_fast.ops.placement import check_placement
+
+#: A beam lives in the shared memory of a GPU's block, which holds no more.
+MAX_CUDA_BEAM_WIDTH = 1024
 
 
-def default_beam_width(num_hypotheses: int) -> int:
-    """The ``beam_width`` that ``ctc_beam_search`` takes where none is given."""
+def default_beam_width(num_hypotheses: int, device: torch.device | None = None) -> int:
+    """The ``beam_width`` that ``ctc_beam_search`` takes where none is given.
+
+    Args:
+        num_hypotheses: K.
+        device: where the search runs; None: the CPU.
+    """
     # Recorded speech has flatter emissions than one thinks: see docs/beam-width.md for what each
     # width finds of the true K best, and what it costs.
-    return max(10 * num_hypotheses, 100)
+    width = max(10 * num_hypotheses, 100)
+    if device is not None and device.type == "cuda":
+        # A K beyond the bound is refused by the search.
+        width = max(num_hypotheses, min(width, MAX_CUDA_BEAM_WIDTH))
+    return width
 
 
 def ctc_beam_search(
@@ -41,16 +54,16 @@ def ctc_beam_search(
             not checked. -inf is allowed.
         lengths: [N] integers in [0, T]. Frames from ``lengths[n]`` on are padding and not read.
         num_hypotheses: K, at least 1.
-        beam_width: prefixes kept after each frame, at least ``num_hypotheses``; None for
-            ``default_beam_width(num_hypotheses)``.
+        beam_width: prefixes kept after each frame, at least ``num_hypotheses``, and on a GPU at
+            most 1,024; None for ``default_beam_width``.
         blank: the blank's class index, anywhere in [0, C).
 
     Returns:
         Hypotheses, in new memory.
 
     Raises:
-        ValueError: an argument has a wrong dtype, shape or value; NaN or +inf in ``log_probs``
-            (the message names the utterance).
+        ValueError: an argument has a wrong dtype, shape, device or value; NaN or +inf in
+            ``log_probs`` (the message names the utterance).
 
     Example:
         >>> log_probs = torch.tensor([[[0.6, 0.4], [0.5, 0.5]]]).log()
@@ -59,8 +72,9 @@ def ctc_beam_search(
         ([[[1], [-1]]], [[7.0, 3.0]])
     """
     if beam_width is None:
-        beam_width = default_beam_width(num_hypotheses)
-    found = torch.ops.egl_fast.ctc_beam_search.default(
+        beam_width = default_beam_width(num_hypotheses, log_probs.device)
+    check_placement("log_probs", log_probs, lengths=lengths)
+    found = _extension.operators().ctc_beam_search.default(
         log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank
     )
     return Hypotheses.found(*found)
@@ -90,7 +104,8 @@ def ctc_occupancy(
     Raises:
         ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
     """
-    log_prob, occupancy = torch.ops.egl_fast.ctc_occupancy.default(
+    check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    log_prob, occupancy = _extension.operators().ctc_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
     return log_prob, occupancy
@@ -125,7 +140,8 @@ def ctc_sparse_occupancy(
         >>> classes.tolist(), occupancy.shape
         ([[[0, 2]]], torch.Size([1, 1, 2, 2]))
     """
-    log_prob, classes, occupancy = torch.ops.egl_fast.ctc_sparse_occupancy.default(
+    check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    log_prob, classes, occupancy = _extension.operators().ctc_sparse_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
     return log_prob, classes, occupancy
@@ -154,10 +170,11 @@ def ctc_logits_cotangents(
         unused slots and for impossible labelings, whose loss is infinite and has no gradient.
 
     Raises:
-        ValueError: an argument has a wrong dtype, shape or value; NaN, +inf or a frame without a
-            finite value in ``logits`` (the message names the utterance).
+        ValueError: an argument has a wrong dtype, shape, device or value; NaN, +inf or a frame
+            without a finite value in ``logits`` (the message names the utterance).
     """
-    log_prob, cotangents = torch.ops.egl_fast.ctc_logits_cotangents.default(
+    check_placement("logits", logits, lengths=lengths, **hypotheses.by_name)
+    log_prob, cotangents = _extension.operators().ctc_logits_cotangents.default(
         logits.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
     return log_prob, cotangents

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast import _extension
+from egl_fast.ops.placement import check_placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,8 @@ class Hypotheses:
     of length 0 is the empty labeling.
 
     Attributes:
-        labels: [N, K, U] int64, class indices padded with -1; U is the longest labeling's length.
+        labels: [N, K, U] int64, class indices padded with -1; U is the longest labeling's length,
+            or on a GPU, which is not waited for, as many frames as were searched.
         label_lengths: [N, K] int64.
         log_prob: [N, K] float64, exact natural logarithm of p(labeling | utterance).
         search_log_prob: [N, K] float64, the mass the search saw: a lower bound of ``log_prob``, up
@@ -67,15 +69,28 @@ class Hypotheses:
         search_log_prob: Tensor,
         counts: Tensor,
     ) -> Hypotheses:
-        """What a search returns, without the room that no labeling needs."""
-        longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
-        labels = labels[:, :, :longest].contiguous()
+        """What a search returns, without the room that no labeling needs.
+
+        Where labels are on a GPU the room stays: to know how much is needed would be to wait.
+        """
+        if labels.device.type == "cpu":
+            longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
+            labels = labels[:, :, :longest].contiguous()
         return cls(labels, label_lengths, log_prob, search_log_prob, counts)
+
+    def to(self, device: torch.device) -> Hypotheses:
+        """The same on another device, and on the CPU without the room that no labeling needs."""
+        return Hypotheses.found(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     @property
     def as_arguments(self) -> tuple[Tensor, Tensor, Tensor]:
         """What an operator reads of labelings: labels, their lengths, counts."""
         return self.labels, self.label_lengths, self.counts
+
+    @property
+    def by_name(self) -> dict[str, Tensor]:
+        """``as_arguments`` with the operators' names for them."""
+        return dict(zip(("labels", "label_lengths", "counts"), self.as_arguments, strict=True))
 
     def labelings(self, utterance: int) -> list[tuple[int, ...]]:
         """The labelings of one utterance, as class indices."""
@@ -106,8 +121,10 @@ def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals:
         >>> bool(a[0, 1, 0] == b[0, 0, 0])
         True
     """
-    normals: Tensor = torch.ops.egl_fast.ctc_hypothesis_normals.default(
-        *hypotheses.as_arguments, keys, num_normals
+    labels, label_lengths, counts = hypotheses.as_arguments
+    check_placement("labels", labels, label_lengths=label_lengths, counts=counts, keys=keys)
+    normals: Tensor = _extension.operators().ctc_hypothesis_normals.default(
+        labels, label_lengths, counts, keys, num_normals
     )
     return normals
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast import _extension
 from egl_fast.ops.ctc import as_int64, default_beam_width, shape_of_search
 from egl_fast.ops.hypotheses import Hypotheses
+from egl_fast.ops.placement import check_placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,19 @@ class NbestCotangents:
     output_sq_norms: Tensor | None
     span: float | None
 
+    def summary_on_host(self) -> NbestCotangents:
+        """The same with everything but the cotangents on the CPU; waits for a GPU, once."""
+        host = torch.device("cpu")
+        return replace(
+            self,
+            hypotheses=self.hypotheses.to(host),
+            combinations=self.combinations.to(host),
+            num_directions=self.num_directions.to(host),
+            num_probes=self.num_probes.to(host),
+            cotangent_sq_norms=self.cotangent_sq_norms.to(host),
+            output_sq_norms=None if self.output_sq_norms is None else self.output_sq_norms.to(host),
+        )
+
     def spans(self, utterance: int) -> bool:
         """Whether an utterance's rows span its cotangents, rather than being them."""
         directions, count = self.num_directions[utterance], self.hypotheses.counts[utterance]
@@ -68,6 +83,9 @@ def ctc_nbest_cotangents(
     blank: int = 0,
 ) -> NbestCotangents:
     """From logits to what is to be pulled back, in one native call.
+
+    On a GPU the call itself, ``torch.ops.egl_fast.ctc_nbest_cotangents``, never waits and may be
+    captured in a CUDA graph; this function waits once, after it, for how many rows there are.
 
     Softmax in float64, ``ctc_beam_search``, ``ctc_logits_cotangents``, the eigenvectors of the
     scaled cotangents' Gram matrix, and the combinations of cotangents that ``tolerance``,
@@ -104,13 +122,14 @@ def ctc_nbest_cotangents(
         (torch.Size([1, 4, 20, 5]), 4)
     """
     if beam_width is None:
-        beam_width = default_beam_width(num_hypotheses)
+        beam_width = default_beam_width(num_hypotheses, logits.device)
     for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
         if value is not None and value <= 0:
             raise ValueError(f"{name}: expected more than 0, got {value}")
     if keys is None:
         keys = lengths.new_zeros(lengths.shape, dtype=torch.int64)
-    found = torch.ops.egl_fast.ctc_nbest_cotangents.default(
+    check_placement("logits", logits, lengths=lengths, keys=keys, frame_gram=frame_gram)
+    found = _extension.operators().ctc_nbest_cotangents.default(
         logits.detach(),
         as_int64(lengths),
         num_hypotheses,
@@ -123,16 +142,41 @@ def ctc_nbest_cotangents(
         blank,
     )
     cotangents, combinations, num_directions, num_probes, sq_norms, output_sq_norms = found[5:]
+    num_rows = _most_rows(found[4], num_directions + num_probes)
+    if num_rows is None:
+        _refuse_values(logits, lengths, blank)
     return NbestCotangents(
         Hypotheses.found(*found[:5]),
-        cotangents,
-        combinations,
+        cotangents[:, :num_rows].contiguous(),  # views would keep the room
+        combinations[:, :num_rows].contiguous(),
         num_directions,
         num_probes,
         sq_norms,
         None if frame_gram is None else output_sq_norms,
         span,
     )
+
+
+def _most_rows(counts: Tensor, num_rows: Tensor) -> int | None:
+    """The most rows of an utterance; None if one has values that are to be refused.
+
+    On a GPU the operator does not wait to learn either: rows have room for the most that could be,
+    and counts are -1 where a value is bad. Whoever reads the results has to wait, so here is the
+    one time.
+    """
+    if counts.numel() == 0:
+        return 0
+    fewest, most = torch.stack([counts.min(), num_rows.max()]).tolist()
+    return None if fewest < 0 else int(most)
+
+
+def _refuse_values(logits: Tensor, lengths: Tensor, blank: int) -> NoReturn:
+    """Raises the ValueError that the operator on the CPU raises for these logits or lengths."""
+    no_hypotheses = Hypotheses.of([[]] * len(lengths))
+    torch.ops.egl_fast.ctc_logits_cotangents.default(
+        logits.detach().cpu(), as_int64(lengths.cpu()), *no_hypotheses.as_arguments, blank
+    )
+    raise AssertionError("values that were refused on a GPU are not refused on the CPU")
 
 
 def _shape_of_nbest_cotangents(

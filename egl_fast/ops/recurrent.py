@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from egl_fast import _extension as _extension  # registers torch.ops.egl_fast
+from egl_fast import _extension
+from egl_fast.ops.placement import check_placement
 
 RecurrentCell = Literal["rnn", "gru", "lstm"]
 
@@ -88,7 +89,14 @@ def recurrent_backward(
     """
     if cell not in _RECURRENT_CELLS:
         raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
-    gates, hidden_gates, state, final = torch.ops.egl_fast.recurrent_backward.default(
+    check_placement(
+        "cotangents",
+        cotangents,
+        coefficients=coefficients,
+        weight_hh=weight_hh,
+        final_cell_cotangents=final_cell_cotangents,
+    )
+    gates, hidden_gates, state, final = _extension.operators().recurrent_backward.default(
         _RECURRENT_CELLS.index(cell),
         cotangents.detach(),
         coefficients.detach(),
@@ -157,7 +165,7 @@ def _vmap_recurrent_backward(
     final = None
     if final_cell_cotangents is not None:
         final = fold(final_cell_cotangents, final_dim, 0)
-    gates, hidden_gates, state, cell_state = torch.ops.egl_fast.recurrent_backward.default(
+    gates, hidden_gates, state, cell_state = _extension.operators().recurrent_backward.default(
         cell, fold(cotangents, cotangents_dim, 1), coefficients, weight_hh, reverse, final
     )
 

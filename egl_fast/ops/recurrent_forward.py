@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from egl_fast import _extension
+from egl_fast.ops.placement import check_placement
 from egl_fast.ops.recurrent import _RECURRENT_CELLS, RecurrentCell
 
 _NUM_COEFFICIENTS = (1, 5, 6)
 _LSTM = 2
+_TENSORS = ("projected", "weight_hh", "bias_hh", "initial_state", "initial_cell")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +99,14 @@ def recurrent_forward(
     if not scans:
         raise ValueError("scans: expected one at least, got none")
 
+    for scan in scans:
+        own = {name: getattr(scan, name) for name in _TENSORS}
+        check_placement("projected", scans[0].projected, valid=valid, **own)
+
     def present(tensors: list[Tensor | None]) -> list[Tensor]:
         return [tensor.detach() for tensor in tensors if tensor is not None]
 
-    results = torch.ops.egl_fast.recurrent_forward.default(
+    results = _extension.operators().recurrent_forward.default(
         _RECURRENT_CELLS.index(cell),
         relu_clip,
         present([scan.projected for scan in scans]),

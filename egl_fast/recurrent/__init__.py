@@ -9,6 +9,6 @@ every gate at every frame. With gate cotangents at hand, a weight gradient is on
 Shapes: T frames, N utterances, I inputs, H hidden units, G gates; time comes first.
 """
 
-from egl_fast.recurrent.substitution import Direction, scanned_recurrence
+from egl_fast.recurrent.substitution import Direction, scanned_recurrence, without_cudnn
 
-__all__ = ["Direction", "scanned_recurrence"]
+__all__ = ["Direction", "scanned_recurrence", "without_cudnn"]

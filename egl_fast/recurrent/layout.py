@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,6 +36,11 @@ class Layout:
     batched: bool
     to_padded: Tensor | None = None
     to_packed: Tensor | None = None
+
+    @cached_property
+    def columns(self) -> tuple[int, ...] | None:
+        """``order`` on the host: a GPU is waited for once a layer, not once an utterance."""
+        return None if self.order is None else tuple(self.order.tolist())
 
     @staticmethod
     def of(module: nn.RNNBase, x: Tensor | PackedSequence) -> Layout:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Direction:
         hidden_tap: [T, N, G*H], a zero in the graph at the recurrent product, so that its gradient
             is the hidden-side cotangent of the gates. The two differ in a GRU's candidate.
         previous: [T, N, H], the state each frame started from.
-        order: utterance of each of the N columns, or None where they are in order.
+        columns: utterance of each of the N columns, or None where they are in order.
     """
 
     module: nn.RNNBase
@@ -41,10 +41,25 @@ class Direction:
     projected: Tensor
     hidden_tap: Tensor
     previous: Tensor
-    order: Tensor | None
+    columns: tuple[int, ...] | None
 
 
 Recorder = Callable[[Direction], None]
+
+
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Recurrent layers on a GPU by torch's own kernels while the context is open.
+
+    cuDNN's have no backward pass in evaluation mode, which is what gradients are asked for in.
+    """
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.enabled
+    cudnn.enabled = False
+    try:
+        yield
+    finally:
+        cudnn.enabled = before
 
 
 @contextmanager
@@ -59,7 +74,7 @@ def scanned_recurrence(
     """Let the recurrent modules of a model run as scans while the context is open.
 
     Results are the same to rounding. Modules the scan has no form for (projections, foreign
-    subclasses) run as they are.
+    subclasses) run as they are, but for cuDNN in evaluation mode.
 
     Args:
         model: any module; found in it are torch.nn.RNN, GRU, LSTM and ``ClippedReluRNN``.
@@ -77,21 +92,35 @@ def scanned_recurrence(
             with initial states.
     """
     patched = [
-        (module, cell)
+        module
         for module in model.modules()
         if isinstance(module, nn.RNNBase)
         and not isinstance(module, torch.jit.ScriptModule)
-        and (cell := cell_of(module)) is not None
+        and "forward" not in vars(module)
     ]
-    for module, cell in patched:
-        module.__dict__["forward"] = _forward_as_scan(
-            module, cell, record, weights_need_grad, ragged, precise
+    for module in patched:
+        cell = cell_of(module)
+        module.__dict__["forward"] = (
+            _forward_with_backward(module)
+            if cell is None
+            else _forward_as_scan(module, cell, record, weights_need_grad, ragged, precise)
         )
     try:
         yield
     finally:
-        for module, _ in patched:
+        for module in patched:
             del module.__dict__["forward"]
+
+
+def _forward_with_backward(module: nn.RNNBase) -> Callable[..., Any]:
+    """The module's own, which can be differentiated in evaluation mode, too."""
+    own = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with nullcontext() if module.training else without_cudnn():
+            return own(*args, **kwargs)
+
+    return forward
 
 
 def _forward_as_scan(
@@ -107,7 +136,8 @@ def _forward_as_scan(
     def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         layout = Layout.of(module, input)
         if layout.valid is not None and not ragged:
-            whole: tuple[Any, Any] = TORCH_FORWARDS[type(module)](module, input, hx)
+            with without_cudnn():
+                whole: tuple[Any, Any] = TORCH_FORWARDS[type(module)](module, input, hx)
             return whole
         inputs = layout.time_first
         initial = _initial_states(module, cell, inputs, hx, layout)
@@ -144,7 +174,7 @@ def _forward_as_scan(
                             projected=scan.projected,
                             hidden_tap=tap,
                             previous=result.previous,
-                            order=layout.order,
+                            columns=layout.columns,
                         )
                     )
                 outputs.append(states)

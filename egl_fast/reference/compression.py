@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _MASK = 2**64 - 1
-#: As in csrc/core/cotangent_budget.cpp and csrc/ops/ctc_nbest_cotangents.cpp.
+#: As in csrc/core/cotangent_budget.h and csrc/core/cotangent_rows.h.
 MIN_TAIL_PROBES = 4
 NOTHING = 1e-8
 TIE_BREAK = 1e-10

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from egl_fast import ops
 
 METHODS = ("exact", "lowrank", "probe")
@@ -56,10 +58,11 @@ class ScoringOptions:
             if getattr(self, name) < 2:  # one alone has no spread, so no error bar
                 raise ValueError(f"{name}: expected at least 2, got {getattr(self, name)}")
 
-    @property
-    def effective_beam_width(self) -> int:
-        """The beam width that the search will use."""
-        return ops.default_beam_width(self.k) if self.beam_width is None else self.beam_width
+    def beam_width_on(self, device: torch.device) -> int:
+        """The beam width that the search will use there."""
+        if self.beam_width is not None:
+            return self.beam_width
+        return ops.default_beam_width(self.k, device)
 
 
 @dataclass(frozen=True)

@@ -50,16 +50,16 @@ def model_outputs(
         return logits, lengths
     if len(ids) != logits.shape[0]:
         raise ModelError(f"got {len(ids)} ids for {logits.shape[0]} utterances")
-    for n, name in enumerate(ids):
-        if not 1 <= int(lengths[n]) <= logits.shape[1]:
+    for name, length in zip(ids, lengths.tolist(), strict=True):
+        if not 1 <= length <= logits.shape[1]:
             raise ModelError(
-                f"utterance {name!r}: the model gives it {int(lengths[n])} frames of "
-                f"{logits.shape[1]}"
+                f"utterance {name!r}: the model gives it {length} frames of {logits.shape[1]}"
             )
-        rows = logits.detach()[n, : int(lengths[n])]
-        # -inf rules a class out; a frame needs one that is not.
-        if bool((rows.isnan() | rows.isposinf()).any() | rows.isneginf().all(dim=1).any()):
-            raise ModelError(f"utterance {name!r}: the model's logits are NaN or infinite")
+    # -inf rules a class out; a frame needs one that is not. NaN and +inf make a largest of itself.
+    broken = ~logits.detach().amax(dim=2).isfinite().cpu()
+    broken &= torch.arange(logits.shape[1]) < lengths[:, None]
+    for n in broken.any(dim=1).nonzero()[:, 0].tolist():
+        raise ModelError(f"utterance {ids[n]!r}: the model's logits are NaN or infinite")
     return logits, lengths
 
 

@@ -22,7 +22,8 @@ class PendingScore:
     """Knows its labelings, their probabilities and what to pull back; not yet what that gives.
 
     Attributes:
-        cotangents: [rows, T, C] to pull back, T the utterance's own frames.
+        log_probs: [T, C] float64 on the model's device, T the utterance's own frames.
+        cotangents: [rows, T, C] to pull back, on the model's device. All else is on the CPU.
         outside: draws for ``full``.
         output_layer: names of parameters whose share in every hypothesis's norm is known already.
     """
@@ -90,8 +91,9 @@ class PendingScore:
 
     def pull_back_one_by_one(self) -> None:
         """Let each hypothesis have a row of its own: more rows, but norms of them suffice."""
-        own = ops.Hypotheses.of([self.labelings])
-        lengths = torch.tensor([self.num_frames])
+        device = self.log_probs.device
+        own = ops.Hypotheses.of([self.labelings]).to(device)
+        lengths = torch.tensor([self.num_frames], device=device)
         _, cotangents = ops.ctc_logits_cotangents(
             self.log_probs[None], lengths, own, blank=self.classes.blank
         )

@@ -71,18 +71,19 @@ def search(
     layer = None if options.method == "exact" else output_layer_of(tape, logits)
     frame_gram = None if layer is None else layer.frame_gram(lengths)
     keys = torch.tensor([sign_key(options.seed, name) for name in ids])
+    device = logits.device
     found = ops.ctc_nbest_cotangents(
         logits,
-        lengths,
+        lengths.to(device),
         num_hypotheses=options.k,
-        beam_width=options.effective_beam_width,
+        beam_width=options.beam_width_on(device),
         tolerance=options.tolerance if options.method == "lowrank" else None,
         probes=options.probes if options.method == "probe" else None,
         span=SPAN if options.method == "exact" and logits.dtype == torch.float32 else None,
-        keys=keys,
+        keys=keys.to(device),
         frame_gram=frame_gram,
         blank=classes.blank,
-    )
+    ).summary_on_host()
     counts = found.hypotheses.counts
     if int(counts.min()) == 0:
         name = ids[int(counts.argmin())]
@@ -104,9 +105,11 @@ def search(
     ]
     if options.full:
         labelings = [score.outside.labelings for score in pending]
-        drawn = ops.Hypotheses.of(labelings)
+        drawn = ops.Hypotheses.of(labelings).to(device)
         # What is combined before it is pulled back is combined in float64.
-        _, cotangents = ops.ctc_logits_cotangents(log_probs, lengths, drawn, blank=classes.blank)
+        _, cotangents = ops.ctc_logits_cotangents(
+            log_probs, lengths.to(device), drawn, blank=classes.blank
+        )
         for n, score in enumerate(pending):
             score.add_outside(
                 cotangents[n, : len(labelings[n])], None if frame_gram is None else frame_gram[n]
@@ -155,4 +158,5 @@ def pull_back(
     of_output = torch.zeros_like(products)
     for name in pending[0].output_layer:
         of_output += by_parameter[name]
+    products, of_output = products.cpu(), of_output.cpu()
     return [score.record(products[n], of_output[n]) for n, score in enumerate(pending)]

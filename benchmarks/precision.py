@@ -1,0 +1,148 @@
+"""What shorter matrix products do to scores: TF32 and bf16 in emulation, on the sample's pool.
+
+Every product of a forward and a backward pass is taken from rounded operands, those of the
+recurrence included; the search, everything of CTC and inner products of gradients are as ever.
+TF32 rounds operands to 10 bits of mantissa (to nearest; what tensor cores do to bits beyond is not
+documented). Scores are compared with those of float32.
+
+    python benchmarks/precision.py --clips 64 --k 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from machine import machine
+from torch import Tensor
+
+from egl_fast import Scorer, _extension
+from egl_fast.data.manifest import read_manifest
+from egl_fast.gradients import engine as engine_module
+from egl_fast.precision import BFloat16Products, ReducedProducts
+from egl_fast.reference.recurrent import recurrent_backward as backward_loop
+from egl_fast.scorer import Outcome
+from egl_fast.scoring.options import ScoringOptions
+from egl_fast.statistics.rank_correlation import spearman
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+CELLS = ("rnn", "gru", "lstm")
+SCORES = ("egl", "egl_normalized", "beam_mass", "entropy")
+
+
+def to_tf32(x: Tensor) -> Tensor:
+    """Rounded to 10 bits of mantissa, ties to even."""
+    bits = x.contiguous().view(torch.int32)
+    odd = (bits >> 13) & 1
+    return ((bits + 0xFFF + odd) & ~0x1FFF).view(torch.float32).view(x.shape)
+
+
+class Tf32Products(ReducedProducts):
+    """Operands rounded to TF32."""
+
+    def reduced(self, operand: Tensor) -> Tensor:
+        """See ``ReducedProducts``."""
+        return to_tf32(operand)
+
+
+class _Operators:
+    """The native operators, but for the backward recurrence: a Python loop under the mode."""
+
+    def __init__(self, native: Any, mode: ReducedProducts) -> None:
+        self._native = native
+        self._mode = mode
+        self.recurrent_backward = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
+
+    def default(
+        self,
+        cell: int,
+        cotangents: Tensor,
+        coefficients: Tensor,
+        weight_hh: Tensor,
+        reverse: bool,
+        final: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """See ``egl_fast.ops.recurrent_backward``."""
+        with self._mode:
+            gates, hidden, state, of_cell = backward_loop(
+                CELLS[cell], cotangents, coefficients, weight_hh, reverse=reverse,
+                final_cell_cotangents=final,
+            )  # fmt: skip
+        return gates, hidden, state, state.new_empty(0) if of_cell is None else of_cell
+
+
+@contextmanager
+def emulated(mode: type[ReducedProducts] | None) -> Iterator[None]:
+    """Products of an engine of any precision but float32 taken so while the context is open."""
+
+    def products_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+        return nullcontext() if precision == "float32" or mode is None else mode()
+
+    with ExitStack() as stack:
+        if mode is not None:
+            operators = _Operators(_extension.operators(), mode())
+            stack.enter_context(mock.patch.object(engine_module, "products_in", products_in))
+            stack.enter_context(mock.patch.object(_extension, "operators", return_value=operators))
+        yield
+
+
+def _scores_of(outcome: Outcome) -> dict[str, float]:
+    if outcome.record is None:
+        print(f"{outcome.utterance.id}: {outcome.error}")
+        return dict.fromkeys(SCORES, math.nan)
+    return {name: float(getattr(outcome.record, name)) for name in SCORES}
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", default=str(EXAMPLES / "base.pt"))
+    parser.add_argument("--pool", default=str(EXAMPLES / "pool.jsonl"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    pool = read_manifest(options.pool)
+    # Evenly over the pool, which is sorted by corpus.
+    count = min(options.clips, len(pool))
+    clips = [pool[i * len(pool) // count] for i in range(count)]
+    scoring = ScoringOptions(k=options.k)
+    scores: dict[str, list[dict[str, float]]] = {}
+    for name, mode in {"float32": None, "tf32": Tf32Products, "bf16": BFloat16Products}.items():
+        scorer = Scorer.from_checkpoint(
+            options.model, precision="float32" if mode is None else "bf16"
+        )
+        with emulated(mode):
+            outcomes = scorer.score_utterances(clips, scoring, batch_seconds=8.0)
+            scores[name] = [_scores_of(outcome) for outcome in outcomes]
+    print(machine())
+    print(f"{count} clips, k = {options.k}; relative errors against float32")
+    print("products  score           median   90 %     largest  Spearman")
+    for name in ("tf32", "bf16"):
+        for key in SCORES:
+            exact = np.array([row[key] for row in scores["float32"]])
+            rounded = np.array([row[key] for row in scores[name]])
+            known = np.isfinite(rounded)
+            exact, rounded = exact[known], rounded[known]
+            errors = sorted(abs(rounded / exact - 1))
+            rank = spearman(np.stack([exact, rounded]), replicates=10).estimate[0, 1]
+            print(
+                f"{name:8}  {key:14}  {statistics.median(errors):.1e}  "
+                f"{errors[math.ceil(0.9 * len(errors)) - 1]:.1e}  {errors[-1]:.1e}  {rank:.4f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

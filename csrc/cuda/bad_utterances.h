@@ -1,0 +1,49 @@
+// What becomes of utterances that would be refused if the host could wait to hear of them: they are
+// taken to have no frames, and are marked in the end.
+#pragma once
+
+#include <cstdint>
+
+#include "csrc/cuda/launch.h"
+#include "csrc/cuda/warps.h"
+
+namespace egl::cuda {
+
+// Instead of an utterance's number of hypotheses.
+inline constexpr int64_t kBadUtterance = -1;
+
+// A thread an utterance: 20 bytes.
+static __global__ void __launch_bounds__(kThreadsPerBlock)
+    good_lengths_kernel(const int64_t* lengths, const int32_t* bad, int64_t num_utterances,
+                        int64_t* out) {
+  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < num_utterances;
+       n += threads) {
+    out[n] = bad[n] != 0 ? 0 : lengths[n];
+  }
+}
+
+// `bad` as log_softmax leaves it.
+inline void good_lengths(const int64_t* lengths, const int32_t* bad, int64_t num_utterances,
+                         int64_t* out, cudaStream_t stream) {
+  launch("good_lengths", good_lengths_kernel, thread_for_each(num_utterances), stream, lengths, bad,
+         num_utterances, out);
+}
+
+// A thread an utterance: 12 bytes.
+static __global__ void __launch_bounds__(kThreadsPerBlock)
+    mark_bad_kernel(const int32_t* bad, int64_t num_utterances, int64_t* counts) {
+  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < num_utterances;
+       n += threads) {
+    if (bad[n] != 0) counts[n] = kBadUtterance;
+  }
+}
+
+inline void mark_bad(const int32_t* bad, int64_t num_utterances, int64_t* counts,
+                     cudaStream_t stream) {
+  launch("mark_bad", mark_bad_kernel, thread_for_each(num_utterances), stream, bad, num_utterances,
+         counts);
+}
+
+}  // namespace egl::cuda

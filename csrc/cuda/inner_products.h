@@ -1,0 +1,48 @@
+// Inner products of rows of doubles, pair by pair.
+#pragma once
+
+#include <cstdint>
+
+#include "csrc/cuda/launch.h"
+#include "csrc/cuda/shared_memory.h"
+#include "csrc/cuda/warps.h"
+
+namespace egl::cuda {
+
+// A block owns a pair at a time; a thread sums every 256th product, and the threads' sums are added
+// in one order, so a result depends on its rows alone.
+//   Shared memory: a double a warp. Moves: both rows, once: 16 bytes a product, 8 of a row with
+//   itself. With K = 100, T = 500, C = 30: 12 MB an utterance, 3.6 us at 3.35 TB/s; bandwidth is
+//   the limit.
+static __global__ void __launch_bounds__(kThreadsPerBlock)
+    inner_products_kernel(const double* a, const double* b, int64_t num_rows, int64_t size,
+                          double* out) {
+  SharedArena arena = SharedArena::of_block();
+  auto* sums = arena.take<double>(kThreadsPerBlock / kWarpSize);
+  for (int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
+    double sum = 0.0;
+    for (int64_t i = row * size + threadIdx.x; i < (row + 1) * size; i += blockDim.x) {
+      sum += a[i] * b[i];
+    }
+    sum = warp_sum(sum);
+    if (threadIdx.x % kWarpSize == 0) sums[threadIdx.x / kWarpSize] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      double total = 0.0;
+      for (int warp = 0; warp < kThreadsPerBlock / kWarpSize; ++warp) total += sums[warp];
+      out[row] = total;
+    }
+    __syncthreads();
+  }
+}
+
+// out[i] = <a[i], b[i]>, of rows of `size`.
+inline void inner_products(const double* a, const double* b, int64_t num_rows, int64_t size,
+                           double* out, cudaStream_t stream) {
+  SharedArena arena;
+  arena.take<double>(kThreadsPerBlock / kWarpSize);
+  launch("inner_products", inner_products_kernel, {num_rows, kThreadsPerBlock, arena.bytes()},
+         stream, a, b, num_rows, size, out);
+}
+
+}  // namespace egl::cuda
