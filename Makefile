@@ -29,7 +29,7 @@ CUDA_LINK := build/cuda-link
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
 	test-cuda test-cuda-link kernels kernels-quick kernels-report emulated test-python bench bench-quick \
-	performance-page clean
+	gpu-report performance-page clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ bench: build ## All benchmarks, about 12 minutes of a quiet machine; fails where
 bench-quick: build ## The same in small, under two minutes: that everything works, and no verdicts
 	@mkdir -p build
 	$(ENTER) $(PYTEST_BENCH) --quick --benchmark-json build/bench-quick.json
+
+gpu-report: ## On a machine with a GPU: build, test, compare, measure; build/gpu-report is to be sent back
+	$(PYTHON) benchmarks/gpu_report.py
 
 performance-page: build ## docs/performance.md and its plots, from benchmarks/results
 	$(ENTER) python benchmarks/performance_page.py
