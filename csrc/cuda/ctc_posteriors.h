@@ -301,11 +301,10 @@ class LinearForwardBackward {
   }
 
  private:
-  // Of the largest mass only the exponent is asked, and whether it is above zero: these are its
-  // upper bits, the last of them set if only lower ones are.
+  // Of the largest mass only the exponent is asked, so that lanes have half to exchange. Zero, too,
+  // for what is below 2^-1042, which the log domain does better than a few bits.
   static __device__ int upper_bits(double mass) {
-    const long long bits = __double_as_longlong(mass);
-    return static_cast<int>(bits >> 32) | ((bits & 0xffffffffll) != 0 ? 1 : 0);
+    return static_cast<int>(__double_as_longlong(mass) >> 32);
   }
   static __device__ int exponent_of_upper(int bits) { return (bits >> 20) - 1023; }
 

@@ -245,16 +245,24 @@ EGL_TEST(mass_that_is_lost_on_the_way) {
   CHECK(egl::test::near(result.log_prob[0], -760.0 + std::log(45.0), 1e-9));
 }
 
+EGL_TEST(directions_that_disagree) {
+  const Problem problem = egl::test::problem_on_which_directions_disagree();
+  Batch<double> batch({{problem, {{1, 2}, {2}}}});
+  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
+}
+
 EGL_TEST(long_and_improbable) {
   Batch<double> batch({{egl::test::improbable_problem(400), {{1}}}}, 0);
   check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
 }
 
-// One warp that does everything in one slice, again and again, is worth as much as many.
+// One warp that does everything in one slice, again and again, is worth as much as many. A labeling
+// that is much too long needs no more room than others.
 EGL_TEST(results_do_not_depend_on_scratch_memory) {
   std::mt19937 random(41);
   std::vector<Utterance> utterances = ragged_batch(5, 3);
   utterances[3].problem.log_probs[7] = -1000.0;  // some in the log domain
+  utterances[1].labelings.push_back(Labeling(40, 1));
   const Batch<double> batch(utterances);
   const auto expected = run<PosteriorKind::kSparseOccupancy, double>(batch, 3);
   for (const size_t bytes : {0, 2000, 5000}) {
