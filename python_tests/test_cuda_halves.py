@@ -57,5 +57,7 @@ from test_recurrent_forward import (
 from test_recurrent_forward import test_equals_the_plain_loop as test_forward_equals_the_plain_loop
 from test_recurrent_forward import test_equals_torchs_layers as test_forward_equals_torchs_layers
 from test_recurrent_forward import test_wrong_arguments_are_named as test_wrong_forward_arguments
+from test_row_norms import test_equals_the_sum_of_squares, test_nothing_has_norm_zero
+from test_row_norms import test_wrong_arguments_are_named as test_wrong_rows_are_named
 
 pytestmark = pytest.mark.usefixtures("engine")
