@@ -4,11 +4,13 @@
 #   PYTHON=python3.12           another interpreter for .venv
 #   BENCH_JSON=FILE             where `make bench` writes; benchmarks/results/performance.json is what
 #                               docs/performance.md is made from
+#   CUDA_TORCH=2.14.1           which torch `make test-cuda-link` installs
 #   PIP_OPTIONS="..."           more options for pip, such as an index (see requirements.lock)
 
 PYTHON ?= python3
 CXX ?= g++
 PIP_OPTIONS ?=
+CUDA_TORCH ?= 2.14.1
 BENCH_JSON ?= build/bench.json
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -22,10 +24,12 @@ NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc) \
 PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
 EMULATED := build/emulated
+CUDA_LINK := build/cuda-link
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	emulated test-python bench bench-quick performance-page clean
+	test-cuda test-cuda-link kernels kernels-quick kernels-report emulated test-python bench bench-quick \
+	performance-page clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,9 +49,9 @@ simulate-demo: build ## The active-learning evaluation in small, on the sample r
 		--jobs 2 --threads 1
 	@cat build/simulate-demo/results.csv
 
-test: lint types test-cpp test-python ## All checks a change must pass, in minutes
+test: lint types test-cpp kernels-quick test-python ## All checks a change must pass, in minutes
 
-test-all: lint types test-cpp test-cpp-threads ## The same, with the slow tests and the thread sanitizer
+test-all: lint types test-cuda ## The same, with slow tests, thread sanitizer, all architectures
 test-all: build emulated
 	$(ENTER) $(PYTEST)
 
@@ -64,11 +68,31 @@ format: venv ## Rewrite Python and C++ in the project's style
 types: venv ## Types, by mypy
 	$(ENTER) mypy
 
-test-cpp: venv ## C++ tests, under the address and undefined-behaviour sanitizers
+test-cpp: venv ## C++ tests, CUDA kernels in emulation among them, under the address and undefined-behaviour sanitizers
 	$(call run_ctest,build/cpp,address$(comma)undefined)
 
 test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 	$(call run_ctest,build/cpp-threads,thread)
+
+test-cuda: test-cpp test-cpp-threads kernels ## All that shows CUDA kernels right without a GPU
+
+kernels: venv ## Compile CUDA kernels for all architectures, compare with docs/cuda-resources.txt
+	$(ENTER) python csrc/tools/kernel_resources.py
+
+kernels-quick: venv ## The same for one architecture
+	$(ENTER) python csrc/tools/kernel_resources.py --architectures 90
+
+kernels-report: venv ## Rewrite docs/cuda-resources.txt
+	$(ENTER) python csrc/tools/kernel_resources.py --write
+
+test-cuda-link: ## Build against a CUDA build of torch (6 GB of disk), load it; needs nvcc, no GPU
+	$(PYTHON) -m venv $(CUDA_LINK)
+	$(CUDA_LINK)/bin/python -m pip install --quiet $(PIP_OPTIONS) torch==$(CUDA_TORCH) \
+		setuptools wheel ninja numpy soundfile soxr jiwer click rich
+	EGL_CUDA=on PATH="$$PWD/$(CUDA_LINK)/bin:$$PATH" \
+		$(CUDA_LINK)/bin/python -m pip install --quiet --no-build-isolation --no-deps .
+	cd $(CUDA_LINK) && bin/python "$(CURDIR)/csrc/tools/check_cuda_link.py"
+	cd $(CUDA_LINK) && bin/egl-fast doctor
 
 emulated: build ## The operators' CUDA halves on the host, which the Python tests load
 	$(ENTER) cmake -S . -B $(EMULATED) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) \
@@ -117,7 +141,8 @@ $(PACKAGES_INSTALLED): requirements.lock
 	.venv/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements.lock
 	@touch $@
 
-$(EXTENSION_BUILT): $(PACKAGES_INSTALLED) setup.py pyproject.toml $(NATIVE_SOURCES)
+$(EXTENSION_BUILT): $(PACKAGES_INSTALLED) setup.py csrc/tools/nvcc.py pyproject.toml \
+		$(NATIVE_SOURCES)
 	$(require_compiler)
 	@include=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	test -f "$$include/Python.h" || { \

@@ -1,30 +1,58 @@
 """Builds ``egl_fast._C``, the native operators; everything else is in pyproject.toml.
 
 Environment:
-    EGL_CUDA=auto|on|off  whether to build the CUDA half (default auto).
+    EGL_CUDA=auto|on|off  whether to build the CUDA half. auto, the default, builds it where
+                          there is nvcc and torch is a CUDA build; on needs nvcc alone.
+    EGL_CUDA_ARCHS=80;90  fewer architectures than all from 75 to 120; the last comes as PTX, too.
+    CUDA_HOME             where nvcc is looked for first.
     EGL_DEBUG=1           -O1 -g with the internal checks on.
+    MAX_JOBS              how many compilers to run at once.
 """
 
 import os
 import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from setuptools import setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
-# The operators use LibTorch's stable ABI as of this version, so one build serves all later ones.
-MINIMUM_TORCH = (2, 10)
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "csrc/tools"))
+
+import nvcc  # noqa: E402
 
 
-def check_cuda_option() -> None:
-    """Stops with one line unless the CPU half is what EGL_CUDA asks for."""
-    option = os.environ.get("EGL_CUDA", "auto")
-    if option == "on":
-        raise SystemExit("EGL_CUDA=on: the CUDA half of egl-fast is not written yet; use off")
-    if option not in ("auto", "off"):
+@dataclass(frozen=True)
+class CudaHalf:
+    nvcc: nvcc.Nvcc
+    architectures: tuple[int, ...]
+
+
+def cuda_half() -> CudaHalf | None:
+    """What EGL_CUDA asks for; stops with one line where that cannot be had."""
+    option = os.environ.get("EGL_CUDA") or "auto"
+    if option not in ("auto", "on", "off"):
         raise SystemExit(f"EGL_CUDA: expected auto, on or off, got {option!r}")
+    if option == "off":
+        return None
+    if option == "auto" and torch.version.cuda is None:
+        print(f"EGL_CUDA=auto: torch {torch.__version__} is no CUDA build: no CUDA half is built")
+        return None
+    try:
+        found = nvcc.find()
+    except nvcc.NvccError as error:
+        if option == "on":
+            raise SystemExit(f"EGL_CUDA=on: {error}") from None
+        print(f"EGL_CUDA=auto: {error}: no CUDA half is built")
+        return None
+    try:
+        chosen = nvcc.chosen_architectures(found, os.environ.get("EGL_CUDA_ARCHS") or None)
+    except nvcc.NvccError as error:
+        raise SystemExit(f"EGL_CUDA_ARCHS: {error}") from None
+    return CudaHalf(found, chosen)
 
 
 def debug_option() -> bool:
@@ -36,9 +64,11 @@ def debug_option() -> bool:
 
 def extension() -> CppExtension:
     sources = ["csrc/module.cpp"]
-    for folder in ("csrc/core", "csrc/ops"):
+    folders = ["csrc/core", "csrc/ops"]
+    if CUDA is not None:
+        folders.append("csrc/ops/cuda")
+    for folder in folders:
         sources += sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("*.cpp"))
-    target_version = (MINIMUM_TORCH[0] << 56) | (MINIMUM_TORCH[1] << 48)
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fvisibility=hidden"]
     # torch's headers are not ours to keep free of warnings.
     flags += [f"-isystem{path}" for path in include_paths()]
@@ -49,21 +79,57 @@ def extension() -> CppExtension:
         py_limited_api=True,
         extra_compile_args={"cxx": flags},
         define_macros=[
-            ("TORCH_TARGET_VERSION", f"0x{target_version:016x}"),
+            ("TORCH_TARGET_VERSION", nvcc.torch_target_version()),
             ("EGL_TORCH_VERSION", f'"{torch.__version__}"'),
-            ("EGL_MINIMUM_TORCH_VERSION", '"{}.{}"'.format(*MINIMUM_TORCH)),
+            ("EGL_MINIMUM_TORCH_VERSION", '"{}.{}"'.format(*nvcc.MINIMUM_TORCH)),
             *([("EGL_DEBUG", "1")] if debug_option() else []),
         ],
     )
     built.include_dirs = [str(ROOT)]
+    if CUDA is not None:
+        built.define_macros += [
+            ("EGL_WITH_CUDA", "1"),
+            ("EGL_CUDA_VERSION", f'"{CUDA.nvcc.version}"'),
+            ("EGL_CUDA_ARCHITECTURES", ",".join(map(str, CUDA.architectures))),
+        ]
+        built.library_dirs += CUDA.nvcc.library_folders
+        built.extra_link_args += [
+            # The runtime is ours alone: torch may bring another version of it.
+            *("-lcudart_static", "-Wl,--exclude-libs,libcudart_static.a"),
+            *("-ldl", "-lrt", "-lpthread"),
+            # torch's C interface to streams is in its CUDA library, which this one brings along.
+            *("-Wl,--no-as-needed", "-ltorch"),
+        ]
     return built
 
 
-check_cuda_option()
+class BuildBothHalves(BuildExtension):
+    def build_extensions(self) -> None:
+        if CUDA is not None:
+            (built,) = self.extensions
+            folder = Path(
+                "build/cuda/extension-debug" if debug_option() else "build/cuda/extension"
+            )
+            arguments = [*nvcc.flags(include_paths(), debug_option()), "-c"]
+            arguments += nvcc.code_for(CUDA.architectures)
+            compilations = [
+                nvcc.Compilation(source, folder / f"{source.stem}.o", tuple(arguments))
+                for source in nvcc.cuda_sources()
+            ]
+            try:
+                nvcc.compile_changed(CUDA.nvcc, compilations, folder / "build.ninja")
+            except nvcc.NvccError as error:
+                raise SystemExit(f"the CUDA half of egl-fast: {error}") from None
+            built.extra_objects += [str(ROOT / job.output) for job in compilations]
+            built.depends += built.extra_objects
+        super().build_extensions()
+
+
+CUDA = cuda_half()
 setup(
     ext_modules=[extension()],
     cmdclass={
-        "build_ext": BuildExtension.with_options(use_ninja=shutil.which("ninja") is not None)
+        "build_ext": BuildBothHalves.with_options(use_ninja=shutil.which("ninja") is not None)
     },
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -2,7 +2,9 @@
 // itself only tells how it was built. Limited API: one build serves every Python from 3.10 on.
 #include <Python.h>
 
+#include <array>
 #include <exception>
+#include <span>
 
 #include "csrc/core/isa.h"
 
@@ -24,6 +26,32 @@ const char* compiler() {
 #endif
 }
 
+#ifdef EGL_WITH_CUDA
+constexpr bool kWithCuda = true;
+constexpr const char* kCudaVersion = EGL_CUDA_VERSION;
+constexpr std::array kCudaArchitectures{EGL_CUDA_ARCHITECTURES};
+#else
+constexpr bool kWithCuda = false;
+constexpr const char* kCudaVersion = nullptr;
+constexpr std::array<int, 0> kCudaArchitectures{};
+#endif
+
+PyObject* text_or_none(const char* text) {
+  if (text != nullptr) return PyUnicode_FromString(text);
+  Py_INCREF(Py_None);
+  return Py_None;
+}
+
+PyObject* list_of(std::span<const int> values) {
+  PyObject* list = PyList_New(0);
+  for (size_t i = 0; list != nullptr && i < values.size(); ++i) {
+    PyObject* value = PyLong_FromLong(values[i]);
+    if (value == nullptr || PyList_Append(list, value) != 0) Py_CLEAR(list);
+    Py_XDECREF(value);
+  }
+  return list;
+}
+
 // Steals `value`; returns whether it could be stored.
 bool set_fact(PyObject* facts, const char* name, PyObject* value) {
   if (value == nullptr) return false;
@@ -40,7 +68,9 @@ PyObject* build_info(PyObject*, PyObject*) {
       set_fact(facts, "cxx_standard", PyLong_FromLong(__cplusplus)) &&
       set_fact(facts, "torch_version", PyUnicode_FromString(EGL_TORCH_VERSION)) &&
       set_fact(facts, "minimum_torch_version", PyUnicode_FromString(EGL_MINIMUM_TORCH_VERSION)) &&
-      set_fact(facts, "built_with_cuda", PyBool_FromLong(0)) &&
+      set_fact(facts, "built_with_cuda", PyBool_FromLong(kWithCuda)) &&
+      set_fact(facts, "cuda_version", text_or_none(kCudaVersion)) &&
+      set_fact(facts, "cuda_architectures", list_of(kCudaArchitectures)) &&
       set_fact(facts, "instruction_set", PyUnicode_FromString(name_of(egl::isa_in_use()))) &&
       set_fact(facts, "debug", PyBool_FromLong(kDebug));
   if (complete) return facts;
@@ -51,7 +81,8 @@ PyObject* build_info(PyObject*, PyObject*) {
 PyMethodDef methods[] = {
     {"build_info", build_info, METH_NOARGS,
      "How this extension was built: compiler, cxx_standard (__cplusplus), torch_version,\n"
-     "minimum_torch_version, built_with_cuda, instruction_set (in use), debug."},
+     "minimum_torch_version, built_with_cuda, cuda_version (nvcc's, or None), cuda_architectures\n"
+     "(such as [80, 90]; PTX of the last), instruction_set (in use), debug."},
     {nullptr, nullptr, 0, nullptr},
 };
 

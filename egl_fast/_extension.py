@@ -23,6 +23,8 @@ class BuildInfo(TypedDict):
     torch_version: str
     minimum_torch_version: str
     built_with_cuda: bool
+    cuda_version: str | None  # of the nvcc that compiled it
+    cuda_architectures: list[int]  # such as [80, 90]; newer ones run the last one's PTX
     instruction_set: str
     debug: bool
 

@@ -14,6 +14,10 @@ class ExtensionError(EglError):
     """The native extension is missing, or does not fit this torch."""
 
 
+class DeviceError(EglError):
+    """A device is unknown, or cannot be used here; the message says what keeps it from that."""
+
+
 class ManifestError(EglError):
     """A manifest is missing, empty or malformed; the message names the file and the line."""
 

@@ -288,8 +288,8 @@ class DeepSpeech2(nn.Module):
 
         Args:
             features: [N, T_in, F], zero on padding.
-            lengths: [N] int64, valid frames of each utterance, at least 1. Best on the CPU, where
-                masks and packing are worked out: a GPU would be waited for.
+            lengths: [N] int64, valid frames of each utterance, at least 1. Masks and packing are
+                worked out on the CPU: lengths on a GPU are waited for.
 
         Returns:
             logits [N, T, C], unnormalised (meaningless on padding), and their lengths [N] where

@@ -8,14 +8,16 @@ docs/cuda.md says what each choice does to scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+_T = TypeVar("_T")
 
 #: "float32"; "tf32", operands rounded to 10 bits of mantissa, on NVIDIA GPUs alone; "bf16",
 #: operands and results rounded to 7 bits.
@@ -61,16 +63,36 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _fp32_products(form: str) -> Iterator[None]:
+    # torch has an old and a new way to say it, and refuses to tell in the old way what was said in
+    # the new one alone: both are set, and put back, unless it refuses already.
     cudnn: Any = torch.backends.cudnn
-    settings: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
-    before = [setting.fp32_precision for setting in settings]
+    here: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    new_way = [*here, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in new_way]
+    matmul_before = _if_told(torch.get_float32_matmul_precision)
+    convolutions_before = _if_told(lambda: cudnn.allow_tf32)
     try:
-        for setting in settings:
+        if matmul_before is not None:
+            torch.set_float32_matmul_precision("high" if form == "tf32" else "highest")
+        if convolutions_before is not None:
+            cudnn.allow_tf32 = form == "tf32"
+        for setting in here:
             setting.fp32_precision = form
         yield
     finally:
-        for setting, value in zip(settings, before, strict=True):
+        if matmul_before is not None:
+            torch.set_float32_matmul_precision(matmul_before)
+        if convolutions_before is not None:
+            cudnn.allow_tf32 = convolutions_before
+        for setting, value in zip(new_way, before, strict=True):
             setting.fp32_precision = value
+
+
+def _if_told(ask: Callable[[], _T]) -> _T | None:
+    try:
+        return ask()
+    except RuntimeError:  # it was set in the new way
+        return None
 
 
 class ReducedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]

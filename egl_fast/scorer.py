@@ -16,10 +16,11 @@ from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.audio import audio_seconds, to_mono
 from egl_fast.data.loading import Spectrogram, load_spectrogram, spectrogram_of
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.data.prefetch import prefetch
+from egl_fast.data.prefetch import decoders_beside, prefetch
+from egl_fast.devices import usable_device
 from egl_fast.errors import AudioError, EglError, ModelError
 from egl_fast.features import FeatureConfig
-from egl_fast.gradients.engine import MEMORY_BYTES, GradientEngine
+from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.batches import BatchScoring
@@ -35,6 +36,9 @@ WINDOW = 64
 #: Padded audio that shares a forward pass while scoring. Gradients fill a pass with cotangents of
 #: one utterance as well as with those of many; small batches keep activations in the cache.
 BATCH_SECONDS = 8.0
+
+#: The same on a GPU, which has no such cache and wants large products.
+CUDA_BATCH_SECONDS = 160.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Scorer:
             lengths); only ``score_waveforms`` and ``score_manifest`` need it.
         model_hash: identity of the model, for metadata.
         memory_bytes: what gradients may take, beside the forward pass and the cotangents; less of
-            it means more backward passes, of fewer rows.
+            it means more backward passes, of fewer rows. None: 2 GiB, or half of a GPU's memory.
         precision: of the model's matrix products, where it is a float32 model: "float32", or for
             less work of a GPU "tf32" or "bf16"; docs/cuda.md has what that does to scores.
 
@@ -93,7 +97,7 @@ class Scorer:
         *,
         features: FeatureConfig | None = None,
         model_hash: str = "",
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int | None = None,
         precision: str = "float32",
     ) -> None:
         if not 0 <= blank < len(vocabulary):
@@ -102,9 +106,14 @@ class Scorer:
         self.classes = Classes(tuple(vocabulary), blank)
         self.features = features
         self.model_hash = model_hash
-        self.memory_bytes = memory_bytes
         self.precision = precision
         self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
+        self.memory_bytes = self._engine.memory_bytes
+
+    @property
+    def default_batch_seconds(self) -> float:
+        """Padded audio that shares a forward pass where nobody says otherwise."""
+        return CUDA_BATCH_SECONDS if self.device.type == "cuda" else BATCH_SECONDS
 
     @property
     def device(self) -> torch.device:
@@ -117,15 +126,23 @@ class Scorer:
         path: str | Path,
         *,
         device: str | torch.device = "cpu",
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int | None = None,
         precision: str = "float32",
     ) -> Scorer:
         """A scorer of a model file that ``egl-fast train`` wrote.
 
+        Args:
+            path: the model file.
+            device: where to compute: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be
+                used.
+            memory_bytes: see the class.
+            precision: see the class.
+
         Raises:
             CheckpointError: the file is missing, damaged, or no egl-fast checkpoint.
+            DeviceError: the device is unknown, or cannot be used here.
         """
-        checkpoint = load_checkpoint(path, device=device)
+        checkpoint = load_checkpoint(path, device=usable_device(device))
         return cls(
             checkpoint.model,
             checkpoint.vocabulary,
@@ -203,7 +220,7 @@ class Scorer:
         *,
         sample_rate_hz: int,
         ids: Sequence[str] | None = None,
-        batch_seconds: float = BATCH_SECONDS,
+        batch_seconds: float | None = None,
         **options: Any,
     ) -> list[ScoreRecord]:
         """Scores of waveforms in memory.
@@ -213,7 +230,7 @@ class Scorer:
                 type's range).
             sample_rate_hz: their rate; resampled to the model's where it differs.
             ids: their names; "0", "1", ... if not given.
-            batch_seconds: padded audio that shares a forward pass.
+            batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             **options: see ``ScoringOptions``.
 
         Returns:
@@ -249,7 +266,7 @@ class Scorer:
         manifest: str | Path,
         *,
         on_error: str = "raise",
-        batch_seconds: float = BATCH_SECONDS,
+        batch_seconds: float | None = None,
         max_duration: float | None = None,
         **options: Any,
     ) -> Iterator[ScoreRecord]:
@@ -258,7 +275,7 @@ class Scorer:
         Args:
             manifest: NeMo-style JSONL; see ``read_manifest``.
             on_error: "raise", or "skip" to leave out utterances that cannot be scored.
-            batch_seconds: padded audio that shares a forward pass.
+            batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             max_duration: refuse recordings longer than this many seconds.
             **options: see ``ScoringOptions``.
 
@@ -289,7 +306,7 @@ class Scorer:
         utterances: Sequence[Utterance],
         options: ScoringOptions,
         *,
-        batch_seconds: float = BATCH_SECONDS,
+        batch_seconds: float | None = None,
         max_duration: float | None = None,
         on_scored: Callable[[int, float], None] = lambda count, seconds: None,
     ) -> Iterator[Outcome]:
@@ -298,7 +315,7 @@ class Scorer:
         Args:
             utterances: lines of a manifest.
             options: what to compute.
-            batch_seconds: padded audio that shares a forward pass.
+            batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             max_duration: refuse recordings longer than this many seconds.
             on_scored: told (utterances, seconds of audio) after each batch.
         """
@@ -345,7 +362,8 @@ class Scorer:
                 yield _outcome(window[i][0], results[i])
             window.clear()
 
-        for utterance, loaded in zip(utterances, prefetch(load, utterances), strict=True):
+        loads = prefetch(load, utterances, num_threads=decoders_beside(self.device))
+        for utterance, loaded in zip(utterances, loads, strict=True):
             window.append((utterance, loaded))
             if len(window) == WINDOW:
                 yield from flush()
@@ -357,7 +375,7 @@ class Scorer:
         ids: Sequence[str],
         options: ScoringOptions,
         *,
-        batch_seconds: float,
+        batch_seconds: float | None,
         skip: bool,
         on_scored: Callable[[int, float], None] = lambda count, seconds: None,
     ) -> Iterator[tuple[int, ScoreRecord | EglError]]:
@@ -368,7 +386,7 @@ class Scorer:
             options,
             spectrograms,
             ids,
-            batch_seconds=batch_seconds,
+            batch_seconds=self.default_batch_seconds if batch_seconds is None else batch_seconds,
             skip=skip,
         )
         for results in scoring.results():

@@ -9,6 +9,7 @@ import sys
 import torch
 
 from egl_fast import _extension
+from egl_fast.cuda_diagnosis import cuda_obstacle
 
 MAIN = "from egl_fast.cli.main import main; main()"
 PACKAGES = ["torch", "numpy", "soundfile", "soxr"]
@@ -42,7 +43,8 @@ def test_a_usable_installation():
     assert report["cpu_count"] >= 1
     assert report["extension"] == _extension.build_info()
     assert report["built_with_cuda"] is _extension.build_info()["built_with_cuda"]
-    assert report["cuda_usable"] is torch.cuda.is_available()
+    assert report["cuda_usable"] is (cuda_obstacle(_extension.build_info()) is None)
+    assert (report["cuda_remedy"] is None) is report["cuda_usable"]
     checks = checks_of(report)
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
     assert set(checks) >= {
@@ -132,3 +134,40 @@ ops.ctc_beam_search = wrong
     checks = checks_of(json.loads(done.stdout))
     assert "24 labelings, enumeration 25" in checks["self-test: beam search"]["detail"]
     assert checks["native extension"]["ok"]
+
+
+GPU = """
+import egl_fast._extension
+import egl_fast.cuda_diagnosis
+import torch
+torch.version.cuda = "13.0"
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: 1
+torch.cuda.get_device_name = lambda i: "NVIDIA Wonder"
+torch.cuda.get_device_capability = lambda i: (8, 6)
+egl_fast.cuda_diagnosis.driver_cuda_version = lambda: (13, 1)
+facts = egl_fast._extension.build_info()
+egl_fast._extension.build_info = lambda: {**facts, **BUILT}
+"""
+WITH_CUDA = "{'built_with_cuda': True, 'cuda_version': '13.0.88', 'cuda_architectures': [80, 90]}"
+WITHOUT_CUDA = "{'built_with_cuda': False, 'cuda_version': None, 'cuda_architectures': []}"
+
+
+def test_a_usable_gpu_is_named():
+    done = doctor(before=GPU.replace("BUILT", WITH_CUDA))
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "built with CUDA yes: 13.0.88, for sm_80, sm_90, and PTX of the last" in lines
+    assert "CUDA usable yes: NVIDIA Wonder (sm_86)" in lines
+
+
+def test_a_gpu_that_this_build_cannot_use_is_no_failure_and_has_a_remedy():
+    done = doctor(before=GPU.replace("BUILT", WITHOUT_CUDA))
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "built with CUDA no" in lines
+    usable = lines.index("CUDA usable no: this egl-fast was built without CUDA")
+    assert "EGL_CUDA=on pip install" in lines[usable + 1]
+    report = json.loads(doctor("--json", before=GPU.replace("BUILT", WITHOUT_CUDA)).stdout)
+    assert report["built_with_cuda"] is report["cuda_usable"] is False
+    assert "EGL_CUDA=on pip install" in report["cuda_remedy"]

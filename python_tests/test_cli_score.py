@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
 from egl_fast.cli.options import Size
@@ -254,9 +255,17 @@ def test_less_memory_is_more_passes_and_the_same_scores(
         assert one["egl_unsquared"] == pytest.approx(other["egl_unsquared"], rel=1e-4)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_is_refused(tiny_model: Path, clips: Path) -> None:
-    line = refused("score", "--model", tiny_model, "--pool", clips, "--device", "cuda")
-    assert "use --device cpu" in line
+    for device in ("cuda", "cuda:1"):
+        line = refused("score", "--model", tiny_model, "--pool", clips, "--device", device)
+        assert f"device {device}: " in line
+        assert "`egl-fast doctor` says more" in line
+        assert "`--device cpu` does without" in line
+    for command in ("evaluate", "transcribe"):
+        arguments = ("--model", tiny_model, "--data", clips, "--device", "cuda")
+        assert "`egl-fast doctor`" in refused(command, *arguments)
+    assert "`egl-fast doctor`" in refused("check", "--model", tiny_model, "--device", "cuda")
 
 
 def test_nothing_is_overwritten(tiny_model: Path, clips: Path, tmp_path: Path) -> None:

@@ -30,11 +30,34 @@ from test_nbest_cotangents import (
     test_classes_of_no_labeling_count,
     test_compression_is_what_the_slow_twin_makes,
     test_equal_eigenvalues_do_not_make_rounding_decide,
-    test_no_frames_and_no_utterances,
     test_normals_are_a_function_of_key_and_labeling,
     test_rows_span_all_cotangents_and_are_the_fewest_that_do,
     test_without_compression_it_is_search_and_cotangents,
 )
-from test_nbest_cotangents import test_wrong_arguments_are_named as test_wrong_nbest_are_named
+from test_nbest_cotangents import test_no_frames_and_no_utterances as test_nothing_to_pull_back
+from test_nbest_cotangents import test_wrong_arguments_are_named as test_wrong_nbest_arguments
+from test_recurrent_backward import (
+    test_equals_autograd_through_torchs_layers,
+    test_equals_the_plain_loop,
+    test_vmap_of_one_of_two_cotangents,
+    test_vmap_over_the_forward_pass_is_refused,
+    test_zero_coefficients_stop_everything_on_padding,
+)
+from test_recurrent_backward import test_strides_change_nothing as test_backward_strides
+from test_recurrent_backward import test_wrong_arguments_are_named as test_wrong_backward_arguments
+from test_recurrent_forward import (
+    test_a_clip_that_leaves_nothing_is_refused,
+    test_half_precision_is_refused,
+    test_no_bias_is_a_bias_of_zero,
+    test_no_frames_and_no_utterances,
+    test_padding_is_zero_and_never_read,
+    test_precise_states_are_those_of_float64_rounded_once,
+    test_slopes_at_the_corners_of_a_relu_are_torchs,
+    test_strides_change_nothing,
+    test_what_is_not_a_number_stays_so,
+)
+from test_recurrent_forward import test_equals_the_plain_loop as test_forward_equals_the_plain_loop
+from test_recurrent_forward import test_equals_torchs_layers as test_forward_equals_torchs_layers
+from test_recurrent_forward import test_wrong_arguments_are_named as test_wrong_forward_arguments
 
 pytestmark = pytest.mark.usefixtures("engine")

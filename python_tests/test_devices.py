@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from recordings import random_checkpoint, waveform
 from torch.utils._pytree import tree_leaves
 
 import egl_fast
-from egl_fast import ops
+from egl_fast import _extension, cuda_diagnosis, ops
 from egl_fast.data.manifest import read_manifest
+from egl_fast.devices import usable_device
+from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.training.loop import Trainer, TrainingConfig
 from egl_fast.training.metrics import transcribe
@@ -46,6 +49,69 @@ def test_the_other_device_refuses_what_a_gpu_refuses() -> None:
                 mix()
         with pytest.raises(RuntimeError, match="numpy"):
             there.numpy()
+
+
+class Gpus:
+    """What torch would say on a machine with so many."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, built: bool, count: int) -> None:
+        facts = {
+            **_extension.build_info(),
+            "built_with_cuda": built,
+            "cuda_version": "13.0.88" if built else None,
+            "cuda_architectures": [75, 90] if built else [],
+        }
+        monkeypatch.setattr(_extension, "build_info", lambda: facts)
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+        monkeypatch.setattr(cuda_diagnosis, "driver_cuda_version", lambda: (13, 0))
+
+
+@pytest.mark.parametrize(
+    ("built", "count", "name", "found"),
+    [
+        (True, 1, "auto", "cuda"),
+        (True, 2, "cuda:1", "cuda:1"),
+        (True, 0, "auto", "cpu"),
+        (False, 1, "auto", "cpu"),
+        (False, 1, "cpu", "cpu"),
+        (False, 0, "meta", "meta"),
+    ],
+)
+def test_names_of_devices(
+    monkeypatch: pytest.MonkeyPatch, built: bool, count: int, name: str, found: str
+) -> None:
+    Gpus(monkeypatch, built=built, count=count)
+    assert usable_device(name) == torch.device(found)
+
+
+@pytest.mark.parametrize(
+    ("built", "count", "name", "problem"),
+    [
+        (False, 1, "cuda", "this egl-fast was built without CUDA; `egl-fast doctor` says more"),
+        (True, 0, "cuda:0", "finds no GPU; `egl-fast doctor` says more"),
+        (True, 1, "cuda:1", "torch finds 1 GPU, numbered from 0"),
+        (True, 1, "gpu", "'gpu': is unknown; choose auto, cpu, cuda"),
+    ],
+)
+def test_devices_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, built: bool, count: int, name: str, problem: str
+) -> None:
+    Gpus(monkeypatch, built=built, count=count)
+    with pytest.raises(DeviceError, match=f"^device .*{re.escape(problem)}"):
+        egl_fast.Scorer.from_checkpoint("none.pt", device=name)
+
+
+def test_a_torch_without_cuda_is_told_from_an_extension_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Gpus(monkeypatch, built=True, count=0)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(DeviceError, match=r"torch .* is a CPU build"):
+        usable_device("cuda")
 
 
 def scorer_on(device: torch.device | str) -> egl_fast.Scorer:

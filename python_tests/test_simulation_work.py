@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import torch
 from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import CheckpointError
 from egl_fast.simulation import work as work_module
-from egl_fast.simulation.execution import Note
+from egl_fast.simulation.execution import CPU, Note
 from egl_fast.simulation.plan import Expansion, Plan
 from egl_fast.simulation.units import Unit, UnitStore
 from egl_fast.simulation.work import State, Watcher, ready, work
@@ -35,7 +36,9 @@ class Pretended:
         self.lose_base_before = lose_base_before
         self.titles: list[str] = []
 
-    def __call__(self, unit: Unit, store: UnitStore, note: Note) -> None:
+    def __call__(
+        self, unit: Unit, store: UnitStore, note: Note, *, device: torch.device = CPU
+    ) -> None:
         if self.lose_base_before and unit.title.startswith(self.lose_base_before):
             self.lose_base_before = ""
             assert unit.needs is not None
@@ -79,7 +82,7 @@ def test_all_models_on_the_way_are_made_again(
 def test_a_model_that_cannot_be_read_ends_the_work(
     tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def execute(unit: Unit, store: UnitStore, note: Note) -> None:
+    def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = CPU) -> None:
         raise CheckpointError("model.pt: is cut short")
 
     monkeypatch.setattr(work_module, "execute", execute)

@@ -23,6 +23,7 @@
 
 #include "csrc/core/isa.h"
 #include "csrc/core/packed_weight.h"
+#include "csrc/core/recurrent_backward_step.h"
 #include "csrc/core/recurrent_cell.h"
 
 namespace egl {
@@ -49,6 +50,29 @@ struct RecurrentPullback {
                          // first, then scratch. RNN: unused.
 };
 
+// Frame `frame` for all rows, whose products are taken to be in `state`.
+template <typename Scalar>
+RecurrentStep<Scalar> step_of(const RecurrentPullback<Scalar>& problem, int64_t frame) {
+  const RecurrentCellShape shape = shape_of(problem.cell);
+  const int64_t hidden = problem.hidden_size;
+  const int64_t num_rows = problem.num_cotangents * problem.num_utterances;
+  const int64_t gates = frame * num_rows * shape.num_gates * hidden;
+  return {
+      .first_row = 0,
+      .last_row = num_rows,
+      .num_utterances = problem.num_utterances,
+      .hidden_size = hidden,
+      .cotangents = problem.cotangents + frame * problem.cotangent_strides[0],
+      .cotangent_strides = {problem.cotangent_strides[1], problem.cotangent_strides[2]},
+      .coefficients =
+          problem.coefficients + frame * problem.num_utterances * shape.num_coefficients * hidden,
+      .product = problem.state,
+      .product_stride = hidden,
+      .direct = problem.direct,
+      .gates = problem.gates + gates,
+      .hidden_gates = problem.cell == RecurrentCell::kGru ? problem.hidden_gates + gates : nullptr};
+}
+
 // The packing that `weight` above wants.
 template <typename Scalar>
 PackedWeight<Scalar> pack_for_backward(const Scalar* weight_hh, int64_t num_gates, int64_t hidden,
@@ -59,24 +83,7 @@ template <typename Scalar>
 void recurrent_backward(const RecurrentPullback<Scalar>& problem, int64_t first_row,
                         int64_t last_row, Isa isa);
 
-// The elementwise half: one frame for rows [first_row, last_row).
-template <typename Scalar>
-struct RecurrentStep {
-  int64_t first_row;
-  int64_t last_row;
-  int64_t num_utterances;
-  int64_t hidden_size;
-  const Scalar* cotangents;      // of this frame's output: [R, N, H] with unit stride in H
-  int64_t cotangent_strides[2];  // of R and N
-  const Scalar* coefficients;    // [N, P, H]
-  const Scalar* product;         // of first_row: hidden side of the frame before @ weight_hh, [H]
-  int64_t product_stride;        // from row to row
-  Scalar* direct;        // [R * N, H]: GRU: dh z, what bypasses the weights. LSTM: dc_carry.
-                         // Read as left by the frame before, then replaced. RNN: unused.
-  Scalar* gates;         // out: [R * N, G * H], input side
-  Scalar* hidden_gates;  // out: likewise, hidden side of a GRU; other cells have no other
-};
-
+// The elementwise half of all this.
 template <typename Scalar>
 void recurrent_backward_step(RecurrentCell cell, const RecurrentStep<Scalar>& step);
 

@@ -37,7 +37,20 @@ struct PosteriorOutput {
   // [N, K, T, R]: R is C, or U + 1 of a sparse occupancy.
   Scalar* rows;
   int64_t* classes = nullptr;  // [N, K, R] of a sparse occupancy: the columns' classes, then -1
+
+  // What is written of the utterances from `first` on.
+  PosteriorOutput slice(int64_t first, int64_t num_slots, int64_t max_frames,
+                        int64_t row_size) const {
+    const int64_t slots = first * num_slots;
+    return {log_prob + slots, rows + slots * max_frames * row_size,
+            classes == nullptr ? nullptr : classes + slots * row_size};
+  }
 };
+
+template <PosteriorKind kKind>
+int64_t posterior_row_size(int64_t num_classes, int64_t capacity) {
+  return kKind == PosteriorKind::kSparseOccupancy ? capacity + 1 : num_classes;
+}
 
 // The emissions as probabilities, for all labelings of an utterance.
 struct ProbabilityTables {
@@ -599,7 +612,7 @@ __global__ void __launch_bounds__(kPosteriorThreads, 5)
 // The same for labelings whose log-probability is NaN, at ten or twenty times the price: up to two
 // logarithms and four exponentials a state. There are few, or the model says nothing.
 template <PosteriorKind kKind, typename In, typename Out>
-__global__ void __launch_bounds__(kPosteriorThreads, 5)
+__global__ void __launch_bounds__(kPosteriorThreads, 4)
     log_posteriors_kernel(EmissionBatch<In> log_probs, PosteriorTask<Out> task) {
   task.for_each_labeling([&](int64_t n, int64_t k, double* memory) {
     if (!std::isnan(task.log_prob(n, k))) return;
@@ -670,7 +683,7 @@ void ctc_posteriors(const EmissionBatch<In>& log_probs, const LabelingBatch& lab
       blank,
       {probs, reinterpret_cast<int32_t*>(flags)},
       out,
-      kKind == PosteriorKind::kSparseOccupancy ? labelings.capacity + 1 : log_probs.num_classes,
+      posterior_row_size<kKind>(log_probs.num_classes, labelings.capacity),
       reinterpret_cast<LongestLabeling*>(start),
       scratch,
       static_cast<int64_t>(workspace_bytes / sizeof(double)) - (scratch - start)};

@@ -70,7 +70,7 @@ class FrameTeam {
 // float32 logits 12 a class in all, or 3.6 us a million of them on an H100. Arithmetic is less: an
 // exponential in double, some 25 operations, takes 1.5 us a million at 17 T operations a second.
 template <typename Scalar, bool kWholeBlock>
-__global__ void __launch_bounds__(kThreadsPerBlock, 3)
+__global__ void __launch_bounds__(kThreadsPerBlock, 2)
     log_softmax_kernel(EmissionBatch<Scalar> logits, double* out, Place* first_bad_frame,
                        int32_t* bad_utterances) {
   SharedArena arena = SharedArena::of_block();

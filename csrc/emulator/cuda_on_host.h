@@ -17,6 +17,7 @@
 #define __align__(bytes) alignas(bytes)
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 // All blocks find static shared memory at one address: see Options::ordered_blocks.
 #define __shared__ static
 

@@ -9,6 +9,7 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <sstream>
 #include <string>
@@ -99,7 +100,7 @@ enum class State { kReady, kWaiting, kDone };
 
 class Launch;
 
-// One thread of the block that runs. Kept from block to block and from launch to launch.
+// One thread of the block that runs. Kept for later blocks and launches.
 struct Fiber : Continuation {
   State state = State::kDone;
   Dim3 thread;
@@ -158,7 +159,7 @@ bool same_place(const Request& a, const Request& b) {
 
 void fiber_main();
 
-// Stacks are mapped with a page out of bounds below each.
+// The threads of a block. Stacks are mapped with a page out of bounds below each.
 class Fibers {
  public:
   ~Fibers() { clear(); }
@@ -184,10 +185,15 @@ class Fibers {
     }
   }
 
-  // Also of fibers that will never end.
+  // Also of fibers that will never end: what they did comes before what the host does next.
   void clear() {
 #ifdef EGL_TSAN
-    for (auto& fiber : fibers_) __tsan_destroy_fiber(fiber->tsan_fiber);
+    void* const host = __tsan_get_current_fiber();
+    for (auto& fiber : fibers_) {
+      __tsan_switch_to_fiber(fiber->tsan_fiber, 0);
+      __tsan_switch_to_fiber(host, 0);
+      __tsan_destroy_fiber(fiber->tsan_fiber);
+    }
 #endif
     for (const auto& [address, bytes] : mappings_) {
 #ifdef __SANITIZE_ADDRESS__
@@ -204,13 +210,23 @@ class Fibers {
   std::vector<std::pair<void*, size_t>> mappings_;
 };
 
-Fibers fibers;
+// To the thread sanitizer a fiber is a thread, and knows what was done before the barriers it met.
+// A block on the fibers of the one before would race with it unseen, so they take turns between two
+// sets: a block is ordered after the one before the last, and after no other. To create fibers for
+// every block would cost half a millisecond each.
+#ifdef EGL_TSAN
+constexpr size_t kTurns = 2;
+#else
+constexpr size_t kTurns = 1;
+#endif
+Fibers fibers_of_turn[kTurns];
 
 // A grid on its way through its blocks.
 class Launch {
  public:
   Launch(const Grid& grid, const std::function<void()>& body)
       : grid_(grid), body_(body), random_(options().schedule.seed) {
+    if (grid.blocks.size() == 0) throw Error("a grid without blocks");
     const uint64_t threads = grid.threads.size();
     if (threads == 0 || threads > 1024) {
       throw Error("a block of " + std::to_string(threads) + " threads; 1 to 1024 are possible");
@@ -221,7 +237,6 @@ class Launch {
                   std::to_string(options().shared_memory_limit) + " are possible");
     }
     num_threads_ = static_cast<size_t>(threads);
-    fibers.grow(num_threads_);
   }
 
   void run() {
@@ -236,20 +251,22 @@ class Launch {
                   static_cast<unsigned>(block / grid_.blocks.x % grid_.blocks.y),
                   static_cast<unsigned>(block / grid_.blocks.x / grid_.blocks.y)};
       run_block();
+      ++num_run_;
     }
-    happens_after(&end_order_);
+    for (char& end_order : end_order_) happens_after(&end_order);
   }
 
   // On the fiber's stack.
   void run_thread(Fiber& fiber) {
     happens_after(&start_order_);
-    if (options().ordered_blocks) happens_after(&end_order_);
+    happens_after(end_order(kTurns));
+    if (options().ordered_blocks) happens_after(end_order(1));
     try {
       body_();
     } catch (...) {
       fiber.thrown = std::current_exception();
     }
-    happens_before(&end_order_);
+    happens_before(end_order(0));
     fiber.state = State::kDone;
     switch_between(fiber, host_);
   }
@@ -260,10 +277,10 @@ class Launch {
     fiber.state = State::kWaiting;
     const bool is_block_barrier = request.kind == Meeting::kBlockBarrier;
     const bool is_warp_barrier = request.kind == Meeting::kWarpBarrier;
-    if (is_block_barrier) happens_before(block_order_.reached());
+    if (is_block_barrier) happens_before(block_order_[turn()].reached());
     if (is_warp_barrier) happens_before(fiber.warp_order.reached());
     switch_between(fiber, host_);
-    if (is_block_barrier) happens_after(block_order_.left());
+    if (is_block_barrier) happens_after(block_order_[turn()].left());
     if (is_warp_barrier) {
       for_each_lane(fiber, request.mask,
                     [](Fiber& other) { happens_after(other.warp_order.left()); });
@@ -271,7 +288,7 @@ class Launch {
     return fiber.answer;
   }
 
-  unsigned char* shared() { return shared_.get(); }
+  unsigned char* shared() { return shared_[turn()].get(); }
 
  private:
   // The one that fibers switch back to.
@@ -302,7 +319,7 @@ class Launch {
   void for_each_lane(const Fiber& of, unsigned mask, const Visit& visit) {
     const unsigned first = of.warp() * kWarpSize;
     for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-      if ((mask >> lane & 1U) != 0) visit(fibers[first + lane]);
+      if ((mask >> lane & 1U) != 0) visit(thread(first + lane));
     }
   }
 
@@ -330,11 +347,12 @@ class Launch {
   }
 
   void run_block() {
+    fibers_of_turn[turn()].grow(num_threads_);
     allocate_shared();
     happens_before(&start_order_);
     std::vector<Fiber*> ready;
     for (unsigned i = 0; i < num_threads_; ++i) {
-      Fiber& fiber = fibers[i];
+      Fiber& fiber = thread(i);
       fiber.index = i;
       fiber.thread = {i % grid_.threads.x, i / grid_.threads.x % grid_.threads.y,
                       i / grid_.threads.x / grid_.threads.y};
@@ -350,13 +368,18 @@ class Launch {
   }
 
   // Fresh for each block, so that no block's memory is another's, and never zero by chance. To the
-  // thread sanitizer, freeing is a write: it has to wait for the end of the launch.
+  // thread sanitizer, freeing is a write, so there it lasts as long as the launch; so is memset,
+  // which the compiler makes of other loops.
   void allocate_shared() {
+    auto& shared = shared_[turn()];
 #ifdef EGL_TSAN
-    if (shared_ != nullptr) left_behind_.push_back(std::move(shared_));
+    const bool wanted = shared == nullptr;
+#else
+    constexpr bool wanted = true;
 #endif
-    shared_ = std::make_unique<unsigned char[]>(grid_.shared_bytes + 1);
-    std::fill_n(shared_.get(), grid_.shared_bytes, static_cast<unsigned char>(0xcd));
+    if (wanted) shared = std::make_unique_for_overwrite<unsigned char[]>(grid_.shared_bytes);
+    volatile unsigned char* const bytes = shared.get();
+    for (size_t i = 0; i < grid_.shared_bytes; ++i) bytes[i] = 0xcd;
   }
 
   void resume(Fiber& fiber) {
@@ -371,17 +394,17 @@ class Launch {
   std::vector<Fiber*> those_that_met() {
     std::vector<Fiber*> met;
     size_t waiting = 0;
-    for (size_t i = 0; i < num_threads_; ++i) waiting += fibers[i].state == State::kWaiting;
+    for (size_t i = 0; i < num_threads_; ++i) waiting += thread(i).state == State::kWaiting;
     if (waiting == 0) return met;
     if (all_at_block_barrier()) {
       uint64_t count = 0;
-      for (size_t i = 0; i < num_threads_; ++i) count += fibers[i].request.predicate ? 1 : 0;
-      for (size_t i = 0; i < num_threads_; ++i) release(fibers[i], count, met);
-      ++block_order_.turn;
+      for (size_t i = 0; i < num_threads_; ++i) count += thread(i).request.predicate ? 1 : 0;
+      for (size_t i = 0; i < num_threads_; ++i) release(thread(i), count, met);
+      ++block_order_[turn()].turn;
       return met;
     }
     for (size_t i = 0; i < num_threads_; ++i) {
-      if (fibers[i].state == State::kWaiting) meet_lanes(fibers[i], met);
+      if (thread(i).state == State::kWaiting) meet_lanes(thread(i), met);
     }
     if (met.empty()) throw Error(why_nobody_goes_on());
     return met;
@@ -389,8 +412,8 @@ class Launch {
 
   bool all_at_block_barrier() {
     for (size_t i = 0; i < num_threads_; ++i) {
-      if (fibers[i].state != State::kWaiting || fibers[i].request.kind != Meeting::kBlockBarrier ||
-          !same_place(fibers[i].request, fibers[0].request)) {
+      if (thread(i).state != State::kWaiting || thread(i).request.kind != Meeting::kBlockBarrier ||
+          !same_place(thread(i).request, thread(0).request)) {
         return false;
       }
     }
@@ -409,7 +432,7 @@ class Launch {
     if (!complete) return;
     for_each_lane(fiber, request.mask, [&](Fiber& other) {
       const size_t source = other.warp() * kWarpSize + other.request.source_lane;
-      release(other, is_shuffle(request.kind) ? fibers[source].request.bits : votes, met);
+      release(other, is_shuffle(request.kind) ? thread(source).request.bits : votes, met);
       if (request.kind == Meeting::kWarpBarrier) ++other.warp_order.turn;
     });
   }
@@ -424,9 +447,9 @@ class Launch {
     std::map<std::string, std::pair<size_t, unsigned>> places;  // how many, and the first
     bool barriers_only = true;
     for (unsigned i = 0; i < num_threads_; ++i) {
-      const bool done = fibers[i].state == State::kDone;
-      barriers_only &= done || fibers[i].request.kind == Meeting::kBlockBarrier;
-      auto& place = places[done ? "the end of the kernel" : describe(fibers[i].request)];
+      const bool done = thread(i).state == State::kDone;
+      barriers_only &= done || thread(i).request.kind == Meeting::kBlockBarrier;
+      auto& place = places[done ? "the end of the kernel" : describe(thread(i).request)];
       if (place.first++ == 0) place.second = i;
     }
     std::ostringstream text;
@@ -441,17 +464,28 @@ class Launch {
     return text.str();
   }
 
+  size_t turn() const { return num_run_ % kTurns; }
+
+  // For the ends of the threads of a block that ran `before` this one. Threads of this one, some of
+  // which start when others have ended, know nothing of each other.
+  void* end_order(size_t before) {
+    constexpr size_t kCount = 2 * kTurns;
+    return &end_order_[(num_run_ + kCount - before) % kCount];
+  }
+
+  Fiber& thread(size_t i) const { return fibers_of_turn[turn()][i]; }
+
   const Grid grid_;
   const std::function<void()>& body_;
   std::mt19937_64 random_;
   size_t num_threads_;
   Continuation host_;
-  std::unique_ptr<unsigned char[]> shared_;
-  std::vector<std::unique_ptr<unsigned char[]>> left_behind_;
+  size_t num_run_ = 0;  // blocks that are done
+  std::unique_ptr<unsigned char[]> shared_[kTurns];
   // Addresses for the thread sanitizer.
   char start_order_ = 0;
-  char end_order_ = 0;
-  BarrierOrder block_order_;
+  char end_order_[2 * kTurns] = {};
+  BarrierOrder block_order_[kTurns];
 };
 
 void fiber_main() {
@@ -469,19 +503,24 @@ Options& options() {
 }
 
 void run(const Grid& grid, const std::function<void()>& body) {
-  if (current != nullptr) throw Error("a launch within a launch");
-  if (grid.blocks.size() == 0) throw Error("a grid without blocks");
+  static std::mutex one_at_a_time;  // among host threads
+  static thread_local bool launching = false;
+  if (launching) throw Error("a launch within a launch");
+  const std::lock_guard lock(one_at_a_time);
   Launch launch(grid, body);
+  launching = true;
   current = &launch;
+  std::exception_ptr thrown;
   try {
     launch.run();
   } catch (...) {
-    current = nullptr;
-    running = nullptr;
-    fibers.clear();  // some wait for ever
-    throw;
+    thrown = std::current_exception();
+    for (Fibers& fibers : fibers_of_turn) fibers.clear();  // some wait for ever
   }
+  running = nullptr;
   current = nullptr;
+  launching = false;
+  if (thrown != nullptr) std::rethrow_exception(thrown);
 }
 
 unsigned char* dynamic_shared_memory() { return current->shared(); }

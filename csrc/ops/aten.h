@@ -24,22 +24,19 @@ Tensor matrix(const Scalar* data, int64_t rows, int64_t cols) {
       torch::stable::Device(torch::headeronly::DeviceType::CPU, -1), dtype);
 }
 
-// out = a @ b, into out's memory.
-inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
+// out = a @ b, into out's memory, by aten::mm or another operator of its signature.
+inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out,
+                   const char* product = "aten::mm") {
   std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
                                     torch::stable::detail::from(out)};
   STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+      torch_call_dispatcher(product, "out", stack.data(), TORCH_ABI_VERSION));
   static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
 }
 
-// out[i] = a[i] @ b[i], into out's memory.
+// The same of each matrix of a stack: [D, M, K] and [D, K, N] to [D, M, N].
 inline void bmm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
-  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
-                                    torch::stable::detail::from(out)};
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::bmm", "out", stack.data(), TORCH_ABI_VERSION));
-  static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
+  mm_out(a, b, out, "aten::bmm");
 }
 
 // A view in which dimensions of size 1 have these sizes, without memory of their own.

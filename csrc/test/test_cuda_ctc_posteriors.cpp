@@ -166,7 +166,7 @@ std::vector<Labeling> labelings_of(std::mt19937& random, const Problem& problem)
 std::vector<Utterance> ragged_batch(int64_t num_classes, int64_t blank) {
   std::mt19937 random(17);
   std::vector<Utterance> utterances;
-  for (const int64_t num_frames : {3, 1, 0, 6, 2, 5}) {
+  for (const int64_t num_frames : {3, 1, 0, 5, 2}) {
     Problem problem = egl::test::random_problem(random, num_frames, num_classes, 4);
     problem.blank = blank;
     utterances.push_back({problem, labelings_of(random, problem)});
@@ -177,12 +177,13 @@ std::vector<Utterance> ragged_batch(int64_t num_classes, int64_t blank) {
 }  // namespace
 
 EGL_TEST(ragged_batches_with_any_blank) {
-  for (const int64_t num_classes : {1, 2, 5}) {
-    for (const int64_t blank : {int64_t{0}, num_classes / 2, num_classes - 1}) {
-      check_all_kinds<double>(ragged_batch(num_classes, blank), blank, 2);
-    }
-  }
+  check_all_kinds<double>(ragged_batch(1, 0), 0);
+  check_all_kinds<double>(ragged_batch(2, 1), 1, 2);
   check_all_kinds<float>(ragged_batch(5, 3), 3);
+  for (const int64_t blank : {0, 4}) {
+    Batch<double> batch(ragged_batch(5, blank));
+    check_against_the_core<PosteriorKind::kSparseOccupancy, double>(batch, blank);
+  }
 }
 
 // On either side of what a warp's lanes take at a time, labels that repeat, emissions from flat to
@@ -190,8 +191,8 @@ EGL_TEST(ragged_batches_with_any_blank) {
 EGL_TEST(labelings_wider_than_a_warp) {
   std::mt19937 random(11);
   for (const double sure : {0.1, 2.0, 20.0}) {
-    Utterance utterance{egl::test::long_problem(random, 100, 6, sure), {}};
-    for (const int64_t num_labels : {0, 1, 31, 32, 33, 63, 64, 90}) {
+    Utterance utterance{egl::test::long_problem(random, 70, 6, sure), {}};
+    for (const int64_t num_labels : {0, 31, 32, 33, 65}) {
       utterance.labelings.push_back(egl::test::random_labeling(random, num_labels, 6));
     }
     Batch<double> batch({utterance});
@@ -208,9 +209,9 @@ EGL_TEST(ten_thousand_classes) {
 
 EGL_TEST(a_thousand_and_24_labelings) {
   std::mt19937 random(29);
-  Utterance utterance{egl::test::long_problem(random, 3, 40, 1.0), {}};
+  Utterance utterance{egl::test::long_problem(random, 1, 40, 1.0), {}};
   for (int64_t k = 0; k < 1024; ++k) {
-    utterance.labelings.push_back(egl::test::random_labeling(random, k % 4, 40));
+    utterance.labelings.push_back(egl::test::random_labeling(random, k % 2, 40));
   }
   Batch<float> batch({utterance}, 0);
   check_against_the_core<PosteriorKind::kOccupancy, float>(batch, 0);
@@ -231,9 +232,9 @@ EGL_TEST(emissions_that_underflow) {
 // Longer than a warp is wide, with labels that repeat.
 EGL_TEST(the_log_domain_in_a_wide_labeling) {
   std::mt19937 random(37);
-  Problem problem = egl::test::long_problem(random, 80, 4, 1.0);
+  Problem problem = egl::test::long_problem(random, 60, 4, 1.0);
   problem.log_probs[4 * 40] = -1000.0;
-  check_all_kinds<double>({{problem, {egl::test::random_labeling(random, 50, 4), {1, 1}}}}, 0);
+  check_all_kinds<double>({{problem, {egl::test::random_labeling(random, 40, 4), {1, 1}}}}, 0);
 }
 
 EGL_TEST(mass_that_is_lost_on_the_way) {
@@ -245,7 +246,7 @@ EGL_TEST(mass_that_is_lost_on_the_way) {
 }
 
 EGL_TEST(long_and_improbable) {
-  Batch<double> batch({{egl::test::improbable_problem(700), {{1}}}}, 0);
+  Batch<double> batch({{egl::test::improbable_problem(400), {{1}}}}, 0);
   check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
 }
 
@@ -264,10 +265,10 @@ EGL_TEST(results_do_not_depend_on_scratch_memory) {
 // Negative counts are what the fused operator gives utterances that it refuses.
 EGL_TEST(utterances_without_labelings) {
   Batch<double> batch(ragged_batch(5, 3));
-  batch.counts = {3, -1, 0, 2, 100, 1};
+  batch.counts = {3, -1, 0, 2, 100};
   batch.label_lengths[4 * batch.num_slots() + batch.num_slots() - 1] = 0;
   check_against_the_core<PosteriorKind::kSparseOccupancy, double>(batch, 3);
-  batch.counts.assign(6, -1);
+  batch.counts.assign(5, -1);
   check_against_the_core<PosteriorKind::kCotangents, double>(batch, 3);
 }
 

@@ -32,9 +32,15 @@ _PLAIN = "plain loop, float32"
               show_default=True, help="How many recordings, from the pool's start.")  # fmt: skip
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True,
               help="Labelings of each; every one costs a backward pass.")  # fmt: skip
+@options.device
 @options.threads
 def command(
-    model_path: str, pool: str | None, num_utterances: int, k: int, threads: int | None
+    model_path: str,
+    pool: str | None,
+    num_utterances: int,
+    k: int,
+    device: str,
+    threads: int | None,
 ) -> int:
     """Compare the engine's squared gradient norms with looped autograd, on this model.
 
@@ -51,8 +57,8 @@ def command(
 
     from egl_fast.scorer import Scorer
 
-    options.set_up_torch("cpu", threads)
-    scorer = Scorer.from_checkpoint(model_path)
+    place = options.set_up_torch(device, threads)
+    scorer = Scorer.from_checkpoint(model_path, device=place)
     double = copy.deepcopy(scorer.model).double().eval()
     inputs = _inputs(scorer, pool, num_utterances)
     worst: dict[str, dict[str, float]] = {
@@ -62,7 +68,8 @@ def command(
     with progress_bar() as bar:
         task = bar.add_task("checking", total=len(inputs), note="")
         for features in inputs:
-            lengths = torch.tensor([features.shape[1]])
+            features = features.to(place)
+            lengths = torch.tensor([features.shape[1]], device=place)
             labelings = _labelings(scorer, double, features.double(), lengths, k)
             truth = _reference(double, features.double(), lengths, labelings)
             x64 = features.double()
@@ -131,7 +138,10 @@ def _labelings(
         outputs, ids=["to check"], num_classes=len(scorer.classes.vocabulary)
     )
     found = ops.ctc_beam_search(
-        logits.log_softmax(dim=2), num_frames, num_hypotheses=k, blank=scorer.classes.blank
+        logits.log_softmax(dim=2),
+        num_frames.to(logits.device),
+        num_hypotheses=k,
+        blank=scorer.classes.blank,
     )
     return [
         found.labels[0, i, : int(found.label_lengths[0, i])].tolist()
@@ -142,11 +152,14 @@ def _labelings(
 def _reference(
     model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[list[int]]
 ) -> list[dict[str, float]]:
+    from egl_fast.precision import products_in
+    from egl_fast.recurrent import without_cudnn
     from egl_fast.reference.gradients import looped_sq_norms
 
-    return looped_sq_norms(
-        model, (features, lengths), labelings, parameters=dict(model.named_parameters())
-    )
+    with products_in("float32", features.device), without_cudnn():
+        return looped_sq_norms(
+            model, (features, lengths), labelings, parameters=dict(model.named_parameters())
+        )
 
 
 def _engine_norms(
@@ -159,7 +172,7 @@ def _engine_norms(
     engine = GradientEngine(model)
     tape = engine.run(features, lengths)
     logits, num_frames = tape.outputs
-    hypotheses = ops.Hypotheses.of([labelings])
+    hypotheses = ops.Hypotheses.of([labelings]).to(logits.device)
     _, cotangents = ops.ctc_logits_cotangents(logits.detach(), num_frames, hypotheses)
     norms = engine.sq_norms(tape, logits, cotangents)
     return [

@@ -8,11 +8,10 @@ import json
 import math
 import os
 import platform
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -53,6 +52,7 @@ class _Report:
     built_with_cuda: bool | None = None
     cuda_usable: bool | None = None
     cuda_detail: str = "torch cannot be loaded"
+    cuda_remedy: str | None = None
     checks: list[_Check] = field(default_factory=list)
 
     @property
@@ -66,7 +66,8 @@ def command(as_json: bool) -> int:
     """Say what was built and what is usable, and run a small self-test.
 
     Built with CUDA and CUDA usable are two things: the first is about this egl-fast, the second
-    about torch and this machine. Exit status: 0 when egl-fast is usable, 2 when it is not.
+    about torch, the driver and the GPUs of this machine as well. Exit status: 0 when egl-fast is
+    usable, 2 when it is not.
     """
     report = _examine()
     if as_json:
@@ -88,8 +89,8 @@ def _examine() -> _Report:
         import torch
 
         report.torch_threads = torch.get_num_threads()
-        report.cuda_usable, report.cuda_detail = _cuda()
         _run(report, "native extension", partial(_load_extension, report))
+        report.cuda_usable, report.cuda_detail, report.cuda_remedy = _cuda(report.extension)
     if report.extension is not None:
         report.built_with_cuda = report.extension["built_with_cuda"]
         _run(report, "self-test: beam search", _beam_search_finds_every_labeling)
@@ -154,22 +155,29 @@ def _load_extension(report: _Report) -> str:
     )
 
 
-def _cuda() -> tuple[bool, str]:
-    """Whether torch can use CUDA here, and what it found."""
-    import torch
+def _cuda(extension: dict[str, Any] | None) -> tuple[bool, str, str | None]:
+    """Whether GPUs can be used here; which there are, or what is in the way, and what helps."""
+    if extension is None:
+        return False, "the native extension cannot be loaded", None
+    from egl_fast._extension import BuildInfo
+    from egl_fast.cuda_diagnosis import cuda_obstacle, device_names
 
-    if torch.version.cuda is None:
-        return False, f"torch {torch.__version__} was built without CUDA"
-    # torch tells of a driver that is too old, or of none, by a warning.
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        usable = torch.cuda.is_available()
-    if usable:
-        return True, ", ".join(
-            torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())
-        )
-    reason = " ".join(str(caught[0].message).split()) if caught else "torch finds no device"
-    return False, f"torch {torch.__version__}: {reason}"
+    obstacle = cuda_obstacle(cast(BuildInfo, extension))
+    if obstacle is not None:
+        return False, obstacle.what, obstacle.remedy
+    return True, ", ".join(device_names()), None
+
+
+def _built_with_cuda(report: _Report) -> str:
+    if report.extension is None:
+        return "unknown"
+    if not report.built_with_cuda:
+        return "no"
+    architectures = report.extension["cuda_architectures"]
+    return (
+        f"yes: {report.extension['cuda_version']}, for "
+        f"{', '.join(f'sm_{a}' for a in architectures)}, and PTX of the last"
+    )
 
 
 # Float64 sums of a few hundred products of five factors are off by less than 1e-13.
@@ -241,15 +249,15 @@ def _probabilities_equal_those_of_torch() -> str:
 
 
 def _print(report: _Report) -> None:
-    cuda_built = {None: "unknown", False: "no", True: "yes"}[report.built_with_cuda]
     cuda_usable = "yes" if report.cuda_usable else "no"
     rows = [
         ("egl-fast", report.versions["egl-fast"] or "not installed, run from its source folder"),
         ("python", report.versions["python"]),
         ("platform", report.platform),
         ("processors", f"{report.cpu_count}, torch threads: {report.torch_threads or 'unknown'}"),
-        ("built with CUDA", cuda_built),
+        ("built with CUDA", _built_with_cuda(report)),
         ("CUDA usable", f"{cuda_usable}: {report.cuda_detail}"),
+        *([("", report.cuda_remedy)] if report.cuda_remedy is not None else []),
     ]
     for check in report.checks:
         rows.append((check.name, f"{'ok' if check.ok else 'NOT OK':<8}{check.detail}"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast.errors import EglError
+if TYPE_CHECKING:
+    import torch
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -48,37 +49,56 @@ memory: Decorator = click.option(
     "memory_bytes",
     type=Size(),
     metavar="SIZE",
-    default="2GiB",
-    show_default=True,
-    help="What gradients may take, beside model and recording; with less, fewer rows a pass.",
+    default=None,
+    help="What gradients may take, beside model and recording; with less, fewer rows a pass "
+    "[default: 2GiB; on a GPU, half of its memory].",
 )
+
+
+class Device(click.ParamType):  # type: ignore[type-arg]
+    """A device by its name."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            self.fail(f"{value!r}: expected auto, cpu, cuda or, of several, cuda:1", param, ctx)
+        return str(value)
+
+
 device: Decorator = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=Device(),
+    metavar="auto|cpu|cuda",
     default="auto",
     show_default=True,
-    help="Where to compute. This version has no CUDA kernels yet: auto is the CPU.",
+    help="Where to compute; auto: on a GPU where one can be used. cuda:1 is the second of several.",
+)
+precision: Decorator = click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="Of the model's matrix products; on a GPU tf32 and bf16 are faster, and err.",
 )
 threads: Decorator = click.option(
     "--threads", type=click.IntRange(min=1), default=None, help="CPU threads [default: all cores]."
 )
 
 
-def set_up_torch(device_name: str, num_threads: int | None) -> str:
+def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:
     """Set the number of threads and the use of memory, and resolve ``auto``.
 
     Raises:
-        EglError: CUDA was asked for.
+        DeviceError: a GPU was asked for, and there is none that can be used.
     """
     import torch
 
     from egl_fast.allocator import keep_freed_memory
+    from egl_fast.devices import usable_device
 
     keep_freed_memory()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    if device_name == "cuda":
-        raise EglError(
-            "--device cuda: this version of egl-fast has no CUDA kernels; use --device cpu"
-        )
-    return "cpu"
+    return usable_device(device_name)

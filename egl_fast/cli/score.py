@@ -58,11 +58,13 @@ LONG_SECONDS = 1800.0
 @click.option("--params", metavar="GLOB",
               help="Only parameters with these names count, such as 'output.*' or "
               "'convs.*,recurrent.*' [default: all].")  # fmt: skip
-@click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True), default=8.0,
-              show_default=True, help="Padded audio that shares a forward pass.")  # fmt: skip
+@click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True),
+              help="Padded audio that shares a forward pass [default: 8; on a GPU, "
+              "160].")  # fmt: skip
 @click.option("--max-duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Refuse longer recordings (they go to the errors file).")  # fmt: skip
 @options.memory
+@options.precision
 @options.seed
 @options.device
 @options.threads
@@ -71,9 +73,10 @@ def command(
     pool: str,
     out: str | None,
     overwrite: bool,
-    batch_seconds: float,
+    batch_seconds: float | None,
     max_duration: float | None,
-    memory_bytes: int,
+    memory_bytes: int | None,
+    precision: str,
     device: str,
     threads: int | None,
     **chosen: Any,
@@ -96,7 +99,7 @@ def command(
     from egl_fast.scoring.options import ScoringOptions
 
     out = None if out == "-" else out
-    device = options.set_up_torch(device, threads)
+    place = options.set_up_torch(device, threads)
     try:
         scoring = ScoringOptions(**chosen)
     except ValueError as error:
@@ -105,7 +108,13 @@ def command(
     if out is not None and not overwrite:
         _refuse_leftovers(out)
     utterances = read_manifest(pool)
-    scorer = Scorer.from_checkpoint(model_path, device=device, memory_bytes=memory_bytes)
+    try:
+        scorer = Scorer.from_checkpoint(
+            model_path, device=place, memory_bytes=memory_bytes, precision=precision
+        )
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
+    batch_seconds = scorer.default_batch_seconds if batch_seconds is None else batch_seconds
     started = time.monotonic()
     errors = _Errors(out)
     masses: list[dict[str, float]] = []
@@ -145,7 +154,7 @@ def command(
             "pool": os.path.abspath(pool),
             "batch_seconds": batch_seconds,
             "max_duration": max_duration,
-            "memory_bytes": memory_bytes,
+            "memory_bytes": scorer.memory_bytes,
             "num_scored": writer.num_records,
             "num_failed": errors.num_errors,
             "audio_seconds": round(done[1], 3),
@@ -221,6 +230,9 @@ def _facts(scorer: Scorer, scoring: ScoringOptions, seconds: float) -> dict[str,
             "extension": _extension.build_info(),
         },
         "machine": platform.platform(),
+        "device": str(scorer.device),
+        "gpu": torch.cuda.get_device_name(scorer.device) if scorer.device.type == "cuda" else None,
+        "precision": scorer.precision,
         "threads": torch.get_num_threads(),
         "wall_seconds": round(seconds, 3),
     }

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     help="Processes that share the work, each with --threads.",
 )
 @click.option("--worker", type=int, hidden=True, help="Number of a process that --jobs started.")
+@options.device
 @options.threads
 def command(
     config_path: str,
@@ -58,6 +59,7 @@ def command(
     dry_run: bool,
     jobs: int,
     worker: int | None,
+    device: str,
     threads: int | None,
 ) -> None:
     """Run a whole active-learning evaluation on data whose labels are known.
@@ -80,7 +82,7 @@ def command(
     from egl_fast.simulation.work import state_of, work
 
     require_table_packages()
-    options.set_up_torch("cpu", threads)
+    place = options.set_up_torch(device, threads)
     config = read_config(Path(config_path), overrides)
     plan = prepare(config)
     run_path = Path(run_dir)
@@ -90,7 +92,7 @@ def command(
         return
     if worker is not None:
         _end_with_parent()
-        work(plan, store, _writing_tables(plan, store, run_path))
+        work(plan, store, _writing_tables(plan, store, run_path), device=place)
         return
     if write_config(config, run_path):
         stderr.print(
@@ -104,7 +106,7 @@ def command(
     stderr.print(f"{state.total} units of work, {state.done} of them done: {store.root}")
     write_tables(plan, expansion, store, run_path)
     with _helpers(jobs, run_path), _watcher(plan, store, run_path, state) as watcher:
-        expansion = work(plan, store, watcher)
+        expansion = work(plan, store, watcher, device=place)
     # Once more: another process may have written its tables last, and known less.
     write_tables(plan, expansion, store, run_path)
     stderr.print(

@@ -134,11 +134,11 @@ def command(
     from egl_fast.data.manifest import read_manifest
     from egl_fast.training.loop import EpochMetrics, Progress, Trainer, TrainingConfig
 
-    device = options.set_up_torch(device, threads)
+    place = options.set_up_torch(device, threads)
     torch.manual_seed(training["seed"])
     train, valid = read_manifest(train_path), read_manifest(valid_path)
     checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout)
-    checkpoint.model.to(device)
+    checkpoint.model.to(place)
     config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
     settings = {
         "model": plain_config(checkpoint.model.config),

@@ -58,14 +58,24 @@ def spectrogram_of(waveform: Waveform, config: FeatureConfig, *, name: str) -> S
     return Spectrogram(features, seconds)
 
 
-def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def pad_features(
+    features: Sequence[Tensor], *, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Stack spectrograms of different lengths.
 
     Args:
-        features: N tensors [T_n, F].
+        features: N tensors [T_n, F] on the CPU.
+        device: where the stack is wanted; None: on the CPU. A GPU fetches it while this thread goes
+            on.
 
     Returns:
-        [N, max T_n, F], zero on padding, and the lengths [N] int64.
+        [N, max T_n, F], zero on padding, and the lengths [N] int64 on the CPU.
     """
     lengths = torch.tensor([f.shape[0] for f in features])
-    return torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True), lengths
+    padded = torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True)
+    if device is None:
+        return padded, lengths
+    if device.type == "cuda":
+        # Only from memory that the system cannot move. torch keeps it until the copy is done.
+        return padded.pin_memory().to(device, non_blocking=True), lengths
+    return padded.to(device), lengths

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def decoders_beside(device: torch.device) -> int:
+    """Threads to decode in: few where the CPU computes, too, and all its cores where a GPU does."""
+    if device.type == "cpu":
+        return 2
+    if hasattr(os, "sched_getaffinity"):
+        return max(2, len(os.sched_getaffinity(0)))
+    return max(2, os.cpu_count() or 2)
 
 
 def prefetch(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
-    ahead: int = 32,
+    ahead: int = 64,
     num_threads: int = 2,
 ) -> Iterator[Result]:
     """``map(function, items)``, computed up to ``ahead`` items in advance by threads.

@@ -2,15 +2,18 @@
 
 Letters: N utterances, T frames, C classes with blank, K hypotheses, U labels, H hidden units, R
 cotangents. All tensors of a call are on one device, where the results are, too. Operators give the
-same result for an utterance whatever else is in the batch and however it is padded; the search, the
-CTC operators and the forward scan to the last bit. Results are cut off from autograd's graph:
-whoever wants gradients makes a node of its own.
+same result for an utterance whatever else is in the batch and however it is padded, to rounding.
+Results are cut off from autograd's graph: whoever wants gradients makes a node of its own.
 
-On the CPU the work is spread over torch's threads, whose number changes nothing. On a GPU it is
-queued on the caller's current stream. There, too, the same call gives the same bits: nothing is
-added up in an order that chance decides. Operators that look at values to refuse them (NaN, labels,
+On the CPU the work is spread over torch's threads. Search, CTC operators and forward scan are the
+same to the last bit for any number of threads, and beside any other utterances.
+
+On a GPU the work is queued on the caller's current stream, and the same call gives the same bits:
+nothing is added up in an order that chance decides. Beside other utterances, search and CTC
+operators give the same bits there, too; what is made of cuBLAS's products (scans, and the rows of
+``ctc_nbest_cotangents``) need not. Operators that look at values to refuse them (NaN, labels,
 lengths) wait for the GPU once. The recurrent operators do not, nor does the native operator behind
-``ctc_nbest_cotangents``, and these may be captured in a CUDA graph.
+``ctc_nbest_cotangents``: these may be captured in a CUDA graph.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from egl_fast import _extension
 from egl_fast.ops.hypotheses import Hypotheses
+from egl_fast.ops.placement import check_placement
 
 #: A beam lives in the shared memory of a GPU's block, which holds no more.
 MAX_CUDA_BEAM_WIDTH = 1024
@@ -72,6 +73,7 @@ def ctc_beam_search(
     """
     if beam_width is None:
         beam_width = default_beam_width(num_hypotheses, log_probs.device)
+    check_placement("log_probs", log_probs, lengths=lengths)
     found = _extension.operators().ctc_beam_search.default(
         log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank
     )
@@ -102,6 +104,7 @@ def ctc_occupancy(
     Raises:
         ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
     """
+    check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
     log_prob, occupancy = _extension.operators().ctc_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
@@ -137,6 +140,7 @@ def ctc_sparse_occupancy(
         >>> classes.tolist(), occupancy.shape
         ([[[0, 2]]], torch.Size([1, 1, 2, 2]))
     """
+    check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
     log_prob, classes, occupancy = _extension.operators().ctc_sparse_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
@@ -169,6 +173,7 @@ def ctc_logits_cotangents(
         ValueError: an argument has a wrong dtype, shape, device or value; NaN, +inf or a frame
             without a finite value in ``logits`` (the message names the utterance).
     """
+    check_placement("logits", logits, lengths=lengths, **hypotheses.by_name)
     log_prob, cotangents = _extension.operators().ctc_logits_cotangents.default(
         logits.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
+from egl_fast.ops.placement import check_placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,11 @@ class Hypotheses:
         """What an operator reads of labelings: labels, their lengths, counts."""
         return self.labels, self.label_lengths, self.counts
 
+    @property
+    def by_name(self) -> dict[str, Tensor]:
+        """``as_arguments`` with the operators' names for them."""
+        return dict(zip(("labels", "label_lengths", "counts"), self.as_arguments, strict=True))
+
     def labelings(self, utterance: int) -> list[tuple[int, ...]]:
         """The labelings of one utterance, as class indices."""
         count = int(self.counts[utterance])
@@ -115,8 +121,10 @@ def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals:
         >>> bool(a[0, 1, 0] == b[0, 0, 0])
         True
     """
+    labels, label_lengths, counts = hypotheses.as_arguments
+    check_placement("labels", labels, label_lengths=label_lengths, counts=counts, keys=keys)
     normals: Tensor = _extension.operators().ctc_hypothesis_normals.default(
-        *hypotheses.as_arguments, keys, num_normals
+        labels, label_lengths, counts, keys, num_normals
     )
     return normals
 

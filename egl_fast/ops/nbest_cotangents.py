@@ -11,6 +11,7 @@ from torch import Tensor
 from egl_fast import _extension
 from egl_fast.ops.ctc import as_int64, default_beam_width, shape_of_search
 from egl_fast.ops.hypotheses import Hypotheses
+from egl_fast.ops.placement import check_placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +128,7 @@ def ctc_nbest_cotangents(
             raise ValueError(f"{name}: expected more than 0, got {value}")
     if keys is None:
         keys = lengths.new_zeros(lengths.shape, dtype=torch.int64)
+    check_placement("logits", logits, lengths=lengths, keys=keys, frame_gram=frame_gram)
     found = _extension.operators().ctc_nbest_cotangents.default(
         logits.detach(),
         as_int64(lengths),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
+from egl_fast.ops.placement import check_placement
 
 RecurrentCell = Literal["rnn", "gru", "lstm"]
 
@@ -88,6 +89,13 @@ def recurrent_backward(
     """
     if cell not in _RECURRENT_CELLS:
         raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
+    check_placement(
+        "cotangents",
+        cotangents,
+        coefficients=coefficients,
+        weight_hh=weight_hh,
+        final_cell_cotangents=final_cell_cotangents,
+    )
     gates, hidden_gates, state, final = _extension.operators().recurrent_backward.default(
         _RECURRENT_CELLS.index(cell),
         cotangents.detach(),

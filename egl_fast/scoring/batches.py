@@ -14,7 +14,7 @@ from typing import TypeVar
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.errors import EglError, ModelError, one_line
-from egl_fast.gradients.engine import ROWS_PER_PASS, GradientEngine
+from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.options import Classes, ScoringOptions
@@ -28,6 +28,9 @@ FORWARD_ROWS = 2
 #: Neighbours in length that wait for each other. More would find closer matches in rank, and worse
 #: ones in length.
 WAITING = 16
+
+#: The same on a GPU, which needs more rows a pass.
+CUDA_WAITING = 64
 
 #: Bytes of cotangents that may wait: with thousands of classes, fewer utterances do.
 WAITING_BYTES = 2**28
@@ -71,6 +74,7 @@ class BatchScoring:
 
     def results(self) -> Iterator[dict[int, ScoreRecord | EglError]]:
         """Records and errors by index, in the order of computation: about shortest first."""
+        most_waiting = CUDA_WAITING if self._engine.device.type == "cuda" else WAITING
         for batch in self._forward_plan():
             found = self._each(batch, self._search)
             done = {i: x for i, x in found.items() if not isinstance(x, PendingScore)}
@@ -78,7 +82,7 @@ class BatchScoring:
             if done:
                 yield done
             waiting_bytes = sum(score.cotangents.nbytes for score in self._waiting.values())
-            if len(self._waiting) >= WAITING or waiting_bytes >= WAITING_BYTES:
+            if len(self._waiting) >= most_waiting or waiting_bytes >= WAITING_BYTES:
                 yield from self._results_of_waiting()
         yield from self._results_of_waiting()
 
@@ -98,7 +102,7 @@ class BatchScoring:
         if self._engine.shares_batches:
             # Where one utterance's cotangents fill a backward pass, sharing gains nothing.
             most_rows = {"exact": self._options.k, "probe": self._options.probes, "lowrank": 1}
-            size = max(1, ROWS_PER_PASS // most_rows[self._options.method])
+            size = max(1, self._engine.rows_per_pass // most_rows[self._options.method])
         return [
             batch[start : start + size]
             for batch in length_batches(seconds, batch_seconds=self._batch_seconds)
@@ -130,16 +134,15 @@ class BatchScoring:
         return dict(zip(group, pull_back(self._engine, self._run(group), pending), strict=True))
 
     def _run(self, batch: list[int]) -> Tape:
-        features, lengths = pad_features([self._spectrograms[i].features for i in batch])
-        parameter = next(iter(self._engine.parameters.values()))
-        return self._engine.run(
-            features.to(parameter.device, parameter.dtype), lengths.to(parameter.device)
+        features, lengths = pad_features(
+            [self._spectrograms[i].features for i in batch], device=self._engine.device
         )
+        return self._engine.run(features.to(self._engine.dtype), lengths.to(self._engine.device))
 
     def _fits(self, num_utterances: int, num_rows: int, seconds: float) -> bool:
         total_rows = num_utterances * num_rows
         return (
-            total_rows <= ROWS_PER_PASS
+            total_rows <= self._engine.rows_per_pass
             and num_utterances * seconds <= self._batch_seconds
             and total_rows * seconds * self._row_bytes_per_second <= self._engine.pass_bytes
         )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -42,7 +42,10 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 Note = Callable[[str], None]
 
 
-def execute(unit: Unit, store: UnitStore, note: Note) -> None:
+CPU: Final = torch.device("cpu")
+
+
+def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = CPU) -> None:
     """Do a unit's work and write its result, or go on with work that was cut off.
 
     A training whose result is there already is done again for its model alone.
@@ -51,6 +54,8 @@ def execute(unit: Unit, store: UnitStore, note: Note) -> None:
         unit: what to do; the model that it needs must be there. Its lock must be held.
         store: where.
         note: called now and then with a few words.
+        device: where to compute. It is no part of a unit's name: as with the number of threads,
+            results differ by rounding, which training may amplify.
 
     Raises:
         EglError: the work cannot be done; the message names the unit.
@@ -61,9 +66,9 @@ def execute(unit: Unit, store: UnitStore, note: Note) -> None:
     write_json(folder / "spec.json", unit.spec)
     try:
         if isinstance(unit, TrainUnit):
-            result, before = _train(unit, store, folder, note)
+            result, before = _train(unit, store, folder, note, device)
         else:
-            result, before = _score(unit, store, folder, note), 0.0
+            result, before = _score(unit, store, folder, note, device), 0.0
     except OutputError:
         raise
     except EglError as error:
@@ -81,6 +86,7 @@ def execute(unit: Unit, store: UnitStore, note: Note) -> None:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "machine": platform.platform(),
+            "device": str(device),
         },
     )
     write_json(folder / "result.json", result)
@@ -107,11 +113,13 @@ def starting_point(
 
 
 def _train(
-    unit: TrainUnit, store: UnitStore, folder: Path, note: Note
+    unit: TrainUnit, store: UnitStore, folder: Path, note: Note, device: torch.device
 ) -> tuple[dict[str, Any], float]:
     """The result, and the seconds of epochs that were there before."""
+    start = starting_point(unit.init, store)
+    start.model.to(device)
     trainer = Trainer(
-        starting_point(unit.init, store),
+        start,
         unit.config,
         train=_utterances(unit.train),
         valid=_utterances(unit.valid),
@@ -141,7 +149,7 @@ def _train(
     }
     if unit.test:
         note("testing")
-        result["test"] = _test(unit, load_checkpoint(trainer.model_path), folder)
+        result["test"] = _test(unit, load_checkpoint(trainer.model_path, device=device), folder)
     # Into its place only now: a model that is there is a finished one.
     for name in ("model.pt", "metrics.jsonl"):
         write_bytes(folder / name, (trainer.run_dir / name).read_bytes())
@@ -177,8 +185,10 @@ def _test(unit: TrainUnit, checkpoint: Checkpoint, folder: Path) -> dict[str, An
     }
 
 
-def _score(unit: ScoreUnit, store: UnitStore, folder: Path, note: Note) -> dict[str, Any]:
-    checkpoint = load_checkpoint(store.model_path(unit.model.name))
+def _score(
+    unit: ScoreUnit, store: UnitStore, folder: Path, note: Note, device: torch.device
+) -> dict[str, Any]:
+    checkpoint = load_checkpoint(store.model_path(unit.model.name), device=device)
     scorer = Scorer(
         checkpoint.model,
         checkpoint.vocabulary,

@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
+import torch
+
 from egl_fast.errors import CheckpointError
-from egl_fast.simulation.execution import Note, discard_model, execute
+from egl_fast.simulation.execution import CPU, Note, discard_model, execute
 from egl_fast.simulation.plan import Expansion, Plan
 from egl_fast.simulation.units import Unit, UnitStore
 
@@ -46,7 +48,12 @@ class Watcher:
 
 
 def work(
-    plan: Plan, store: UnitStore, watcher: Watcher | None = None, *, poll_seconds: float = 1.0
+    plan: Plan,
+    store: UnitStore,
+    watcher: Watcher | None = None,
+    *,
+    poll_seconds: float = 1.0,
+    device: torch.device = CPU,
 ) -> Expansion:
     """Do units until none is left, leaving those that other processes hold to them.
 
@@ -55,6 +62,7 @@ def work(
         store: where units are.
         watcher: told about progress.
         poll_seconds: pause before looking again, where others hold all that can be done.
+        device: where to compute.
 
     Returns:
         The plan with everything known.
@@ -85,7 +93,7 @@ def work(
             num_idle = 0
             watcher.on_start(unit, now)
             try:
-                execute(unit, store, watcher.on_note)
+                execute(unit, store, watcher.on_note, device=device)
             except CheckpointError:
                 if unit.needs is None or store.has_model(unit.needs.name):
                     raise

@@ -40,8 +40,9 @@ from egl_fast.data.audio import audio_seconds, load_audio
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import pad_features, spectrogram_of
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import prefetch
+from egl_fast.data.prefetch import decoders_beside, prefetch
 from egl_fast.errors import CheckpointError, ManifestError, ModelError, OutputError
+from egl_fast.precision import products_in
 from egl_fast.recurrent import scanned_recurrence
 from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
 from egl_fast.training.metrics import error_rates, reference_labels, transcribe
@@ -250,10 +251,11 @@ class Trainer:
             AudioError: a recording cannot be read.
         """
         progress = progress or Progress()
+        device = next(self.checkpoint.model.parameters()).device
         while not self._finished():
             epoch = len(self.history) + 1
             started = time.monotonic()
-            with scanned_recurrence(self.checkpoint.model):
+            with scanned_recurrence(self.checkpoint.model), products_in("float32", device):
                 train_loss, rate = self._train_epoch(epoch, progress)
             metrics = self._validate(epoch, train_loss, rate, started)
             self.history.append(metrics)
@@ -338,13 +340,13 @@ class Trainer:
             return features if spec_augment is None else spec_augment(features, rng)
 
         order = [self.train_examples[i] for batch in plan for i in batch]
-        loaded = prefetch(load, order, ahead=64)
+        loaded = prefetch(load, order, num_threads=decoders_beside(device))
         for batch in plan:
-            features, lengths = pad_features([next(loaded) for _ in batch])
+            features, lengths = pad_features([next(loaded) for _ in batch], device=device)
             labels = [self.train_examples[i].labels for i in batch]
             yield (
-                features.to(device),
-                lengths.to(device),
+                features,
+                lengths,
                 torch.tensor([label for row in labels for label in row], dtype=torch.int64),
                 torch.tensor([len(row) for row in labels]),
             )

@@ -16,8 +16,9 @@ from egl_fast.checkpoint import Checkpoint
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import prefetch
+from egl_fast.data.prefetch import decoders_beside, prefetch
 from egl_fast.errors import ManifestError
+from egl_fast.precision import products_in
 from egl_fast.vocabulary import decode, encode
 
 #: Utterances among which batches of like length are formed, and that are transcribed together.
@@ -128,9 +129,9 @@ def transcribe(
     def flush() -> list[Transcript]:
         done: list[Transcript | None] = [None] * len(window)
         for batch in length_batches([item[2] for item in window], batch_seconds=batch_seconds):
-            features, lengths = pad_features([window[i][1] for i in batch])
-            with torch.inference_mode():
-                logits, num_frames = model(features.to(device), lengths.to(device))
+            with torch.inference_mode(), products_in("float32", device):
+                features, lengths = pad_features([window[i][1] for i in batch], device=device)
+                logits, num_frames = model(features, lengths)
             log_probs = logits.double().log_softmax(dim=2).cpu()
             for row, i in enumerate(batch):
                 utterance, _, seconds = window[i]
@@ -143,7 +144,7 @@ def transcribe(
         window.clear()
         return [transcript for transcript in done if transcript is not None]
 
-    for item in prefetch(load, utterances):
+    for item in prefetch(load, utterances, num_threads=decoders_beside(device)):
         window.append(item)
         if len(window) == WINDOW_UTTERANCES:
             yield flush()

@@ -21,6 +21,11 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast_emulated, CPU, library) {
 STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
 #endif
   library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::cuda::ctc_beam_search));
+  library.impl("ctc_occupancy", TORCH_BOX(&egl::ops::cuda::ctc_occupancy));
+  library.impl("ctc_sparse_occupancy", TORCH_BOX(&egl::ops::cuda::ctc_sparse_occupancy));
+  library.impl("ctc_logits_cotangents", TORCH_BOX(&egl::ops::cuda::ctc_logits_cotangents));
   library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::cuda::ctc_nbest_cotangents));
   library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::cuda::ctc_hypothesis_normals));
+  library.impl("recurrent_forward", TORCH_BOX(&egl::ops::cuda::recurrent_forward));
+  library.impl("recurrent_backward", TORCH_BOX(&egl::ops::cuda::recurrent_backward));
 }

@@ -1,0 +1,37 @@
+"""Which device a name stands for, and whether it can be used."""
+
+from __future__ import annotations
+
+import torch
+
+from egl_fast import _extension
+from egl_fast.cuda_diagnosis import cuda_obstacle
+from egl_fast.errors import DeviceError
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of a name: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be used.
+
+    Args:
+        name: as above; any other device that torch knows is taken as it is.
+
+    Raises:
+        DeviceError: the name means nothing, or a GPU that cannot be used.
+    """
+    if name == "auto":
+        return torch.device("cuda" if cuda_obstacle(_extension.build_info(), 0) is None else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(
+            f"device {name!r}: is unknown; choose auto, cpu, cuda or one of several by its number, "
+            "such as cuda:1"
+        ) from None
+    if device.type == "cuda":
+        obstacle = cuda_obstacle(_extension.build_info(), device.index or 0)
+        if obstacle is not None:
+            raise DeviceError(
+                f"device {name}: {obstacle.what}; `egl-fast doctor` says more, `--device cpu` does "
+                "without"
+            )
+    return device

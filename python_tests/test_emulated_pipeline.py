@@ -1,0 +1,106 @@
+"""From recordings to scores through CUDA's kernels, emulated: the scores of the CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import engines
+import numpy.typing as npt
+import pytest
+
+import egl_fast
+from egl_fast import _extension
+from egl_fast.checkpoint import load_checkpoint
+from egl_fast.data.audio import load_audio
+from egl_fast.data.manifest import read_manifest
+
+METHODS: list[dict[str, Any]] = [
+    {"method": "exact", "per_hypothesis": True},
+    {"method": "lowrank", "tolerance": 0.05, "full": True, "full_samples": 4},
+    {"method": "probe", "probes": 3, "full": True, "full_samples": 4},
+]
+
+
+@pytest.fixture(scope="module")
+def shortest(examples: Path) -> list[npt.NDArray[Any]]:
+    """The two shortest recordings of the sample."""
+    utterances = read_manifest(examples / "pool.jsonl")
+    utterances.sort(key=lambda utterance: utterance.duration_seconds or 0.0)
+    return [load_audio(utterance, sample_rate_hz=16000) for utterance in utterances[:2]]
+
+
+def scores(
+    examples: Path, waves: list[npt.NDArray[Any]], *, double: bool, **options: Any
+) -> list[egl_fast.ScoreRecord]:
+    checkpoint = load_checkpoint(examples / "base.pt")
+    model = checkpoint.model.double() if double else checkpoint.model
+    scorer = egl_fast.Scorer(model, checkpoint.vocabulary, features=checkpoint.features)
+    return scorer.score_waveforms(waves, sample_rate_hz=16000, k=20, beam_width=40, **options)
+
+
+# In double both ways differ by the roundings of sums taken in another order: of some hundred terms,
+# amplified by a recurrence over a hundred frames. In float32 a rounding is 2^29 times as large.
+@pytest.mark.parametrize(("double", "rel"), [(True, 1e-9), (False, 1e-4)], ids=["double", "float"])
+@pytest.mark.parametrize("options", METHODS, ids=lambda options: options["method"])
+def test_scores_are_those_of_the_cpu(
+    examples: Path,
+    shortest: list[npt.NDArray[Any]],
+    options: dict[str, Any],
+    double: bool,
+    rel: float,
+) -> None:
+    expected = scores(examples, shortest, double=double, **options)
+    with engines.using("emulated"):
+        found = scores(examples, shortest, double=double, **options)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_close(dataclasses.asdict(ours), dataclasses.asdict(theirs), rel)
+
+
+def test_nothing_is_left_to_the_cpu_halves(
+    examples: Path, shortest: list[npt.NDArray[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the equality above would be that of the CPU halves with themselves."""
+    with engines.using("emulated"):
+        operators = _extension.operators()
+        called = set()
+
+        class Watched:
+            def __getattr__(self, name: str) -> Any:
+                called.add(name)
+                return getattr(operators, name)
+
+        monkeypatch.setattr(_extension, "operators", Watched)
+        scores(examples, shortest[:1], double=False, method="probe", full=True)
+    assert called == {
+        "ctc_hypothesis_normals",
+        "ctc_logits_cotangents",
+        "ctc_nbest_cotangents",
+        "recurrent_backward",
+        "recurrent_forward",
+    }
+
+
+def test_the_order_of_threads_changes_nothing(
+    examples: Path, shortest: list[npt.NDArray[Any]]
+) -> None:
+    found = []
+    for order in engines.ORDERS:
+        with engines.using("emulated"), engines.schedule(order, seed=7):
+            found += [scores(examples, shortest[:1], double=False, method="lowrank")]
+    assert found[0] == found[1] == found[2]
+
+
+def assert_close(ours: Any, theirs: Any, rel: float) -> None:
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys()
+        for key in theirs:
+            assert_close(ours[key], theirs[key], rel)
+    elif isinstance(theirs, (list, tuple)):
+        for a, b in zip(ours, theirs, strict=True):
+            assert_close(a, b, rel)
+    elif isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, rel=rel, abs=1e-12)
+    else:
+        assert ours == theirs
