@@ -22,6 +22,24 @@ from test_beam_search import (
     test_wider_beam_than_hypotheses_returns_the_best_of_the_beam,
     test_wrong_arguments_are_named,
 )
+from test_ctc import (
+    test_batch_padding_strides_and_threads_change_nothing as test_alignments_of_batches,
+)
+from test_ctc import (
+    test_cotangents_equal_torchs_gradient,
+    test_excluded_classes_have_no_cotangent,
+    test_float32_cotangents_are_the_rounded_float64_ones,
+    test_float32_occupancy_is_the_rounded_float64_one,
+    test_frames_sum_to_one_and_to_zero,
+    test_log_softmax_may_stand_for_logits,
+    test_near_certain_utterance_has_a_log_prob_just_below_zero,
+    test_occupancy_equals_the_reference,
+    test_results_are_cut_off_from_the_graph,
+    test_unused_slots_are_zero,
+    test_wrong_hypotheses_are_named,
+)
+from test_ctc import test_nan_and_infinity_name_the_utterance as test_nan_among_emissions
+from test_ctc import test_no_frames_and_no_utterances as test_nothing_to_align
 from test_nbest_cotangents import (
     test_a_certain_labeling_has_nothing_to_span,
     test_a_span_that_saves_little_is_not_used,
@@ -59,5 +77,7 @@ from test_recurrent_forward import (
 from test_recurrent_forward import test_equals_the_plain_loop as test_forward_equals_the_plain_loop
 from test_recurrent_forward import test_equals_torchs_layers as test_forward_equals_torchs_layers
 from test_recurrent_forward import test_wrong_arguments_are_named as test_wrong_forward_arguments
+from test_sparse_occupancy import test_it_is_the_dense_occupancy
+from test_sparse_occupancy import test_wrong_arguments_are_named as test_wrong_sparse_arguments
 
 pytestmark = pytest.mark.usefixtures("engine")

@@ -23,6 +23,7 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.devices import usable_device
 from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.scoring import pipeline
 from egl_fast.training.loop import Trainer, TrainingConfig
 from egl_fast.training.metrics import transcribe
 
@@ -139,6 +140,29 @@ def test_scores_are_those_of_the_cpu(options: dict[str, Any]) -> None:
         scorer = scorer_on(device)
         assert all(p.device == device for p in scorer.model.parameters())
         records = scorer.score_waveforms(WAVES, **arguments)
+    assert_close(records, expected)
+
+
+def test_rows_that_have_no_room_together_are_searched_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = []
+    fused = ops.ctc_nbest_cotangents
+
+    def watched(logits: torch.Tensor, *arguments: Any, **options: Any) -> ops.NbestCotangents:
+        sizes.append(logits.shape[0])
+        return fused(logits, *arguments, **options)
+
+    monkeypatch.setattr(ops, "ctc_nbest_cotangents", watched)
+    arguments: dict[str, Any] = {"sample_rate_hz": 16000, "k": 4, "method": "lowrank"}
+    arguments |= {"full": True, "full_samples": 3}
+    expected = scorer_on("cpu").score_waveforms(WAVES, **arguments)
+    assert max(sizes) > 1
+    sizes.clear()
+    monkeypatch.setattr(pipeline, "SEARCH_BYTES", 1)
+    with another_device() as device:
+        records = scorer_on(device).score_waveforms(WAVES, **arguments)
+    assert set(sizes) == {1}
     assert_close(records, expected)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from egl_fast import ops
 from egl_fast.errors import ModelError
@@ -26,6 +27,9 @@ from egl_fast.records import ScoreRecord
 from egl_fast.scoring.options import Classes, ScoringOptions
 from egl_fast.scoring.outputs import model_outputs
 from egl_fast.scoring.pending import PendingScore
+
+#: Room on a GPU for the rows of utterances that are searched together.
+SEARCH_BYTES = 2**31
 
 
 def score_tape(
@@ -72,30 +76,33 @@ def search(
     frame_gram = None if layer is None else layer.frame_gram(lengths)
     keys = torch.tensor([sign_key(options.seed, name) for name in ids])
     device = logits.device
-    found = ops.ctc_nbest_cotangents(
-        logits,
-        lengths.to(device),
-        num_hypotheses=options.k,
-        beam_width=options.beam_width_on(device),
-        tolerance=options.tolerance if options.method == "lowrank" else None,
-        probes=options.probes if options.method == "probe" else None,
-        span=SPAN if options.method == "exact" and logits.dtype == torch.float32 else None,
-        keys=keys.to(device),
-        frame_gram=frame_gram,
-        blank=classes.blank,
-    ).summary_on_host()
-    counts = found.hypotheses.counts
-    if int(counts.min()) == 0:
-        name = ids[int(counts.argmin())]
-        raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
+    found: list[tuple[ops.NbestCotangents, int]] = []
+    parts = _searched_together(logits, options)
+    for part in parts:
+        some = ops.ctc_nbest_cotangents(
+            logits[part],
+            lengths[part].to(device),
+            num_hypotheses=options.k,
+            beam_width=options.beam_width_on(device),
+            tolerance=options.tolerance if options.method == "lowrank" else None,
+            probes=options.probes if options.method == "probe" else None,
+            span=SPAN if options.method == "exact" and logits.dtype == torch.float32 else None,
+            keys=keys[part].to(device),
+            frame_gram=None if frame_gram is None else frame_gram[part],
+            blank=classes.blank,
+        ).summary_on_host()
+        found += [(some, n) for n in range(len(some.hypotheses.counts))]
+    for name, (some, n) in zip(ids, found, strict=True):
+        if int(some.hypotheses.counts[n]) == 0:
+            raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
     log_probs = logits.detach().double().log_softmax(dim=2)
     pending = [
         PendingScore(
             name=ids[n],
             duration=durations[n],
             log_probs=log_probs[n, : int(lengths[n])],
-            found=found,
-            utterance=n,
+            found=found[n][0],
+            utterance=found[n][1],
             key=int(keys[n]),
             output_layer=() if layer is None else layer.names,
             classes=classes,
@@ -104,17 +111,35 @@ def search(
         for n in range(len(ids))
     ]
     if options.full:
-        labelings = [score.outside.labelings for score in pending]
-        drawn = ops.Hypotheses.of(labelings).to(device)
-        # What is combined before it is pulled back is combined in float64.
-        _, cotangents = ops.ctc_logits_cotangents(
-            log_probs, lengths.to(device), drawn, blank=classes.blank
-        )
-        for n, score in enumerate(pending):
-            score.add_outside(
-                cotangents[n, : len(labelings[n])], None if frame_gram is None else frame_gram[n]
+        for part in parts:
+            drawn = ops.Hypotheses.of([score.outside.labelings for score in pending[part]])
+            # What is combined before it is pulled back is combined in float64.
+            _, cotangents = ops.ctc_logits_cotangents(
+                log_probs[part], lengths[part].to(device), drawn.to(device), blank=classes.blank
             )
+            for n, score in enumerate(pending[part]):
+                score.add_outside(
+                    cotangents[n, : len(score.outside.labelings)],
+                    None if frame_gram is None else frame_gram[part][n],
+                )
     return pending
+
+
+def _searched_together(logits: Tensor, options: ScoringOptions) -> list[slice]:
+    """The utterances of a batch in parts whose rows there is room for.
+
+    On a GPU, which does not wait to learn how many rows are needed, there is room for the most that
+    may be, of every utterance of a call: with thousands of classes that is too much for a batch.
+    """
+    num_utterances, num_frames, num_classes = logits.shape
+    together = num_utterances
+    if logits.device.type != "cpu":
+        num_rows = options.probes if options.method == "probe" else options.k
+        of_utterance = num_rows * num_frames * num_classes * logits.element_size()
+        if options.full:
+            of_utterance += options.full_samples * num_frames * num_classes * 8
+        together = max(1, SEARCH_BYTES // max(1, of_utterance))
+    return [slice(n, n + together) for n in range(0, num_utterances, max(1, together))]
 
 
 def pull_back(
