@@ -576,8 +576,8 @@ struct PosteriorTask {
 // again, 40 T U; and the rows, 4 or 8 T C. With 100 labelings of 30 classes, 200 frames and 100
 // labels: 82 MB an utterance, or 24 us on an H100, if L2 caught nothing. Latency: a frame waits for
 // the one before, by some 500 cycles in either direction, which is 0.12 ms a labeling, or 4.5 us
-// for 100 of them while the 2,640 warps of 20 a multiprocessor wait at once. So bandwidth is the
-// limit.
+// for 100 of them while the 2,640 warps of 20 a multiprocessor wait at once; 15 us if scratch
+// memory is 256 MiB, enough for 800. So bandwidth is the limit.
 template <PosteriorKind kKind, typename Scalar>
 __global__ void __launch_bounds__(kPosteriorThreads, 5)
     linear_posteriors_kernel(PosteriorTask<Scalar> task) {
