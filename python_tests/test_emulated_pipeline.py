@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import engines
 import numpy.typing as npt
@@ -59,19 +60,18 @@ def test_scores_are_those_of_the_cpu(
 
 
 def test_nothing_is_left_to_the_cpu_halves(
-    examples: Path, shortest: list[npt.NDArray[Any]], monkeypatch: pytest.MonkeyPatch
+    examples: Path, shortest: list[npt.NDArray[Any]]
 ) -> None:
     """Else the equality above would be that of the CPU halves with themselves."""
-    with engines.using("emulated"):
-        operators = _extension.operators()
-        called = set()
+    operators = engines.emulated_operators()
+    called = set()
 
-        class Watched:
-            def __getattr__(self, name: str) -> Any:
-                called.add(name)
-                return getattr(operators, name)
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            called.add(name)
+            return getattr(operators, name)
 
-        monkeypatch.setattr(_extension, "operators", Watched)
+    with mock.patch.object(_extension, "operators", Watched):
         scores(examples, shortest[:1], double=False, method="probe", full=True)
     assert called == {
         "ctc_hypothesis_normals",
@@ -79,6 +79,7 @@ def test_nothing_is_left_to_the_cpu_halves(
         "ctc_nbest_cotangents",
         "recurrent_backward",
         "recurrent_forward",
+        "row_sq_norms",
     }
 
 
