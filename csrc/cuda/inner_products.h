@@ -3,9 +3,8 @@
 
 #include <cstdint>
 
+#include "csrc/cuda/block_sum.h"
 #include "csrc/cuda/launch.h"
-#include "csrc/cuda/shared_memory.h"
-#include "csrc/cuda/warps.h"
 
 namespace egl::cuda {
 
@@ -18,21 +17,14 @@ static __global__ void __launch_bounds__(kThreadsPerBlock)
     inner_products_kernel(const double* a, const double* b, int64_t num_rows, int64_t size,
                           double* out) {
   SharedArena arena = SharedArena::of_block();
-  auto* sums = arena.take<double>(kThreadsPerBlock / kWarpSize);
+  double* warp_sums = take_warp_sums(arena);
   for (int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
     double sum = 0.0;
     for (int64_t i = row * size + threadIdx.x; i < (row + 1) * size; i += blockDim.x) {
       sum += a[i] * b[i];
     }
-    sum = warp_sum(sum);
-    if (threadIdx.x % kWarpSize == 0) sums[threadIdx.x / kWarpSize] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      double total = 0.0;
-      for (int warp = 0; warp < kThreadsPerBlock / kWarpSize; ++warp) total += sums[warp];
-      out[row] = total;
-    }
-    __syncthreads();
+    sum = block_sum(sum, warp_sums);
+    if (threadIdx.x == 0) out[row] = sum;
   }
 }
 
@@ -40,7 +32,7 @@ static __global__ void __launch_bounds__(kThreadsPerBlock)
 inline void inner_products(const double* a, const double* b, int64_t num_rows, int64_t size,
                            double* out, cudaStream_t stream) {
   SharedArena arena;
-  arena.take<double>(kThreadsPerBlock / kWarpSize);
+  take_warp_sums(arena);
   launch("inner_products", inner_products_kernel, {num_rows, kThreadsPerBlock, arena.bytes()},
          stream, a, b, num_rows, size, out);
 }

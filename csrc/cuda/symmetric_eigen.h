@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "csrc/cuda/block_sum.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/shared_memory.h"
 
@@ -149,19 +150,6 @@ __device__ inline Meeting meeting_of(int index, int count) {
   const int long_row = count - 1 - short_row;
   const int place = index % (count - 1);
   return place < long_row ? Meeting{long_row, place} : Meeting{short_row, place - long_row};
-}
-
-// Every thread gets the sum, taken in an order that depends on the number of threads alone.
-__device__ inline double block_sum(double value, double* sums) {
-  for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
-    value += __shfl_xor_sync(kFullWarp, value, delta);
-  }
-  if (threadIdx.x % kWarpSize == 0) sums[threadIdx.x / kWarpSize] = value;
-  __syncthreads();
-  double total = 0.0;
-  for (unsigned warp = 0; warp < blockDim.x / kWarpSize; ++warp) total += sums[warp];
-  __syncthreads();
-  return total;
 }
 
 // Turns the matrix into a diagonal one, and the rows of `vectors`, which are those of the identity,

@@ -41,6 +41,8 @@ inline void define_operators(torch::stable::detail::StableLibrary& library) {
       "recurrent_backward(int cell, Tensor cotangents, Tensor coefficients, Tensor weight_hh, "
       "bool reverse, Tensor? final_cell_cotangents) -> (Tensor gates, Tensor hidden_gates, "
       "Tensor state, Tensor cell)");
+  // Native on CUDA only, see egl_fast/ops/row_norms.py.
+  library.def("row_sq_norms(Tensor rows) -> Tensor");
 }
 
 }  // namespace egl::ops

@@ -163,6 +163,13 @@ EGL_TEST(mass_that_is_lost_on_the_way) {
   CHECK(egl::test::agrees(result, in_log_domain(problem, {1, 2, 3}), problem.num_frames));
 }
 
+EGL_TEST(directions_that_disagree) {
+  const Problem problem = egl::test::problem_on_which_directions_disagree();
+  const Posteriors result = forward_backward(problem, {1, 2});
+  CHECK(near(result.log_prob, 0.0, 1e-11));
+  for (const int64_t i : {0, 4, 8}) CHECK(near(result.occupancy[i], 1.0, 1e-11));
+}
+
 int main() {
   int failed = egl::test::run_all();
   for (const egl::Isa isa : egl::available_isas()) {

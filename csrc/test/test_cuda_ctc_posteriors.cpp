@@ -190,9 +190,9 @@ EGL_TEST(ragged_batches_with_any_blank) {
 // almost certain.
 EGL_TEST(labelings_wider_than_a_warp) {
   std::mt19937 random(11);
-  for (const double sure : {0.1, 2.0, 20.0}) {
+  for (const double sure : {0.1, 20.0}) {
     Utterance utterance{egl::test::long_problem(random, 70, 6, sure), {}};
-    for (const int64_t num_labels : {0, 31, 32, 33, 65}) {
+    for (const int64_t num_labels : {0, 31, 32, 65}) {
       utterance.labelings.push_back(egl::test::random_labeling(random, num_labels, 6));
     }
     Batch<double> batch({utterance});
@@ -232,7 +232,7 @@ EGL_TEST(emissions_that_underflow) {
 // Longer than a warp is wide, with labels that repeat.
 EGL_TEST(the_log_domain_in_a_wide_labeling) {
   std::mt19937 random(37);
-  Problem problem = egl::test::long_problem(random, 60, 4, 1.0);
+  Problem problem = egl::test::long_problem(random, 50, 4, 1.0);
   problem.log_probs[4 * 40] = -1000.0;
   check_all_kinds<double>({{problem, {egl::test::random_labeling(random, 40, 4), {1, 1}}}}, 0);
 }
@@ -245,16 +245,24 @@ EGL_TEST(mass_that_is_lost_on_the_way) {
   CHECK(egl::test::near(result.log_prob[0], -760.0 + std::log(45.0), 1e-9));
 }
 
-EGL_TEST(long_and_improbable) {
-  Batch<double> batch({{egl::test::improbable_problem(400), {{1}}}}, 0);
+EGL_TEST(directions_that_disagree) {
+  const Problem problem = egl::test::problem_on_which_directions_disagree();
+  Batch<double> batch({{problem, {{1, 2}, {2}}}});
   check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
 }
 
-// One warp that does everything in one slice, again and again, is worth as much as many.
+EGL_TEST(long_and_improbable) {
+  Batch<double> batch({{egl::test::improbable_problem(300), {{1}}}}, 0);
+  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
+}
+
+// One warp that does everything in one slice, again and again, is worth as much as many. A labeling
+// that is much too long needs no more room than others.
 EGL_TEST(results_do_not_depend_on_scratch_memory) {
   std::mt19937 random(41);
   std::vector<Utterance> utterances = ragged_batch(5, 3);
   utterances[3].problem.log_probs[7] = -1000.0;  // some in the log domain
+  utterances[1].labelings.push_back(Labeling(40, 1));
   const Batch<double> batch(utterances);
   const auto expected = run<PosteriorKind::kSparseOccupancy, double>(batch, 3);
   for (const size_t bytes : {0, 2000, 5000}) {

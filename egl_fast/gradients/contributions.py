@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from egl_fast.ops import row_sq_norms
 from egl_fast.products import matrix_product
 
 
@@ -164,19 +165,9 @@ def combined(contributions: Sequence[Contribution]) -> Contribution:
     return Explicit(total)
 
 
-#: Most numbers whose squares are added up in float32. A sum of a hundred thousand loses four
-#: digits, one of thousands two or three bits; and runs are read where they lie, at once.
-_RUN = 4096
-
-
 def sq_norms(coordinates: Sequence[Tensor]) -> Tensor:
     """[R] float64, squared norms of the gradients of these coordinates."""
-    parts = [
-        torch.linalg.vector_norm(run, dim=2).double().square().sum(0)
-        for c in coordinates
-        for run in torch.split(c, _RUN, dim=2)
-    ]
-    return torch.stack(parts).sum(0)
+    return torch.stack([row_sq_norms(c) for c in coordinates]).sum(0)
 
 
 def inner_products(coordinates: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:

@@ -12,8 +12,8 @@ On a GPU the work is queued on the caller's current stream, and the same call gi
 nothing is added up in an order that chance decides. Beside other utterances, search and CTC
 operators give the same bits there, too; what is made of cuBLAS's products (scans, and the rows of
 ``ctc_nbest_cotangents``) need not. Operators that look at values to refuse them (NaN, labels,
-lengths) wait for the GPU once. The recurrent operators do not, nor does the native operator behind
-``ctc_nbest_cotangents``: these may be captured in a CUDA graph.
+lengths) wait for the GPU once. The recurrent operators and ``row_sq_norms`` do not, nor does the
+native operator behind ``ctc_nbest_cotangents``: these may be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from egl_fast.ops.hypotheses import Hypotheses, ctc_hypothesis_normals
 from egl_fast.ops.nbest_cotangents import NbestCotangents, ctc_nbest_cotangents
 from egl_fast.ops.recurrent import RecurrentCell, RecurrentCotangents, recurrent_backward
 from egl_fast.ops.recurrent_forward import RecurrentScan, RecurrentStates, recurrent_forward
+from egl_fast.ops.row_norms import row_sq_norms
 
 __all__ = [
     "MAX_CUDA_BEAM_WIDTH",
@@ -48,4 +49,5 @@ __all__ = [
     "default_beam_width",
     "recurrent_backward",
     "recurrent_forward",
+    "row_sq_norms",
 ]

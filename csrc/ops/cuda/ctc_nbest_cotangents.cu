@@ -24,8 +24,12 @@ namespace egl::ops::cuda {
 namespace {
 
 // Cotangents in double, and products of their size, of as many utterances at a time as fit into
-// this; of one at least.
+// this; of one at least. In emulation so few that tests see several chunks.
+#ifdef EGL_EMULATE
+constexpr int64_t kCotangentBytes = int64_t{64} << 10;
+#else
 constexpr int64_t kCotangentBytes = int64_t{512} << 20;
+#endif
 
 // What the posteriors' kernel has for its warps: more is faster, up to a point.
 constexpr size_t kPosteriorScratch = size_t{256} << 20;

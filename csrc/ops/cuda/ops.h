@@ -43,4 +43,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
     int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
     bool reverse, const std::optional<Tensor>& final_cell_cotangents);
 
+// -> [R], of rows [A, R, B]: the sum of squares over A and B
+Tensor row_sq_norms(const Tensor& rows);
+
 }  // namespace egl::ops::cuda

@@ -28,4 +28,5 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
   library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::cuda::ctc_hypothesis_normals));
   library.impl("recurrent_forward", TORCH_BOX(&egl::ops::cuda::recurrent_forward));
   library.impl("recurrent_backward", TORCH_BOX(&egl::ops::cuda::recurrent_backward));
+  library.impl("row_sq_norms", TORCH_BOX(&egl::ops::cuda::row_sq_norms));
 }

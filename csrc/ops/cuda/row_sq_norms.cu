@@ -1,0 +1,50 @@
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdint>
+
+#include "csrc/cuda/row_norms.h"
+#include "csrc/ops/cuda/device.h"
+#include "csrc/ops/cuda/ops.h"
+
+namespace egl::ops::cuda {
+namespace {
+
+// Rows as they lie, if their runs are along the last dimension or the first; else a copy.
+Tensor with_runs_last(const Tensor& rows) {
+  const auto has_runs = [&](int64_t dim) { return rows.size(dim) <= 1 || rows.stride(dim) == 1; };
+  if (has_runs(2)) return rows;
+  if (has_runs(0)) return torch::stable::transpose(rows, 0, 2);
+  return torch::stable::contiguous(rows);
+}
+
+template <typename Scalar>
+void run(const Tensor& rows, double* workspace, double* out, cudaStream_t stream) {
+  egl::cuda::row_sq_norms<Scalar>({.values = rows.const_data_ptr<Scalar>(),
+                                   .num_rows = rows.size(1),
+                                   .num_runs = rows.size(0),
+                                   .run_length = rows.size(2),
+                                   .row_stride = rows.stride(1),
+                                   .run_stride = rows.stride(0)},
+                                  workspace, out, stream);
+}
+
+}  // namespace
+
+Tensor row_sq_norms(const Tensor& rows) {
+  check_tensor(rows, "rows", {ScalarType::Float, ScalarType::Double}, {{"A"}, {"R"}, {"B"}});
+  const DeviceScope scope(rows);
+  const Tensor in_runs = with_runs_last(rows);
+  Tensor out = torch::stable::new_empty(rows, {rows.size(1)}, ScalarType::Double);
+  const Workspace workspace(
+      rows, egl::cuda::row_sq_norms_workspace_bytes(rows.size(1), rows.size(0) * rows.size(2)));
+  auto* const slices = workspace.data<double>();
+  auto* const norms = out.mutable_data_ptr<double>();
+  if (rows.scalar_type() == ScalarType::Double) {
+    run<double>(in_runs, slices, norms, scope.stream());
+  } else {
+    run<float>(in_runs, slices, norms, scope.stream());
+  }
+  return out;
+}
+
+}  // namespace egl::ops::cuda
