@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "csrc/core/debug_check.h"
+#include "csrc/core/labeling_order.h"
 
 namespace egl {
 
@@ -24,14 +25,9 @@ class PrefixTree {
  public:
   using Node = int32_t;
   static constexpr Node kRoot = 0;
-  static constexpr int32_t kNone = -1;
+  static constexpr int32_t kNone = LabelingExtension::kNone;
 
-  // A labeling that may not have a node yet: `parent`'s labeling followed by `label`. The empty
-  // labeling is {kNone, kNone}.
-  struct Extension {
-    Node parent;
-    int32_t label;
-  };
+  using Extension = LabelingExtension;
 
   PrefixTree() { nodes_.push_back({kNone, kNone, 0, kNone, kNone}); }
 
@@ -61,20 +57,8 @@ class PrefixTree {
     return result;
   }
 
-  // Labeling order: lexicographic by class index, a labeling before its own extensions. Takes time
-  // linear in the lengths; meant for ties.
-  bool precedes(Extension a, Extension b) const {
-    const int32_t depth_a = depth_of(a);
-    const int32_t depth_b = depth_of(b);
-    for (int32_t i = depth_a; i > depth_b; --i) a = as_extension(a.parent);
-    for (int32_t i = depth_b; i > depth_a; --i) b = as_extension(b.parent);
-    if (a.parent == b.parent && a.label == b.label) return depth_a < depth_b;
-    while (a.parent != b.parent) {
-      a = as_extension(a.parent);
-      b = as_extension(b.parent);
-    }
-    return a.label < b.label;
-  }
+  // Labeling order.
+  bool precedes(Extension a, Extension b) const { return precedes_in(*this, a, b); }
 
   void check_invariants() const {
 #ifdef EGL_DEBUG
@@ -101,10 +85,6 @@ class PrefixTree {
   const Entry& at(Node node) const {
     EGL_DEBUG_CHECK(node >= 0 && node < size());
     return nodes_[static_cast<size_t>(node)];
-  }
-
-  int32_t depth_of(Extension extension) const {
-    return extension.parent == kNone ? 0 : depth(extension.parent) + 1;
   }
 
   std::vector<Entry> nodes_;

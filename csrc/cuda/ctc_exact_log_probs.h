@@ -22,7 +22,7 @@ inline constexpr int kExactThreads = 128;
 //   Shared memory: a bit a class and a word. Moves: the labelings' 4 bytes a label and 8 bytes for
 //   each frame and class that occurs; a microsecond or two.
 template <typename Scalar>
-__global__ void __launch_bounds__(kExactThreads)
+__global__ void __launch_bounds__(kExactThreads, 6)
     frames_normalized_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
                              int32_t* normalized) {
   SharedArena arena = SharedArena::of_block();
@@ -121,7 +121,7 @@ __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t bla
 // In the log domain only those utterances that need it: there, mass that underflowed below 1e-300
 // may not be nothing beside what is left.
 template <typename Mass, typename Scalar>
-__global__ void __launch_bounds__(kExactThreads)
+__global__ void __launch_bounds__(kExactThreads, 6)
     exact_log_probs_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
                            const int32_t* needs_log_domain, double* scratch, double* log_prob) {
   constexpr int kWarps = kExactThreads / kWarpSize;

@@ -8,127 +8,19 @@
 #include <cstdint>
 #include <numbers>
 #include <type_traits>
+#include <utility>
 
+#include "csrc/core/labeling_order.h"
 #include "csrc/core/mass.h"
 #include "csrc/cuda/block_select.h"
 #include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/ctc_token_selection.h"
+#include "csrc/cuda/prefix_tree.h"
 #include "csrc/cuda/shared_memory.h"
 
 namespace egl::cuda {
 
 inline constexpr int64_t kMaxBeamWidth = 1024;
-
-// Labelings that share their beginnings, as csrc/core/prefix_tree.h keeps them, in global memory.
-// Node 0 is the empty labeling; what enters the beam at frame t in place j becomes node
-// 1 + t * width + j, unless it has a node already, which a hash table of (parent, label) tells. So
-// the number of a node says nothing of what others did at the time.
-class DevicePrefixTree {
- public:
-  static constexpr int kNone = -1;
-
-  struct Extension {
-    int parent;
-    int label;
-  };
-
-  // Rounded up, so that slices stay aligned.
-  static __host__ __device__ size_t bytes(int64_t num_frames, int64_t width) {
-    return static_cast<size_t>(4 * num_nodes(num_frames, width) + table_size(num_frames, width)) *
-           sizeof(int32_t);
-  }
-
-  __device__ DevicePrefixTree(void* memory, int64_t num_frames, int64_t width)
-      : parents_(static_cast<int32_t*>(memory)) {
-    const int64_t nodes = num_nodes(num_frames, width);
-    labels_ = parents_ + nodes;
-    depths_ = labels_ + nodes;
-    slots_ = depths_ + nodes;
-    table_ = slots_ + nodes;
-    table_size_ = table_size(num_frames, width);
-  }
-
-  // By the whole block; a barrier has to follow.
-  __device__ void clear() {
-    for (int64_t i = threadIdx.x; i < table_size_; i += blockDim.x) table_[i] = kNone;
-    if (threadIdx.x == 0) {
-      parents_[0] = labels_[0] = kNone;
-      depths_[0] = 0;
-      slots_[0] = 0;
-    }
-  }
-
-  __device__ int parent(int node) const { return parents_[node]; }
-  __device__ int label(int node) const { return labels_[node]; }
-  __device__ int depth(int node) const { return depths_[node]; }
-
-  // Where in the beam a node is, or kNone.
-  __device__ int slot(int node) const { return slots_[node]; }
-  __device__ void set_slot(int node, int slot) { slots_[node] = slot; }
-
-  // The node of `parent` followed by `label`, or kNone. Not while others add.
-  __device__ int find(int parent, int label) const {
-    for (int64_t i = place_of(parent, label);; i = next(i)) {
-      const int node = table_[i];
-      if (node == kNone || (parents_[node] == parent && labels_[node] == label)) return node;
-    }
-  }
-
-  // Others may add other labelings at the same time.
-  __device__ void add(int node, int parent, int label) {
-    parents_[node] = parent;
-    labels_[node] = label;
-    depths_[node] = depths_[parent] + 1;
-    for (int64_t i = place_of(parent, label);; i = next(i)) {
-      if (atomicCAS(&table_[i], kNone, node) == kNone) return;
-    }
-  }
-
-  // Labeling order, as PrefixTree::precedes.
-  __device__ bool precedes(Extension a, Extension b) const {
-    const int depth_a = depth_of(a);
-    const int depth_b = depth_of(b);
-    for (int i = depth_a; i > depth_b; --i) a = as_extension(a.parent);
-    for (int i = depth_b; i > depth_a; --i) b = as_extension(b.parent);
-    if (a.parent == b.parent && a.label == b.label) return depth_a < depth_b;
-    while (a.parent != b.parent) {
-      a = as_extension(a.parent);
-      b = as_extension(b.parent);
-    }
-    return a.label < b.label;
-  }
-
- private:
-  static __host__ __device__ int64_t num_nodes(int64_t num_frames, int64_t width) {
-    return (1 + num_frames * width + 1) / 2 * 2;
-  }
-
-  // A power of two, at least half of it empty.
-  static __host__ __device__ int64_t table_size(int64_t num_frames, int64_t width) {
-    int64_t size = 2;
-    while (size < 2 * (1 + num_frames * width)) size *= 2;
-    return size;
-  }
-
-  __device__ int64_t place_of(int parent, int label) const {
-    auto hash = static_cast<uint64_t>(parent) * 0x9e3779b97f4a7c15u;
-    hash = (hash ^ static_cast<uint64_t>(label)) * 0xd1342543de82ef95u;
-    return static_cast<int64_t>(hash >> 32) & (table_size_ - 1);
-  }
-  __device__ int64_t next(int64_t place) const { return (place + 1) & (table_size_ - 1); }
-
-  __device__ Extension as_extension(int node) const { return {parents_[node], labels_[node]}; }
-  __device__ int depth_of(Extension extension) const {
-    return extension.parent == kNone ? 0 : depths_[extension.parent] + 1;
-  }
-
-  int32_t* parents_;
-  int32_t* labels_;
-  int32_t* depths_;
-  int32_t* slots_;
-  int32_t* table_;
-  int64_t table_size_;
-};
 
 // What the search keeps of each utterance.
 struct KeptPrefixes {
@@ -486,16 +378,12 @@ class BlockPrefixSearch {
           const double a = shared_.totals[first + i];
           const double b = shared_.totals[first + j];
           if (a != b) return a > b;
-          return tree_.precedes(labeling(shared_.candidates[first + i]),
-                                labeling(shared_.candidates[first + j]));
+          return precedes_in(tree_, labeling(shared_.candidates[first + i]),
+                             labeling(shared_.candidates[first + j]));
         },
         [&](int i, int j) {
-          const double total = shared_.totals[first + i];
-          const uint32_t candidate = shared_.candidates[first + i];
-          shared_.totals[first + i] = shared_.totals[first + j];
-          shared_.candidates[first + i] = shared_.candidates[first + j];
-          shared_.totals[first + j] = total;
-          shared_.candidates[first + j] = candidate;
+          std::swap(shared_.totals[first + i], shared_.totals[first + j]);
+          std::swap(shared_.candidates[first + i], shared_.candidates[first + j]);
         });
   }
 
@@ -666,10 +554,7 @@ __global__ void __launch_bounds__(kMaxSearchThreads, 1)
 inline int search_threads(int64_t width) { return threads_for(width, kMaxSearchThreads); }
 
 inline size_t search_shared_bytes(int64_t width, int64_t token_capacity) {
-  SharedArena arena;
-  const PrefixSearchShared layout(arena, width, token_capacity, search_threads(width));
-  static_cast<void>(layout);
-  return arena.bytes();
+  return shared_bytes_of<PrefixSearchShared>(width, token_capacity, search_threads(width));
 }
 
 // Of each utterance that is searched at the same time.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "csrc/core/log_semiring.h"
 #include "csrc/cuda/block_select.h"
@@ -53,7 +54,7 @@ struct TokenSelectionShared {
 //   truth barriers bound it: some 20 for 32 tokens, about a microsecond a frame and block, of which
 //   an H100 holds about 2,000.
 template <typename Scalar>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     select_tokens_kernel(EmissionBatch<Scalar> batch, int64_t blank, FrameTokens tokens) {
   SharedArena arena = SharedArena::of_block();
   const TokenSelectionShared shared(arena, tokens.capacity);
@@ -147,12 +148,8 @@ __global__ void __launch_bounds__(256)
                                                       : shared.labels[i] < shared.labels[j];
         },
         [&](int i, int j) {
-          const double value = shared.values[i];
-          const int label = shared.labels[i];
-          shared.values[i] = shared.values[j];
-          shared.labels[i] = shared.labels[j];
-          shared.values[j] = value;
-          shared.labels[j] = label;
+          std::swap(shared.values[i], shared.values[j]);
+          std::swap(shared.labels[i], shared.labels[j]);
         });
     for (auto i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
       tokens.labels[frame * tokens.capacity + i] = static_cast<uint16_t>(shared.labels[i]);
@@ -165,11 +162,9 @@ __global__ void __launch_bounds__(256)
 template <typename Scalar>
 void select_tokens(const EmissionBatch<Scalar>& batch, int64_t blank, const FrameTokens& tokens,
                    cudaStream_t stream) {
-  SharedArena arena;
-  const TokenSelectionShared layout(arena, tokens.capacity);
-  static_cast<void>(layout);
   const LaunchShape shape{batch.num_utterances * batch.max_frames,
-                          threads_for(batch.num_classes, 256), arena.bytes()};
+                          threads_for(batch.num_classes, 256),
+                          shared_bytes_of<TokenSelectionShared>(tokens.capacity)};
   launch("select_tokens", select_tokens_kernel<Scalar>, shape, stream, batch, blank, tokens);
 }
 

@@ -57,4 +57,12 @@ class SharedArena {
   size_t bytes_ = 0;
 };
 
+// What a layout takes, a type that is constructed from an arena and `arguments`.
+template <typename Layout, typename... Arguments>
+size_t shared_bytes_of(const Arguments&... arguments) {
+  SharedArena arena;
+  [[maybe_unused]] const Layout layout(arena, arguments...);
+  return arena.bytes();
+}
+
 }  // namespace egl::cuda

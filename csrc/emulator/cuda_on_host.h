@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #include "csrc/emulator/emulator.h"
@@ -71,12 +72,18 @@ inline int __all_sync(unsigned mask, int predicate,
 
 namespace egl::emulator {
 
+// What lane `from` of the caller's segment of `width` lanes brings; the caller's own value where
+// that is outside.
 template <typename T>
-T exchange_value(Meeting kind, unsigned mask, T value, unsigned source_lane,
-                 std::source_location where) {
+T shuffle(Meeting kind, unsigned mask, T value, int from, int width, std::source_location where) {
   static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
   using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-  const uint64_t bits = exchange(kind, mask, std::bit_cast<Bits>(value), source_lane, where);
+  const int own = static_cast<int>(lane());
+  const int first = own & ~(width - 1);
+  // A lane below the segment, which crossing may reach, is read, too.
+  const bool inside = from < first + width && (from >= first || kind == Meeting::kShuffleXor);
+  const uint64_t bits = exchange(kind, mask, std::bit_cast<Bits>(value),
+                                 static_cast<unsigned>(inside ? from : own), where);
   return std::bit_cast<T>(static_cast<Bits>(bits));
 }
 
@@ -85,40 +92,33 @@ T exchange_value(Meeting kind, unsigned mask, T value, unsigned source_lane,
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = warpSize,
               std::source_location where = std::source_location::current()) {
-  const int lane = static_cast<int>(egl::emulator::lane());
-  const int from = (lane & ~(width - 1)) + (source & (width - 1));
-  return egl::emulator::exchange_value(egl::emulator::Meeting::kShuffle, mask, value,
-                                       static_cast<unsigned>(from), where);
+  const int first = static_cast<int>(egl::emulator::lane()) & ~(width - 1);
+  return egl::emulator::shuffle(egl::emulator::Meeting::kShuffle, mask, value,
+                                first + (source & (width - 1)), width, where);
 }
 
 template <typename T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
                  std::source_location where = std::source_location::current()) {
-  const int lane = static_cast<int>(egl::emulator::lane());
-  const int from = lane - static_cast<int>(delta);
-  const bool inside = from >= (lane & ~(width - 1));
-  return egl::emulator::exchange_value(egl::emulator::Meeting::kShuffleUp, mask, value,
-                                       static_cast<unsigned>(inside ? from : lane), where);
+  const int from = static_cast<int>(egl::emulator::lane()) - static_cast<int>(delta);
+  return egl::emulator::shuffle(egl::emulator::Meeting::kShuffleUp, mask, value, from, width,
+                                where);
 }
 
 template <typename T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
                    std::source_location where = std::source_location::current()) {
-  const int lane = static_cast<int>(egl::emulator::lane());
-  const int from = lane + static_cast<int>(delta);
-  const bool inside = from < (lane & ~(width - 1)) + width;
-  return egl::emulator::exchange_value(egl::emulator::Meeting::kShuffleDown, mask, value,
-                                       static_cast<unsigned>(inside ? from : lane), where);
+  const int from = static_cast<int>(egl::emulator::lane()) + static_cast<int>(delta);
+  return egl::emulator::shuffle(egl::emulator::Meeting::kShuffleDown, mask, value, from, width,
+                                where);
 }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = warpSize,
                   std::source_location where = std::source_location::current()) {
-  const int lane = static_cast<int>(egl::emulator::lane());
-  const int from = lane ^ lane_mask;
-  const bool inside = from < (lane & ~(width - 1)) + width;
-  return egl::emulator::exchange_value(egl::emulator::Meeting::kShuffleXor, mask, value,
-                                       static_cast<unsigned>(inside ? from : lane), where);
+  const int from = static_cast<int>(egl::emulator::lane()) ^ lane_mask;
+  return egl::emulator::shuffle(egl::emulator::Meeting::kShuffleXor, mask, value, from, width,
+                                where);
 }
 
 // Atomics order nothing but themselves. On integers only: sums of floating-point numbers would
@@ -154,24 +154,31 @@ T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T
   return expected;
 }
 
+namespace egl::emulator {
+
+// Stores `value` where precedes(value, what is there).
+template <typename T, typename Precedes>
+T exchange_if(T* address, T value, const Precedes& precedes) {
+  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
+  while (precedes(value, before) &&
+         !__atomic_compare_exchange_n(address, &before, value, true, __ATOMIC_RELAXED,
+                                      __ATOMIC_RELAXED)) {
+  }
+  return before;
+}
+
+}  // namespace egl::emulator
+
 template <typename T>
   requires std::is_integral_v<T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
-  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (before < value && !__atomic_compare_exchange_n(address, &before, value, true,
-                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-  }
-  return before;
+  return egl::emulator::exchange_if(address, value, std::greater<T>());
 }
 
 template <typename T>
   requires std::is_integral_v<T>
 T atomicMin(T* address, std::type_identity_t<T> value) {
-  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (value < before && !__atomic_compare_exchange_n(address, &before, value, true,
-                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-  }
-  return before;
+  return egl::emulator::exchange_if(address, value, std::less<T>());
 }
 
 template <typename T>

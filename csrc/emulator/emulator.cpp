@@ -3,7 +3,6 @@
 #include "csrc/emulator/emulator.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <exception>
@@ -13,20 +12,12 @@
 #include <random>
 #include <sstream>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "csrc/emulator/cuda_on_host.h"
-#include "csrc/emulator/stack_switch.h"
-
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#ifdef EGL_TSAN
-#include <sanitizer/tsan_interface.h>
-#endif
+#include "csrc/emulator/fibers.h"
+#include "csrc/emulator/request.h"
 
 dim3 threadIdx;
 dim3 blockIdx;
@@ -36,179 +27,12 @@ dim3 gridDim;
 namespace egl::emulator {
 namespace {
 
-// The sanitizers' view of fibers; nothing without them.
-
-void happens_before(void* object) {
-#ifdef EGL_TSAN
-  __tsan_release(object);
-#else
-  static_cast<void>(object);
-#endif
-}
-
-void happens_after(void* object) {
-#ifdef EGL_TSAN
-  __tsan_acquire(object);
-#else
-  static_cast<void>(object);
-#endif
-}
-
-// Where execution can be continued: a fiber, or the host thread that runs the launch.
-struct Continuation {
-  StackContext context;
-  void* stack = nullptr;
-  size_t stack_bytes = 0;
-  void* tsan_fiber = nullptr;
-};
-
-void switch_between(Continuation& from, Continuation& to) {
-#ifdef EGL_TSAN
-  from.tsan_fiber = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(to.tsan_fiber, __tsan_switch_to_fiber_no_sync);
-#endif
-#ifdef __SANITIZE_ADDRESS__
-  void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(&fake_stack, to.stack, to.stack_bytes);
-#endif
-  switch_stack(from.context, to.context);
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-#endif
-}
-
-struct Request {
-  Meeting kind;
-  unsigned mask;  // of a warp's meeting
-  std::source_location where;
-  bool predicate = false;
-  uint64_t bits = 0;
-  unsigned source_lane = 0;
-};
-
-// Addresses that stand for the memory of who reached a barrier. Some leave a barrier and reach the
-// next one before others have left: these must not see what belongs to the next, so they alternate.
-struct BarrierOrder {
-  char addresses[2] = {};
-  unsigned turn = 0;  // of the barrier that is being reached
-
-  void* reached() { return &addresses[turn % 2]; }
-  void* left() { return &addresses[(turn + 1) % 2]; }
-};
-
-enum class State { kReady, kWaiting, kDone };
-
 class Launch;
-
-// One thread of the block that runs. Kept for later blocks and launches.
-struct Fiber : Continuation {
-  State state = State::kDone;
-  Dim3 thread;
-  unsigned index = 0;  // in the block
-  Request request;
-  uint64_t answer = 0;
-  std::exception_ptr thrown;
-  BarrierOrder warp_order;
-
-  unsigned lane() const { return index % kWarpSize; }
-  unsigned warp() const { return index / kWarpSize; }
-};
 
 Fiber* running = nullptr;
 Launch* current = nullptr;
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr size_t kStackBytes = size_t{512} << 10;
-#else
-constexpr size_t kStackBytes = size_t{128} << 10;
-#endif
-
-const char* name_of(Meeting kind) {
-  switch (kind) {
-    case Meeting::kBlockBarrier:
-      return "__syncthreads";
-    case Meeting::kWarpBarrier:
-      return "__syncwarp";
-    case Meeting::kShuffle:
-      return "__shfl_sync";
-    case Meeting::kShuffleUp:
-      return "__shfl_up_sync";
-    case Meeting::kShuffleDown:
-      return "__shfl_down_sync";
-    case Meeting::kShuffleXor:
-      return "__shfl_xor_sync";
-    case Meeting::kVote:
-      return "a vote";
-  }
-  return "?";
-}
-
-std::string describe(const Request& request) {
-  std::ostringstream text;
-  text << name_of(request.kind);
-  if (request.kind != Meeting::kBlockBarrier) text << " of mask " << std::hex << request.mask;
-  text << std::dec << " at " << request.where.file_name() << ':' << request.where.line();
-  return text.str();
-}
-
-bool same_place(const Request& a, const Request& b) {
-  return a.kind == b.kind && a.mask == b.mask && a.where.line() == b.where.line() &&
-         a.where.column() == b.where.column() &&
-         std::string_view(a.where.file_name()) == b.where.file_name();
-}
-
 void fiber_main();
-
-// The threads of a block. Stacks are mapped with a page out of bounds below each.
-class Fibers {
- public:
-  ~Fibers() { clear(); }
-
-  Fiber& operator[](size_t i) { return *fibers_[i]; }
-
-  void grow(size_t count) {
-    while (fibers_.size() < count) {
-      auto fiber = std::make_unique<Fiber>();
-      constexpr size_t kGuard = 4096;
-      void* mapped = mmap(nullptr, kGuard + kStackBytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (mapped == MAP_FAILED) throw Error("no memory for the stack of a thread");
-      mprotect(mapped, kGuard, PROT_NONE);
-      mappings_.emplace_back(mapped, kGuard + kStackBytes);
-      fiber->stack = static_cast<char*>(mapped) + kGuard;
-      fiber->stack_bytes = kStackBytes;
-      prepare(fiber->context, fiber->stack, kStackBytes, fiber_main);
-#ifdef EGL_TSAN
-      fiber->tsan_fiber = __tsan_create_fiber(0);
-#endif
-      fibers_.push_back(std::move(fiber));
-    }
-  }
-
-  // Also of fibers that will never end: what they did comes before what the host does next.
-  void clear() {
-#ifdef EGL_TSAN
-    void* const host = __tsan_get_current_fiber();
-    for (auto& fiber : fibers_) {
-      __tsan_switch_to_fiber(fiber->tsan_fiber, 0);
-      __tsan_switch_to_fiber(host, 0);
-      __tsan_destroy_fiber(fiber->tsan_fiber);
-    }
-#endif
-    for (const auto& [address, bytes] : mappings_) {
-#ifdef __SANITIZE_ADDRESS__
-      __asan_unpoison_memory_region(address, bytes);
-#endif
-      munmap(address, bytes);
-    }
-    fibers_.clear();
-    mappings_.clear();
-  }
-
- private:
-  std::vector<std::unique_ptr<Fiber>> fibers_;
-  std::vector<std::pair<void*, size_t>> mappings_;
-};
 
 // To the thread sanitizer a fiber is a thread, and knows what was done before the barriers it met.
 // A block on the fibers of the one before would race with it unseen, so they take turns between two
@@ -347,7 +171,7 @@ class Launch {
   }
 
   void run_block() {
-    fibers_of_turn[turn()].grow(num_threads_);
+    fibers_of_turn[turn()].grow(num_threads_, fiber_main);
     allocate_shared();
     happens_before(&start_order_);
     std::vector<Fiber*> ready;
@@ -489,9 +313,7 @@ class Launch {
 };
 
 void fiber_main() {
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
-#endif
+  arrive_on_new_stack();
   while (true) current->run_thread(*running);
 }
 

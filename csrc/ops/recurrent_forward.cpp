@@ -40,15 +40,8 @@ recurrent_forward(int64_t cell, std::optional<double> relu_clip, std::vector<Ten
                   std::optional<Tensor> valid, std::vector<bool> reverse, bool precise) {
   const RecurrentForwardCall call(cell, relu_clip, projected, weight_hh, bias_hh, initial_state,
                                   initial_cell, valid, reverse);
-  if (!call.is_empty()) {
-    if (call.is_double()) {
-      run<double, double>(call);
-    } else if (precise) {
-      run<double, float>(call);
-    } else {
-      run<float, float>(call);
-    }
-  }
+  call.visit_types(precise,
+                   [&]<typename State, typename Value>(State, Value) { run<State, Value>(call); });
   return call.results();
 }
 

@@ -77,8 +77,20 @@ class RecurrentForwardCall {
   int64_t hidden_size() const { return directions_[0].initial_state.size(1); }
   int64_t gate_columns() const { return directions_[0].weight_hh.size(0); }
   bool is_lstm() const { return form_.cell == RecurrentCell::kLstm; }
-  bool is_empty() const { return directions_[0].initial_state.numel() == 0; }
-  bool is_double() const { return directions_[0].projected.scalar_type() == ScalarType::Double; }
+
+  // Calls body(State, Value), values that stand for the types of what is carried and of the
+  // tensors, unless there is nothing to do.
+  template <typename Body>
+  void visit_types(bool precise, const Body& body) const {
+    if (is_empty()) return;
+    if (is_double()) {
+      body(double{}, double{});
+    } else if (precise) {
+      body(double{}, float{});
+    } else {
+      body(float{}, float{});
+    }
+  }
 
   template <typename Value>
   std::vector<RecurrentScan<Value>> scans() const {
@@ -123,6 +135,9 @@ class RecurrentForwardCall {
   }
 
  private:
+  bool is_empty() const { return directions_[0].initial_state.numel() == 0; }
+  bool is_double() const { return directions_[0].projected.scalar_type() == ScalarType::Double; }
+
   RecurrentForm form_;
   std::optional<Tensor> valid_;
   std::vector<Direction> directions_;

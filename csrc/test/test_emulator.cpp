@@ -1,13 +1,9 @@
-// The emulator, by kernels whose results are known. What a sanitizer has to notice is in planted/.
+// The emulator: memory, grids, barriers of blocks and atomics, by kernels whose results are known.
+// What a sanitizer has to notice is in planted/.
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <set>
-#include <stdexcept>
-#include <string>
-#include <string_view>
-#include <thread>
 #include <vector>
 
 #include "csrc/cuda/launch.h"
@@ -17,26 +13,9 @@
 namespace {
 
 using egl::cuda::SharedArena;
-using egl::emulator::Error;
-using egl::emulator::Order;
 using egl::emulator::run;
 
 constexpr unsigned kAll = egl::cuda::kFullWarp;
-
-// What `launch` throws, as text; empty if it throws nothing.
-template <typename Launch>
-std::string error_of(const Launch& launch) {
-  try {
-    launch();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
-}
 
 unsigned flat_thread() {
   return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
@@ -53,18 +32,6 @@ class OptionsScope {
   const egl::emulator::Options before_ = egl::emulator::options();
 };
 
-// The order in which the threads of a grid run that nothing holds up.
-std::vector<unsigned> running_order(Order order, uint64_t seed, unsigned blocks, unsigned threads) {
-  const OptionsScope scope;
-  egl::emulator::options().schedule = {order, seed};
-  egl::emulator::options().ordered_blocks = true;  // they share `ran` and how many did
-  std::vector<unsigned> ran(size_t{blocks} * threads);
-  unsigned count = 0;
-  run({{blocks}, {threads}},
-      [&] { ran[atomicAdd(&count, 1)] = blockIdx.x * blockDim.x + threadIdx.x; });
-  return ran;
-}
-
 __global__ void rotate(const int* in, int* out) {
   int* shared = SharedArena::of_block().take<int>(blockDim.x);
   const unsigned first = blockIdx.x * blockDim.x;
@@ -80,39 +47,6 @@ __global__ void reverse_in_static_memory(const int* in, int* out) {
   __syncthreads();
   out[first + threadIdx.x] = shared[blockDim.x - 1 - threadIdx.x];
   __syncthreads();
-}
-
-// What each lane of one warp gets from `shuffle`, called with its lane.
-template <typename T, typename Shuffle>
-std::array<T, 32> of_warp(const Shuffle& shuffle) {
-  std::array<T, 32> got{};
-  run({{1}, {32}}, [&] { got[threadIdx.x] = shuffle(static_cast<int>(threadIdx.x)); });
-  return got;
-}
-
-// The four shuffles at a width, against what the programming guide says of each lane.
-template <typename T>
-void check_shuffles(int width, T (*value_of)(int lane)) {
-  for (const int by : {0, 1, 3, 16, 31}) {
-    const auto direct =
-        of_warp<T>([&](int lane) { return __shfl_sync(kAll, value_of(lane), by, width); });
-    const auto up = of_warp<T>([&](int lane) {
-      return __shfl_up_sync(kAll, value_of(lane), static_cast<unsigned>(by), width);
-    });
-    const auto down = of_warp<T>([&](int lane) {
-      return __shfl_down_sync(kAll, value_of(lane), static_cast<unsigned>(by), width);
-    });
-    const auto crossed =
-        of_warp<T>([&](int lane) { return __shfl_xor_sync(kAll, value_of(lane), by, width); });
-    for (int lane = 0; lane < 32; ++lane) {
-      const int first = lane / width * width;
-      const int end = first + width;
-      CHECK(direct[lane] == value_of(first + by % width));
-      CHECK(up[lane] == value_of(lane - by >= first ? lane - by : lane));
-      CHECK(down[lane] == value_of(lane + by < end ? lane + by : lane));
-      CHECK(crossed[lane] == value_of((lane ^ by) < end ? lane ^ by : lane));
-    }
-  }
 }
 
 template <typename T>
@@ -273,105 +207,6 @@ EGL_TEST(block_barriers_count_and_vote) {
   }
 }
 
-EGL_TEST(parts_of_a_warp_meet_without_the_rest) {
-  SharedArena arena;
-  arena.take<int>(64);
-  std::vector<int> out(64);
-  run({{1}, {64}, arena.bytes()}, [&] {
-    int* shared = SharedArena::of_block().take<int>(64);
-    const unsigned lane = threadIdx.x % 32;
-    // Lanes 0 to 9, the odd ones of the others, and the even ones, which end.
-    const bool low = lane < 10;
-    if (!low && lane % 2 == 0) return;
-    const unsigned mask = low ? 0x3ffU : 0xaaaaa800U;
-    const int step = low ? 1 : 2;
-    const unsigned first = threadIdx.x - lane + (low ? 0 : 11);
-    for (int round = 0; round < 3; ++round) {
-      shared[threadIdx.x] = static_cast<int>(lane) + round;
-      __syncwarp(mask);
-      const unsigned next = threadIdx.x + static_cast<unsigned>(step);
-      const bool is_last = low ? lane == 9 : lane == 31;
-      out[threadIdx.x] = shared[is_last ? first : next];
-      __syncwarp(mask);
-    }
-  });
-  for (int i = 0; i < 64; ++i) {
-    const int lane = i % 32;
-    if (lane >= 10 && lane % 2 == 0) {
-      CHECK(out[i] == 0);
-    } else {
-      CHECK(out[i] == 2 + (lane == 9 ? 0 : lane < 9 ? lane + 1 : lane == 31 ? 11 : lane + 2));
-    }
-  }
-}
-
-EGL_TEST(shuffles_of_every_width_and_type) {
-  for (const int width : {1, 2, 4, 8, 16, 32}) {
-    check_shuffles<int>(width, [](int lane) { return 5 - lane; });
-    check_shuffles<unsigned>(width,
-                             [](int lane) { return 0xfffffff0U + static_cast<unsigned>(lane); });
-    check_shuffles<float>(width, [](int lane) { return 0.1F * static_cast<float>(lane); });
-    check_shuffles<double>(width, [](int lane) { return 0.1 * lane - 1e300; });
-    check_shuffles<long long>(width, [](int lane) { return (1LL << 40) - lane; });
-    check_shuffles<unsigned long long>(
-        width, [](int lane) { return ~0ULL - static_cast<unsigned>(lane); });
-  }
-}
-
-EGL_TEST(shuffles_carry_every_bit) {
-  const auto nan = of_warp<double>([](int lane) {
-    return __shfl_xor_sync(kAll, lane == 0 ? std::numeric_limits<double>::quiet_NaN() : -0.0, 1);
-  });
-  CHECK(std::isnan(nan[1]));
-  CHECK(nan[0] == 0 && std::signbit(nan[0]));
-}
-
-EGL_TEST(parts_of_a_warp_shuffle_and_vote) {
-  constexpr unsigned kMask = 0xff00U;
-  std::array<int, 32> sum{};
-  std::array<unsigned, 32> ballot{};
-  run({{1}, {32}}, [&] {
-    const unsigned lane = threadIdx.x;
-    if ((kMask >> lane & 1U) == 0) return;
-    int total = static_cast<int>(lane);
-    for (int by = 4; by > 0; by /= 2) total += __shfl_xor_sync(kMask, total, by, 8);
-    sum[lane] = total;
-    ballot[lane] = __ballot_sync(kMask, lane % 3 == 0);
-  });
-  for (unsigned lane = 8; lane < 16; ++lane) {
-    CHECK(sum[lane] == 8 + 9 + 10 + 11 + 12 + 13 + 14 + 15);
-    CHECK(ballot[lane] == ((1U << 9) | (1U << 12) | (1U << 15)));
-  }
-}
-
-EGL_TEST(votes) {
-  for (const unsigned bits : {0U, 1U, 0x80000000U, 0xf0f0f0f0U, ~0U}) {
-    std::array<unsigned, 32> ballot{};
-    std::array<int, 32> any{};
-    std::array<int, 32> all{};
-    run({{1}, {32}}, [&] {
-      const int predicate = (bits >> threadIdx.x & 1U) != 0 ? -2 : 0;
-      ballot[threadIdx.x] = __ballot_sync(kAll, predicate);
-      any[threadIdx.x] = __any_sync(kAll, predicate);
-      all[threadIdx.x] = __all_sync(kAll, predicate);
-    });
-    for (unsigned lane = 0; lane < 32; ++lane) {
-      CHECK(ballot[lane] == bits);
-      CHECK((any[lane] != 0) == (bits != 0));
-      CHECK((all[lane] != 0) == (bits == ~0U));
-    }
-  }
-}
-
-EGL_TEST(a_block_may_end_within_a_warp) {
-  std::array<unsigned, 40> ballot{};
-  run({{1}, {40}}, [&] {
-    const unsigned mask = threadIdx.x < 32 ? kAll : 0xffU;
-    ballot[threadIdx.x] = __ballot_sync(mask, 1);
-  });
-  for (unsigned i = 0; i < 40; ++i) CHECK(ballot[i] == (i < 32 ? kAll : 0xffU));
-}
-
 EGL_TEST(atomics) {
   check_atomics<int>();
   check_atomics<unsigned>();
@@ -389,230 +224,6 @@ EGL_TEST(bits) {
   CHECK(__float_as_int(1.0F) == 0x3f800000 && __int_as_float(0x40000000) == 2);
   const double value = 2.5;
   CHECK(__ldg(&value) == 2.5);
-}
-
-EGL_TEST(schedules_differ_in_who_runs_first) {
-  const auto forward = running_order(Order::kForward, 0, 3, 40);
-  const auto reversed = running_order(Order::kReversed, 0, 3, 40);
-  const auto shuffled = running_order(Order::kShuffled, 1, 3, 40);
-  for (unsigned i = 0; i < 120; ++i) {
-    CHECK(forward[i] == i);
-    CHECK(reversed[i] == 119 - i);
-  }
-  CHECK(shuffled != forward && shuffled != reversed);
-  CHECK(shuffled == running_order(Order::kShuffled, 1, 3, 40));
-  CHECK(shuffled != running_order(Order::kShuffled, 2, 3, 40));
-  CHECK((std::set<unsigned>(shuffled.begin(), shuffled.end()).size() == 120));
-}
-
-EGL_TEST(schedules_hold_after_a_barrier_too) {
-  for (const auto& [order, first] : {std::pair{Order::kForward, 0U}, {Order::kReversed, 63U}}) {
-    const OptionsScope scope;
-    egl::emulator::options().schedule = {order, 0};
-    unsigned came = 0;
-    std::array<unsigned, 64> place{};
-    run({{1}, {64}}, [&] {
-      __syncthreads();
-      place[threadIdx.x] = atomicAdd(&came, 1);
-    });
-    CHECK(place[first] == 0);
-  }
-}
-
-EGL_TEST(what_a_thread_throws_ends_the_launch) {
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    int reached_block = 0;
-    const std::string error = error_of([&] {
-      run({{1}, {50}}, [&] {
-        if (threadIdx.x == 20) throw std::runtime_error("of thread 20");
-        __syncthreads();
-        ++reached_block;
-      });
-    });
-    CHECK(error == "of thread 20");
-    CHECK(reached_block == 0);
-    // Fibers that waited are gone; others can be had.
-    std::array<int, 50> out{};
-    run({{1}, {50}}, [&] { out[threadIdx.x] = __syncthreads_count(1); });
-    for (const int count : out) CHECK(count == 50);
-  }
-}
-
-EGL_TEST(what_was_written_before_an_error_can_be_read) {
-  std::array<int, 50> out{};
-  const std::string error = error_of([&] {
-    run({{2}, {50}}, [&] {
-      out[threadIdx.x] = 1;
-      if (threadIdx.x == 20) throw std::runtime_error("stop");
-      __syncthreads();
-    });
-  });
-  CHECK(error == "stop");
-  out.fill(2);
-  run({{1}, {50}}, [&] { ++out[threadIdx.x]; });
-  for (const int value : out) CHECK(value == 3);
-}
-
-EGL_TEST(a_barrier_that_some_do_not_reach_is_divergent) {
-  const std::string ended = error_of([] {
-    run({{2}, {64}}, [] {
-      if (threadIdx.x < 60) __syncthreads();
-    });
-  });
-  CHECK(contains(ended, "divergent barrier in block"));
-  CHECK(contains(ended, "60 threads, the first is 0, are at __syncthreads at "));
-  CHECK(contains(ended, "test_emulator.cpp:"));
-  CHECK(contains(ended, "4 threads, the first is 60, are at the end of the kernel"));
-
-  const std::string two_places = error_of([] {
-    run({{1}, {64}}, [] {
-      if (threadIdx.x % 2 == 0) {
-        __syncthreads();
-      } else {
-        __syncthreads();
-      }
-    });
-  });
-  CHECK(contains(two_places, "divergent barrier in block 0, 0, 0: 32 threads"));
-  const std::string one_line = error_of(
-      [] { run({{1}, {64}}, [] { threadIdx.x < 32 ? __syncthreads() : __syncthreads(); }); });
-  CHECK(contains(one_line, "divergent barrier"));
-}
-
-EGL_TEST(threads_that_wait_for_each_other_in_different_places_are_deadlocked) {
-  const std::string error = error_of([] {
-    run({{1}, {64}}, [] {
-      if (threadIdx.x == 3) {
-        __syncwarp();
-      } else {
-        __syncthreads();
-      }
-    });
-  });
-  CHECK(contains(error, "deadlock in block 0, 0, 0:"));
-  CHECK(contains(error, "63 threads, the first is 0, are at __syncthreads at "));
-  CHECK(contains(error, "1 threads, the first is 3, are at __syncwarp of mask ffffffff at "));
-
-  const std::string left = error_of([] {
-    run({{1}, {32}}, [] {
-      if (threadIdx.x != 5) __shfl_sync(kAll, 1, 0);
-    });
-  });
-  CHECK(contains(left,
-                 "deadlock in block 0, 0, 0: 31 threads, the first is 0, are at __shfl_sync of"));
-
-  const std::string masks = error_of(
-      [] { run({{1}, {32}}, [] { __ballot_sync(threadIdx.x < 16 ? kAll : 0xffff0000U, 1); }); });
-  CHECK(contains(masks, "deadlock"));
-  CHECK(contains(masks, "a vote of mask ffffffff"));
-}
-
-EGL_TEST(wrong_masks) {
-  const std::string not_in_it = error_of([] { run({{1}, {32}}, [] { __syncwarp(0x0000ffffU); }); });
-  CHECK(contains(not_in_it, "wrong mask: thread "));
-  CHECK(
-      contains(not_in_it, " is not one of those that it waits for in __syncwarp of mask ffff at "));
-
-  const std::string source = error_of([] {
-    run({{1}, {32}}, [] {
-      if (threadIdx.x < 16) __shfl_sync(0xffffU, 1, 16);
-    });
-  });
-  CHECK(
-      contains(source, " reads lane 16, which does not take part in __shfl_sync of mask ffff at "));
-  const std::string down = error_of([] {
-    run({{1}, {32}}, [] {
-      if (threadIdx.x < 16) __shfl_down_sync(0xffffU, 1, 1);
-    });
-  });
-  CHECK(contains(down, "thread 15 reads lane 16"));
-  const std::string up = error_of([] {
-    run({{1}, {32}}, [] {
-      if (threadIdx.x >= 16) __shfl_up_sync(0xffff0000U, 1, 1);
-    });
-  });
-  CHECK(contains(up, "thread 16 reads lane 15"));
-  const std::string crossed = error_of([] {
-    run({{1}, {32}}, [] {
-      if (threadIdx.x < 16) __shfl_xor_sync(0xffffU, 1, 16);
-    });
-  });
-  CHECK(contains(crossed, "which does not take part in __shfl_xor_sync"));
-
-  const std::string beyond = error_of([] { run({{1}, {40}}, [] { __syncwarp(); }); });
-  CHECK(contains(beyond, "wrong mask: the block ends before lane 8 of __syncwarp"));
-}
-
-EGL_TEST(a_wrong_mask_is_known_before_anyone_waits_for_ever) {
-  // On a GPU this could hang, or not.
-  const std::string error = error_of([] {
-    run({{1}, {64}}, [] {
-      if (threadIdx.x == 40) __any_sync(1U, 1);
-      __syncthreads();
-    });
-  });
-  CHECK(contains(error, "wrong mask: thread 40"));
-}
-
-EGL_TEST(launches_have_limits) {
-  const auto nothing = [] {};
-  CHECK(error_of([&] { run({{1}, {1025}}, nothing); }) ==
-        "a block of 1025 threads; 1 to 1024 are possible");
-  CHECK(error_of([&] { run({{1}, {32, 33}}, nothing); }) ==
-        "a block of 1056 threads; 1 to 1024 are possible");
-  CHECK(error_of([&] { run({{1}, {0}}, nothing); }) ==
-        "a block of 0 threads; 1 to 1024 are possible");
-  CHECK(error_of([&] { run({{0}, {1}}, nothing); }) == "a grid without blocks");
-  CHECK(error_of([&] { run({{1}, {1}, 227 * 1024}, nothing); }).empty());
-  CHECK(error_of([&] { run({{1}, {1}, 227 * 1024 + 1}, nothing); }) ==
-        "a block of 232449 bytes of dynamic shared memory; 232448 are possible");
-  CHECK(error_of([&] { run({{1}, {1024}}, nothing); }).empty());
-}
-
-EGL_TEST(launch_says_which_kernel_wants_too_much_shared_memory) {
-  const OptionsScope scope;
-  egl::emulator::options().shared_memory_limit = 99 * 1024;
-  int* none = nullptr;
-  CHECK(error_of([&] {
-          egl::cuda::launch("rotate", rotate, {1, 32, 101377}, nullptr, none, none);
-        }) == "rotate wants 101377 bytes of shared memory a block, and this device has 101376");
-  egl::cuda::launch("rotate", rotate, {0, 32, 16}, nullptr, none, none);  // nothing to do
-}
-
-EGL_TEST(a_launch_within_a_launch_is_refused) {
-  std::string inner;
-  run({{1}, {1}}, [&] { inner = error_of([] { run({{1}, {1}}, [] {}); }); });
-  CHECK(inner == "a launch within a launch");
-  CHECK(error_of([] { run({{1}, {2}}, [] { run({{1}, {1}}, [] {}); }); }) ==
-        "a launch within a launch");
-}
-
-EGL_TEST(host_threads_launch_one_after_another) {
-  std::array<int, 4> sums{};
-  std::vector<std::thread> hosts;
-  for (int& sum : sums) {
-    hosts.emplace_back([&sum] {
-      for (int repeat = 0; repeat < 10; ++repeat) {
-        run({{3}, {64}}, [&] {
-          const int count = __syncthreads_count(1);
-          if (threadIdx.x == 0) atomicAdd(&sum, count);
-        });
-      }
-    });
-  }
-  for (std::thread& host : hosts) host.join();
-  for (const int sum : sums) CHECK(sum == 10 * 3 * 64);
-}
-
-EGL_TEST(launches_see_what_earlier_ones_wrote) {
-  std::vector<int> values(128);
-  for (int repeat = 0; repeat < 4; ++repeat) {
-    run({{2}, {64}}, [&] {
-      // Each launch spreads blocks over other items.
-      values[(blockIdx.x * 64 + threadIdx.x + static_cast<unsigned>(repeat) * 37) % 128] += 1;
-    });
-  }
-  for (const int value : values) CHECK(value == 4);
 }
 
 EGL_TEST(deep_stacks) {

@@ -38,10 +38,9 @@ from egl_fast.gradients.tape import (
     Tape,
     declares_utterances_first,
     infer,
-    plain_sq_norms,
-    plain_sq_norms_in_double,
     record,
 )
+from egl_fast.gradients.verification import check_against_autograd
 from egl_fast.precision import check_precision, products_in
 
 _log = logging.getLogger("egl_fast")
@@ -61,10 +60,6 @@ MEMORY_BYTES = 2**31
 
 #: The same on a GPU, as a share of its memory.
 CUDA_MEMORY_SHARE = 0.5
-
-#: Largest relative disagreement with plain autograd that the engine takes for rounding, once a
-#: model: far above float32's, far below any forgotten use of a parameter worth speaking of.
-_DISAGREEMENT = 1e-2
 
 
 class GradientEngine:
@@ -369,10 +364,7 @@ class GradientEngine:
         return [torch.stack(series) for series in zip(*one_by_one, strict=True)]
 
     def _verify(self, tape: Tape, cotangents: Tensor, norms: dict[str, Tensor]) -> None:
-        """Compare one cotangent with plain autograd, once for a set of parameters.
-
-        The last utterance's first cotangent: in a shared pass, others must not leak into it.
-        """
+        """Compare one cotangent with plain autograd, once for a set of parameters."""
         counted = frozenset(map(id, tape.parameters.values()))
         if counted == self._verified or cotangents.shape[1] == 0:
             return
@@ -383,25 +375,8 @@ class GradientEngine:
             exact.sq_norms(exact_tape, exact_tape.outputs[0], cotangents[:, :1])
             self._verified = counted
             return
-        cotangent = torch.zeros_like(cotangents[:, 0])
-        cotangent[-1] = cotangents[-1, 0]
-        got = {
-            name: float(norms[name][-1, 0]) if name in norms else 0.0 for name in tape.parameters
-        }
         with self._products():
-            expected = plain_sq_norms(self.model, tape.inputs, cotangent, list(tape.parameters))
-        wrong = _disagreement(got, expected)
-        if wrong is not None and cotangent.dtype == torch.float32:
-            # Long noise makes a float32 recurrence itself err by per cents.
-            expected = plain_sq_norms_in_double(self.model, tape.inputs, cotangent, list(got))
-            wrong = _disagreement(got, expected)
-        if wrong is not None:
-            raise ModelError(
-                f"the engine and plain autograd disagree on {wrong}: squared gradient norms "
-                f"{got[wrong]:.6g} and {expected[wrong]:.6g}; this model does something egl-fast "
-                "does not know (global hooks, hooks on parameters, state that changes from call to "
-                "call?)"
-            )
+            check_against_autograd(self.model, tape, cotangents, norms)
         self._verified = counted
 
     def _say_unruled(self, direct: dict[str, nn.Parameter]) -> None:
@@ -416,15 +391,6 @@ def default_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(CUDA_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
     return MEMORY_BYTES
-
-
-def _disagreement(got: dict[str, float], expected: dict[str, float]) -> str | None:
-    """The first parameter whose squared norms differ by more than rounding explains."""
-    total = sum(expected.values())
-    for name, value in expected.items():
-        if not abs(got[name] - value) <= _DISAGREEMENT * (value + 1e-3 * total):
-            return name
-    return None
 
 
 def _size(rows: slice) -> int:

@@ -5,6 +5,7 @@
 #include "csrc/cuda/check_ctc_inputs.h"
 #include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/hypothesis_normals.h"
+#include "csrc/ops/cuda/ctc_inputs.h"
 #include "csrc/ops/cuda/device.h"
 #include "csrc/ops/cuda/ops.h"
 #include "csrc/ops/normals_requirements.h"
@@ -16,11 +17,6 @@ namespace {
 void check_values(const egl::cuda::LabelingBatch& labelings, const Workspace& memory,
                   const DeviceScope& scope) {
   auto* found = memory.data<egl::cuda::BadCtcInputs>();
-  const auto refuse = [&](egl::cuda::Place place, const int64_t* values, const char* name,
-                          int64_t high) {
-    if (place == egl::cuda::kNothing) return;
-    check_in_range(read_back(values + place, scope), name, 0, high, static_cast<int64_t>(place));
-  };
   egl::cuda::clear(found, scope.stream());
   egl::cuda::find_out_of_range(labelings.label_lengths,
                                labelings.num_utterances * labelings.num_slots, labelings.capacity,
@@ -28,8 +24,9 @@ void check_values(const egl::cuda::LabelingBatch& labelings, const Workspace& me
   egl::cuda::find_out_of_range(labelings.counts, labelings.num_utterances, labelings.num_slots,
                                &found->counts, scope.stream());
   const egl::cuda::BadCtcInputs bad = read_back(found, scope);
-  refuse(bad.label_lengths, labelings.label_lengths, "label_lengths", labelings.capacity);
-  refuse(bad.counts, labelings.counts, "counts", labelings.num_slots);
+  refuse_out_of_range(bad.label_lengths, labelings.label_lengths, "label_lengths",
+                      labelings.capacity, scope);
+  refuse_out_of_range(bad.counts, labelings.counts, "counts", labelings.num_slots, scope);
 }
 
 }  // namespace

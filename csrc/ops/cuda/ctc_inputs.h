@@ -88,6 +88,13 @@ struct LabelingBatch {
   Tensor counts;
 };
 
+// Refuses the first of `values` that is not in [0, high], at this place.
+inline void refuse_out_of_range(egl::cuda::Place place, const int64_t* values, const char* name,
+                                int64_t high, const DeviceScope& scope) {
+  if (place == egl::cuda::kNothing) return;
+  check_in_range(read_back(values + place, scope), name, 0, high, static_cast<int64_t>(place));
+}
+
 // Looks at values on the GPU, and refuses in the CPU operators' order and words. Kernels that
 // cannot stand a bad label are launched after finish().
 class ValueChecks {
@@ -129,11 +136,13 @@ class ValueChecks {
   // Waits for the GPU. Throws std::invalid_argument if anything was found.
   void finish() const {
     const egl::cuda::BadCtcInputs bad = read_back(found(), scope_);
-    refuse_out_of_range(bad.lengths, emissions_.lengths, "lengths", emissions_.max_frames());
+    refuse_out_of_range(bad.lengths, emissions_.lengths.const_data_ptr<int64_t>(), "lengths",
+                        emissions_.max_frames(), scope_);
     if (labelings_ != nullptr) {
-      refuse_out_of_range(bad.label_lengths, labelings_->label_lengths, "label_lengths",
-                          labelings_->capacity());
-      refuse_out_of_range(bad.counts, labelings_->counts, "counts", labelings_->num_slots());
+      const egl::cuda::LabelingBatch view = labelings_->view();
+      refuse_out_of_range(bad.label_lengths, view.label_lengths, "label_lengths", view.capacity,
+                          scope_);
+      refuse_out_of_range(bad.counts, view.counts, "counts", view.num_slots, scope_);
       if (bad.labels != egl::cuda::kNothing) refuse_label(static_cast<int64_t>(bad.labels));
     }
     if (bad.emissions != egl::cuda::kNothing) refuse_emission(static_cast<int64_t>(bad.emissions));
@@ -141,14 +150,6 @@ class ValueChecks {
 
  private:
   egl::cuda::BadCtcInputs* found() const { return memory_.data<egl::cuda::BadCtcInputs>(); }
-
-  void refuse_out_of_range(egl::cuda::Place place, const Tensor& values, const char* name,
-                           int64_t high) const {
-    if (place == egl::cuda::kNothing) return;
-    const auto position = static_cast<int64_t>(place);
-    check_in_range(read_back(values.const_data_ptr<int64_t>() + position, scope_), name, 0, high,
-                   position);
-  }
 
   void refuse_label(int64_t place) const {
     const int64_t slot = place / labelings_->capacity();
@@ -180,5 +181,14 @@ class ValueChecks {
   bool log_probs_ = false;
   Workspace memory_;
 };
+
+// All that is to be checked of log-probabilities with labelings.
+inline void check_values(const DeviceScope& scope, const EmissionBatch& log_probs,
+                         const LabelingBatch& labelings, int64_t blank) {
+  ValueChecks checks(scope, log_probs);
+  checks.launch_labelings(labelings, blank);
+  checks.launch_log_probs();
+  checks.finish();
+}
 
 }  // namespace egl::ops::cuda

@@ -11,10 +11,7 @@ std::tuple<Tensor, Tensor> ctc_occupancy(const Tensor& log_probs, const Tensor& 
   const EmissionBatch batch(log_probs, lengths, blank, "log_probs");
   const LabelingBatch labelings(labels, label_lengths, counts, batch);
   const DeviceScope scope(log_probs);
-  ValueChecks checks(scope, batch);
-  checks.launch_labelings(labelings, blank);
-  checks.launch_log_probs();
-  checks.finish();
+  check_values(scope, batch, labelings, blank);
   Tensor log_prob = torch::stable::new_empty(
       log_probs, {batch.num_utterances(), labelings.num_slots()}, ScalarType::Double);
   Tensor occupancy = torch::stable::new_empty(

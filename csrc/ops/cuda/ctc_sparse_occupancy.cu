@@ -12,10 +12,7 @@ std::tuple<Tensor, Tensor, Tensor> ctc_sparse_occupancy(const Tensor& log_probs,
   const EmissionBatch batch(log_probs, lengths, blank, "log_probs");
   const LabelingBatch labelings(labels, label_lengths, counts, batch);
   const DeviceScope scope(log_probs);
-  ValueChecks checks(scope, batch);
-  checks.launch_labelings(labelings, blank);
-  checks.launch_log_probs();
-  checks.finish();
+  check_values(scope, batch, labelings, blank);
   const int64_t num_utterances = batch.num_utterances();
   const int64_t num_slots = labelings.num_slots();
   const int64_t num_columns = labelings.capacity() + 1;

@@ -97,15 +97,9 @@ recurrent_forward(int64_t cell, std::optional<double> relu_clip, std::vector<Ten
   if (valid.has_value()) check_device(*valid, "valid", projected[0], "projected");
 
   const DeviceScope scope(projected[0]);
-  if (!call.is_empty()) {
-    if (call.is_double()) {
-      run<double, double>(call, scope.stream());
-    } else if (precise) {
-      run<double, float>(call, scope.stream());
-    } else {
-      run<float, float>(call, scope.stream());
-    }
-  }
+  call.visit_types(precise, [&]<typename State, typename Value>(State, Value) {
+    run<State, Value>(call, scope.stream());
+  });
   return call.results();
 }
 
