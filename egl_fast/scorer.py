@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from egl_fast.checkpoint import load_checkpoint
-from egl_fast.data.audio import audio_seconds, to_mono
-from egl_fast.data.loading import Spectrogram, load_spectrogram, spectrogram_of
+from egl_fast.data.audio import to_mono
+from egl_fast.data.loading import spectrogram_of
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.data.prefetch import decoders_beside, prefetch
 from egl_fast.devices import usable_device
-from egl_fast.errors import AudioError, EglError, ModelError
+from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.batches import BatchScoring
+from egl_fast.scoring.batches import BatchLimit, BatchScoring
 from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.outcome import Outcome, in_order
 from egl_fast.scoring.outputs import model_outputs
 from egl_fast.scoring.pipeline import score_tape
+from egl_fast.scoring.pool import READ_TIMEOUT_SECONDS, PoolScoring, ReadingLimits
 from egl_fast.scoring.slicing import compare_with_batch, sliced
-
-#: Utterances whose order batches may change. Batches never reach across windows, so what has been
-#: scored of a manifest decides nothing about how the rest is batched.
-WINDOW = 64
 
 #: Padded audio that shares a forward pass while scoring. Gradients fill a pass with cotangents of
 #: one utterance as well as with those of many; small batches keep activations in the cache.
@@ -39,15 +35,6 @@ BATCH_SECONDS = 8.0
 
 #: The same on a GPU, which has no such cache and wants large products.
 CUDA_BATCH_SECONDS = 160.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one utterance of a manifest: a record, or the error that prevented one."""
-
-    utterance: Utterance
-    record: ScoreRecord | None
-    error: EglError | None
 
 
 class Scorer:
@@ -254,11 +241,17 @@ class Scorer:
                 name=f"waveform {name!r}",
             )
             spectrograms.append(spectrogram_of(mono, features, name=f"waveform {name!r}"))
-        scored = dict(
-            self._score_spectrograms(
-                spectrograms, names, chosen, batch_seconds=batch_seconds, skip=False
-            )
+        seconds = self.default_batch_seconds if batch_seconds is None else batch_seconds
+        scoring = BatchScoring(
+            self._engine_for(chosen),
+            self.classes,
+            chosen,
+            spectrograms,
+            names,
+            limit=BatchLimit(seconds),
+            skip=False,
         )
+        scored = {i: x for unit in scoring.units() for i, x in scoring.score(unit).items()}
         return [record for _, record in sorted(scored.items()) if isinstance(record, ScoreRecord)]
 
     def score_manifest(
@@ -268,6 +261,7 @@ class Scorer:
         on_error: str = "raise",
         batch_seconds: float | None = None,
         max_duration: float | None = None,
+        read_timeout: float | None = READ_TIMEOUT_SECONDS,
         **options: Any,
     ) -> Iterator[ScoreRecord]:
         """Scores of a manifest's utterances, one by one in its order.
@@ -277,6 +271,7 @@ class Scorer:
             on_error: "raise", or "skip" to leave out utterances that cannot be scored.
             batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             max_duration: refuse recordings longer than this many seconds.
+            read_timeout: seconds that reading and decoding one may take; None: for ever.
             **options: see ``ScoringOptions``.
 
         Yields:
@@ -294,7 +289,7 @@ class Scorer:
             utterances,
             ScoringOptions(**options),
             batch_seconds=batch_seconds,
-            max_duration=max_duration,
+            limits=ReadingLimits(max_duration, read_timeout),
         ):
             if outcome.record is not None:
                 yield outcome.record
@@ -307,8 +302,7 @@ class Scorer:
         options: ScoringOptions,
         *,
         batch_seconds: float | None = None,
-        max_duration: float | None = None,
-        on_scored: Callable[[int, float], None] = lambda count, seconds: None,
+        limits: ReadingLimits | None = None,
     ) -> Iterator[Outcome]:
         """What becomes of each utterance, in order; a failure never stops the others.
 
@@ -316,82 +310,31 @@ class Scorer:
             utterances: lines of a manifest.
             options: what to compute.
             batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
-            max_duration: refuse recordings longer than this many seconds.
-            on_scored: told (utterances, seconds of audio) after each batch.
+            limits: what a recording may cost; None: any length, in two minutes.
         """
-        features = self._features()
-        self._engine_for(options)  # a wrong pattern fails before any audio is read
+        scoring = self.pool_scoring(options, batch_seconds=batch_seconds, limits=limits)
+        return in_order(scoring.outcomes(utterances))
 
-        def load(utterance: Utterance) -> Spectrogram | EglError:
-            try:
-                if max_duration is not None:
-                    _refuse_longer(utterance, max_duration)
-                return load_spectrogram(utterance, features)
-            except EglError as error:
-                return error
-
-        window: list[tuple[Utterance, Spectrogram | EglError]] = []
-
-        def flush() -> Iterator[Outcome]:
-            places = [i for i, (_, s) in enumerate(window) if isinstance(s, Spectrogram)]
-            results: dict[int, ScoreRecord | EglError] = {
-                i: s for i, (_, s) in enumerate(window) if isinstance(s, EglError)
-            }
-            on_scored(len(results), 0.0)
-            told = 0
-            try:
-                for i, result in self._score_spectrograms(
-                    [s for _, s in window if isinstance(s, Spectrogram)],
-                    [window[i][0].id for i in places],
-                    options,
-                    batch_seconds=batch_seconds,
-                    skip=True,
-                    on_scored=on_scored,
-                ):
-                    results[places[i]] = result
-                    while told in results:
-                        yield _outcome(window[told][0], results[told])
-                        told += 1
-            except KeyboardInterrupt:
-                # What is finished is kept, though others before it in the manifest are not.
-                for i in sorted(results):
-                    if i >= told:
-                        yield _outcome(window[i][0], results[i])
-                raise
-            for i in range(told, len(window)):
-                yield _outcome(window[i][0], results[i])
-            window.clear()
-
-        loads = prefetch(load, utterances, num_threads=decoders_beside(self.device))
-        for utterance, loaded in zip(utterances, loads, strict=True):
-            window.append((utterance, loaded))
-            if len(window) == WINDOW:
-                yield from flush()
-        yield from flush()
-
-    def _score_spectrograms(
+    def pool_scoring(
         self,
-        spectrograms: Sequence[Spectrogram],
-        ids: Sequence[str],
         options: ScoringOptions,
         *,
-        batch_seconds: float | None,
-        skip: bool,
-        on_scored: Callable[[int, float], None] = lambda count, seconds: None,
-    ) -> Iterator[tuple[int, ScoreRecord | EglError]]:
-        """(index, result) in the order of computation: batch by batch, shortest first."""
-        scoring = BatchScoring(
+        batch_seconds: float | None = None,
+        limits: ReadingLimits | None = None,
+    ) -> PoolScoring:
+        """What ``score_utterances`` does, unit by unit, for callers that keep finished ones.
+
+        Raises:
+            ModelError: the scorer has no features, or a pattern of ``params`` fits nothing.
+        """
+        return PoolScoring(
             self._engine_for(options),
             self.classes,
+            self._features(),
             options,
-            spectrograms,
-            ids,
-            batch_seconds=self.default_batch_seconds if batch_seconds is None else batch_seconds,
-            skip=skip,
+            self.default_batch_seconds if batch_seconds is None else batch_seconds,
+            limits or ReadingLimits(),
         )
-        for results in scoring.results():
-            on_scored(len(results), sum(spectrograms[i].seconds for i in results))
-            yield from results.items()
 
     def _engine_for(self, options: ScoringOptions) -> GradientEngine:
         if options.params is None:
@@ -420,21 +363,6 @@ class Scorer:
         tape = engine.run(*model_inputs)
         logits, _ = model_outputs(tape.outputs, ids=None, num_classes=len(self.classes.vocabulary))
         return tape if engine.shares_batches or logits.shape[0] == 1 else tape.outputs
-
-
-def _outcome(utterance: Utterance, result: ScoreRecord | EglError) -> Outcome:
-    if isinstance(result, ScoreRecord):
-        return Outcome(utterance, result, None)
-    return Outcome(utterance, None, result)
-
-
-def _refuse_longer(utterance: Utterance, max_duration: float) -> None:
-    seconds = audio_seconds(utterance)
-    if seconds > max_duration:
-        raise AudioError(
-            f"audio {utterance.audio_path}: {seconds:.1f} s is longer than the {max_duration:g} s "
-            "allowed; cut it, or raise --max-duration"
-        )
 
 
 def _full_scale(waveform: npt.ArrayLike | Tensor) -> npt.NDArray[np.floating]:

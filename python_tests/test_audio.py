@@ -134,7 +134,7 @@ def _overflowing(path: Path) -> None:
     ("make", "complaint"),
     [
         (_missing, "no such file"),
-        (_folder, "no such file"),
+        (_folder, "is a folder"),
         (_zero_bytes, "cannot be decoded"),
         (_text, "cannot be decoded"),
         (_no_samples, "holds no samples"),
@@ -175,7 +175,7 @@ def test_length_is_known_without_decoding(tmp_path: Path) -> None:
     assert audio_seconds(utterance(path)) == 1.0
     assert audio_seconds(utterance(path, offset_seconds=0.25)) == 0.75
     assert audio_seconds(utterance(path, duration_seconds=0.3)) == 0.3
-    with pytest.raises(AudioError, match="cannot be read"):
+    with pytest.raises(AudioError, match="no such file"):
         audio_seconds(utterance(tmp_path / "none.flac"))
 
 
@@ -192,3 +192,33 @@ def test_a_spectrogram_knows_its_seconds_and_padding_is_zero(tmp_path: Path) -> 
     assert features.shape == (2, 99, config.num_bins)
     assert features[0, 49:].abs().max() == 0
     assert features[0, :49].equal(spectrograms[0].features)
+
+
+@pytest.mark.parametrize("extension", ["wav", "aiff", "mp3"])
+def test_a_recording_that_is_cut_short_is_refused_where_the_rest_is_wanted(
+    tmp_path: Path, extension: str
+) -> None:
+    """libsndfile gives what is there without a word."""
+    path = tmp_path / f"whole.{extension}"
+    soundfile.write(path, waveform(2.0), SAMPLE_RATE_HZ)
+    load_audio(utterance(path), sample_rate_hz=SAMPLE_RATE_HZ)
+    cut = path.with_name(f"cut.{extension}")
+    content = path.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    for wanted in ({}, {"offset_seconds": 0.5}, {"duration_seconds": 1.5}):
+        with pytest.raises(AudioError, match=r"is cut short, .* 2\.00 s"):
+            load_audio(utterance(cut, **wanted), sample_rate_hz=SAMPLE_RATE_HZ)
+    there = load_audio(utterance(cut, duration_seconds=0.5), sample_rate_hz=SAMPLE_RATE_HZ)
+    assert there.shape == (SAMPLE_RATE_HZ // 2,)
+
+
+def test_a_recording_of_unknown_length_is_whole(tmp_path: Path) -> None:
+    """What writes into a pipe cannot go back to put the size into the header."""
+    path = tmp_path / "streamed.wav"
+    soundfile.write(path, waveform(1.0), SAMPLE_RATE_HZ, "PCM_16")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    there = load_audio(utterance(path), sample_rate_hz=SAMPLE_RATE_HZ)
+    assert there.shape == (SAMPLE_RATE_HZ,)

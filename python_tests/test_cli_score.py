@@ -369,32 +369,3 @@ def test_a_dash_is_standard_output(tiny_model: Path, clips: Path, tmp_path: Path
     assert result.returncode == 0, result.stderr
     assert len(lines_of(result.stdout)) == 4
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("-")]
-
-
-def test_an_interruption_keeps_what_is_finished(
-    tiny_model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from egl_fast.cli.main import main
-    from egl_fast.scoring import batches
-
-    whole = batches.search
-    calls = []
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(kwargs["ids"])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return whole(*args, **kwargs)
-
-    monkeypatch.setattr(batches, "search", interrupted)
-    out = tmp_path / "scores.jsonl"
-    arguments = ["score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out]
-    arguments += ["--batch-seconds", "0.1"]
-    monkeypatch.setattr(sys, "argv", ["egl-fast", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 130
-    assert not out.exists()
-    kept = lines_of((tmp_path / "scores.jsonl.partial").read_text())
-    # Batches run from short to long: the shortest two were done.
-    assert [record["id"] for record in kept] == ["clip0.wav", "clip3.wav"]

@@ -17,6 +17,7 @@ LAYERS = [
     {"errors", "allocator", "reference"},
     {
         "atomic",
+        "locking",
         "records",
         "vocabulary",
         "features",

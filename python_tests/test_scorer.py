@@ -17,6 +17,7 @@ import egl_fast
 from egl_fast.errors import AudioError, ModelError
 from egl_fast.model import DeepSpeech2, preset
 from egl_fast.reference.scoring import reference_score
+from egl_fast.scoring.batches import BatchLimit, BatchScoring
 
 VOCABULARY = ["<blank>", "a", "b", "c"]
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -350,15 +351,17 @@ def test_failing_batch_is_scored_one_by_one() -> None:
         for n, w in enumerate(waves())
     ]
     assert [s.features.shape[0] for s in spectrograms].count(92) == 1
-    found = dict(
-        scorer._score_spectrograms(
-            spectrograms,
-            list("abcd"),
-            egl_fast.scoring.options.ScoringOptions(k=3),
-            batch_seconds=100.0,
-            skip=True,
-        )
+    scoring = BatchScoring(
+        scorer._engine,
+        scorer.classes,
+        egl_fast.scoring.options.ScoringOptions(k=3),
+        spectrograms,
+        list("abcd"),
+        limit=BatchLimit(100.0),
+        skip=True,
     )
+    [unit] = scoring.units()
+    found = scoring.score(unit)
     results = [found[n] for n in range(4)]
     assert [isinstance(r, egl_fast.ScoreRecord) for r in results] == [True, False, True, True]
     assert "utterance 'b'" in str(results[1])

@@ -20,7 +20,7 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import ROWS_PER_PASS, GradientEngine
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.batches import WAITING, BatchScoring
+from egl_fast.scoring.batches import WAITING, BatchLimit, BatchScoring
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.pipeline import pull_back, search
 from egl_fast.scoring.sharing import PASS_OVERHEAD_ROWS, share_passes
@@ -89,12 +89,14 @@ def results(
         options,
         spectrograms,
         [f"clip {n}" for n in range(first, first + len(spectrograms))],
-        batch_seconds=8.0,
+        limit=BatchLimit(8.0),
         skip=skip,
     )
     found: dict[int, Any] = {}
-    for some in scoring.results():
+    for unit in scoring.units():
+        some = scoring.score(unit)
         assert not set(some) & set(found)
+        assert sorted(some) == sorted(i for batch in unit for i in batch)
         found |= some
     return [found[n] for n in range(len(spectrograms))]
 

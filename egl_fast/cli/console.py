@@ -25,6 +25,18 @@ stderr = Console(stderr=True, highlight=False)
 LOG_INTERVAL_SECONDS = 60.0
 
 
+def say(line: str) -> None:
+    """A note on standard error, as it is; nothing with --quiet."""
+    stderr.print(line, markup=False, soft_wrap=True)
+
+
+def warn(line: str) -> None:
+    """A warning on standard error, with --quiet, too."""
+    quiet, stderr.quiet = stderr.quiet, False
+    say(f"warning: {line}")
+    stderr.quiet = quiet
+
+
 class LoggedProgress(Progress):
     """Progress as plain lines, one a minute at most, for logs of long runs."""
 
@@ -44,11 +56,7 @@ class LoggedProgress(Progress):
         when = "" if left is None else f", {timedelta(seconds=round(left))} left"
         total = "?" if task.total is None else f"{task.total:.0f}"
         note = task.fields.get("note", "")
-        stderr.print(
-            f"{task.description}: {task.completed:.0f}/{total} {note}{when}",
-            markup=False,
-            soft_wrap=True,
-        )
+        say(f"{task.description}: {task.completed:.0f}/{total} {note}{when}")
 
 
 def progress_bar(*, with_time_left: bool = True) -> Progress:
@@ -58,7 +66,7 @@ def progress_bar(*, with_time_left: bool = True) -> Progress:
         with_time_left: estimate it from the count; False where steps take unlike times, and the
             note says more.
     """
-    if not stderr.is_terminal:
+    if stderr.quiet or not stderr.is_terminal:
         return LoggedProgress(with_time_left=with_time_left)
     return Progress(
         SpinnerColumn(),

@@ -11,6 +11,8 @@ import sys
 
 import click
 
+from egl_fast.cli import completion
+from egl_fast.cli.interruption import as_keyboard_interrupt
 from egl_fast.errors import EglError
 
 #: Command name -> what ``egl-fast --help`` says of it. Each lives in a module of its name, which
@@ -25,6 +27,7 @@ COMMANDS = {
     "report": "One HTML page about an evaluation, or about a scored pool.",
     "check": "Compare the engine's gradient norms with looped autograd on this model.",
     "doctor": "Say what was built and what is usable, and run a small self-test.",
+    "completion": "Print a script that lets a shell complete command lines.",
 }
 
 
@@ -64,9 +67,11 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the ``egl-fast`` command."""
+    if completion.VARIABLE in os.environ:
+        sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
         # Not cli.main(): it would answer a closed pipe with status 1, before we see it.
-        with cli.make_context("egl-fast", sys.argv[1:]) as context:
+        with as_keyboard_interrupt(), cli.make_context("egl-fast", sys.argv[1:]) as context:
             status = cli.invoke(context)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

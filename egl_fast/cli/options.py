@@ -7,14 +7,63 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
+
+from egl_fast.cli.console import stderr
 
 if TYPE_CHECKING:
     import torch
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+class FileName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a file, which a shell may complete; "-" is standard input or output."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+FILE = FileName()
+
+
+class FolderName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a folder, which a shell may complete."""
+
+    name = "dir"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell."""
+        return [CompletionItem(incomplete, type="dir")]
+
+
+FOLDER = FolderName()
+
 model: Decorator = click.option(
-    "--model", "model_path", required=True, metavar="FILE", help="Model file that `train` wrote."
+    "--model", "model_path", required=True, type=FILE, help="Model file that `train` wrote."
+)
+
+
+def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        stderr.quiet = True
+
+
+quiet: Decorator = click.option(
+    "--quiet",
+    "-q",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_be_quiet,
+    help="Nothing on standard error but warnings and errors.",
 )
 batch_seconds: Decorator = click.option(
     "--batch-seconds",

@@ -90,7 +90,7 @@ def command(
         assert scores is not None
         path = _output(out, Path(f"{scores}.html"), source=scores)
         html = _of_scores(scores, pool, top, figures=figures)
-    write_bytes(path, html)
+    write_bytes(path, html, shared=True)
     stderr.print(f"report: {path} ({len(html) / 2**20:.1f} MiB)", markup=False, soft_wrap=True)
 
 

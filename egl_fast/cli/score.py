@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from egl_fast import __version__
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, stderr
+from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest
-from egl_fast.errors import OutputError, one_line
+from egl_fast.errors import one_line
 from egl_fast.records import to_json
+from egl_fast.scoring.outcome import Outcome, in_order
+from egl_fast.scoring.resumable_scores import ResumableScores, Tally
 from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:
-    from egl_fast.scorer import Outcome, Scorer
+    from egl_fast.data.manifest import Utterance
+    from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
+    from egl_fast.scoring.pool import PoolScoring
 
 
 #: Time left from which on the progress line names the faster methods.
@@ -33,11 +39,13 @@ LONG_SECONDS = 1800.0
 
 @click.command("score")
 @options.model
-@click.option("--pool", required=True, metavar="FILE", help="Manifest of recordings to score.")
+@click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to score.")
 @click.option("--k", type=click.IntRange(min=1), default=100, show_default=True,
               help="Most probable labelings that the expectation runs over.")  # fmt: skip
-@click.option("--out", metavar="FILE", help="Scores file (JSONL) [default: standard output].")
-@click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option("--out", type=options.FILE, help="Scores file (JSONL) [default: standard output].")
+@click.option("--resume", is_flag=True, help="Go on with --out where an earlier run was stopped, "
+              "if there was one.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Start anew, and replace --out if it exists.")
 @click.option("--beam-width", type=click.IntRange(min=1),
               help="Prefixes kept while searching [default: max(10 k, 100)].")  # fmt: skip
 @click.option("--method", type=click.Choice(["exact", "lowrank", "probe"]), default="exact",
@@ -63,22 +71,31 @@ LONG_SECONDS = 1800.0
               "160].")  # fmt: skip
 @click.option("--max-duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Refuse longer recordings (they go to the errors file).")  # fmt: skip
+@click.option("--read-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              default=120.0, show_default=True, help="Give a recording up that takes longer to be "
+              "read (it goes to the errors file).")  # fmt: skip
 @options.memory
 @options.precision
 @options.seed
 @options.device
 @options.threads
+@click.option("--json", "as_json", is_flag=True,
+              help="Print the metadata of --out on standard output, a JSON object.")  # fmt: skip
+@options.quiet
 def command(
     model_path: str,
     pool: str,
     out: str | None,
+    resume: bool,
     overwrite: bool,
     batch_seconds: float | None,
     max_duration: float | None,
+    read_timeout: float,
     memory_bytes: int | None,
     precision: str,
     device: str,
     threads: int | None,
+    as_json: bool,
     **chosen: Any,
 ) -> int:
     """Say how much each recording of a pool would teach the model.
@@ -89,140 +106,184 @@ def command(
     informative for all of them. Beside --out, OUT.meta.json says how it was made, and
     OUT.errors.jsonl lists the recordings that could not be scored (exit status 3).
 
+    A run with --out may be stopped at any moment, by Ctrl-C (exit status 130), a signal or a power
+    cut. The same command with --resume goes on, and ends with the same file as a run that was
+    never stopped. It starts anew if there is nothing to go on with, so it may always be given.
+
     \b
     Examples:
-      egl-fast score --model base.pt --pool pool.jsonl --k 100 --out scores.jsonl
+      egl-fast score --model base.pt --pool pool.jsonl --k 100 --out scores.jsonl --resume
       egl-fast score --model base.pt --pool pool.jsonl --method lowrank --tolerance 0.1
       egl-fast score --model base.pt --pool pool.jsonl | jq .egl
     """
+    out = None if out == "-" else out
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with a run, --overwrite starts anew: give one")
+    for option, given in (("--resume", resume), ("--json", as_json)):
+        if given and out is None:
+            raise click.UsageError(f"{option} needs --out, a file")
+    results = None if out is None else ResumableScores(out, resume=resume, overwrite=overwrite)
+    utterances = read_manifest(pool)
+
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
+    from egl_fast.scoring.pool import ReadingLimits
 
-    out = None if out == "-" else out
     place = options.set_up_torch(device, threads)
     try:
         scoring = ScoringOptions(**chosen)
     except ValueError as error:
         raise click.UsageError(str(error).replace("_", "-")) from None
-    writer = JsonlWriter(out, overwrite=overwrite)
-    if out is not None and not overwrite:
-        _refuse_leftovers(out)
-    utterances = read_manifest(pool)
     try:
         scorer = Scorer.from_checkpoint(
             model_path, device=place, memory_bytes=memory_bytes, precision=precision
         )
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
-    batch_seconds = scorer.default_batch_seconds if batch_seconds is None else batch_seconds
-    started = time.monotonic()
-    errors = _Errors(out)
-    masses: list[dict[str, float]] = []
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress_bar())
-        stack.enter_context(writer)
-        stack.enter_context(errors)
-        task = bar.add_task("scoring", total=len(utterances), note="")
-        done = [0, 0.0]
+    pool_scoring = scorer.pool_scoring(
+        scoring, batch_seconds=batch_seconds, limits=ReadingLimits(max_duration, read_timeout)
+    )
+    if results is None:
+        return _score_to_standard_output(pool_scoring, utterances)
+    settings = _settings(scorer, pool_scoring, pool)
+    with results.locked():
+        try:
+            _score_into(results, pool_scoring, utterances, settings, _circumstances(scorer, pool))
+        except KeyboardInterrupt:
+            say(
+                f"interrupted: {results.num_known} of {len(utterances)} recordings are done and "
+                "kept; the same command with --resume goes on"
+            )
+            return 130
+    if as_json:
+        click.echo(results.metadata())
+    return 3 if results.tally.num_failed else 0
 
-        def on_scored(count: int, seconds: float) -> None:
-            done[0], done[1] = done[0] + count, done[1] + seconds
-            spent = time.monotonic() - started
-            note = f"{done[0] / spent:.2f}/s, {done[1] / spent:.1f} x real time"
-            left = spent / done[0] * (len(utterances) - done[0]) if done[0] else 0.0
-            if scoring.method == "exact" and left > LONG_SECONDS:
-                note += " (--method lowrank or probe is faster)"
-            bar.update(task, advance=count, note=note)
 
-        outcomes: Iterator[Outcome] = scorer.score_utterances(
-            utterances,
-            scoring,
-            batch_seconds=batch_seconds,
-            max_duration=max_duration,
-            on_scored=on_scored,
-        )
-        for outcome in outcomes:
+def _score_into(
+    results: ResumableScores,
+    pool_scoring: PoolScoring,
+    utterances: Sequence[Utterance],
+    settings: dict[str, Any],
+    circumstances: dict[str, Any],
+) -> None:
+    if not results.begin(settings, len(utterances)):
+        say(f"{results.out}: complete already")
+        return
+    if results.num_known:
+        say(f"resuming: {results.num_known} of {len(utterances)} recordings are done")
+    with (
+        _Meter(len(utterances), pool_scoring.options, done=results.num_known) as meter,
+        between_steps("the recordings at work") as interruption,
+    ):
+        clock = time.monotonic()
+        for outcomes in pool_scoring.outcomes(utterances, known=results):
+            before, clock = clock, time.monotonic()
+            results.add(outcomes, clock - before)
+            meter.advance(outcomes)
+            if results.num_known < len(utterances):
+                interruption.stop_if_requested()
+        masses = results.masses()
+        results.finish({**settings, **circumstances})
+    _summarise(meter, results.tally, masses, name=str(results.out))
+    if results.tally.num_failed:
+        say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
+
+
+def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Utterance]) -> int:
+    tally = Tally()
+    masses = []
+    with _Meter(len(utterances), pool_scoring.options) as meter, JsonlWriter(None) as writer:
+        for outcome in in_order(pool_scoring.outcomes(utterances)):
+            meter.advance([outcome])
             if outcome.record is not None:
+                tally += Tally(num_scored=1)
+                masses.append(outcome.record.beam_mass)
                 writer.write(to_json(outcome.record, outcome.utterance.record))
                 writer.flush()
-                masses.append({"beam_mass": outcome.record.beam_mass})
             else:
-                errors.write(outcome)
-    spent = time.monotonic() - started
-    if out is not None:
-        facts = _facts(scorer, scoring, spent) | {
-            "pool": os.path.abspath(pool),
-            "batch_seconds": batch_seconds,
-            "max_duration": max_duration,
-            "memory_bytes": scorer.memory_bytes,
-            "num_scored": writer.num_records,
-            "num_failed": errors.num_errors,
-            "audio_seconds": round(done[1], 3),
-        }
-        _write_json(Path(out + ".meta.json"), facts)
-    _summarise(len(utterances), errors, spent, out, masses)
-    return 3 if errors.num_errors else 0
+                tally += Tally(num_failed=1)
+                error = "unknown" if outcome.error is None else one_line(outcome.error)
+                click.echo(f"{outcome.utterance.id}: {error}", err=True)
+    _summarise(meter, tally, masses)
+    return 3 if tally.num_failed else 0
 
 
-def _refuse_leftovers(out: str) -> None:
-    for suffix in (".partial", ".meta.json", ".errors.jsonl"):
-        if os.path.lexists(out + suffix):
-            raise OutputError(
-                f"output {out}{suffix}: is there from another run; move it away, or give "
-                "--overwrite to lose it"
-            )
+class _Meter(AbstractContextManager["_Meter"]):
+    """The progress line: how fast, how much is left, and how it would be faster."""
 
+    def __init__(self, total: int, scoring: ScoringOptions, *, done: int = 0) -> None:
+        self._total = total
+        self._left = total - done
+        self._scoring = scoring
+        self._bar = progress_bar()
+        self._task = self._bar.add_task("scoring", total=total, completed=done, note="")
+        self._started = time.monotonic()
+        self.num_done = 0
+        self._audio_seconds = 0.0
 
-class _Errors:
-    """Utterances that could not be scored: into OUT.errors.jsonl, or else to standard error.
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
 
-    The file is there only if there is something in it; one of an earlier run is replaced.
-    """
-
-    def __init__(self, out: str | None) -> None:
-        self.path = None if out is None else f"{out}.errors.jsonl"
-        self.num_errors = 0
-        self._stack = ExitStack()
-        self._writer: JsonlWriter | None = None
-
-    def __enter__(self) -> _Errors:
-        if self.path is not None:
-            Path(self.path).unlink(missing_ok=True)
+    def __enter__(self) -> _Meter:
+        self._bar.start()
         return self
 
-    def write(self, outcome: Outcome) -> None:
-        """Add one utterance and its error."""
-        self.num_errors += 1
-        error = one_line(outcome.error) if outcome.error is not None else "unknown"
-        if self.path is None:
-            stderr.print(f"{outcome.utterance.id}: {error}", markup=False, soft_wrap=True)
-            return
-        if self._writer is None:
-            self._writer = self._stack.enter_context(JsonlWriter(self.path, overwrite=True))
-        self._writer.write({"id": outcome.utterance.id, "error": error})
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
 
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
+    def advance(self, outcomes: Sequence[Outcome]) -> None:
+        self.num_done += len(outcomes)
+        self._audio_seconds += sum(o.record.duration for o in outcomes if o.record is not None)
+        rates = self.num_done / self.seconds, self._audio_seconds / self.seconds
+        note = f"{rates[0]:.2f}/s, {rates[1]:.1f} x real time"
+        seconds_left = (self._left - self.num_done) / rates[0]
+        if self._scoring.method == "exact" and seconds_left > LONG_SECONDS:
+            note += " (--method lowrank or probe is faster)"
+        self._bar.update(self._task, advance=len(outcomes), note=note)
 
 
-def _facts(scorer: Scorer, scoring: ScoringOptions, seconds: float) -> dict[str, Any]:
-    """What somebody needs to know to make the same scores again."""
+def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool: str) -> dict[str, Any]:
+    """All that decides the scores, but for rounding."""
     import torch
 
-    from egl_fast import _extension
-
+    scoring = pool_scoring.options
     return {
         "model_sha256": scorer.model_hash,
-        "vocabulary": list(scorer.classes.vocabulary),
+        "pool_sha256": hashlib.sha256(Path(pool).read_bytes()).hexdigest(),
         "k": scoring.k,
         "beam_width": scoring.beam_width_on(scorer.device),
         "method": scoring.method,
         "tolerance": scoring.tolerance if scoring.method == "lowrank" else None,
         "probes": scoring.probes if scoring.method == "probe" else None,
         "full_samples": scoring.full_samples if scoring.full else None,
-        "params": scoring.params,
         "per_hypothesis": scoring.per_hypothesis,
+        "params": scoring.params,
         "seed": scoring.seed,
+        "batch_seconds": pool_scoring.batch_seconds,
+        "max_duration": pool_scoring.limits.max_duration,
+        "memory_bytes": scorer.memory_bytes,
+        "precision": scorer.precision,
+        "device": scorer.device.type,
+        "versions": {"egl_fast": __version__, "torch": torch.__version__},
+    }
+
+
+def _circumstances(scorer: Scorer, pool: str) -> dict[str, Any]:
+    """What else somebody may want to know of how the scores were made."""
+    import torch
+
+    from egl_fast import _extension
+
+    return {
+        "vocabulary": list(scorer.classes.vocabulary),
+        "pool": os.path.abspath(pool),
         "versions": {
             "egl_fast": __version__,
             "torch": torch.__version__,
@@ -230,39 +291,20 @@ def _facts(scorer: Scorer, scoring: ScoringOptions, seconds: float) -> dict[str,
             "extension": _extension.build_info(),
         },
         "machine": platform.platform(),
-        "device": str(scorer.device),
         "gpu": torch.cuda.get_device_name(scorer.device) if scorer.device.type == "cuda" else None,
-        "precision": scorer.precision,
         "threads": torch.get_num_threads(),
-        "wall_seconds": round(seconds, 3),
     }
 
 
 def _summarise(
-    total: int, errors: _Errors, spent: float, out: str | None, masses: list[dict[str, float]]
+    meter: _Meter, tally: Tally, masses: Sequence[float], *, name: str | None = None
 ) -> None:
-    scored = total - errors.num_errors
-    line = f"scored {scored} of {total} recordings in {spent:.1f} s ({scored / spent:.2f}/s)"
-    stderr.print(line if out is None else f"{line}: {out}", markup=False, soft_wrap=True)
-    if errors.num_errors and errors.path is not None:
-        stderr.print(
-            f"{errors.num_errors} could not be scored: see {errors.path}",
-            markup=False,
-            soft_wrap=True,
-        )
-    warning = low_mass_warning(masses)
+    total = tally.num_scored + tally.num_failed
+    line = (
+        f"scored {tally.num_scored} of {total} recordings in {meter.seconds:.1f} s "
+        f"({meter.num_done / meter.seconds:.2f}/s)"
+    )
+    say(line if name is None else f"{line}: {name}")
+    warning = low_mass_warning({"beam_mass": mass} for mass in masses)
     if warning is not None:
-        stderr.print(f"warning: {warning}", markup=False, soft_wrap=True)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None
+        warn(warning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,13 @@ from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, one_line
 
 Waveform = npt.NDArray[np.float32]
+
+#: Missing audio that is not worth a word: the length of an MP3 is known to about a frame of it.
+_ALLOWED_GAP_SECONDS = 0.1
+
+#: libsndfile's log of a WAV or AIFF whose samples end early.
+_SHORT_CHUNK = re.compile(r"(data|SSND) *: *(?P<promised>\d+) \(should be (?P<there>\d+)\)")
+_UNKNOWN_SIZE = 0x7FFF0000
 
 
 def load_audio(utterance: Utterance, *, sample_rate_hz: int) -> Waveform:
@@ -27,12 +35,11 @@ def load_audio(utterance: Utterance, *, sample_rate_hz: int) -> Waveform:
         recording's end stops there.
 
     Raises:
-        AudioError: the file is missing, empty, damaged or no audio that libsndfile reads; the
-            segment starts beyond its end; a sample is NaN or infinite.
+        AudioError: the file is missing, empty, cut short, damaged or no audio that libsndfile
+            reads; the segment starts beyond its end; a sample is NaN or infinite.
     """
     path = utterance.audio_path
-    if not path.is_file():
-        raise AudioError(f"audio {path}: no such file")
+    _refuse_what_is_no_file(path)
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
@@ -46,9 +53,37 @@ def load_audio(utterance: Utterance, *, sample_rate_hz: int) -> Waveform:
             seconds = utterance.duration_seconds
             frames = -1 if seconds is None else round(seconds * rate)
             samples = file.read(frames, dtype="float32", always_2d=True)
+            promised = _promised_frames(file)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError(f"audio {path}: cannot be decoded ({one_line(error)})") from None
+    wanted = promised if seconds is None else min(start + frames, promised)
+    end = start + samples.shape[0]
+    if wanted - end > _ALLOWED_GAP_SECONDS * rate:
+        raise AudioError(
+            f"audio {path}: is cut short, its header promises {promised / rate:.2f} s and "
+            f"{end / rate:.2f} s are there; copy it anew"
+        )
     return to_mono(samples, from_rate_hz=rate, to_rate_hz=sample_rate_hz, name=f"audio {path}")
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    if not path.exists():
+        raise AudioError(f"audio {path}: no such file")
+    if path.is_dir():
+        raise AudioError(f"audio {path}: is a folder")
+
+
+def _promised_frames(file: soundfile.SoundFile) -> int:
+    """Frames that the file's header tells of, which may be more than there are.
+
+    libsndfile makes do with the data that are there and mentions the rest in its log alone.
+    """
+    promised: int = file.frames
+    chunk = _SHORT_CHUNK.search(file.extra_info)
+    # Writers into a pipe cannot know the size, and put down the largest or none.
+    if chunk is not None and int(chunk["there"]) < int(chunk["promised"]) < _UNKNOWN_SIZE:
+        promised = round(promised * int(chunk["promised"]) / max(1, int(chunk["there"])))
+    return promised
 
 
 def to_mono(
@@ -83,7 +118,8 @@ def audio_seconds(utterance: Utterance) -> float:
     """
     if utterance.duration_seconds is not None:
         return utterance.duration_seconds
-    path: Path = utterance.audio_path
+    path = utterance.audio_path
+    _refuse_what_is_no_file(path)
     try:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:

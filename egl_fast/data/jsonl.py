@@ -11,7 +11,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from egl_fast import atomic
 from egl_fast.errors import EglError, OutputError, one_line
+
+
+def encoded_line(record: Mapping[str, Any]) -> bytes:
+    """One record as one line of UTF-8.
+
+    Raises:
+        ValueError: a value has no form in JSON, such as NaN.
+    """
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    # Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape in JSON.
+    return line.encode("utf-8", "backslashreplace")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Say at once what is bound to fail at the end.
+
+    Raises:
+        OutputError: the path is a folder, or its folder is missing or may not be written to.
+    """
+    if path.is_dir():
+        raise OutputError(f"output {path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise OutputError(f"output {path}: its folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"output {path}: its folder {path.parent} may not be written to")
 
 
 class JsonlWriter:
@@ -49,14 +75,11 @@ class JsonlWriter:
             self._refuse(self.path)
 
     def _refuse(self, path: Path) -> None:
-        if path.is_dir():
-            raise OutputError(f"output {path}: is a folder; name a file in it")
+        refuse_unwritable(path)
         if path.exists() and not self.overwrite:
             raise OutputError(
                 f"output {path}: exists already; give --overwrite to replace it, or another name"
             )
-        if not path.parent.is_dir():
-            raise OutputError(f"output {path}: its folder {path.parent} does not exist")
 
     @property
     def partial_path(self) -> Path | None:
@@ -86,15 +109,10 @@ class JsonlWriter:
             OutputError: the disk is full or the like.
             ValueError: a value has no form in JSON, such as NaN; nothing is written.
         """
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-        try:
-            encoded = line.encode("utf-8")
-        except UnicodeEncodeError:
-            # Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape.
-            encoded = json.dumps(record, allow_nan=False).encode("ascii")
+        line = encoded_line(record)
         assert self._file is not None, "write() belongs inside the writer's context"
         with self._failing_in_one_line():
-            self._file.write(encoded + b"\n")
+            self._file.write(line)
         self.num_records += 1
 
     def flush(self) -> None:
@@ -137,6 +155,7 @@ class JsonlWriter:
         if succeeded:
             self._refuse(self.path)
             os.replace(self.partial_path, self.path)
+            atomic.sync_folder(self.path.parent)
         elif self.num_records == 0:
             self.partial_path.unlink()
 

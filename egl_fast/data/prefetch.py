@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import queue
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+#: How long threads at work are waited for when the loop is left.
+_FAREWELL_SECONDS = 5.0
 
 
 def decoders_beside(device: torch.device) -> int:
@@ -30,6 +38,8 @@ def prefetch(
     *,
     ahead: int = 64,
     num_threads: int = 2,
+    timeout_seconds: float | None = None,
+    overdue: Callable[[Item], Result] | None = None,
 ) -> Iterator[Result]:
     """``map(function, items)``, computed up to ``ahead`` items in advance by threads.
 
@@ -42,21 +52,98 @@ def prefetch(
         items: consumed lazily, in order.
         ahead: results that may wait.
         num_threads: threads at work.
+        timeout_seconds: how long one call may take from its start; None: for ever. A call that
+            takes longer is left to itself, and another thread takes the place of its own.
+        overdue: gives the result of an item whose call took too long; without it,
+            ``TimeoutError`` is raised.
 
     Example:
         >>> list(prefetch(lambda x: x * x, [1, 2, 3]))
         [1, 4, 9]
     """
     source = iter(items)
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="egl-prefetch")
-    waiting: deque[Future[Result]] = deque()
+    workers = _Workers(function)
+    for _ in range(num_threads):
+        workers.hire()
+    waiting: deque[_Call[Item, Result]] = deque()
     try:
-        for item in islice(source, ahead):
-            waiting.append(pool.submit(function, item))
+        waiting.extend(workers.submit(item) for item in islice(source, ahead))
         while waiting:
-            result = waiting.popleft().result()
-            for item in islice(source, 1):
-                waiting.append(pool.submit(function, item))
+            call = waiting.popleft()
+            try:
+                result = call.result(timeout_seconds)
+            except _OverdueError:
+                workers.hire()
+                if overdue is None:
+                    raise TimeoutError(f"took longer than {timeout_seconds:g} s") from None
+                result = overdue(call.item)
+            waiting.extend(workers.submit(item) for item in islice(source, 1))
             yield result
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        workers.dismiss()
+
+
+class _OverdueError(Exception):
+    """A call has taken longer than it may."""
+
+
+@dataclass
+class _Call(Generic[Item, Result]):
+    item: Item
+    future: Future[Result] = field(default_factory=Future)
+    started: threading.Event = field(default_factory=threading.Event)
+    started_at: float = 0.0
+
+    def run(self, function: Callable[[Item], Result]) -> None:
+        self.started_at = time.monotonic()
+        self.started.set()
+        try:
+            self.future.set_result(function(self.item))
+        except BaseException as error:
+            self.future.set_exception(error)
+
+    def result(self, timeout_seconds: float | None) -> Result:
+        if timeout_seconds is None:
+            return self.future.result()
+        # Calls begin in order and those before this one are over, so it has begun or soon will.
+        self.started.wait()
+        left = self.started_at + timeout_seconds - time.monotonic()
+        try:
+            return self.future.result(max(0.0, left))
+        except FutureTimeoutError:
+            # Or the call itself has raised a TimeoutError, which is its result.
+            if self.future.done():
+                return self.future.result()
+            raise _OverdueError from None
+
+
+class _Workers(Generic[Item, Result]):
+    """Threads that a process does not wait for when it ends: one of them may hang for ever."""
+
+    def __init__(self, function: Callable[[Item], Result]) -> None:
+        self._function = function
+        self._calls: queue.SimpleQueue[_Call[Item, Result] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._dismissed = False
+
+    def hire(self) -> None:
+        thread = threading.Thread(target=self._work, name="egl-prefetch", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def submit(self, item: Item) -> _Call[Item, Result]:
+        call: _Call[Item, Result] = _Call(item)
+        self._calls.put(call)
+        return call
+
+    def dismiss(self) -> None:
+        self._dismissed = True
+        for _ in self._threads:
+            self._calls.put(None)
+        deadline = time.monotonic() + _FAREWELL_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None and not self._dismissed:
+            call.run(self._function)

@@ -61,6 +61,9 @@ MEMORY_BYTES = 2**31
 #: The same on a GPU, as a share of its memory.
 CUDA_MEMORY_SHARE = 0.5
 
+#: Below this, one row at a time is pulled back whatever it takes: less changes nothing.
+LEAST_MEMORY_BYTES = 2**24
+
 
 class GradientEngine:
     """Squared gradient norms over the parameters of one model.
@@ -117,6 +120,14 @@ class GradientEngine:
     def rows_per_pass(self) -> int:
         """Cotangent rows (utterances x cotangents) that one backward pass carries at most."""
         return CUDA_ROWS_PER_PASS if self.device.type == "cuda" else ROWS_PER_PASS
+
+    def halve_memory(self) -> bool:
+        """Make do with half the memory from now on; False where that is next to nothing."""
+        if self.memory_bytes <= LEAST_MEMORY_BYTES:
+            return False
+        self.memory_bytes //= 2
+        self.pass_bytes = self.memory_bytes // 2
+        return True
 
     @property
     def device(self) -> torch.device:

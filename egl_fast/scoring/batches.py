@@ -8,8 +8,12 @@ like rank run once more, together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
+
+import torch
 
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, pad_features
@@ -37,6 +41,28 @@ WAITING_BYTES = 2**28
 
 _T = TypeVar("_T")
 
+_log = logging.getLogger("egl_fast")
+
+
+@dataclass
+class BatchLimit:
+    """Padded audio that shares a forward pass; it falls where memory runs out, and stays there.
+
+    Attributes:
+        planned: what batches are planned for, in seconds. Plans do not depend on what happens.
+        seconds: what runs at once, in seconds.
+    """
+
+    planned: float
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.seconds = self.planned
+
+    def halve(self, seconds: float) -> None:
+        """Let no batch of so much padded audio run again, only of half as much."""
+        self.seconds = min(self.seconds, seconds / 2)
+
 
 class BatchScoring:
     """Scores of utterances that work together where their model allows it.
@@ -47,7 +73,7 @@ class BatchScoring:
         options: what to compute.
         spectrograms: of the utterances.
         ids: their names.
-        batch_seconds: padded audio that shares a forward pass.
+        limit: bounds the padded audio that shares a forward pass.
         skip: a failure becomes the culprit's result; otherwise it is raised.
     """
 
@@ -59,7 +85,7 @@ class BatchScoring:
         spectrograms: Sequence[Spectrogram],
         ids: Sequence[str],
         *,
-        batch_seconds: float,
+        limit: BatchLimit,
         skip: bool,
     ) -> None:
         self._engine = engine
@@ -67,34 +93,57 @@ class BatchScoring:
         self._options = options
         self._spectrograms = spectrograms
         self._ids = ids
-        self._batch_seconds = batch_seconds
+        self._limit = limit
         self._skip = skip
         self._waiting: dict[int, PendingScore] = {}
         self._row_bytes_per_second = 0.0
 
-    def results(self) -> Iterator[dict[int, ScoreRecord | EglError]]:
-        """Records and errors by index, in the order of computation: about shortest first."""
-        most_waiting = CUDA_WAITING if self._engine.device.type == "cuda" else WAITING
-        for batch in self._forward_plan():
-            found = self._each(batch, self._search)
-            done = {i: x for i, x in found.items() if not isinstance(x, PendingScore)}
-            self._waiting |= {i: x for i, x in found.items() if isinstance(x, PendingScore)}
-            if done:
-                yield done
-            waiting_bytes = sum(score.cotangents.nbytes for score in self._waiting.values())
-            if len(self._waiting) >= most_waiting or waiting_bytes >= WAITING_BYTES:
-                yield from self._results_of_waiting()
-        yield from self._results_of_waiting()
+    def units(self) -> list[list[list[int]]]:
+        """Batches by what they may share: nothing of a unit's results depends on other units.
 
-    def _results_of_waiting(self) -> Iterator[dict[int, ScoreRecord | EglError]]:
+        Returns:
+            Units of forward batches of indices, about shortest first. Who may wait for whom is
+            together; a batch of one utterance, which never waits, is a unit of its own.
+        """
+        most_waiting = CUDA_WAITING if self._engine.device.type == "cuda" else WAITING
+        units: list[list[list[int]]] = []
+        room = 0
+        for batch in self._forward_plan():
+            if len(batch) == 1:
+                units.append([batch])
+                room = 0
+                continue
+            if room <= 0:
+                units.append([])
+                room = most_waiting
+            units[-1].append(batch)
+            room -= len(batch)
+        return units
+
+    def score(self, unit: list[list[int]]) -> dict[int, ScoreRecord | EglError]:
+        """Records and errors of a unit's utterances, by index."""
+        self._row_bytes_per_second = 0.0
+        results: dict[int, ScoreRecord | EglError] = {}
+        for batch in unit:
+            found = self._each(batch, self._search)
+            results |= {i: x for i, x in found.items() if not isinstance(x, PendingScore)}
+            self._waiting |= {i: x for i, x in found.items() if isinstance(x, PendingScore)}
+            if sum(score.cotangents.nbytes for score in self._waiting.values()) >= WAITING_BYTES:
+                results |= self._results_of_waiting()
+        return results | self._results_of_waiting()
+
+    def _results_of_waiting(self) -> dict[int, ScoreRecord | EglError]:
         indices = list(self._waiting)
-        for group in share_passes(
+        groups = share_passes(
             [self._waiting[i].num_rows for i in indices],
             [self._spectrograms[i].seconds for i in indices],
             fits=self._fits,
-        ):
-            yield self._each([indices[position] for position in group], self._pull_back)
+        )
+        results: dict[int, ScoreRecord | EglError] = {}
+        for group in groups:
+            results |= self._each([indices[position] for position in group], self._pull_back)
         self._waiting.clear()
+        return results
 
     def _forward_plan(self) -> list[list[int]]:
         seconds = [spectrogram.seconds for spectrogram in self._spectrograms]
@@ -105,7 +154,7 @@ class BatchScoring:
             size = max(1, self._engine.rows_per_pass // most_rows[self._options.method])
         return [
             batch[start : start + size]
-            for batch in length_batches(seconds, batch_seconds=self._batch_seconds)
+            for batch in length_batches(seconds, batch_seconds=self._limit.planned)
             for start in range(0, len(batch), size)
         ]
 
@@ -143,23 +192,78 @@ class BatchScoring:
         total_rows = num_utterances * num_rows
         return (
             total_rows <= self._engine.rows_per_pass
-            and num_utterances * seconds <= self._batch_seconds
+            and num_utterances * seconds <= self._limit.planned
             and total_rows * seconds * self._row_bytes_per_second <= self._engine.pass_bytes
         )
 
     def _each(
         self, batch: list[int], work: Callable[[list[int]], Mapping[int, _T]]
     ) -> dict[int, _T | EglError]:
-        """Work on a batch, or, where it fails, on one after another: only the culprit is lost."""
-        try:
-            return dict(work(batch))
-        except Exception as error:
-            if not self._skip:
-                raise
-            if len(batch) == 1:
-                kept = error if isinstance(error, EglError) else ModelError(one_line(error))
-                return {batch[0]: kept}
+        """Work on a batch; where it fails, on less of it at a time: only the culprit is lost."""
         results: dict[int, _T | EglError] = {}
-        for i in batch:
-            results |= self._each([i], work)
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            if len(part) > 1 and self._padded_seconds(part) > self._limit.seconds:
+                parts += _halves(part)
+                continue
+            try:
+                results |= work(part)
+                continue
+            except Exception as error:
+                out_of_memory = _is_out_of_memory(error)
+                if not (self._skip or out_of_memory):
+                    raise
+                kept = error if isinstance(error, EglError) else ModelError(one_line(error))
+            # Here, because while it is handled the error holds on to what filled the memory.
+            if not out_of_memory:
+                parts += [[i] for i in reversed(part)] if len(part) > 1 else []
+            elif self._can_do_with_less(part):
+                parts.append(part)
+                continue
+            else:
+                kept = self._too_large(part[0])
+                if not self._skip:
+                    raise kept
+            if len(part) == 1:
+                results[part[0]] = kept
         return results
+
+    def _padded_seconds(self, batch: list[int]) -> float:
+        return len(batch) * max(self._spectrograms[i].seconds for i in batch)
+
+    def _can_do_with_less(self, batch: list[int]) -> bool:
+        """Lower what caused memory to run out; False where nothing is left to lower."""
+        if self._engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) > 1:
+            self._limit.halve(self._padded_seconds(batch))
+            _log.warning("out of memory: going on with at most %.3g s at once", self._limit.seconds)
+            return True
+        if self._engine.halve_memory():
+            _log.warning(
+                "out of memory: going on with gradients in %d MiB", self._engine.memory_bytes >> 20
+            )
+            return True
+        return False
+
+    def _too_large(self, index: int) -> ModelError:
+        return ModelError(
+            f"utterance {self._ids[index]!r}: {self._spectrograms[index].seconds:.1f} s do not fit "
+            "into memory; cut it, or refuse the like by --max-duration"
+        )
+
+
+def _halves(batch: list[int]) -> list[list[int]]:
+    """The second half, then the first: what is popped first comes first."""
+    middle = (len(batch) + 1) // 2
+    return [batch[middle:], batch[:middle]]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch's GPU allocator, its CPU allocator, Python's or C++'s own."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error) for sign in ("DefaultCPUAllocator", "bad_alloc", "out of memory")
+    )

@@ -195,22 +195,15 @@ def _score(
         features=checkpoint.features,
         model_hash=checkpoint.sha256,
     )
-    done = 0
-
-    def on_scored(count: int, seconds: float) -> None:
-        nonlocal done
-        done += count
-        note(f"{done}/{len(unit.pool)} clips")
-
-    outcomes = scorer.score_utterances(hidden(unit.pool), unit.options, on_scored=on_scored)
     records = []
-    for outcome in outcomes:
+    for outcome in scorer.score_utterances(hidden(unit.pool), unit.options):
         if outcome.record is None:
             raise ModelError(
                 f"utterance {outcome.utterance.id!r} of the pool cannot be scored "
                 f"({one_line(outcome.error) if outcome.error else 'unknown'}); filter it out"
             )
         records.append(to_json(outcome.record))
+        note(f"{len(records)}/{len(unit.pool)} clips")
     note("true losses")
     losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)
     lines = []

@@ -317,7 +317,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None
-    atomic.write_bytes(path, content)
+    # Several processes of a simulation may come to the same file.
+    atomic.write_bytes(path, content, shared=True)
 
 
 def _damaged(path: Path, error: Exception) -> OutputError:

@@ -1,0 +1,73 @@
+"""Stopping when told to, but not in the middle of something."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from egl_fast.cli.console import stderr
+
+#: Ctrl-C, what `kill` and job schedulers send, and the end of a remote session.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruption:
+    """Whether somebody wants the command to stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def stop_if_requested(self) -> None:
+        """End the command here, where everything finished is kept.
+
+        Raises:
+            KeyboardInterrupt: a signal has come.
+        """
+        if self.requested:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def between_steps(step: str) -> Iterator[Interruption]:
+    """Let a first signal wait for the end of a step, and a second one stop at once.
+
+    Args:
+        step: what is being finished, for the message.
+    """
+    interruption = Interruption()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if interruption.requested:
+            raise KeyboardInterrupt
+        interruption.requested = True
+        stderr.print(f"finishing {step}; press Ctrl-C again to stop at once", markup=False)
+
+    with _handled_by(on_signal):
+        yield interruption
+
+
+@contextmanager
+def as_keyboard_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: contexts are left, the status is 130."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled_by(on_signal):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: signal._HANDLER) -> Iterator[None]:
+    before: dict[signal.Signals, signal._HANDLER] = {}
+    try:
+        for number in _SIGNALS:
+            # nohup and the like have a signal ignored: so it stays.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -1,0 +1,153 @@
+"""Recordings of a pool to outcomes: decoded ahead, scored in units that know nothing of each other.
+
+A pool is taken in windows of its order, and a window in units (see ``BatchScoring.units``). What an
+utterance scores depends on its unit alone, to the last bit, and units depend on their window alone.
+So a run that was stopped computes what is missing as if it had never been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+
+from egl_fast.data.audio import audio_seconds
+from egl_fast.data.loading import Spectrogram, load_spectrogram
+from egl_fast.data.manifest import Utterance
+from egl_fast.data.prefetch import decoders_beside, prefetch
+from egl_fast.errors import AudioError, EglError, one_line
+from egl_fast.features import FeatureConfig
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.records import ScoreRecord
+from egl_fast.scoring.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.outcome import WINDOW, Outcome
+
+#: How long one recording may take to be read and decoded, unless somebody says otherwise.
+READ_TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class ReadingLimits:
+    """What a recording may cost before it is given up.
+
+    Attributes:
+        max_duration: longest recording, in seconds; None: any.
+        timeout_seconds: for reading and decoding one; None: for ever.
+    """
+
+    max_duration: float | None = None
+    timeout_seconds: float | None = READ_TIMEOUT_SECONDS
+
+
+@dataclass(frozen=True)
+class PoolScoring:
+    """Scores the recordings of a pool.
+
+    Args:
+        engine: of the model.
+        classes: its classes.
+        features: how to make its input.
+        options: what to compute.
+        batch_seconds: padded audio that shares a forward pass.
+        limits: what a recording may cost.
+    """
+
+    engine: GradientEngine
+    classes: Classes
+    features: FeatureConfig
+    options: ScoringOptions
+    batch_seconds: float
+    limits: ReadingLimits
+
+    def outcomes(
+        self, utterances: Sequence[Utterance], *, known: Container[int] = frozenset()
+    ) -> Iterator[list[Outcome]]:
+        """What becomes of each utterance, as soon as it is known; no failure stops the others.
+
+        Args:
+            utterances: lines of a manifest.
+            known: positions whose outcome an earlier run has left; they are not given again.
+                Whole windows of them are not even decoded.
+
+        Yields:
+            Outcomes in the order of computation: window by window, within it the recordings that
+            cannot be read, then unit by unit, about shortest first.
+        """
+        windows = [
+            range(start, min(start + WINDOW, len(utterances)))
+            for start in range(0, len(utterances), WINDOW)
+        ]
+        windows = [w for w in windows if not all(position in known for position in w)]
+        wanted = [utterances[position] for window in windows for position in window]
+        loaded = prefetch(
+            self._load,
+            wanted,
+            num_threads=decoders_beside(self.engine.device),
+            timeout_seconds=self.limits.timeout_seconds,
+            overdue=self._overdue,
+        )
+        limit = BatchLimit(self.batch_seconds)
+        for window in windows:
+            audio = {position: next(loaded) for position in window}
+            for results in self._window(utterances, audio, limit, known):
+                fresh = [
+                    Outcome.of(position, utterances[position], result)
+                    for position, result in results.items()
+                    if position not in known
+                ]
+                if fresh:
+                    yield fresh
+
+    def _window(
+        self,
+        utterances: Sequence[Utterance],
+        audio: dict[int, Spectrogram | EglError],
+        limit: BatchLimit,
+        known: Container[int],
+    ) -> Iterator[dict[int, ScoreRecord | EglError]]:
+        yield {p: found for p, found in audio.items() if isinstance(found, EglError)}
+        spectrograms = {p: found for p, found in audio.items() if isinstance(found, Spectrogram)}
+        positions = list(spectrograms)
+        scoring = BatchScoring(
+            self.engine,
+            self.classes,
+            self.options,
+            list(spectrograms.values()),
+            [utterances[position].id for position in positions],
+            limit=limit,
+            skip=True,
+        )
+        for unit in scoring.units():
+            if all(positions[i] in known for batch in unit for i in batch):
+                continue
+            yield {positions[i]: result for i, result in scoring.score(unit).items()}
+
+    def _load(self, utterance: Utterance) -> Spectrogram | EglError:
+        try:
+            if self.limits.max_duration is not None:
+                _refuse_longer(utterance, self.limits.max_duration)
+            return load_spectrogram(utterance, self.features)
+        except EglError as error:
+            return error
+        except MemoryError:
+            return AudioError(f"audio {utterance.audio_path}: does not fit into memory; cut it")
+        except Exception as error:  # Whatever a decoder does to one recording, others go on.
+            return AudioError(
+                f"audio {utterance.audio_path}: cannot be read "
+                f"({type(error).__name__}: {one_line(error)})"
+            )
+
+    def _overdue(self, utterance: Utterance) -> EglError:
+        return AudioError(
+            f"audio {utterance.audio_path}: was not read within {self.limits.timeout_seconds:g} s; "
+            "see to its disk, or raise --read-timeout"
+        )
+
+
+def _refuse_longer(utterance: Utterance, max_duration: float) -> None:
+    seconds = audio_seconds(utterance)
+    if seconds > max_duration:
+        raise AudioError(
+            f"audio {utterance.audio_path}: {seconds:.1f} s is longer than the {max_duration:g} s "
+            "allowed; cut it, or raise --max-duration"
+        )

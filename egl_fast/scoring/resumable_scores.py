@@ -1,0 +1,450 @@
+"""A scores file that can be finished later, wherever its run was stopped.
+
+While a run is at work, or after it was stopped, there are beside ``OUT``
+
+    OUT.partial               records, in the manifest's order
+    OUT.errors.jsonl.partial  errors, likewise, if there are any
+    OUT.journal               JSON Lines: a header, then outcomes in the order of computation
+
+The header names the settings of the run, and how much of the two files is on the disk for good: all
+outcomes up to the start of a window (see ``scoring.pool``). The lines after it hold the outcomes of
+this window, each on the disk before the next is computed. At a window's end the files are brought
+onto the disk, and a new journal with the next header takes the old one's place. So at any moment
+the journal and what it vouches for of the files is all that is known; the rest is cut off on
+resumption. The last header holds the metadata, and says that only names are left to be changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from egl_fast import atomic
+from egl_fast.data.jsonl import encoded_line, refuse_unwritable
+from egl_fast.errors import OutputError, one_line
+from egl_fast.locking import sole_writer
+from egl_fast.records import to_json
+from egl_fast.scoring.outcome import WINDOW, Outcome
+
+FORMAT = "egl-fast scoring journal"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a run has done so far, over all its resumptions."""
+
+    num_scored: int = 0
+    num_failed: int = 0
+    audio_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.num_scored + other.num_scored,
+            self.num_failed + other.num_failed,
+            self.audio_seconds + other.audio_seconds,
+            self.wall_seconds + other.wall_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The journal's first line.
+
+    Attributes:
+        settings: all that decides the scores.
+        overwrites: whether ``OUT`` may be replaced.
+        position: outcomes before it are in the files.
+        records_bytes: length of ``OUT.partial`` that holds them.
+        errors_bytes: the same of ``OUT.errors.jsonl.partial``.
+        tally: as of ``position``.
+        metadata: of the finished run, or None.
+    """
+
+    settings: dict[str, Any]
+    overwrites: bool
+    position: int = 0
+    records_bytes: int = 0
+    errors_bytes: int = 0
+    tally: Tally = Tally()
+    metadata: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> _Header:
+        values = {key: line[key] for key in cls.__dataclass_fields__}
+        return cls(**{**values, "tally": Tally(**values["tally"])})
+
+
+class ResumableScores:
+    """Writes outcomes so that nothing finished is lost; see the module for how.
+
+    Args:
+        out: the scores file.
+        resume: go on with a run that was stopped, if there is one.
+        overwrite: start anew, whatever there is. Until the new file is complete, the old one stays.
+
+    Raises:
+        OutputError: the file can't be written, or there is something that neither option covers.
+    """
+
+    def __init__(self, out: str, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.out = Path(out)
+        self.tally = Tally()
+        self._resume = resume
+        self._overwrite = overwrite
+        self._records = self._named(".partial")
+        self._errors = self._named(".errors.jsonl.partial")
+        self._journal = self._named(".journal")
+        self._metadata = self._named(".meta.json")
+        self._files: dict[Path, BinaryIO] = {}
+        self._header = _Header({}, overwrites=False)
+        self._ahead: dict[int, dict[str, Any]] = {}
+        self._position = 0
+        self._num_utterances = 0
+        refuse_unwritable(self.out)
+        if not (resume or overwrite):
+            self._refuse_leftovers()
+
+    @property
+    def errors_path(self) -> Path:
+        """The errors file."""
+        return self._named(".errors.jsonl")
+
+    @property
+    def num_known(self) -> int:
+        """Utterances whose outcome is known."""
+        return self._position + len(self._ahead)
+
+    def metadata(self) -> str:
+        """What ``OUT.meta.json`` holds, on one line."""
+        with self._failing_in_one_line():
+            return json.dumps(json.loads(self._metadata.read_bytes()), ensure_ascii=False)
+
+    def __contains__(self, position: object) -> bool:
+        """Whether the outcome of the utterance at a position is known."""
+        assert isinstance(position, int)
+        return position < self._position or position in self._ahead
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from the file. Closes what is open at the end, and changes no names.
+
+        Raises:
+            OutputError: another run is writing it.
+        """
+        with sole_writer(self._named(".lock"), of=f"output {self.out}"):
+            try:
+                yield
+            finally:
+                for file in self._files.values():
+                    # What is buffered still is vouched for by nothing, and may not fit on the disk.
+                    with suppress(OSError):
+                        file.close()
+
+    def begin(self, settings: Mapping[str, Any], num_utterances: int) -> bool:
+        """Start, or go back to where a run was stopped.
+
+        Args:
+            settings: plain values that decide the scores; those of a run that goes on must equal
+                these.
+            num_utterances: of the pool.
+
+        Returns:
+            False where nothing is left to do.
+
+        Raises:
+            OutputError: there is a run with other settings, its files are damaged, or writing
+                fails.
+        """
+        # As they will be read back, so that they compare equal.
+        plain: dict[str, Any] = json.loads(json.dumps(settings))
+        self._num_utterances = num_utterances
+        with self._failing_in_one_line():
+            if self._resume and self._journal.exists():
+                return self._continue(plain)
+            if self._resume and self.out.exists():
+                return self._find_complete(plain)
+            if not self._overwrite:
+                self._refuse_leftovers()
+            self._write_header(_Header(plain, overwrites=self._overwrite))
+            self._open_files()
+        return True
+
+    def masses(self) -> list[float]:
+        """The ``beam_mass`` of every record so far.
+
+        Raises:
+            OutputError: they cannot be read.
+        """
+        with self._failing_in_one_line():
+            for file in self._files.values():
+                file.flush()
+            path = self._records if self._records.exists() else self.out
+            with open(path, "rb") as file:
+                return [json.loads(line)["beam_mass"] for line in file]
+
+    def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Keep outcomes; when this returns they are on the disk.
+
+        Args:
+            outcomes: any whose position is not known yet.
+            seconds: what they took.
+
+        Raises:
+            OutputError: the disk is full or the like. What was kept before stays kept.
+        """
+        entry = {"seconds": seconds, "outcomes": [_kept(outcome) for outcome in outcomes]}
+        with self._failing_in_one_line():
+            journal = self._files[self._journal]
+            journal.write(encoded_line(entry))
+            atomic.sync(journal)
+            self._take(entry)
+            self._write_in_order()
+            if self._position >= min(self._header.position + WINDOW, self._num_utterances):
+                self._close_window()
+
+    def finish(self, metadata: Mapping[str, Any]) -> None:
+        """Give everything its name.
+
+        Raises:
+            OutputError: that fails, or ``OUT`` has come into being and may not be overwritten.
+        """
+        with self._failing_in_one_line():
+            self._close_window(metadata={**metadata, **_rounded(self.tally)})
+            self._publish()
+
+    def _named(self, suffix: str) -> Path:
+        return self.out.with_name(self.out.name + suffix)
+
+    def _refuse_leftovers(self) -> None:
+        if self._journal.exists():
+            raise OutputError(
+                f"output {self.out}: a run was stopped before it was complete; give --resume to go "
+                "on with it, or --overwrite to start anew"
+            )
+        if os.path.lexists(self.out):
+            raise OutputError(
+                f"output {self.out}: exists already; give --overwrite to replace it, or another "
+                "name"
+            )
+        for path in (self._records, self._errors, self._metadata, self.errors_path):
+            if os.path.lexists(path):
+                raise OutputError(
+                    f"output {path}: is there from another run; move it away, or give "
+                    "--overwrite to lose it"
+                )
+
+    def _continue(self, settings: dict[str, Any]) -> bool:
+        header, entries, length = self._read_journal()
+        self._refuse_differences(header.settings, settings)
+        self._header = header
+        self.tally = header.tally
+        self._position = header.position
+        if header.metadata is not None:
+            self._publish()
+            return False
+        with open(self._journal, "r+b") as file:
+            file.truncate(length)  # a line that was being written when the run was stopped
+        self._open_files()
+        for entry in entries:
+            self._take(entry)
+        self._write_in_order()
+        if self._position >= min(header.position + WINDOW, self._num_utterances):
+            self._close_window()
+        return True
+
+    def _find_complete(self, settings: dict[str, Any]) -> bool:
+        try:
+            metadata = json.loads(self._metadata.read_bytes())
+            recorded = {key: metadata.get(key) for key in settings}
+            self.tally = Tally(**{key: metadata[key] for key in asdict(Tally())})
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            raise OutputError(
+                f"output {self.out}: exists already, and {self._metadata.name} does not say how it "
+                "was made; give --overwrite to replace it, or another name"
+            ) from None
+        self._refuse_differences(recorded, settings)
+        self._position = self._num_utterances
+        return False
+
+    def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        found = differences(recorded, now)
+        if found:
+            raise OutputError(
+                f"output {self.out}: was begun with {'; '.join(found)}; resume it with the same, "
+                "or start anew by --overwrite"
+            )
+
+    def _read_journal(self) -> tuple[_Header, list[dict[str, Any]], int]:
+        """The header, the outcomes after it, and the length of both."""
+        content = self._journal.read_bytes()
+        length = content.rfind(b"\n") + 1
+        try:
+            first, *rest = [json.loads(line) for line in content[:length].split(b"\n") if line]
+            version = first["format_version"]
+            if first["format"] == FORMAT and version != FORMAT_VERSION:
+                raise OutputError(
+                    f"output {self._journal}: has format version {version}, this egl-fast reads "
+                    f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start anew "
+                    "by --overwrite"
+                )
+            return _Header.from_json(first), rest, length
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"output {self._journal}: is damaged ({one_line(error)}); start anew by --overwrite"
+            ) from None
+
+    def _open_files(self) -> None:
+        """Open all three at the end of what the journal vouches for."""
+        for path, length in (
+            (self._records, self._header.records_bytes),
+            (self._errors, self._header.errors_bytes),
+        ):
+            path.touch()
+            there = path.stat().st_size
+            if there < length:
+                raise OutputError(
+                    f"output {path}: has {there} bytes, of which its journal remembers {length}; "
+                    "start anew by --overwrite"
+                )
+            file = self._files[path] = open(path, "r+b")  # noqa: SIM115 (closed by locked)
+            file.truncate(length)
+            file.seek(length)
+        self._open_journal()
+
+    def _open_journal(self) -> None:
+        if self._journal in self._files:
+            self._files[self._journal].close()
+        self._files[self._journal] = open(self._journal, "ab")  # noqa: SIM115 (closed by locked)
+
+    def _write_header(self, header: _Header) -> None:
+        atomic.write_bytes(self._journal, encoded_line(header.to_json()))
+        self._header = header
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        kept: Iterable[dict[str, Any]] = entry["outcomes"]
+        scored = [line["record"] for line in kept if "record" in line]
+        self._ahead |= {line["position"]: line for line in kept}
+        self.tally += Tally(
+            num_scored=len(scored),
+            num_failed=len(entry["outcomes"]) - len(scored),
+            audio_seconds=sum(record["duration"] for record in scored),
+            wall_seconds=entry["seconds"],
+        )
+
+    def _write_in_order(self) -> None:
+        while self._position in self._ahead:
+            line = self._ahead.pop(self._position)
+            if "record" in line:
+                self._files[self._records].write(encoded_line(line["record"]))
+            else:
+                error = {"id": line["id"], "error": line["error"]}
+                self._files[self._errors].write(encoded_line(error))
+            self._position += 1
+        for file in self._files.values():
+            file.flush()  # so that whoever looks sees them
+
+    def _close_window(self, metadata: dict[str, Any] | None = None) -> None:
+        assert not self._ahead, "a window is closed when all its outcomes are known"
+        for path in (self._records, self._errors):
+            atomic.sync(self._files[path])
+        header = replace(
+            self._header,
+            position=self._position,
+            records_bytes=self._files[self._records].tell(),
+            errors_bytes=self._files[self._errors].tell(),
+            tally=self.tally,
+            metadata=metadata,
+        )
+        self._write_header(header)
+        self._open_journal()
+
+    def _publish(self) -> None:
+        """Rename all that the last header vouches for; may be repeated from any point on."""
+        header = self._header
+        assert header.metadata is not None
+        if self._records.exists():
+            if not header.overwrites:
+                refuse_unwritable(self.out)
+                if os.path.lexists(self.out):
+                    raise OutputError(
+                        f"output {self.out}: has come into being meanwhile; move it away and give "
+                        "--resume, and the new scores take its place"
+                    )
+            atomic.write_json(self._metadata, header.metadata)
+            if header.tally.num_failed == 0:
+                self.errors_path.unlink(missing_ok=True)
+                self._errors.unlink(missing_ok=True)
+            elif self._errors.exists():
+                os.replace(self._errors, self.errors_path)
+            atomic.sync_folder(self.out.parent)
+            os.replace(self._records, self.out)
+            atomic.sync_folder(self.out.parent)
+        self._journal.unlink()
+        atomic.sync_folder(self.out.parent)
+
+    @contextmanager
+    def _failing_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"output {self.out}: cannot be written ({one_line(error)}); what is finished is "
+                "kept, --resume goes on with it"
+            ) from None
+
+
+def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, what a run's settings were where they are not the same now.
+
+    Example:
+        >>> differences({"k": 50, "model_sha256": "0a"}, {"k": 100, "model_sha256": "3f"})
+        ['--k 50 (now 100)', 'another model']
+    """
+    found = []
+    for key in dict.fromkeys([*recorded, *now]):
+        old, new = recorded.get(key), now.get(key)
+        if old == new:
+            continue
+        if key in _IN_WORDS:
+            found.append(_IN_WORDS[key])
+        elif isinstance(old, dict) and isinstance(new, dict):
+            found += [
+                f"{name} {old.get(name)} (now {value})"
+                for name, value in new.items()
+                if old.get(name) != value
+            ]
+        else:
+            option = _OPTIONS.get(key, key.replace("_", "-"))
+            found.append(f"--{option} {_word(old)} (now {_word(new)})")
+    return found
+
+
+_IN_WORDS = {"model_sha256": "another model", "pool_sha256": "another manifest"}
+_OPTIONS = {"memory_bytes": "memory"}
+
+
+def _word(value: Any) -> str:
+    return "unset" if value is None else str(value)
+
+
+def _kept(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a line of the journal holds it."""
+    if outcome.record is not None:
+        line = to_json(outcome.record, outcome.utterance.record)
+        return {"position": outcome.position, "record": line}
+    error = "unknown" if outcome.error is None else one_line(outcome.error)
+    return {"position": outcome.position, "id": outcome.utterance.id, "error": error}
+
+
+def _rounded(tally: Tally) -> dict[str, Any]:
+    return {key: round(value, 3) for key, value in asdict(tally).items()}
