@@ -255,8 +255,11 @@ class ResumableScores:
         with open(self._journal, "r+b") as file:
             file.truncate(length)  # a line that was being written when the run was stopped
         self._open_files()
-        for entry in entries:
-            self._take(entry)
+        try:
+            for entry in entries:
+                self._take(entry)
+        except (KeyError, TypeError) as error:
+            raise self._damaged(self._journal, f"an outcome without {one_line(error)}") from None
         self._write_in_order()
         if self._position >= min(header.position + WINDOW, self._num_utterances):
             self._close_window()
@@ -286,36 +289,38 @@ class ResumableScores:
 
     def _read_journal(self) -> tuple[_Header, list[dict[str, Any]], int]:
         """The header, the outcomes after it, and the length of both."""
-        content = self._journal.read_bytes()
-        length = content.rfind(b"\n") + 1
+        lines = self._journal.read_bytes().split(b"\n")[:-1]
         try:
-            first, *rest = [json.loads(line) for line in content[:length].split(b"\n") if line]
-            version = first["format_version"]
-            if first["format"] == FORMAT and version != FORMAT_VERSION:
+            header = json.loads(lines[0])
+            version = header["format_version"]
+            if header["format"] == FORMAT and version != FORMAT_VERSION:
                 raise OutputError(
                     f"output {self._journal}: has format version {version}, this egl-fast reads "
                     f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start anew "
                     "by --overwrite"
                 )
-            return _Header.from_json(first), rest, length
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(
-                f"output {self._journal}: is damaged ({one_line(error)}); start anew by --overwrite"
-            ) from None
+            if len(lines) > 1 and not _is_json(lines[-1]):
+                del lines[-1]  # pages reach a disk in any order, so its end may be there alone
+            entries = [json.loads(line) for line in lines[1:]]
+            return _Header.from_json(header), entries, sum(len(line) + 1 for line in lines)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise self._damaged(self._journal, one_line(error)) from None
+
+    def _damaged(self, path: Path, what: str) -> OutputError:
+        return OutputError(f"output {path}: is damaged ({what}); start anew by --overwrite")
 
     def _open_files(self) -> None:
         """Open all three at the end of what the journal vouches for."""
+        self._records.touch()
+        self._errors.touch()
+        atomic.sync_folder(self.out.parent)  # their names, before a journal vouches for them
         for path, length in (
             (self._records, self._header.records_bytes),
             (self._errors, self._header.errors_bytes),
         ):
-            path.touch()
             there = path.stat().st_size
             if there < length:
-                raise OutputError(
-                    f"output {path}: has {there} bytes, of which its journal remembers {length}; "
-                    "start anew by --overwrite"
-                )
+                raise self._damaged(path, f"{there} bytes are left of {length}")
             file = self._files[path] = open(path, "r+b")  # noqa: SIM115 (closed by locked)
             file.truncate(length)
             file.seek(length)
@@ -431,6 +436,14 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 _IN_WORDS = {"model_sha256": "another model", "pool_sha256": "another manifest"}
 _OPTIONS = {"memory_bytes": "memory"}
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _word(value: Any) -> str:
