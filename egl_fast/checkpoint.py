@@ -14,8 +14,8 @@ Format (``FORMAT_VERSION`` 1), written by ``torch.save`` and read with ``weights
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from egl_fast.errors import CheckpointError, ModelError, OutputError, one_line
+from egl_fast import atomic
+from egl_fast.errors import CheckpointError, ModelError, one_line
 from egl_fast.features import FeatureConfig
 from egl_fast.model import ConvShape, DeepSpeech2, ModelConfig
 
@@ -115,7 +116,7 @@ def checkpoint_from_content(
     if content.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"model {path}: has format version {content.get('format_version')!r}, this egl-fast "
-            f"reads version {FORMAT_VERSION}"
+            f"reads version {FORMAT_VERSION}; use the egl-fast that wrote it"
         )
     try:
         shapes = tuple(
@@ -143,17 +144,11 @@ def write_torch(path: str | Path, content: dict[str, Any]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None
+    # Straight into a file, torch.save would not say what the system had against it.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic.replacing(Path(path)) as file:
+        file.write(buffer.getbuffer())
 
 
 def read_torch(path: Path) -> Any:
@@ -163,7 +158,9 @@ def read_torch(path: Path) -> Any:
         CheckpointError: the file is missing, or holds anything else.
     """
     if not path.is_file():
-        raise CheckpointError(f"model {path}: no such file")
+        raise CheckpointError(
+            f"model {path}: no such file; give one that `egl-fast train` wrote"
+        )
     try:
         with open(path, "rb") as file:
             # All that torch.save writes today; torch.load warns about older forms at length.
@@ -171,11 +168,15 @@ def read_torch(path: Path) -> Any:
     except OSError as error:
         raise CheckpointError(f"model {path}: cannot be read ({one_line(error)})") from None
     if not is_archive:
-        raise CheckpointError(f"model {path}: is no egl-fast checkpoint, or is cut short")
+        raise CheckpointError(
+            f"model {path}: is no egl-fast checkpoint, or is cut short; copy it anew, or give a "
+            "file that `egl-fast train` wrote"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged pickle can fail in any way at all.
         # torch's own message tells how to load the file unsafely: no advice to pass on.
         raise CheckpointError(
-            f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__})"
+            f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__}); copy "
+            "it anew, or give a file that `egl-fast train` wrote"
         ) from None

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from egl_fast import atomic
 from egl_fast.data.jsonl import encoded_line, refuse_unwritable
-from egl_fast.errors import OutputError, one_line
+from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
 from egl_fast.scoring.outcome import WINDOW, Outcome
@@ -228,8 +228,8 @@ class ResumableScores:
     def _refuse_leftovers(self) -> None:
         if self._journal.exists():
             raise OutputError(
-                f"output {self.out}: a run was stopped before it was complete; give --resume to go "
-                "on with it, or --overwrite to start anew"
+                f"output {self.out}: a run was stopped before it was complete, or is at work; give "
+                "--resume to go on with it, or --overwrite to start anew"
             )
         if os.path.lexists(self.out):
             raise OutputError(
@@ -401,10 +401,14 @@ class ResumableScores:
     def _failing_in_one_line(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise OutputError(
-                f"output {self.out}: cannot be written ({one_line(error)}); what is finished is "
-                "kept, --resume goes on with it"
+        except (OSError, OutputError) as error:
+            # Of the files beside it, too: the user knows the scores file.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            kept = self._journal.exists()
+            raise cannot_be_written(
+                self.out, cause, remedy="--resume goes on with what is finished" if kept else ""
             ) from None
 
 
