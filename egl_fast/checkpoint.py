@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from egl_fast import atomic
 from egl_fast.errors import CheckpointError, ModelError, OutputError, one_line
 from egl_fast.features import FeatureConfig
 from egl_fast.model import ConvShape, DeepSpeech2, ModelConfig
@@ -143,16 +144,10 @@ def write_torch(path: str | Path, content: dict[str, Any]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
+        with atomic.replacing(Path(path)) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+    except RuntimeError as error:  # what becomes of an OSError on its way through torch
         raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None
 
 
@@ -165,13 +160,16 @@ def read_torch(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"model {path}: no such file")
     try:
-        with open(path, "rb") as file:
-            # All that torch.save writes today; torch.load warns about older forms at length.
-            is_archive = zipfile.is_zipfile(file)
+        # All that torch.save writes today is a zip archive; torch.load warns about older forms at
+        # length, and takes an archive's contents for right without looking at their checksums.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error):
+        raise CheckpointError(f"model {path}: is no egl-fast checkpoint, or is cut short") from None
     except OSError as error:
         raise CheckpointError(f"model {path}: cannot be read ({one_line(error)})") from None
-    if not is_archive:
-        raise CheckpointError(f"model {path}: is no egl-fast checkpoint, or is cut short")
+    if damaged is not None:
+        raise CheckpointError(f"model {path}: is damaged (checksum of {damaged})")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged pickle can fail in any way at all.
