@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,19 +159,22 @@ def read_torch(path: Path) -> Any:
         CheckpointError: the file is missing, or holds anything else.
     """
     if not path.is_file():
-        raise CheckpointError(
-            f"model {path}: no such file; give one that `egl-fast train` wrote"
-        )
+        raise CheckpointError(f"model {path}: no such file; give one that `egl-fast train` wrote")
     try:
-        with open(path, "rb") as file:
-            # All that torch.save writes today; torch.load warns about older forms at length.
-            is_archive = zipfile.is_zipfile(file)
-    except OSError as error:
-        raise CheckpointError(f"model {path}: cannot be read ({one_line(error)})") from None
-    if not is_archive:
+        # All that torch.save writes today is a zip archive; torch.load warns about older forms at
+        # length, and takes an archive's contents for right without looking at their checksums.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error):
         raise CheckpointError(
             f"model {path}: is no egl-fast checkpoint, or is cut short; copy it anew, or give a "
             "file that `egl-fast train` wrote"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"model {path}: cannot be read ({one_line(error)})") from None
+    if damaged is not None:
+        raise CheckpointError(
+            f"model {path}: is damaged (checksum of {damaged}); copy it anew, or give another"
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

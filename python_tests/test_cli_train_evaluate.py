@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -316,9 +317,10 @@ def test_an_interruption_has_its_own_status(clips: Path, tmp_path: Path) -> None
     while not (tmp_path / "run" / "last.pt").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted"
+    assert "\nfinishing the batch" in err
+    assert re.fullmatch(r"interrupted in epoch \d+; .* --resume goes on", err.splitlines()[-1])
     assert "Traceback" not in err
     load_checkpoint(tmp_path / "run" / "model.pt")

@@ -19,6 +19,7 @@ LAYERS = [
         "atomic",
         "locking",
         "records",
+        "run_settings",
         "vocabulary",
         "features",
         "packing",

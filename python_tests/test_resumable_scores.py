@@ -18,7 +18,7 @@ from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, OutputError
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.outcome import WINDOW, Outcome
-from egl_fast.scoring.resumable_scores import ResumableScores, differences
+from egl_fast.scoring.resumable_scores import ResumableScores
 
 SETTINGS = {"model_sha256": "0a", "pool_sha256": "0b", "k": 50, "params": None}
 METADATA = {**SETTINGS, "machine": "this one"}

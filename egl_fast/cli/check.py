@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,13 +29,15 @@ _PLAIN = "plain loop, float32"
 
 @click.command("check")
 @options.model
-@click.option("--pool", metavar="FILE", help="Manifest of recordings [default: 2 s of noise].")
+@click.option("--pool", type=options.FILE, help="Manifest of recordings [default: 2 s of noise].")
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=3,
               show_default=True, help="How many recordings, from the pool's start.")  # fmt: skip
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True,
               help="Labelings of each; every one costs a backward pass.")  # fmt: skip
 @options.device
 @options.threads
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, not a table.")
+@options.quiet
 def command(
     model_path: str,
     pool: str | None,
@@ -41,6 +45,7 @@ def command(
     k: int,
     device: str,
     threads: int | None,
+    as_json: bool,
 ) -> int:
     """Compare the engine's squared gradient norms with looped autograd, on this model.
 
@@ -86,8 +91,22 @@ def command(
                     if dtype == "float64":
                         share[group] += expected
             bar.advance(task)
-    _print_table(worst, share, len(inputs), k)
-    return 0 if all(_passes(worst, group) for group in share) else 2
+    passed = all(_passes(worst, group) for group in share)
+    if as_json:
+        facts = {
+            "passed": passed,
+            "allowed": TOLERANCE,
+            # A norm that is NaN has no error that JSON could hold.
+            "largest_error": {
+                dtype: {group: e if math.isfinite(e) else None for group, e in errors.items()}
+                for dtype, errors in worst.items()
+            },
+            "share": {group: value / share[_TOTAL] for group, value in share.items()},
+        }
+        click.echo(json.dumps(facts, allow_nan=False))
+    else:
+        _print_table(worst, share, len(inputs), k)
+    return 0 if passed else 2
 
 
 def _passes(worst: dict[str, dict[str, float]], group: str) -> bool:

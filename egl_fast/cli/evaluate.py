@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @options.model
 @click.option(
-    "--data", "data_path", required=True, metavar="FILE", help="Manifest of transcribed speech."
+    "--data", "data_path", required=True, type=options.FILE, help="Manifest of transcribed speech."
 )
-@click.option("--out", "out_path", metavar="FILE", help="Write a JSON line an utterance there.")
+@click.option("--out", "out_path", type=options.FILE, help="Write a JSON line an utterance there.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
 @click.option("--by", "key", metavar="KEY", help="Add the rates of each value of a manifest key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, not a table.")
 @options.batch_seconds
 @options.device
 @options.threads
+@options.quiet
 def command(
     model_path: str,
     data_path: str,

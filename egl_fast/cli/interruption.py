@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from egl_fast.cli.console import stderr
+from egl_fast.cli.console import say
 
 #: Ctrl-C, what `kill` and job schedulers send, and the end of a remote session.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -42,7 +42,7 @@ def between_steps(step: str) -> Iterator[Interruption]:
         if interruption.requested:
             raise KeyboardInterrupt
         interruption.requested = True
-        stderr.print(f"finishing {step}; press Ctrl-C again to stop at once", markup=False)
+        say(f"finishing {step}; press Ctrl-C again to stop at once")
 
     with _handled_by(on_signal):
         yield interruption

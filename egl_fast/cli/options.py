@@ -52,8 +52,7 @@ model: Decorator = click.option(
 
 
 def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        stderr.quiet = True
+    stderr.quiet = value
 
 
 quiet: Decorator = click.option(

@@ -11,7 +11,8 @@ import click
 from rich.progress import Progress, TaskID
 
 from egl_fast.atomic import write_bytes
-from egl_fast.cli.console import progress_bar, stderr
+from egl_fast.cli import options
+from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ManifestError, MissingExtraError, OutputError
 
@@ -28,20 +29,20 @@ _NEEDED = {
 
 
 @click.command("report")
-@click.argument("run_dir", required=False, metavar="[RUN_DIR]")
-@click.option("--scores", metavar="FILE", help="Report on a scored pool, without an evaluation.")
+@click.argument("run_dir", required=False, type=options.FOLDER, metavar="[RUN_DIR]")
+@click.option("--scores", type=options.FILE, help="Report on a scored pool, without an evaluation.")
 @click.option(
     "--pool",
-    metavar="FILE",
+    type=options.FILE,
     help="With --scores: the manifest that was scored, where FILE.meta.json does not name it.",
 )
 @click.option(
     "--out",
-    metavar="FILE",
+    type=options.FILE,
     help="Where to write [default: report.html in RUN_DIR, or FILE.html beside the scores].",
 )
 @click.option(
-    "--figures", metavar="DIR", help="Also write the figures for a paper there, PNG and PDF."
+    "--figures", type=options.FOLDER, help="Also write the figures for a paper there, PNG and PDF."
 )
 @click.option("--paper", is_flag=True, help="Put the paper's Table 1 beside the run's.")
 @click.option(
@@ -53,6 +54,7 @@ _NEEDED = {
     help="Top picks of each strategy in the listening table.",
 )
 @click.option("--no-audio", is_flag=True, help="No listening table: the same as --audio 0.")
+@options.quiet
 def command(
     run_dir: str | None,
     scores: str | None,
@@ -91,7 +93,7 @@ def command(
         path = _output(out, Path(f"{scores}.html"), source=scores)
         html = _of_scores(scores, pool, top, figures=figures)
     write_bytes(path, html, shared=True)
-    stderr.print(f"report: {path} ({len(html) / 2**20:.1f} MiB)", markup=False, soft_wrap=True)
+    say(f"report: {path} ({len(html) / 2**20:.1f} MiB)")
 
 
 def _refuse_missing_packages(*, with_figures: bool) -> None:
@@ -169,7 +171,7 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
             if pool is not None:
                 raise
             # The page is worth having without sound; its table says what is missing.
-            stderr.print(f"warning: {error}", markup=False, soft_wrap=True)
+            warn(str(error))
     with progress_bar() as bar:
         size = os.path.getsize(scores) if os.path.isfile(scores) else None
         task = bar.add_task("reading scores", total=size, note="")
@@ -194,4 +196,4 @@ def _advancing(bar: Progress, task: TaskID) -> Callable[[int], None]:
 
 def _say_figures(paths: list[Path]) -> None:
     for path in paths:
-        stderr.print(f"figure: {path}", markup=False, soft_wrap=True)
+        say(f"figure: {path}")

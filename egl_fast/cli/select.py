@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from egl_fast.cli import options
+from egl_fast.cli.console import say, warn
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import ManifestError, OutputError, one_line
@@ -31,7 +33,7 @@ _MAX_ID_CHARACTERS = 20
     "select",
     epilog="\b\nStrategies:\n" + "\n".join(f"  {k:<15} {v}" for k, v in STRATEGIES.items()),
 )
-@click.argument("scores")
+@click.argument("scores", type=options.FILE)
 @click.option(
     "--budget",
     required=True,
@@ -45,7 +47,7 @@ _MAX_ID_CHARACTERS = 20
     metavar="NAME",
     help="What to rank by, see below.",
 )
-@click.option("--out", metavar="FILE", help="Where to write [default: standard output].")
+@click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
 @click.option("--table", is_flag=True, help="Show a table on standard output, not JSONL.")
 @click.option(
@@ -53,9 +55,10 @@ _MAX_ID_CHARACTERS = 20
 )
 @click.option(
     "--pool",
-    metavar="FILE",
+    type=options.FILE,
     help="The manifest that was scored, where SCORES.meta.json does not name it.",
 )
+@options.quiet
 def command(
     scores: str,
     budget: str,
@@ -93,7 +96,7 @@ def command(
     if strategy in ("egl", "egl_unsquared"):
         warning = low_mass_warning(records)
         if warning is not None:
-            click.echo(f"warning: {warning}", err=True)
+            warn(warning)
     if writer.path is not None:
         folder = audio_folder(scores, pool)
         if folder is not None:
@@ -103,7 +106,7 @@ def command(
         _write(writer, chosen)
     if as_table:
         _print_table(chosen[:show], strategy)
-    click.echo(_summary(chosen, records, strategy), err=True)
+    say(_summary(chosen, records, strategy))
 
 
 def _is_same_file(scores: str, out: Path) -> bool:

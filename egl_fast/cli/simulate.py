@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, stderr
+from egl_fast.cli.console import progress_bar, say
 
 if TYPE_CHECKING:
     from egl_fast.simulation.plan import Expansion, Plan
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 
 @click.command("simulate")
-@click.option("--config", "config_path", required=True, metavar="FILE", help="What to run (TOML).")
-@click.option("--run-dir", required=True, metavar="DIR", help="Folder for tables and units.")
+@click.option(
+    "--config", "config_path", required=True, type=options.FILE, help="What to run (TOML)."
+)
+@click.option("--run-dir", required=True, type=options.FOLDER, help="Folder for tables and units.")
 @click.option(
     "--set",
     "overrides",
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--units",
     "units_dir",
-    metavar="DIR",
+    type=options.FOLDER,
     help="Folder of units, to share work with other runs [default: RUN_DIR/units].",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and end.")
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--worker", type=int, hidden=True, help="Number of a process that --jobs started.")
 @options.device
 @options.threads
+@options.quiet
 def command(
     config_path: str,
     run_dir: str,
@@ -95,25 +98,19 @@ def command(
         work(plan, store, _writing_tables(plan, store, run_path), device=place)
         return
     if write_config(config, run_path):
-        stderr.print(
+        say(
             f"{run_path} held a run with another configuration: its tables are made anew for this "
-            "one, its units stay",
-            markup=False,
-            soft_wrap=True,
+            "one, its units stay"
         )
     expansion = plan.expand(store)
     state = state_of(expansion, store, workers=jobs)
-    stderr.print(f"{state.total} units of work, {state.done} of them done: {store.root}")
+    say(f"{state.total} units of work, {state.done} of them done: {store.root}")
     write_tables(plan, expansion, store, run_path)
     with _helpers(jobs, run_path), _watcher(plan, store, run_path, state) as watcher:
         expansion = work(plan, store, watcher, device=place)
     # Once more: another process may have written its tables last, and known less.
     write_tables(plan, expansion, store, run_path)
-    stderr.print(
-        f"{len(expansion.points)} points of the experiment: {run_path / 'results.csv'}",
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"{len(expansion.points)} points of the experiment: {run_path / 'results.csv'}")
 
 
 @contextlib.contextmanager
@@ -136,11 +133,7 @@ def _watcher(plan: Plan, store: UnitStore, run_dir: Path, state: State) -> Itera
         def on_finish(unit: Unit, expansion: Expansion, now: State) -> None:
             tables.on_finish(unit, expansion, now)
             bar.update(task, total=now.total, completed=now.done)
-            stderr.print(
-                f"{now.done}/{now.total} {_outcome(unit, store)}{_left(now)}",
-                markup=False,
-                soft_wrap=True,
-            )
+            say(f"{now.done}/{now.total} {_outcome(unit, store)}{_left(now)}")
 
         def on_wait(now: State) -> None:
             note = f"waiting for the other processes{_left(now)}"

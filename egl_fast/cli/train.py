@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
+import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, stderr
+from egl_fast.cli.console import progress_bar, say
+from egl_fast.cli.interruption import between_steps
 
 if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
+    from egl_fast.training.loop import Trainer
+    from egl_fast.training.run_folder import EpochMetrics
 
 
 @click.command("train")
-@click.option("--train", "train_path", required=True, metavar="FILE", help="Manifest to train on.")
 @click.option(
-    "--valid", "valid_path", required=True, metavar="FILE", help="Manifest to validate on."
+    "--train", "train_path", required=True, type=options.FILE, help="Manifest to train on."
 )
 @click.option(
-    "--run-dir", required=True, metavar="DIR", help="Folder for the model, metrics and state."
+    "--valid", "valid_path", required=True, type=options.FILE, help="Manifest to validate on."
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
-@click.option("--init", "init_path", metavar="FILE", help="Model file to start from (warm start).")
+@click.option(
+    "--run-dir", required=True, type=options.FOLDER, help="For the model, metrics and state."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, if there was one.")
+@click.option(
+    "--save-minutes",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How often to save the state within an epoch; it is saved after each epoch anyway.",
+)
+@click.option(
+    "--init", "init_path", type=options.FILE, help="Model file to start from (warm start)."
+)
 @click.option(
     "--preset",
     "preset_name",
@@ -105,34 +120,42 @@ if TYPE_CHECKING:
 @options.seed
 @options.device
 @options.threads
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the best epoch's metrics, a JSON object."
+)
+@options.quiet
 def command(
     train_path: str,
     valid_path: str,
     run_dir: str,
     resume: bool,
+    save_minutes: float,
     init_path: str | None,
     preset_name: str,
     cell: str | None,
     dropout: float | None,
     device: str,
     threads: int | None,
+    as_json: bool,
     **training: Any,
-) -> None:
+) -> int:
     """Train a Deep Speech 2 model with CTC until validation stops improving.
 
     The best epoch's model is DIR/model.pt, the metrics of every epoch are DIR/metrics.jsonl.
-    A run that was killed goes on with the same command and --resume, and ends with the same
-    weights as one that was not.
+    A run may be stopped at any moment, by Ctrl-C (exit status 130, the batch is finished and the
+    state saved), a signal or a power cut. The same command with --resume goes on, and ends with the
+    same weights as a run that was never stopped. It starts anew if there is nothing to go on with,
+    so it may always be given.
 
     \b
     Example:
-      egl-fast train --train train.jsonl --valid valid.jsonl --run-dir runs/base
+      egl-fast train --train train.jsonl --valid valid.jsonl --run-dir runs/base --resume
     """
     import torch
 
     from egl_fast.checkpoint import plain_config
     from egl_fast.data.manifest import read_manifest
-    from egl_fast.training.loop import EpochMetrics, Progress, Trainer, TrainingConfig
+    from egl_fast.training.loop import Trainer, TrainingConfig
 
     place = options.set_up_torch(device, threads)
     torch.manual_seed(training["seed"])
@@ -140,49 +163,71 @@ def command(
     checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout)
     checkpoint.model.to(place)
     config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
-    settings = {
-        "model": plain_config(checkpoint.model.config),
-        "init": init_path and checkpoint.sha256,
-        "train": _sha256(train_path),
-        "valid": _sha256(valid_path),
-    }
     trainer = Trainer(
-        checkpoint, config, train=train, valid=valid, run_dir=Path(run_dir), settings=settings
+        checkpoint,
+        config,
+        train=train,
+        valid=valid,
+        run_dir=Path(run_dir),
+        settings={
+            "model": plain_config(checkpoint.model.config),
+            "init": init_path and checkpoint.sha256,
+            "train": _sha256(train_path),
+            "valid": _sha256(valid_path),
+        },
+        save_seconds=60 * save_minutes,
     )
-    if resume:
-        trainer.resume()
-    else:
-        trainer.start()
-    weights = sum(p.numel() for p in checkpoint.model.parameters())
-    stderr.print(
-        f"training {weights:,} weights on {len(train)} utterances "
-        f"({sum(e.seconds for e in trainer.train_examples) / 3600:.2f} h), "
-        f"validating on {len(valid)}"
+    with trainer.folder.locked():
+        if resume:
+            trainer.resume()
+        else:
+            trainer.start()
+        weights = sum(p.numel() for p in checkpoint.model.parameters())
+        say(
+            f"training {weights:,} weights on {len(train)} utterances "
+            f"({sum(e.seconds for e in trainer.train_examples) / 3600:.2f} h), "
+            f"validating on {len(valid)}"
+        )
+        try:
+            best = _run(trainer)
+        except KeyboardInterrupt:
+            epoch = len(trainer.history) + 1
+            say(f"interrupted in epoch {epoch}; the same command with --resume goes on")
+            return 130
+    say(
+        f"best: epoch {best.epoch}, valid loss {best.valid_loss:.2f}, CER {best.valid_cer:.3f}, "
+        f"WER {best.valid_wer:.3f}; model in {trainer.folder.model_path}"
     )
-    with progress_bar() as bar:
+    if as_json:
+        model = str(trainer.folder.model_path)
+        click.echo(json.dumps({**asdict(best), "model": model}, allow_nan=False))
+    return 0
+
+
+def _run(trainer: Trainer) -> EpochMetrics:
+    from egl_fast.training.loop import Progress
+
+    max_epochs = trainer.config.max_epochs
+    with progress_bar() as bar, between_steps("the batch") as interruption:
         task = bar.add_task("epoch", total=None, note="")
 
         def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
             bar.update(
                 task,
-                description=f"epoch {epoch}/{config.max_epochs}",
-                total=config.max_epochs * num_batches,
+                description=f"epoch {epoch}/{max_epochs}",
+                total=max_epochs * num_batches,
                 completed=(epoch - 1) * num_batches + batch,
                 note=f"loss {loss:.2f}",
             )
 
         def on_epoch(metrics: EpochMetrics, best: bool) -> None:
-            stderr.print(
+            say(
                 f"epoch {metrics.epoch}: train loss {metrics.train_loss:.2f}, "
                 f"valid loss {metrics.valid_loss:.2f}, CER {metrics.valid_cer:.3f}, "
                 f"WER {metrics.valid_wer:.3f}, {metrics.seconds:.0f} s{' *' if best else ''}"
             )
 
-        best = trainer.run(Progress(on_batch, on_epoch))
-    stderr.print(
-        f"best: epoch {best.epoch}, valid loss {best.valid_loss:.2f}, CER {best.valid_cer:.3f}, "
-        f"WER {best.valid_wer:.3f}; model in {trainer.model_path}"
-    )
+        return trainer.run(Progress(on_batch, on_epoch, lambda: interruption.requested))
 
 
 def _initial_checkpoint(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar
+from egl_fast.cli.console import progress_bar, say
 from egl_fast.data.jsonl import JsonlWriter
 
 if TYPE_CHECKING:
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 @click.command("transcribe")
 @options.model
-@click.option("--data", "data_path", required=True, metavar="FILE", help="Manifest of recordings.")
 @click.option(
-    "--out", "out_path", metavar="FILE", help="Where to write [default: standard output]."
+    "--data", "data_path", required=True, type=options.FILE, help="Manifest of recordings."
+)
+@click.option(
+    "--out", "out_path", type=options.FILE, help="Where to write [default: standard output]."
 )
 @click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
 @options.batch_seconds
 @options.device
 @options.threads
+@options.quiet
 def command(
     model_path: str,
     data_path: str,
@@ -108,8 +111,7 @@ def transcripts_with_progress(
             bar.update(task, completed=done, note=f"{rate:.1f} utterances/s")
             yield window
     seconds = time.monotonic() - started
-    click.echo(
+    say(
         f"{done} utterances, {audio_seconds:.0f} s of audio, in {seconds:.1f} s "
-        f"({done / seconds:.1f} utterances/s)",
-        err=True,
+        f"({done / seconds:.1f} utterances/s)"
     )

@@ -35,7 +35,9 @@ def refuse_unwritable(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"output {path}: is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise OutputError(f"output {path}: its folder {path.parent} does not exist; make it, or name another")
+        raise OutputError(
+            f"output {path}: its folder {path.parent} does not exist; make it, or name another"
+        )
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(
             f"output {path}: its folder {path.parent} may not be written to; name another"

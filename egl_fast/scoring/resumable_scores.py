@@ -29,6 +29,7 @@ from egl_fast.data.jsonl import encoded_line, refuse_unwritable
 from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
+from egl_fast.run_settings import differences
 from egl_fast.scoring.outcome import WINDOW, Outcome
 
 FORMAT = "egl-fast scoring journal"
@@ -412,46 +413,12 @@ class ResumableScores:
             ) from None
 
 
-def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In words, what a run's settings were where they are not the same now.
-
-    Example:
-        >>> differences({"k": 50, "model_sha256": "0a"}, {"k": 100, "model_sha256": "3f"})
-        ['--k 50 (now 100)', 'another model']
-    """
-    found = []
-    for key in dict.fromkeys([*recorded, *now]):
-        old, new = recorded.get(key), now.get(key)
-        if old == new:
-            continue
-        if key in _IN_WORDS:
-            found.append(_IN_WORDS[key])
-        elif isinstance(old, dict) and isinstance(new, dict):
-            found += [
-                f"{name} {old.get(name)} (now {value})"
-                for name, value in new.items()
-                if old.get(name) != value
-            ]
-        else:
-            option = _OPTIONS.get(key, key.replace("_", "-"))
-            found.append(f"--{option} {_word(old)} (now {_word(new)})")
-    return found
-
-
-_IN_WORDS = {"model_sha256": "another model", "pool_sha256": "another manifest"}
-_OPTIONS = {"memory_bytes": "memory"}
-
-
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
     except ValueError:
         return False
     return True
-
-
-def _word(value: Any) -> str:
-    return "unset" if value is None else str(value)
 
 
 def _kept(outcome: Outcome) -> dict[str, Any]:

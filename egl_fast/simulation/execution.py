@@ -34,8 +34,9 @@ from egl_fast.simulation.units import (
     write_gzip,
     write_json,
 )
-from egl_fast.training.loop import EpochMetrics, Progress, Trainer
+from egl_fast.training.loop import Progress, Trainer
 from egl_fast.training.metrics import Transcript, count_edits, error_rates, transcribe
+from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 #: Told what is going on within a unit.
@@ -127,7 +128,7 @@ def _train(
         settings={"unit": unit.name},
     )
     trainer.resume()
-    before = sum(metrics.seconds for metrics in trainer.history)
+    before = trainer.seconds
     epochs = unit.config.max_epochs
 
     def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
@@ -149,10 +150,12 @@ def _train(
     }
     if unit.test:
         note("testing")
-        result["test"] = _test(unit, load_checkpoint(trainer.model_path, device=device), folder)
+        result["test"] = _test(
+            unit, load_checkpoint(trainer.folder.model_path, device=device), folder
+        )
     # Into its place only now: a model that is there is a finished one.
-    for name in ("model.pt", "metrics.jsonl"):
-        write_bytes(folder / name, (trainer.run_dir / name).read_bytes())
+    for path in (trainer.folder.model_path, trainer.folder.metrics_path):
+        write_bytes(folder / path.name, path.read_bytes())
     return result, before
 
 

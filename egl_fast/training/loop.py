@@ -1,21 +1,13 @@
-"""The training loop: epochs of batches, validation, checkpoints, exact resumption.
+"""The training loop: epochs of batches, validation, states to go on from.
 
-A run folder holds
-
-    settings.json    what the run was started with
-    metrics.jsonl    one line a finished epoch
-    last.pt          training state after the last finished epoch
-    model.pt         model file of the best epoch so far (see checkpoint.py)
-
-Every random draw is a function of the seed, the epoch and the utterance, so a run that was
-killed and resumed at an epoch's start goes through the same numbers as one that was not.
+Every random draw is a function of the seed, the epoch and the utterance, but for dropout, whose
+generator is part of the state. So a run that was killed goes through the same numbers as one that
+was not. What is kept where: ``run_folder``.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,21 +24,27 @@ from egl_fast.checkpoint import (
     checkpoint_content,
     checkpoint_from_content,
     plain_values,
-    read_torch,
-    save_checkpoint,
-    write_torch,
 )
 from egl_fast.data.audio import audio_seconds, load_audio
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import pad_features, spectrogram_of
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.prefetch import decoders_beside, prefetch
-from egl_fast.errors import CheckpointError, ManifestError, ModelError, OutputError
+from egl_fast.errors import ManifestError, ModelError
 from egl_fast.precision import products_in
 from egl_fast.recurrent import scanned_recurrence
 from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
 from egl_fast.training.metrics import error_rates, reference_labels, transcribe
+from egl_fast.training.run_folder import (
+    EpochMetrics,
+    RunFolder,
+    TrainingState,
+    UnfinishedEpoch,
+)
 from egl_fast.training.schedule import rate_factor
+
+#: How often the state is saved within an epoch: what a kill can cost.
+SAVE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -84,19 +82,6 @@ class TrainingConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class EpochMetrics:
-    """One line of ``metrics.jsonl``; losses are means an utterance, in nats."""
-
-    epoch: int
-    train_loss: float
-    valid_loss: float
-    valid_cer: float
-    valid_wer: float
-    learning_rate: float
-    seconds: float
-
-
 @dataclass
 class Example:
     """An utterance ready for training: its labels, and its length for batching."""
@@ -108,12 +93,13 @@ class Example:
 
 @dataclass
 class Progress:
-    """What the loop tells its caller while it runs."""
+    """What the loop tells its caller while it runs, and asks: whether to stop after a batch."""
 
     on_batch: Callable[[int, int, int, float], None] = field(
         default=lambda epoch, batch, num_batches, loss: None
     )
     on_epoch: Callable[[EpochMetrics, bool], None] = field(default=lambda metrics, best: None)
+    stop: Callable[[], bool] = field(default=lambda: False)
 
 
 def prepare_examples(utterances: Sequence[Utterance], checkpoint: Checkpoint) -> list[Example]:
@@ -150,6 +136,7 @@ class Trainer:
         valid: validation utterances with text.
         run_dir: folder of the run, made if missing.
         settings: what to record and compare on resumption, beside ``config``.
+        save_seconds: how often the state is saved within an epoch.
 
     Raises:
         ManifestError: see ``prepare_examples``.
@@ -164,81 +151,53 @@ class Trainer:
         valid: Sequence[Utterance],
         run_dir: Path,
         settings: dict[str, Any] | None = None,
+        save_seconds: float = SAVE_SECONDS,
     ) -> None:
         self.checkpoint = checkpoint
         self.config = config
         self.train_examples = prepare_examples(train, checkpoint)
         self.valid_utterances = [e.utterance for e in prepare_examples(valid, checkpoint)]
-        self.run_dir = run_dir
         # Plain, so that they compare equal to what a resumed run reads back.
         self.settings = plain_values({**(settings or {}), "training": asdict(config)})
+        self.folder = RunFolder(run_dir, self.settings)
+        self.save_seconds = save_seconds
         self.optimizer = _make_optimizer(checkpoint.model, config)
         self.history: list[EpochMetrics] = []
+        self.unfinished: UnfinishedEpoch | None = None
+        self._saved_at = time.monotonic()
 
     @property
-    def last_path(self) -> Path:
-        """Training state after the last finished epoch."""
-        return self.run_dir / "last.pt"
-
-    @property
-    def model_path(self) -> Path:
-        """Model file of the best epoch."""
-        return self.run_dir / "model.pt"
+    def seconds(self) -> float:
+        """What went into the run so far."""
+        unfinished = 0.0 if self.unfinished is None else self.unfinished.seconds
+        return sum(metrics.seconds for metrics in self.history) + unfinished
 
     def start(self) -> None:
-        """Make the run folder.
+        """Begin a run.
 
         Raises:
-            OutputError: it holds a run already, or cannot be written.
+            OutputError: the folder holds a run already, or cannot be written.
         """
-        if self.last_path.exists() or self.model_path.exists():
-            raise OutputError(
-                f"run folder {self.run_dir}: holds a run already; give --resume to go on with it, "
-                "or another --run-dir"
-            )
-        self._make_run_dir()
-
-    def _make_run_dir(self) -> None:
-        try:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self.settings, indent=2) + "\n"
-            (self.run_dir / "settings.json").write_text(text)
-            (self.run_dir / "metrics.jsonl").write_text("")
-        except OSError as error:
-            raise OutputError(f"run folder {self.run_dir}: cannot be written ({error})") from None
+        self.folder.start()
 
     def resume(self) -> None:
-        """Go back to the state after the last finished epoch.
-
-        A run that was killed before its first epoch ended starts anew.
+        """Go back to the last state that was saved; a run that had none starts anew.
 
         Raises:
-            CheckpointError: the state is damaged, or belongs to other settings.
+            CheckpointError: every state is damaged, or the best model is lost.
+            OutputError: they belong to other settings, or the folder cannot be written.
         """
-        if not self.last_path.exists():
-            # There may be a model.pt already: it is written before the state is.
-            self._make_run_dir()
+        state = self.folder.resume()
+        if state is None:
             return
-        content = read_torch(self.last_path)
-        recorded = content.get("settings") if isinstance(content, dict) else None
-        if not isinstance(recorded, dict):
-            raise CheckpointError(f"run state {self.last_path}: is no training state of egl-fast")
-        differing = [
-            key
-            for key in sorted(set(recorded) | set(self.settings))
-            if recorded.get(key) != self.settings.get(key)
-        ]
-        if differing:
-            raise CheckpointError(
-                f"run folder {self.run_dir}: was started with other settings "
-                f"({', '.join(differing)}); resume with the same, or use another --run-dir"
-            )
-        loaded = checkpoint_from_content(content["checkpoint"], self.last_path)
+        loaded = checkpoint_from_content(state.checkpoint, self.folder.last_path)
         self.checkpoint.model.load_state_dict(loaded.model.state_dict())
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.history = [EpochMetrics(**metrics) for metrics in content["history"]]
-        lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in self.history)
-        (self.run_dir / "metrics.jsonl").write_text(lines)
+        self.checkpoint.training = loaded.training
+        self.optimizer.load_state_dict(state.optimizer)
+        self.history = list(state.history)
+        self.unfinished = state.unfinished
+        if self.history:
+            self.folder.refuse_without_model()
 
     def run(self, progress: Progress | None = None) -> EpochMetrics:
         """Train until the last epoch, or until validation stops improving.
@@ -249,20 +208,36 @@ class Trainer:
         Raises:
             ModelError: the loss is not finite.
             AudioError: a recording cannot be read.
+            KeyboardInterrupt: ``progress.stop`` said so; the state is saved.
         """
         progress = progress or Progress()
-        device = next(self.checkpoint.model.parameters()).device
         while not self._finished():
             epoch = len(self.history) + 1
             started = time.monotonic()
-            with scanned_recurrence(self.checkpoint.model), products_in("float32", device):
-                train_loss, rate = self._train_epoch(epoch, progress)
+            if self.unfinished is not None:
+                started -= self.unfinished.seconds
+            with (
+                scanned_recurrence(self.checkpoint.model),
+                products_in("float32", self._device),
+            ):
+                train_loss, rate = self._train_epoch(epoch, progress, started)
             metrics = self._validate(epoch, train_loss, rate, started)
             self.history.append(metrics)
+            self.unfinished = None
             best = self._best() is metrics
-            self._save(best)
+            if best:
+                self.checkpoint.training = {**self.settings, **asdict(metrics)}
+                self.folder.save_model(self.checkpoint)
+            self._save()
+            self.folder.write_metrics(self.history)
             progress.on_epoch(metrics, best)
+            if progress.stop() and not self._finished():
+                raise KeyboardInterrupt
         return self._best()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.checkpoint.model.parameters()).device
 
     def _monitored(self, metrics: EpochMetrics) -> float:
         return metrics.valid_cer if self.config.monitor == "cer" else metrics.valid_loss
@@ -276,7 +251,7 @@ class Trainer:
             return epochs > 0
         return 0 < self.config.patience <= epochs - self._best().epoch
 
-    def _train_epoch(self, epoch: int, progress: Progress) -> tuple[float, float]:
+    def _train_epoch(self, epoch: int, progress: Progress, started: float) -> tuple[float, float]:
         rng = seed_epoch(self.config.seed, epoch)
         # Jitter decides who shares a batch, so that batches differ between epochs.
         jitter = 1 + 0.1 * rng.uniform(-1, 1, len(self.train_examples))
@@ -285,17 +260,16 @@ class Trainer:
         if epoch > 1:  # The first epoch runs from short to long (Amodei et al., 2016, sec. 3.2).
             plan = [plan[i] for i in rng.permutation(len(plan))]
         model = self.checkpoint.model.train()
-        total, count, rate = 0.0, 0, 0.0
+        first, total, count = 0, 0.0, 0
+        if self.unfinished is not None:
+            first, total = self.unfinished.num_batches, self.unfinished.loss_sum
+            count = self.unfinished.num_utterances
+            self._restore_random_state(self.unfinished)
+        rate = self._rate(epoch, max(0, first - 1), len(plan))
         for number, (features, lengths, targets, target_lengths) in enumerate(
-            self._batches(plan, epoch)
+            self._batches(plan[first:], epoch), start=first
         ):
-            rate = self.config.learning_rate * rate_factor(
-                self.config.schedule,
-                epoch - 1 + number / len(plan),
-                warm_up_epochs=self.config.warm_up_epochs,
-                max_epochs=self.config.max_epochs,
-                valid_losses=[metrics.valid_loss for metrics in self.history],
-            )
+            rate = self._rate(epoch, number, len(plan))
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             logits, num_frames = model(features, lengths)
@@ -319,13 +293,32 @@ class Trainer:
             self.optimizer.step()
             total, count = total + loss.item(), count + len(lengths)
             progress.on_batch(epoch, number + 1, len(plan), total / count)
+            stop = progress.stop()
+            if stop or time.monotonic() - self._saved_at >= self.save_seconds:
+                self._save(number + 1, total, count, time.monotonic() - started)
+            if stop:
+                raise KeyboardInterrupt
         model.eval()
         return total / count, rate
+
+    def _rate(self, epoch: int, batch: int, num_batches: int) -> float:
+        return self.config.learning_rate * rate_factor(
+            self.config.schedule,
+            epoch - 1 + batch / num_batches,
+            warm_up_epochs=self.config.warm_up_epochs,
+            max_epochs=self.config.max_epochs,
+            valid_losses=[metrics.valid_loss for metrics in self.history],
+        )
+
+    def _restore_random_state(self, unfinished: UnfinishedEpoch) -> None:
+        torch.set_rng_state(unfinished.random_state)
+        if unfinished.cuda_random_state is not None and self._device.type == "cuda":
+            torch.cuda.set_rng_state(unfinished.cuda_random_state, self._device)
 
     def _batches(
         self, plan: list[list[int]], epoch: int
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        device = next(self.checkpoint.model.parameters()).device
+        device = self._device
         features_config = self.checkpoint.features
         spec_augment = SpecAugment() if self.config.spec_augment else None
 
@@ -370,24 +363,29 @@ class Trainer:
             seconds=round(time.monotonic() - started, 2),
         )
 
-    def _save(self, best: bool) -> None:
-        if best:
-            metrics = asdict(self.history[-1])
-            self.checkpoint.training = {**self.settings, **metrics}
-            save_checkpoint(self.model_path, self.checkpoint)
-        write_torch(
-            self.last_path,
-            {
-                "checkpoint": checkpoint_content(self.checkpoint),
-                "optimizer": self.optimizer.state_dict(),
-                "history": [asdict(metrics) for metrics in self.history],
-                "settings": self.settings,
-            },
+    def _save(
+        self, num_batches: int = 0, loss_sum: float = 0.0, count: int = 0, seconds: float = 0.0
+    ) -> None:
+        """Save the state after some batches of the next epoch."""
+        if num_batches > 0:
+            on_gpu = self._device.type == "cuda"
+            self.unfinished = UnfinishedEpoch(
+                num_batches=num_batches,
+                loss_sum=loss_sum,
+                num_utterances=count,
+                seconds=seconds,
+                random_state=torch.get_rng_state(),
+                cuda_random_state=torch.cuda.get_rng_state(self._device) if on_gpu else None,
+            )
+        self.folder.save(
+            TrainingState(
+                checkpoint=checkpoint_content(self.checkpoint),
+                optimizer=self.optimizer.state_dict(),
+                history=tuple(self.history),
+                unfinished=self.unfinished,
+            )
         )
-        with open(self.run_dir / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(asdict(self.history[-1])) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._saved_at = time.monotonic()
 
 
 def _make_optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -1,0 +1,116 @@
+"""What a run of `egl-fast score` takes beside decoding audio, the model and gradients.
+
+    python benchmarks/overhead.py [--pool MANIFEST] [--model FILE] [-- OPTIONS OF score]
+
+Runs the command in a process of its own, from its start to its end, three times; clocks in it say
+how long it was at its work. All the rest is overhead: starting Python and torch, reading the
+manifest and the model, padding, records, the journal and its way to the disk. The middle run of the
+three is shown. Exit status 2 where the overhead is 5 % or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+ROOT = Path(__file__).parent.parent
+LIMIT = 0.05
+RUNS = 3
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pool", default=str(ROOT / "examples" / "pool.jsonl"))
+    parser.add_argument("--model", default=str(ROOT / "examples" / "base.pt"))
+    parser.add_argument("--clock", help=argparse.SUPPRESS)
+    parser.add_argument("options", nargs="*", help="of egl-fast score, after --")
+    arguments = parser.parse_args()
+    command = ["score", "--model", arguments.model, "--pool", arguments.pool, *arguments.options]
+    if arguments.clock is not None:
+        return _clocked(command, Path(arguments.clock))
+    runs = sorted((_run(arguments) for _ in range(RUNS)), key=lambda run: run["overhead"])
+    middle = runs[RUNS // 2]
+    total = sum(middle.values())
+    print(machine())
+    print(f"egl-fast {' '.join(command)}: {total:.1f} s from start to end")
+    for what, seconds in middle.items():
+        print(f"{what:24}{seconds:8.2f} s {seconds / total:7.1%}")
+    spread = ", ".join(f"{run['overhead'] / sum(run.values()):.1%}" for run in runs)
+    print(f"overhead in {RUNS} runs: {spread}; allowed: {LIMIT:.0%}")
+    return 0 if middle["overhead"] < LIMIT * total else 2
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Path(folder, "clock.json")
+        command = [sys.executable, __file__, "--pool", arguments.pool, "--model", arguments.model]
+        command += ["--clock", str(clock), "--", *arguments.options]
+        command += ["--quiet", "--out", str(Path(folder, "scores.jsonl"))]
+        started = time.monotonic()
+        subprocess.run(command, check=True)
+        total = time.monotonic() - started
+        spent: dict[str, float] = json.loads(clock.read_text())
+    return {**spent, "overhead": total - sum(spent.values())}
+
+
+def _clocked(command: list[str], clock: Path) -> int:
+    """The command, with clocks at its work; what they say goes to a file."""
+    import egl_fast.scoring.pool as pool
+    from egl_fast import ops
+    from egl_fast.cli.main import main as egl_fast_main
+    from egl_fast.gradients.engine import GradientEngine
+
+    spent: dict[str, float] = defaultdict(float)
+    running: list[str] = []
+
+    def timed(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if running:  # a clock is running already: one method calls another
+                return function(*args, **kwargs)
+            running.append(what)
+            started = time.monotonic()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent[what] += time.monotonic() - started
+                running.pop()
+
+        return wrapper
+
+    prefetch = pool.prefetch
+
+    def timed_prefetch(*args: Any, **kwargs: Any) -> Any:
+        results = prefetch(*args, **kwargs)
+        following = timed("waiting for audio", lambda: next(results, results))
+        while (result := following()) is not results:
+            yield result
+
+    pool.prefetch = timed_prefetch  # type: ignore[assignment]
+    for name in ("run", "infer"):
+        setattr(GradientEngine, name, timed("model", getattr(GradientEngine, name)))
+    for name in ("sq_norms", "gram", "row_bytes", "holds_gradients"):
+        setattr(GradientEngine, name, timed("gradients", getattr(GradientEngine, name)))
+    for name in ("ctc_nbest_cotangents", "ctc_logits_cotangents"):
+        setattr(ops, name, timed("search and cotangents", getattr(ops, name)))
+    sys.argv = ["egl-fast", *command]
+    try:
+        egl_fast_main()
+    except SystemExit as end:
+        clock.write_text(json.dumps(spent))
+        return int(end.code or 0)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""The folder of a training run: what is kept in it, and how it is found again.
+
+    settings.json    what the run was started with
+    metrics.jsonl    one line a finished epoch
+    last.pt          training state: after an epoch, or in the middle of one
+    previous.pt      the state before that, should last.pt be damaged
+    model.pt         model file of the best epoch so far (see checkpoint.py)
+
+Every file is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from egl_fast import atomic
+from egl_fast.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    read_torch,
+    save_checkpoint,
+    write_torch,
+)
+from egl_fast.errors import CheckpointError, OutputError, one_line
+from egl_fast.locking import sole_writer
+from egl_fast.run_settings import differences
+
+_log = logging.getLogger("egl_fast")
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of ``metrics.jsonl``; losses are means an utterance, in nats."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    valid_cer: float
+    valid_wer: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class UnfinishedEpoch:
+    """How far an epoch has come.
+
+    Attributes:
+        num_batches: that are done.
+        loss_sum: of their utterances, in nats.
+        num_utterances: in them.
+        seconds: they took.
+        random_state: torch's, after them.
+        cuda_random_state: of the GPU that trains, or None.
+    """
+
+    num_batches: int
+    loss_sum: float
+    num_utterances: int
+    seconds: float
+    random_state: Tensor
+    cuda_random_state: Tensor | None
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that training goes on from.
+
+    Attributes:
+        checkpoint: the model, as ``checkpoint_content`` gives it.
+        optimizer: its ``state_dict``.
+        history: metrics of the finished epochs.
+        unfinished: of the next epoch, or None before its first batch.
+    """
+
+    checkpoint: dict[str, Any]
+    optimizer: dict[str, Any]
+    history: tuple[EpochMetrics, ...]
+    unfinished: UnfinishedEpoch | None
+
+
+class RunFolder:
+    """The folder of one training run.
+
+    Args:
+        path: the folder, made if missing.
+        settings: plain values that decide the weights; those of a resumed run must equal them.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.settings = settings
+
+    @property
+    def last_path(self) -> Path:
+        """The newest training state."""
+        return self.path / "last.pt"
+
+    @property
+    def previous_path(self) -> Path:
+        """The training state before that."""
+        return self.path / "previous.pt"
+
+    @property
+    def model_path(self) -> Path:
+        """Model file of the best epoch."""
+        return self.path / "model.pt"
+
+    @property
+    def metrics_path(self) -> Path:
+        """Metrics of all finished epochs."""
+        return self.path / "metrics.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder, and keep other runs from it.
+
+        Raises:
+            OutputError: another run is in it, or it cannot be made.
+        """
+        self._make()
+        with sole_writer(self.path / ".lock", of=f"run folder {self.path}"):
+            yield
+
+    def start(self) -> None:
+        """Begin a run.
+
+        Raises:
+            OutputError: the folder holds one already, or cannot be written.
+        """
+        if any(p.exists() for p in (self.last_path, self.previous_path, self.model_path)):
+            raise OutputError(
+                f"run folder {self.path}: holds a run already; give --resume to go on with it, "
+                "or another --run-dir"
+            )
+        self._begin()
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"run folder {self.path}: cannot be made ({one_line(error)})"
+            raise OutputError(message) from None
+
+    def _begin(self) -> None:
+        self._make()
+        atomic.write_json(self.path / "settings.json", self.settings)
+        self.write_metrics(())
+
+    def resume(self) -> TrainingState | None:
+        """The newest state that can be read; None, and a beginning, where none was ever written.
+
+        Raises:
+            CheckpointError: every state is damaged, or they belong to other settings; or the best
+                model is gone.
+            OutputError: the folder cannot be written.
+        """
+        if not (self.last_path.exists() or self.previous_path.exists()):
+            # There may be a model.pt already: it is written before the state is.
+            self._begin()
+            return None
+        try:
+            state = self._read(self.last_path)
+        except CheckpointError as error:
+            if not self.previous_path.exists():
+                raise
+            state = self._read(self.previous_path)
+            epochs = len(state.history)
+            _log.warning("%s; going on from %s, after epoch %d", error, self.previous_path, epochs)
+        self.write_metrics(state.history)
+        return state
+
+    def _read(self, path: Path) -> TrainingState:
+        content = read_torch(path)
+        try:
+            recorded = content["settings"]
+            found = differences(recorded, self.settings)
+        except (TypeError, KeyError, AttributeError):
+            raise CheckpointError(f"run state {path}: is no training state of egl-fast") from None
+        if found:
+            # No CheckpointError: the state before this one would not fit, either.
+            raise OutputError(
+                f"run folder {self.path}: was started with {'; '.join(found)}; resume with the "
+                "same, or give another --run-dir"
+            )
+        try:
+            unfinished = content["unfinished"]
+            return TrainingState(
+                checkpoint=content["checkpoint"],
+                optimizer=content["optimizer"],
+                history=tuple(EpochMetrics(**metrics) for metrics in content["history"]),
+                unfinished=None if unfinished is None else UnfinishedEpoch(**unfinished),
+            )
+        except (TypeError, KeyError) as error:
+            raise CheckpointError(f"run state {path}: is damaged ({one_line(error)})") from None
+
+    def save(self, state: TrainingState) -> None:
+        """Write a training state, and keep the one before.
+
+        Raises:
+            OutputError: it cannot be written; the states before are still there.
+        """
+        if self.last_path.exists():
+            self._keep_previous()
+        unfinished = state.unfinished
+        write_torch(
+            self.last_path,
+            {
+                "checkpoint": state.checkpoint,
+                "optimizer": state.optimizer,
+                "history": [asdict(metrics) for metrics in state.history],
+                "unfinished": None if unfinished is None else vars(unfinished),
+                "settings": dict(self.settings),
+            },
+        )
+
+    def _keep_previous(self) -> None:
+        spare = self.previous_path.with_name("previous.pt.partial")
+        try:
+            spare.unlink(missing_ok=True)
+            try:
+                os.link(self.last_path, spare)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self.last_path, spare)
+            os.replace(spare, self.previous_path)
+        except OSError as error:
+            raise OutputError(
+                f"output {self.previous_path}: cannot be written ({one_line(error)})"
+            ) from None
+
+    def save_model(self, checkpoint: Checkpoint) -> None:
+        """Write the model file of the best epoch.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        save_checkpoint(self.model_path, checkpoint)
+
+    def refuse_without_model(self) -> None:
+        """Make sure that the best epoch's model is there, before more time goes into the run.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        try:
+            load_checkpoint(self.model_path)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"run folder {self.path}: the model of its best epoch is lost ({error}); train "
+                "anew, in another --run-dir"
+            ) from None
+
+    def write_metrics(self, history: Sequence[EpochMetrics]) -> None:
+        """Write the metrics of all finished epochs.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in history)
+        atomic.write_bytes(self.metrics_path, lines.encode())

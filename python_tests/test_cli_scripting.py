@@ -1,0 +1,143 @@
+"""Commands in scripts: pipes, --quiet, --json, completion of command lines."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recordings import write_clips
+
+from egl_fast import errors
+from egl_fast.cli import completion
+from egl_fast.cli.console import progress_bar, stderr
+from egl_fast.cli.main import COMMANDS, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def bash(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A script in which `egl-fast` is this tree's."""
+    function = f'egl-fast() {{ "{sys.executable}" -W error -m egl_fast "$@"; }}\n'
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail\n{function}{script}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path, ["ab", "no", "ab"], [0.5, 0.6, 0.4])
+    jq = shutil.which("jq")
+    last = "jq --raw-output .id" if jq else "cat"
+    result = bash(
+        f"egl-fast score --model {tiny_model} --pool clips.jsonl --k 2 --quiet"
+        f" | egl-fast select - --budget 2 --strategy entropy --quiet | {last}",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    names = lines if jq else [json.loads(line)["id"] for line in lines]
+    assert set(names) < {"clip0.wav", "clip1.wav", "clip2.wav"}
+    # Quiet, but for what somebody has to know: random weights are sure of nothing.
+    assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
+
+
+def test_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path, ["ab"], [0.5])
+    command = f"egl-fast score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl"
+    result = bash(f"{command} --json && {command} --json --resume", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    first, again = [json.loads(line) for line in result.stdout.splitlines()]
+    assert first["num_scored"] == 1
+    assert first == again == json.loads((tmp_path / "s.jsonl.meta.json").read_text())
+    assert "s.jsonl: complete already" in result.stderr
+
+
+def test_quiet_is_of_one_command_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    command = cli.get_command(cli.make_context("egl-fast", ["select"]), "select")
+    assert command is not None
+    with command.make_context("select", ["x", "--budget", "1", "--quiet"]):
+        assert stderr.quiet
+        assert progress_bar().disable
+    with command.make_context("select", ["x", "--budget", "1"]):
+        assert not stderr.quiet
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name not in ("doctor", "completion")]
+)
+def test_every_command_that_works_for_long_can_be_quiet(name: str) -> None:
+    command = cli.get_command(cli.make_context("egl-fast", [name, "--help"]), name)
+    assert command is not None
+    assert any("--quiet" in parameter.opts for parameter in command.params)
+
+
+def completions(line: str) -> list[str]:
+    """What a shell would offer after a line; kinds and values."""
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from egl_fast.cli.main import main\n"
+            "try: main()\n"
+            "finally: assert 'torch' not in sys.modules, 'a shell will not wait for torch'",
+        ],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            completion.VARIABLE: "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("egl-fast s", ["plain,score", "plain,select", "plain,simulate"]),
+        ("egl-fast score --re", ["plain,--resume", "plain,--read-timeout"]),
+        ("egl-fast score --method lo", ["plain,lowrank"]),
+        ("egl-fast score --model exam", ["file,exam"]),
+        ("egl-fast select exam", ["file,exam"]),
+        ("egl-fast train --run-dir ru", ["dir,ru"]),
+        ("egl-fast completion ", ["plain,bash", "plain,zsh", "plain,fish"]),
+    ],
+)
+def test_a_shell_is_told_what_may_come_next(line: str, offered: list[str]) -> None:
+    assert completions(line) == offered
+
+
+def test_bash_takes_the_script(tmp_path: Path) -> None:
+    program = tmp_path / "egl-fast"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m egl_fast "$@"\n')
+    program.chmod(0o755)
+    result = bash(
+        f'unset -f egl-fast; PATH="{tmp_path}:$PATH"; eval "$(egl-fast completion bash)"\n'
+        "COMP_WORDS=(egl-fast sel) COMP_CWORD=1; _egl_fast_completion egl-fast\n"
+        'echo "${COMPREPLY[@]}"; complete -p egl-fast'
+    )
+    assert result.returncode == 0, result.stderr
+    offered, registered = result.stdout.splitlines()
+    assert offered == "select"
+    assert registered.endswith("egl-fast")
+
+
+def test_exceptions_are_one_tree() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    assert len(kinds) > 5
+    assert all(issubclass(kind, errors.EglError) for kind in kinds)
