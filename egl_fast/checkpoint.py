@@ -181,6 +181,6 @@ def read_torch(path: Path) -> Any:
     except Exception as error:  # A damaged pickle can fail in any way at all.
         # torch's own message tells how to load the file unsafely: no advice to pass on.
         raise CheckpointError(
-            f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__}); copy "
-            "it anew, or give a file that `egl-fast train` wrote"
+            f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__}); "
+            "copy it anew, or give a file that `egl-fast train` wrote"
         ) from None

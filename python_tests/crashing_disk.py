@@ -1,4 +1,4 @@
-"""Processes that end at their n-th step on the disk, and disks that lose what was not brought there.
+"""Processes that end at their n-th step on the disk, and disks that lose what never got there.
 
 A step is whatever writes or renames: opening, writing, flushing, truncating and closing a file,
 fsync, and names that come, change and go. What a process has not handed to the system ends with it.

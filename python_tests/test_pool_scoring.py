@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-import resource
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from recordings import waveform, write_clips, write_manifest
+from recordings import write_clips
 
 import egl_fast
 from egl_fast.data.manifest import Utterance, read_manifest

@@ -101,7 +101,7 @@ def finish(
 
 def files(out: Path) -> dict[str, bytes]:
     """All that is in the folder; of the metadata, what does not depend on the clock."""
-    found = {path.name: path.read_bytes() for path in out.parent.iterdir()}
+    found = {path.name: path.read_bytes() for path in out.parent.iterdir() if path.is_file()}
     name = f"{out.name}.meta.json"
     if name in found:
         metadata = json.loads(found[name])
@@ -198,3 +198,112 @@ def test_scores_to_be_overwritten_are_the_old_ones_or_the_new_ones(
     tmp_path: Path, power: str
 ) -> None:
     assert in_small_process(crash_at_every_step_of_overwriting, tmp_path, power) > 200
+
+
+def stopped(out: Path, *, after: int = 3, **options: Any) -> dict[str, bytes]:
+    """A run that is not gone on with: what it leaves."""
+    results = ResumableScores(str(out), **options)
+    with results.locked():
+        results.begin(SETTINGS, NUM_UTTERANCES)
+        for unit in UNITS[:after]:
+            results.add(unit, 0.125)
+    return files(out)
+
+
+def refusal(out: Path, **options: Any) -> str:
+    """The message that going on ends with; nothing is changed by it."""
+    before = files(out)
+    with pytest.raises(OutputError) as caught:
+        finish(out, **options)
+    assert files(out) == before
+    return str(caught.value).removeprefix(f"output {out}")
+
+
+def test_a_run_that_was_stopped_is_not_begun_anew_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    stopped(out)
+    line = refusal(out, resume=False)
+    assert line == (
+        ": a run was stopped before it was complete, or is at work; give --resume to go on with "
+        "it, or --overwrite to start anew"
+    )
+    finish(out, resume=False, overwrite=True)
+    assert files(out) == undisturbed(tmp_path / "undisturbed")
+
+
+def test_a_run_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    stopped(out)
+    line = refusal(out, settings={**SETTINGS, "k": 7, "model_sha256": "0c"})
+    assert line.startswith(": was begun with another model; --k 50 (now 7); resume it with")
+    finish(out)
+    # So it is with scores that are complete.
+    assert "--k 50 (now 7)" in refusal(out, settings={**SETTINGS, "k": 7})
+    assert finish(out) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda journal: b"", "is damaged"),
+        (lambda journal: b"no journal\n", "is damaged"),
+        (lambda journal: b"[1, 2]\n", "is damaged"),
+        (lambda journal: journal.replace(b'"format_version": 1', b'"format_version": 2'),
+         "has format version 2, this egl-fast reads 1; finish it with the egl-fast that began it"),
+        (lambda journal: journal.replace(b'"tally"', b'"talli"'), "is damaged ('tally')"),
+        (lambda journal: journal.replace(b'"outcomes"', b'"outcome"'), "without 'outcomes'"),
+        (lambda journal: journal.replace(b'[{"position"', b'[{"posi"'), "is damaged"),
+        (lambda journal: journal.replace(b'{"seconds"', b'"seconds"', 1), "is damaged"),
+    ],
+)  # fmt: skip
+def test_a_damaged_journal_is_refused(
+    tmp_path: Path, damage: Callable[[bytes], bytes], complaint: str
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    journal = tmp_path / "scores.jsonl.journal"
+    content = stopped(out)[journal.name]
+    assert damage(content) != content
+    journal.write_bytes(damage(content))
+    line = refusal(out)
+    assert line.startswith(".journal: ")
+    assert complaint in line
+    assert "start anew by --overwrite" in line
+
+
+def test_a_last_line_that_is_torn_is_computed_again(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    journal = tmp_path / "scores.jsonl.journal"
+    lines = stopped(out, after=2)[journal.name].split(b"\n")[:-1]
+    assert len(lines) == 3
+    torn = lines[2][:50] + bytes(40) + lines[2][90:]
+    journal.write_bytes(b"\n".join([*lines[:2], torn]) + b"\n")
+    computed = finish(out)
+    assert {o.position for o in UNITS[1]} <= set(computed)
+    assert {o.position for o in UNITS[0]}.isdisjoint(computed)
+    assert files(out) == undisturbed(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".errors.jsonl.partial"])
+def test_files_shorter_than_the_journal_says_are_refused(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / "scores.jsonl"
+    path = tmp_path / f"scores.jsonl{suffix}"
+    content = stopped(out, after=len(UNITS) - 1)[path.name]
+    path.write_bytes(content[:10])
+    line = refusal(out)
+    assert line.startswith(f"{suffix}: is damaged (10 bytes are left of ")
+    assert line.endswith("; start anew by --overwrite")
+
+
+def test_scores_that_came_into_being_meanwhile_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    stopped(out)
+    out.write_text("precious")
+    line = ": has come into being meanwhile; move it away and give --resume"
+    with pytest.raises(OutputError, match=line):
+        finish(out)
+    assert out.read_text() == "precious"
+    assert line in refusal(out)
+    out.rename(tmp_path / "mine")
+    assert finish(out) == []
+    (tmp_path / "mine").unlink()
+    assert files(out) == undisturbed(tmp_path / "undisturbed")

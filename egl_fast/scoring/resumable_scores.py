@@ -253,14 +253,14 @@ class ResumableScores:
         if header.metadata is not None:
             self._publish()
             return False
-        with open(self._journal, "r+b") as file:
-            file.truncate(length)  # a line that was being written when the run was stopped
-        self._open_files()
         try:
             for entry in entries:
                 self._take(entry)
         except (KeyError, TypeError) as error:
             raise self._damaged(self._journal, f"an outcome without {one_line(error)}") from None
+        with open(self._journal, "r+b") as file:
+            file.truncate(length)  # a line that was being written when the run was stopped
+        self._open_files()
         self._write_in_order()
         if self._position >= min(header.position + WINDOW, self._num_utterances):
             self._close_window()
@@ -312,16 +312,17 @@ class ResumableScores:
 
     def _open_files(self) -> None:
         """Open all three at the end of what the journal vouches for."""
-        self._records.touch()
-        self._errors.touch()
-        atomic.sync_folder(self.out.parent)  # their names, before a journal vouches for them
-        for path, length in (
-            (self._records, self._header.records_bytes),
-            (self._errors, self._header.errors_bytes),
-        ):
+        vouched_for = {
+            self._records: self._header.records_bytes,
+            self._errors: self._header.errors_bytes,
+        }
+        for path, length in vouched_for.items():
+            path.touch()
             there = path.stat().st_size
             if there < length:
                 raise self._damaged(path, f"{there} bytes are left of {length}")
+        atomic.sync_folder(self.out.parent)  # their names, before a journal vouches for them
+        for path, length in vouched_for.items():
             file = self._files[path] = open(path, "r+b")  # noqa: SIM115 (closed by locked)
             file.truncate(length)
             file.seek(length)
