@@ -141,6 +141,16 @@ def all_is_lost(disk: CrashingDisk) -> None:
     disk.become(disk.names, disk.contents)
 
 
+def only_the_last_name_is_kept(disk: CrashingDisk) -> None:
+    """A power cut where the newest change of a name got to the disk, and none before it."""
+    names = dict(disk.names)
+    for new, old, inode in disk.pending[-1:]:
+        names.pop(old or "", None)
+        if new is not None:
+            names[new] = inode
+    disk.become(names, disk.contents)
+
+
 def some_is_lost(disk: CrashingDisk) -> None:
     """A power cut: of what was not brought onto the disk, anything may be there."""
     rng = random.Random(disk.crash_at)
@@ -149,8 +159,7 @@ def some_is_lost(disk: CrashingDisk) -> None:
     for new, old, inode in disk.pending:
         if rng.random() < 0.5:
             continue
-        if old is not None:
-            names.pop(old, None)
+        names.pop(old or "", None)
         if new is not None:
             names[new] = inode
     contents = dict(disk.contents)
@@ -168,7 +177,12 @@ def some_is_lost(disk: CrashingDisk) -> None:
     disk.become(names, contents)
 
 
-POWER = {"killed": nothing_is_lost, "power cut": all_is_lost, "half a power cut": some_is_lost}
+POWER = {
+    "killed": nothing_is_lost,
+    "power cut": all_is_lost,
+    "names out of order": only_the_last_name_is_kept,
+    "half a power cut": some_is_lost,
+}
 
 
 def in_child(work: Callable[[Callable[[str], None]], None], disk: CrashingDisk) -> tuple[int, str]:
