@@ -97,7 +97,7 @@ def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumabl
             file.unlink()
 
     return Resumable(
-        [*arguments, out, "--resume"], has_begun, is_as_undisturbed, result.returncode, seconds / 5
+        [*arguments, out, "--resume"], has_begun, is_as_undisturbed, result.returncode, seconds / 8
     )
 
 
