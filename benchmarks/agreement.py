@@ -3,9 +3,9 @@
     python benchmarks/agreement.py [--clips 24] [--k 100] [--method exact]
 
 Scores some of the sample's pool on one thread, and again with one thing changed at a time, each in
-a process of its own. A line for each change: scores that are the same to the last bit, the largest
-relative difference of those that are not, and recordings whose K labelings are not the same ones in
-the same order.
+a process of its own. A line for each change: scores that are the same to the last bit, and the
+largest relative difference of those that are not; recordings whose K labelings are not the same
+ones in the same order; and the largest difference, in nats, of log-probabilities of the same rank.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CHANGES = [
     Change("manifest backwards", backwards=True),
     Change("--batch-seconds 0.01", ("--batch-seconds", "0.01")),
     Change("--batch-seconds 40", ("--batch-seconds", "40")),
-    Change("--memory 64MiB", ("--memory", "64MiB")),
+    Change("--memory 512MiB", ("--memory", "512MiB")),
     Change("--threads 2", ("--threads", "2")),
     Change("EGL_ISA=avx2", environment={"EGL_ISA": "avx2"}),
     Change("EGL_ISA=baseline", environment={"EGL_ISA": "baseline"}),
@@ -62,13 +62,14 @@ def main() -> None:
         clip["audio_filepath"] = str(ROOT / "examples" / clip["audio_filepath"])
     options = ["--k", arguments.k, "--method", arguments.method, "--per-hypothesis"]
     plain = scores(clips, options, Change("the first run"))
-    print("| changed | " + " | ".join(COMPARED) + " | other labelings |")
-    print("| --- |" + " --- |" * (len(COMPARED) + 1))
+    print("| changed | " + " | ".join(COMPARED) + " | other labelings | log_prob |")
+    print("| --- |" + " --- |" * (len(COMPARED) + 2))
     for change in CHANGES:
         got = scores(clips, options, change)
         cells = [agreement([(a[f], got[name][f]) for name, a in plain.items()]) for f in COMPARED]
         others = sum(labelings(record) != labelings(got[name]) for name, record in plain.items())
-        print(f"| {change.name} | {' | '.join(cells)} | {others} |", flush=True)
+        gap = max(log_prob_gap(record, got[name]) for name, record in plain.items())
+        print(f"| {change.name} | {' | '.join(cells)} | {others} | {gap:.1e} |", flush=True)
 
 
 def scores(
@@ -93,6 +94,12 @@ def agreement(pairs: list[tuple[float, float]]) -> str:
     worst = max(abs(a - b) / max(abs(a), abs(b), 1e-300) for a, b in pairs)
     equal = sum(a == b for a, b in pairs)
     return "all equal" if equal == len(pairs) else f"{equal} equal, {worst:.1e}"
+
+
+def log_prob_gap(record: dict[str, Any], other: dict[str, Any]) -> float:
+    """Largest difference of log-probabilities at the same rank."""
+    pairs = zip(record["hypotheses"], other["hypotheses"], strict=True)
+    return max(abs(a["log_prob"] - b["log_prob"]) for a, b in pairs)
 
 
 def labelings(record: dict[str, Any]) -> list[list[int]]:
