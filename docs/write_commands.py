@@ -89,10 +89,11 @@ def usage(
 def _row(parameter: click.Parameter, text: str) -> tuple[str, str, str]:
     context = click.Context(click.Command("none"))
     if isinstance(parameter, click.Argument):
-        name = parameter.make_metavar(context).strip("[].")
+        shown = parameter.make_metavar(context).strip("[].")
+        name = (parameter.metavar or parameter.human_readable_name.upper()).strip("[].")
         sentence = re.search(rf"(?<![\w.`-]){re.escape(name)} [^.]*\.", text)
         default = "required" if parameter.required else ""
-        return f"`{name}`", default, prose(sentence[0]) if sentence else ""
+        return f"`{_cell(shown)}`", default, prose(sentence[0]) if sentence else ""
     assert isinstance(parameter, click.Option)
     meaning = _joined(parameter.help or "")
     default = _default(parameter)
@@ -114,6 +115,8 @@ def _default(option: click.Option) -> str:
         return "required"
     if option.is_flag:
         return "on" if option.default is True else "off"
+    if isinstance(option.show_default, str):
+        return option.show_default
     # Click has a value of its own for "nobody said", which is no default to tell.
     value = option.default if option.show_default else None
     return "" if value is None else f"`{value}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -63,7 +64,48 @@ def test_every_option_is_documented() -> None:
                 assert parameter.help, f"{name} {parameter.opts}"
                 assert all(f"`{o}`" in section or f"`{o} " in section for o in parameter.opts)
         # An argument has no help of its own: a sentence of the command's begins with its name.
-        assert not re.search(r"^\| `[A-Z_]+` \|[^|]*\|\s*\|", section, re.MULTILINE)
+        assert re.findall(r"^\|.*\|\s+\|$", section, re.MULTILINE) == []
+
+
+def test_commands_page_of_any_command() -> None:
+    spec = importlib.util.spec_from_file_location("w", ROOT / "docs" / "write_commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+
+    @click.command("brew", epilog="\b\nBeans:\n  robusta  strong, *dark*\n  arabica  mild")
+    @click.argument("cup", type=click.Choice(["small", "large"]))
+    @click.option("--milk/--no-milk", default=True, help="White, see docs/model.md.")
+    @click.option("-s", "--sugar", type=click.FloatRange(0, 3, min_open=True), default=1.0,
+                  show_default=True, help="Spoons, beside --milk.")  # fmt: skip
+    @click.option("--beans", required=True, metavar="FILE", help="Where they are.")
+    @click.option("--time", help="When [default: now].")
+    @click.option("--secret", hidden=True)
+    def brew() -> None:
+        """Make coffee.
+
+        CUP is its size. No more is known.
+
+        \b
+        Examples:
+          egl-fast brew --beans b large | cat
+        """
+
+    text = "\n".join(writer.section("brew", brew, click.Context(brew, info_name="brew")))
+    assert "brew --beans FILE [OPTIONS] {small|large}" in text
+    for row in (
+        "| `{small\\|large}` | required | CUP is its size. |",
+        "| `--milk / --no-milk` | on | White, see [docs/model.md](model.md). |",
+        "| `-s, --sugar FLOAT` | `1.0` | Spoons, beside `--milk`; above 0, at most 3. |",
+        "| `--beans FILE` | required | Where they are. |",
+        "| `--time TEXT` | now | When. |",
+        "| beans | meaning |",
+        "| `robusta` | strong, \\*dark\\* |",
+        "```sh\negl-fast brew --beans b large | cat\n```",
+    ):
+        assert row in text
+    assert "secret" not in text
 
 
 def test_commands_page_is_what_the_script_writes(tmp_path: Path) -> None:
