@@ -29,7 +29,7 @@ CUDA_LINK := build/cuda-link
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
 	test-cuda test-cuda-link kernels kernels-quick kernels-report emulated test-python bench bench-quick \
-	gpu-report performance-page clean
+	gpu-report performance-page commands-page clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ gpu-report: ## On a machine with a GPU: build, test, compare, measure; build/gpu
 
 performance-page: build ## docs/performance.md and its plots, from benchmarks/results
 	$(ENTER) python benchmarks/performance_page.py
+
+commands-page: build ## docs/commands.md, from the commands themselves
+	$(ENTER) python docs/write_commands.py
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build egl_fast/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,4 @@
-"""``egl-fast``: finds the command, runs it, turns errors into one line and an exit status.
-
-Exit status: 0 done, 2 wrong usage or input, 3 done with some utterances failed, 130 interrupted.
-"""
+"""``egl-fast``: finds the command, runs it, turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -30,6 +27,14 @@ COMMANDS = {
     "completion": "Print a script that lets a shell complete command lines.",
 }
 
+#: Exit status -> what it says, of every command.
+EXIT_STATUSES = {
+    0: "done",
+    2: "wrong usage or input, or a check that failed; one line says what to do",
+    3: "done, but for some recordings: the errors file names them",
+    130: "interrupted; what was finished by then is kept",
+}
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
@@ -53,7 +58,11 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExit status:\n" + "\n".join(f"  {k:<4} {v}" for k, v in EXIT_STATUSES.items()),
+)
 @click.version_option(package_name="egl-fast", prog_name="egl-fast")
 def cli() -> None:
     """Which recordings are worth transcribing, for any CTC speech recogniser.
