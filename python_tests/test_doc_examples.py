@@ -75,13 +75,17 @@ def calls(line: str) -> Iterator[list[str]]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words: list[str] = []
+    redirected = False
     for word in [*lexer, ";"]:
         if set(word) <= set("();<>|&"):
             while words and re.fullmatch(r"\w+=.*", words[0]):  # a variable for this call alone
                 del words[0]
-            if words and word[0] not in "<>":
+            redirected = word[0] in "<>"
+            if words and not redirected:
                 yield words
                 words = []
+        elif redirected:
+            redirected = False
         else:
             words.append(word)
 
