@@ -118,12 +118,9 @@ class Contenders:
     def loop(self) -> None:
         """The plain loop over ``looped``."""
         with products_in(self.scorer.precision, self.scorer.device):
-            self.sq_norms = self._loop_through(self.scorer.model.eval(), self.engine.dtype)
-
-    def loop_in_double(self) -> None:
-        """The same in float64."""
-        double = copy.deepcopy(self.scorer.model).double().eval()
-        self.sq_norms = self._loop_through(double, torch.float64)
+            self.sq_norms = self._loop_through(
+                self.scorer.model.eval(), self.engine.dtype, self.looped
+            )
 
     def score(self, **options: Any) -> list[ScoreRecord]:
         """Everything from features to records."""
@@ -155,10 +152,17 @@ class Contenders:
 
     def largest_error(self) -> float:
         """Relative, of the exact squared norms against those that the loop found last."""
-        assert self.record is not None
-        own = {h.labels: h.sq_grad_norm for h in self.record.hypotheses}
-        pairs = zip(self.looped, self.sq_norms, strict=False)  # the loop may have stopped earlier
-        return max(abs(own[labels] - norm) / norm for labels, norm in pairs)
+        return self._error_against(self.sq_norms)
+
+    def loop_over_all(self, looped_seconds: float, forward_seconds: float) -> float:
+        """The plain loop's time for all labelings: one forward pass, equal backward passes.
+
+        Args:
+            looped_seconds: of ``loop``.
+            forward_seconds: of ``forward``.
+        """
+        backward = looped_seconds - forward_seconds
+        return forward_seconds + backward * len(self.labelings) / len(self.looped)
 
     def work(self) -> dict[str, Work]:
         """Everyone's, by name."""
@@ -187,10 +191,10 @@ class Contenders:
             ModelError: something is wrong.
         """
         assert self.record is not None
-        self._num_looped, looped = COMPARED, self._num_looped
-        self.loop_in_double()
-        error = self.largest_error()
-        self._num_looped = looped
+        double = copy.deepcopy(self.scorer.model).double().eval()
+        error = self._error_against(
+            self._loop_through(double, torch.float64, self.labelings[:COMPARED])
+        )
         if self.scorer.precision == "float32" and not error <= TOLERANCE["float32"]:
             raise ModelError(
                 f"recording {self.first.id!r}: squared norms are off by {error:.1e} of plain "
@@ -207,16 +211,25 @@ class Contenders:
                 )
         return error
 
+    def _error_against(self, sq_norms: list[float]) -> float:
+        """Largest relative error of the first exact squared norms."""
+        assert self.record is not None
+        own = [hypothesis.sq_grad_norm for hypothesis in self.record.hypotheses[: len(sq_norms)]]
+        pairs = zip(own, sq_norms, strict=True)
+        return max(abs(a - b) / b if b > 0 else abs(a) for a, b in pairs)
+
     def _inputs(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         features, lengths = self.first.inputs
         return features.to(self.scorer.device, dtype), lengths
 
-    def _loop_through(self, model: nn.Module, dtype: torch.dtype) -> list[float]:
+    def _loop_through(
+        self, model: nn.Module, dtype: torch.dtype, labelings: list[tuple[int, ...]]
+    ) -> list[float]:
         with without_cudnn():
             found = looped_sq_norms(
                 model,
                 self._inputs(dtype),
-                self.looped,
+                labelings,
                 parameters=dict(model.named_parameters()),
                 blank=self.scorer.classes.blank,
             )

@@ -91,7 +91,7 @@ class Measurement:
         forwards = rounds.pop(LOOP_FORWARD)
         rounds[LOOP] = [
             [
-                forward + (looped - forward) * len(stratum.labelings) / len(stratum.looped)
+                stratum.loop_over_all(looped, forward)
                 for looped, forward in zip(*of_stratum, strict=True)
             ]
             for stratum, *of_stratum in zip(self.strata, rounds[LOOP], forwards, strict=True)

@@ -294,6 +294,8 @@ def _print(results: dict[str, Any]) -> None:
 
 
 def _table(results: dict[str, Any]) -> Table:
+    from egl_fast.benchmarking.contenders import READING
+
     of_pool = results["pool"]["path"] is not None
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
@@ -307,7 +309,7 @@ def _table(results: dict[str, Any]) -> Table:
             _number(one["seconds_per_utterance"]),
             _number(one["utterances_per_second"]),
             _number(one["times_real_time"]),
-            _number(one["times_plain_loop"]),
+            "" if name == READING else _number(one["times_plain_loop"]),
             *([_duration(one["pool_seconds"])] if of_pool else []),
         )
     return table
@@ -315,11 +317,13 @@ def _table(results: dict[str, Any]) -> Table:
 
 def _notes(results: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know."""
+    from egl_fast.benchmarking.contenders import COMPARED
+
     pool, memory, exact = results["pool"], results["memory"], results["contenders"]["exact"]
     notes = [
         f"Medians of {results['rounds']} rounds in which all took turns."
         if results["rounds"] > 1
-        else "All took one turn: there was no time for more."
+        else "All took one turn: a second would have taken too long."
     ]
     load, cores = results["machine"]["load_average"], results["machine"]["cores"]
     if results["gpu"] is None and load > cores / 2:
@@ -346,8 +350,8 @@ def _notes(results: dict[str, Any]) -> list[str]:
         notes.append(f"{pool['not_readable']} recordings could not be read and were passed over.")
     judged = "" if results["precision"] == "float32" else f" in {results['precision']}"
     notes.append(
-        f"Checked before: exact squared norms are within {results['largest_error']:.1e} of plain "
-        f"autograd's in float64{judged}."
+        f"Checked before: exact squared norms{judged} are within {results['largest_error']:.1e} of "
+        f"plain autograd's in float64 (the {COMPARED} best labelings of each recording)."
     )
     peak = memory["peak_bytes"] / _MIB
     text = (
