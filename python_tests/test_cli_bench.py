@@ -120,8 +120,8 @@ def test_bounds_fit_together(of_pool: dict[str, Any]) -> None:
 def test_facts_of_the_run(of_pool: dict[str, Any]) -> None:
     assert of_pool["k"] == 7
     assert of_pool["hypotheses"] == [7, 7, 7]
-    assert of_pool["hypotheses_looped"] == [5, 5, 5]
-    assert of_pool["rounds"] >= 1
+    assert of_pool["hypotheses_looped"] == [3, 3, 3]
+    assert 1 <= of_pool["rounds"] <= 5
     assert of_pool["threads"] == 1
     assert of_pool["device"] == "cpu"
     assert of_pool["gpu"] is None
@@ -152,7 +152,7 @@ def test_the_table_of_a_pool(tiny_model: Path, clips: Path) -> None:
     assert "…" not in done.stdout
     assert "4 recordings, 2.4 s of audio; measured: 2 of" in done.stdout
     assert "The estimate rests on 2 recordings" in done.stdout
-    assert "went through 5 labelings" in done.stdout
+    assert "went through 3 labelings" in done.stdout
     assert "--memory allows gradients 2,048 MiB" in done.stdout
 
 

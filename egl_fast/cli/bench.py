@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from egl_fast.features import FeatureConfig
     from egl_fast.scorer import Scorer
 
-#: Rounds are taken until this much time has gone into them, ...
+#: As many rounds are taken as there is time for, ...
 ENOUGH_SECONDS = 40.0
 
-#: ... or there are so many.
+#: ... but at least one, and at most so many.
 MOST_ROUNDS = 5
 
 _MIB = 2**20
@@ -100,20 +100,23 @@ def command(
         for number in range(count):
             measurement.strata[number].warm_up()
             bar.update(task, advance=1)
-        peak = peak_memory_bytes()  # before the plain loop and float64 take theirs
+        # Before the plain loop and float64 take theirs.
+        peak, gpu_peak = peak_memory_bytes(), _gpu_peak(scorer)
         errors = []
         for number in range(count):
             errors.append(measurement.strata[number].check())
             bar.update(task, advance=1, note="comparing results")
         started = time.monotonic()
-        num_rounds = 0
-        spent = 0.0
-        while num_rounds < MOST_ROUNDS and spent + spent / max(1, num_rounds) < ENOUGH_SECONDS:
+        rounds_done, num_rounds = 0, MOST_ROUNDS
+        while rounds_done < num_rounds:
             for number in range(count):
                 measurement.take_turns(number)
-                bar.update(task, advance=1, note=f"round {num_rounds + 1}")
-            num_rounds += 1
-            spent = time.monotonic() - started
+                bar.update(task, advance=1, note=f"round {rounds_done + 1}")
+            rounds_done += 1
+            if rounds_done == 1:
+                there_is_time_for = int(ENOUGH_SECONDS / (time.monotonic() - started))
+                num_rounds = max(1, min(MOST_ROUNDS, there_is_time_for))
+                bar.update(task, total=count * (2 + num_rounds))
     results = {
         "egl_fast": __version__,
         "machine": facts,
@@ -132,7 +135,7 @@ def command(
         "memory": {
             "peak_bytes": peak,
             "peak_bytes_before": before,
-            "gpu_peak_bytes": _gpu_peak(scorer),
+            "gpu_peak_bytes": gpu_peak,
             "allowed_bytes": scorer.memory_bytes,
         },
     }
@@ -328,8 +331,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
     load, cores = results["machine"]["load_average"], results["machine"]["cores"]
     if results["gpu"] is None and load > cores / 2:
         notes.append(
-            f"The machine was not idle (load {load:g} on {cores} cores): times are too long, "
-            "ratios hold better."
+            f"The machine was not idle (load {load:g} on {cores} cores): measure again when it is."
         )
     looped, found = results["hypotheses_looped"][0], results["hypotheses"][0]
     if looped < found:
