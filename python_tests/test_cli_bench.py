@@ -252,7 +252,6 @@ def test_headers_that_cannot_be_read(clips: Path, tmp_path: Path) -> None:
 
 
 def drawn(
-    monkeypatch: pytest.MonkeyPatch,
     seconds: list[float],
     *,
     broken: Set[int] = frozenset(),
@@ -265,41 +264,40 @@ def drawn(
             raise AudioError("audio: broken")
         return Spectrogram(torch.zeros(1, 1), one.duration_seconds)
 
-    monkeypatch.setattr(drawing, "load_spectrogram", load)
     pool = [utterance(Path(f"{i}"), duration_seconds=one) for i, one in enumerate(seconds)]
-    options = {"num_strata": 4, "batch_seconds": 0.1, "seed": 0, **how}
+    options = {"num_strata": 4, "batch_seconds": 0.1, "seed": 0, "load": load, **how}
     return choose(pool, Durations.of(pool, seed=0), FeatureConfig(), **options)
 
 
 SECONDS = [0.5 + 0.1 * (i % 17) + (8.0 if i % 9 == 0 else 0.0) for i in range(90)]
 
 
-def test_the_draw_depends_on_pool_and_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_draw_depends_on_pool_and_seed_alone() -> None:
     def ids(seed: int) -> list[str]:
-        return [one.recordings[0].id for one in drawn(monkeypatch, SECONDS, seed=seed)[0]]
+        return [one.recordings[0].id for one in drawn(SECONDS, seed=seed)[0]]
 
     assert ids(3) == ids(3)
     assert len({tuple(ids(seed)) for seed in range(10)}) > 5
 
 
-def test_strata_have_like_audio_and_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    strata, num_broken = drawn(monkeypatch, SECONDS)
+def test_strata_have_like_audio_and_all_of_it() -> None:
+    strata, num_broken = drawn(SECONDS)
     assert num_broken == 0
     audio = [one.audio_seconds for one in strata]
     assert sum(audio) == pytest.approx(sum(SECONDS))
     assert max(audio) - min(audio) < 2 * max(SECONDS)
     # As many strata as recordings: each is measured.
-    alone, _ = drawn(monkeypatch, [1.0, 30.0, 2.0, 1.5], num_strata=4)
+    alone, _ = drawn([1.0, 30.0, 2.0, 1.5], num_strata=4)
     assert sorted(one.recordings[0].seconds for one in alone) == [1.0, 1.5, 2.0, 30.0]
 
 
-def test_estimates_are_unbiased_whatever_a_recording_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimates_are_unbiased_whatever_a_recording_costs() -> None:
     def cost(seconds: float) -> float:
         return 3.0 + seconds**2
 
     estimates = []
     for seed in range(400):
-        strata, _ = drawn(monkeypatch, SECONDS, seed=seed)
+        strata, _ = drawn(SECONDS, seed=seed)
         pool = Pool(len(SECONDS), [one.audio_seconds for one in strata])
         measured = [one.recordings[0].seconds for one in strata]
         estimates.append(pool.scaled([cost(seconds) for seconds in measured], measured))
@@ -309,21 +307,21 @@ def test_estimates_are_unbiased_whatever_a_recording_costs(monkeypatch: pytest.M
     assert abs(statistics.fmean(estimates) - truth) < 3 * error
 
 
-def test_neighbours_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    strata, _ = drawn(monkeypatch, [1.0, 1.1, 1.2, 5.0], num_strata=1, batch_seconds=3.5)
+def test_neighbours_fill_a_batch() -> None:
+    strata, _ = drawn([1.0, 1.1, 1.2, 5.0], num_strata=1, batch_seconds=3.5)
     [stratum] = strata
     first, *others = (one.seconds for one in stratum.recordings)
     assert (1 + len(others)) * max(first, *others, 0.0) <= 3.5 or not others
-    strata, _ = drawn(monkeypatch, [1.0] * 6, num_strata=2, batch_seconds=3.5)
+    strata, _ = drawn([1.0] * 6, num_strata=2, batch_seconds=3.5)
     assert [len(one.recordings) for one in strata] == [3, 3]
 
 
-def test_what_cannot_be_read_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    strata, num_broken = drawn(monkeypatch, [1.0] * 6, broken={0, 1, 3, 4, 5}, num_strata=1)
+def test_what_cannot_be_read_is_passed_over() -> None:
+    strata, num_broken = drawn([1.0] * 6, broken={0, 1, 3, 4, 5}, num_strata=1)
     assert [one.id for one in strata[0].recordings] == ["2"]
     assert num_broken <= 5
     with pytest.raises(ManifestError, match=r"none of 3 recordings of 1.0 to 1.0 s"):
-        drawn(monkeypatch, [1.0] * 6, broken={0, 1, 2}, num_strata=2)
+        drawn([1.0] * 6, broken={0, 1, 2}, num_strata=2)
 
 
 @pytest.fixture(scope="module")

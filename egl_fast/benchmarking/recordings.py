@@ -152,6 +152,7 @@ def choose(
     num_strata: int,
     batch_seconds: float,
     seed: int,
+    load: Callable[[Utterance, FeatureConfig], Spectrogram] = load_spectrogram,
 ) -> tuple[list[Stratum], int]:
     """Draw the recordings to measure, the same for the same pool and seed.
 
@@ -162,6 +163,7 @@ def choose(
         num_strata: recordings to draw, each from a stratum of its own.
         batch_seconds: padded audio that a recording and its neighbours may have together.
         seed: of the draw.
+        load: reads a recording.
 
     Returns:
         The strata, shortest first, and how many recordings could not be read and were passed over.
@@ -187,7 +189,7 @@ def choose(
                     break
                 one = utterances[i]
                 try:
-                    found.append(Recording.of(one.id, partial(load_spectrogram, one, features)))
+                    found.append(Recording.of(one.id, partial(load, one, features)))
                 except AudioError as problem:
                     num_broken += 1
                     error = error or problem
