@@ -23,6 +23,7 @@ COMMANDS = {
     "simulate": "Run the whole active-learning evaluation on labeled data.",
     "report": "One HTML page about an evaluation, or about a scored pool.",
     "check": "Compare the engine's gradient norms with looped autograd on this model.",
+    "bench": "This model's speed on this machine, and how long a pool would take.",
     "doctor": "Say what was built and what is usable, and run a small self-test.",
     "completion": "Print a script that lets a shell complete command lines.",
 }
