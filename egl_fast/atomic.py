@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from egl_fast.errors import OutputError, one_line
+from egl_fast.errors import cannot_be_written
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     except OSError as error:
         _remove(partial)
-        raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None
+        raise cannot_be_written(path, error) from None
     except BaseException:
         _remove(partial)
         raise

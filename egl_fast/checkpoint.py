@@ -14,6 +14,7 @@ Format (``FORMAT_VERSION`` 1), written by ``torch.save`` and read with ``weights
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 import zlib
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 
 from egl_fast import atomic
-from egl_fast.errors import CheckpointError, ModelError, OutputError, one_line
+from egl_fast.errors import CheckpointError, ModelError, one_line
 from egl_fast.features import FeatureConfig
 from egl_fast.model import ConvShape, DeepSpeech2, ModelConfig
 
@@ -116,7 +117,7 @@ def checkpoint_from_content(
     if content.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"model {path}: has format version {content.get('format_version')!r}, this egl-fast "
-            f"reads version {FORMAT_VERSION}"
+            f"reads version {FORMAT_VERSION}; use the egl-fast that wrote it"
         )
     try:
         shapes = tuple(
@@ -144,11 +145,11 @@ def write_torch(path: str | Path, content: dict[str, Any]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
-        with atomic.replacing(Path(path)) as file:
-            torch.save(content, file)
-    except RuntimeError as error:  # what becomes of an OSError on its way through torch
-        raise OutputError(f"output {path}: cannot be written ({one_line(error)})") from None
+    # Straight into a file, torch.save would not say what the system had against it.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic.replacing(Path(path)) as file:
+        file.write(buffer.getbuffer())
 
 
 def read_torch(path: Path) -> Any:
@@ -158,22 +159,28 @@ def read_torch(path: Path) -> Any:
         CheckpointError: the file is missing, or holds anything else.
     """
     if not path.is_file():
-        raise CheckpointError(f"model {path}: no such file")
+        raise CheckpointError(f"model {path}: no such file; give one that `egl-fast train` wrote")
     try:
         # All that torch.save writes today is a zip archive; torch.load warns about older forms at
         # length, and takes an archive's contents for right without looking at their checksums.
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error):
-        raise CheckpointError(f"model {path}: is no egl-fast checkpoint, or is cut short") from None
+        raise CheckpointError(
+            f"model {path}: is no egl-fast checkpoint, or is cut short; copy it anew, or give a "
+            "file that `egl-fast train` wrote"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"model {path}: cannot be read ({one_line(error)})") from None
     if damaged is not None:
-        raise CheckpointError(f"model {path}: is damaged (checksum of {damaged})")
+        raise CheckpointError(
+            f"model {path}: is damaged (checksum of {damaged}); copy it anew, or give another"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged pickle can fail in any way at all.
         # torch's own message tells how to load the file unsafely: no advice to pass on.
         raise CheckpointError(
-            f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__})"
+            f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__}); "
+            "copy it anew, or give a file that `egl-fast train` wrote"
         ) from None

@@ -5,6 +5,10 @@ fault and the remedy. The command line prints it without a traceback and exits w
 Wrong arguments from a programmer stay ``TypeError`` and ``ValueError``.
 """
 
+from __future__ import annotations
+
+import errno
+
 
 class EglError(Exception):
     """Base of the errors whose message is meant for the user."""
@@ -52,6 +56,22 @@ class MissingExtraError(EglError):
 
 class ReportError(EglError):
     """A report cannot be made: a run folder lacks its tables, or they contradict each other."""
+
+
+def cannot_be_written(name: object, error: BaseException, *, remedy: str = "") -> OutputError:
+    """What to raise where the system does not let an output be written.
+
+    Args:
+        name: the output.
+        error: what the system says.
+        remedy: what else to do than to make room on a full disk.
+    """
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedies = ["make room" if full else "", remedy or ("" if full else "name another place")]
+    return OutputError(
+        f"output {name}: cannot be written ({one_line(error)}); "
+        + ", and ".join(part for part in remedies if part)
+    )
 
 
 def one_line(error: BaseException) -> str:

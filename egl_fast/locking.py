@@ -7,8 +7,8 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from egl_fast.errors import OutputError, one_line
 
@@ -38,8 +38,7 @@ def sole_writer(path: Path, *, of: str) -> Iterator[None]:
     with file:
         with contextlib.suppress(OSError):  # on a full disk, the lock holds without a name in it
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         try:
             yield
         finally:
@@ -47,14 +46,16 @@ def sole_writer(path: Path, *, of: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
-def _taken(path: Path) -> TextIO:
+def _taken(path: Path) -> FileIO:
     while True:
-        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
+        # Without a buffer, which would want to be written once more when the file is closed.
+        file = open(path, "ab", buffering=0)  # noqa: SIM115 (the caller closes it)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its holder may have removed the file between our opening and our locking it.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
         except BaseException:
             file.close()
             raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,13 @@ _ALLOWED_GAP_SECONDS = 0.1
 #: libsndfile's log of a WAV or AIFF whose samples end early.
 _SHORT_CHUNK = re.compile(r"(data|SSND) *: *(?P<promised>\d+) \(should be (?P<there>\d+)\)")
 _UNKNOWN_SIZE = 0x7FFF0000
+
+#: At either end of a recording is what tells its format and its length.
+_EDGE_BYTES = 2**16
+
+#: The start of an Ogg page: sign and version, then 21 bytes, then the number of its segments.
+_OGG_PAGE = b"OggS\0"
+_OGG_NUM_SEGMENTS_AT = 26
 
 
 def load_audio(utterance: Utterance, *, sample_rate_hz: int) -> Waveform:
@@ -54,6 +63,8 @@ def load_audio(utterance: Utterance, *, sample_rate_hz: int) -> Waveform:
             frames = -1 if seconds is None else round(seconds * rate)
             samples = file.read(frames, dtype="float32", always_2d=True)
             promised = _promised_frames(file)
+            to_the_end = start + samples.shape[0] >= file.frames
+            is_ogg = file.format == "OGG"
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError(f"audio {path}: cannot be decoded ({one_line(error)})") from None
     wanted = promised if seconds is None else min(start + frames, promised)
@@ -63,14 +74,44 @@ def load_audio(utterance: Utterance, *, sample_rate_hz: int) -> Waveform:
             f"audio {path}: is cut short, its header promises {promised / rate:.2f} s and "
             f"{end / rate:.2f} s are there; copy it anew"
         )
+    if is_ogg and to_the_end and _ogg_is_cut_short(path):
+        raise AudioError(f"audio {path}: is cut short, in the middle of a page; copy it anew")
     return to_mono(samples, from_rate_hz=rate, to_rate_hz=sample_rate_hz, name=f"audio {path}")
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
-    if not path.exists():
-        raise AudioError(f"audio {path}: no such file")
-    if path.is_dir():
-        raise AudioError(f"audio {path}: is a folder")
+    """Also reads what opening reads first, as soundfile lets only one thread open at a time.
+
+    Where a disk hangs, it hangs here, and others go on.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise AudioError(f"audio {path}: is no file but a pipe or device; copy it into one")
+            file.read(_EDGE_BYTES)
+            file.seek(max(0, status.st_size - _EDGE_BYTES))
+            file.read(_EDGE_BYTES)
+    except FileNotFoundError:
+        raise AudioError(f"audio {path}: no such file") from None
+    except IsADirectoryError:
+        raise AudioError(f"audio {path}: is a folder") from None
+    except OSError as error:
+        raise AudioError(f"audio {path}: cannot be read ({one_line(error)})") from None
+
+
+def _ogg_is_cut_short(path: Path) -> bool:
+    """Whether the last page is not all there; nothing in an Ogg file tells of its length."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _EDGE_BYTES))
+        end = file.read()
+    page = end[max(0, end.rfind(_OGG_PAGE)) :]
+    if len(page) <= _OGG_NUM_SEGMENTS_AT:
+        return True
+    segments = page[_OGG_NUM_SEGMENTS_AT + 1 :][: page[_OGG_NUM_SEGMENTS_AT]]
+    needed = _OGG_NUM_SEGMENTS_AT + 1 + page[_OGG_NUM_SEGMENTS_AT] + sum(segments)
+    return len(page) < needed
 
 
 def _promised_frames(file: soundfile.SoundFile) -> int:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from egl_fast import atomic
-from egl_fast.errors import EglError, OutputError, one_line
+from egl_fast.errors import EglError, OutputError, cannot_be_written
 
 
 def encoded_line(record: Mapping[str, Any]) -> bytes:
@@ -35,9 +35,13 @@ def refuse_unwritable(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"output {path}: is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise OutputError(f"output {path}: its folder {path.parent} does not exist")
+        raise OutputError(
+            f"output {path}: its folder {path.parent} does not exist; make it, or name another"
+        )
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"output {path}: its folder {path.parent} may not be written to")
+        raise OutputError(
+            f"output {path}: its folder {path.parent} may not be written to; name another"
+        )
 
 
 class JsonlWriter:
@@ -167,4 +171,4 @@ class JsonlWriter:
             raise
         except OSError as error:
             name = "to standard output" if self.path is None else str(self.path)
-            raise OutputError(f"output {name}: cannot be written ({one_line(error)})") from None
+            raise cannot_be_written(name, error) from None

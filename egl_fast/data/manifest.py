@@ -51,7 +51,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     try:
         content = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ManifestError(f"manifest {path}: no such file") from None
+        raise ManifestError(f"manifest {path}: no such file; give the path of a manifest") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"manifest {path}: cannot be read as UTF-8 text ({error})") from None
     utterances: list[Utterance] = []
@@ -70,7 +70,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         first_line[utterance.id] = number
         utterances.append(utterance)
     if not utterances:
-        raise ManifestError(f"manifest {path}: holds no utterance")
+        raise ManifestError(f"manifest {path}: holds no utterance; write one JSON object a line")
     return utterances
 
 
@@ -78,7 +78,7 @@ def _parse_line(line: str, number: int, folder: Path, where: str) -> Utterance:
     try:
         record = json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({error})") from None
+        raise ManifestError(f"{where}: not JSON ({error}); write one JSON object a line") from None
     if not isinstance(record, dict):
         raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
     audio = record.get("audio_filepath")

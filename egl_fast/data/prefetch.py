@@ -73,7 +73,7 @@ def prefetch(
             try:
                 result = call.result(timeout_seconds)
             except _OverdueError:
-                workers.hire()
+                workers.replace(call)
                 if overdue is None:
                     raise TimeoutError(f"took longer than {timeout_seconds:g} s") from None
                 result = overdue(call.item)
@@ -93,8 +93,11 @@ class _Call(Generic[Item, Result]):
     future: Future[Result] = field(default_factory=Future)
     started: threading.Event = field(default_factory=threading.Event)
     started_at: float = 0.0
+    thread: threading.Thread | None = None
+    given_up: bool = False
 
     def run(self, function: Callable[[Item], Result]) -> None:
+        self.thread = threading.current_thread()
         self.started_at = time.monotonic()
         self.started.set()
         try:
@@ -131,6 +134,12 @@ class _Workers(Generic[Item, Result]):
         self._threads.append(thread)
         thread.start()
 
+    def replace(self, call: _Call[Item, Result]) -> None:
+        """Leave the thread of a call to itself; it ends with the call, if that ever ends."""
+        call.given_up = True
+        self._threads = [thread for thread in self._threads if thread is not call.thread]
+        self.hire()
+
     def submit(self, item: Item) -> _Call[Item, Result]:
         call: _Call[Item, Result] = _Call(item)
         self._calls.put(call)
@@ -147,3 +156,5 @@ class _Workers(Generic[Item, Result]):
     def _work(self) -> None:
         while (call := self._calls.get()) is not None and not self._dismissed:
             call.run(self._function)
+            if call.given_up:
+                return

@@ -103,8 +103,7 @@ class GradientEngine:
             self.parameters = _matching_parameters(model, params)
         if memory_bytes is None:
             memory_bytes = default_memory_bytes(self.device)
-        self.memory_bytes = memory_bytes
-        self.pass_bytes = memory_bytes // 2
+        self.use_memory(memory_bytes)
         check_precision(precision, self.device)
         self.precision = precision
         self._said_unruled: set[str] = set()
@@ -121,12 +120,16 @@ class GradientEngine:
         """Cotangent rows (utterances x cotangents) that one backward pass carries at most."""
         return CUDA_ROWS_PER_PASS if self.device.type == "cuda" else ROWS_PER_PASS
 
+    def use_memory(self, memory_bytes: int) -> None:
+        """Let gradients take so much from now on."""
+        self.memory_bytes = memory_bytes
+        self.pass_bytes = memory_bytes // 2
+
     def halve_memory(self) -> bool:
         """Make do with half the memory from now on; False where that is next to nothing."""
         if self.memory_bytes <= LEAST_MEMORY_BYTES:
             return False
-        self.memory_bytes //= 2
-        self.pass_bytes = self.memory_bytes // 2
+        self.use_memory(self.memory_bytes // 2)
         return True
 
     @property

@@ -205,6 +205,7 @@ class BatchScoring:
     ) -> dict[int, _T | EglError]:
         """Work on a batch; where it fails, on less of it at a time: only the culprit is lost."""
         results: dict[int, _T | EglError] = {}
+        memory_bytes = self._engine.memory_bytes
         parts = [batch]
         while parts:
             part = parts.pop()
@@ -226,6 +227,8 @@ class BatchScoring:
                 parts.append(part)
                 continue
             else:
+                # With however little: that was the utterance's fault, and others need not do so.
+                self._engine.use_memory(memory_bytes)
                 kept = self._too_large(part[0])
                 if not self._skip:
                     raise kept

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from egl_fast import atomic
 from egl_fast.data.jsonl import encoded_line, refuse_unwritable
-from egl_fast.errors import OutputError, one_line
+from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
 from egl_fast.run_settings import differences
@@ -229,8 +229,8 @@ class ResumableScores:
     def _refuse_leftovers(self) -> None:
         if self._journal.exists():
             raise OutputError(
-                f"output {self.out}: a run was stopped before it was complete; give --resume to go "
-                "on with it, or --overwrite to start anew"
+                f"output {self.out}: a run was stopped before it was complete, or is at work; give "
+                "--resume to go on with it, or --overwrite to start anew"
             )
         if os.path.lexists(self.out):
             raise OutputError(
@@ -253,11 +253,14 @@ class ResumableScores:
         if header.metadata is not None:
             self._publish()
             return False
+        try:
+            for entry in entries:
+                self._take(entry)
+        except (KeyError, TypeError) as error:
+            raise self._damaged(self._journal, f"an outcome without {one_line(error)}") from None
         with open(self._journal, "r+b") as file:
             file.truncate(length)  # a line that was being written when the run was stopped
         self._open_files()
-        for entry in entries:
-            self._take(entry)
         self._write_in_order()
         if self._position >= min(header.position + WINDOW, self._num_utterances):
             self._close_window()
@@ -287,36 +290,39 @@ class ResumableScores:
 
     def _read_journal(self) -> tuple[_Header, list[dict[str, Any]], int]:
         """The header, the outcomes after it, and the length of both."""
-        content = self._journal.read_bytes()
-        length = content.rfind(b"\n") + 1
+        lines = self._journal.read_bytes().split(b"\n")[:-1]
         try:
-            first, *rest = [json.loads(line) for line in content[:length].split(b"\n") if line]
-            version = first["format_version"]
-            if first["format"] == FORMAT and version != FORMAT_VERSION:
+            header = json.loads(lines[0])
+            version = header["format_version"]
+            if header["format"] == FORMAT and version != FORMAT_VERSION:
                 raise OutputError(
                     f"output {self._journal}: has format version {version}, this egl-fast reads "
                     f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start anew "
                     "by --overwrite"
                 )
-            return _Header.from_json(first), rest, length
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(
-                f"output {self._journal}: is damaged ({one_line(error)}); start anew by --overwrite"
-            ) from None
+            if len(lines) > 1 and not _is_json(lines[-1]):
+                del lines[-1]  # pages reach a disk in any order, so its end may be there alone
+            entries = [json.loads(line) for line in lines[1:]]
+            return _Header.from_json(header), entries, sum(len(line) + 1 for line in lines)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise self._damaged(self._journal, one_line(error)) from None
+
+    def _damaged(self, path: Path, what: str) -> OutputError:
+        return OutputError(f"output {path}: is damaged ({what}); start anew by --overwrite")
 
     def _open_files(self) -> None:
         """Open all three at the end of what the journal vouches for."""
-        for path, length in (
-            (self._records, self._header.records_bytes),
-            (self._errors, self._header.errors_bytes),
-        ):
+        vouched_for = {
+            self._records: self._header.records_bytes,
+            self._errors: self._header.errors_bytes,
+        }
+        for path, length in vouched_for.items():
             path.touch()
             there = path.stat().st_size
             if there < length:
-                raise OutputError(
-                    f"output {path}: has {there} bytes, of which its journal remembers {length}; "
-                    "start anew by --overwrite"
-                )
+                raise self._damaged(path, f"{there} bytes are left of {length}")
+        atomic.sync_folder(self.out.parent)  # their names, before a journal vouches for them
+        for path, length in vouched_for.items():
             file = self._files[path] = open(path, "r+b")  # noqa: SIM115 (closed by locked)
             file.truncate(length)
             file.seek(length)
@@ -397,11 +403,23 @@ class ResumableScores:
     def _failing_in_one_line(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise OutputError(
-                f"output {self.out}: cannot be written ({one_line(error)}); what is finished is "
-                "kept, --resume goes on with it"
+        except (OSError, OutputError) as error:
+            # Of the files beside it, too: the user knows the scores file.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            kept = self._journal.exists()
+            raise cannot_be_written(
+                self.out, cause, remedy="--resume goes on with what is finished" if kept else ""
             ) from None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _kept(outcome: Outcome) -> dict[str, Any]:

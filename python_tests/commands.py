@@ -1,0 +1,73 @@
+"""The command in a process of its own, as a user or a script runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """The command at work, in a folder that need not be the repository."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # It would hide what an interpreter says of output still buffered while it shuts down.
+    environment.pop("PYTHONUNBUFFERED", None)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "egl_fast", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in its background has it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+
+
+def egl_fast(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command, finished."""
+    with start(*arguments, **options) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def refused(*arguments: object, **options: Any) -> str:
+    """The one line that a refused command says."""
+    result = egl_fast(*arguments, **options)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr.rstrip("\n")
+
+
+def wait_until(process: subprocess.Popen[str], has_begun: Callable[[], bool]) -> bool:
+    """Whether it came so far; False where the process ended first."""
+    while not has_begun():
+        if process.poll() is not None:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    """The objects of JSON Lines."""
+    # Only a line feed ends a line: a string may hold U+2028.
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

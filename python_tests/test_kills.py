@@ -1,0 +1,137 @@
+"""Runs that are killed at any moment and resumed end as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from commands import egl_fast, lines_of, start, wait_until
+from recordings import write_manifest
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A command that goes on where it was stopped.
+
+    Attributes:
+        arguments: of the command, --resume among them.
+        has_begun: whether this process of it has come to what shall be disturbed.
+        is_as_undisturbed: called when it has come to its end: compares, and clears away what it
+            has written.
+        finished: the exit status of a run that comes to its end.
+        longest: seconds after which it is stopped at the latest, once it has begun.
+    """
+
+    arguments: Sequence[object]
+    has_begun: Callable[[subprocess.Popen[str]], bool]
+    is_as_undisturbed: Callable[[], None]
+    finished: int
+    longest: float
+
+    def stop(self, by: Sequence[signal.Signals], *, seed: int) -> int:
+        """Stop it by these signals, one after the other, and let it come to its end.
+
+        Returns:
+            How often it came to its end; early ends are compared, and begun anew.
+        """
+        rng = random.Random(seed)
+        coming = list(by)
+        num_finished = 0
+        while True:
+            process = start(*self.arguments)
+            begun = wait_until(process, lambda process=process: self.has_begun(process))
+            if begun and coming:
+                time.sleep(rng.uniform(0.0, self.longest))
+                process.send_signal(coming[0])
+            out, err = process.communicate()
+            if process.returncode == self.finished:
+                self.is_as_undisturbed()
+                num_finished += 1
+                if not coming:
+                    return num_finished
+                continue
+            assert coming, err
+            number = coming.pop(0)
+            assert process.returncode == (-number if number == signal.SIGKILL else 130), err
+            assert "Traceback" not in err
+            assert out == ""
+
+
+def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumable:
+    """``egl-fast score``, after one run that nobody disturbs."""
+    whole, out = folder / "whole.jsonl", folder / "scores.jsonl"
+    arguments = ["score", "--model", model, "--pool", pool, "--threads", 1, *options, "--out"]
+    started = time.monotonic()
+    result = egl_fast(*arguments, whole)
+    seconds = time.monotonic() - started
+    assert result.returncode in (0, 3), result.stderr
+
+    def has_begun(process: subprocess.Popen[str]) -> bool:
+        lock = out.with_name("scores.jsonl.lock")
+        try:
+            return f"process {process.pid} " in lock.read_text()
+        except FileNotFoundError:
+            return False
+
+    def written(path: Path) -> dict[str, object]:
+        found: dict[str, object] = {
+            file.name.removeprefix(path.name): file.read_bytes()
+            for file in folder.glob(f"{path.name}*")
+        }
+        metadata = json.loads(path.with_name(f"{path.name}.meta.json").read_bytes())
+        del metadata["wall_seconds"]
+        return {**found, ".meta.json": metadata}
+
+    expected = written(whole)
+
+    def is_as_undisturbed() -> None:
+        assert written(out) == expected
+        for file in folder.glob(f"{out.name}*"):
+            file.unlink()
+
+    return Resumable(
+        [*arguments, out, "--resume"], has_begun, is_as_undisturbed, result.returncode, seconds / 5
+    )
+
+
+def sample(folder: Path, examples: Path, *names: str) -> Path:
+    """Recordings of the sample in one manifest, and two that are not there."""
+    lines = [line for name in names for line in lines_of((examples / name).read_text())]
+    for line in lines:
+        line["audio_filepath"] = str(examples / line["audio_filepath"])
+    lines[5:5] = [{"audio_filepath": "missing.wav"}]
+    return write_manifest(folder / "pool.jsonl", [*lines, {"audio_filepath": "gone.wav"}])
+
+
+def test_a_few_stops_of_score(tmp_path: Path, clips: Path, tiny_model: Path) -> None:
+    lines = [
+        {**line, "id": f"{n}-{line['audio_filepath']}"}
+        for n in range(30)
+        for line in lines_of(clips.read_text())
+    ]
+    pool = write_manifest(tmp_path / "p.jsonl", [*lines, {"audio_filepath": "missing.wav"}])
+    command = scoring(tmp_path, tiny_model, pool, "--k", 10)
+    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
+    replace(command, longest=0.5).stop(signals, seed=1)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_of_score(tmp_path: Path, examples: Path) -> None:
+    pool = sample(tmp_path, examples, "pool.jsonl", "test.jsonl")
+    options = ("--k", 4, "--method", "probe", "--probes", 2, "--full", "--full-samples", 2)
+    command = scoring(tmp_path, examples / "base.pt", pool, *options)
+    assert command.stop([signal.SIGKILL] * 100, seed=0) > 1
+
+
+@pytest.mark.slow
+def test_signals_to_score(tmp_path: Path, examples: Path) -> None:
+    pool = sample(tmp_path, examples, "pool.jsonl")
+    command = scoring(tmp_path, examples / "base.pt", pool, "--k", 4, "--method", "lowrank")
+    command.stop([signal.SIGTERM, signal.SIGINT] * 5, seed=0)

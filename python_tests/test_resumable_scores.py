@@ -1,0 +1,309 @@
+"""A scores file is finished as if its run had never been stopped, wherever that happens."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashing_disk import CRASHED, POWER, CrashingDisk, in_child
+
+from egl_fast.data.manifest import Utterance
+from egl_fast.errors import AudioError, OutputError
+from egl_fast.records import ScoreRecord
+from egl_fast.scoring.outcome import WINDOW, Outcome
+from egl_fast.scoring.resumable_scores import ResumableScores
+
+SETTINGS = {"model_sha256": "0a", "pool_sha256": "0b", "k": 50, "params": None}
+METADATA = {**SETTINGS, "machine": "this one"}
+
+#: Three windows, the last of them not full.
+NUM_UTTERANCES = 2 * WINDOW + 22
+
+
+def outcome(position: int, *, broken: bool) -> Outcome:
+    """A made-up outcome that differs from every other."""
+    name = f"clip{position}"
+    utterance = Utterance(
+        name, Path(f"{name}.wav"), 0.0, None, None, {"id": name, "who": "é"}, position + 1
+    )
+    if broken:
+        return Outcome.of(position, utterance, AudioError(f"audio {name}.wav:\nno such file"))
+    rng = random.Random(position)
+    record = ScoreRecord(
+        id=name, duration=rng.random(), num_frames=7, pred_text="so " * rng.randrange(9),
+        num_hypotheses=3, beam_mass=rng.random(), egl=rng.random(), egl_stderr=0.0,
+        egl_normalized=rng.random(), egl_unsquared=None, egl_full=None, egl_full_stderr=None,
+        entropy=rng.random(), pctc=rng.random(), random=rng.random(),
+    )  # fmt: skip
+    return Outcome.of(position, utterance, record)
+
+
+def units(*, num_broken: int = 9) -> list[list[Outcome]]:
+    """Outcomes of a pool in the order of computation: window by window, units of any size."""
+    rng = random.Random(7)
+    broken = set(rng.sample(range(NUM_UTTERANCES), num_broken))
+    found: list[list[Outcome]] = []
+    for start in range(0, NUM_UTTERANCES, WINDOW):
+        positions = list(range(start, min(start + WINDOW, NUM_UTTERANCES)))
+        rng.shuffle(positions)
+        while positions:
+            size = rng.randrange(1, 40)
+            found.append([outcome(p, broken=p in broken) for p in positions[:size]])
+            del positions[:size]
+    return found
+
+
+UNITS = units()
+
+
+def finish(
+    out: Path,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    settings: dict[str, Any] = SETTINGS,
+    given: Iterable[list[Outcome]] = UNITS,
+    kept: Callable[[str], None] = lambda position: None,
+) -> list[int]:
+    """What ``egl-fast score`` does; the positions it had to compute.
+
+    Args:
+        out: the scores file.
+        resume: as the command's option.
+        overwrite: likewise.
+        settings: what decides the scores.
+        given: what is computed.
+        kept: told of every position that is promised to be on the disk.
+    """
+    computed = []
+    results = ResumableScores(str(out), resume=resume, overwrite=overwrite)
+    with results.locked():
+        if not results.begin(settings, NUM_UTTERANCES):
+            return computed
+        for unit in given:
+            fresh = [o for o in unit if o.position not in results]
+            if fresh:
+                results.add(fresh, 0.125)
+                computed += [o.position for o in fresh]
+                for o in fresh:
+                    kept(str(o.position))
+        assert len(results.masses()) == results.tally.num_scored
+        results.finish({**METADATA, **settings})
+    return computed
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """All that is in the folder; of the metadata, what does not depend on the clock."""
+    found = {path.name: path.read_bytes() for path in out.parent.iterdir() if path.is_file()}
+    name = f"{out.name}.meta.json"
+    if name in found:
+        metadata = json.loads(found[name])
+        metadata.pop("wall_seconds", None)
+        found[name] = json.dumps(metadata).encode()
+    return found
+
+
+def undisturbed(folder: Path) -> dict[str, bytes]:
+    """What a run leaves that nothing happened to."""
+    out = folder / "scores.jsonl"
+    folder.mkdir()
+    assert len(finish(out, resume=False)) == NUM_UTTERANCES
+    found = files(out)
+    assert set(found) == {out.name, f"{out.name}.errors.jsonl", f"{out.name}.meta.json"}
+    assert found[out.name].count(b"\n") == NUM_UTTERANCES - 9
+    assert found[f"{out.name}.errors.jsonl"].count(b"\n") == 9
+    return found
+
+
+def crash(out: Path, at: int, power: str, **options: Any) -> set[int] | None:
+    """Run in a child up to a step: what was promised to be kept; None where it came to its end."""
+    disk = CrashingDisk(out.parent, at, POWER[power])
+    status, told = in_child(lambda tell: finish(out, kept=tell, **options) and None, disk)
+    assert status in (0, CRASHED), told
+    return None if status == 0 else {int(line) for line in told.split()}
+
+
+def crash_at_every_step(folder: Path, power: str, times: int) -> int:
+    """Crash so often, resume, compare with the undisturbed run; gives the number of steps."""
+    expected = undisturbed(folder / "undisturbed")
+    for step in count(1):
+        out = folder / str(step) / "scores.jsonl"
+        out.parent.mkdir()
+        kept = crash(out, step, power)
+        if kept is None:
+            break
+        if times == 2:
+            kept |= crash(out, 1 + (step * 37) % 150, power) or set()
+        assert kept.isdisjoint(finish(out)), f"step {step}: what was kept is computed again"
+        assert files(out) == expected, f"step {step}"
+    return step - 1
+
+
+def crash_at_every_step_of_overwriting(folder: Path, power: str) -> int:
+    """The same where there are scores, which stay until there are new ones."""
+    expected = undisturbed(folder / "undisturbed")
+    for step in count(1):
+        out = folder / str(step) / "scores.jsonl"
+        out.parent.mkdir()
+        for name in expected:
+            (out.parent / name).write_bytes(b"{}\n")
+        old = files(out)
+        kept = crash(out, step, power, resume=False, overwrite=True)
+        assert out.read_bytes() in (old[out.name], expected[out.name]), f"step {step}"
+        if kept is None:
+            break
+        if out.with_name("scores.jsonl.journal").exists():
+            assert kept.isdisjoint(finish(out)), f"step {step}: what was kept is computed again"
+            assert files(out) == expected, f"step {step}"
+        else:  # Nothing had begun, or nothing was left to do.
+            left = files(out)
+            left.pop("scores.jsonl.journal.partial", None)
+            left.pop("scores.jsonl.lock", None)
+            assert left in (old, expected), f"step {step}"
+    return step - 1
+
+
+def in_small_process(function: Callable[..., int], folder: Path, *arguments: object) -> int:
+    """Call one of the above where there is no torch, whose memory makes each fork slow."""
+    code = (
+        "import os; os.fsync = lambda descriptor: None\n"  # the crashing disk says what it does
+        "from pathlib import Path; import test_resumable_scores as tests\n"
+        f"print(tests.{function.__name__}(Path({str(folder)!r}), *{arguments!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("power", POWER)
+def test_every_crash_point(tmp_path: Path, power: str, times: int) -> None:
+    assert in_small_process(crash_at_every_step, tmp_path, power, times) > 200
+
+
+@pytest.mark.parametrize("power", POWER)
+def test_scores_to_be_overwritten_are_the_old_ones_or_the_new_ones(
+    tmp_path: Path, power: str
+) -> None:
+    assert in_small_process(crash_at_every_step_of_overwriting, tmp_path, power) > 200
+
+
+def stopped(out: Path, *, after: int = 3, **options: Any) -> dict[str, bytes]:
+    """A run that is not gone on with: what it leaves."""
+    results = ResumableScores(str(out), **options)
+    with results.locked():
+        results.begin(SETTINGS, NUM_UTTERANCES)
+        for unit in UNITS[:after]:
+            results.add(unit, 0.125)
+    return files(out)
+
+
+def refusal(out: Path, **options: Any) -> str:
+    """The message that going on ends with; nothing is changed by it."""
+    before = files(out)
+    with pytest.raises(OutputError) as caught:
+        finish(out, **options)
+    assert files(out) == before
+    return str(caught.value).removeprefix(f"output {out}")
+
+
+def test_a_run_that_was_stopped_is_not_begun_anew_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    stopped(out)
+    line = refusal(out, resume=False)
+    assert line == (
+        ": a run was stopped before it was complete, or is at work; give --resume to go on with "
+        "it, or --overwrite to start anew"
+    )
+    finish(out, resume=False, overwrite=True)
+    assert files(out) == undisturbed(tmp_path / "undisturbed")
+
+
+def test_a_run_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    stopped(out)
+    line = refusal(out, settings={**SETTINGS, "k": 7, "model_sha256": "0c"})
+    assert line.startswith(": was begun with another model; --k 50 (now 7); resume it with")
+    finish(out)
+    # So it is with scores that are complete.
+    assert "--k 50 (now 7)" in refusal(out, settings={**SETTINGS, "k": 7})
+    assert finish(out) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda journal: b"", "is damaged"),
+        (lambda journal: b"no journal\n", "is damaged"),
+        (lambda journal: b"[1, 2]\n", "is damaged"),
+        (lambda journal: journal.replace(b'"format_version": 1', b'"format_version": 2'),
+         "has format version 2, this egl-fast reads 1; finish it with the egl-fast that began it"),
+        (lambda journal: journal.replace(b'"tally"', b'"talli"'), "is damaged ('tally')"),
+        (lambda journal: journal.replace(b'"outcomes"', b'"outcome"'), "without 'outcomes'"),
+        (lambda journal: journal.replace(b'[{"position"', b'[{"posi"'), "is damaged"),
+        (lambda journal: journal.replace(b'{"seconds"', b'"seconds"', 1), "is damaged"),
+    ],
+)  # fmt: skip
+def test_a_damaged_journal_is_refused(
+    tmp_path: Path, damage: Callable[[bytes], bytes], complaint: str
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    journal = tmp_path / "scores.jsonl.journal"
+    content = stopped(out)[journal.name]
+    assert damage(content) != content
+    journal.write_bytes(damage(content))
+    line = refusal(out)
+    assert line.startswith(".journal: ")
+    assert complaint in line
+    assert "start anew by --overwrite" in line
+
+
+def test_a_last_line_that_is_torn_is_computed_again(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    journal = tmp_path / "scores.jsonl.journal"
+    lines = stopped(out, after=2)[journal.name].split(b"\n")[:-1]
+    assert len(lines) == 3
+    torn = lines[2][:50] + bytes(40) + lines[2][90:]
+    journal.write_bytes(b"\n".join([*lines[:2], torn]) + b"\n")
+    computed = finish(out)
+    assert {o.position for o in UNITS[1]} <= set(computed)
+    assert {o.position for o in UNITS[0]}.isdisjoint(computed)
+    assert files(out) == undisturbed(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".errors.jsonl.partial"])
+def test_files_shorter_than_the_journal_says_are_refused(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / "scores.jsonl"
+    path = tmp_path / f"scores.jsonl{suffix}"
+    content = stopped(out, after=len(UNITS) - 1)[path.name]
+    path.write_bytes(content[:10])
+    line = refusal(out)
+    assert line.startswith(f"{suffix}: is damaged (10 bytes are left of ")
+    assert line.endswith("; start anew by --overwrite")
+
+
+def test_scores_that_came_into_being_meanwhile_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    stopped(out)
+    out.write_text("precious")
+    line = ": has come into being meanwhile; move it away and give --resume"
+    with pytest.raises(OutputError, match=line):
+        finish(out)
+    assert out.read_text() == "precious"
+    assert line in refusal(out)
+    out.rename(tmp_path / "mine")
+    assert finish(out) == []
+    (tmp_path / "mine").unlink()
+    assert files(out) == undisturbed(tmp_path / "undisturbed")
