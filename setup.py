@@ -70,6 +70,8 @@ def extension() -> CppExtension:
     for folder in folders:
         sources += sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("*.cpp"))
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fvisibility=hidden"]
+    # Except where csrc/core/contraction.inc allows it.
+    flags += ["-ffp-contract=off"]
     # torch's headers are not ours to keep free of warnings.
     flags += [f"-isystem{path}" for path in include_paths()]
     flags += ["-O1", "-g", "-D_GLIBCXX_ASSERTIONS"] if debug_option() else ["-O3", "-g0"]
