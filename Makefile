@@ -85,7 +85,7 @@ test-cpp-aarch64: venv ## C++ tests of aarch64, emulated: apt install g++-aarch6
 	$(ENTER) ctest --test-dir build/cpp-aarch64 --output-on-failure --parallel 2
 
 test-wheel: venv ## Build the wheel, install it in an empty environment outside the tree, test it there
-	$(ENTER) python python_tests/wheel.py
+	$(ENTER) python python_tests/check_wheel.py
 
 test-cuda: test-cpp test-cpp-threads kernels ## All that shows CUDA kernels right without a GPU
 

@@ -30,7 +30,7 @@ def random_arguments(
 
 
 def cpu_profile() -> torch.profiler.profile:
-    # Without acc_events torch 2.10 warns that events are lost between cycles, of which there is one.
+    # Without acc_events torch 2.10 warns that events are lost between cycles; here is one.
     return torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True)
 
 

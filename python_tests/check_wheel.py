@@ -1,7 +1,7 @@
-"""Is what people install whole? Builds the wheel, installs it where nothing else is, tests it there.
+"""Builds the wheel that people install, installs it where nothing else is, and tests it there.
 
-    python python_tests/wheel.py                          # `make test-wheel`
-    python python_tests/wheel.py --wheel build/wheel/egl_fast-*.whl --python python3.13 --torch 2.14.1
+    python python_tests/check_wheel.py                          # `make test-wheel`
+    python python_tests/check_wheel.py --wheel FILE --python python3.13 --torch 2.14.1
 
 The wheel is built from a source distribution of the files that git knows, and kept in build/wheel;
 --wheel tests one that is there. Its environment is new and outside the source folder, and so is
@@ -83,7 +83,7 @@ def main() -> int:
             check_commands(environment)
             run_tests(environment, options.all)
     except BrokenError as error:
-        print(f"wheel: {error}", file=sys.stderr)
+        print(f"check_wheel: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -199,7 +199,7 @@ def check_import(environment: Environment, wheel: Path) -> None:
 
 
 def check_commands(environment: Environment) -> None:
-    """`doctor`, `score` with the shipped model, `select`, with no package that was not asked for."""
+    """`doctor`, `score` with the shipped model and `select`, without the extras' packages."""
     report = json.loads(environment.run("doctor", "egl-fast", "doctor", "--json"))
     print(", ".join(f"{name} {version}" for name, version in report["versions"].items()))
     print(f"{report['platform']}, {report['extension']['instruction_set']}")
