@@ -17,34 +17,25 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class FileName(click.ParamType):  # type: ignore[type-arg]
-    """The name of a file, which a shell may complete; "-" is standard input or output."""
+class PathName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a file or folder, which a shell may complete; "-" is standard input or output.
 
-    name = "file"
+    Args:
+        kind: "file" or "dir".
+    """
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Leave it to the shell."""
-        return [CompletionItem(incomplete, type="file")]
-
-
-FILE = FileName()
-
-
-class FolderName(click.ParamType):  # type: ignore[type-arg]
-    """The name of a folder, which a shell may complete."""
-
-    name = "dir"
+    def __init__(self, kind: str) -> None:
+        self.name = kind
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Leave it to the shell."""
-        return [CompletionItem(incomplete, type="dir")]
+        return [CompletionItem(incomplete, type=self.name)]
 
 
-FOLDER = FolderName()
+FILE = PathName("file")
+FOLDER = PathName("dir")
 
 model: Decorator = click.option(
     "--model", "model_path", required=True, type=FILE, help="Model file that `train` wrote."
