@@ -107,7 +107,7 @@ def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumabl
         lambda process: holds(out.with_name("scores.jsonl.lock"), process),
         is_as_undisturbed,
         result.returncode,
-        seconds / 5,
+        seconds / 8,
     )
 
 
