@@ -63,6 +63,37 @@ def test_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
     assert "s.jsonl: complete already" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["--version", "score --json --out s.jsonl", "score"])
+def test_what_standard_output_does_not_take_is_one_line(
+    tiny_model: Path, tmp_path: Path, command: str
+) -> None:
+    write_clips(tmp_path, ["ab"], [0.5])
+    if "score" in command:
+        command += f" --model {tiny_model} --pool clips.jsonl --k 2 --quiet"
+    result = bash(f"egl-fast {command} > /dev/full", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    *warnings, line = result.stderr.splitlines()
+    assert "standard output" in line
+    assert "No space left" in line
+    assert all(warning.startswith("warning: ") for warning in warnings)
+
+
+def test_scores_need_somewhere_to_go(tiny_model: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path, ["ab"], [0.5])
+    result = bash(f"egl-fast score --model {tiny_model} --pool clips.jsonl >&-", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "egl-fast: standard output is closed; give --out, a file\n"
+
+
+@pytest.mark.parametrize("lost", ["2> /dev/full", "2>&-", "<&- >&- 2>&-", "2> >(true)"])
+def test_a_run_outlives_standard_error(tiny_model: Path, tmp_path: Path, lost: str) -> None:
+    write_clips(tmp_path, ["ab", "no"], [0.5, 0.6])
+    command = f"score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl {lost}"
+    result = bash(f"egl-fast {command}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "s.jsonl").read_text().splitlines()) == 2
+
+
 def test_quiet_is_of_one_command_alone(capsys: pytest.CaptureFixture[str]) -> None:
     command = cli.get_command(cli.make_context("egl-fast", ["select"]), "select")
     assert command is not None

@@ -9,8 +9,9 @@ import sys
 import click
 
 from egl_fast.cli import completion
+from egl_fast.cli.console import discard, notes
 from egl_fast.cli.interruption import as_keyboard_interrupt
-from egl_fast.errors import EglError
+from egl_fast.errors import EglError, one_line
 
 #: Command name -> what ``egl-fast --help`` says of it. Each lives in a module of its name, which
 #: is imported only when it is needed: torch takes seconds to load.
@@ -77,6 +78,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the ``egl-fast`` command."""
+    _open_standard_streams()
     if completion.VARIABLE in os.environ:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
@@ -84,7 +86,7 @@ def main() -> None:
         with as_keyboard_interrupt(), cli.make_context("egl-fast", sys.argv[1:]) as context:
             status = cli.invoke(context)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        notes.write("interrupted\n")
         sys.exit(130)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
@@ -95,14 +97,32 @@ def main() -> None:
         failed_in = getattr(error, "ctx", None)
         name = failed_in.command_path if failed_in else "egl-fast"
         message = " ".join(error.format_message().split())
-        click.echo(f"{name}: {message} (see {name} --help)", err=True)
+        notes.write(f"{name}: {message} (see {name} --help)\n")
         sys.exit(error.exit_code)
     except EglError as error:
-        click.echo(f"egl-fast: {error}", err=True)
+        notes.write(f"egl-fast: {error}\n")
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our standard output (say, head) has seen enough. What is still buffered
         # must go nowhere, or the interpreter would complain about it while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(1)
         sys.exit(0)
+    except OSError as error:
+        # Of files, those who open them say more; what is left is a full disk under what we print.
+        discard(1)
+        what = "standard output cannot be written" if error.filename is None else "failed"
+        notes.write(f"egl-fast: {what} ({one_line(error)})\n")
+        sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_standard_streams() -> None:
+    """Keep files that we open from the numbers of streams that were closed before we began.
+
+    Else what a library prints there would get into them.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free

@@ -16,7 +16,7 @@ import click
 
 from egl_fast import __version__
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.console import notes, progress_bar, say, warn
 from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest
@@ -52,7 +52,7 @@ LONG_SECONDS = 1800.0
               show_default=True, help="All K gradients, from as many backward passes as "
               "they have independent directions; or estimates with an error bar (egl_stderr): as "
               "many as --tolerance asks for, or --probes of them.")  # fmt: skip
-@click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+@click.option("--tolerance", type=options.Amount(0, 1, min_open=True, max_open=True),
               default=0.01, show_default=True,
               help="Of lowrank: standard error aimed at, as a share of egl.")  # fmt: skip
 @click.option("--probes", type=click.IntRange(min=2), default=4, show_default=True,
@@ -66,12 +66,12 @@ LONG_SECONDS = 1800.0
 @click.option("--params", metavar="GLOB",
               help="Only parameters with these names count, such as 'output.*' or "
               "'convs.*,recurrent.*' [default: all].")  # fmt: skip
-@click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True),
+@click.option("--batch-seconds", type=options.Amount(min=0, min_open=True),
               help="Padded audio that shares a forward pass [default: 8; on a GPU, "
               "160].")  # fmt: skip
-@click.option("--max-duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+@click.option("--max-duration", type=options.Amount(min=0, min_open=True), metavar="SECONDS",
               help="Refuse longer recordings (they go to the errors file).")  # fmt: skip
-@click.option("--read-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+@click.option("--read-timeout", type=options.Amount(min=0, min_open=True), metavar="SECONDS",
               default=120.0, show_default=True, help="Give a recording up that takes longer to be "
               "read (it goes to the errors file).")  # fmt: skip
 @options.memory
@@ -122,7 +122,10 @@ def command(
     for option, given in (("--resume", resume), ("--json", as_json)):
         if given and out is None:
             raise click.UsageError(f"{option} needs --out, a file")
-    results = None if out is None else ResumableScores(out, resume=resume, overwrite=overwrite)
+    results = None
+    if out is not None:
+        inputs = [pool, model_path]
+        results = ResumableScores(out, resume=resume, overwrite=overwrite, inputs=inputs)
     utterances = read_manifest(pool)
 
     from egl_fast.scorer import Scorer
@@ -204,7 +207,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
             else:
                 tally += Tally(num_failed=1)
                 error = "unknown" if outcome.error is None else one_line(outcome.error)
-                click.echo(f"{outcome.utterance.id}: {error}", err=True)
+                notes.write(f"{outcome.utterance.id}: {error}\n")
     _summarise(meter, tally, masses)
     return 3 if tally.num_failed else 0
 

@@ -92,13 +92,22 @@ class ResumableScores:
         out: the scores file.
         resume: go on with a run that was stopped, if there is one.
         overwrite: start anew, whatever there is. Until the new file is complete, the old one stays.
+        inputs: files that the run reads, which it never overwrites.
 
     Raises:
         OutputError: the file can't be written, or there is something that neither option covers.
     """
 
-    def __init__(self, out: str, *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        out: str,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        inputs: Sequence[str] = (),
+    ) -> None:
         self.out = Path(out)
+        refuse_unwritable(self.out, inputs=inputs)
         self.tally = Tally()
         self._resume = resume
         self._overwrite = overwrite
@@ -111,7 +120,8 @@ class ResumableScores:
         self._ahead: dict[int, dict[str, Any]] = {}
         self._position = 0
         self._num_utterances = 0
-        refuse_unwritable(self.out)
+        for path in (self._records, self._errors, self._journal, self._metadata, self.errors_path):
+            refuse_unwritable(path, inputs=inputs)
         if not (resume or overwrite):
             self._refuse_leftovers()
 
