@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import notes, progress_bar, say, warn
 from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.manifest import read_manifest
+from egl_fast.data.manifest import manifest_sha256, read_manifest
 from egl_fast.errors import one_line
 from egl_fast.records import to_json
 from egl_fast.scoring.outcome import Outcome, in_order
@@ -148,7 +146,7 @@ def command(
     )
     if results is None:
         return _score_to_standard_output(pool_scoring, utterances)
-    settings = _settings(scorer, pool_scoring, pool)
+    settings = _settings(scorer, pool_scoring, pool, utterances)
     with results.locked():
         try:
             _score_into(results, pool_scoring, utterances, settings, _circumstances(scorer, pool))
@@ -252,14 +250,16 @@ class _Meter(AbstractContextManager["_Meter"]):
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
 
-def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool: str) -> dict[str, Any]:
+def _settings(
+    scorer: Scorer, pool_scoring: PoolScoring, pool: str, utterances: Sequence[Utterance]
+) -> dict[str, Any]:
     """All that decides the scores, but for rounding."""
     import torch
 
     scoring = pool_scoring.options
     return {
         "model_sha256": scorer.model_hash,
-        "pool_sha256": hashlib.sha256(Path(pool).read_bytes()).hexdigest(),
+        "pool_sha256": manifest_sha256(pool, utterances),
         "k": scoring.k,
         "beam_width": scoring.beam_width_on(scorer.device),
         "method": scoring.method,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -164,7 +163,7 @@ def command(
     import torch
 
     from egl_fast.checkpoint import plain_config
-    from egl_fast.data.manifest import read_manifest
+    from egl_fast.data.manifest import manifest_sha256, read_manifest
     from egl_fast.training.loop import Trainer, TrainingConfig
 
     place = options.set_up_torch(device, threads)
@@ -182,8 +181,8 @@ def command(
         settings={
             "model": plain_config(checkpoint.model.config),
             "init": init_path and checkpoint.sha256,
-            "train": _sha256(train_path),
-            "valid": _sha256(valid_path),
+            "train": manifest_sha256(train_path, train),
+            "valid": manifest_sha256(valid_path, valid),
         },
         save_seconds=60 * save_minutes,
     )
@@ -259,7 +258,3 @@ def _initial_checkpoint(
         num_classes=len(ENGLISH_CHARACTERS),
     )
     return Checkpoint(DeepSpeech2(config), features, ENGLISH_CHARACTERS)
-
-
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
