@@ -28,11 +28,11 @@ CUDA_LINK := build/cuda-link
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-cuda test-cuda-link kernels kernels-quick kernels-report emulated test-python bench bench-quick \
-	gpu-report performance-page clean
+	test-cpp-aarch64 test-wheel test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
+	test-python bench bench-quick gpu-report performance-page commands-page clean
 
 help: ## List all targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(PACKAGES_INSTALLED) ## Make .venv with the pinned packages
 
@@ -54,6 +54,7 @@ test: lint types test-cpp kernels-quick test-python ## All checks a change must 
 test-all: lint types test-cuda ## The same, with slow tests, thread sanitizer, all architectures
 test-all: build emulated
 	$(ENTER) $(PYTEST)
+test-all: test-wheel
 
 lint: venv ## Style of Python and C++
 	$(ENTER) ruff check .
@@ -73,6 +74,18 @@ test-cpp: venv ## C++ tests, CUDA kernels in emulation among them, under the add
 
 test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 	$(call run_ctest,build/cpp-threads,thread)
+
+test-cpp-aarch64: venv ## C++ tests of aarch64, emulated: apt install g++-aarch64-linux-gnu qemu-user
+	@command -v qemu-aarch64 aarch64-linux-gnu-g++ >/dev/null || { \
+		echo "on Debian and Ubuntu: apt install g++-aarch64-linux-gnu qemu-user"; exit 1; }
+	$(ENTER) cmake -S . -B build/cpp-aarch64 -G Ninja -DCMAKE_SYSTEM_NAME=Linux \
+		-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+		-DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu"
+	$(ENTER) cmake --build build/cpp-aarch64
+	$(ENTER) ctest --test-dir build/cpp-aarch64 --output-on-failure --parallel 2
+
+test-wheel: venv ## Build the wheel, install it in an empty environment outside the tree, test it there
+	$(ENTER) python python_tests/check_wheel.py
 
 test-cuda: test-cpp test-cpp-threads kernels ## All that shows CUDA kernels right without a GPU
 
@@ -116,6 +129,9 @@ gpu-report: ## On a machine with a GPU: build, test, compare, measure; build/gpu
 performance-page: build ## docs/performance.md and its plots, from benchmarks/results
 	$(ENTER) python benchmarks/performance_page.py
 
+commands-page: build ## docs/commands.md, from the commands themselves
+	$(ENTER) python docs/write_commands.py
+
 clean: ## Remove what was built; .venv stays
 	rm -rf build egl_fast/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find egl_fast python_tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
@@ -150,6 +166,6 @@ $(EXTENSION_BUILT): $(PACKAGES_INSTALLED) setup.py csrc/tools/nvcc.py pyproject.
 	@include=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	test -f "$$include/Python.h" || { \
 		echo "$$include/Python.h: not found; on Debian and Ubuntu: apt install python3-dev"; exit 1; }
-	$(ENTER) pip install --quiet --no-build-isolation --no-deps --editable .
+	$(ENTER) EGL_STRICT=1 pip install --quiet --no-build-isolation --no-deps --editable .
 	@mkdir -p $(@D)
 	@touch $@

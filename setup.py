@@ -6,6 +6,7 @@ Environment:
     EGL_CUDA_ARCHS=80;90  fewer architectures than all from 75 to 120; the last comes as PTX, too.
     CUDA_HOME             where nvcc is looked for first.
     EGL_DEBUG=1           -O1 -g with the internal checks on.
+    EGL_STRICT=1          warnings are errors, as in `make build`.
     MAX_JOBS              how many compilers to run at once.
 """
 
@@ -55,11 +56,15 @@ def cuda_half() -> CudaHalf | None:
     return CudaHalf(found, chosen)
 
 
-def debug_option() -> bool:
-    option = os.environ.get("EGL_DEBUG", "0")
+def switched_on(name: str) -> bool:
+    option = os.environ.get(name, "0")
     if option not in ("", "0", "1"):
-        raise SystemExit(f"EGL_DEBUG: expected 0 or 1, got {option!r}")
+        raise SystemExit(f"{name}: expected 0 or 1, got {option!r}")
     return option == "1"
+
+
+def debug_option() -> bool:
+    return switched_on("EGL_DEBUG")
 
 
 def extension() -> CppExtension:
@@ -69,7 +74,11 @@ def extension() -> CppExtension:
         folders.append("csrc/ops/cuda")
     for folder in folders:
         sources += sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("*.cpp"))
-    flags = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fvisibility=hidden"]
+    flags = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-fvisibility=hidden"]
+    # Except where csrc/core/contraction.inc allows it.
+    flags += ["-ffp-contract=off"]
+    # Not for users, whose compilers may warn of more than those that were tried.
+    flags += ["-Werror"] if switched_on("EGL_STRICT") else []
     # torch's headers are not ours to keep free of warnings.
     flags += [f"-isystem{path}" for path in include_paths()]
     flags += ["-O1", "-g", "-D_GLIBCXX_ASSERTIONS"] if debug_option() else ["-O3", "-g0"]

@@ -1,9 +1,8 @@
-"""Contenders that take turns: a machine whose speed drifts is as fast for one as for another."""
+"""What a benchmark of the suite measures with: contenders that take turns, and their results."""
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from settings import Settings
 
-Work = Callable[[], object]
+from egl_fast.benchmarking.turns import Work, quartiles, seconds_of, turns
 
 
 @dataclass(frozen=True)
@@ -82,21 +81,21 @@ class Contest:
             before: told the number of each round, from 0, outside of all times.
             warm_up: run everything once beforehand; what has run already needs none.
         """
-        turns = Turns([], {name: [] for name in peers})
+        taken = Turns([], {name: [] for name in peers})
 
         def others() -> None:
-            before(len(turns.own))
-            for name, work in peers.items():
-                turns.peers[name].append(seconds_of(work))
+            before(len(taken.own))
+            for name, seconds in turns(peers):
+                taken.peers[name].append(seconds)
 
         if warm_up:
             before(0)
             for work in (*peers.values(), own):
                 work()
         self.benchmark.pedantic(
-            lambda: turns.own.append(seconds_of(own)), setup=others, rounds=rounds
+            lambda: taken.own.append(seconds_of(own)), setup=others, rounds=rounds
         )
-        return turns
+        return taken
 
     def note(self, **facts: Any) -> None:
         """Keep facts with the result."""
@@ -115,21 +114,6 @@ class Contest:
     def say(self, text: str) -> None:
         """Print a line at once."""
         self._write_line(f"    {text}")
-
-
-def seconds_of(work: Work) -> float:
-    """Wall-clock seconds of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def quartiles(values: list[float]) -> dict[str, float]:
-    """Median and quartiles, in seconds; of few values, the ends stand for quartiles."""
-    low, middle, high = (
-        statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    )
-    return {"median_s": middle, "q1_s": low, "q3_s": high}
 
 
 @contextmanager

@@ -26,6 +26,9 @@ from machine import machine
 ROOT = Path(__file__).parent.parent
 LIMIT = 0.05
 RUNS = 3
+STARTING = "until the first recording"
+FIRST = "first clock"
+WORK = ("waiting for audio", "model", "gradients", "search and cotangents")
 
 
 def main() -> int:
@@ -39,16 +42,20 @@ def main() -> int:
     command = ["score", "--model", arguments.model, "--pool", arguments.pool, *arguments.options]
     if arguments.clock is not None:
         return _clocked(command, Path(arguments.clock))
-    runs = sorted((_run(arguments) for _ in range(RUNS)), key=lambda run: run["overhead"])
+    runs = sorted((_run(arguments) for _ in range(RUNS)), key=_overhead)
     middle = runs[RUNS // 2]
     total = sum(middle.values())
     print(machine())
     print(f"egl-fast {' '.join(command)}: {total:.1f} s from start to end")
     for what, seconds in middle.items():
-        print(f"{what:24}{seconds:8.2f} s {seconds / total:7.1%}")
-    spread = ", ".join(f"{run['overhead'] / sum(run.values()):.1%}" for run in runs)
-    print(f"overhead in {RUNS} runs: {spread}; allowed: {LIMIT:.0%}")
-    return 0 if middle["overhead"] < LIMIT * total else 2
+        print(f"{what:26}{seconds:8.2f} s {seconds / total:7.1%}")
+    spread = ", ".join(f"{_overhead(run):.1%}" for run in runs)
+    print(f"overhead in {RUNS} runs, start included: {spread}; allowed: {LIMIT:.0%}")
+    return 0 if _overhead(middle) < LIMIT else 2
+
+
+def _overhead(run: dict[str, float]) -> float:
+    return 1 - sum(run.get(what, 0.0) for what in WORK) / sum(run.values())
 
 
 def _run(arguments: argparse.Namespace) -> dict[str, float]:
@@ -61,7 +68,9 @@ def _run(arguments: argparse.Namespace) -> dict[str, float]:
         subprocess.run(command, check=True)
         total = time.monotonic() - started
         spent: dict[str, float] = json.loads(clock.read_text())
-    return {**spent, "overhead": total - sum(spent.values())}
+    first = spent.pop(FIRST) - started
+    rest = total - first - sum(spent.values())
+    return {**spent, STARTING: first, "all the rest": rest}
 
 
 def _clocked(command: list[str], clock: Path) -> int:
@@ -80,6 +89,7 @@ def _clocked(command: list[str], clock: Path) -> int:
                 return function(*args, **kwargs)
             running.append(what)
             started = time.monotonic()
+            spent.setdefault(FIRST, started)
             try:
                 return function(*args, **kwargs)
             finally:

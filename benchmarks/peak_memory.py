@@ -7,7 +7,6 @@ as there are, which takes the most.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -38,15 +37,16 @@ def measure(model: str, seconds: float, k: int, memory: str) -> None:
     import numpy as np
 
     from egl_fast import Scorer
+    from egl_fast.benchmarking.memory import peak_memory_bytes
     from egl_fast.cli.options import Size
 
     scorer = Scorer.from_checkpoint(model, memory_bytes=Size().convert(memory, None, None))
     rng = np.random.default_rng(0)
     waveform = 0.1 * rng.standard_normal(round(16000 * seconds)).astype(np.float32)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory_bytes()
     scorer.score_waveforms([waveform], sample_rate_hz=16000, k=k)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    mib = f"{after / 1024:6.0f} MiB ({before / 1024:.0f} at the start)"
+    after = peak_memory_bytes()
+    mib = f"{after / 2**20:6.0f} MiB ({before / 2**20:.0f} at the start)"
     print(f"{seconds:5.1f} s, K = {k}, {memory}: {mib}")
 
 

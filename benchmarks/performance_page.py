@@ -35,7 +35,7 @@ NORMS = """
 ## Squared norms of R cotangents
 
 The backward pass and the norms, without the forward pass. Operations are counted from the model's
-shapes ([operation_count.py](../benchmarks/operation_count.py)): the way back through every layer
+shapes ([here](../egl_fast/benchmarking/operation_count.py)): the way back through every layer
 but the first, and for every weight the cheaper route to the norm. The machine's rate is that of a
 large matrix product in the same round, by MKL or oneDNN, whichever was faster. The shipped model
 has two convolutions and three bidirectional GRUs of 256; seven layers of 512 are bidirectional

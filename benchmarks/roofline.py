@@ -1,9 +1,10 @@
 """What an H100 could do at best, on paper: python benchmarks/roofline.py
 
-Multiply-adds of the backward passes, counted layer by layer from shapes (operation_count.py), bytes
-of the CTC kernels as their headers in csrc/cuda count them, and launches of the recurrent scans,
-each over the rate that NVIDIA's data sheet gives for the H100 SXM. Nothing here was measured on a
-GPU: real kernels reach a part of these rates, and a plan has to assume a part.
+Multiply-adds of the backward passes, counted layer by layer from shapes (operation_count in
+egl_fast/benchmarking), bytes of the CTC kernels as their headers in csrc/cuda count them, and
+launches of the recurrent scans, each over the rate that NVIDIA's data sheet gives for the H100 SXM.
+Nothing here was measured on a GPU: real kernels reach a part of these rates, and a plan has to
+assume a part.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from operation_count import count, total
 from torch import nn
 
+from egl_fast.benchmarking.operation_count import count, total
 from egl_fast.model import PRESETS, DeepSpeech2
 
 FLOAT32 = 67e12 / 2  # multiply-adds a second, without tensor cores

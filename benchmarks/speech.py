@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from egl_fast import Scorer
-from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features
+from egl_fast.benchmarking.recordings import Recording
+from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2, preset
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A recording, as the model reads it.
-
-    Attributes:
-        id: of the manifest.
-        spectrogram: features, and seconds of audio.
-    """
-
-    id: str
-    spectrogram: Spectrogram
-
-    @property
-    def inputs(self) -> tuple[Tensor, Tensor]:
-        """Of a model's call."""
-        return pad_features([self.spectrogram.features])
 
 
 @cache
@@ -49,14 +31,14 @@ def random_scorer(preset_name: str, model_file: Path) -> Scorer:
     return Scorer(model, trained.classes.vocabulary, features=trained.features)
 
 
-def clips_of_two_seconds(pool: Path, count: int, features: FeatureConfig) -> list[Clip]:
+def clips_of_two_seconds(pool: Path, count: int, features: FeatureConfig) -> list[Recording]:
     """The recordings whose length is nearest to two seconds."""
 
     def distance(utterance: Utterance) -> float:
         return abs((utterance.duration_seconds or 0.0) - 2.0)
 
     nearest = sorted(read_manifest(pool), key=distance)[:count]
-    return [Clip(one.id, load_spectrogram(one, features)) for one in nearest]
+    return [Recording.of(one.id, partial(load_spectrogram, one, features)) for one in nearest]
 
 
 def emissions(scorer: Scorer, pool: Path, *, count: int, num_frames: int) -> list[Tensor]:
@@ -68,7 +50,7 @@ def emissions(scorer: Scorer, pool: Path, *, count: int, num_frames: int) -> lis
         parts: list[Tensor] = []
         while sum(map(len, parts)) < num_frames:
             utterance = utterances[(start + len(parts)) % len(utterances)]
-            inputs = Clip(utterance.id, load_spectrogram(utterance, scorer.features)).inputs
+            inputs = pad_features([load_spectrogram(utterance, scorer.features).features])
             with torch.inference_mode():
                 parts.append(scorer.model.eval()(*inputs)[0][0])
         found.append(torch.cat(parts)[None, :num_frames].clone())

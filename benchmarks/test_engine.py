@@ -1,7 +1,7 @@
 """Squared norms of R cotangents, as a share of the machine's rate over counted operations.
 
 The forward pass is not part of it. The rate is that of a large matrix product, of MKL or oneDNN,
-whichever is faster in the same round (``product_rate``); ``operation_count`` says what is counted.
+whichever is faster in the same round (``LargeProduct``); ``operation_count`` says what is counted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import operation_count
-import product_rate
 import pytest
 import speech
 import torch
@@ -22,6 +20,8 @@ from contest import Contest, threads
 from settings import Settings
 from torch import Tensor, nn
 
+from egl_fast.benchmarking import operation_count
+from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 
@@ -109,15 +109,16 @@ def measure(contest: Contest, model_file: Path, case: Case) -> float:
     counts = operation_count.count(engine.model, inputs, num_cotangents=case.rows)
     multiply_adds = case.rows * operation_count.total(counts)
     expected_seconds = multiply_adds / EXPECTED_RATE
+    product = LargeProduct()
     with threads(case.threads):
         compare_with_autograd(engine, tape, inputs, cotangents[:, :1])
         turns = contest.take_turns(
             lambda: engine.sq_norms(tape, logits, cotangents),
-            product_rate.products(),
+            product.contenders,
             rounds=max(1, min(settings.rounds, round(settings.engine_seconds / expected_seconds))),
             warm_up=expected_seconds < LONG_SECONDS,
         )
-    rates = product_rate.rates(turns)
+    rates = product.rates(turns.peers)
     share = statistics.median(
         multiply_adds / seconds / rate for seconds, rate in zip(turns.own, rates, strict=True)
     )

@@ -11,10 +11,11 @@ import library_models
 import pytest
 import speech
 import torch
-from contest import Contest, Work, seconds_of
+from contest import Contest
 from gradient_libraries import LIBRARIES, LOOP, Library, SqNorms
 from torch import Tensor
 
+from egl_fast.benchmarking.turns import Work, seconds_of
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 

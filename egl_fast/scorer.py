@@ -251,8 +251,8 @@ class Scorer:
             limit=BatchLimit(seconds),
             skip=False,
         )
-        scored = {i: x for unit in scoring.units() for i, x in scoring.score(unit).items()}
-        return [record for _, record in sorted(scored.items()) if isinstance(record, ScoreRecord)]
+        scored = sorted(scoring.results().items())
+        return [record for _, record in scored if isinstance(record, ScoreRecord)]
 
     def score_manifest(
         self,

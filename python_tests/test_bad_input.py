@@ -105,6 +105,12 @@ def truncated(place: Place) -> Path:
     return path
 
 
+def copied_model(place: Place) -> Path:
+    path = place.folder / "model.pt"
+    path.write_bytes(place.model.read_bytes())
+    return path
+
+
 def pickled(place: Place) -> Path:
     path = place.folder / "model.pt"
     path.write_bytes(pickle.dumps(Attack(place.folder / "attacked")))
@@ -191,6 +197,33 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
     "transcripts in a folder that is missing": (
         lambda p: p.transcribe(out="no/out.jsonl"),
         "output no/out.jsonl: its folder no does not exist", "make it"),
+    "scores over the pool": (
+        lambda p: p.score(out=p.pool),
+        "clips.jsonl: is what this command reads", "give another name"),
+    "scores over the model": (
+        lambda p: p.score(model=copied_model(p), out="model.pt"),
+        "model.pt: is what this command reads", "give another name"),
+    "metadata over the pool": (
+        lambda p: p.score(pool=p.pool.rename(p.folder / "x.meta.json"), out="x"),
+        "x.meta.json: is what this command reads", "give another name"),
+    "transcripts over the manifest": (
+        lambda p: p.transcribe(out=p.pool),
+        "clips.jsonl: is what this command reads", "give another name"),
+    "an evaluation over the manifest": (
+        lambda p: p._command("evaluate", {"model": p.model, "data": p.pool, "out": p.pool}),
+        "clips.jsonl: is what this command reads", "give another name"),
+    "scores in a file without a name": (
+        lambda p: p.score(out=""), "output .: is a folder", "name a file"),
+    "a name that is too long": (lambda p: p.score(out="n" * 250), "File name too long", ""),
+    "--batch-seconds inf": (
+        lambda p: p.score("--batch-seconds", "inf"), "'--batch-seconds'", "not a finite number"),
+    "--max-duration nan": (
+        lambda p: p.score("--max-duration", "nan"), "'--max-duration'", "not a finite number"),
+    "--learning-rate nan": (
+        lambda p: [*p.train("ab"), "--learning-rate", "nan"],
+        "'--learning-rate'", "not a finite number"),
+    "--threads beyond all machines": (
+        lambda p: p.score("--threads", 10**11), "'--threads'", "1<=x<=1024"),
     "--resume without --out": (
         lambda p: ["score", "--model", p.model, "--pool", p.pool, "--resume"],
         "--resume needs --out", "a file"),
@@ -211,6 +244,14 @@ def test_one_line_with_the_remedy(place: Place, what: str) -> None:
     assert contents(place.folder) == before
     # What is not a file did not come into being either: no run folder, no attack's.
     assert all(path.is_file() for path in place.folder.iterdir())
+
+
+@pytest.mark.parametrize("command", ["score", "transcribe"])
+def test_no_file_takes_the_place_of_a_pipe_or_device(place: Place, command: str) -> None:
+    os.mkfifo(place.folder / "pipe")
+    line = refused(*getattr(place, command)(out="pipe"), cwd=place.folder)
+    assert "output pipe: is no file but a pipe or device; name a file" in line
+    assert (place.folder / "pipe").is_fifo()
 
 
 def test_the_attacks_are_real_ones(place: Place) -> None:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import check_wheel
 import kernel_resources
 import nvcc
 import pytest
@@ -87,6 +89,7 @@ def test_each_architecture_has_machine_code_and_the_last_one_ptx():
     ("environment", "message"),
     [
         ({"EGL_CUDA": "maybe"}, "EGL_CUDA: expected auto, on or off, got 'maybe'"),
+        ({"EGL_STRICT": "yes"}, "EGL_STRICT: expected 0 or 1, got 'yes'"),
         (
             {"EGL_CUDA": "on", "CUDA_HOME": "/nowhere"},
             "EGL_CUDA=on: nvcc: not found in /nowhere/bin",
@@ -229,3 +232,28 @@ def test_without_nvcc_that_is_said(monkeypatch, capsys):
     assert capsys.readouterr().out == (
         "nvcc: not found in /nowhere/bin, where CUDA_HOME points: no kernel is compiled here\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("tag", "left_out", "added", "message"),
+    [
+        ("cp310-abi3", None, None, None),
+        ("cp311-cp311", None, None, r"is not tagged cp310-abi3$"),
+        ("cp310-abi3", "egl_fast/py.typed", None, r"lacks \['egl_fast/py.typed'\]"),
+        ("cp310-abi3", "egl_fast/_C.abi3.so", None, r"lacks \['egl_fast/_C.abi3.so'\]"),
+        ("cp310-abi3", None, "csrc/module.cpp", r"has too much: \['csrc/module.cpp'\]$"),
+    ],
+)
+def test_a_wheel_holds_the_package_and_nothing_else(tmp_path, tag, left_out, added, message):
+    package = [*check_wheel.tracked_files("egl_fast"), "egl_fast/_C.abi3.so"]
+    assert any(name.startswith("egl_fast/reporting/page/") for name in package)
+    wheel = tmp_path / f"egl_fast-0.1.0-{tag}-linux_x86_64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in [*package, "egl_fast-0.1.0.dist-info/METADATA", *([added] if added else [])]:
+            if name != left_out:
+                archive.writestr(name, "")
+    if message is None:
+        check_wheel.check_contents(wheel)
+    else:
+        with pytest.raises(check_wheel.BrokenError, match=message):
+            check_wheel.check_contents(wheel)

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from recordings import write_clips
 from egl_fast import errors
 from egl_fast.cli import completion
 from egl_fast.cli.console import progress_bar, stderr
+from egl_fast.cli.interruption import as_keyboard_interrupt, between_steps
 from egl_fast.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +63,71 @@ def test_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
     assert first["num_scored"] == 1
     assert first == again == json.loads((tmp_path / "s.jsonl.meta.json").read_text())
     assert "s.jsonl: complete already" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["--version", "score --json --out s.jsonl", "score"])
+def test_what_standard_output_does_not_take_is_one_line(
+    tiny_model: Path, tmp_path: Path, command: str
+) -> None:
+    write_clips(tmp_path, ["ab"], [0.5])
+    if "score" in command:
+        command += f" --model {tiny_model} --pool clips.jsonl --k 2 --quiet"
+    result = bash(f"egl-fast {command} > /dev/full", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    *warnings, line = result.stderr.splitlines()
+    assert "standard output" in line
+    assert "No space left" in line
+    assert all(warning.startswith("warning: ") for warning in warnings)
+
+
+def test_a_manifest_from_a_pipe_is_told_from_another(tiny_model: Path, tmp_path: Path) -> None:
+    pool = write_clips(tmp_path, ["ab", "no"], [0.5, 0.6])
+    pool.write_text(pool.read_text().replace('"clip', f'"{tmp_path}/clip'))
+    command = f"egl-fast score --model {tiny_model} --k 2 --out s.jsonl --resume --quiet"
+    piped = [f"{command} --pool <({how} {pool})" for how in ("cat", "cat", "tac")]
+    result = bash(" && ".join(piped), cwd=tmp_path)
+    assert result.returncode == 2
+    assert "was begun with another manifest" in result.stderr.splitlines()[-1]
+    first = bash(" && ".join(piped[:2]), cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+
+
+def test_closed_standard_input_holds_nothing() -> None:
+    result = bash("egl-fast select - --budget 1 <&-")
+    assert result.returncode == 2
+    assert "holds no record" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_impatience_does_not_break_into_leaving() -> None:
+    left = False
+    with as_keyboard_interrupt():
+        with pytest.raises(KeyboardInterrupt), between_steps("a step") as interruption:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+                assert interruption.requested
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                left = True
+        signal.raise_signal(signal.SIGHUP)
+    assert left
+
+
+def test_scores_need_somewhere_to_go(tiny_model: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path, ["ab"], [0.5])
+    result = bash(f"egl-fast score --model {tiny_model} --pool clips.jsonl >&-", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "egl-fast: standard output is closed; give --out, a file\n"
+
+
+@pytest.mark.parametrize("lost", ["2> /dev/full", "2>&-", "<&- >&- 2>&-", "2> >(true)"])
+def test_a_run_outlives_standard_error(tiny_model: Path, tmp_path: Path, lost: str) -> None:
+    write_clips(tmp_path, ["ab", "no"], [0.5, 0.6])
+    command = f"score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl {lost}"
+    result = bash(f"egl-fast {command}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "s.jsonl").read_text().splitlines()) == 2
 
 
 def test_quiet_is_of_one_command_alone(capsys: pytest.CaptureFixture[str]) -> None:

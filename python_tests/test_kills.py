@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from commands import egl_fast, lines_of, start, wait_until
 from recordings import write_manifest
+
+from egl_fast.checkpoint import read_torch
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,14 @@ class Resumable:
             assert out == ""
 
 
+def holds(lock: Path, process: subprocess.Popen[str]) -> bool:
+    """Whether a process has taken a lock."""
+    try:
+        return f"process {process.pid} " in lock.read_text()
+    except FileNotFoundError:
+        return False
+
+
 def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumable:
     """``egl-fast score``, after one run that nobody disturbs."""
     whole, out = folder / "whole.jsonl", folder / "scores.jsonl"
@@ -72,13 +85,6 @@ def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumabl
     result = egl_fast(*arguments, whole)
     seconds = time.monotonic() - started
     assert result.returncode in (0, 3), result.stderr
-
-    def has_begun(process: subprocess.Popen[str]) -> bool:
-        lock = out.with_name("scores.jsonl.lock")
-        try:
-            return f"process {process.pid} " in lock.read_text()
-        except FileNotFoundError:
-            return False
 
     def written(path: Path) -> dict[str, object]:
         found: dict[str, object] = {
@@ -97,8 +103,57 @@ def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumabl
             file.unlink()
 
     return Resumable(
-        [*arguments, out, "--resume"], has_begun, is_as_undisturbed, result.returncode, seconds / 5
+        [*arguments, out, "--resume"],
+        lambda process: holds(out.with_name("scores.jsonl.lock"), process),
+        is_as_undisturbed,
+        result.returncode,
+        seconds / 5,
     )
+
+
+def training(folder: Path, data: Path, *options: object) -> Resumable:
+    """``egl-fast train``, after one run that nobody disturbs."""
+    whole, run_dir = folder / "whole", folder / "run"
+    arguments = ["train", "--train", data, "--valid", data, "--preset", "tiny", "--threads", 1]
+    arguments += ["--dropout", 0.1, "--spec-augment", "--speed-perturb", 0.1, *options, "--run-dir"]
+    started = time.monotonic()
+    result = egl_fast(*arguments, whole)
+    seconds = time.monotonic() - started
+    assert result.returncode == 0, result.stderr
+
+    def written(path: Path) -> dict[str, object]:
+        assert sorted(file.name for file in path.iterdir()) == [
+            *("last.pt", "metrics.jsonl", "model.pt", "previous.pt", "settings.json")
+        ]
+        return {
+            "state": timeless(read_torch(path / "last.pt")),
+            "model": timeless(read_torch(path / "model.pt")),
+            "metrics": timeless(lines_of((path / "metrics.jsonl").read_text())),
+            "settings": (path / "settings.json").read_bytes(),
+        }
+
+    expected = written(whole)
+
+    def is_as_undisturbed() -> None:
+        assert written(run_dir) == expected
+        shutil.rmtree(run_dir)
+
+    return Resumable(
+        [*arguments, run_dir, "--resume"],
+        lambda process: holds(run_dir / ".lock", process),
+        is_as_undisturbed,
+        0,
+        seconds / 4,
+    )
+
+
+def timeless(content: Any) -> Any:
+    """Tensors as their bytes, so that all compares equal only to the bit; no wall times."""
+    if isinstance(content, torch.Tensor):
+        return content.dtype, tuple(content.shape), content.numpy().tobytes()
+    if isinstance(content, dict):
+        return {key: timeless(value) for key, value in content.items() if key != "seconds"}
+    return [timeless(value) for value in content] if isinstance(content, list) else content
 
 
 def sample(folder: Path, examples: Path, *names: str) -> Path:
@@ -122,6 +177,20 @@ def test_a_few_stops_of_score(tmp_path: Path, clips: Path, tiny_model: Path) -> 
     replace(command, longest=0.5).stop(signals, seed=1)
 
 
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_when_all_is_done_changes_nothing(
+    tmp_path: Path, clips: Path, tiny_model: Path, by: signal.Signals
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    arguments = ("--model", tiny_model, "--pool", clips, "--k", 2, "--threads", 1, "--out", out)
+    process = start("score", *arguments)
+    assert wait_until(process, out.exists)
+    time.sleep(0.1)  # The interpreter is about to end, which with torch takes a few tenths.
+    process.send_signal(by)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
 @pytest.mark.slow
 def test_a_hundred_kills_of_score(tmp_path: Path, examples: Path) -> None:
     pool = sample(tmp_path, examples, "pool.jsonl", "test.jsonl")
@@ -135,3 +204,17 @@ def test_signals_to_score(tmp_path: Path, examples: Path) -> None:
     pool = sample(tmp_path, examples, "pool.jsonl")
     command = scoring(tmp_path, examples / "base.pt", pool, "--k", 4, "--method", "lowrank")
     command.stop([signal.SIGTERM, signal.SIGINT] * 5, seed=0)
+
+
+def test_a_few_stops_of_train(tmp_path: Path, clips: Path) -> None:
+    options = ("--max-epochs", 12, "--patience", 0, "--batch-seconds", 1.5, "--save-minutes", 0)
+    command = training(tmp_path, clips, *options)
+    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+    replace(command, longest=1.0).stop(signals, seed=1)
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_train(tmp_path: Path, examples: Path) -> None:
+    options = ("--max-epochs", 5, "--patience", 0, "--batch-seconds", 15, "--save-minutes", 0.02)
+    command = training(tmp_path, examples / "train.jsonl", *options)
+    assert command.stop([signal.SIGKILL] * 20, seed=0) > 1

@@ -29,6 +29,11 @@ def random_arguments(
     }
 
 
+def cpu_profile() -> torch.profiler.profile:
+    # Without acc_events torch 2.10 warns that events are lost between cycles; here is one.
+    return torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True)
+
+
 def all_of(result: RecurrentCotangents) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     return result.gates, result.hidden_gates, result.state, result.cell
 
@@ -263,7 +268,7 @@ def test_vmap_is_one_call_and_equals_a_loop(
         cotangents.unflatten(1, (3, 2)).unbind(1),
         [None] * 3 if batched_final is None else batched_final, strict=True,
     )]  # fmt: skip
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with cpu_profile() as profile:
         actual = torch.func.vmap(call, in_dims=(batch_dim, None if final is None else 0))(
             batched, batched_final
         )
@@ -290,7 +295,7 @@ def test_vmap_with_one_cotangent_each_makes_no_copy() -> None:
     def call(u: Tensor) -> Tensor:
         return recurrent_backward("gru", **{**arguments, "cotangents": u}, reverse=False).gates
 
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with cpu_profile() as profile:
         gates = torch.func.vmap(call)(batched)
     assert gates.shape == (5, 4, 1, 2, 9)
     copies = {"aten::copy_", "aten::clone"} & {e.key for e in profile.key_averages()}

@@ -247,10 +247,23 @@ def test_a_run_killed_in_its_first_epoch_starts_anew(clips: Path, tmp_path: Path
     halved = tmp_path / "halved"
     halved.mkdir()
     (halved / "model.pt").write_bytes(whole.folder.model_path.read_bytes())
+    (halved / "metrics.jsonl").touch()
     resumed = trainer_of(clips, halved, config)
     resumed.resume()
     resumed.run()
     assert facts(resumed.history) == facts(whole.history)
+
+
+@pytest.mark.parametrize("lost", [("last.pt", "previous.pt"), ("last.pt", "metrics.jsonl")])
+def test_a_model_without_a_state_is_not_trained_over(
+    clips: Path, tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    best = one_epoch_run(clips, tmp_path).folder.model_path.read_bytes()
+    for name in lost:
+        (tmp_path / name).unlink(missing_ok=True)
+    with pytest.raises(OutputError, match="holds a model, but no state to go on from; give"):
+        trainer_of(clips, tmp_path).resume()
+    assert (tmp_path / "model.pt").read_bytes() == best
 
 
 def test_a_finished_run_has_nothing_to_resume(clips: Path, tmp_path: Path) -> None:

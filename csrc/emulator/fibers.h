@@ -4,6 +4,7 @@
 #pragma once
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -115,15 +116,15 @@ class Fibers {
 
   // `entry` is what new fibers run first, and never return from.
   void grow(size_t count, void (*entry)()) {
+    const auto guard = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     while (fibers_.size() < count) {
       auto fiber = std::make_unique<Fiber>();
-      constexpr size_t kGuard = 4096;
-      void* mapped = mmap(nullptr, kGuard + kStackBytes, PROT_READ | PROT_WRITE,
+      void* mapped = mmap(nullptr, guard + kStackBytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (mapped == MAP_FAILED) throw Error("no memory for the stack of a thread");
-      mprotect(mapped, kGuard, PROT_NONE);
-      mappings_.emplace_back(mapped, kGuard + kStackBytes);
-      fiber->stack = static_cast<char*>(mapped) + kGuard;
+      mprotect(mapped, guard, PROT_NONE);
+      mappings_.emplace_back(mapped, guard + kStackBytes);
+      fiber->stack = static_cast<char*>(mapped) + guard;
       fiber->stack_bytes = kStackBytes;
       prepare(fiber->context, fiber->stack, kStackBytes, entry);
 #ifdef EGL_TSAN

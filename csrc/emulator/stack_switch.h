@@ -1,12 +1,12 @@
-// Continues another stack where it was left. On x86-64 in a dozen instructions, since the system's
-// swapcontext asks the kernel twice a switch, and much more of the address sanitizer; elsewhere by
-// swapcontext.
+// Continues another stack where it was left. On x86-64 in a dozen instructions, written for ELF,
+// since the system's swapcontext asks the kernel twice a switch, and much more of the address
+// sanitizer; elsewhere by swapcontext.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#ifdef __x86_64__
+#if defined(__x86_64__) && defined(__ELF__)
 
 namespace egl::emulator {
 

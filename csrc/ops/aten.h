@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <tuple>
 
+#include "csrc/ops/check.h"
+
 namespace egl::ops {
 
 using torch::headeronly::ScalarType;

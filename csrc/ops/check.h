@@ -11,6 +11,11 @@
 #include <stdexcept>
 #include <string>
 
+// The headers of torch 2.10 to 2.12 have only the form that loses the message.
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace egl::ops {
 
 using torch::headeronly::ScalarType;

@@ -15,14 +15,12 @@ from rich.table import Table
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar
+from egl_fast.reference import TOLERANCE
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from egl_fast.scorer import Scorer
-
-#: Largest relative error of a squared norm that passes (DESIGN.md, section 5).
-TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 _PLAIN = "plain loop, float32"
 
@@ -123,23 +121,16 @@ def _group(name: str) -> str:
 
 def _inputs(scorer: Scorer, pool: str | None, count: int) -> list[Tensor]:
     """Features [1, T, F] of each recording."""
-    import torch
-
+    from egl_fast.benchmarking.recordings import noise
     from egl_fast.data.loading import load_spectrogram
     from egl_fast.data.manifest import read_manifest
-    from egl_fast.features import FeatureConfig, log_spectrogram
+    from egl_fast.features import FeatureConfig
 
     features = scorer.features or FeatureConfig()
     if pool is not None:
         utterances = read_manifest(pool)[:count]
         return [load_spectrogram(u, features).features.unsqueeze(0) for u in utterances]
-    generator = torch.Generator().manual_seed(0)
-    return [
-        log_spectrogram(
-            0.1 * torch.randn(2 * features.sample_rate_hz, generator=generator), features
-        ).unsqueeze(0)
-        for _ in range(count)
-    ]
+    return [one.spectrogram.features.unsqueeze(0) for one in noise(features, count)]
 
 
 def _labelings(

@@ -14,6 +14,8 @@ VARIABLE = "_EGL_FAST_COMPLETE"
 def command(shell: str) -> None:
     """Print a script that lets a shell complete commands, options and file names.
 
+    SHELL is the shell that is to run the script, most simply from its start-up file.
+
     \b
     Once, for all later shells:
       egl-fast completion bash >> ~/.bashrc

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -18,8 +20,50 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+
+class _Notes:
+    """Standard error, whose loss ends no run: a full disk under a log, a closed terminal."""
+
+    def write(self, text: str) -> int:
+        stream = self._stream()
+        if stream is not None:
+            try:
+                stream.write(text)
+                stream.flush()
+            except OSError:
+                # What is buffered has to go somewhere, or it would fail again at the end.
+                discard(2)
+        return len(text)
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._stream(), "encoding", None) or "utf-8"
+
+    def flush(self) -> None:
+        """Nothing is left to be flushed."""
+
+    def isatty(self) -> bool:
+        stream = self._stream()
+        return stream is not None and stream.isatty()
+
+    @staticmethod
+    def _stream() -> IO[str] | None:
+        # While a bar is drawn, rich has its own in the place of standard error.
+        stream: IO[str] | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+        return stream
+
+
+def discard(descriptor: int) -> None:
+    """Let what is written to standard output (1) or standard error (2) go nowhere from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+notes = _Notes()
+
 #: Where progress, notes and warnings go: standard output is for results alone.
-stderr = Console(stderr=True, highlight=False)
+stderr = Console(file=cast(IO[str], notes), highlight=False, emoji=False)
 
 #: Seconds between two lines of progress where standard error is a file or a pipe.
 LOG_INTERVAL_SECONDS = 60.0

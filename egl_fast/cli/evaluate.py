@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def command(
     Example:
       egl-fast evaluate --model base.pt --data test.jsonl --by corpus
     """
-    writer = _file_writer(out_path, overwrite=overwrite)
+    writer = _file_writer(out_path, overwrite=overwrite, inputs=[data_path, model_path])
 
     from egl_fast.checkpoint import load_checkpoint
     from egl_fast.data.manifest import read_manifest
@@ -97,10 +98,12 @@ def command(
         _print_table(total, rates, key)
 
 
-def _file_writer(out_path: str | None, *, overwrite: bool) -> JsonlWriter | None:
+def _file_writer(
+    out_path: str | None, *, overwrite: bool, inputs: Sequence[str]
+) -> JsonlWriter | None:
     if out_path is None:
         return None
-    writer = JsonlWriter(out_path, overwrite=overwrite)
+    writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
     if writer.path is None:
         raise click.UsageError("--out -: the table is on standard output; name a file")
     return writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,34 +41,55 @@ def between_steps(step: str) -> Iterator[Interruption]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if interruption.requested:
-            raise KeyboardInterrupt
+            earlier = handled[number]
+            if not callable(earlier):
+                raise KeyboardInterrupt
+            earlier(number, frame)
+            return
         interruption.requested = True
         say(f"finishing {step}; press Ctrl-C again to stop at once")
 
-    with _handled_by(on_signal):
+    with _handled_by(on_signal) as handled:
         yield interruption
 
 
 @contextmanager
 def as_keyboard_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: contexts are left, the status is 130."""
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: contexts are left, the status is 130.
+
+    Once: who presses Ctrl-C again out of impatience does not break into the leaving of contexts.
+    """
+    leaving = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal leaving
+        if not leaving:
+            leaving = True
+            raise KeyboardInterrupt
 
-    with _handled_by(on_signal):
-        yield
+    try:
+        with _handled_by(on_signal):
+            yield
+    finally:
+        # The interpreter takes a while to end, torch being there; all is done and said by then.
+        atexit.register(_ignore_signals)
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def _handled_by(handler: signal._HANDLER) -> Iterator[None]:
-    before: dict[signal.Signals, signal._HANDLER] = {}
+def _handled_by(handler: signal._HANDLER) -> Iterator[dict[int, signal._HANDLER]]:
+    """Yields the handlers before, by signal."""
+    before: dict[int, signal._HANDLER] = {}
     try:
         for number in _SIGNALS:
             # nohup and the like have a signal ignored: so it stays.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
-        yield
+        yield before
     finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        for handled, earlier in before.items():
+            signal.signal(handled, earlier)

@@ -1,19 +1,18 @@
-"""``egl-fast``: finds the command, runs it, turns errors into one line and an exit status.
-
-Exit status: 0 done, 2 wrong usage or input, 3 done with some utterances failed, 130 interrupted.
-"""
+"""``egl-fast``: finds the command, runs it, turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
 import click
 
 from egl_fast.cli import completion
+from egl_fast.cli.console import discard, notes
 from egl_fast.cli.interruption import as_keyboard_interrupt
-from egl_fast.errors import EglError
+from egl_fast.errors import EglError, one_line
 
 #: Command name -> what ``egl-fast --help`` says of it. Each lives in a module of its name, which
 #: is imported only when it is needed: torch takes seconds to load.
@@ -26,8 +25,17 @@ COMMANDS = {
     "simulate": "Run the whole active-learning evaluation on labeled data.",
     "report": "One HTML page about an evaluation, or about a scored pool.",
     "check": "Compare the engine's gradient norms with looped autograd on this model.",
+    "bench": "This model's speed on this machine, and how long a pool would take.",
     "doctor": "Say what was built and what is usable, and run a small self-test.",
     "completion": "Print a script that lets a shell complete command lines.",
+}
+
+#: Exit status -> what it says, of every command.
+EXIT_STATUSES = {
+    0: "done",
+    2: "wrong usage or input, or a check that failed; one line says what to do",
+    3: "done, but for some recordings: the errors file names them",
+    130: "interrupted; what was finished by then is kept",
 }
 
 
@@ -53,7 +61,11 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExit status:\n" + "\n".join(f"  {k:<4} {v}" for k, v in EXIT_STATUSES.items()),
+)
 @click.version_option(package_name="egl-fast", prog_name="egl-fast")
 def cli() -> None:
     """Which recordings are worth transcribing, for any CTC speech recogniser.
@@ -67,6 +79,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the ``egl-fast`` command."""
+    _open_standard_streams()
     if completion.VARIABLE in os.environ:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
@@ -74,7 +87,7 @@ def main() -> None:
         with as_keyboard_interrupt(), cli.make_context("egl-fast", sys.argv[1:]) as context:
             status = cli.invoke(context)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        notes.write("interrupted\n")
         sys.exit(130)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
@@ -85,14 +98,34 @@ def main() -> None:
         failed_in = getattr(error, "ctx", None)
         name = failed_in.command_path if failed_in else "egl-fast"
         message = " ".join(error.format_message().split())
-        click.echo(f"{name}: {message} (see {name} --help)", err=True)
+        notes.write(f"{name}: {message} (see {name} --help)\n")
         sys.exit(error.exit_code)
     except EglError as error:
-        click.echo(f"egl-fast: {error}", err=True)
+        notes.write(f"egl-fast: {error}\n")
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our standard output (say, head) has seen enough. What is still buffered
         # must go nowhere, or the interpreter would complain about it while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(1)
         sys.exit(0)
+    except OSError as error:
+        # Of files, those who open them say more; what is left is a full disk under what we print.
+        discard(1)
+        what = "standard output cannot be written" if error.filename is None else "failed"
+        notes.write(f"egl-fast: {what} ({one_line(error)})\n")
+        sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_standard_streams() -> None:
+    """Keep files that we open from the numbers of streams that were closed before we began.
+
+    Else what a library prints there would get into them.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BytesIO())

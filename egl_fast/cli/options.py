@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,34 +18,37 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class FileName(click.ParamType):  # type: ignore[type-arg]
-    """The name of a file, which a shell may complete; "-" is standard input or output."""
+class PathName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a file or folder, which a shell may complete; "-" is standard input or output.
 
-    name = "file"
+    Args:
+        kind: "file" or "dir".
+    """
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Leave it to the shell."""
-        return [CompletionItem(incomplete, type="file")]
-
-
-FILE = FileName()
-
-
-class FolderName(click.ParamType):  # type: ignore[type-arg]
-    """The name of a folder, which a shell may complete."""
-
-    name = "dir"
+    def __init__(self, kind: str) -> None:
+        self.name = kind
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Leave it to the shell."""
-        return [CompletionItem(incomplete, type="dir")]
+        return [CompletionItem(incomplete, type=self.name)]
 
 
-FOLDER = FolderName()
+FILE = PathName("file")
+FOLDER = PathName("dir")
+
+
+class Amount(click.FloatRange):
+    """A finite number in a range: JSON has no infinity, and NaN is in every range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """As click does, and finite."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
 
 model: Decorator = click.option(
     "--model", "model_path", required=True, type=FILE, help="Model file that `train` wrote."
@@ -66,7 +70,7 @@ quiet: Decorator = click.option(
 )
 batch_seconds: Decorator = click.option(
     "--batch-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Amount(min=0, min_open=True),
     default=80.0,
     show_default=True,
     help="Padded audio that runs through the model at once.",
@@ -131,7 +135,10 @@ precision: Decorator = click.option(
     help="Of the model's matrix products; on a GPU tf32 and bf16 are faster, and err.",
 )
 threads: Decorator = click.option(
-    "--threads", type=click.IntRange(min=1), default=None, help="CPU threads [default: all cores]."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="CPU threads [default: all cores].",
 )
 
 

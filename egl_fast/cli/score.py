@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +14,10 @@ import click
 
 from egl_fast import __version__
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.console import notes, progress_bar, say, warn
 from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.manifest import read_manifest
+from egl_fast.data.manifest import manifest_sha256, read_manifest
 from egl_fast.errors import one_line
 from egl_fast.records import to_json
 from egl_fast.scoring.outcome import Outcome, in_order
@@ -52,7 +50,7 @@ LONG_SECONDS = 1800.0
               show_default=True, help="All K gradients, from as many backward passes as "
               "they have independent directions; or estimates with an error bar (egl_stderr): as "
               "many as --tolerance asks for, or --probes of them.")  # fmt: skip
-@click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+@click.option("--tolerance", type=options.Amount(0, 1, min_open=True, max_open=True),
               default=0.01, show_default=True,
               help="Of lowrank: standard error aimed at, as a share of egl.")  # fmt: skip
 @click.option("--probes", type=click.IntRange(min=2), default=4, show_default=True,
@@ -66,12 +64,12 @@ LONG_SECONDS = 1800.0
 @click.option("--params", metavar="GLOB",
               help="Only parameters with these names count, such as 'output.*' or "
               "'convs.*,recurrent.*' [default: all].")  # fmt: skip
-@click.option("--batch-seconds", type=click.FloatRange(min=0, min_open=True),
+@click.option("--batch-seconds", type=options.Amount(min=0, min_open=True),
               help="Padded audio that shares a forward pass [default: 8; on a GPU, "
               "160].")  # fmt: skip
-@click.option("--max-duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+@click.option("--max-duration", type=options.Amount(min=0, min_open=True), metavar="SECONDS",
               help="Refuse longer recordings (they go to the errors file).")  # fmt: skip
-@click.option("--read-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+@click.option("--read-timeout", type=options.Amount(min=0, min_open=True), metavar="SECONDS",
               default=120.0, show_default=True, help="Give a recording up that takes longer to be "
               "read (it goes to the errors file).")  # fmt: skip
 @options.memory
@@ -122,7 +120,10 @@ def command(
     for option, given in (("--resume", resume), ("--json", as_json)):
         if given and out is None:
             raise click.UsageError(f"{option} needs --out, a file")
-    results = None if out is None else ResumableScores(out, resume=resume, overwrite=overwrite)
+    results = None
+    if out is not None:
+        inputs = [pool, model_path]
+        results = ResumableScores(out, resume=resume, overwrite=overwrite, inputs=inputs)
     utterances = read_manifest(pool)
 
     from egl_fast.scorer import Scorer
@@ -145,7 +146,7 @@ def command(
     )
     if results is None:
         return _score_to_standard_output(pool_scoring, utterances)
-    settings = _settings(scorer, pool_scoring, pool)
+    settings = _settings(scorer, pool_scoring, pool, utterances)
     with results.locked():
         try:
             _score_into(results, pool_scoring, utterances, settings, _circumstances(scorer, pool))
@@ -204,7 +205,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
             else:
                 tally += Tally(num_failed=1)
                 error = "unknown" if outcome.error is None else one_line(outcome.error)
-                click.echo(f"{outcome.utterance.id}: {error}", err=True)
+                notes.write(f"{outcome.utterance.id}: {error}\n")
     _summarise(meter, tally, masses)
     return 3 if tally.num_failed else 0
 
@@ -249,14 +250,16 @@ class _Meter(AbstractContextManager["_Meter"]):
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
 
-def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool: str) -> dict[str, Any]:
+def _settings(
+    scorer: Scorer, pool_scoring: PoolScoring, pool: str, utterances: Sequence[Utterance]
+) -> dict[str, Any]:
     """All that decides the scores, but for rounding."""
     import torch
 
     scoring = pool_scoring.options
     return {
         "model_sha256": scorer.model_hash,
-        "pool_sha256": hashlib.sha256(Path(pool).read_bytes()).hexdigest(),
+        "pool_sha256": manifest_sha256(pool, utterances),
         "k": scoring.k,
         "beam_width": scoring.beam_width_on(scorer.device),
         "method": scoring.method,

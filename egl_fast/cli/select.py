@@ -20,7 +20,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.errors import ManifestError, OutputError, one_line
+from egl_fast.errors import ManifestError, one_line
 from egl_fast.records import STRATEGIES
 from egl_fast.selection import low_mass_warning, select
 
@@ -85,9 +85,7 @@ def command(
       egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
       egl-fast select scores.jsonl --budget 3.5h --strategy egl_normalized --table
     """
-    writer = JsonlWriter(out, overwrite=overwrite)
-    if writer.path is not None and _is_same_file(scores, writer.path):
-        raise OutputError(f"output {out}: is the scores file itself; give another name")
+    writer = JsonlWriter(out, overwrite=overwrite, inputs=[scores, pool])
     records = _read_scores(scores)
     chosen = [
         {**records[index], "rank": rank}
@@ -107,10 +105,6 @@ def command(
     if as_table:
         _print_table(chosen[:show], strategy)
     say(_summary(chosen, records, strategy))
-
-
-def _is_same_file(scores: str, out: Path) -> bool:
-    return scores != "-" and os.path.exists(scores) and out.exists() and out.samefile(scores)
 
 
 def _read_scores(path: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, if there was one.")
 @click.option(
     "--save-minutes",
-    type=click.FloatRange(min=0),
+    type=options.Amount(min=0),
     default=10.0,
     show_default=True,
     help="How often to save the state within an epoch; it is saved after each epoch anyway.",
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     type=click.Choice(["rnn_tanh", "rnn_clipped_relu", "gru", "lstm"]),
     help="Recurrent cell of a new model [default: the preset's].",
 )
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="Dropout, new models.")
+@click.option("--dropout", type=options.Amount(0, 1, max_open=True), help="Dropout, new models.")
 @click.option(
     "--max-epochs",
     type=click.IntRange(min=1),
@@ -83,10 +82,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="AdamW, or SGD with Nesterov momentum 0.9.",
 )
-@click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Peak rate.")
+@click.option(
+    "--learning-rate",
+    type=options.Amount(min=0),
+    default=1e-3,
+    show_default=True,
+    help="Peak rate.",
+)
 @click.option(
     "--weight-decay",
-    type=float,
+    type=options.Amount(min=0),
     default=1e-2,
     show_default=True,
     help="Decoupled for AdamW, L2 for SGD; not on biases and norms.",
@@ -100,18 +105,22 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--warm-up-epochs",
-    type=float,
+    type=options.Amount(min=0),
     default=1.0,
     show_default=True,
     help="Epochs, or a fraction, over which the learning rate rises.",
 )
 @click.option(
-    "--max-grad-norm", type=float, default=100.0, show_default=True, help="Gradient clipping."
+    "--max-grad-norm",
+    type=options.Amount(min=0),
+    default=100.0,
+    show_default=True,
+    help="Gradient clipping.",
 )
 @click.option("--spec-augment", is_flag=True, help="Mask bands and spans of the spectrogram.")
 @click.option(
     "--speed-perturb",
-    type=click.FloatRange(0, 0.5),
+    type=options.Amount(0, 0.5),
     default=0.0,
     show_default=True,
     help="Draw the playback speed from 1 -+ this.",
@@ -154,7 +163,7 @@ def command(
     import torch
 
     from egl_fast.checkpoint import plain_config
-    from egl_fast.data.manifest import read_manifest
+    from egl_fast.data.manifest import manifest_sha256, read_manifest
     from egl_fast.training.loop import Trainer, TrainingConfig
 
     place = options.set_up_torch(device, threads)
@@ -172,8 +181,8 @@ def command(
         settings={
             "model": plain_config(checkpoint.model.config),
             "init": init_path and checkpoint.sha256,
-            "train": _sha256(train_path),
-            "valid": _sha256(valid_path),
+            "train": manifest_sha256(train_path, train),
+            "valid": manifest_sha256(valid_path, valid),
         },
         save_seconds=60 * save_minutes,
     )
@@ -249,7 +258,3 @@ def _initial_checkpoint(
         num_classes=len(ENGLISH_CHARACTERS),
     )
     return Checkpoint(DeepSpeech2(config), features, ENGLISH_CHARACTERS)
-
-
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

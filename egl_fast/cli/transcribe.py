@@ -50,7 +50,7 @@ def command(
     Example:
       egl-fast transcribe --model base.pt --data pool.jsonl --out transcripts.jsonl
     """
-    writer = JsonlWriter(out_path, overwrite=overwrite)
+    writer = JsonlWriter(out_path, overwrite=overwrite, inputs=[data_path, model_path])
 
     from egl_fast.checkpoint import load_checkpoint
     from egl_fast.data.manifest import read_manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +26,28 @@ def encoded_line(record: Mapping[str, Any]) -> bytes:
     return line.encode("utf-8", "backslashreplace")
 
 
-def refuse_unwritable(path: Path) -> None:
-    """Say at once what is bound to fail at the end.
+def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
+    """Say at once what is bound to fail at the end, or to destroy what nobody meant.
+
+    Args:
+        path: the output.
+        inputs: files that the command reads, which no option lets it overwrite.
 
     Raises:
-        OutputError: the path is a folder, or its folder is missing or may not be written to.
+        OutputError: the path is a folder, a device or an input, or its folder is missing or may
+            not be written to.
     """
     if path.is_dir():
         raise OutputError(f"output {path}: is a folder; name a file in it")
+    if path.exists():
+        # A rename would put a file in the place of /dev/null, for everybody.
+        if not path.is_file():
+            raise OutputError(
+                f"output {path}: is no file but a pipe or device; name a file, or leave --out out "
+                "for standard output"
+            )
+        if any(x is not None and os.path.exists(x) and path.samefile(x) for x in inputs):
+            raise OutputError(f"output {path}: is what this command reads; give another name")
     if not path.parent.is_dir():
         raise OutputError(
             f"output {path}: its folder {path.parent} does not exist; make it, or name another"
@@ -55,10 +69,10 @@ class JsonlWriter:
     Args:
         path: the file to write; None or "-" is standard output, where records go as they are.
         overwrite: replace a file that exists.
+        inputs: see ``refuse_unwritable``.
 
     Raises:
-        OutputError: the file exists and may not be overwritten, is a folder, or its folder is
-            missing.
+        OutputError: the file exists and may not be overwritten; or see ``refuse_unwritable``.
 
     Example:
         >>> import pathlib, tempfile
@@ -70,16 +84,23 @@ class JsonlWriter:
         '{"id": "a", "egl": 0.5}\\n'
     """
 
-    def __init__(self, path: str | Path | None, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path | None,
+        *,
+        overwrite: bool = False,
+        inputs: Iterable[str | None] = (),
+    ) -> None:
         self.path = None if path is None or str(path) == "-" else Path(path)
         self.overwrite = overwrite
+        self.inputs = tuple(inputs)
         self.num_records = 0
         self._file: BinaryIO | None = None
         if self.path is not None:
             self._refuse(self.path)
 
     def _refuse(self, path: Path) -> None:
-        refuse_unwritable(path)
+        refuse_unwritable(path, inputs=self.inputs)
         if path.exists() and not self.overwrite:
             raise OutputError(
                 f"output {path}: exists already; give --overwrite to replace it, or another name"
@@ -100,6 +121,8 @@ class JsonlWriter:
             if self.partial_path is None:
                 # Bytes, because JSON Lines are UTF-8 whatever the locale says of text; flushed,
                 # so that what was printed as text before does not come out after them.
+                if sys.stdout is None:
+                    raise OutputError("standard output is closed; give --out, a file")
                 sys.stdout.flush()
                 self._file = sys.stdout.buffer
             else:

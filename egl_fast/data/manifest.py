@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +75,19 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     if not utterances:
         raise ManifestError(f"manifest {path}: holds no utterance; write one JSON object a line")
     return utterances
+
+
+def manifest_sha256(path: str | Path, utterances: Sequence[Utterance]) -> str:
+    """What tells one manifest from another, in hexadecimal.
+
+    Args:
+        path: the manifest. Of a pipe, which cannot be read again, its records count instead.
+        utterances: what ``read_manifest`` found in it.
+    """
+    if os.path.isfile(path):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    records = json.dumps([utterance.record for utterance in utterances])
+    return hashlib.sha256(records.encode()).hexdigest()
 
 
 def _parse_line(line: str, number: int, folder: Path, where: str) -> Utterance:

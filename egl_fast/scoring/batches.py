@@ -120,6 +120,10 @@ class BatchScoring:
             room -= len(batch)
         return units
 
+    def results(self) -> dict[int, ScoreRecord | EglError]:
+        """Records and errors of all utterances, by index."""
+        return {i: result for unit in self.units() for i, result in self.score(unit).items()}
+
     def score(self, unit: list[list[int]]) -> dict[int, ScoreRecord | EglError]:
         """Records and errors of a unit's utterances, by index."""
         self._row_bytes_per_second = 0.0

@@ -82,6 +82,9 @@ class _Header:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> _Header:
         values = {key: line[key] for key in cls.__dataclass_fields__}
+        for key in ("position", "records_bytes", "errors_bytes"):
+            if not isinstance(values[key], int) or values[key] < 0:
+                raise ValueError(f"{key} {values[key]!r}")
         return cls(**{**values, "tally": Tally(**values["tally"])})
 
 
@@ -92,13 +95,22 @@ class ResumableScores:
         out: the scores file.
         resume: go on with a run that was stopped, if there is one.
         overwrite: start anew, whatever there is. Until the new file is complete, the old one stays.
+        inputs: files that the run reads, which it never overwrites.
 
     Raises:
         OutputError: the file can't be written, or there is something that neither option covers.
     """
 
-    def __init__(self, out: str, *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        out: str,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        inputs: Sequence[str] = (),
+    ) -> None:
         self.out = Path(out)
+        refuse_unwritable(self.out, inputs=inputs)
         self.tally = Tally()
         self._resume = resume
         self._overwrite = overwrite
@@ -111,7 +123,8 @@ class ResumableScores:
         self._ahead: dict[int, dict[str, Any]] = {}
         self._position = 0
         self._num_utterances = 0
-        refuse_unwritable(self.out)
+        for path in (self._records, self._errors, self._journal, self._metadata, self.errors_path):
+            refuse_unwritable(path, inputs=inputs)
         if not (resume or overwrite):
             self._refuse_leftovers()
 
@@ -191,7 +204,8 @@ class ResumableScores:
                 file.flush()
             path = self._records if self._records.exists() else self.out
             with open(path, "rb") as file:
-                return [json.loads(line)["beam_mass"] for line in file]
+                found = (json.loads(line).get("beam_mass") for line in file)
+                return [mass for mass in found if mass is not None]
 
     def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Keep outcomes; when this returns they are on the disk.
@@ -210,7 +224,7 @@ class ResumableScores:
             atomic.sync(journal)
             self._take(entry)
             self._write_in_order()
-            if self._position >= min(self._header.position + WINDOW, self._num_utterances):
+            if self._position >= self._end_of_window(self._header):
                 self._close_window()
 
     def finish(self, metadata: Mapping[str, Any]) -> None:
@@ -253,18 +267,24 @@ class ResumableScores:
         if header.metadata is not None:
             self._publish()
             return False
+        window = range(header.position, self._end_of_window(header))
         try:
             for entry in entries:
+                if not all(line["position"] in window for line in entry["outcomes"]):
+                    raise self._damaged(self._journal, "a position beyond its window")
                 self._take(entry)
-        except (KeyError, TypeError) as error:
-            raise self._damaged(self._journal, f"an outcome without {one_line(error)}") from None
+        except (KeyError, TypeError):
+            raise self._damaged(self._journal, "an outcome of another form") from None
         with open(self._journal, "r+b") as file:
             file.truncate(length)  # a line that was being written when the run was stopped
         self._open_files()
         self._write_in_order()
-        if self._position >= min(header.position + WINDOW, self._num_utterances):
+        if self._position >= self._end_of_window(header):
             self._close_window()
         return True
+
+    def _end_of_window(self, header: _Header) -> int:
+        return min(header.position + WINDOW, self._num_utterances)
 
     def _find_complete(self, settings: dict[str, Any]) -> bool:
         try:

@@ -166,7 +166,7 @@ class RunFolder:
             OutputError: the folder cannot be written.
         """
         if not (self.last_path.exists() or self.previous_path.exists()):
-            # There may be a model.pt already: it is written before the state is.
+            self._refuse_to_lose_a_model()
             self._begin()
             return None
         try:
@@ -180,13 +180,29 @@ class RunFolder:
         self.write_metrics(state.history)
         return state
 
+    def _refuse_to_lose_a_model(self) -> None:
+        """Without a state, a model may be there only of a first epoch: it is written before."""
+        if not self.model_path.exists():
+            return
+        try:
+            killed_in_first_epoch = self.metrics_path.read_bytes() == b""
+        except OSError:
+            killed_in_first_epoch = False
+        if not killed_in_first_epoch:
+            raise OutputError(
+                f"run folder {self.path}: holds a model, but no state to go on from; give another "
+                "--run-dir"
+            )
+
     def _read(self, path: Path) -> TrainingState:
         content = read_torch(path)
         try:
             recorded = content["settings"]
             found = differences(recorded, self.settings)
         except (TypeError, KeyError, AttributeError):
-            raise CheckpointError(f"run state {path}: is no training state of egl-fast") from None
+            raise CheckpointError(
+                f"run state {path}: is no training state of egl-fast; give another --run-dir"
+            ) from None
         if found:
             # No CheckpointError: the state before this one would not fit, either.
             raise OutputError(

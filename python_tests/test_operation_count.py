@@ -1,14 +1,28 @@
-"""The count against torch's own of a plain backward pass, where both must agree."""
+"""Counted operations against torch's own count of plain passes, where both must agree."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from operation_count import Weight, count, plain_weight, recurrent_weights
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from egl_fast.benchmarking.operation_count import (
+    Weight,
+    count,
+    not_counted,
+    plain_weight,
+    recurrent_weights,
+    total_forward,
+)
 from egl_fast.model import DeepSpeech2, preset
+
+
+def forward_multiply_adds(module: nn.Module, *inputs: Tensor) -> int:
+    """Half of the floating-point operations that torch counts in a forward pass."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return counter.get_total_flops() // 2
 
 
 def backward_multiply_adds(output: Tensor) -> int:
@@ -32,6 +46,8 @@ def test_plain_layers(module: nn.Module, shape: tuple[int, ...]) -> None:
     output = module(x)
     # Cotangents of input and weight: each is one product over all positions.
     assert backward_multiply_adds(output) == 2 * plain_weight(module, output).product
+    counts = count(module, (x,), num_cotangents=1)
+    assert forward_multiply_adds(module, x) == total_forward(counts)
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])
@@ -45,6 +61,7 @@ def test_recurrent_layers(kind: type[nn.RNNBase]) -> None:
     of_weight = plain_weight(before, before(x)).product
     assert backward_multiply_adds(output) == of_module.pull_back + of_weight
     assert of_before.pull_back == 0
+    assert forward_multiply_adds(module, before(x)) == of_module.forward
 
 
 def test_first_module_pulls_back_between_its_layers_only() -> None:
@@ -71,3 +88,9 @@ def test_whole_model_counts_every_weight_once() -> None:
     assert len(weights) == 2 + 2 * 4 + 1
     assert counts[0].pull_back == 0
     assert all(layer.pull_back > 0 and layer.norms > 0 for layer in counts[1:])
+
+
+def test_matrices_that_are_not_counted_are_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Bilinear(4, 4, 2))
+    assert not_counted(model) == ["2"]
+    assert not_counted(DeepSpeech2(preset("tiny"))) == []

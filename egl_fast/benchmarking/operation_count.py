@@ -1,16 +1,17 @@
-"""Multiply-adds that the squared gradient norm of one cotangent takes, layer by layer, from shapes.
+"""Multiply-adds of a forward pass and of one cotangent's squared gradient norm, from shapes.
 
 What a cotangent costs where the work is done the obvious way and nothing is done twice: its way
 back through every layer but the first, and for each weight the cheaper of two routes to the norm.
 Letters as in ``egl_fast.gradients.contributions``: P positions, I inputs, O outputs, R cotangents.
 
+- forward pass: P I O multiply-adds a weight;
 - way back: P I O multiply-adds a weight, in recurrent layers at every frame but the one where time
   begins;
 - norm of A^T B, directly: P I O; or, where P < I, as S B with the triangular factor S [P, P] of A:
   P P O, and an R-th of the factorisation, P^2 (I - P / 3), which belongs to the utterance.
 
 Biases, normalisation and nonlinearities take additions and multiplications in numbers of
-activations, a hundredth of this; they are not counted, and neither is the forward pass.
+activations, a hundredth of this; they are not counted.
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+#: Modules that are counted.
+COUNTED = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase)
+
 
 @dataclass(frozen=True)
 class LayerCount:
-    """Multiply-adds of one cotangent in one layer.
+    """Multiply-adds of one layer, for one utterance.
 
     Attributes:
         name: the module's.
+        forward: of the forward pass. All else is of one cotangent.
         pull_back: from the cotangent of its output to that of its input, 0 in the first layer.
         norms: squared norms of its weights' gradients.
     """
 
     name: str
+    forward: float
     pull_back: float
     norms: float
 
@@ -74,7 +80,7 @@ def count(model: nn.Module, inputs: tuple[Any, ...], *, num_cotangents: int) -> 
     handles = [
         module.register_forward_hook(_counting(name, module, counts, num_cotangents))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | nn.RNNBase)
+        if isinstance(module, COUNTED)
     ]
     try:
         with torch.no_grad():
@@ -90,6 +96,21 @@ def total(counts: list[LayerCount]) -> float:
     return sum(layer.pull_back + layer.norms for layer in counts)
 
 
+def total_forward(counts: list[LayerCount]) -> float:
+    """Multiply-adds of the forward pass of the whole model."""
+    return sum(layer.forward for layer in counts)
+
+
+def not_counted(model: nn.Module) -> list[str]:
+    """Names of modules with matrices of their own that ``count`` passes over."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if not isinstance(module, COUNTED)
+        and any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    ]
+
+
 def _counting(
     name: str, module: nn.Module, counts: list[LayerCount], num_cotangents: int
 ) -> Callable[..., None]:
@@ -103,8 +124,9 @@ def _counting(
         else:
             weights = [plain_weight(module, output)]
             back = [weights[0].product] if counts else []
+        forward = sum(weight.product for weight in weights)
         norms = sum(weight.norm(num_cotangents) for weight in weights)
-        counts.append(LayerCount(name, sum(back), norms))
+        counts.append(LayerCount(name, forward, sum(back), norms))
 
     return hook
 
@@ -141,7 +163,8 @@ class RecurrentWeights:
 
 def recurrent_weights(module: nn.RNNBase, num_frames: int) -> RecurrentWeights:
     """See ``RecurrentWeights``."""
-    inputs, states = [], []
+    inputs: list[Weight] = []
+    states: list[Weight] = []
     for name, parameter in module.named_parameters():
         if name.startswith("weight"):
             outputs, width = parameter.shape

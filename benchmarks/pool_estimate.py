@@ -1,0 +1,84 @@
+"""How far off `egl-fast bench` estimates a pool: python benchmarks/pool_estimate.py
+
+Every recording of a pool is scored alone, and its processor time taken: a busy machine hardly
+changes that. Then the pool's time is estimated under a thousand seeds, as `bench` does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from functools import partial
+
+import torch
+from machine import ROOT
+
+from egl_fast import Scorer
+from egl_fast.allocator import keep_freed_memory
+from egl_fast.benchmarking.contenders import METHODS, Contenders
+from egl_fast.benchmarking.recordings import Durations, Recording, choose
+from egl_fast.benchmarking.results import Pool
+from egl_fast.benchmarking.stopwatch import StopwatchEngine
+from egl_fast.data.loading import load_spectrogram
+from egl_fast.data.manifest import read_manifest
+
+NAMES = ("exact", "lowrank --tolerance 0.1", "probe --probes 4")
+SEEDS = 1000
+
+
+def main() -> None:
+    """One line a method and number of recordings."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
+    parser.add_argument("--pool", default=ROOT / "examples" / "pool.jsonl")
+    parser.add_argument("--utterances", nargs="+", type=int, default=[4, 12])
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    scorer = Scorer.from_checkpoint(options.model)
+    assert scorer.features is not None
+    pool = read_manifest(options.pool)
+    loaded = {
+        one.id: Recording.of(one.id, partial(load_spectrogram, one, scorer.features))
+        for one in pool
+    }
+    seconds: dict[str, dict[str, float]] = {name: {} for name in NAMES}
+    engine = StopwatchEngine(scorer.model)
+    for recording in loaded.values():
+        alone = Contenders(scorer, engine, [recording], k=100, looped=1)
+        for name in NAMES:
+            started = time.process_time()
+            alone.score(**METHODS[name])
+            seconds[name][recording.id] = time.process_time() - started
+    durations = Durations.of(pool, seed=0)
+    for count in options.utterances:
+        draws = [
+            choose(
+                pool,
+                durations,
+                scorer.features,
+                num_strata=count,
+                batch_seconds=0.0,
+                seed=seed,
+                load=lambda one, _: loaded[one.id].spectrogram,
+            )[0]
+            for seed in range(SEEDS)
+        ]
+        for name in NAMES:
+            truth = sum(seconds[name].values())
+            ratios = []
+            for strata in draws:
+                drawn = [stratum.recordings[0] for stratum in strata]
+                estimate = Pool(len(pool), [one.audio_seconds for one in strata]).scaled(
+                    [seconds[name][one.id] for one in drawn], [one.seconds for one in drawn]
+                )
+                ratios.append(estimate / truth)
+            print(
+                f"{count} recordings, {name}: mean {statistics.fmean(ratios):.3f} of the truth "
+                f"({truth:.0f} s), standard deviation {statistics.stdev(ratios):.1%}"
+            )
+
+
+if __name__ == "__main__":
+    main()

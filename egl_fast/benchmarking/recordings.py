@@ -1,0 +1,258 @@
+"""Which recordings of a pool are measured, and how many others each stands for.
+
+A pool sorted by duration is cut into strata of about as many seconds of audio each, and one
+recording of each is drawn with a probability in proportion to its duration. Then the time that a
+recording takes, times the audio of its stratum over its own, is an unbiased estimate of the time
+that the stratum takes, whatever the cost as a function of duration is.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from egl_fast.data.audio import audio_seconds
+from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features, spectrogram_of
+from egl_fast.data.manifest import Utterance
+from egl_fast.errors import AudioError, ManifestError
+from egl_fast.features import FeatureConfig
+
+#: Headers that are read of a pool whose manifest lacks durations; some file systems take 10 ms for
+#: each.
+MOST_HEADERS = 500
+
+#: Recordings of a stratum that are tried before it is given up.
+MOST_TRIED = 20
+
+NOISE_SECONDS = 2.0
+
+_Entry = tuple[float, int]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the model reads of a recording.
+
+    Attributes:
+        id: of the manifest.
+        spectrogram: features, and seconds of audio.
+        load: makes the spectrogram again, from its file if it has one.
+    """
+
+    id: str
+    spectrogram: Spectrogram
+    load: Callable[[], Spectrogram]
+
+    @staticmethod
+    def of(name: str, load: Callable[[], Spectrogram]) -> Recording:
+        """Load a recording.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        return Recording(name, load(), load)
+
+    @property
+    def seconds(self) -> float:
+        """Of audio."""
+        return self.spectrogram.seconds
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Of a model's call, on the CPU."""
+        return pad_features([self.spectrogram.features])
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Recordings of like duration, and those of them that are measured.
+
+    Attributes:
+        audio_seconds: of all of them.
+        shortest: seconds of the shortest.
+        longest: seconds of the longest.
+        recordings: what is measured: one, then its neighbours in duration.
+    """
+
+    audio_seconds: float
+    shortest: float
+    longest: float
+    recordings: list[Recording]
+
+
+@dataclass(frozen=True)
+class Durations:
+    """How long the recordings of a pool are, as far as is known.
+
+    Attributes:
+        known: (seconds, index) of those that are known, shortest first.
+        audio_seconds: of the pool; an estimate where not all are known.
+        origin: where they are from, in words.
+    """
+
+    known: list[_Entry]
+    audio_seconds: float
+    origin: str
+
+    @staticmethod
+    def of(utterances: Sequence[Utterance], *, seed: int) -> Durations:
+        """From the manifest, or else from files' headers, of a random sample if they are many.
+
+        Raises:
+            ManifestError: no duration could be found out.
+        """
+        known = [
+            (one.duration_seconds, i)
+            for i, one in enumerate(utterances)
+            if one.duration_seconds is not None
+        ]
+        told = sum(seconds for seconds, _ in known)
+        lacking = [i for i, one in enumerate(utterances) if one.duration_seconds is None]
+        read = lacking
+        if len(lacking) > MOST_HEADERS:
+            read = sorted(random.Random(seed).sample(lacking, MOST_HEADERS))
+        from_headers = []
+        error: AudioError | None = None
+        for i in read:
+            try:
+                from_headers.append((audio_seconds(utterances[i]), i))
+            except AudioError as problem:
+                error = error or problem
+        known += [(seconds, i) for seconds, i in from_headers if seconds > 0]
+        if not known:
+            raise ManifestError(f"none of {len(read)} recordings tried can be read: {error}")
+        # What cannot be read will take no time.
+        in_headers = sum(seconds for seconds, _ in from_headers)
+        total = told + (in_headers / len(read) * len(lacking) if read else 0.0)
+        return Durations(sorted(known), total, _origin(len(utterances), len(lacking), len(read)))
+
+
+def _origin(total: int, lacking: int, read: int) -> str:
+    if not lacking:
+        return "the manifest"
+    headers = "files' headers" if read == lacking else f"the headers of {read} files"
+    if lacking == total:
+        return headers
+    return f"the manifest, and of {lacking} recordings that lack it there from {headers}"
+
+
+def choose(
+    utterances: Sequence[Utterance],
+    durations: Durations,
+    features: FeatureConfig,
+    *,
+    num_strata: int,
+    batch_seconds: float,
+    seed: int,
+    load: Callable[[Utterance, FeatureConfig], Spectrogram] = load_spectrogram,
+) -> tuple[list[Stratum], int]:
+    """Draw the recordings to measure, the same for the same pool and seed.
+
+    Args:
+        utterances: the pool.
+        durations: of it.
+        features: how recordings become the model's input.
+        num_strata: recordings to draw, each from a stratum of its own.
+        batch_seconds: padded audio that a recording and its neighbours may have together.
+        seed: of the draw.
+        load: reads a recording.
+
+    Returns:
+        The strata, shortest first, and how many recordings could not be read and were passed over.
+
+    Raises:
+        ManifestError: of a stratum, nothing that was tried can be read.
+    """
+    known = durations.known
+    num_strata = min(num_strata, len(known))
+    scale = durations.audio_seconds / sum(seconds for seconds, _ in known)
+    generator = random.Random(seed)
+    strata = []
+    num_broken = 0
+    for start, end in _cuts([seconds for seconds, _ in known], num_strata):
+        within = known[start:end]
+        error: AudioError | None = None
+        for place in itertools.islice(_drawn([s for s, _ in within], generator), MOST_TRIED):
+            found: list[Recording] = []
+            longest = 0.0
+            for seconds, i in _with_neighbours(known, start + place):
+                longest = max(longest, seconds)
+                if found and longest * (len(found) + 1) > batch_seconds:
+                    break
+                one = utterances[i]
+                try:
+                    found.append(Recording.of(one.id, partial(load, one, features)))
+                except AudioError as problem:
+                    num_broken += 1
+                    error = error or problem
+                    if not found:
+                        break
+            if found:
+                audio = scale * sum(seconds for seconds, _ in within)
+                strata.append(Stratum(audio, within[0][0], within[-1][0], found))
+                break
+        else:
+            tried = min(MOST_TRIED, len(within))
+            raise ManifestError(
+                f"none of {tried} recordings of {within[0][0]:.1f} to {within[-1][0]:.1f} s that "
+                f"were tried can be read: {error}"
+            )
+    return strata, num_broken
+
+
+def _cuts(seconds: Sequence[float], count: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of each stratum of a sorted pool: like audio, and at least one recording."""
+    until = list(itertools.accumulate(seconds))
+    start = 0
+    for number in range(1, count + 1):
+        end = bisect.bisect_left(until, until[-1] * number / count) + 1
+        end = min(max(end, start + 1), len(seconds) - (count - number))
+        yield start, end
+        start = end
+
+
+def _drawn(weights: Sequence[float], generator: random.Random) -> Iterator[int]:
+    """Indices drawn without replacement, each time in proportion to the weights that are left."""
+    # Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006.
+    keys = [math.log(1.0 - generator.random()) / weight for weight in weights]
+    yield from sorted(range(len(weights)), key=lambda i: -keys[i])
+
+
+def _with_neighbours(known: Sequence[_Entry], place: int) -> Iterator[_Entry]:
+    """An entry of a sorted list, those before it from the nearest on, then those after it."""
+    yield from reversed(known[: place + 1])
+    yield from known[place + 1 :]
+
+
+def noise(features: FeatureConfig, count: int, *, seed: int = 0) -> list[Recording]:
+    """White noise, where nobody gives recordings."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = round(NOISE_SECONDS * features.sample_rate_hz)
+    recordings = []
+    for number in range(count):
+        name = f"noise {number}"
+        waveform = (0.1 * torch.randn(samples, generator=generator)).numpy()
+        recordings.append(
+            Recording.of(name, partial(spectrogram_of, waveform, features, name=name))
+        )
+    return recordings
+
+
+def noise_strata(
+    features: FeatureConfig, num_strata: int, *, batch_seconds: float, seed: int
+) -> list[Stratum]:
+    """Strata of noise that stand for themselves."""
+    together = max(1, int(batch_seconds / NOISE_SECONDS))
+    recordings = noise(features, num_strata * together, seed=seed)
+    return [
+        Stratum(NOISE_SECONDS, NOISE_SECONDS, NOISE_SECONDS, recordings[start : start + together])
+        for start in range(0, len(recordings), together)
+    ]
