@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import write_clips, write_manifest
+import torch
+from recordings import random_checkpoint, write_clips, write_manifest
 
-from egl_fast.checkpoint import load_checkpoint
+from egl_fast.checkpoint import load_checkpoint, save_checkpoint
 from egl_fast.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -253,6 +255,18 @@ def test_a_broken_recording_ends_the_command(
     result = run(command, "--model", tiny_model, "--data", clips, "--out", out_path)
     assert_refused(result, f"audio {tmp_path / 'clip1.wav'}: cannot be decoded")
     assert not out_path.exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
+def test_logits_that_are_nan_name_the_utterance(
+    run: Run, clips: Path, tmp_path: Path, command: str
+) -> None:
+    checkpoint = random_checkpoint()
+    with torch.no_grad():
+        checkpoint.model.output.bias[3] = math.nan
+    save_checkpoint(tmp_path / "nan.pt", checkpoint)
+    result = run(command, "--model", tmp_path / "nan.pt", "--data", clips)
+    assert_refused(result, "utterance 'clip3.wav'", "NaN or infinite")
 
 
 def test_evaluation_needs_texts_the_model_can_write(

@@ -17,7 +17,7 @@ from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.prefetch import decoders_beside, prefetch
-from egl_fast.errors import ManifestError
+from egl_fast.errors import ManifestError, ModelError
 from egl_fast.precision import products_in
 from egl_fast.vocabulary import decode, encode
 
@@ -117,6 +117,7 @@ def transcribe(
     Raises:
         AudioError: an utterance cannot be read.
         ManifestError: see ``reference_labels``; only ``with_loss``.
+        ModelError: the logits of an utterance are NaN or infinite.
     """
     model = checkpoint.model
     device = next(model.parameters()).device
@@ -136,6 +137,12 @@ def transcribe(
             for row, i in enumerate(batch):
                 utterance, _, seconds = window[i]
                 rows = log_probs[row, : int(num_frames[row])]
+                # One that is -inf rules a class out; a frame needs one that is not.
+                if not rows.amax(dim=1).isfinite().all():
+                    raise ModelError(
+                        f"utterance {utterance.id!r}: the model's logits are NaN or infinite; "
+                        "give another model"
+                    )
                 loss = None
                 if with_loss:
                     loss = _ctc_loss(rows, reference_labels(utterance, checkpoint.vocabulary))
