@@ -70,7 +70,7 @@ from test_recurrent_forward import (
     test_no_frames_and_no_utterances,
     test_padding_is_zero_and_never_read,
     test_precise_states_are_those_of_float64_rounded_once,
-    test_slopes_at_the_corners_of_a_relu_are_torchs,
+    test_slopes_at_the_corners_of_a_relu,
     test_strides_change_nothing,
     test_what_is_not_a_number_stays_so,
 )
