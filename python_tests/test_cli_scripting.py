@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_closed_standard_input_holds_nothing() -> None:
     assert result.stderr.count("\n") == 1
 
 
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """Signals as a command in the foreground has them: tests may run where they are ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heard_signals")
 def test_impatience_does_not_break_into_leaving() -> None:
     left = False
     with as_keyboard_interrupt():
