@@ -186,6 +186,13 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     assert "last.pt" in caplog.text
     assert "going on from" in caplog.text
     assert "after epoch 2" in caplog.text
+    before = read_torch(whole.folder.previous_path)
+    with pytest.raises(KeyboardInterrupt):
+        resumed.run(Progress(stop=lambda: True))
+    # The good state is still the one to fall back on: the damaged one has not taken its place.
+    assert_same_tensors(read_torch(whole.folder.previous_path), before)
+    resumed = trainer_of(clips, tmp_path / "run")
+    resumed.resume()
     resumed.run()
     assert_same_tensors(read_torch(last), expected[0])
     assert_same_tensors(read_torch(whole.folder.model_path), expected[1])

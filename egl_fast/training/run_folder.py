@@ -177,6 +177,8 @@ class RunFolder:
             state = self._read(self.previous_path)
             epochs = len(state.history)
             _log.warning("%s; going on from %s, after epoch %d", error, self.previous_path, epochs)
+            # Or the next state would have the damaged one take the good one's place.
+            self.last_path.unlink(missing_ok=True)
         self.write_metrics(state.history)
         return state
 
