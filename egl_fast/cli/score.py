@@ -20,8 +20,9 @@ from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import manifest_sha256, read_manifest
 from egl_fast.errors import one_line
 from egl_fast.records import to_json
+from egl_fast.scoring.journal import Tally
 from egl_fast.scoring.outcome import Outcome, in_order
-from egl_fast.scoring.resumable_scores import ResumableScores, Tally
+from egl_fast.scoring.resumable_scores import ResumableScores
 from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:

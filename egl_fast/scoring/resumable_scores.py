@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,62 +30,8 @@ from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
 from egl_fast.run_settings import differences
+from egl_fast.scoring.journal import Header, Tally, damaged, read_journal
 from egl_fast.scoring.outcome import WINDOW, Outcome
-
-FORMAT = "egl-fast scoring journal"
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What a run has done so far, over all its resumptions."""
-
-    num_scored: int = 0
-    num_failed: int = 0
-    audio_seconds: float = 0.0
-    wall_seconds: float = 0.0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.num_scored + other.num_scored,
-            self.num_failed + other.num_failed,
-            self.audio_seconds + other.audio_seconds,
-            self.wall_seconds + other.wall_seconds,
-        )
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The journal's first line.
-
-    Attributes:
-        settings: all that decides the scores.
-        overwrites: whether ``OUT`` may be replaced.
-        position: outcomes before it are in the files.
-        records_bytes: length of ``OUT.partial`` that holds them.
-        errors_bytes: the same of ``OUT.errors.jsonl.partial``.
-        tally: as of ``position``.
-        metadata: of the finished run, or None.
-    """
-
-    settings: dict[str, Any]
-    overwrites: bool
-    position: int = 0
-    records_bytes: int = 0
-    errors_bytes: int = 0
-    tally: Tally = Tally()
-    metadata: dict[str, Any] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> _Header:
-        values = {key: line[key] for key in cls.__dataclass_fields__}
-        for key in ("position", "records_bytes", "errors_bytes"):
-            if not isinstance(values[key], int) or values[key] < 0:
-                raise ValueError(f"{key} {values[key]!r}")
-        return cls(**{**values, "tally": Tally(**values["tally"])})
 
 
 class ResumableScores:
@@ -119,7 +65,7 @@ class ResumableScores:
         self._journal = self._named(".journal")
         self._metadata = self._named(".meta.json")
         self._files: dict[Path, BinaryIO] = {}
-        self._header = _Header({}, overwrites=False)
+        self._header = Header({}, overwrites=False)
         self._ahead: dict[int, dict[str, Any]] = {}
         self._position = 0
         self._num_utterances = 0
@@ -189,7 +135,7 @@ class ResumableScores:
                 return self._find_complete(plain)
             if not self._overwrite:
                 self._refuse_leftovers()
-            self._write_header(_Header(plain, overwrites=self._overwrite))
+            self._write_header(Header(plain, overwrites=self._overwrite))
             self._open_files()
         return True
 
@@ -259,7 +205,7 @@ class ResumableScores:
                 )
 
     def _continue(self, settings: dict[str, Any]) -> bool:
-        header, entries, length = self._read_journal()
+        header, entries, length = read_journal(self._journal)
         self._refuse_differences(header.settings, settings)
         self._header = header
         self.tally = header.tally
@@ -271,10 +217,10 @@ class ResumableScores:
         try:
             for entry in entries:
                 if not all(line["position"] in window for line in entry["outcomes"]):
-                    raise self._damaged(self._journal, "a position beyond its window")
+                    raise damaged(self._journal, "a position beyond its window")
                 self._take(entry)
         except (KeyError, TypeError):
-            raise self._damaged(self._journal, "an outcome of another form") from None
+            raise damaged(self._journal, "an outcome of another form") from None
         with open(self._journal, "r+b") as file:
             file.truncate(length)  # a line that was being written when the run was stopped
         self._open_files()
@@ -283,7 +229,7 @@ class ResumableScores:
             self._close_window()
         return True
 
-    def _end_of_window(self, header: _Header) -> int:
+    def _end_of_window(self, header: Header) -> int:
         return min(header.position + WINDOW, self._num_utterances)
 
     def _find_complete(self, settings: dict[str, Any]) -> bool:
@@ -308,28 +254,6 @@ class ResumableScores:
                 "or start anew by --overwrite"
             )
 
-    def _read_journal(self) -> tuple[_Header, list[dict[str, Any]], int]:
-        """The header, the outcomes after it, and the length of both."""
-        lines = self._journal.read_bytes().split(b"\n")[:-1]
-        try:
-            header = json.loads(lines[0])
-            version = header["format_version"]
-            if header["format"] == FORMAT and version != FORMAT_VERSION:
-                raise OutputError(
-                    f"output {self._journal}: has format version {version}, this egl-fast reads "
-                    f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start anew "
-                    "by --overwrite"
-                )
-            if len(lines) > 1 and not _is_json(lines[-1]):
-                del lines[-1]  # pages reach a disk in any order, so its end may be there alone
-            entries = [json.loads(line) for line in lines[1:]]
-            return _Header.from_json(header), entries, sum(len(line) + 1 for line in lines)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise self._damaged(self._journal, one_line(error)) from None
-
-    def _damaged(self, path: Path, what: str) -> OutputError:
-        return OutputError(f"output {path}: is damaged ({what}); start anew by --overwrite")
-
     def _open_files(self) -> None:
         """Open all three at the end of what the journal vouches for."""
         vouched_for = {
@@ -340,7 +264,7 @@ class ResumableScores:
             path.touch()
             there = path.stat().st_size
             if there < length:
-                raise self._damaged(path, f"{there} bytes are left of {length}")
+                raise damaged(path, f"{there} bytes are left of {length}")
         atomic.sync_folder(self.out.parent)  # their names, before a journal vouches for them
         for path, length in vouched_for.items():
             file = self._files[path] = open(path, "r+b")  # noqa: SIM115 (closed by locked)
@@ -353,7 +277,7 @@ class ResumableScores:
             self._files[self._journal].close()
         self._files[self._journal] = open(self._journal, "ab")  # noqa: SIM115 (closed by locked)
 
-    def _write_header(self, header: _Header) -> None:
+    def _write_header(self, header: Header) -> None:
         atomic.write_bytes(self._journal, encoded_line(header.to_json()))
         self._header = header
 
@@ -432,14 +356,6 @@ class ResumableScores:
             raise cannot_be_written(
                 self.out, cause, remedy="--resume goes on with what is finished" if kept else ""
             ) from None
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def _kept(outcome: Outcome) -> dict[str, Any]:
