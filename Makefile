@@ -101,7 +101,7 @@ kernels-report: venv ## Rewrite docs/cuda-resources.txt
 test-cuda-link: ## Build against a CUDA build of torch (6 GB of disk), load it; needs nvcc, no GPU
 	$(PYTHON) -m venv $(CUDA_LINK)
 	$(CUDA_LINK)/bin/python -m pip install --quiet $(PIP_OPTIONS) torch==$(CUDA_TORCH) \
-		setuptools wheel ninja numpy soundfile soxr jiwer click rich
+		setuptools wheel ninja pybind11 numpy soundfile soxr jiwer click rich
 	EGL_CUDA=on PATH="$$PWD/$(CUDA_LINK)/bin:$$PATH" \
 		$(CUDA_LINK)/bin/python -m pip install --quiet --no-build-isolation --no-deps .
 	cd $(CUDA_LINK) && bin/python "$(CURDIR)/csrc/tools/check_cuda_link.py"

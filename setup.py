@@ -1,4 +1,8 @@
-"""Builds ``egl_fast._C``, the native operators; everything else is in pyproject.toml.
+"""Builds the native code; everything else is in pyproject.toml.
+
+``egl_fast._operators`` holds torch's operators, in LibTorch's stable ABI: one library for every
+Python and every torch from 2.10 on. ``egl_fast._C`` is a pybind11 module for the Python at hand,
+and needs no torch.
 
 Environment:
     EGL_CUDA=auto|on|off  whether to build the CUDA half. auto, the default, builds it where
@@ -16,14 +20,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pybind11
 import torch
-from setuptools import setup
+from setuptools import Extension, setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "csrc/tools"))
 
 import nvcc  # noqa: E402
+
+MODULE = "egl_fast._C"
+OPERATORS = "egl_fast._operators"
 
 
 @dataclass(frozen=True)
@@ -67,40 +75,60 @@ def debug_option() -> bool:
     return switched_on("EGL_DEBUG")
 
 
-def extension() -> CppExtension:
-    sources = ["csrc/module.cpp"]
-    folders = ["csrc/core", "csrc/ops"]
-    if CUDA is not None:
-        folders.append("csrc/ops/cuda")
-    for folder in folders:
-        sources += sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("*.cpp"))
+def compile_flags() -> list[str]:
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-fvisibility=hidden"]
     # Except where csrc/core/contraction.inc allows it.
     flags += ["-ffp-contract=off"]
     # Not for users, whose compilers may warn of more than those that were tried.
     flags += ["-Werror"] if switched_on("EGL_STRICT") else []
-    # torch's headers are not ours to keep free of warnings.
-    flags += [f"-isystem{path}" for path in include_paths()]
-    flags += ["-O1", "-g", "-D_GLIBCXX_ASSERTIONS"] if debug_option() else ["-O3", "-g0"]
-    built = CppExtension(
-        "egl_fast._C",
-        sources,
-        py_limited_api=True,
-        extra_compile_args={"cxx": flags},
-        define_macros=[
-            ("TORCH_TARGET_VERSION", nvcc.torch_target_version()),
-            ("EGL_TORCH_VERSION", f'"{torch.__version__}"'),
-            ("EGL_MINIMUM_TORCH_VERSION", '"{}.{}"'.format(*nvcc.MINIMUM_TORCH)),
-            *([("EGL_DEBUG", "1")] if debug_option() else []),
-        ],
-    )
-    built.include_dirs = [str(ROOT)]
+    return flags + (["-O1", "-g", "-D_GLIBCXX_ASSERTIONS"] if debug_option() else ["-O3", "-g0"])
+
+
+def macros() -> list[tuple[str, str | None]]:
+    defined: list[tuple[str, str | None]] = [
+        ("TORCH_TARGET_VERSION", nvcc.torch_target_version()),
+        ("EGL_TORCH_VERSION", f'"{torch.__version__}"'),
+        ("EGL_MINIMUM_TORCH_VERSION", '"{}.{}"'.format(*nvcc.MINIMUM_TORCH)),
+    ]
+    if debug_option():
+        defined.append(("EGL_DEBUG", "1"))
     if CUDA is not None:
-        built.define_macros += [
+        defined += [
             ("EGL_WITH_CUDA", "1"),
             ("EGL_CUDA_VERSION", f'"{CUDA.nvcc.version}"'),
             ("EGL_CUDA_ARCHITECTURES", ",".join(map(str, CUDA.architectures))),
         ]
+    return defined
+
+
+def module() -> Extension:
+    searching = ["ctc_beam_search", "ctc_exact_log_probs", "ctc_prefix_search", "isa"]
+    return Extension(
+        MODULE,
+        ["csrc/module.cpp", *(f"csrc/core/{name}.cpp" for name in searching)],
+        include_dirs=[str(ROOT), pybind11.get_include()],
+        extra_compile_args={"cxx": compile_flags()},
+        define_macros=macros(),
+        language="c++",
+    )
+
+
+def operators() -> CppExtension:
+    folders = ["csrc/core", "csrc/ops", *(["csrc/ops/cuda"] if CUDA is not None else [])]
+    built = CppExtension(
+        OPERATORS,
+        [
+            str(path.relative_to(ROOT))
+            for folder in folders
+            for path in sorted((ROOT / folder).glob("*.cpp"))
+        ],
+        py_limited_api=True,
+        # torch's headers are not ours to keep free of warnings.
+        extra_compile_args={"cxx": compile_flags() + [f"-isystem{p}" for p in include_paths()]},
+        define_macros=macros(),
+    )
+    built.include_dirs = [str(ROOT)]
+    if CUDA is not None:
         built.library_dirs += CUDA.nvcc.library_folders
         built.extra_link_args += [
             # The runtime is ours alone: torch may bring another version of it.
@@ -115,7 +143,7 @@ def extension() -> CppExtension:
 class BuildBothHalves(BuildExtension):
     def build_extensions(self) -> None:
         if CUDA is not None:
-            (built,) = self.extensions
+            (built,) = (one for one in self.extensions if one.name == OPERATORS)
             folder = Path(
                 "build/cuda/extension-debug" if debug_option() else "build/cuda/extension"
             )
@@ -133,12 +161,17 @@ class BuildBothHalves(BuildExtension):
             built.depends += built.extra_objects
         super().build_extensions()
 
+    def build_extension(self, ext: Extension) -> None:
+        # Both compile some of csrc/core, with flags of their own.
+        shared, self.build_temp = self.build_temp, f"{self.build_temp}/{ext.name}"
+        super().build_extension(ext)
+        self.build_temp = shared
+
 
 CUDA = cuda_half()
 setup(
-    ext_modules=[extension()],
+    ext_modules=[module(), operators()],
     cmdclass={
         "build_ext": BuildBothHalves.with_options(use_ninja=shutil.which("ninja") is not None)
     },
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -1,12 +1,18 @@
-// The Python module egl_fast._C. Loading it registers the operators (csrc/ops/register.cpp); it
-// itself only tells how it was built. Limited API: one build serves every Python from 3.10 on.
-#include <Python.h>
+// The Python module egl_fast._C, by pybind11: how the native code was built, and the search for
+// labelings on NumPy arrays. It works without torch; the operators are a library of their own,
+// egl_fast._operators (csrc/ops/register.cpp).
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <array>
-#include <exception>
-#include <span>
+#include <optional>
+#include <vector>
 
+#include "csrc/core/ctc_beam_search.h"
 #include "csrc/core/isa.h"
+
+namespace py = pybind11;
 
 namespace {
 
@@ -16,96 +22,61 @@ constexpr bool kDebug = true;
 constexpr bool kDebug = false;
 #endif
 
-const char* compiler() {
 #if defined(__clang__)
-  return "clang " __VERSION__;
+constexpr const char* kCompiler = "clang " __VERSION__;
 #elif defined(__GNUC__)
-  return "gcc " __VERSION__;
+constexpr const char* kCompiler = "gcc " __VERSION__;
 #else
-  return "unknown";
+constexpr const char* kCompiler = "unknown";
 #endif
-}
 
 #ifdef EGL_WITH_CUDA
 constexpr bool kWithCuda = true;
-constexpr const char* kCudaVersion = EGL_CUDA_VERSION;
+constexpr std::optional<const char*> kCudaVersion = EGL_CUDA_VERSION;
 constexpr std::array kCudaArchitectures{EGL_CUDA_ARCHITECTURES};
 #else
 constexpr bool kWithCuda = false;
-constexpr const char* kCudaVersion = nullptr;
+constexpr std::optional<const char*> kCudaVersion;
 constexpr std::array<int, 0> kCudaArchitectures{};
 #endif
 
-PyObject* text_or_none(const char* text) {
-  if (text != nullptr) return PyUnicode_FromString(text);
-  Py_INCREF(Py_None);
-  return Py_None;
+py::dict build_info() {
+  using namespace py::literals;
+  return py::dict("compiler"_a = kCompiler, "cxx_standard"_a = __cplusplus,
+                  "torch_version"_a = EGL_TORCH_VERSION,
+                  "minimum_torch_version"_a = EGL_MINIMUM_TORCH_VERSION,
+                  "built_with_cuda"_a = kWithCuda, "cuda_version"_a = kCudaVersion,
+                  "cuda_architectures"_a = kCudaArchitectures,
+                  "instruction_set"_a = egl::name_of(egl::isa_in_use()), "debug"_a = kDebug);
 }
 
-PyObject* list_of(std::span<const int> values) {
-  PyObject* list = PyList_New(0);
-  for (size_t i = 0; list != nullptr && i < values.size(); ++i) {
-    PyObject* value = PyLong_FromLong(values[i]);
-    if (value == nullptr || PyList_Append(list, value) != 0) Py_CLEAR(list);
-    Py_XDECREF(value);
-  }
-  return list;
+// egl_fast/decoder.py checks the arguments.
+template <typename Scalar>
+std::vector<egl::Hypothesis> ctc_nbest(const py::array_t<Scalar>& log_probs, int64_t num_hypotheses,
+                                       int64_t beam_width, int64_t blank) {
+  constexpr auto kBytes = static_cast<py::ssize_t>(sizeof(Scalar));
+  const egl::Emissions<Scalar> frames{log_probs.data(), log_probs.shape(0), log_probs.shape(1),
+                                      log_probs.strides(0) / kBytes, log_probs.strides(1) / kBytes};
+  const py::gil_scoped_release others_may_run;
+  return egl::ctc_beam_search(frames, {num_hypotheses, beam_width, blank});
 }
-
-// Steals `value`; returns whether it could be stored.
-bool set_fact(PyObject* facts, const char* name, PyObject* value) {
-  if (value == nullptr) return false;
-  const int status = PyDict_SetItemString(facts, name, value);
-  Py_DECREF(value);
-  return status == 0;
-}
-
-PyObject* build_info(PyObject*, PyObject*) {
-  PyObject* facts = PyDict_New();
-  if (facts == nullptr) return nullptr;
-  const bool complete =
-      set_fact(facts, "compiler", PyUnicode_FromString(compiler())) &&
-      set_fact(facts, "cxx_standard", PyLong_FromLong(__cplusplus)) &&
-      set_fact(facts, "torch_version", PyUnicode_FromString(EGL_TORCH_VERSION)) &&
-      set_fact(facts, "minimum_torch_version", PyUnicode_FromString(EGL_MINIMUM_TORCH_VERSION)) &&
-      set_fact(facts, "built_with_cuda", PyBool_FromLong(kWithCuda)) &&
-      set_fact(facts, "cuda_version", text_or_none(kCudaVersion)) &&
-      set_fact(facts, "cuda_architectures", list_of(kCudaArchitectures)) &&
-      set_fact(facts, "instruction_set", PyUnicode_FromString(name_of(egl::isa_in_use()))) &&
-      set_fact(facts, "debug", PyBool_FromLong(kDebug));
-  if (complete) return facts;
-  Py_DECREF(facts);
-  return nullptr;
-}
-
-PyMethodDef methods[] = {
-    {"build_info", build_info, METH_NOARGS,
-     "How this extension was built: compiler, cxx_standard (__cplusplus), torch_version,\n"
-     "minimum_torch_version, built_with_cuda, cuda_version (nvcc's, or None), cuda_architectures\n"
-     "(such as [80, 90]; PTX of the last), instruction_set (in use), debug."},
-    {nullptr, nullptr, 0, nullptr},
-};
-
-PyModuleDef module_definition = {
-    PyModuleDef_HEAD_INIT,
-    "_C",
-    "Build facts of the native extension.",
-    0,
-    methods,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-};
 
 }  // namespace
 
-PyMODINIT_FUNC PyInit__C() {
-  try {
-    egl::isa_in_use();  // decided now: a wrong EGL_ISA is to fail at once
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_ImportError, error.what());
-    return nullptr;
-  }
-  return PyModule_Create(&module_definition);
+PYBIND11_MODULE(_C, module) {
+  egl::isa_in_use();  // decided now, so that a wrong EGL_ISA fails at once
+  module.doc() = "How the native code was built, and the search for labelings on NumPy arrays.";
+  module.def("build_info", &build_info, "See egl_fast._extension.BuildInfo.");
+
+  py::class_<egl::Hypothesis>(module, "Hypothesis")
+      .def_property_readonly(
+          "labels", [](const egl::Hypothesis& own) { return py::tuple(py::cast(own.labels)); })
+      .def_readonly("log_prob", &egl::Hypothesis::log_prob)
+      .def_readonly("search_log_prob", &egl::Hypothesis::search_log_prob);
+  const auto define_search = [&]<typename Scalar>(Scalar) {
+    module.def("ctc_nbest", &ctc_nbest<Scalar>, py::arg("log_probs").noconvert(), py::kw_only(),
+               py::arg("num_hypotheses"), py::arg("beam_width"), py::arg("blank"));
+  };
+  define_search(float{});
+  define_search(double{});
 }

@@ -1,22 +1,20 @@
-"""Loads the native extension, or says in one line what is missing and how to build it.
+"""Loads the native operators, or says in one line what is missing and how to build it.
 
 Importing this module registers ``torch.ops.egl_fast.*`` and has no other effect.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, TypedDict, cast
 
 import torch
 
+from egl_fast import _native
 from egl_fast.errors import ExtensionError, one_line
-
-_REMEDY = "build it with `pip install --no-build-isolation .` in the egl-fast source folder"
 
 
 class BuildInfo(TypedDict):
-    """How the extension was built, and which instructions it chose for this machine."""
+    """How the native code was built, and which instructions it chose for this machine."""
 
     compiler: str
     cxx_standard: int
@@ -29,13 +27,13 @@ class BuildInfo(TypedDict):
     debug: bool
 
 
-# torch comes first: the extension's symbols are resolved against the LibTorch it has loaded.
+_C = _native.module()
 try:
-    _C = importlib.import_module("egl_fast._C")
-except ImportError as error:
+    torch.ops.load_library(_native.OPERATORS)  # type: ignore[no-untyped-call]
+except OSError as error:
     raise ExtensionError(
-        f"egl_fast's native extension cannot be loaded under torch {torch.__version__} "
-        f"({one_line(error)}); {_REMEDY}"
+        f"egl_fast's operators cannot be loaded under torch {torch.__version__} "
+        f"({one_line(error)}); {_native.REMEDY}"
     ) from error
 
 
@@ -49,5 +47,5 @@ def operators() -> Any:
 
 
 def build_info() -> BuildInfo:
-    """Facts about the build of the loaded extension, for ``egl-fast doctor`` and bug reports."""
+    """Facts about the build of the native code, for ``egl-fast doctor`` and bug reports."""
     return cast(BuildInfo, _C.build_info())

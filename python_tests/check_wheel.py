@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import zipfile
@@ -26,8 +27,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: One build for every Python from 3.10 on.
-TAG = "cp310-abi3"
+#: The operators are built for every Python, the pybind11 module for one.
+TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
+OPERATORS = "egl_fast/_operators.abi3.so"
+MODULE = f"egl_fast/_C{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 #: What the tests below need beside the package and its extras.
 TEST_PACKAGES = ["pytest", "hypothesis", "scipy"]
@@ -39,6 +42,7 @@ TESTS = [
     "test_checkpoint.py",
     "test_cli_select.py",
     "test_ctc.py",
+    "test_decoder.py",
     "test_manifest.py",
     "test_nbest_cotangents.py",
     "test_records.py",
@@ -126,12 +130,12 @@ def tracked_files(under: str = ".") -> list[str]:
 
 
 def check_contents(wheel: Path) -> None:
-    """The package as it is in the source folder, the extension, and nothing else."""
-    if f"-{TAG}-" not in wheel.name:
-        raise BrokenError(f"{wheel.name} is not tagged {TAG}")
+    """The package as it is in the source folder, the native code, and nothing else."""
+    if f"-{TAG}-{TAG}-" not in wheel.name:
+        raise BrokenError(f"{wheel.name} is not tagged {TAG}-{TAG}")
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
-    expected = {*tracked_files("egl_fast"), "egl_fast/_C.abi3.so"}
+    expected = {*tracked_files("egl_fast"), OPERATORS, MODULE}
     if found != expected:
         raise BrokenError(
             f"{wheel.name} lacks {sorted(expected - found)}, and has too much: "
@@ -175,27 +179,32 @@ def lock_lines() -> list[str]:
 LOOK = """
 import hashlib, json, pathlib, sys
 import egl_fast
-from egl_fast import _extension
-library = pathlib.Path(_extension._C.__file__)
+from egl_fast import _extension, _native
+libraries = [pathlib.Path(_native.module().__file__), _native.OPERATORS]
+_extension.operators().ctc_beam_search
 print(json.dumps({
     "package": egl_fast.__file__,
-    "library": str(library),
-    "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
+    "libraries": {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in libraries
+    },
 }))
 """
 
 
 def check_import(environment: Environment, wheel: Path) -> None:
-    """What is imported is what was installed, down to the extension's bytes."""
+    """What is imported is what was installed, down to the native code's bytes."""
     loaded = json.loads(environment.run("import", "python", "-W", "error", "-c", LOOK))
     venv = str(environment.bin.parent.resolve())
-    for file in (loaded["package"], loaded["library"]):
+    for file in (loaded["package"], *loaded["libraries"]):
         if not os.path.realpath(file).startswith(venv) or "site-packages" not in file:
             raise BrokenError(f"{file} was imported, which is not the installed package's")
     with zipfile.ZipFile(wheel) as archive:
-        built = hashlib.sha256(archive.read("egl_fast/_C.abi3.so")).hexdigest()
-    if loaded["sha256"] != built:
-        raise BrokenError(f"{loaded['library']} is not the wheel's")
+        built = {
+            name: hashlib.sha256(archive.read(name)).hexdigest() for name in (OPERATORS, MODULE)
+        }
+    for library, digest in loaded["libraries"].items():
+        if built[f"egl_fast/{Path(library).name}"] != digest:
+            raise BrokenError(f"{library} is not the wheel's")
 
 
 def check_commands(environment: Environment) -> None:

@@ -237,17 +237,19 @@ def test_without_nvcc_that_is_said(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("tag", "left_out", "added", "message"),
     [
-        ("cp310-abi3", None, None, None),
-        ("cp311-cp311", None, None, r"is not tagged cp310-abi3$"),
-        ("cp310-abi3", "egl_fast/py.typed", None, r"lacks \['egl_fast/py.typed'\]"),
-        ("cp310-abi3", "egl_fast/_C.abi3.so", None, r"lacks \['egl_fast/_C.abi3.so'\]"),
-        ("cp310-abi3", None, "csrc/module.cpp", r"has too much: \['csrc/module.cpp'\]$"),
+        (check_wheel.TAG, None, None, None),
+        ("cp39", None, None, rf"is not tagged {check_wheel.TAG}-{check_wheel.TAG}$"),
+        (check_wheel.TAG, "egl_fast/py.typed", None, r"lacks \['egl_fast/py.typed'\]"),
+        (check_wheel.TAG, check_wheel.OPERATORS, None, r"lacks \['egl_fast/_operators.abi3.so'\]"),
+        (check_wheel.TAG, check_wheel.MODULE, None, r"lacks \['egl_fast/_C\."),
+        (check_wheel.TAG, None, "csrc/module.cpp", r"has too much: \['csrc/module.cpp'\]$"),
     ],
 )
 def test_a_wheel_holds_the_package_and_nothing_else(tmp_path, tag, left_out, added, message):
-    package = [*check_wheel.tracked_files("egl_fast"), "egl_fast/_C.abi3.so"]
+    native = [check_wheel.OPERATORS, check_wheel.MODULE]
+    package = [*check_wheel.tracked_files("egl_fast"), *native]
     assert any(name.startswith("egl_fast/reporting/page/") for name in package)
-    wheel = tmp_path / f"egl_fast-0.1.0-{tag}-linux_x86_64.whl"
+    wheel = tmp_path / f"egl_fast-0.1.0-{tag}-{tag}-linux_x86_64.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in [*package, "egl_fast-0.1.0.dist-info/METADATA", *([added] if added else [])]:
             if name != left_out:

@@ -26,8 +26,9 @@ LAYERS = [
         "precision",
         "products",
         "statistics",
-        "_extension",
+        "_native",
     },
+    {"_extension", "decoder"},
     {"cuda_diagnosis"},
     {"ops", "data", "devices", "selection"},
     {"model", "reporting"},
@@ -120,7 +121,7 @@ def test_plain_modules_import_the_standard_library_alone(module):
         "egl_fast",
         *(
             f"egl_fast.{name}"
-            for name in ("records", "selection", "cli.main", "cli.select", "cli.report")
+            for name in ("decoder", "records", "selection", "cli.main", "cli.select", "cli.report")
         ),
     ],
 )

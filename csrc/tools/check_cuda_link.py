@@ -24,7 +24,7 @@ STREAM_FUNCTION = "aoti_torch_get_current_cuda_stream"
 def findings() -> Iterator[tuple[bool, str]]:
     """What was looked at: whether it is as it has to be, and in words."""
     build = _extension.build_info()
-    library = next(Path(egl_fast.__file__).parent.glob("_C*.so"))
+    library = next(Path(egl_fast.__file__).parent.glob("_operators*.so"))
     yield torch.version.cuda is not None, f"torch {torch.__version__}, CUDA {torch.version.cuda}"
     architectures = " ".join(map(str, build["cuda_architectures"]))
     yield (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from egl_fast import _extension
+from egl_fast import _extension, decoder
 from egl_fast.ops.hypotheses import Hypotheses
 from egl_fast.ops.placement import check_placement
 
@@ -20,9 +20,7 @@ def default_beam_width(num_hypotheses: int, device: torch.device | None = None) 
         num_hypotheses: K.
         device: where the search runs; None: the CPU.
     """
-    # Recorded speech has flatter emissions than one thinks: see docs/beam-width.md for what each
-    # width finds of the true K best, and what it costs.
-    width = max(10 * num_hypotheses, 100)
+    width = decoder.default_beam_width(num_hypotheses)
     if device is not None and device.type == "cuda":
         # A K beyond the bound is refused by the search.
         width = max(num_hypotheses, min(width, MAX_CUDA_BEAM_WIDTH))

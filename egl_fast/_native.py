@@ -1,0 +1,28 @@
+"""Finds the native code, or says in one line how to build it. Needs no torch."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from egl_fast.errors import ExtensionError, one_line
+
+REMEDY = "build it with `pip install --no-build-isolation .` in the egl-fast source folder"
+
+#: Torch's operators. The suffix is that of a module for every Python, by which installers know it.
+OPERATORS = Path(__file__).with_name("_operators.abi3.so")
+
+
+def module() -> Any:
+    """The pybind11 module ``egl_fast._C``.
+
+    Raises:
+        ExtensionError: it is missing, or does not fit this Python.
+    """
+    try:
+        return importlib.import_module("egl_fast._C")
+    except ImportError as error:
+        raise ExtensionError(
+            f"egl_fast's native code cannot be loaded ({one_line(error)}); {REMEDY}"
+        ) from error

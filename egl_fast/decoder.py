@@ -1,0 +1,107 @@
+"""The K most probable labelings of one utterance, from a NumPy array: no torch needed.
+
+For log-probabilities that come from ONNX Runtime, TensorRT, or any other runtime. On tensors, and
+in batches, ``egl_fast.ops.ctc_beam_search`` runs the same search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from egl_fast import _native
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DecodedHypothesis:
+    """A labeling and its probability.
+
+    Attributes:
+        labels: class indices, never the blank.
+        log_prob: natural logarithm of p(labeling | utterance), exact.
+        search_log_prob: the probability that the beam search saw, as a natural logarithm: a lower
+            bound of ``log_prob``, to rounding.
+    """
+
+    labels: tuple[int, ...]
+    log_prob: float
+    search_log_prob: float
+
+
+def ctc_nbest(
+    log_probs: npt.ArrayLike, *, k: int = 100, beam_width: int | None = None, blank: int = 0
+) -> list[DecodedHypothesis]:
+    """The k most probable labelings that a CTC prefix beam search finds.
+
+    The search adds up the probability of all alignments of a prefix (Graves et al., 2006; Hannun et
+    al., 2014). What it keeps is ranked again by exact probability. Ties go by labeling: shorter
+    first, then smaller class indices first.
+
+    Args:
+        log_probs: [T, C] natural logarithms of the classes' probabilities in each frame, blank
+            included. float64 and float32 are searched as they are, other real types as float32.
+        k: labelings wanted.
+        beam_width: prefixes kept after each frame, at least k; None: 10 k, at least 100.
+        blank: the blank's class index.
+
+    Returns:
+        At most k hypotheses, most probable first; fewer where no more have a probability above 0.
+
+    Raises:
+        ValueError: an argument has the wrong shape, type, or value.
+        ExtensionError: egl-fast's native code is missing or broken.
+
+    Example:
+        >>> probabilities = np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2]])
+        >>> best, second = ctc_nbest(np.log(probabilities), k=2)
+        >>> best.labels, round(float(np.exp(best.log_prob)), 2)
+        ((1,), 0.42)
+        >>> second.labels, round(float(np.exp(second.log_prob)), 2)
+        ((), 0.3)
+    """
+    frames = _checked(log_probs)
+    if k < 1:
+        raise ValueError(f"k: expected at least 1, got {k}")
+    width = default_beam_width(k) if beam_width is None else beam_width
+    if width < k:
+        raise ValueError(f"beam_width: expected at least k = {k}, got {width}")
+    if not 0 <= blank < frames.shape[1]:
+        raise ValueError(f"blank: expected a class in [0, {frames.shape[1]}), got {blank}")
+    found = _native.module().ctc_nbest(frames, num_hypotheses=k, beam_width=width, blank=blank)
+    return [DecodedHypothesis(one.labels, one.log_prob, one.search_log_prob) for one in found]
+
+
+def default_beam_width(num_hypotheses: int) -> int:
+    """Prefixes that a search for so many hypotheses keeps unless told otherwise.
+
+    Speech has flatter posteriors than one might think; docs/beam-width.md says how many of the true
+    K best each width finds, and what it costs.
+    """
+    return max(10 * num_hypotheses, 100)
+
+
+def _checked(log_probs: npt.ArrayLike) -> FloatArray:
+    values = np.asarray(log_probs)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise ValueError(f"log_probs: expected [T, C], got shape {list(values.shape)}")
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"log_probs: expected real numbers, got {values.dtype}")
+    dtype = np.float64 if values.dtype == np.float64 else np.float32
+    # Strides that are not a multiple of the item size exist, in structured arrays.
+    if values.dtype != dtype or any(stride % values.itemsize for stride in values.strides):
+        values = np.ascontiguousarray(values, dtype=dtype)
+    wrong = np.argwhere(~(values < np.inf))
+    if len(wrong):
+        frame, cls = wrong[0]
+        raise ValueError(
+            f"log_probs: expected neither NaN nor +inf, got {values[frame, cls]} in frame {frame}, "
+            f"class {cls}"
+        )
+    return values
