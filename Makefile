@@ -16,8 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 comma := ,
 ENTER := . .venv/bin/activate &&
-# Tests compute little at a time: threads would wait for each other longer than they work.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules
+# One process per core. In each, one thread: tests compute little at a time, and threads would wait
+# for each other longer than they work.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules \
+	--numprocesses auto --dist worksteal
 PYTEST_BENCH := python -m pytest benchmarks -v --benchmark-columns=median,iqr,rounds
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc) \
 	$(wildcard csrc/*/*/*.cpp csrc/*/*/*.cu csrc/*/*/*.h)
