@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,11 +34,41 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def egl_fast(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """The command, finished."""
-    with start(*arguments, **options) as process:
-        out, err = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+def egl_fast(
+    *arguments: object, cwd: str | Path | None = None, stdin: str = os.devnull
+) -> subprocess.CompletedProcess[str]:
+    """The command, finished; by ``command_server``, so that torch is loaded once."""
+    words = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder, name) for name in ("stdout", "stderr")]
+        for stream in streams:
+            stream.touch()
+        request = {
+            "arguments": words,
+            "folder": os.path.abspath(cwd or "."),
+            "environment": {**os.environ, "PYTHONPATH": str(ROOT)},
+            "streams": [os.path.abspath(stdin), *map(str, streams)],
+        }
+        server = _server()
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        out, err = (stream.read_bytes().decode("utf-8", "surrogateescape") for stream in streams)
+    return subprocess.CompletedProcess(["egl-fast", *words], status, out, err)
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    # It ends when its standard input does, which is when this process ends.
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(Path(__file__).with_name("command_server.py"))],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def refused(*arguments: object, **options: Any) -> str:

@@ -1,0 +1,61 @@
+"""Runs commands as children of a process that has already loaded torch, which takes a second.
+
+Started by ``commands``. Requests are JSON Lines on standard input, answers are exit statuses on
+standard output. A child is a process like any other, with its own streams, folder, environment, and
+a normal end.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import torch
+
+import egl_fast.cli.main
+import egl_fast.scorer
+import egl_fast.training.loop
+
+
+def main() -> None:
+    """Answer until nobody asks."""
+    gc.freeze()  # what is loaded stays in pages that children share
+    with open(0, encoding="utf-8", closefd=False) as requests, os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        for line in requests:
+            request = json.loads(line)
+            child = os.fork()
+            if child == 0:
+                break
+            _, status = os.waitpid(child, 0)
+            answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+            answers.flush()
+        else:
+            return
+    become(request)
+    egl_fast.cli.main.main()
+
+
+def become(request: dict[str, Any]) -> None:
+    """The process that a shell would have started."""
+    for descriptor, path in enumerate(request["streams"]):
+        flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_APPEND
+        file = os.open(path, flags)
+        os.dup2(file, descriptor)
+        os.close(file)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    # A shell that runs the tests in its background has it ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["egl-fast", *request["arguments"]]
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+
+
+if __name__ == "__main__":
+    main()
