@@ -11,9 +11,9 @@ import numpy.typing as npt
 import soundfile
 
 from egl_fast.data.ffmpeg_decoding import conversion, decoded_by_ffmpeg, pyav_is_installed
-from egl_fast.data.file_kinds import file_kind, without_sound
+from egl_fast.data.file_kinds import ONE_IS_READ, file_kind, without_sound
 from egl_fast.data.libsndfile import Stream, headerless
-from egl_fast.data.parts import Recording, ogg_is_cut_short, parts_of
+from egl_fast.data.parts import Recording, ogg_is_cut_short, parts_of, starts_again
 from egl_fast.errors import AudioError
 
 #: What is read of a file to tell what it is.
@@ -95,9 +95,14 @@ def _first_stream(recording: Recording, path: Path, name: str) -> Stream | None:
     raw = headerless(path, head)
     if raw is not None:
         return Stream(recording, part, name, raw)
-    if pyav_is_installed():
-        return None
     kind = file_kind(head)
+    if pyav_is_installed():
+        if kind in ONE_IS_READ and starts_again(recording):
+            raise AudioError(
+                f"{name}: several recordings joined in one file ({kind}), of which only the first "
+                f"can be read; take them apart, or to have the first alone: {conversion(path)}"
+            )
+        return None
     what = f"is {kind}" if kind else f"cannot be decoded ({reason})"
     raise AudioError(
         f"{name}: {what}; convert it: {conversion(path)}; or install what reads it: "
@@ -166,6 +171,4 @@ def _decoded_by_ffmpeg(
 
 def _check_offset(name: str, start_seconds: float, seconds: float) -> None:
     if start_seconds > 0 and start_seconds >= seconds:
-        raise AudioError(
-            f"{name}: offset {start_seconds:g} s is beyond the end ({seconds:g} s)"
-        )
+        raise AudioError(f"{name}: offset {start_seconds:g} s is beyond the end ({seconds:g} s)")

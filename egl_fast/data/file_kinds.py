@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+_MPEG_4 = "MPEG-4 (m4a, mp4, mov)"
+_WINDOWS_MEDIA = "Windows Media (wma, asf)"
+
+#: Of two such files in one, FFmpeg reads the first.
+ONE_IS_READ = (_MPEG_4, _WINDOWS_MEDIA)
+
 #: First bytes, how many bytes into the file, and what begins like that. Earlier lines win.
 _SIGNS = (
-    (b"ftyp", 4, "MPEG-4 (m4a, mp4, mov)"),
+    (b"ftyp", 4, _MPEG_4),
     (b"\x1a\x45\xdf\xa3", 0, "Matroska or WebM"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, "Windows Media (wma, asf)"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, _WINDOWS_MEDIA),
     (b"OggS", 0, "Ogg, of an encoding that libsndfile does not read"),
     (b"#!AMR", 0, "AMR"),
     (b"wvpk", 0, "WavPack"),
@@ -79,6 +85,8 @@ def file_kind(head: bytes) -> str | None:
     Args:
         head: its first bytes.
     """
+    if head[:4] == b"OggS" and (b"OpusHead" in head[:64] or b"\x01vorbis" in head[:64]):
+        return None  # libsndfile reads these; there is something else
     for sign, place, kind in _SIGNS:
         if head[place : place + len(sign)] == sign:
             return kind

@@ -57,7 +57,7 @@ def headerless(path: PurePath, head: bytes) -> dict[str, Any] | None:
         head: its first bytes.
     """
     encoding = _HEADERLESS.get(path.suffix.lower())
-    signs = head[:: _GSM_FRAME_BYTES] if encoding == "GSM610" else b""
+    signs = head[::_GSM_FRAME_BYTES] if encoding == "GSM610" else b""
     if encoding is None or any(sign >> 4 != _GSM_SIGN for sign in signs):
         return None
     return {

@@ -8,7 +8,7 @@ A part replaces such a header by one that holds the truth, so that decoders read
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
@@ -19,6 +19,9 @@ from egl_fast.data.pieces import Pieces
 #: Bytes that are searched at a time.
 _WINDOW = 2**20
 
+#: So many bytes do not come twice by chance.
+_SIGN_BYTES = 16
+
 _FLAC = b"fLaC"
 
 #: What a FLAC stream starts with: sign, then a block of type 0 and 34 bytes, which may be the last.
@@ -28,6 +31,9 @@ _FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 #: number of samples.
 _FLAC_RATE_AT = 18
 _FLAC_HEADER_BYTES = 42
+
+#: The start of Sony Wave64's first name.
+_W64_START = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 
 #: The largest size that 32 bits hold stands for one that is elsewhere, or unknown.
 _LARGEST = 0xFFFFFFFF
@@ -94,9 +100,13 @@ def parts_of(recording: Recording) -> tuple[Part, ...]:
     elif head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
         found = _wav_parts(file, start, size)
     elif head[:4] == b".snd":
-        found = _au_parts(file, start, size)
+        found = _joined_parts(file, start, size, _au_size)
+    elif head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        found = _joined_parts(file, start, size, _aiff_size)
+    elif head == _W64_START:
+        found = _joined_parts(file, start, size, _w64_size)
     elif head[:4] == b"caff":
-        found = _caf_parts(file, size)
+        found = _caf_parts(file, start, size)
     else:
         found = (Part(spans, seconds=s) for spans, s in mpeg_parts(file, start, size))
     return tuple(found) or (Part((range(size),)),)
@@ -239,30 +249,70 @@ def _sized_wav(chunks: bytes, samples: range) -> Pieces:
     return (riff + sizes + kept + struct.pack("<4sI", b"data", _LARGEST), samples)
 
 
-def _au_parts(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
+def _joined_parts(
+    file: BinaryIO, start: int, size: int, end_of: Callable[[bytes], int]
+) -> Iterator[Part]:
+    """Files that follow each other, each of which tells its size at its start.
+
+    Args:
+        file: open for reading.
+        start: where the first begins.
+        size: where the last ends.
+        end_of: a file's size by its first 24 bytes.
+    """
     while start < size:
         file.seek(start)
-        _, offset, length = struct.unpack(">4sII", file.read(12).ljust(12, b"\0"))
-        stop = start + offset + length
-        file.seek(stop)
-        if length == _LARGEST or file.read(4) != b".snd":
+        head = file.read(24).ljust(24, b"\0")
+        stop = start + end_of(head)
+        if not start < stop < size or _bytes_at(file, stop, 4) != head[:4]:
             stop = size
         yield Part((range(start, stop),))
         start = stop
 
 
-def _caf_parts(file: BinaryIO, size: int) -> Iterator[Part]:
-    """A CAF whose samples go on to the end may say so with a size of -1."""
-    place = 8
+def _bytes_at(file: BinaryIO, place: int, length: int) -> bytes:
+    file.seek(place)
+    return file.read(length)
+
+
+def _au_size(head: bytes) -> int:
+    _, offset, length = struct.unpack_from(">4sII", head)
+    return int(offset + length)
+
+
+def _aiff_size(head: bytes) -> int:
+    length = int.from_bytes(head[4:8], "big")
+    return 8 + length + length % 2
+
+
+def _w64_size(head: bytes) -> int:
+    length = int.from_bytes(head[16:24], "little")
+    return length + -length % 8
+
+
+def _caf_parts(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
+    """The samples of the last one may go on to the end, which is said by a size of -1."""
+    place = start + 8
     while place + 12 <= size:
         file.seek(place)
         name, length = struct.unpack(">4sq", file.read(12))
+        if name == b"caff":
+            yield Part((range(start, place),))
+            start, place = place, place + 8
+            continue
         if name == b"data" and length == -1:
-            file.seek(0)
-            head = file.read(place + 4) + struct.pack(">q", size - place - 12)
+            file.seek(start)
+            head = file.read(place + 4 - start) + struct.pack(">q", size - place - 12)
             yield Part((head, range(place + 12, size)))
             return
         if length < 0:
             break
         place += 12 + length
-    yield Part((range(size),))
+    yield Part((range(start, size),))
+
+
+def starts_again(recording: Recording) -> bool:
+    """Whether what a file starts with is in it a second time, as if it were two, joined."""
+    recording.file.seek(0)
+    sign = recording.file.read(_SIGN_BYTES)
+    return any(_places(recording.file, sign, 1, recording.num_bytes))
