@@ -90,10 +90,9 @@ def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) 
 @contextmanager
 def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
     """An open file and its name in errors; any exception inside becomes an ``AudioError``."""
-    name = f"audio {_printable(path)}"
+    name = recording_name(path)
     try:
-        # Opening a pipe would else wait for somebody who writes into it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise AudioError(f"{name}: no such file") from None
     except OSError as error:
@@ -127,9 +126,9 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         ) from None
 
 
-def _printable(path: Path) -> str:
-    """A path on one line of text; bytes that are not UTF-8 and control characters are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+def recording_name(path: Path) -> str:
+    """What a recording is called in errors: on one line, with what cannot be printed escaped."""
+    return "audio " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def _runs(

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.errors import AudioError, one_line
+from egl_fast.errors import AudioError
 
 #: Audio that may be missing at the end without a word: lengths are rounded to packets.
 _ALLOWED_GAP_SECONDS = 0.25
@@ -51,7 +51,8 @@ def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[n
     av.logging.set_level(None)
     file.seek(0)
     try:
-        with av.open(file) as container:
+        # Not every tag is UTF-8, and none matters.
+        with av.open(file, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name}: holds no sound")
             seconds = 0.0
@@ -64,7 +65,10 @@ def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[n
                     yield planes.to_ndarray().mean(axis=0), planes.sample_rate
             promised = _promised_seconds(container)
     except av.error.FFmpegError as error:
-        raise AudioError(f"{name}: cannot be decoded ({one_line(error)})") from None
+        raise AudioError(
+            f"{name}: cannot be decoded by FFmpeg ({error.strerror}); it is damaged, cut short, or "
+            "no audio"
+        ) from None
     if promised - seconds > _ALLOWED_GAP_SECONDS:
         raise AudioError(
             f"{name}: is cut short, its header promises {promised:.2f} s and {seconds:.2f} s are "
