@@ -140,14 +140,15 @@ class Stream:
     def skip_to(self, place: int) -> None:
         """Leave out what comes before a frame; there may be less."""
         length = self.num_frames
-        target = place if length is None else min(place, length)
         if self._sound.can_seek() and length is not None:
             approach = round(_OGG_APPROACH_SECONDS * self.rate_hz) if self.is_ogg else 0
-            if target > approach or self._sound.format == "MP3":
-                # In an MP3 also to its start: the last bits of samples depend on it.
-                self.place = self._sound.seek(max(0, target - approach))
-        while self.place < target and not self.has_ended:
-            self._read(target - self.place)
+            # The last frame can be found, but the place behind it not in every format.
+            target = max(0, min(place - approach, length - 1))
+            # In an MP3 also the start: the last bits of its samples depend on it.
+            if target > 0 or self._sound.format == "MP3":
+                self.place = self._sound.seek(target)
+        while self.place < place and not self.has_ended:
+            self._read(place - self.place)
 
     def blocks(self, num_frames: int | None) -> Iterator[npt.NDArray[np.float32]]:
         """Samples from here on, mono, a block at a time.

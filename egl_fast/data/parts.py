@@ -234,7 +234,7 @@ def _are_chunks(file: BinaryIO, start: int, size: int) -> bool:
 
 
 def _sized_wav(chunks: bytes, samples: range) -> Pieces:
-    """A WAV of any size: RF64, whose sizes have 64 bits."""
+    """A WAV of the format that its first chunks tell, with the size of its samples."""
     kept = b""
     place = 0
     while place + 8 <= len(chunks):
@@ -243,9 +243,13 @@ def _sized_wav(chunks: bytes, samples: range) -> Pieces:
         if chunks[place : place + 4] == b"fmt ":
             kept = chunks[place:stop]
         place = stop
-    whole = 4 + 36 + len(kept) + 8 + len(samples)
-    sizes = struct.pack("<4sIQQQI", b"ds64", 28, whole, len(samples), 0, 0)
+    whole = 4 + len(kept) + 8 + len(samples)
+    if whole < _LARGEST:
+        riff = struct.pack("<4sI4s", b"RIFF", whole, b"WAVE")
+        return (riff + kept + struct.pack("<4sI", b"data", len(samples)), samples)
+    # RF64 has sizes of 64 bits.
     riff = struct.pack("<4sI4s", b"RF64", _LARGEST, b"WAVE")
+    sizes = struct.pack("<4sIQQQI", b"ds64", 28, whole + 36, len(samples), 0, 0)
     return (riff + sizes + kept + struct.pack("<4sI", b"data", _LARGEST), samples)
 
 
