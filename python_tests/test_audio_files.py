@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import platform
 import struct
+import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +20,7 @@ from recordings import SAMPLE_RATE_HZ, utterance, waveform
 
 from egl_fast.data import decoding
 from egl_fast.data.audio import audio_seconds, load_audio
+from egl_fast.data.c_stderr import c_stderr_is_silent
 from egl_fast.errors import AudioError
 
 HERE = Path(__file__).parent
@@ -513,3 +518,30 @@ def test_nothing_of_libmpg123_reaches_the_terminal(
         with contextlib.suppress(AudioError):
             load(path, **fields)
     assert capfd.readouterr() == ("", "")
+
+
+def test_c_is_heard_again_after_the_last_decoder(capfd: pytest.CaptureFixture[str]) -> None:
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        pytest.skip("the test finds the stream as glibc has it")
+    c = ctypes.CDLL(None)
+
+    def says(words: bytes) -> None:
+        c.fputs(words, ctypes.c_void_p.in_dll(c, "stderr"))
+
+    barrier = threading.Barrier(4)
+
+    def decode(number: int) -> None:
+        for _ in range(50):
+            with c_stderr_is_silent():
+                barrier.wait()
+                says(b"never heard\n")
+                barrier.wait()
+
+    threads = [threading.Thread(target=decode, args=[n]) for n in range(4)]
+    says(b"before\n")
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    says(b"after\n")
+    assert capfd.readouterr().err == "before\nafter\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,11 +110,12 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         with open(descriptor, "rb") as file:
             # soundfile lets only one thread open at a time. Where a disk hangs, it hangs here, and
             # others go on.
-            file.read(_EDGE_BYTES)
+            edges = zlib.crc32(file.read(_EDGE_BYTES))
             file.seek(max(0, status.st_size - _EDGE_BYTES))
-            file.read(_EDGE_BYTES)
-            identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            yield Recording(identity, file), name
+            edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
+            # Clocks of file systems are coarse, so a time of change alone proves little.
+            identity = (status.st_dev, status.st_ino, status.st_mtime_ns, edges)
+            yield Recording(file, status.st_size, identity), name
     except AudioError:
         raise
     except MemoryError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -57,26 +57,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Recording:
-    """An open file, equal to another of the same content as far as the file system tells.
+    """An open file, equal to another of the same content as far as can be told at a glance.
 
     Attributes:
-        identity: device, inode, size in bytes, time of the last change.
         file: open for reading.
+        num_bytes: its size.
+        identity: what tells it from others of that size.
     """
 
-    identity: tuple[int, int, int, int]
-    file: BinaryIO
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of the file."""
-        return self.identity[2]
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Recording) and self.identity == other.identity
+    file: BinaryIO = field(compare=False)
+    num_bytes: int
+    identity: tuple[int, ...]
 
 
 # Segments of one long recording tend to follow each other, and finding parts takes a look at all

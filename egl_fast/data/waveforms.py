@@ -98,12 +98,11 @@ def _is_number(value: object) -> bool:
 
 
 def _array(samples: Any, name: str) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any]
     try:
         if isinstance(samples, Tensor):
             tensor = samples.detach().cpu()
             samples = tensor.float() if tensor.dtype.is_floating_point else tensor
-        array = np.asarray(samples)
+        array: npt.NDArray[Any] = np.asarray(samples)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise AudioError(f"{name}: holds no samples ({one_line(error)}); {_WAYS}") from None
     if array.dtype.kind not in "iuf":
@@ -123,7 +122,7 @@ def _one_recording(samples: npt.NDArray[Any], channels_first: bool, name: str) -
     if samples.ndim == 1:
         return samples
     if samples.shape[0] == 1 or (channels_first and samples.shape[0] < samples.shape[1]):
-        return samples.T
+        return samples.transpose()
     if 0 < samples.shape[0] < samples.shape[1]:
         raise AudioError(
             f"{name}: has the shape {list(samples.shape)}, which looks like [channels, S]; "
