@@ -7,7 +7,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +52,11 @@ def load_audio(
             start_seconds=utterance.offset_seconds,
             seconds=utterance.duration_seconds,
         )
-        parts = [
-            to_mono(run, from_rate_hz=rate_hz, to_rate_hz=sample_rate_hz, name=name)
-            for run, rate_hz in _runs(blocks, max_seconds, name)
-        ]
+        with closing(blocks):
+            parts = [
+                to_mono(run, from_rate_hz=rate_hz, to_rate_hz=sample_rate_hz, name=name)
+                for run, rate_hz in _runs(blocks, max_seconds, name)
+            ]
         if not parts:
             raise AudioError(f"{name}: holds no samples")
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -79,12 +80,14 @@ def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) 
         if seconds is not None:
             return max(0.0, seconds - utterance.offset_seconds)
         seconds = 0.0
-        for block in decoded(
+        blocks = decoded(
             recording, utterance.audio_path, name, start_seconds=utterance.offset_seconds
-        ):
-            seconds += block.mono.shape[0] / block.rate_hz
-            if enough_seconds is not None and seconds > enough_seconds:
-                break
+        )
+        with closing(blocks):
+            for block in blocks:
+                seconds += block.mono.shape[0] / block.rate_hz
+                if enough_seconds is not None and seconds > enough_seconds:
+                    break
         return seconds
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ def decoded(
     *,
     start_seconds: float = 0.0,
     seconds: float | None = None,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     """The samples of a file, or of a segment of it, as they are decoded.
 
     Args:
@@ -126,7 +126,7 @@ def _streams(recording: Recording, first: Stream, name: str) -> Iterator[Stream]
 
 def _decoded_parts(
     recording: Recording, first: Stream, name: str, start_seconds: float, seconds: float | None
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     passed, taken, is_ogg = 0.0, 0.0, False
     for stream in _streams(recording, first, name):
         with stream:
@@ -152,7 +152,7 @@ def _decoded_parts(
 
 def _decoded_by_ffmpeg(
     recording: Recording, name: str, start_seconds: float, seconds: float | None
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     passed, num_taken = 0.0, 0
     for mono, rate_hz in decoded_by_ffmpeg(recording.file, name):
         # From the start, as these formats tell places in time, and not to the sample.

@@ -122,7 +122,7 @@ def _one_recording(samples: npt.NDArray[Any], channels_first: bool, name: str) -
     if samples.ndim == 1:
         return samples
     if samples.shape[0] == 1 or (channels_first and samples.shape[0] < samples.shape[1]):
-        return samples.transpose()
+        return np.moveaxis(samples, 0, 1)
     if 0 < samples.shape[0] < samples.shape[1]:
         raise AudioError(
             f"{name}: has the shape {list(samples.shape)}, which looks like [channels, S]; "
