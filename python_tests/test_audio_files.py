@@ -98,6 +98,21 @@ def test_an_mp3_of_variable_rate_without_a_table_is_whole(tmp_path: Path) -> Non
     assert np.abs(segment - whole[32000:36000]).max() < 1e-5
 
 
+def test_an_mp3_in_a_wav_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    content, _ = mp3_without_table(path.with_suffix(".mp3"))
+    path.with_suffix(".mp3").write_bytes(content)
+    expected = load(path.with_suffix(".mp3"))
+    # WAVEFORMATEX with MPEGLAYER3WAVEFORMAT behind it.
+    fmt = struct.pack("<HHIIHHH", 0x55, 1, SAMPLE_RATE_HZ, 8000, 1, 0, 12)
+    fmt += struct.pack("<HIHHH", 1, 2, 576, 1, 1105)
+    body = b"WAVE" + b"fmt " + struct.pack("<I", len(fmt)) + fmt
+    body += b"data" + struct.pack("<I", len(content)) + content
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    assert np.array_equal(load(path), expected)
+    assert audio_seconds(utterance(path)) == expected.shape[0] / SAMPLE_RATE_HZ
+
+
 def test_tags_and_junk_between_the_frames_of_an_mp3_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     content = written(path, format="MP3")

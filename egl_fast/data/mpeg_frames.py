@@ -169,8 +169,9 @@ def mpeg_parts(file: BinaryIO, start: int, size: int) -> Iterator[MpegStream]:
         changes = header is None or run is None or header.format != run.format
         if changes and not window.row(place):
             skipped = skip_tag(file, place)
-            if run is None and skipped == place:
-                return
+            no_frames = run is None or run.num_frames == (run.promised is not None)
+            if no_frames and skipped == place:
+                return  # no MPEG audio, or of a free bit rate
             place = skipped if skipped > place else _next_sync(window, place + 1)
             continue
         assert header is not None

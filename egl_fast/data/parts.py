@@ -35,6 +35,9 @@ _FLAC_HEADER_BYTES = 42
 #: The start of Sony Wave64's first name.
 _W64_START = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 
+#: What a WAV calls MPEG audio: layers 1 and 2, and 3.
+_MPEG_CODECS = (0x50, 0x55)
+
 #: The largest size that 32 bits hold stands for one that is elsewhere, or unknown.
 _LARGEST = 0xFFFFFFFF
 
@@ -169,39 +172,39 @@ def ogg_is_cut_short(recording: Recording) -> bool:
 
 def _wav_parts(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
     while start < size:
-        stop, unsized = _wav_end(file, start, size)
-        file.seek(stop)
-        follows = file.read(12)
-        joined = follows[:4] in (b"RIFF", b"RF64") and follows[8:] == b"WAVE"
-        stop = stop if joined else size
-        yield Part(unsized or (range(start, stop),))
-        start = stop
+        start, parts = _wav(file, start, size)
+        yield from parts
 
 
-def _wav_end(file: BinaryIO, start: int, size: int) -> tuple[int, Pieces | None]:
-    """Where a WAV ends, and what to read instead if its header says that it holds nothing."""
-    sizes_64: tuple[int, ...] = (0, 0, 0)
-    place = start + 12
-    while place + 8 <= size:
+def _wav(file: BinaryIO, start: int, size: int) -> tuple[int, list[Part]]:
+    """Where a WAV ends, and what to read of it."""
+    place, codec, size_64 = start + 12, 0, 0
+    stop, data = size, range(size, size)
+    whole: Pieces = ()
+    while place + 8 <= size and not whole:
         name, length = _chunk(file, place)
         content = place + 8
-        if name == b"ds64":
-            sizes_64 = struct.unpack("<3Q", file.read(24).ljust(24, b"\0"))
-        if name == b"data":
-            if length == _LARGEST:
-                length = sizes_64[1]
-            if length == 0 and size > content and not _are_chunks(file, content, size):
-                file.seek(start + 12)
-                return size, _sized_wav(file.read(place - start - 12), range(content, size))
-        place = content + length + length % 2
-        if name == b"data" and place >= size:
-            return size, None
+        if name in (b"RIFF", b"RF64") and _bytes_at(file, content, 4) == b"WAVE":
+            stop = place
+            break
         if not _is_chunk_name(name):
-            return size, None
-        file.seek(place)
-        if file.read(4) in (b"RIFF", b"RF64"):
-            return place, None
-    return size, None
+            break
+        if name == b"ds64":
+            size_64 = int.from_bytes(_bytes_at(file, content + 8, 8), "little")
+        if name == b"fmt ":
+            codec = int.from_bytes(_bytes_at(file, content, 2), "little")
+        if name == b"data":
+            length = size_64 if length == _LARGEST else length
+            data = range(content, min(content + length, size))
+            if length == 0 and size > content and not _are_chunks(file, content, size):
+                data = range(content, size)
+                whole = _sized_wav(_bytes_at(file, start + 12, place - start - 12), data)
+        place = content + length + length % 2
+    if codec in _MPEG_CODECS:
+        streams = [Part(spans, seconds=s) for spans, s in mpeg_parts(file, data.start, data.stop)]
+        if streams:
+            return stop, streams
+    return stop, [Part(whole or (range(start, stop),))]
 
 
 def _chunk(file: BinaryIO, place: int) -> tuple[bytes, int]:
