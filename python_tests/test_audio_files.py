@@ -247,6 +247,24 @@ def test_joined_files_are_read_to_the_end_of_the_last(tmp_path: Path, suffix: st
         load(path, offset_seconds=6.0)
 
 
+@pytest.mark.parametrize("size", [0, 2_000_000_000, 0xFFFFFFFF])
+def test_joined_wavs_of_unknown_length(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.wav"
+    content = bytearray(written(path, subtype="PCM_16"))
+    expected = as_soundfile_reads_it(content, path)
+    content[40:44] = struct.pack("<I", size)
+    path.write_bytes(3 * content)
+    assert np.array_equal(load(path), np.tile(expected, 3))
+
+
+def test_a_wav_cut_short_and_another_joined_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    content = written(path, np.tile(SOUND, 2), subtype="PCM_16")
+    path.write_bytes(content[: len(content) // 2] + written(path, subtype="PCM_16")[:9000])
+    with pytest.raises(AudioError, match=r"promises 5\.00 s and 2\.50 s are there"):
+        load(path)
+
+
 def test_joined_flac_of_unknown_length(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     content = written(path)

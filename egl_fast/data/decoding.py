@@ -137,9 +137,10 @@ def _decoded_parts(
                     taken += mono.shape[0] / stream.rate_hz
                     yield Block(mono, stream.rate_hz)
             except soundfile.LibsndfileError as error:
+                place = max(start_seconds, passed + stream.seconds)
                 raise AudioError(
-                    f"{name}: cannot be decoded beyond {passed + stream.seconds:.2f} s "
-                    f"({error.error_string}); it is damaged or cut short, copy it again"
+                    f"{name}: cannot be decoded at {place:.2f} s ({error.error_string}); it is "
+                    "damaged or cut short, copy it again"
                 ) from None
             passed += stream.seconds
             is_ogg = stream.is_ogg

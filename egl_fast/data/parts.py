@@ -195,9 +195,11 @@ def _wav(file: BinaryIO, start: int, size: int) -> tuple[int, list[Part]]:
             codec = int.from_bytes(_bytes_at(file, content, 2), "little")
         if name == b"data":
             length = size_64 if length == _LARGEST else length
-            data = range(content, min(content + length, size))
-            if length == 0 and size > content and not _are_chunks(file, content, size):
-                data = range(content, size)
+            unknown = length == 0 and size > content and not _are_chunks(file, content, size)
+            if unknown or content + length > size:
+                stop = _next_wav(file, content, size)
+            data = range(content, stop if unknown else min(content + length, stop))
+            if unknown:
                 whole = _sized_wav(_bytes_at(file, start + 12, place - start - 12), data)
         place = content + length + length % 2
     if codec in _MPEG_CODECS:
@@ -205,6 +207,14 @@ def _wav(file: BinaryIO, start: int, size: int) -> tuple[int, list[Part]]:
         if streams:
             return stop, streams
     return stop, [Part(whole or (range(start, stop),))]
+
+
+def _next_wav(file: BinaryIO, start: int, size: int) -> int:
+    """Where another WAV begins, behind one of unknown size."""
+    for place in _places(file, b"WAVEfmt ", start + 8, size):
+        if _bytes_at(file, place - 8, 4) in (b"RIFF", b"RF64"):
+            return place - 8
+    return size
 
 
 def _chunk(file: BinaryIO, place: int) -> tuple[bytes, int]:
