@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from egl_fast.checkpoint import load_checkpoint
-from egl_fast.data.audio import to_mono
 from egl_fast.data.loading import spectrogram_of
 from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.data.waveforms import mono_waveform
 from egl_fast.devices import usable_device
 from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
@@ -203,7 +201,7 @@ class Scorer:
 
     def score_waveforms(
         self,
-        waveforms: Sequence[npt.ArrayLike | Tensor],
+        waveforms: Sequence[Any],
         *,
         sample_rate_hz: int,
         ids: Sequence[str] | None = None,
@@ -213,9 +211,12 @@ class Scorer:
         """Scores of waveforms in memory.
 
         Args:
-            waveforms: [S] or [S, channels] each, full scale = 1 (or integers, scaled by their
-                type's range).
-            sample_rate_hz: their rate; resampled to the model's where it differs.
+            waveforms: [S] or [S, channels] each, a tensor, an array or a list: floats of full
+                scale 1, or integers, scaled by their type's range (uint8 is silent at 128). Also
+                what knows its own rate: (samples, rate), or the audio column of a Hugging Face
+                dataset; see ``mono_waveform``.
+            sample_rate_hz: the rate of those that do not know their own; resampled to the model's
+                where it differs.
             ids: their names; "0", "1", ... if not given.
             batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             **options: see ``ScoringOptions``.
@@ -224,7 +225,8 @@ class Scorer:
             One record a waveform, in order.
 
         Raises:
-            AudioError: a waveform is empty, too short, or holds NaN.
+            AudioError: a waveform is empty, too short, holds NaN, or cannot be scaled without a
+                guess; the message says how to fix it.
             ModelError: the scorer has no features, or the model's outputs do not fit.
         """
         chosen = ScoringOptions(**options)
@@ -234,9 +236,9 @@ class Scorer:
             raise ValueError(f"ids: expected {len(waveforms)}, got {len(names)}")
         spectrograms = []
         for name, waveform in zip(names, waveforms, strict=True):
-            mono = to_mono(
-                _full_scale(waveform),
-                from_rate_hz=sample_rate_hz,
+            mono = mono_waveform(
+                waveform,
+                rate_hz=sample_rate_hz,
                 to_rate_hz=features.sample_rate_hz,
                 name=f"waveform {name!r}",
             )
@@ -363,12 +365,3 @@ class Scorer:
         tape = engine.run(*model_inputs)
         logits, _ = model_outputs(tape.outputs, ids=None, num_classes=len(self.classes.vocabulary))
         return tape if engine.shares_batches or logits.shape[0] == 1 else tape.outputs
-
-
-def _full_scale(waveform: npt.ArrayLike | Tensor) -> npt.NDArray[np.floating]:
-    array = (
-        waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
-    )
-    if np.issubdtype(array.dtype, np.integer):
-        return array.astype(np.float32) / float(np.iinfo(array.dtype).max + 1)
-    return array.astype(np.float32, copy=False)

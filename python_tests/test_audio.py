@@ -135,8 +135,8 @@ def _overflowing(path: Path) -> None:
     [
         (_missing, "no such file"),
         (_folder, "is a folder"),
-        (_zero_bytes, "cannot be decoded"),
-        (_text, "cannot be decoded"),
+        (_zero_bytes, "is empty"),
+        (_text, "is text, not audio"),
         (_no_samples, "holds no samples"),
         (_truncated, "cannot be decoded"),
         (_nan, "NaN or infinite"),
@@ -165,8 +165,8 @@ def test_an_offset_beyond_the_end_is_refused(tmp_path: Path, offset: float) -> N
 
 
 def test_samples_in_memory_are_checked_by_name() -> None:
-    with pytest.raises(AudioError, match="clip 3: holds no samples"):
-        to_mono(np.zeros((0, 2)), from_rate_hz=8000, to_rate_hz=16000, name="clip 3")
+    with pytest.raises(AudioError, match="waveform 3: holds no samples"):
+        to_mono(np.zeros((0, 2)), from_rate_hz=8000, to_rate_hz=16000, name="waveform 3")
 
 
 def test_length_is_known_without_decoding(tmp_path: Path) -> None:

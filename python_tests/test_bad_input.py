@@ -289,8 +289,8 @@ def test_recordings_that_cannot_be_scored_cost_only_themselves(
     soundfile.write(folder / "short.wav", np.zeros(100, np.float32), SAMPLE_RATE_HZ)
     causes = {
         "missing.wav": "no such file",
-        "empty.wav": "cannot be decoded",
-        "text.wav": "cannot be decoded",
+        "empty.wav": "is empty",
+        "text.wav": "is text, not audio",
         "folder.wav": "is a folder",
         "hanging.wav": "was not read within 2 s",
         "cut.wav": "is cut short",

@@ -84,7 +84,7 @@ def test_what_cannot_be_heard_says_why(tmp_path):
     assert "no such file" in missing.problem
     (tmp_path / "text.wav").write_text("no sound")
     broken = make_clip(tmp_path / "text.wav", offset_seconds=0.0, duration_seconds=None)
-    assert "cannot be decoded" in broken.problem
+    assert "is text, not audio" in broken.problem
     assert "\n" not in broken.problem
 
 

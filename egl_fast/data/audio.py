@@ -2,129 +2,156 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
 import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
+from egl_fast.data.decoding import Block, decoded, known_seconds
 from egl_fast.data.manifest import Utterance
+from egl_fast.data.parts import Recording
 from egl_fast.errors import AudioError, one_line
 
 Waveform = npt.NDArray[np.float32]
 
-#: Missing audio that is not worth a word: the length of an MP3 is known to about a frame of it.
-_ALLOWED_GAP_SECONDS = 0.1
-
-#: libsndfile's log of a WAV or AIFF whose samples end early.
-_SHORT_CHUNK = re.compile(r"(data|SSND) *: *(?P<promised>\d+) \(should be (?P<there>\d+)\)")
-_UNKNOWN_SIZE = 0x7FFF0000
-
 #: At either end of a recording is what tells its format and its length.
 _EDGE_BYTES = 2**16
 
-#: The start of an Ogg page: sign and version, then 21 bytes, then the number of its segments.
-_OGG_PAGE = b"OggS\0"
-_OGG_NUM_SEGMENTS_AT = 26
 
-
-def load_audio(utterance: Utterance, *, sample_rate_hz: int) -> Waveform:
+def load_audio(
+    utterance: Utterance, *, sample_rate_hz: int, max_seconds: float | None = None
+) -> Waveform:
     """The samples of one utterance.
 
     Args:
         utterance: names the file, and the segment of it where there is one.
         sample_rate_hz: rate of the result.
+        max_seconds: give up on more than that; None: any length.
 
     Returns:
         [S] float32, full scale = 1, channels averaged. A segment that reaches beyond the
         recording's end stops there.
 
     Raises:
-        AudioError: the file is missing, empty, cut short, damaged or no audio that libsndfile
-            reads; the segment starts beyond its end; a sample is NaN or infinite.
+        AudioError: the file is missing, empty, cut short, damaged, or no audio that can be decoded
+            here; the segment starts beyond its end; a sample is NaN or infinite; there is more
+            than ``max_seconds``. Whatever goes wrong with a recording is one of these.
     """
-    path = utterance.audio_path
-    _refuse_what_is_no_file(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            start = round(utterance.offset_seconds * rate)
-            if start and start >= file.frames:
-                raise AudioError(
-                    f"audio {path}: offset {utterance.offset_seconds:g} s is beyond the end "
-                    f"({file.frames / rate:g} s)"
-                )
-            file.seek(start)
-            seconds = utterance.duration_seconds
-            frames = -1 if seconds is None else round(seconds * rate)
-            samples = file.read(frames, dtype="float32", always_2d=True)
-            promised = _promised_frames(file)
-            to_the_end = start + samples.shape[0] >= file.frames
-            is_ogg = file.format == "OGG"
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError(f"audio {path}: cannot be decoded ({one_line(error)})") from None
-    wanted = promised if seconds is None else min(start + frames, promised)
-    end = start + samples.shape[0]
-    if wanted - end > _ALLOWED_GAP_SECONDS * rate:
-        raise AudioError(
-            f"audio {path}: is cut short, its header promises {promised / rate:.2f} s and "
-            f"{end / rate:.2f} s are there; copy it anew"
+    with _recording(utterance.audio_path) as (recording, name):
+        blocks = decoded(
+            recording,
+            utterance.audio_path,
+            name,
+            start_seconds=utterance.offset_seconds,
+            seconds=utterance.duration_seconds,
         )
-    if is_ogg and to_the_end and _ogg_is_cut_short(path):
-        raise AudioError(f"audio {path}: is cut short, in the middle of a page; copy it anew")
-    return to_mono(samples, from_rate_hz=rate, to_rate_hz=sample_rate_hz, name=f"audio {path}")
+        with closing(blocks):
+            parts = [
+                to_mono(run, from_rate_hz=rate_hz, to_rate_hz=sample_rate_hz, name=name)
+                for run, rate_hz in _runs(blocks, max_seconds, name)
+            ]
+        if not parts:
+            raise AudioError(f"{name}: holds no samples")
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _refuse_what_is_no_file(path: Path) -> None:
-    """Also reads what opening reads first, as soundfile lets only one thread open at a time.
+def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) -> float:
+    """How long an utterance is, from its manifest line or else from the file's headers.
 
-    Where a disk hangs, it hangs here, and others go on.
+    Args:
+        utterance: names the file, and the segment of it where there is one.
+        enough_seconds: where there is nothing for it but to decode the file, stop as soon as there
+            is more than that; None: decode all of it.
+
+    Raises:
+        AudioError: the file is missing, or no audio that can be decoded here.
     """
+    if utterance.duration_seconds is not None:
+        return utterance.duration_seconds
+    with _recording(utterance.audio_path) as (recording, name):
+        seconds = known_seconds(recording, utterance.audio_path, name)
+        if seconds is not None:
+            return max(0.0, seconds - utterance.offset_seconds)
+        seconds = 0.0
+        blocks = decoded(
+            recording, utterance.audio_path, name, start_seconds=utterance.offset_seconds
+        )
+        with closing(blocks):
+            for block in blocks:
+                seconds += block.mono.shape[0] / block.rate_hz
+                if enough_seconds is not None and seconds > enough_seconds:
+                    break
+        return seconds
+
+
+@contextmanager
+def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
+    """An open file and its name in errors; any exception inside becomes an ``AudioError``."""
+    name = recording_name(path)
     try:
-        with open(path, "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise AudioError(f"audio {path}: is no file but a pipe or device; copy it into one")
-            file.read(_EDGE_BYTES)
-            file.seek(max(0, status.st_size - _EDGE_BYTES))
-            file.read(_EDGE_BYTES)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise AudioError(f"audio {path}: no such file") from None
-    except IsADirectoryError:
-        raise AudioError(f"audio {path}: is a folder") from None
+        raise AudioError(f"{name}: no such file") from None
     except OSError as error:
-        raise AudioError(f"audio {path}: cannot be read ({one_line(error)})") from None
+        raise AudioError(f"{name}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise AudioError(f"{name}: no file can have such a name") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioError(f"{name}: is a folder")
+        raise AudioError(f"{name}: is a pipe or device, not a file; copy it into one")
+    try:
+        with open(descriptor, "rb") as file:
+            # soundfile lets only one thread open at a time. Where a disk hangs, it hangs here, and
+            # others go on.
+            edges = zlib.crc32(file.read(_EDGE_BYTES))
+            file.seek(max(0, status.st_size - _EDGE_BYTES))
+            edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
+            # Clocks of file systems are coarse, so a time of change alone proves little.
+            identity = (status.st_dev, status.st_ino, status.st_mtime_ns, edges)
+            yield Recording(file, status.st_size, identity), name
+    except AudioError:
+        raise
+    except MemoryError:
+        raise AudioError(f"{name}: does not fit into memory; cut it") from None
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from None
+    except Exception as error:  # Whatever a decoder does to one recording, others go on.
+        raise AudioError(
+            f"{name}: cannot be decoded ({type(error).__name__}: {one_line(error)})"
+        ) from None
 
 
-def _ogg_is_cut_short(path: Path) -> bool:
-    """Whether the last page is not all there; nothing in an Ogg file tells of its length."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - _EDGE_BYTES))
-        end = file.read()
-    page = end[max(0, end.rfind(_OGG_PAGE)) :]
-    if len(page) <= _OGG_NUM_SEGMENTS_AT:
-        return True
-    segments = page[_OGG_NUM_SEGMENTS_AT + 1 :][: page[_OGG_NUM_SEGMENTS_AT]]
-    needed = _OGG_NUM_SEGMENTS_AT + 1 + page[_OGG_NUM_SEGMENTS_AT] + sum(segments)
-    return len(page) < needed
+def recording_name(path: Path) -> str:
+    """What a recording is called in errors: on one line, with what cannot be printed escaped."""
+    return "audio " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
-def _promised_frames(file: soundfile.SoundFile) -> int:
-    """Frames that the file's header tells of, which may be more than there are.
-
-    libsndfile makes do with the data that are there and mentions the rest in its log alone.
-    """
-    promised: int = file.frames
-    chunk = _SHORT_CHUNK.search(file.extra_info)
-    # Writers into a pipe cannot know the size, and put down the largest or none.
-    if chunk is not None and int(chunk["there"]) < int(chunk["promised"]) < _UNKNOWN_SIZE:
-        promised = round(promised * int(chunk["promised"]) / max(1, int(chunk["there"])))
-    return promised
+def _runs(
+    blocks: Iterator[Block], max_seconds: float | None, name: str
+) -> Iterator[tuple[Waveform, int]]:
+    """Samples put together as far as their rate stays the same, and that rate."""
+    seconds = 0.0
+    for rate_hz, run in itertools.groupby(blocks, key=lambda block: block.rate_hz):
+        waves = []
+        for block in run:
+            waves.append(block.mono)
+            seconds += block.mono.shape[0] / rate_hz
+            if max_seconds is not None and seconds > max_seconds:
+                raise AudioError(
+                    f"{name}: is longer than the {max_seconds:g} s allowed; cut it, or raise "
+                    "--max-duration"
+                )
+        yield np.concatenate(waves), rate_hz
 
 
 def to_mono(
@@ -149,21 +176,3 @@ def to_mono(
     if from_rate_hz != to_rate_hz:
         mono = soxr.resample(mono, from_rate_hz, to_rate_hz)
     return np.ascontiguousarray(mono, dtype=np.float32)
-
-
-def audio_seconds(utterance: Utterance) -> float:
-    """How long an utterance is, from its manifest line or else from the file's header.
-
-    Raises:
-        AudioError: the header cannot be read.
-    """
-    if utterance.duration_seconds is not None:
-        return utterance.duration_seconds
-    path = utterance.audio_path
-    _refuse_what_is_no_file(path)
-    try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError(f"audio {path}: cannot be read ({one_line(error)})") from None
-    seconds = float(info.frames) / float(info.samplerate)
-    return max(0.0, seconds - utterance.offset_seconds)

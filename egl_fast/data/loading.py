@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egl_fast.data.audio import Waveform, load_audio
+from egl_fast.data.audio import Waveform, load_audio, recording_name
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError
 from egl_fast.features import FeatureConfig, log_spectrogram
@@ -27,14 +27,21 @@ class Spectrogram:
     seconds: float
 
 
-def load_spectrogram(utterance: Utterance, config: FeatureConfig) -> Spectrogram:
+def load_spectrogram(
+    utterance: Utterance, config: FeatureConfig, *, max_seconds: float | None = None
+) -> Spectrogram:
     """Decode an utterance and compute its features.
 
+    Args:
+        utterance: what to decode.
+        config: which features.
+        max_seconds: give up on more than that; None: any length.
+
     Raises:
-        AudioError: the audio cannot be read, or is shorter than one frame.
+        AudioError: the audio cannot be read, is longer than allowed, or shorter than one frame.
     """
-    waveform = load_audio(utterance, sample_rate_hz=config.sample_rate_hz)
-    return spectrogram_of(waveform, config, name=f"audio {utterance.audio_path}")
+    waveform = load_audio(utterance, sample_rate_hz=config.sample_rate_hz, max_seconds=max_seconds)
+    return spectrogram_of(waveform, config, name=recording_name(utterance.audio_path))
 
 
 def spectrogram_of(waveform: Waveform, config: FeatureConfig, *, name: str) -> Spectrogram:

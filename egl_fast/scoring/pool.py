@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from egl_fast.data.audio import audio_seconds
+from egl_fast.data.audio import audio_seconds, recording_name
 from egl_fast.data.loading import Spectrogram, load_spectrogram
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.prefetch import decoders_beside, prefetch
@@ -126,7 +126,7 @@ class PoolScoring:
         try:
             if self.limits.max_duration is not None:
                 _refuse_longer(utterance, self.limits.max_duration)
-            return load_spectrogram(utterance, self.features)
+            return load_spectrogram(utterance, self.features, max_seconds=self.limits.max_duration)
         except EglError as error:
             return error
         except MemoryError:
@@ -139,15 +139,15 @@ class PoolScoring:
 
     def _overdue(self, utterance: Utterance) -> EglError:
         return AudioError(
-            f"audio {utterance.audio_path}: was not read within {self.limits.timeout_seconds:g} s; "
-            "see to its disk, or raise --read-timeout"
+            f"{recording_name(utterance.audio_path)}: was not read within "
+            f"{self.limits.timeout_seconds:g} s; see to its disk, or raise --read-timeout"
         )
 
 
 def _refuse_longer(utterance: Utterance, max_duration: float) -> None:
-    seconds = audio_seconds(utterance)
+    seconds = audio_seconds(utterance, enough_seconds=max_duration)
     if seconds > max_duration:
         raise AudioError(
-            f"audio {utterance.audio_path}: {seconds:.1f} s is longer than the {max_duration:g} s "
-            "allowed; cut it, or raise --max-duration"
+            f"{recording_name(utterance.audio_path)}: {seconds:.1f} s is longer than the "
+            f"{max_duration:g} s allowed; cut it, or raise --max-duration"
         )

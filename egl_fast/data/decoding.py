@@ -1,0 +1,175 @@
+"""Audio files to blocks of samples, read to the end, whatever a header says of the length."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from egl_fast.data.ffmpeg_decoding import conversion, decoded_by_ffmpeg, pyav_is_installed
+from egl_fast.data.file_kinds import ONE_IS_READ, file_kind, without_sound
+from egl_fast.data.libsndfile import Stream, headerless
+from egl_fast.data.parts import Recording, ogg_is_cut_short, parts_of, starts_again
+from egl_fast.errors import AudioError
+
+#: What is read of a file to tell what it is.
+_HEAD_BYTES = 1024
+
+
+class Block(NamedTuple):
+    """Consecutive samples.
+
+    Attributes:
+        mono: [S] float32, full scale = 1, channels averaged.
+        rate_hz: their rate, which may change from part to part of a file.
+    """
+
+    mono: npt.NDArray[np.float32]
+    rate_hz: int
+
+
+def decoded(
+    recording: Recording,
+    path: Path,
+    name: str,
+    *,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+) -> Generator[Block, None, None]:
+    """The samples of a file, or of a segment of it, as they are decoded.
+
+    Args:
+        recording: the open file.
+        path: where it is.
+        name: what to call it in an error.
+        start_seconds: what to leave out at the beginning.
+        seconds: how much to decode; None: to the end. There may be less.
+
+    Raises:
+        AudioError: the file is damaged or cut short, as far as it is wanted, ends before the start,
+            or is of a kind that cannot be decoded here.
+        OSError: the file cannot be read.
+    """
+    first = _first_stream(recording, path, name)
+    if first is None:
+        yield from _decoded_by_ffmpeg(recording, name, start_seconds, seconds)
+    else:
+        yield from _decoded_parts(recording, first, name, start_seconds, seconds)
+
+
+def known_seconds(recording: Recording, path: Path, name: str) -> float | None:
+    """How long a file is by its headers; None where only decoding tells.
+
+    Raises:
+        AudioError: the file is of a kind that cannot be decoded here.
+        OSError: the file cannot be read.
+    """
+    first = _first_stream(recording, path, name)
+    if first is None:
+        return None
+    seconds = 0.0
+    for stream in _streams(recording, first, name):
+        with stream:
+            if stream.num_frames is None:
+                return None
+            seconds += stream.num_frames / stream.rate_hz
+    return seconds
+
+
+def _first_stream(recording: Recording, path: Path, name: str) -> Stream | None:
+    """The first part of a file, or None where FFmpeg has to read it."""
+    part = parts_of(recording)[0]
+    try:
+        return Stream(recording, part, name)
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string
+    recording.file.seek(0)
+    head = recording.file.read(_HEAD_BYTES)
+    nothing = without_sound(head)
+    if nothing is not None:
+        raise AudioError(f"{name}: is {nothing}")
+    raw = headerless(path, head)
+    if raw is not None:
+        return Stream(recording, part, name, raw)
+    kind = file_kind(head)
+    if pyav_is_installed():
+        if kind in ONE_IS_READ and starts_again(recording):
+            raise AudioError(
+                f"{name}: several recordings joined in one file ({kind}), of which only the first "
+                f"can be read; take them apart, or to have the first alone: {conversion(path)}"
+            )
+        return None
+    what = f"is {kind}" if kind else f"cannot be decoded ({reason})"
+    raise AudioError(
+        f"{name}: {what}; convert it: {conversion(path)}; or install what reads it: "
+        "pip install 'egl-fast[av]'"
+    )
+
+
+def _streams(recording: Recording, first: Stream, name: str) -> Iterator[Stream]:
+    """All parts of a file, each opened when it is its turn."""
+    yield first
+    parts = parts_of(recording)
+    for number, part in enumerate(parts[1:], start=2):
+        try:
+            yield Stream(recording, part, name)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{name}: {len(parts)} recordings joined in one file, of which number {number} "
+                f"cannot be decoded ({error.error_string}); take them apart"
+            ) from None
+
+
+def _decoded_parts(
+    recording: Recording, first: Stream, name: str, start_seconds: float, seconds: float | None
+) -> Generator[Block, None, None]:
+    passed, taken, is_ogg = 0.0, 0.0, False
+    for stream in _streams(recording, first, name):
+        with stream:
+            most = None if seconds is None else round((seconds - taken) * stream.rate_hz)
+            try:
+                stream.skip_to(round(max(0.0, start_seconds - passed) * stream.rate_hz))
+                for mono in stream.blocks(most):
+                    taken += mono.shape[0] / stream.rate_hz
+                    yield Block(mono, stream.rate_hz)
+            except soundfile.LibsndfileError as error:
+                place = max(start_seconds, passed + stream.seconds)
+                raise AudioError(
+                    f"{name}: cannot be decoded at {place:.2f} s ({error.error_string}); it is "
+                    "damaged or cut short, copy it again"
+                ) from None
+            passed += stream.seconds
+            is_ogg = stream.is_ogg
+            if not stream.has_ended:
+                return
+    if is_ogg and ogg_is_cut_short(recording):
+        raise AudioError(f"{name}: is cut short, in the middle of a page; copy it again")
+    _check_offset(name, start_seconds, passed)
+
+
+def _decoded_by_ffmpeg(
+    recording: Recording, name: str, start_seconds: float, seconds: float | None
+) -> Generator[Block, None, None]:
+    passed, num_taken = 0.0, 0
+    for mono, rate_hz in decoded_by_ffmpeg(recording.file, name):
+        # From the start, as these formats tell places in time, and not to the sample.
+        before = round(max(0.0, start_seconds - passed) * rate_hz)
+        passed += mono.shape[0] / rate_hz
+        wanted = mono[before:]
+        if seconds is not None:
+            wanted = wanted[: max(0, round(seconds * rate_hz) - num_taken)]
+        num_taken += wanted.shape[0]
+        if wanted.shape[0] > 0:
+            yield Block(wanted, rate_hz)
+        if before < mono.shape[0] != before + wanted.shape[0]:
+            return
+    _check_offset(name, start_seconds, passed)
+
+
+def _check_offset(name: str, start_seconds: float, seconds: float) -> None:
+    if start_seconds > 0 and start_seconds >= seconds:
+        raise AudioError(f"{name}: offset {start_seconds:g} s is beyond the end ({seconds:g} s)")

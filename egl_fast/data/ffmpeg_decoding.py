@@ -1,0 +1,88 @@
+"""What FFmpeg's libraries read and libsndfile does not, through PyAV where it is installed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import PurePath
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.errors import AudioError
+
+#: Audio that may be missing at the end without a word: lengths are rounded to packets.
+_ALLOWED_GAP_SECONDS = 0.25
+
+#: Containers whose header tells the length of the sound, once they are complete.
+_TELL_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf"}
+
+
+def pyav_is_installed() -> bool:
+    """Whether FFmpeg's libraries can be asked."""
+    return find_spec("av") is not None
+
+
+def conversion(path: PurePath) -> str:
+    """The command that turns a recording into one that libsndfile reads."""
+    wav = path.with_suffix(".wav") if path.suffix.lower() != ".wav" else path.with_suffix(".2.wav")
+    return f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(wav))}"
+
+
+def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+    """The first sound track of a file.
+
+    Args:
+        file: the open file.
+        name: what to call it in an error.
+
+    Yields:
+        Samples [S], mono, full scale = 1, and their rate in Hz.
+
+    Raises:
+        AudioError: it holds no sound, is damaged, cut short, or of a format that FFmpeg does not
+            read, either.
+    """
+    import av
+    import av.logging
+
+    av.logging.set_level(None)
+    file.seek(0)
+    try:
+        # Not every tag is UTF-8, and none matters.
+        with av.open(file, metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise AudioError(f"{name}: holds no sound")
+            seconds = 0.0
+            resampler: Any = None
+            for frame in container.decode(container.streams.audio[0]):
+                if resampler is None or frame.sample_rate != resampler.rate:
+                    resampler = av.AudioResampler(format="fltp", rate=frame.sample_rate)
+                for planes in resampler.resample(frame):
+                    seconds += planes.samples / planes.sample_rate
+                    yield planes.to_ndarray().mean(axis=0), planes.sample_rate
+            promised = _promised_seconds(container)
+    except av.error.FFmpegError as error:
+        raise AudioError(
+            f"{name}: cannot be decoded by FFmpeg ({error.strerror}); it is damaged, cut short, or "
+            "no audio"
+        ) from None
+    if promised - seconds > _ALLOWED_GAP_SECONDS:
+        raise AudioError(
+            f"{name}: is cut short, its header promises {promised:.2f} s and {seconds:.2f} s are "
+            "there; copy it again"
+        )
+
+
+def _promised_seconds(container: Any) -> float:
+    sound = container.streams.audio[0]
+    if container.format.name not in _TELL_LENGTH:
+        return 0.0
+    if sound.duration is not None and sound.time_base is not None:
+        return float(sound.duration * sound.time_base)
+    # Of the whole: a film may be longer than its sound.
+    if len(container.streams) > 1 or container.duration is None:
+        return 0.0
+    return float(container.duration) / 1e6
