@@ -142,10 +142,10 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "manifest none.jsonl: no such file", "give"),
     "an empty manifest": (
         lambda p: p.score(pool=p.manifest()),
-        "manifest.jsonl: holds no utterance", "one JSON object a line"),
+        "manifest.jsonl: holds no utterance", "one JSON object per line"),
     "a line that is not JSON": (
         lambda p: p.score(pool=p.manifest(FINE, '{"audio_filepath": ')),
-        "manifest.jsonl, line 2: not JSON", "one JSON object a line"),
+        "manifest.jsonl, line 2: not JSON", "one JSON object per line"),
     "a line without audio_filepath": (
         lambda p: p.score(pool=p.manifest(FINE, {"audio": "clip1.wav"})),
         "manifest.jsonl, line 2: needs 'audio_filepath'", "a path as a string"),

@@ -266,9 +266,7 @@ def test_a_malformed_line_is_named_by_its_number(scores, bad, message):
 def test_files_that_are_no_scores(tmp_path):
     path = tmp_path / "scores.jsonl"
     assert "no such file" in refusal(path, "--budget", "1")
-    assert "cannot be read" in refusal(tmp_path, "--budget", "1")
-    path.write_bytes(b"\xff\xfe")
-    assert "cannot be read as UTF-8" in refusal(path, "--budget", "1")
+    assert "is a folder" in refusal(tmp_path, "--budget", "1")
     path.write_text("\n\n")
     assert "holds no record" in refusal(path, "--budget", "1")
 

@@ -17,7 +17,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import notes, progress_bar, say, warn
 from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.manifest import manifest_sha256, read_manifest
+from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import one_line
 from egl_fast.records import to_json
 from egl_fast.scoring.journal import Tally
@@ -125,7 +125,7 @@ def command(
     if out is not None:
         inputs = [pool, model_path]
         results = ResumableScores(out, resume=resume, overwrite=overwrite, inputs=inputs)
-    utterances = read_manifest(pool)
+    utterances, pool_hash = read_manifest_and_hash(pool)
 
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
@@ -147,7 +147,7 @@ def command(
     )
     if results is None:
         return _score_to_standard_output(pool_scoring, utterances)
-    settings = _settings(scorer, pool_scoring, pool, utterances)
+    settings = _settings(scorer, pool_scoring, pool_hash)
     with results.locked():
         try:
             _score_into(results, pool_scoring, utterances, settings, _circumstances(scorer, pool))
@@ -251,16 +251,14 @@ class _Meter(AbstractContextManager["_Meter"]):
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
 
-def _settings(
-    scorer: Scorer, pool_scoring: PoolScoring, pool: str, utterances: Sequence[Utterance]
-) -> dict[str, Any]:
+def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:
     """All that decides the scores, but for rounding."""
     import torch
 
     scoring = pool_scoring.options
     return {
         "model_sha256": scorer.model_hash,
-        "pool_sha256": manifest_sha256(pool, utterances),
+        "pool_sha256": pool_hash,
         "k": scoring.k,
         "beam_width": scoring.beam_width_on(scorer.device),
         "method": scoring.method,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from rich import box
@@ -19,8 +17,9 @@ from rich.text import Text
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
 from egl_fast.data.audio_folder import audio_folder
+from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.errors import ManifestError, one_line
+from egl_fast.errors import ManifestError
 from egl_fast.records import STRATEGIES
 from egl_fast.selection import low_mass_warning, select
 
@@ -110,21 +109,12 @@ def command(
 def _read_scores(path: str) -> list[dict[str, Any]]:
     """The objects of a scores file, in its order; blank lines are skipped."""
     source = "scores from standard input" if path == "-" else f"scores {path}"
-    try:
-        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        # Only a line feed ends a line: JSON strings may hold U+2028 and its like.
-        lines = content.decode("utf-8").split("\n")
-    except FileNotFoundError:
-        raise ManifestError(f"{source}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{source}: cannot be read as UTF-8 text ({one_line(error)})") from None
+    content = sys.stdin.buffer.read() if path == "-" else read_file(path, source)
+    text = text_of(decompressed(content, source), source)
     records: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{source}, line {number}"
-        record = _parse_line(line, where)
+    for number, where, record in json_lines(text, source):
+        _refuse_other_records(record, where)
         identity = record["id"]
         if identity in first_line:
             raise ManifestError(
@@ -138,13 +128,7 @@ def _read_scores(path: str) -> list[dict[str, Any]]:
     return records
 
 
-def _parse_line(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite_float)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({one_line(error)})") from None
-    if not isinstance(record, dict):
-        raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
+def _refuse_other_records(record: dict[str, Any], where: str) -> None:
     if not isinstance(record.get("id"), str):
         raise ManifestError(
             f"{where}: holds no 'id'; is this a scores file, as `egl-fast score` writes it?"
@@ -156,18 +140,6 @@ def _parse_line(line: str, where: str) -> dict[str, Any]:
         or not 0 <= duration < 1e9
     ):
         raise ManifestError(f"{where}: 'duration' is {duration!r}, not a number of seconds")
-    return record
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f"{digits} is too large a number")
-    return value
 
 
 def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
