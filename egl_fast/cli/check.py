@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar
+from egl_fast.cli.console import progress_bar, tell, tell_json
+from egl_fast.escaping import printable
 from egl_fast.reference import TOLERANCE
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def command(
             },
             "share": {group: value / share[_TOTAL] for group, value in share.items()},
         }
-        click.echo(json.dumps(facts, allow_nan=False))
+        tell_json(facts)
     else:
         _print_table(worst, share, len(inputs), k)
     return 0 if passed else 2
@@ -216,7 +216,7 @@ def _print_table(
     table.add_column("")
     for group in [*(g for g in share if g != _TOTAL), _TOTAL]:
         table.add_row(
-            group,
+            printable(group),
             f"{share[group] / share[_TOTAL]:.1%}",
             *(f"{worst[dtype][group]:.1e}" for dtype in worst),
             "ok" if _passes(worst, group) else "TOO LARGE",
@@ -224,4 +224,4 @@ def _print_table(
         )
     Console(highlight=False).print(table)
     limits = ", ".join(f"{limit:g} in {dtype}" for dtype, limit in TOLERANCE.items())
-    click.echo(f"allowed: {limits}")
+    tell(f"allowed: {limits}")

@@ -14,7 +14,7 @@ import click
 
 from egl_fast import __version__
 from egl_fast.cli import options
-from egl_fast.cli.console import notes, progress_bar, say, warn
+from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
 from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
@@ -158,7 +158,7 @@ def command(
             )
             return 130
     if as_json:
-        click.echo(results.metadata())
+        tell_json(results.metadata())
     return 3 if results.tally.num_failed else 0
 
 
@@ -206,7 +206,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
             else:
                 tally += Tally(num_failed=1)
                 error = "unknown" if outcome.error is None else one_line(outcome.error)
-                notes.write(f"{outcome.utterance.id}: {error}\n")
+                complain(f"{outcome.utterance.id}: {error}")
     _summarise(meter, tally, masses)
     return 3 if tally.num_failed else 0
 

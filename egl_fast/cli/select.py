@@ -20,6 +20,7 @@ from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import ManifestError
+from egl_fast.escaping import printable
 from egl_fast.records import STRATEGIES
 from egl_fast.selection import low_mass_warning, select
 
@@ -190,13 +191,13 @@ def _print_table(records: list[dict[str, Any]], strategy: str) -> None:
     for record in records:
         cells = [
             str(record["rank"]),
-            _shorten(_printable(record["id"])),
+            _shorten(_shown(record["id"])),
             *(_number(record.get(name)) for name in numbers.values()),
             f"{record['duration']:.1f}",
-            _printable(record.get("pred_text")),
+            _shown(record.get("pred_text")),
         ]
         if has_text:
-            cells.append(_printable(record.get("text")))
+            cells.append(_shown(record.get("text")))
         # Text, not str: square brackets in a transcript are no markup.
         table.add_row(*(Text(cell, overflow="ellipsis") for cell in cells))
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -209,11 +210,8 @@ def _number(value: object) -> str:
     return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _printable(value: object) -> str:
-    """One line that no transcript can make a terminal obey."""
-    if not isinstance(value, str):
-        return "-"
-    return "".join(c if c.isprintable() else " " for c in value)
+def _shown(value: object) -> str:
+    return printable(value) if isinstance(value, str) else "-"
 
 
 def _shorten(identity: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 
 from egl_fast import atomic
 from egl_fast.errors import EglError, OutputError, cannot_be_written
+from egl_fast.escaping import json_text
 
 
 def encoded_line(record: Mapping[str, Any]) -> bytes:
@@ -21,9 +21,7 @@ def encoded_line(record: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: a value has no form in JSON, such as NaN.
     """
-    line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-    # Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape in JSON.
-    return line.encode("utf-8", "backslashreplace")
+    return f"{json_text(record)}\n".encode()
 
 
 def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:

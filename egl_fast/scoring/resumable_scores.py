@@ -85,10 +85,10 @@ class ResumableScores:
         """Utterances whose outcome is known."""
         return self._position + len(self._ahead)
 
-    def metadata(self) -> str:
-        """What ``OUT.meta.json`` holds, on one line."""
+    def metadata(self) -> Any:
+        """What ``OUT.meta.json`` holds."""
         with self._failing_in_one_line():
-            return json.dumps(json_value(self._metadata.read_bytes()), ensure_ascii=False)
+            return json_value(self._metadata.read_bytes())
 
     def __contains__(self, position: object) -> bool:
         """Whether the outcome of the utterance at a position is known."""
