@@ -120,7 +120,10 @@ class _Bar(Progress):
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """Change a task."""
-        safe = {k: printable(v) if isinstance(v, str) else v for k, v in changes.items()}
+        safe: dict[str, Any] = {
+            key: printable(value) if isinstance(value, str) else value
+            for key, value in changes.items()
+        }
         super().update(task_id, **safe)
 
 

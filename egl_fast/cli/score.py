@@ -15,9 +15,11 @@ import click
 from egl_fast import __version__
 from egl_fast.cli import options
 from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
+from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
 from egl_fast.records import to_json
 from egl_fast.scoring.journal import Tally
@@ -81,6 +83,16 @@ LONG_SECONDS = 1800.0
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out on standard output, a JSON object.")  # fmt: skip
 @options.quiet
+@refuse_idle_options(
+    without={
+        "--tolerance": "--method lowrank",
+        "--probes": "--method probe",
+        "--full-samples": "--full",
+        "--resume": "--out",
+        "--overwrite": "--out",
+        "--json": "--out",
+    }
+)
 def command(
     model_path: str,
     pool: str,
@@ -118,9 +130,6 @@ def command(
     out = None if out == "-" else out
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run, --overwrite starts anew: give one")
-    for option, given in (("--resume", resume), ("--json", as_json)):
-        if given and out is None:
-            raise click.UsageError(f"{option} needs --out, a file")
     results = None
     if out is not None:
         inputs = [pool, model_path]
@@ -222,6 +231,7 @@ class _Meter(AbstractContextManager["_Meter"]):
         self._task = self._bar.add_task("scoring", total=total, completed=done, note="")
         self._started = time.monotonic()
         self.num_done = 0
+        self.lengths = TrueLengths()
         self._audio_seconds = 0.0
 
     @property
@@ -242,7 +252,10 @@ class _Meter(AbstractContextManager["_Meter"]):
 
     def advance(self, outcomes: Sequence[Outcome]) -> None:
         self.num_done += len(outcomes)
-        self._audio_seconds += sum(o.record.duration for o in outcomes if o.record is not None)
+        for outcome in outcomes:
+            if outcome.record is not None:
+                self._audio_seconds += outcome.record.duration
+                self.lengths.add(outcome.utterance, outcome.record.duration)
         rates = self.num_done / self.seconds, self._audio_seconds / self.seconds
         note = f"{rates[0]:.2f}/s, {rates[1]:.1f} x real time"
         seconds_left = (self._left - self.num_done) / rates[0]
@@ -307,6 +320,7 @@ def _summarise(
         f"({meter.num_done / meter.seconds:.2f}/s)"
     )
     say(line if name is None else f"{line}: {name}")
-    warning = low_mass_warning({"beam_mass": mass} for mass in masses)
-    if warning is not None:
-        warn(warning)
+    low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
+    for warning in (meter.lengths.warning(), low_mass):
+        if warning is not None:
+            warn(warning)

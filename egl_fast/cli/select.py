@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from rich.text import Text
 
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import ManifestError
 from egl_fast.escaping import printable
 from egl_fast.records import STRATEGIES
-from egl_fast.selection import low_mass_warning, select
+from egl_fast.selection import low_mass_warning, parse_budget, select
 
 #: What a table is laid out for where no terminal says how wide it is.
 _PIPED_COLUMNS = 100
@@ -56,9 +58,10 @@ _MAX_ID_CHARACTERS = 20
 @click.option(
     "--pool",
     type=options.FILE,
-    help="The manifest that was scored, where SCORES.meta.json does not name it.",
+    help="With --out: the manifest that was scored, where SCORES.meta.json does not name it.",
 )
 @options.quiet
+@refuse_idle_options(without={"--overwrite": "--out", "--pool": "--out"})
 def command(
     scores: str,
     budget: str,
@@ -104,6 +107,9 @@ def command(
         _write(writer, chosen)
     if as_table:
         _print_table(chosen[:show], strategy)
+    seconds = parse_budget(budget).seconds
+    if seconds is not None and sum(Fraction(str(r["duration"])) for r in records) < seconds:
+        warn(f"budget {budget}: is more than all {len(records)} utterances take; all are selected")
     say(_summary(chosen, records, strategy))
 
 

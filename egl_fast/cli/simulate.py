@@ -152,11 +152,13 @@ def _writing_tables(plan: Plan, store: UnitStore, run_dir: Path) -> Watcher:
 
 
 def _outcome(unit: Unit, store: UnitStore) -> str:
+    from egl_fast.training.metrics import in_nats
+
     result = store.result(unit.name) or {}
     seconds = store.seconds(unit.name) or 0.0
     facts = f"{unit.title} ({unit.name}): {seconds:.0f} s"
     if "epochs" in result:
-        facts += f", {result['epochs']} epochs, validation loss {result['valid_loss']:.2f}"
+        facts += f", {result['epochs']} epochs, validation loss {in_nats(result['valid_loss'])}"
     if "test" in result:
         test = result["test"]
         facts += f"; test loss {test['ctc_loss']:.2f}, CER {test['cer']:.3f}, WER {test['wer']:.3f}"

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from egl_fast import atomic
 from egl_fast.data.json_reading import json_value
-from egl_fast.data.jsonl import encoded_line, refuse_unwritable
+from egl_fast.data.jsonl import encoded_line, refuse_other_formats, refuse_unwritable
 from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
@@ -57,6 +57,7 @@ class ResumableScores:
         inputs: Sequence[str] = (),
     ) -> None:
         self.out = Path(out)
+        refuse_other_formats(self.out)
         refuse_unwritable(self.out, inputs=inputs)
         self.tally = Tally()
         self._resume = resume
