@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,10 @@ def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> No
         audio = record.get("audio_filepath")
         if isinstance(audio, str) and not os.path.isabs(audio):
             folder, name = os.path.split(old / audio)
-            record["audio_filepath"] = Path(
-                os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
-            ).as_posix()
+            # A path that no file can have, with a NUL or half of a surrogate pair, leads nowhere.
+            with suppress(ValueError):
+                moved = os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
+                record["audio_filepath"] = Path(moved).as_posix()
 
 
 def _write(writer: JsonlWriter, records: Iterable[dict[str, Any]]) -> None:

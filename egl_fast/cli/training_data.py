@@ -92,8 +92,8 @@ def prepared(manifests: Sequence[Transcribed], checkpoint: Checkpoint) -> list[P
 
 def shared_audio(train: Sequence[Utterance], valid: Sequence[Utterance]) -> str | None:
     """A warning where the same stretch of audio is trained and validated on."""
-    trained = {(os.path.realpath(u.audio_path), u.offset_seconds) for u in train}
-    both = [u for u in valid if (os.path.realpath(u.audio_path), u.offset_seconds) in trained]
+    trained = {(os.path.abspath(u.audio_path), u.offset_seconds) for u in train}
+    both = [u for u in valid if (os.path.abspath(u.audio_path), u.offset_seconds) in trained]
     if not both:
         return None
     return (
