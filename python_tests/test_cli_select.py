@@ -1,12 +1,15 @@
 """``egl-fast select`` as a user runs it: a process of its own, files and pipes."""
 
+import gzip
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from egl_fast.cli.main import cli
 from egl_fast.data.manifest import read_manifest
 from egl_fast.records import ScoreRecord, to_json
 
@@ -356,3 +359,26 @@ def test_help_describes_every_strategy():
     for name, description in STRATEGIES.items():
         assert f"{name} " in text
         assert description in text
+
+
+@pytest.mark.parametrize(
+    ("budget", "num_chosen", "warned"),
+    [("3h", 4, True), ("9s", 4, True), ("8s", 4, False), ("7s", 3, False), ("100%", 4, False)],
+)
+def test_a_budget_of_more_than_there_is_says_so(scores, budget, num_chosen, warned):
+    result = CliRunner().invoke(cli, ["select", str(scores), "--budget", budget])
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == num_chosen
+    line = f"warning: budget {budget}: is more than all 4 utterances take; all are selected"
+    assert (line in result.stderr) == warned
+
+
+def test_compressed_scores_and_names_of_other_formats(scores):
+    packed = scores.with_name("packed")
+    packed.write_bytes(gzip.compress(scores.read_bytes()))
+    arguments = ["select", str(packed), "--budget", "1"]
+    assert CliRunner().invoke(cli, arguments).stdout.count("\n") == 1
+    out = scores.with_name("x.csv")
+    result = CliRunner().invoke(cli, [*arguments, "--out", str(out)])
+    assert "is named like a table" in str(result.exception)
+    assert not out.exists()

@@ -508,3 +508,16 @@ def test_lengths_are_those_of_the_spectrogram(clips: Path) -> None:
     checkpoint = random_checkpoint()
     for example in examples_of(clips):
         assert example.seconds == load_spectrogram(example.utterance, checkpoint.features).seconds
+
+
+def test_check_takes_the_first_that_can_be_read(run: Run, mixed: Path, tiny_model: Path) -> None:
+    arguments = ("check", "--model", tiny_model, "--pool", mixed, "--utterances", 2, "--k", 1)
+    status, out, err = run(*arguments, "--json")
+    assert status == 0, err
+    assert json.loads(out)["passed"]
+    assert "warning: passed over clip1.wav" in err
+    assert "clip2.wav" in err
+    gone = write_manifest(mixed.parent / "gone.jsonl", [lines_of(mixed.read_text())[1]])
+    status, _, err = run("check", "--model", tiny_model, "--pool", gone)
+    assert status == 2
+    assert "none of its recordings can be read" in err

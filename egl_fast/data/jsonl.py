@@ -81,9 +81,10 @@ def refuse_other_formats(path: Path) -> None:
     """
     found = _OTHER_FORMATS.get(path.suffix.lower())
     if found is not None:
+        name = f"{path.stem.removesuffix('.jsonl')}.jsonl"
         raise OutputError(
-            f"output {path}: is named like {found}, but what is written are JSON Lines; name it "
-            f"{path.with_suffix('.jsonl').name}"
+            f"output {path}: is named like {found}, but what is written is JSON Lines; name it "
+            f"{name}"
         )
 
 
