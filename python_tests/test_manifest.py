@@ -84,7 +84,7 @@ def test_a_line_separator_within_a_string_ends_no_line(tmp_path: Path) -> None:
     ("line", "complaint"),
     [
         ("{", "not JSON"),
-        ('{"audio_filepath": "a", "snr": -Infinity}', "-Infinity is no number"),
+        ('{"audio_filepath": "a", "snr": -Infinity}', "-Infinity is not a number"),
         ('"a.wav"', "expected a JSON object, got str"),
         ("{}", "needs 'audio_filepath'"),
         ('{"audio_filepath": ""}', "needs 'audio_filepath'"),

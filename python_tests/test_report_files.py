@@ -89,7 +89,7 @@ class TestScoresFile:
         ("line", "message"),
         [
             ("{", "line 2: not JSON"),
-            ('{"id": "x", "duration": 1, "egl": NaN}', "line 2: not JSON"),
+            ('{"id": "x", "duration": 1, "egl": NaN}', "line 2: NaN is not a number"),
             ("[1]", "line 2: expected a JSON object"),
             ({"audio_filepath": "a.wav", "duration": 1.0}, "line 2: holds no score"),
             ({"id": "a", "duration": 1.0, "text": "a manifest"}, "line 2: holds no score"),

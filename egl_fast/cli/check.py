@@ -32,7 +32,8 @@ _PLAIN = "plain loop, float32"
 @options.model
 @click.option("--pool", type=options.FILE, help="Manifest of recordings [default: 2 s of noise].")
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=3,
-              show_default=True, help="How many recordings, the first of the pool to be readable.")  # fmt: skip
+              show_default=True, help="How many recordings: the first that can be "
+              "read.")  # fmt: skip
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True,
               help="Labelings of each; every one costs a backward pass.")  # fmt: skip
 @options.device

@@ -59,7 +59,11 @@ def json_value(text: str | bytes, *, max_depth: int = MAX_DEPTH + _WRAPPING) -> 
         text = text.decode("utf-8")
     try:
         value = json.loads(
-            text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_without_repeats
+            text,
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_without_repeats,
         )
     except RecursionError:
         raise _too_deep(max_depth) from None
@@ -81,8 +85,10 @@ def json_object(line: str | bytes, where: str) -> dict[str, Any]:
     """
     try:
         value = json_value(line, max_depth=MAX_DEPTH)
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"{where}: not JSON ({one_line(error)}); {_ONE_PER_LINE}") from None
+    except ValueError as error:
+        raise ManifestError(f"{where}: {error}") from None
     if not isinstance(value, dict):
         raise ManifestError(f"{where}: expected a JSON object, got {type(value).__name__}")
     return value
@@ -250,7 +256,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        raise ValueError(f"the key {twice!r} is there twice; keep one")
     return found
 
 
@@ -270,16 +276,25 @@ def _refuse_depth(value: Any, max_depth: int) -> None:
 
 
 def _too_deep(max_depth: int) -> ValueError:
-    return ValueError(f"arrays and objects are nested more than {max_depth} deep")
+    return ValueError(f"arrays and objects are nested more than {max_depth} deep; flatten them")
 
 
 def _no_number(literal: str) -> NoReturn:
     # Python reads NaN and Infinity, which JSON lacks; results that carry them would be unreadable.
-    raise ValueError(f"{literal} is no number")
+    raise ValueError(f"{literal} is not a number; write null")
 
 
 def _finite(literal: str) -> float:
     value = float(literal)
     if math.isinf(value):
-        raise ValueError(f"{literal} is out of range")
+        raise ValueError(f"the number {literal} is out of range; write it as a string")
     return value
+
+
+def _whole(literal: str) -> int:
+    try:
+        return int(literal)
+    except ValueError:  # Python has a limit to protect itself, and names it in a riddle.
+        raise ValueError(
+            f"a number of {len(literal)} digits is out of range; write it as a string"
+        ) from None

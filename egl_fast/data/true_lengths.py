@@ -9,6 +9,12 @@ from egl_fast.data.manifest import Utterance
 _ALLOWED_GAP_SECONDS = 0.1
 
 
+def lacks_audio(utterance: Utterance, seconds: float) -> bool:
+    """Whether a manifest promises more of an utterance than was decoded of it."""
+    promised = utterance.duration_seconds
+    return promised is not None and promised - seconds > _ALLOWED_GAP_SECONDS
+
+
 class TrueLengths:
     """Collects the utterances whose audio ends before their ``duration`` does.
 
@@ -29,11 +35,11 @@ class TrueLengths:
 
     def add(self, utterance: Utterance, seconds: float) -> None:
         """An utterance, and how long its audio was found to be."""
-        promised = utterance.duration_seconds
-        if promised is None or promised - seconds <= _ALLOWED_GAP_SECONDS:
+        if not lacks_audio(utterance, seconds):
             return
         self._num_short += 1
         if self._num_short == 1:
+            promised = utterance.duration_seconds
             self._first = f"{utterance.id!r}: {promised:g} s, of which {seconds:.2f} are there"
 
     def warning(self) -> str | None:

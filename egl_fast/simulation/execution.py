@@ -17,7 +17,8 @@ from typing import Any, Final
 import torch
 
 from egl_fast.checkpoint import Checkpoint, load_checkpoint
-from egl_fast.errors import EglError, ModelError, OutputError, one_line
+from egl_fast.data.true_lengths import lacks_audio
+from egl_fast.errors import EglError, ManifestError, ModelError, OutputError, one_line
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2
 from egl_fast.records import to_json
@@ -242,7 +243,16 @@ def _transcripts(
 ) -> list[Transcript]:
     utterances = [clip.utterance for clip in clips]
     windows = transcribe(checkpoint, utterances, batch_seconds=batch_seconds, with_loss=True)
-    return [transcript for window in windows for transcript in window]
+    transcripts = [transcript for window in windows for transcript in window]
+    for transcript in transcripts:
+        # Hours picked and labeled are counted by what the manifest says.
+        if lacks_audio(transcript.utterance, transcript.seconds):
+            raise ManifestError(
+                f"utterance {transcript.utterance.id!r}: {transcript.seconds:.2f} s were decoded of "
+                f"the {transcript.utterance.duration_seconds:g} s that its manifest promises; "
+                "correct its duration"
+            )
+    return transcripts
 
 
 def _finite_loss(transcript: Transcript) -> float:
