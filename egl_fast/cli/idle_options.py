@@ -60,7 +60,7 @@ def _holds(context: click.Context, condition: str) -> bool:
     if value:
         return bool(found == value)
     # "-" is standard output: no file.
-    return bool(found) and found != "-"
+    return found not in (None, False, "-")
 
 
 def _is_given(context: click.Context, option: str) -> bool:

@@ -132,11 +132,11 @@ class JsonlWriter:
         self.num_records = 0
         self._file: BinaryIO | None = None
         if self.path is not None:
-            refuse_other_formats(self.path)
             self._refuse(self.path)
 
     def _refuse(self, path: Path) -> None:
         refuse_unwritable(path, inputs=self.inputs)
+        refuse_other_formats(path)
         if path.exists() and not self.overwrite:
             raise OutputError(
                 f"output {path}: exists already; give --overwrite to replace it, or another name"

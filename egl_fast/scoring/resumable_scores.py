@@ -57,8 +57,8 @@ class ResumableScores:
         inputs: Sequence[str] = (),
     ) -> None:
         self.out = Path(out)
-        refuse_other_formats(self.out)
         refuse_unwritable(self.out, inputs=inputs)
+        refuse_other_formats(self.out)
         self.tally = Tally()
         self._resume = resume
         self._overwrite = overwrite

@@ -248,8 +248,8 @@ def _transcripts(
         # Hours picked and labeled are counted by what the manifest says.
         if lacks_audio(transcript.utterance, transcript.seconds):
             raise ManifestError(
-                f"utterance {transcript.utterance.id!r}: {transcript.seconds:.2f} s were decoded of "
-                f"the {transcript.utterance.duration_seconds:g} s that its manifest promises; "
+                f"utterance {transcript.utterance.id!r}: {transcript.seconds:.2f} s were decoded "
+                f"of the {transcript.utterance.duration_seconds:g} s that its manifest promises; "
                 "correct its duration"
             )
     return transcripts
