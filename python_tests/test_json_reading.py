@@ -61,13 +61,16 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
     "CSV of paths": (b"a.wav;1;x\nb.wav;2;y\n", "looks like CSV", "one JSON object per line"),
     "TSV": (b"audio\ttext\na.wav\thi\n", "looks like TSV", "one JSON object per line"),
     "Kaldi": (b"utt1 hello there you\nutt2 no\n", "looks like Kaldi", "one JSON object per line"),
+    "paths": (b"a/b.wav\nc.FLAC\n", "a list of recordings", "one JSON object per line"),
+    "YAML": (b"- audio_filepath: a.wav\n", "looks like YAML", "one JSON object per line"),
+    "comments": (b"// a: b\n{}\n", "line 1: not JSON", "one JSON object per line"),
     "array": (b'[{"audio_filepath": "a.wav"},\n{"audio_filepath": "b.wav"}]', "array", "jq -c"),
     "indented": (b'{\n  "audio_filepath": "a.wav"\n}\n', "over several lines", "jq -c ."),
     "indented, many": (b'{\n "a": 1\n}\n{\n "a": 2\n}\n', "over several lines", "jq -c ."),
     "CR": (LINES.replace(b"\n", b"\r"), "carriage returns", "tr"),
     "HTML": (b"<!DOCTYPE html>\n<html></html>", "HTML", "one JSON object per line"),
     "Parquet": (b"PAR1\x15\x04\x15\xff", "Parquet", "JSON Lines"),
-    "zip": (b"PK\x03\x04\x14\0\0\0", "zip archive", "one JSON object per line"),
+    "zip": (b"PK\x03\x04\x14\0\0\0", "zip archive", "UTF-8 text"),
     "xz": (b"\xfd7zXZ\0\0\x04", "compressed with xz", "gzip"),
     "WAV": (lambda p: recording(p, "WAV"), "is a recording", "name a manifest"),
     "FLAC": (lambda p: recording(p, "FLAC"), "is a recording", "name a manifest"),
@@ -75,7 +78,7 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
     "MP3": (lambda p: recording(p, "MP3"), "is a recording", "name a manifest"),
     "cut gzip": (gzip.compress(LINES)[:-9], "gzipped, and damaged or cut short", "copy"),
     "gzipped UTF-16": (gzip.compress(LINES.decode().encode("utf-16")), "UTF-16", "iconv"),
-    "binary": (b"{\x01\x02\x03\0\0", "is binary", "one JSON object per line"),
+    "binary": (b"{\x01\x02\x03\0\0", "is binary", "UTF-8 text"),
 }
 DEEP = b'{"id": "a", "audio_filepath": "a", "x": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}"
 READERS: dict[str, Callable[[Path], object]] = {

@@ -22,7 +22,7 @@ from egl_fast.checkpoint import load_checkpoint, read_torch, save_checkpoint
 from egl_fast.cli.main import main
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
-from egl_fast.errors import AudioError, ManifestError
+from egl_fast.errors import AudioError, ManifestError, ModelError
 from egl_fast.simulation.execution import _transcripts
 from egl_fast.simulation.sets import Clip
 from egl_fast.training import batches, metrics
@@ -533,3 +533,22 @@ def test_a_simulation_does_not_count_hours_that_are_not_there(clips: Path) -> No
     wrong = replace(set_of_clips[2], utterance=replace(utterances[2], duration_seconds=30.0))
     with pytest.raises(ManifestError, match=r"'clip2\.wav': 0\.65 s were decoded of the 30 s"):
         _transcripts(checkpoint, (*set_of_clips[:2], wrong), 2.0)
+
+
+def test_divergence_that_validation_finds_is_called_that(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(examples_of(clips), tmp_path / "run")
+    trainer.start()
+    train_epoch = trainer._train_epoch
+
+    def diverging(*arguments: Any) -> Any:
+        found = train_epoch(*arguments)
+        with torch.no_grad():
+            trainer.checkpoint.model.output.bias[0] = math.nan
+        return found
+
+    monkeypatch.setattr(trainer, "_train_epoch", diverging)
+    with pytest.raises(ModelError, match=r"diverged in epoch 1: utterance .*lower --learning-rate"):
+        trainer.run()
+    assert not trainer.folder.model_path.exists()

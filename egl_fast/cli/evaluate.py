@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
     from egl_fast.training.metrics import ErrorRates, Transcript
 
+#: Of a group's name in the table.
+_MOST_CHARACTERS = 60
+
 
 @click.command("evaluate")
 @options.model
@@ -203,8 +206,8 @@ def _print_table(total: _Row, rows: dict[str, _Row], key: str | None) -> None:
     from egl_fast.training.metrics import in_nats
 
     lines = [*rows.items(), ("all" if rows else "", total)]
-    lines = [(printable(name), row) for name, row in lines]
-    title = printable(key or "")
+    lines = [(_shortened(printable(name)), row) for name, row in lines]
+    title = _shortened(printable(key or ""))
     width = max(len(title), *(len(name) for name, _ in lines))
     tell(f"{title:{width}}  utterances  CTC loss     CER     WER".strip())
     for name, row in lines:
@@ -224,6 +227,10 @@ def _print_table(total: _Row, rows: dict[str, _Row], key: str | None) -> None:
             f"{total.left_out} of {total.rates.num_utterances + total.left_out} recordings could "
             "not be evaluated; all numbers leave them out"
         )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MOST_CHARACTERS else f"{name[: _MOST_CHARACTERS - 1]}…"
 
 
 def _rate(rate: float | None) -> str:

@@ -101,7 +101,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--learning-rate",
-    type=options.Amount(min=0),
+    type=options.Amount(min=0, min_open=True),
     default=1e-3,
     show_default=True,
     help="Peak rate.",
@@ -129,7 +129,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-grad-norm",
-    type=options.Amount(min=0),
+    type=options.Amount(min=0, min_open=True),
     default=100.0,
     show_default=True,
     help="Gradient clipping.",

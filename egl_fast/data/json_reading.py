@@ -24,13 +24,14 @@ _WRAPPING = 10
 
 _GZIP = b"\x1f\x8b"
 _ONE_PER_LINE = "write one JSON object per line"
+_TEXT = "give a file of UTF-8 text"
 _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
 
 #: How files start that are not text -> what they are, and what to do.
 _BINARY = (
     (b"PAR1", "is a Parquet file", "export it as JSON Lines"),
     (b"ARROW1", "is an Arrow file", "export it as JSON Lines"),
-    (b"PK\x03\x04", "is a zip archive, as model files and spreadsheets are", _ONE_PER_LINE),
+    (b"PK\x03\x04", "is a zip archive, as model files and spreadsheets are", _TEXT),
     (b"BZh", "is compressed with bzip2", "decompress it, or use gzip"),
     (b"\xfd7zXZ\0", "is compressed with xz", "decompress it, or use gzip"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "decompress it, or use gzip"),
@@ -40,6 +41,7 @@ _BINARY = (
     ),
     *((bytes((0xFF, x)), "is a recording", _NO_MANIFEST) for x in (0xFB, 0xF3, 0xF2, 0xFA, 0xF1)),
 )
+_RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
 #: With a byte order mark, or without one but with a brace.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
 
@@ -165,7 +167,7 @@ def refuse_binary(start: bytes, source: str) -> None:
         if start.startswith(signature):
             raise ManifestError(f"{source}: {what}, cannot be read as text; {remedy}")
     if b"\0" in start[:4096]:
-        raise ManifestError(f"{source}: is binary, cannot be read as text; {_ONE_PER_LINE}")
+        raise ManifestError(f"{source}: is binary, cannot be read as text; {_TEXT}")
 
 
 def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -241,12 +243,17 @@ def _other_kind(text: str) -> str | None:
         return None
     if first.startswith("<"):
         return f"is HTML or XML; {_ONE_PER_LINE}"
+    if first.startswith(("- ", "---", "# ")):
+        return f"is not JSON Lines, but looks like YAML; {_ONE_PER_LINE}"
     second = rest.partition("\n")[0]
     for name, separator in (("TSV", "\t"), ("CSV", ","), ("CSV", ";")):
         columns = first.count(separator)
         if columns and ("audio" in first.lower() or second.count(separator) == columns):
             return f"is not JSON Lines, but looks like {name}; {_ONE_PER_LINE}"
-    if len(first.split(None, 1)) == 2 and not first.startswith(('"', "'")):
+    words = first.split(None, 1)
+    if len(words) == 1 and first.rstrip().lower().endswith(_RECORDINGS):
+        return f"is not JSON Lines, but a list of recordings; {_ONE_PER_LINE}"
+    if len(words) == 2 and first[0].isalnum():
         return f"is not JSON Lines, but looks like Kaldi's (an id, then the rest); {_ONE_PER_LINE}"
     return None
 

@@ -336,6 +336,10 @@ class Trainer:
         except AudioError as error:
             self._save(sums, time.monotonic() - started)
             raise _lost(error) from None
+        except ModelError as error:
+            raise ModelError(
+                f"training diverged in epoch {epoch}: {error}; lower --learning-rate"
+            ) from None
         for transcript, example in zip(transcripts, self.valid_examples, strict=True):
             refuse_misfit(example, transcript.num_frames)
         rates = error_rates(transcripts)

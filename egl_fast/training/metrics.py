@@ -158,8 +158,7 @@ def _transcripts(
             # One that is -inf rules a class out; a frame needs one that is not.
             if not rows.amax(dim=1).isfinite().all():
                 done[i] = ModelError(
-                    f"utterance {utterances[i].id!r}: the model's logits are NaN or infinite; "
-                    "give another model"
+                    f"utterance {utterances[i].id!r}: the model's logits are NaN or infinite"
                 )
                 continue
             loss = None
