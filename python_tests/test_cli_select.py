@@ -247,10 +247,6 @@ class TestNothingIsLost:
     ("bad", "message"),
     [
         ("{", "line 3: not JSON"),
-        ('{"id": "x", "duration": 1, "egl": NaN}', "line 3: not JSON (NaN"),
-        ('{"id": "x", "duration": 1, "egl": 1e999}', "line 3: not JSON (1e999"),
-        ('{"id": "x", "duration": 1, "egl": ' + "1" * 5000 + "}", "line 3: not JSON"),
-        ("[" * 100_000, "line 3: not JSON"),
         ("[]", "line 3: expected a JSON object, got list"),
         ('{"audio_filepath": "a.wav", "duration": 1}', "line 3: holds no 'id'"),
         ('{"id": "x"}', "line 3: 'duration' is None"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -243,24 +244,31 @@ def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
     module: Any = batches if where == "training" else metrics
     name = "load_audio" if where == "training" else "load_spectrogram"
     load, hidden = getattr(module, name), clips.with_name("hidden.wav")
-    lost = clips.with_name("clip0.wav")
     epochs: list[int] = []
+    steps: list[int] = []
+    lost: list[Path] = []
+    asked = itertools.count(1)
 
     def failing(utterance: Any, *more: Any, **named: Any) -> Any:
-        if epochs and utterance.audio_path == lost and lost.exists():
-            os.rename(lost, hidden)
+        if epochs and next(asked) == 4:  # the last of the second epoch, not in its first batch
+            lost.append(utterance.audio_path)
+            os.rename(lost[0], hidden)
         return load(utterance, *more, **named)
 
     monkeypatch.setattr(module, name, failing)
-    with pytest.raises(AudioError, match=r"clip0\.wav: no such file; .*the state is saved"):
-        cut.run(Progress(on_epoch=lambda metrics, best: epochs.append(metrics.epoch)))
+    progress = Progress(
+        on_batch=lambda epoch, batch, num_batches, loss: steps.append(batch),
+        on_epoch=lambda metrics, best: epochs.append(metrics.epoch),
+    )
+    with pytest.raises(AudioError, match=r"clip\d\.wav: no such file; .*the state is saved"):
+        cut.run(progress)
     monkeypatch.setattr(module, name, load)
-    os.rename(hidden, lost)
+    os.rename(hidden, lost[0])
     resumed = trainer_of(examples, tmp_path / "cut")
     resumed.resume()
     assert len(resumed.history) == 1
-    if where == "validation":
-        assert resumed.unfinished is not None
+    assert resumed.unfinished is not None
+    assert resumed.unfinished.num_batches == steps[-1]
     resumed.run()
     states = [read_torch(t.folder.last_path)["checkpoint"]["state_dict"] for t in (whole, resumed)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
