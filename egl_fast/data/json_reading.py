@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,9 @@ _BINARY = (
     ),
     *((bytes((0xFF, x)), "is a recording", _NO_MANIFEST) for x in (0xFB, 0xF3, 0xF2, 0xFA, 0xF1)),
 )
+#: Numbers that may be beyond 1.8e308: an exponent of three digits; or so many digits in a row that
+#: one of two may be enough (199 digits and e99 are below 1e299).
+_MAY_OVERFLOW = re.compile(r"[eE]\+?0*[1-9]\d\d|\d{200}")
 _RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
 #: With a byte order mark, or without one but with a brace.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
@@ -63,12 +67,18 @@ def json_value(text: str | bytes, *, max_depth: int = MAX_DEPTH + _WRAPPING) -> 
         value = json.loads(
             text,
             parse_constant=_no_number,
-            parse_float=_finite,
-            parse_int=_whole,
+            # Called for every number, which takes its time.
+            parse_float=_finite if _MAY_OVERFLOW.search(text) else None,
             object_pairs_hook=_without_repeats,
         )
     except RecursionError:
         raise _too_deep(max_depth) from None
+    except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):  # which Python sets to protect itself
+            raise ValueError(
+                "a number has too many digits to be read; write it as a string"
+            ) from None
+        raise
     # Few brackets cannot be deep; counting them is much quicker than looking at every value.
     if text.count("[") + text.count("{") > max_depth:
         _refuse_depth(value, max_depth)
@@ -296,12 +306,3 @@ def _finite(literal: str) -> float:
     if math.isinf(value):
         raise ValueError(f"the number {literal} is out of range; write it as a string")
     return value
-
-
-def _whole(literal: str) -> int:
-    try:
-        return int(literal)
-    except ValueError:  # Python has a limit to protect itself, and names it in a riddle.
-        raise ValueError(
-            f"a number of {len(literal)} digits is out of range; write it as a string"
-        ) from None
