@@ -24,6 +24,19 @@ class Rules(NamedTuple):
     without: Mapping[str, str]
     beside: Mapping[str, str]
 
+    def check(self, context: click.Context) -> None:
+        """Look at a command line.
+
+        Raises:
+            click.UsageError: an option that is given does nothing.
+        """
+        for option, needed in self.without.items():
+            if _is_given(context, option) and not _holds(context, needed):
+                raise click.UsageError(f"{option} does nothing without {needed}", context)
+        for option, other in self.beside.items():
+            if _is_given(context, option) and _holds(context, other):
+                raise click.UsageError(f"{option} does nothing beside {other}; give one", context)
+
 
 def refuse_idle_options(
     *, without: Mapping[str, str] | None = None, beside: Mapping[str, str] | None = None
@@ -39,13 +52,7 @@ def refuse_idle_options(
     def decorate(command: Command) -> Command:
         @wraps(command)
         def checked(*arguments: Any, **values: Any) -> Any:
-            context = click.get_current_context()
-            for option, needed in rules.without.items():
-                if _is_given(context, option) and not _holds(context, needed):
-                    raise click.UsageError(f"{option} does nothing without {needed}")
-            for option, other in rules.beside.items():
-                if _is_given(context, option) and _holds(context, other):
-                    raise click.UsageError(f"{option} does nothing beside {other}; give one")
+            rules.check(click.get_current_context())
             return command(*arguments, **values)
 
         checked.rules = rules  # type: ignore[attr-defined]
