@@ -12,6 +12,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
@@ -213,25 +214,29 @@ def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any
         is_first = False
 
 
-def open_lines(path: Path, source: str) -> BinaryIO:
+@contextmanager
+def open_lines(path: Path, source: str) -> Iterator[BinaryIO]:
     """A file of JSON Lines as bytes, decompressed, for those who cannot hold all of it.
 
     Raises:
-        ManifestError: it is missing, or is no text.
+        ManifestError: it is missing, or is not text.
     """
     try:
-        with open(path, "rb") as file:
-            start = file.read(4096)
-        if start.startswith(_GZIP):
-            return cast(BinaryIO, gzip.open(path, "rb"))
-        refuse_binary(start, source)
-        return open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError:
         raise ManifestError(f"{source}: no such file") from None
     except IsADirectoryError:
         raise ManifestError(f"{source}: is a folder; name a file in it") from None
     except OSError as error:
         raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
+    with file:
+        start = file.peek(4096)  # not a second opening, which a pipe does not have
+        if start.startswith(_GZIP):
+            with gzip.open(file, "rb") as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            refuse_binary(start, source)
+            yield file
 
 
 def _other_kind(text: str) -> str | None:
@@ -242,7 +247,7 @@ def _other_kind(text: str) -> str | None:
     except ValueError:
         whole = None
     if isinstance(whole, list):
-        return "is one JSON array; write one object a line: jq -c '.[]' FILE > manifest.jsonl"
+        return "is one JSON array; write one object per line: jq -c '.[]' FILE > manifest.jsonl"
     if isinstance(whole, dict):
         return "is one JSON object over several lines; write it on one: jq -c . FILE"
     if first.startswith(("{", "[")):
