@@ -12,6 +12,8 @@ _FILES = {
     "train": "another --train manifest",
     "valid": "another --valid manifest",
     "init": "another --init model",
+    "vocabulary": "another --vocabulary",
+    "recordings": "other recordings that could be read",
 }
 #: Settings that hold options; what others hold is no option.
 _GROUPS = {"training"}

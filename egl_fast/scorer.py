@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.loading import spectrogram_of
 from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.data.reading import READ_TIMEOUT_SECONDS
 from egl_fast.data.waveforms import mono_waveform
 from egl_fast.devices import usable_device
 from egl_fast.errors import ModelError
@@ -24,7 +25,7 @@ from egl_fast.scoring.options import Classes, ScoringOptions
 from egl_fast.scoring.outcome import Outcome, in_order
 from egl_fast.scoring.outputs import model_outputs
 from egl_fast.scoring.pipeline import score_tape
-from egl_fast.scoring.pool import READ_TIMEOUT_SECONDS, PoolScoring, ReadingLimits
+from egl_fast.scoring.pool import PoolScoring, ReadingLimits
 from egl_fast.scoring.slicing import compare_with_batch, sliced
 
 #: Padded audio that shares a forward pass while scoring. Gradients fill a pass with cotangents of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import signal
@@ -15,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from recordings import random_checkpoint, write_clips, write_manifest
+from recordings import write_clips, write_manifest
 
-from egl_fast.checkpoint import load_checkpoint, save_checkpoint
+from egl_fast.checkpoint import load_checkpoint
 from egl_fast.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -237,36 +235,12 @@ def test_wrong_input_is_one_line(
     assert_refused(call(data=missing), f"manifest {missing}: no such file")
     assert_refused(call(model=missing), f"model {missing}: no such file")
     assert_refused(call(model=clips), f"model {clips}: is no egl-fast checkpoint")
-    assert_refused(call(data=tiny_model), f"manifest {tiny_model}: cannot be read")
+    assert_refused(call(data=tiny_model), f"manifest {tiny_model}: is a zip archive")
     out_path = missing / "out.jsonl"
     assert_refused(call(tiny_model, clips, "--out", out_path), f"folder {missing} does not exist")
     assert_refused(call(tiny_model, clips, "--batch-seconds", 0), "--batch-seconds")
     assert_refused(call(tiny_model, clips, "--frobnicate"), "--frobnicate")
     assert_refused(run(command, "--model", tiny_model), "--data")
-
-
-@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
-def test_a_broken_recording_ends_the_command(
-    run: Run, tiny_model: Path, tmp_path: Path, command: str
-) -> None:
-    clips = write_clips(tmp_path, ["ab", "no"], [0.3, 0.3])
-    (tmp_path / "clip1.wav").write_bytes(b"broken")
-    out_path = tmp_path / "out.jsonl"
-    result = run(command, "--model", tiny_model, "--data", clips, "--out", out_path)
-    assert_refused(result, f"audio {tmp_path / 'clip1.wav'}: cannot be decoded")
-    assert not out_path.exists()
-
-
-@pytest.mark.parametrize("command", ["evaluate", "transcribe"])
-def test_logits_that_are_nan_name_the_utterance(
-    run: Run, clips: Path, tmp_path: Path, command: str
-) -> None:
-    checkpoint = random_checkpoint()
-    with torch.no_grad():
-        checkpoint.model.output.bias[3] = math.nan
-    save_checkpoint(tmp_path / "nan.pt", checkpoint)
-    result = run(command, "--model", tmp_path / "nan.pt", "--data", clips)
-    assert_refused(result, "utterance 'clip3.wav'", "NaN or infinite")
 
 
 def test_evaluation_needs_texts_the_model_can_write(

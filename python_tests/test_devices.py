@@ -24,6 +24,7 @@ from egl_fast.devices import usable_device
 from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.scoring import pipeline
+from egl_fast.training.examples import prepare_examples
 from egl_fast.training.loop import Trainer, TrainingConfig
 from egl_fast.training.metrics import transcribe
 
@@ -216,8 +217,9 @@ def test_training_and_transcribing_on_the_device(clips: Path, tmp_path: Path) ->
         with another_device() as device:
             if place == "elsewhere":
                 checkpoint.model.to(device)
+            examples = prepare_examples(utterances, checkpoint).examples
             trainer = Trainer(
-                checkpoint, config, train=utterances, valid=utterances, run_dir=tmp_path / place
+                checkpoint, config, train=examples, valid=examples, run_dir=tmp_path / place
             )
             trainer.start()
             best = trainer.run()

@@ -124,7 +124,9 @@ def fault_of_call(arguments: list[str], *, complete: bool) -> str | None:
     if command is None:
         return f"no command {arguments[0]}"
     try:
-        command.make_context(arguments[0], arguments[1:], parent=group)
+        context = command.make_context(arguments[0], arguments[1:], parent=group)
+        if complete and (rules := getattr(command.callback, "rules", None)) is not None:
+            rules.check(context)
     except click.exceptions.Exit:  # --help
         return None
     except click.MissingParameter as error:

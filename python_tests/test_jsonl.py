@@ -15,6 +15,7 @@ import pytest
 
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
+from egl_fast.scoring.resumable_scores import ResumableScores
 
 RECORD = {"id": "a", "text": "grün \u2028 日本", "score": 0.1, "none": None, "list": [1, True]}
 
@@ -145,3 +146,43 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OutputError, match=r"cannot be written .*No space left"):
         write_one_and(lambda: None, path, RECORD)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x.csv", "x.tsv", "x.json", "x.parquet", "x.jsonl.gz", "x.xlsx", "x.TXT", "x.srt"),
+        *("x.pt", "x.wav", "x.html", "x.yaml", "x.sqlite"),
+    ],
+)
+@pytest.mark.parametrize("make", [JsonlWriter, ResumableScores])
+def test_names_of_other_formats_are_refused(
+    tmp_path: Path, name: str, make: Callable[..., object]
+) -> None:
+    with pytest.raises(OutputError, match=r"is named like .*JSON Lines; name it x\.jsonl$"):
+        make(str(tmp_path / name), overwrite=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x", "x.ndjson", "x.v2", "x.tmp", ".hidden"])
+@pytest.mark.parametrize("make", [JsonlWriter, ResumableScores])
+def test_names_that_promise_nothing_else_are_taken(
+    tmp_path: Path, name: str, make: Callable[..., object]
+) -> None:
+    make(str(tmp_path / name))
+
+
+def test_a_list_of_failures_is_there_only_if_there_are_any(tmp_path: Path) -> None:
+    path = tmp_path / "x.errors.jsonl"
+    with JsonlWriter(path, only_if_any=True):
+        pass
+    assert not list(tmp_path.iterdir())
+    with JsonlWriter(path, only_if_any=True) as writer:
+        writer.write({"id": "a"})
+    assert path.read_text() == '{"id": "a"}\n'
+    with pytest.raises(RuntimeError), JsonlWriter(path, overwrite=True, only_if_any=True):
+        raise RuntimeError
+    assert path.exists(), "a run that failed takes nothing away"
+    with JsonlWriter(path, overwrite=True, only_if_any=True):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ LAYERS = [
     {"errors", "allocator", "reference"},
     {
         "atomic",
+        "escaping",
         "locking",
         "records",
         "run_settings",

@@ -19,9 +19,9 @@ from egl_fast.training.metrics import (
     Transcript,
     count_edits,
     error_rates,
-    reference_labels,
     transcribe,
 )
+from egl_fast.training.texts import reference_labels
 from egl_fast.vocabulary import encode
 
 VOCABULARY = ["<blank>", " ", "a", "b"]
@@ -52,7 +52,7 @@ def test_edits_are_those_counted_by_hand(
 
 
 def transcript(reference: str, heard: str, loss: float | None = 1.0) -> Transcript:
-    return Transcript(utterance(Path("a.wav"), text=reference), 1.0, heard, loss)
+    return Transcript(utterance(Path("a.wav"), text=reference), 1.0, heard, loss, 50)
 
 
 def test_rates_are_totals_over_totals() -> None:
@@ -77,7 +77,9 @@ def test_with_nothing_but_empty_references_rates_are_edits_an_utterance() -> Non
 def test_an_infinite_loss_is_counted_and_left_out() -> None:
     rates = error_rates([transcript("a", "a", 4.0), transcript("b", "b", math.inf)])
     assert (rates.loss, rates.num_infinite) == (4.0, 1)
-    assert math.isnan(error_rates([transcript("b", "b", math.inf)]).loss)
+    assert error_rates([transcript("b", "b", math.inf)]).loss is None
+    nothing = error_rates([])
+    assert (nothing.loss, nothing.cer, nothing.wer) == (None, None, None)
 
 
 def test_a_reference_that_cannot_be_used_is_named() -> None:

@@ -89,13 +89,13 @@ class TestScoresFile:
         ("line", "message"),
         [
             ("{", "line 2: not JSON"),
-            ('{"id": "x", "duration": 1, "egl": NaN}', "line 2: not JSON"),
+            ('{"id": "x", "duration": 1, "egl": NaN}', "line 2: NaN is not a number"),
             ("[1]", "line 2: expected a JSON object"),
             ({"audio_filepath": "a.wav", "duration": 1.0}, "line 2: holds no score"),
             ({"id": "a", "duration": 1.0, "text": "a manifest"}, "line 2: holds no score"),
             ({"id": "a", "duration": 1.0, "egl": "7"}, "'egl' is '7', not a number"),
             ({"id": "a", "duration": 1.0, "egl": True}, "'egl' is True, not a number"),
-            ('{"id": "a", "duration": 1.0, "egl": 1e999}', "'egl' is inf, beyond"),
+            ('{"id": "a", "duration": 1.0, "egl": 1e308}', "'egl' is 1e\\+308, beyond"),
             ({"id": "a", "egl": 1.0}, "'duration' is None"),
             ({"id": "a", "duration": -1.0, "egl": 1.0}, "'duration' is -1.0"),
         ],
@@ -107,7 +107,7 @@ class TestScoresFile:
     def test_files_that_are_none(self, tmp_path, write, records):
         with pytest.raises(ManifestError, match="no such file"):
             read_scores_file(tmp_path / "none.jsonl")
-        with pytest.raises(ManifestError, match="cannot be read"):
+        with pytest.raises(ManifestError, match="is a folder"):
             read_scores_file(tmp_path)
         with pytest.raises(ManifestError, match="holds no record"):
             read_scores_file(write([""]))

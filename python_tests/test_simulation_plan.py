@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulations import plan_of, pretend_unit
@@ -247,6 +248,25 @@ def test_of_several_learning_rates_the_best_on_validation_goes_on(
         assert point.unit.config.learning_rate == 2e-3
         init = point.unit.init
         assert not isinstance(init, TrainUnit) or init.config.learning_rate == 2e-3
+
+
+def test_a_rate_without_a_validation_loss_is_not_the_best(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = ("max_epochs = 2", "max_epochs = 2\nlearning_rate = [1e-3, 2e-3, 4e-3]")
+    plan = plan_of(tmp_path, rates)
+    result = store.result
+
+    def lost(name: str) -> dict[str, Any] | None:
+        found = result(name)
+        best = found is not None and found.get("valid_loss") == 0
+        return {**found, "valid_loss": None} if found is not None and best else found
+
+    monkeypatch.setattr(store, "result", lost)
+    pretend(plan, store)
+    for point in plan.expand(store).points:
+        assert point.unit is not None
+        assert point.unit.config.learning_rate == 1e-3
 
 
 def test_units_are_named_by_all_that_determines_them(tmp_path: Path, store: UnitStore) -> None:

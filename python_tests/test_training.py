@@ -16,9 +16,10 @@ from recordings import random_checkpoint, waveform, write_clips
 
 from egl_fast.checkpoint import load_checkpoint, read_torch
 from egl_fast.data.manifest import read_manifest
-from egl_fast.errors import CheckpointError, EglError, ManifestError, ModelError, OutputError
+from egl_fast.errors import CheckpointError, EglError, ModelError, OutputError
 from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
-from egl_fast.training.loop import Progress, Trainer, TrainingConfig, prepare_examples
+from egl_fast.training.examples import prepare_examples
+from egl_fast.training.loop import Progress, Trainer, TrainingConfig
 from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.training.schedule import rate_factor
 
@@ -32,9 +33,9 @@ class KilledError(Exception):
 def trainer_of(
     clips: Path, run_dir: Path, config: TrainingConfig = CONFIG, *, cell: str = "gru", **more: Any
 ) -> Trainer:
-    utterances = read_manifest(clips)
     checkpoint = random_checkpoint(cell=cell, dropout=0.2, seed=7)
-    return Trainer(checkpoint, config, train=utterances, valid=utterances, run_dir=run_dir, **more)
+    examples = prepare_examples(read_manifest(clips), checkpoint).examples
+    return Trainer(checkpoint, config, train=examples, valid=examples, run_dir=run_dir, **more)
 
 
 def facts(history: list[EpochMetrics]) -> list[dict[str, Any]]:
@@ -383,11 +384,13 @@ def test_a_text_needs_a_frame_a_label_and_one_a_repeat(
     tmp_path: Path, text: str, seconds: float, fits: bool
 ) -> None:
     utterances = read_manifest(write_clips(tmp_path, ["fine", text], [1.0, seconds]))
-    if fits:
-        assert len(prepare_examples(utterances, random_checkpoint())) == 2
-        return
-    with pytest.raises(ManifestError, match=r"utterance 'clip1\.wav' \(line 2\): its text needs"):
-        prepare_examples(utterances, random_checkpoint())
+    prepared = prepare_examples(utterances, random_checkpoint())
+    assert [e.utterance.id for e in prepared.examples] == ["clip0.wav", "clip1.wav"][: 1 + fits]
+    if not fits:
+        ((left_out, error),) = prepared.left_out
+        assert left_out.id == "clip1.wav"
+        # Shorter than a window, there is nothing to make frames of.
+        assert re.search(r"line 2\): its text needs|is too short", str(error))
 
 
 def test_an_unknown_character_names_the_utterance(tmp_path: Path) -> None:

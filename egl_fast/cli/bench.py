@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from egl_fast import __version__
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar
+from egl_fast.cli.console import progress_bar, tell, tell_json
 from egl_fast.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def command(
         },
     }
     if as_json:
-        click.echo(json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False))
+        tell_json(results, indent=2)
     else:
         _print(results)
     return 0
@@ -276,25 +275,26 @@ def _gpu_peak(scorer: Scorer) -> int | None:
 def _print(results: dict[str, Any]) -> None:
     machine, pool = results["machine"], results["pool"]
     where = results["gpu"] or f"{machine['cpu']}, {results['threads']} of {machine['cores']} cores"
-    click.echo(
+    tell(
         f"{results['model']}, K = {results['k']}, {results['precision']}; {where}; torch "
         f"{machine['torch']}; load {machine['load_average']:g} at the start"
     )
     measured = [one["recordings"][0] for one in results["strata"]]
     seconds = [one["seconds"] for one in measured]
     if pool["path"] is None:
-        click.echo(
+        tell(
             f"{len(measured)} recordings of noise, 2 s each: noise is not speech, and takes other "
             "numbers of backward passes; --pool FILE measures yours"
         )
     else:
-        click.echo(
+        tell(
             f"pool {pool['path']}: {pool['recordings']:,} recordings, "
             f"{_duration(pool['audio_seconds'])} of audio; measured: {len(measured)} of "
             f"{min(seconds):.1f} to {max(seconds):.1f} s"
         )
     Console(highlight=False).print(_table(results))
-    click.echo("\n".join(_notes(results)))
+    for line in _notes(results):
+        tell(line)
 
 
 def _table(results: dict[str, Any]) -> Table:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -14,12 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar
+from egl_fast.cli.console import progress_bar, tell, tell_json, warn
+from egl_fast.errors import EglError, ManifestError, one_line
+from egl_fast.escaping import printable
 from egl_fast.reference import TOLERANCE
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from egl_fast.features import FeatureConfig
     from egl_fast.scorer import Scorer
 
 _PLAIN = "plain loop, float32"
@@ -29,7 +32,8 @@ _PLAIN = "plain loop, float32"
 @options.model
 @click.option("--pool", type=options.FILE, help="Manifest of recordings [default: 2 s of noise].")
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=3,
-              show_default=True, help="How many recordings, from the pool's start.")  # fmt: skip
+              show_default=True, help="How many recordings: the first that can be "
+              "read.")  # fmt: skip
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True,
               help="Labelings of each; every one costs a backward pass.")  # fmt: skip
 @options.device
@@ -101,7 +105,7 @@ def command(
             },
             "share": {group: value / share[_TOTAL] for group, value in share.items()},
         }
-        click.echo(json.dumps(facts, allow_nan=False))
+        tell_json(facts)
     else:
         _print_table(worst, share, len(inputs), k)
     return 0 if passed else 2
@@ -122,15 +126,32 @@ def _group(name: str) -> str:
 def _inputs(scorer: Scorer, pool: str | None, count: int) -> list[Tensor]:
     """Features [1, T, F] of each recording."""
     from egl_fast.benchmarking.recordings import noise
-    from egl_fast.data.loading import load_spectrogram
-    from egl_fast.data.manifest import read_manifest
     from egl_fast.features import FeatureConfig
 
     features = scorer.features or FeatureConfig()
     if pool is not None:
-        utterances = read_manifest(pool)[:count]
-        return [load_spectrogram(u, features).features.unsqueeze(0) for u in utterances]
+        return list(islice(_readable(pool, features), count))
     return [one.spectrogram.features.unsqueeze(0) for one in noise(features, count)]
+
+
+def _readable(pool: str, features: FeatureConfig) -> Iterator[Tensor]:
+    """Features of those recordings that can be read; the others are named and passed over."""
+    from egl_fast.data.loading import load_spectrogram
+    from egl_fast.data.manifest import read_manifest
+
+    first: EglError | None = None
+    num_read = 0
+    for utterance in read_manifest(pool):
+        try:
+            found = load_spectrogram(utterance, features).features.unsqueeze(0)
+        except EglError as error:
+            first = first or error
+            warn(f"passed over {utterance.id}: {one_line(error)}")
+            continue
+        num_read += 1
+        yield found
+    if num_read == 0:
+        raise ManifestError(f"manifest {pool}: none of its recordings can be read ({first})")
 
 
 def _labelings(
@@ -216,7 +237,7 @@ def _print_table(
     table.add_column("")
     for group in [*(g for g in share if g != _TOTAL), _TOTAL]:
         table.add_row(
-            group,
+            printable(group),
             f"{share[group] / share[_TOTAL]:.1%}",
             *(f"{worst[dtype][group]:.1e}" for dtype in worst),
             "ok" if _passes(worst, group) else "TOO LARGE",
@@ -224,4 +245,4 @@ def _print_table(
         )
     Console(highlight=False).print(table)
     limits = ", ".join(f"{limit:g} in {dtype}" for dtype, limit in TOLERANCE.items())
-    click.echo(f"allowed: {limits}")
+    tell(f"allowed: {limits}")

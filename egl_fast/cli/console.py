@@ -1,13 +1,19 @@
-"""Progress on standard error: a bar for a person who watches, a line now and then for a log."""
+"""All that commands print: results on standard output, the rest on standard error.
+
+Nothing here lets a control character through to a terminal, whatever ids and paths hold. Progress
+is a bar for a person who watches, a line now and then for a log.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 from datetime import timedelta
 from typing import IO, Any, cast
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +25,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from egl_fast.escaping import json_text, printable
 
 
 class _Notes:
@@ -70,8 +78,8 @@ LOG_INTERVAL_SECONDS = 60.0
 
 
 def say(line: str) -> None:
-    """A note on standard error, as it is; nothing with --quiet."""
-    stderr.print(line, markup=False, soft_wrap=True)
+    """A note on standard error; nothing with --quiet."""
+    stderr.print(printable(line), markup=False, soft_wrap=True)
 
 
 def warn(line: str) -> None:
@@ -79,6 +87,44 @@ def warn(line: str) -> None:
     quiet, stderr.quiet = stderr.quiet, False
     say(f"warning: {line}")
     stderr.quiet = quiet
+
+
+def complain(line: str) -> None:
+    """An error on standard error, with --quiet, too."""
+    notes.write(f"{printable(line)}\n")
+
+
+def tell(line: str) -> None:
+    """A line of the result, on standard output."""
+    click.echo(printable(line))
+
+
+def tell_json(value: Any, *, indent: int | None = None) -> None:
+    """The result as JSON, on standard output: UTF-8, whatever the locale says of text."""
+    click.echo(json_text(value, indent=indent).encode())
+
+
+class _Warnings(logging.Handler):
+    """Lets what modules log come out as warnings do."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+#: For the package's logger, while a command runs.
+log_handler = _Warnings(logging.WARNING)
+
+
+class _Bar(Progress):
+    """A bar whose texts may hold anything."""
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Change a task."""
+        safe: dict[str, Any] = {
+            key: printable(value) if isinstance(value, str) else value
+            for key, value in changes.items()
+        }
+        super().update(task_id, **safe)
 
 
 class LoggedProgress(Progress):
@@ -112,12 +158,12 @@ def progress_bar(*, with_time_left: bool = True) -> Progress:
     """
     if stderr.quiet or not stderr.is_terminal:
         return LoggedProgress(with_time_left=with_time_left)
-    return Progress(
+    return _Bar(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         *([TextColumn("left"), TimeRemainingColumn()] if with_time_left else []),
         console=stderr,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import math
 import os
 import platform
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 import click
 
+from egl_fast.cli.console import tell, tell_json
 from egl_fast.errors import ExtensionError, one_line
 
 _REBUILD = (
@@ -71,7 +71,7 @@ def command(as_json: bool) -> int:
     """
     report = _examine()
     if as_json:
-        click.echo(json.dumps({"usable": report.usable, **asdict(report)}, indent=2))
+        tell_json({"usable": report.usable, **asdict(report)}, indent=2)
     else:
         _print(report)
     return 0 if report.usable else 2
@@ -265,5 +265,5 @@ def _print(report: _Report) -> None:
             rows.append(("", f"{'':<8}{check.remedy}"))
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
-        click.echo(f"{name:<{width}}{value}")
-    click.echo("egl-fast is usable" if report.usable else "egl-fast is NOT usable: see above")
+        tell(f"{name:<{width}}{value}")
+    tell("egl-fast is usable" if report.usable else "egl-fast is NOT usable: see above")

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from egl_fast.cli import options
+from egl_fast.cli.console import tell, tell_json, warn
+from egl_fast.cli.failures import Failures
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.transcribe import base_record, transcripts_with_progress
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import ManifestError
+from egl_fast.escaping import printable
 
 if TYPE_CHECKING:
+    from egl_fast.data.manifest import Utterance
     from egl_fast.training.metrics import ErrorRates, Transcript
+
+#: Of a group's name in the table.
+_MOST_CHARACTERS = 60
 
 
 @click.command("evaluate")
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
 @options.device
 @options.threads
 @options.quiet
+@refuse_idle_options(without={"--overwrite": "--out"})
 def command(
     model_path: str,
     data_path: str,
@@ -42,14 +53,16 @@ def command(
     batch_seconds: float,
     device: str,
     threads: int | None,
-) -> None:
+) -> int:
     """CTC loss, character and word error rate of a model on transcribed speech.
 
-    Every line of the manifest needs its `text`. The loss is the mean of -log p(text | audio) an
-    utterance, in nats; a text that needs more frames than its audio has makes it infinite: such
-    are counted, and left out of the mean. CER and WER are edits divided by the characters and
-    words of the texts (by utterances, where all texts are empty); the model's own text is its
-    most probable alignment, collapsed.
+    Every line of the manifest needs its `text`; for a model that was trained with --lowercase it is
+    compared in lower case. The loss is the mean of -log p(text | audio) per utterance, in nats; a
+    text that needs more frames than its audio has makes it infinite: such are counted, and left out
+    of the mean. CER and WER are edits divided by the characters and words of the texts (by
+    utterances, where all texts are empty); the model's own text is its most probable alignment,
+    collapsed. Recordings that cannot be read are left out, and listed in OUT.errors.jsonl or,
+    without --out, on standard error (exit status 3).
 
     \b
     A line of --out: the manifest's keys, then id, duration (seconds), loss (null: infinite),
@@ -59,43 +72,71 @@ def command(
     Example:
       egl-fast evaluate --model base.pt --data test.jsonl --by corpus
     """
-    writer = _file_writer(out_path, overwrite=overwrite, inputs=[data_path, model_path])
+    inputs = [data_path, model_path]
+    writer = _file_writer(out_path, overwrite=overwrite, inputs=inputs)
+    out = None if writer is None else writer.path
+    failures = Failures(out, overwrite=overwrite, inputs=inputs)
 
     from egl_fast.checkpoint import load_checkpoint
     from egl_fast.data.manifest import read_manifest
-    from egl_fast.training.metrics import error_rates, reference_labels
+    from egl_fast.training.metrics import error_rates
+    from egl_fast.training.texts import all_labels, lowercased, num_empty
 
     utterances = read_manifest(data_path)
     if key is not None and not any(key in utterance.record for utterance in utterances):
         raise ManifestError(f"manifest {data_path}: no line has the key {key!r} that --by names")
     checkpoint = load_checkpoint(model_path, device=options.set_up_torch(device, threads))
-    for utterance in utterances:
-        try:
-            reference_labels(utterance, checkpoint.vocabulary)
-        except ManifestError as error:
-            raise ManifestError(f"manifest {data_path}: {error}") from None
+    if checkpoint.training.get("lowercase") is True:
+        utterances = lowercased(utterances)
+    try:
+        all_labels(utterances, checkpoint.vocabulary)
+    except ManifestError as error:
+        raise ManifestError(f"manifest {data_path}: {error}") from None
+    if num_empty(utterances) == len(utterances):
+        warn("all texts are empty: CER and WER are what the model heard in silence, per utterance")
     transcripts: list[Transcript] = []
     with ExitStack() as stack:
         if writer is not None:
             stack.enter_context(writer)
+        stack.enter_context(failures)
         for window in transcripts_with_progress(
-            checkpoint, utterances, batch_seconds=batch_seconds, with_loss=True
+            checkpoint, utterances, failures, batch_seconds=batch_seconds, with_loss=True
         ):
             transcripts += window
             if writer is not None:
                 for transcript in window:
                     writer.write(_record(transcript))
                 writer.flush()
-    groups = {} if key is None else _grouped(transcripts, key)
-    total = error_rates(transcripts)
-    rates = {value: error_rates(group) for value, group in groups.items()}
+    failures.summarize("evaluated")
+    total = _Row(error_rates(transcripts), len(failures.utterances))
+    rows = {} if key is None else _rows(utterances, transcripts, failures.utterances, key)
     if as_json:
-        summary = _as_json(total)
+        summary = total.as_json()
         if key is not None:
-            summary["by"] = {value: _as_json(r) for value, r in rates.items()}
-        click.echo(json.dumps(summary, ensure_ascii=False, allow_nan=False))
+            summary["by"] = {value: row.as_json() for value, row in rows.items()}
+        tell_json(summary)
     else:
-        _print_table(total, rates, key)
+        _print_table(total, rows, key)
+    return failures.status
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Rates of some utterances, and how many more could not be evaluated."""
+
+    rates: ErrorRates
+    left_out: int
+
+    def as_json(self) -> dict[str, Any]:
+        rates = self.rates
+        return {
+            "utterances": rates.num_utterances,
+            "left_out": self.left_out,
+            "loss": rates.loss,
+            "infinite_losses": rates.num_infinite,
+            "cer": rates.cer,
+            "wer": rates.wer,
+        }
 
 
 def _file_writer(
@@ -129,37 +170,68 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _grouped(transcripts: list[Transcript], key: str) -> dict[str, list[Transcript]]:
-    """Transcripts by the value of a manifest key, values in order of first appearance."""
-    groups: dict[str, list[Transcript]] = {}
+def _rows(
+    utterances: Sequence[Utterance],
+    transcripts: Sequence[Transcript],
+    failed: Sequence[Utterance],
+    key: str,
+) -> dict[str, _Row]:
+    """Rates by the value of a manifest key, values in order of first appearance."""
+    from egl_fast.training.metrics import error_rates
+
+    group_of = _groups(utterances, key)
+    names = dict.fromkeys(group_of.values())
+    heard: dict[str, list[Transcript]] = {name: [] for name in names}
     for transcript in transcripts:
-        value = transcript.utterance.record.get(key)
-        name = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        groups.setdefault(name, []).append(transcript)
-    return groups
+        heard[group_of[transcript.utterance.id]].append(transcript)
+    left_out = Counter(group_of[utterance.id] for utterance in failed)
+    return {name: _Row(error_rates(heard[name]), left_out[name]) for name in names}
 
 
-def _as_json(rates: ErrorRates) -> dict[str, Any]:
+def _groups(utterances: Sequence[Utterance], key: str) -> dict[str, str]:
+    """Id -> name of its group: the value itself where it is a string, or else its JSON.
+
+    The string "1" and the number 1 are two groups: where there are both, strings are quoted.
+    """
+    values = {u.id: u.record.get(key) for u in utterances}
+    as_json = {i: json.dumps(v, ensure_ascii=False, sort_keys=True) for i, v in values.items()}
+    others = {as_json[i] for i, value in values.items() if not isinstance(value, str)}
     return {
-        "utterances": rates.num_utterances,
-        "loss": _finite_or_none(rates.loss),
-        "infinite_losses": rates.num_infinite,
-        "cer": rates.cer,
-        "wer": rates.wer,
+        i: value if isinstance(value, str) and value not in others else as_json[i]
+        for i, value in values.items()
     }
 
 
-def _print_table(total: ErrorRates, rates: dict[str, ErrorRates], key: str | None) -> None:
-    rows = [*rates.items(), ("all" if rates else "", total)]
-    width = max(len(key or ""), *(len(name) for name, _ in rows))
-    header = f"{key or '':{width}}  utterances  CTC loss     CER     WER".strip()
-    click.echo(header)
-    for name, row in rows:
-        loss = f"{row.loss:.2f}" if math.isfinite(row.loss) else "-"
-        line = f"{name:{width}}  {row.num_utterances:10}  {loss:>8}  {row.cer:6.3f}  {row.wer:6.3f}"
-        click.echo(line if width else line[2:])
-    if total.num_infinite:
-        click.echo(
-            f"{total.num_infinite} of {total.num_utterances} texts need more frames than their "
-            "audio has; the mean loss leaves them out"
+def _print_table(total: _Row, rows: dict[str, _Row], key: str | None) -> None:
+    from egl_fast.training.metrics import in_nats
+
+    lines = [*rows.items(), ("all" if rows else "", total)]
+    lines = [(_shortened(printable(name)), row) for name, row in lines]
+    title = _shortened(printable(key or ""))
+    width = max(len(title), *(len(name) for name, _ in lines))
+    tell(f"{title:{width}}  utterances  CTC loss     CER     WER".strip())
+    for name, row in lines:
+        rates = row.rates
+        line = (
+            f"{name:{width}}  {rates.num_utterances:10}  {in_nats(rates.loss):>8}  "
+            f"{_rate(rates.cer)}  {_rate(rates.wer)}"
         )
+        tell(line if width else line[2:])
+    if total.rates.num_infinite:
+        tell(
+            f"{total.rates.num_infinite} of {total.rates.num_utterances} texts need more frames "
+            "than their audio has; the mean loss leaves them out"
+        )
+    if total.left_out:
+        tell(
+            f"{total.left_out} of {total.rates.num_utterances + total.left_out} recordings could "
+            "not be evaluated; all numbers leave them out"
+        )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MOST_CHARACTERS else f"{name[: _MOST_CHARACTERS - 1]}…"
+
+
+def _rate(rate: float | None) -> str:
+    return f"{'-':>6}" if rate is None else f"{rate:6.3f}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import sys
 
 import click
 
 from egl_fast.cli import completion
-from egl_fast.cli.console import discard, notes
+from egl_fast.cli.console import complain, discard, log_handler
 from egl_fast.cli.interruption import as_keyboard_interrupt
 from egl_fast.errors import EglError, one_line
 
@@ -80,6 +81,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the ``egl-fast`` command."""
     _open_standard_streams()
+    logging.getLogger("egl_fast").addHandler(log_handler)
     if completion.VARIABLE in os.environ:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
@@ -87,7 +89,7 @@ def main() -> None:
         with as_keyboard_interrupt(), cli.make_context("egl-fast", sys.argv[1:]) as context:
             status = cli.invoke(context)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        notes.write("interrupted\n")
+        complain("interrupted")
         sys.exit(130)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
@@ -98,10 +100,10 @@ def main() -> None:
         failed_in = getattr(error, "ctx", None)
         name = failed_in.command_path if failed_in else "egl-fast"
         message = " ".join(error.format_message().split())
-        notes.write(f"{name}: {message} (see {name} --help)\n")
+        complain(f"{name}: {message} (see {name} --help)")
         sys.exit(error.exit_code)
     except EglError as error:
-        notes.write(f"egl-fast: {error}\n")
+        complain(f"egl-fast: {error}")
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our standard output (say, head) has seen enough. What is still buffered
@@ -112,7 +114,7 @@ def main() -> None:
         # Of files, those who open them say more; what is left is a full disk under what we print.
         discard(1)
         what = "standard output cannot be written" if error.filename is None else "failed"
-        notes.write(f"egl-fast: {what} ({one_line(error)})\n")
+        complain(f"egl-fast: {what} ({one_line(error)})")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -129,3 +131,6 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BytesIO())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error does it: what the locale cannot write comes out escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 from egl_fast.atomic import write_bytes
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ManifestError, MissingExtraError, OutputError
 
@@ -55,6 +56,9 @@ _NEEDED = {
 )
 @click.option("--no-audio", is_flag=True, help="No listening table: the same as --audio 0.")
 @options.quiet
+@refuse_idle_options(
+    without={"--pool": "--scores"}, beside={"--audio": "--no-audio", "--pool": "--no-audio"}
+)
 def command(
     run_dir: str | None,
     scores: str | None,
@@ -79,8 +83,6 @@ def command(
     """
     if (run_dir is None) == (scores is None):
         raise click.UsageError("give either RUN_DIR or --scores FILE")
-    if pool is not None and scores is None:
-        raise click.UsageError("--pool goes with --scores FILE")
     if paper and run_dir is None:
         raise click.UsageError("--paper goes with RUN_DIR: a scores file holds no metrics")
     _refuse_missing_packages(with_figures=figures is not None)

@@ -14,10 +14,12 @@ import click
 
 from egl_fast import __version__
 from egl_fast.cli import options
-from egl_fast.cli.console import notes, progress_bar, say, warn
+from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import between_steps
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.manifest import manifest_sha256, read_manifest
+from egl_fast.data.manifest import read_manifest_and_hash
+from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
 from egl_fast.records import to_json
 from egl_fast.scoring.journal import Tally
@@ -81,6 +83,16 @@ LONG_SECONDS = 1800.0
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out on standard output, a JSON object.")  # fmt: skip
 @options.quiet
+@refuse_idle_options(
+    without={
+        "--tolerance": "--method lowrank",
+        "--probes": "--method probe",
+        "--full-samples": "--full",
+        "--resume": "--out",
+        "--overwrite": "--out",
+        "--json": "--out",
+    }
+)
 def command(
     model_path: str,
     pool: str,
@@ -118,14 +130,11 @@ def command(
     out = None if out == "-" else out
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run, --overwrite starts anew: give one")
-    for option, given in (("--resume", resume), ("--json", as_json)):
-        if given and out is None:
-            raise click.UsageError(f"{option} needs --out, a file")
     results = None
     if out is not None:
         inputs = [pool, model_path]
         results = ResumableScores(out, resume=resume, overwrite=overwrite, inputs=inputs)
-    utterances = read_manifest(pool)
+    utterances, pool_hash = read_manifest_and_hash(pool)
 
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
@@ -147,7 +156,7 @@ def command(
     )
     if results is None:
         return _score_to_standard_output(pool_scoring, utterances)
-    settings = _settings(scorer, pool_scoring, pool, utterances)
+    settings = _settings(scorer, pool_scoring, pool_hash)
     with results.locked():
         try:
             _score_into(results, pool_scoring, utterances, settings, _circumstances(scorer, pool))
@@ -158,7 +167,7 @@ def command(
             )
             return 130
     if as_json:
-        click.echo(results.metadata())
+        tell_json(results.metadata())
     return 3 if results.tally.num_failed else 0
 
 
@@ -206,7 +215,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
             else:
                 tally += Tally(num_failed=1)
                 error = "unknown" if outcome.error is None else one_line(outcome.error)
-                notes.write(f"{outcome.utterance.id}: {error}\n")
+                complain(f"{outcome.utterance.id}: {error}")
     _summarise(meter, tally, masses)
     return 3 if tally.num_failed else 0
 
@@ -222,6 +231,7 @@ class _Meter(AbstractContextManager["_Meter"]):
         self._task = self._bar.add_task("scoring", total=total, completed=done, note="")
         self._started = time.monotonic()
         self.num_done = 0
+        self.lengths = TrueLengths()
         self._audio_seconds = 0.0
 
     @property
@@ -242,7 +252,10 @@ class _Meter(AbstractContextManager["_Meter"]):
 
     def advance(self, outcomes: Sequence[Outcome]) -> None:
         self.num_done += len(outcomes)
-        self._audio_seconds += sum(o.record.duration for o in outcomes if o.record is not None)
+        for outcome in outcomes:
+            if outcome.record is not None:
+                self._audio_seconds += outcome.record.duration
+                self.lengths.add(outcome.utterance, outcome.record.duration)
         rates = self.num_done / self.seconds, self._audio_seconds / self.seconds
         note = f"{rates[0]:.2f}/s, {rates[1]:.1f} x real time"
         seconds_left = (self._left - self.num_done) / rates[0]
@@ -251,16 +264,14 @@ class _Meter(AbstractContextManager["_Meter"]):
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
 
-def _settings(
-    scorer: Scorer, pool_scoring: PoolScoring, pool: str, utterances: Sequence[Utterance]
-) -> dict[str, Any]:
+def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:
     """All that decides the scores, but for rounding."""
     import torch
 
     scoring = pool_scoring.options
     return {
         "model_sha256": scorer.model_hash,
-        "pool_sha256": manifest_sha256(pool, utterances),
+        "pool_sha256": pool_hash,
         "k": scoring.k,
         "beam_width": scoring.beam_width_on(scorer.device),
         "method": scoring.method,
@@ -309,6 +320,7 @@ def _summarise(
         f"({meter.num_done / meter.seconds:.2f}/s)"
     )
     say(line if name is None else f"{line}: {name}")
-    warning = low_mass_warning({"beam_mass": mass} for mass in masses)
-    if warning is not None:
-        warn(warning)
+    low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
+    for warning in (meter.lengths.warning(), low_mass):
+        if warning is not None:
+            warn(warning)

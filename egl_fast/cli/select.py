@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from rich import box
@@ -18,11 +18,14 @@ from rich.text import Text
 
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
+from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.errors import ManifestError, one_line
+from egl_fast.errors import ManifestError
+from egl_fast.escaping import printable
 from egl_fast.records import STRATEGIES
-from egl_fast.selection import low_mass_warning, select
+from egl_fast.selection import low_mass_warning, parse_budget, select
 
 #: What a table is laid out for where no terminal says how wide it is.
 _PIPED_COLUMNS = 100
@@ -56,9 +59,10 @@ _MAX_ID_CHARACTERS = 20
 @click.option(
     "--pool",
     type=options.FILE,
-    help="The manifest that was scored, where SCORES.meta.json does not name it.",
+    help="With --out: the manifest that was scored, where SCORES.meta.json does not name it.",
 )
 @options.quiet
+@refuse_idle_options(without={"--overwrite": "--out", "--pool": "--out"})
 def command(
     scores: str,
     budget: str,
@@ -104,27 +108,21 @@ def command(
         _write(writer, chosen)
     if as_table:
         _print_table(chosen[:show], strategy)
+    seconds = parse_budget(budget).seconds
+    if seconds is not None and sum(Fraction(str(r["duration"])) for r in records) < seconds:
+        warn(f"budget {budget}: is more than all {len(records)} utterances take; all are selected")
     say(_summary(chosen, records, strategy))
 
 
 def _read_scores(path: str) -> list[dict[str, Any]]:
     """The objects of a scores file, in its order; blank lines are skipped."""
     source = "scores from standard input" if path == "-" else f"scores {path}"
-    try:
-        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        # Only a line feed ends a line: JSON strings may hold U+2028 and its like.
-        lines = content.decode("utf-8").split("\n")
-    except FileNotFoundError:
-        raise ManifestError(f"{source}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{source}: cannot be read as UTF-8 text ({one_line(error)})") from None
+    content = sys.stdin.buffer.read() if path == "-" else read_file(path, source)
+    text = text_of(decompressed(content, source), source)
     records: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{source}, line {number}"
-        record = _parse_line(line, where)
+    for number, where, record in json_lines(text, source):
+        _refuse_other_records(record, where)
         identity = record["id"]
         if identity in first_line:
             raise ManifestError(
@@ -138,13 +136,7 @@ def _read_scores(path: str) -> list[dict[str, Any]]:
     return records
 
 
-def _parse_line(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line, parse_constant=_refuse_constant, parse_float=_finite_float)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({one_line(error)})") from None
-    if not isinstance(record, dict):
-        raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
+def _refuse_other_records(record: dict[str, Any], where: str) -> None:
     if not isinstance(record.get("id"), str):
         raise ManifestError(
             f"{where}: holds no 'id'; is this a scores file, as `egl-fast score` writes it?"
@@ -156,18 +148,6 @@ def _parse_line(line: str, where: str) -> dict[str, Any]:
         or not 0 <= duration < 1e9
     ):
         raise ManifestError(f"{where}: 'duration' is {duration!r}, not a number of seconds")
-    return record
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f"{digits} is too large a number")
-    return value
 
 
 def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
@@ -180,9 +160,10 @@ def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> No
         audio = record.get("audio_filepath")
         if isinstance(audio, str) and not os.path.isabs(audio):
             folder, name = os.path.split(old / audio)
-            record["audio_filepath"] = Path(
-                os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
-            ).as_posix()
+            # A path that no file can have, with a NUL or half of a surrogate pair, leads nowhere.
+            with suppress(ValueError):
+                moved = os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
+                record["audio_filepath"] = Path(moved).as_posix()
 
 
 def _write(writer: JsonlWriter, records: Iterable[dict[str, Any]]) -> None:
@@ -218,13 +199,13 @@ def _print_table(records: list[dict[str, Any]], strategy: str) -> None:
     for record in records:
         cells = [
             str(record["rank"]),
-            _shorten(_printable(record["id"])),
+            _shorten(_shown(record["id"])),
             *(_number(record.get(name)) for name in numbers.values()),
             f"{record['duration']:.1f}",
-            _printable(record.get("pred_text")),
+            _shown(record.get("pred_text")),
         ]
         if has_text:
-            cells.append(_printable(record.get("text")))
+            cells.append(_shown(record.get("text")))
         # Text, not str: square brackets in a transcript are no markup.
         table.add_row(*(Text(cell, overflow="ellipsis") for cell in cells))
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -237,11 +218,8 @@ def _number(value: object) -> str:
     return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _printable(value: object) -> str:
-    """One line that no transcript can make a terminal obey."""
-    if not isinstance(value, str):
-        return "-"
-    return "".join(c if c.isprintable() else " " for c in value)
+def _shown(value: object) -> str:
+    return printable(value) if isinstance(value, str) else "-"
 
 
 def _shorten(identity: str) -> str:

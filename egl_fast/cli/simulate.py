@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, say
+from egl_fast.cli.console import progress_bar, say, tell
 
 if TYPE_CHECKING:
     from egl_fast.simulation.plan import Expansion, Plan
@@ -152,11 +152,13 @@ def _writing_tables(plan: Plan, store: UnitStore, run_dir: Path) -> Watcher:
 
 
 def _outcome(unit: Unit, store: UnitStore) -> str:
+    from egl_fast.training.metrics import in_nats
+
     result = store.result(unit.name) or {}
     seconds = store.seconds(unit.name) or 0.0
     facts = f"{unit.title} ({unit.name}): {seconds:.0f} s"
     if "epochs" in result:
-        facts += f", {result['epochs']} epochs, validation loss {result['valid_loss']:.2f}"
+        facts += f", {result['epochs']} epochs, validation loss {in_nats(result['valid_loss'])}"
     if "test" in result:
         test = result["test"]
         facts += f"; test loss {test['ctc_loss']:.2f}, CER {test['cer']:.3f}, WER {test['wer']:.3f}"
@@ -210,17 +212,19 @@ def _print_plan(plan: Plan, store: UnitStore, jobs: int) -> None:
     from egl_fast.simulation.sets import total_seconds
     from egl_fast.simulation.work import state_of
 
-    click.echo("set              clips  minutes")
+    tell("set              clips  minutes")
     for part, clips in plan.sets.items():
         if clips:
-            click.echo(f"{part:15}  {len(clips):5}  {total_seconds(clips) / 60:7.1f}")
+            tell(f"{part:15}  {len(clips):5}  {total_seconds(clips) / 60:7.1f}")
     expansion = plan.expand(store)
     done = Counter[str](unit.kind for unit in expansion.units.values() if store.is_done(unit.name))
     costs = [(str(unit.kind), unit.cost) for unit in expansion.units.values()]
     costs += expansion.later.values()
-    click.echo("\nunits     number   done  minutes of audio each")
+    tell("")
+    tell("units     number   done  minutes of audio each")
     for kind, count in Counter(kind for kind, _ in costs).items():
         mean = sum(cost for of, cost in costs if of == kind) / count / 60
-        click.echo(f"{kind:8}  {count:6}  {done[kind]:5}  {mean:21.1f}")
+        tell(f"{kind:8}  {count:6}  {done[kind]:5}  {mean:21.1f}")
     state = state_of(expansion, store, workers=jobs)
-    click.echo(f"\n{state.total} units, {state.done} done{_left(state)}")
+    tell("")
+    tell(f"{state.total} units, {state.done} done{_left(state)}")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, say
+from egl_fast.cli.console import progress_bar, say, tell_json, warn
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import between_steps
+from egl_fast.cli.training_data import Transcribed, prepared, remedy_for, shared_audio
+from egl_fast.data.true_lengths import TrueLengths
+from egl_fast.errors import one_line
 
 if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
+    from egl_fast.training.examples import LeftOut
     from egl_fast.training.loop import Trainer
     from egl_fast.training.run_folder import EpochMetrics
 
@@ -55,6 +60,18 @@ if TYPE_CHECKING:
 )
 @click.option("--dropout", type=options.Amount(0, 1, max_open=True), help="Dropout, new models.")
 @click.option(
+    "--vocabulary",
+    "vocabulary_path",
+    type=options.FILE,
+    help="What a new model writes: a file of characters, one per line, <space> being the space; or "
+    "a JSON list. The blank is added [default: space, apostrophe, a to z].",
+)
+@click.option(
+    "--lowercase",
+    is_flag=True,
+    help="Put all texts in lower case first; `evaluate` does the same for the model.",
+)
+@click.option(
     "--max-epochs",
     type=click.IntRange(min=1),
     default=40,
@@ -84,7 +101,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--learning-rate",
-    type=options.Amount(min=0),
+    type=options.Amount(min=0, min_open=True),
     default=1e-3,
     show_default=True,
     help="Peak rate.",
@@ -112,7 +129,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-grad-norm",
-    type=options.Amount(min=0),
+    type=options.Amount(min=0, min_open=True),
     default=100.0,
     show_default=True,
     help="Gradient clipping.",
@@ -133,6 +150,9 @@ if TYPE_CHECKING:
     "--json", "as_json", is_flag=True, help="Print the best epoch's metrics, a JSON object."
 )
 @options.quiet
+@refuse_idle_options(
+    beside=dict.fromkeys(("--preset", "--cell", "--dropout", "--vocabulary"), "--init")
+)
 def command(
     train_path: str,
     valid_path: str,
@@ -143,6 +163,8 @@ def command(
     preset_name: str,
     cell: str | None,
     dropout: float | None,
+    vocabulary_path: str | None,
+    lowercase: bool,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -153,8 +175,11 @@ def command(
     The best epoch's model is DIR/model.pt, the metrics of every epoch are DIR/metrics.jsonl.
     A run may be stopped at any moment, by Ctrl-C (exit status 130, the batch is finished and the
     state saved), a signal or a power cut. The same command with --resume goes on, and ends with the
-    same weights as a run that was never stopped. It starts anew if there is nothing to go on with,
-    so it may always be given.
+    same weights as a run that was never stopped. It starts from the beginning if there is nothing
+    to go on with, so it may always be given.
+
+    Every recording is decoded once before training starts. Those that cannot be read, or are too
+    short for their text, are left out and listed in DIR/errors.jsonl; the exit status is then 3.
 
     \b
     Example:
@@ -163,26 +188,38 @@ def command(
     import torch
 
     from egl_fast.checkpoint import plain_config
-    from egl_fast.data.manifest import manifest_sha256, read_manifest
+    from egl_fast.training.examples import digest
     from egl_fast.training.loop import Trainer, TrainingConfig
+    from egl_fast.training.metrics import in_nats
+    from egl_fast.training.run_folder import RunFolder
 
     place = options.set_up_torch(device, threads)
     torch.manual_seed(training["seed"])
-    train, valid = read_manifest(train_path), read_manifest(valid_path)
-    checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout)
+    manifests = [Transcribed.read(path, lowercase=lowercase) for path in (train_path, valid_path)]
+    checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
+    remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
+    for manifest in manifests:
+        manifest.refuse_texts(checkpoint, remedy)
+    if not resume:
+        RunFolder(Path(run_dir), {}).refuse_a_run()
     checkpoint.model.to(place)
+    train, valid = prepared(manifests, checkpoint)
+    left_out = [*train.left_out, *valid.left_out]
     config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
     trainer = Trainer(
         checkpoint,
         config,
-        train=train,
-        valid=valid,
+        train=train.examples,
+        valid=valid.examples,
         run_dir=Path(run_dir),
         settings={
             "model": plain_config(checkpoint.model.config),
+            "vocabulary": list(checkpoint.vocabulary),
+            "lowercase": lowercase,
             "init": init_path and checkpoint.sha256,
-            "train": manifest_sha256(train_path, train),
-            "valid": manifest_sha256(valid_path, valid),
+            "train": manifests[0].sha256,
+            "valid": manifests[1].sha256,
+            "recordings": digest(train.examples, valid.examples),
         },
         save_seconds=60 * save_minutes,
     )
@@ -191,12 +228,8 @@ def command(
             trainer.resume()
         else:
             trainer.start()
-        weights = sum(p.numel() for p in checkpoint.model.parameters())
-        say(
-            f"training {weights:,} weights on {len(train)} utterances "
-            f"({sum(e.seconds for e in trainer.train_examples) / 3600:.2f} h), "
-            f"validating on {len(valid)}"
-        )
+        trainer.folder.write_errors({"id": u.id, "error": one_line(e)} for u, e in left_out)
+        _say_what_is_trained(trainer, manifests, left_out)
         try:
             best = _run(trainer)
         except KeyboardInterrupt:
@@ -204,57 +237,94 @@ def command(
             say(f"interrupted in epoch {epoch}; the same command with --resume goes on")
             return 130
     say(
-        f"best: epoch {best.epoch}, valid loss {best.valid_loss:.2f}, CER {best.valid_cer:.3f}, "
-        f"WER {best.valid_wer:.3f}; model in {trainer.folder.model_path}"
+        f"best: epoch {best.epoch}, valid loss {in_nats(best.valid_loss)}, "
+        f"CER {best.valid_cer:.3f}, WER {best.valid_wer:.3f}; model in {trainer.folder.model_path}"
     )
     if as_json:
-        model = str(trainer.folder.model_path)
-        click.echo(json.dumps({**asdict(best), "model": model}, allow_nan=False))
-    return 0
+        tell_json({**asdict(best), "model": str(trainer.folder.model_path)})
+    return 3 if left_out else 0
+
+
+def _say_what_is_trained(
+    trainer: Trainer, manifests: Sequence[Transcribed], left_out: Sequence[LeftOut]
+) -> None:
+    from egl_fast.training.texts import num_empty
+
+    examples = [*trainer.train_examples, *trainer.valid_examples]
+    lengths = TrueLengths()
+    for example in examples:
+        lengths.add(example.utterance, example.seconds)
+    shared = shared_audio(*(manifest.utterances for manifest in manifests))
+    empty = num_empty(example.utterance for example in examples)
+    weights = sum(p.numel() for p in trainer.checkpoint.model.parameters())
+    say(
+        f"training {weights:,} weights on {len(trainer.train_examples)} utterances "
+        f"({sum(e.seconds for e in trainer.train_examples) / 3600:.2f} h), "
+        f"validating on {len(trainer.valid_examples)}"
+        + (f"; {empty} texts are empty" if empty else "")
+    )
+    if left_out:
+        warn(
+            f"{len(left_out)} of {len(examples) + len(left_out)} recordings cannot be used and are "
+            f"left out: see {trainer.folder.errors_path}"
+        )
+    for warning in (lengths.warning(), shared):
+        if warning is not None:
+            warn(warning)
 
 
 def _run(trainer: Trainer) -> EpochMetrics:
     from egl_fast.training.loop import Progress
+    from egl_fast.training.metrics import in_nats
 
     max_epochs = trainer.config.max_epochs
     with progress_bar() as bar, between_steps("the batch") as interruption:
         task = bar.add_task("epoch", total=None, note="")
 
-        def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
+        def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
             bar.update(
                 task,
                 description=f"epoch {epoch}/{max_epochs}",
                 total=max_epochs * num_batches,
                 completed=(epoch - 1) * num_batches + batch,
-                note=f"loss {loss:.2f}",
+                note=f"loss {in_nats(loss)}",
             )
 
         def on_epoch(metrics: EpochMetrics, best: bool) -> None:
             say(
-                f"epoch {metrics.epoch}: train loss {metrics.train_loss:.2f}, "
-                f"valid loss {metrics.valid_loss:.2f}, CER {metrics.valid_cer:.3f}, "
+                f"epoch {metrics.epoch}: train loss {in_nats(metrics.train_loss)}, "
+                f"valid loss {in_nats(metrics.valid_loss)}, CER {metrics.valid_cer:.3f}, "
                 f"WER {metrics.valid_wer:.3f}, {metrics.seconds:.0f} s{' *' if best else ''}"
+                + (
+                    f"; {metrics.num_misfits} too fast for their texts"
+                    if metrics.num_misfits
+                    else ""
+                )
             )
 
         return trainer.run(Progress(on_batch, on_epoch, lambda: interruption.requested))
 
 
 def _initial_checkpoint(
-    init_path: str | None, preset_name: str, cell: str | None, dropout: float | None
+    init_path: str | None,
+    preset_name: str,
+    cell: str | None,
+    dropout: float | None,
+    vocabulary_path: str | None,
 ) -> Checkpoint:
-    from dataclasses import replace
-
     from egl_fast.checkpoint import Checkpoint, load_checkpoint
+    from egl_fast.data.vocabulary_file import read_vocabulary
     from egl_fast.features import FeatureConfig
     from egl_fast.model import DeepSpeech2, preset
     from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
     if init_path is not None:
         return load_checkpoint(init_path)
+    vocabulary = ENGLISH_CHARACTERS if vocabulary_path is None else read_vocabulary(vocabulary_path)
     features = FeatureConfig()
     config = replace(
         preset(preset_name, cell=cell, dropout=dropout),
         num_bins=features.num_bins,
-        num_classes=len(ENGLISH_CHARACTERS),
+        num_classes=len(vocabulary),
     )
-    return Checkpoint(DeepSpeech2(config), features, ENGLISH_CHARACTERS)
+    return Checkpoint(DeepSpeech2(config), features, vocabulary)

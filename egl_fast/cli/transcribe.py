@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, say
+from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.failures import Failures
+from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.data.true_lengths import TrueLengths
 
 if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 @options.device
 @options.threads
 @options.quiet
+@refuse_idle_options(without={"--overwrite": "--out"})
 def command(
     model_path: str,
     data_path: str,
@@ -40,33 +44,39 @@ def command(
     batch_seconds: float,
     device: str,
     threads: int | None,
-) -> None:
+) -> int:
     """Write down what a model hears: its most probable alignment, collapsed.
 
-    One JSON line a recording, in the manifest's order: the manifest's keys, then id, duration
-    (seconds), pred_text.
+    One JSON line per recording, in the manifest's order: the manifest's keys, then id, duration
+    (seconds), pred_text. Recordings that cannot be transcribed are listed in OUT.errors.jsonl, or
+    without --out on standard error (exit status 3).
 
     \b
     Example:
       egl-fast transcribe --model base.pt --data pool.jsonl --out transcripts.jsonl
     """
-    writer = JsonlWriter(out_path, overwrite=overwrite, inputs=[data_path, model_path])
+    inputs = [data_path, model_path]
+    writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
+    failures = Failures(writer.path, overwrite=overwrite, inputs=inputs)
 
     from egl_fast.checkpoint import load_checkpoint
     from egl_fast.data.manifest import read_manifest
 
     utterances = read_manifest(data_path)
     checkpoint = load_checkpoint(model_path, device=options.set_up_torch(device, threads))
-    with writer:
+    with writer, failures:
         for window in transcripts_with_progress(
             checkpoint,
             utterances,
+            failures,
             batch_seconds=batch_seconds,
             quiet=writer.path is None and sys.stdout.isatty(),
         ):
             for transcript in window:
                 writer.write({**base_record(transcript), "pred_text": transcript.text})
             writer.flush()
+    failures.summarize("transcribed")
+    return failures.status
 
 
 def base_record(transcript: Transcript) -> dict[str, Any]:
@@ -81,6 +91,7 @@ def base_record(transcript: Transcript) -> dict[str, Any]:
 def transcripts_with_progress(
     checkpoint: Checkpoint,
     utterances: Sequence[Utterance],
+    failures: Failures,
     *,
     batch_seconds: float,
     with_loss: bool = False,
@@ -91,6 +102,7 @@ def transcripts_with_progress(
     Args:
         checkpoint: the model.
         utterances: what to transcribe.
+        failures: told of recordings that fail.
         batch_seconds: bound on the padded audio of a batch.
         with_loss: compute CTC losses, too.
         quiet: no bar; for results that go to the terminal the bar would be drawn on.
@@ -99,19 +111,31 @@ def transcripts_with_progress(
 
     started = time.monotonic()
     done, audio_seconds = 0, 0.0
+    lengths = TrueLengths()
     with progress_bar() as bar:
         bar.disable |= quiet
         task = bar.add_task("transcribing", total=len(utterances), note="")
         for window in transcribe(
-            checkpoint, utterances, batch_seconds=batch_seconds, with_loss=with_loss
+            checkpoint,
+            utterances,
+            batch_seconds=batch_seconds,
+            with_loss=with_loss,
+            on_error=failures.add,
         ):
             done += len(window)
+            for transcript in window:
+                lengths.add(transcript.utterance, transcript.seconds)
             audio_seconds += sum(transcript.seconds for transcript in window)
             rate = done / (time.monotonic() - started)
-            bar.update(task, completed=done, note=f"{rate:.1f} utterances/s")
+            bar.update(
+                task, completed=done + len(failures.utterances), note=f"{rate:.1f} utterances/s"
+            )
             yield window
     seconds = time.monotonic() - started
     say(
         f"{done} utterances, {audio_seconds:.0f} s of audio, in {seconds:.1f} s "
         f"({done / seconds:.1f} utterances/s)"
     )
+    warning = lengths.warning()
+    if warning is not None:
+        warn(warning)

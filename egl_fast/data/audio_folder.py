@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
+from egl_fast.data.json_reading import json_value
 from egl_fast.errors import ManifestError
 
 
@@ -31,8 +31,8 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
         return None
     meta_path = Path(f"{scores}.meta.json")
     try:
-        named = json.loads(meta_path.read_bytes()).get("pool")
-    except (OSError, ValueError, RecursionError, AttributeError):
+        named = json_value(meta_path.read_bytes()).get("pool")
+    except (OSError, ValueError, AttributeError):
         named = None
     if not isinstance(named, str):
         return meta_path.parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +12,24 @@ from typing import Any, BinaryIO
 
 from egl_fast import atomic
 from egl_fast.errors import EglError, OutputError, cannot_be_written
+from egl_fast.escaping import json_text
+
+#: Endings of names -> the format that they promise.
+_OTHER_FORMATS = {
+    **dict.fromkeys((".csv", ".tsv", ".psv"), "a table of text"),
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), "a spreadsheet"),
+    **dict.fromkeys((".parquet", ".pq", ".arrow", ".feather", ".avro", ".orc"), "a binary table"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz"), "a compressed file"),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".duckdb"), "a database"),
+    **dict.fromkeys(
+        (".txt", ".md", ".log", ".srt", ".vtt", ".ctm", ".stm", ".trn", ".scp"), "text"
+    ),
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".pkl", ".npy", ".npz", ".onnx"), "a model or array"),
+    **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"), "a recording"),
+    **dict.fromkeys((".html", ".htm", ".xml", ".pdf"), "a page"),
+    **dict.fromkeys((".yaml", ".yml", ".toml", ".ini"), "a configuration"),
+    ".json": "one JSON value",
+}
 
 
 def encoded_line(record: Mapping[str, Any]) -> bytes:
@@ -21,9 +38,7 @@ def encoded_line(record: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: a value has no form in JSON, such as NaN.
     """
-    line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-    # Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape in JSON.
-    return line.encode("utf-8", "backslashreplace")
+    return f"{json_text(record)}\n".encode()
 
 
 def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
@@ -58,6 +73,21 @@ def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
         )
 
 
+def refuse_other_formats(path: Path) -> None:
+    """Say that this would write JSON Lines into a file whose name promises something else.
+
+    Raises:
+        OutputError: the name ends like that of another format.
+    """
+    found = _OTHER_FORMATS.get(path.suffix.lower())
+    if found is not None:
+        name = f"{path.stem.removesuffix('.jsonl')}.jsonl"
+        raise OutputError(
+            f"output {path}: is named like {found}, but what is written is JSON Lines; name it "
+            f"{name}"
+        )
+
+
 class JsonlWriter:
     """Writes records to ``<path>.partial``, which becomes ``path`` when all has gone well.
 
@@ -70,9 +100,12 @@ class JsonlWriter:
         path: the file to write; None or "-" is standard output, where records go as they are.
         overwrite: replace a file that exists.
         inputs: see ``refuse_unwritable``.
+        only_if_any: where there are no records there is no file, either; what an earlier run left
+            at ``path`` is removed.
 
     Raises:
-        OutputError: the file exists and may not be overwritten; or see ``refuse_unwritable``.
+        OutputError: the file exists and may not be overwritten, or its name promises another
+            format; or see ``refuse_unwritable``.
 
     Example:
         >>> import pathlib, tempfile
@@ -90,10 +123,12 @@ class JsonlWriter:
         *,
         overwrite: bool = False,
         inputs: Iterable[str | None] = (),
+        only_if_any: bool = False,
     ) -> None:
         self.path = None if path is None or str(path) == "-" else Path(path)
         self.overwrite = overwrite
         self.inputs = tuple(inputs)
+        self.only_if_any = only_if_any
         self.num_records = 0
         self._file: BinaryIO | None = None
         if self.path is not None:
@@ -101,6 +136,7 @@ class JsonlWriter:
 
     def _refuse(self, path: Path) -> None:
         refuse_unwritable(path, inputs=self.inputs)
+        refuse_other_formats(path)
         if path.exists() and not self.overwrite:
             raise OutputError(
                 f"output {path}: exists already; give --overwrite to replace it, or another name"
@@ -179,12 +215,15 @@ class JsonlWriter:
         with self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
-        if succeeded:
+        is_wanted = self.num_records > 0 or not self.only_if_any
+        if succeeded and is_wanted:
             self._refuse(self.path)
             os.replace(self.partial_path, self.path)
-            atomic.sync_folder(self.path.parent)
         elif self.num_records == 0:
             self.partial_path.unlink()
+            if succeeded and self.overwrite:
+                self.path.unlink(missing_ok=True)
+        atomic.sync_folder(self.path.parent)
 
     @contextmanager
     def _failing_in_one_line(self) -> Iterator[None]:

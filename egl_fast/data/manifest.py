@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.errors import ManifestError
 
 
@@ -38,33 +35,45 @@ class Utterance:
     line: int
 
 
+class Manifest(NamedTuple):
+    """A manifest, and what tells it from another.
+
+    Attributes:
+        utterances: its lines, in order.
+        sha256: hash of its text, in hexadecimal; the same for a file, its gzipped copy and a pipe.
+    """
+
+    utterances: list[Utterance]
+    sha256: str
+
+
 def read_manifest(path: str | Path) -> list[Utterance]:
     """All utterances of a manifest, in its order; blank lines are skipped.
 
     Args:
-        path: a UTF-8 file with one JSON object a line. ``audio_filepath`` is required;
-            ``offset`` and ``duration`` (seconds), ``text`` and ``id`` are optional; other keys
-            are kept in ``Utterance.record``.
+        path: a UTF-8 file with one JSON object a line, gzipped or not. ``audio_filepath`` is
+            required; ``offset`` and ``duration`` (seconds), ``text`` and ``id`` are optional;
+            other keys are kept in ``Utterance.record``.
 
     Raises:
-        ManifestError: the file is missing or empty; a line is not a JSON object, lacks
-            ``audio_filepath``, holds a value of the wrong kind, or repeats an id.
+        ManifestError: the file is missing, empty or something else; a line is not a JSON object,
+            lacks ``audio_filepath``, holds a value of the wrong kind, or repeats an id.
     """
-    path = Path(path)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ManifestError(f"manifest {path}: no such file; give the path of a manifest") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"manifest {path}: cannot be read as UTF-8 text ({error})") from None
+    return read_manifest_and_hash(path).utterances
+
+
+def read_manifest_and_hash(path: str | Path) -> Manifest:
+    """A manifest and its hash, of one reading: the file may change, or be a pipe.
+
+    Raises:
+        ManifestError: see ``read_manifest``.
+    """
+    path, source = Path(path), f"manifest {path}"
+    content = decompressed(read_file(path, source), source)
     utterances: list[Utterance] = []
     first_line: dict[str, int] = {}
-    # Only a line feed ends a line: JSON strings may hold U+2028 and its like.
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"manifest {path}, line {number}"
-        utterance = _parse_line(line, number, path.parent, where)
+    for number, where, record in json_lines(text_of(content, source), source):
+        utterance = _utterance(record, number, path.parent, where)
         if utterance.id in first_line:
             raise ManifestError(
                 f"{where}: id {utterance.id!r} is already on line {first_line[utterance.id]}; "
@@ -73,30 +82,11 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         first_line[utterance.id] = number
         utterances.append(utterance)
     if not utterances:
-        raise ManifestError(f"manifest {path}: holds no utterance; write one JSON object a line")
-    return utterances
+        raise ManifestError(f"{source}: holds no utterance; write one JSON object per line")
+    return Manifest(utterances, hashlib.sha256(content).hexdigest())
 
 
-def manifest_sha256(path: str | Path, utterances: Sequence[Utterance]) -> str:
-    """What tells one manifest from another, in hexadecimal.
-
-    Args:
-        path: the manifest. Of a pipe, which cannot be read again, its records count instead.
-        utterances: what ``read_manifest`` found in it.
-    """
-    if os.path.isfile(path):
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    records = json.dumps([utterance.record for utterance in utterances])
-    return hashlib.sha256(records.encode()).hexdigest()
-
-
-def _parse_line(line: str, number: int, folder: Path, where: str) -> Utterance:
-    try:
-        record = json.loads(line, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({error}); write one JSON object a line") from None
-    if not isinstance(record, dict):
-        raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
+def _utterance(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise ManifestError(f"{where}: needs 'audio_filepath', a path as a string")
@@ -113,18 +103,6 @@ def _parse_line(line: str, number: int, folder: Path, where: str) -> Utterance:
     elif not isinstance(identity, str):
         raise ManifestError(f"{where}: 'id' is {identity!r}, not a string")
     return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number)
-
-
-def _no_number(literal: str) -> float:
-    # Python reads NaN and Infinity, which JSON lacks; results that carry them would be unreadable.
-    raise ValueError(f"{literal} is no number")
-
-
-def _finite(literal: str) -> float:
-    value = float(literal)
-    if math.isinf(value):
-        raise ValueError(f"{literal} is out of range")
-    return value
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:

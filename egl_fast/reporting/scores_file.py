@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import zlib
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.data.json_reading import json_object, open_lines
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.records import STRATEGIES
 
@@ -80,14 +82,14 @@ class ScoresFile:
             ManifestError: the file has changed since it was read.
         """
         found = []
-        with open(self.path, "rb") as file:
+        with open_lines(self.path, f"scores {self.path}") as file:
             for index in indices:
                 file.seek(int(self._line_starts[index]))
                 try:
-                    record = json.loads(file.readline())
-                except ValueError:
-                    record = None
-                if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                    record = json_object(file.readline(), f"scores {self.path}")
+                except ManifestError:
+                    record = {}
+                if not isinstance(record.get("id"), str):
                     raise ManifestError(f"scores {self.path}: changed while it was being read")
                 found.append(record)
         return found
@@ -110,7 +112,7 @@ def read_scores_file(
     path = Path(path)
     reader = _Reader(f"scores {path}", keep_ids)
     try:
-        with open(path, "rb") as file:
+        with open_lines(path, f"scores {path}") as file:
             start = said = 0
             for number, line in enumerate(file, start=1):
                 if line.strip():
@@ -121,9 +123,7 @@ def read_scores_file(
                     said = start
             if advance is not None:
                 advance(start - said)
-    except FileNotFoundError:
-        raise ManifestError(f"scores {path}: no such file") from None
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ManifestError(f"scores {path}: cannot be read ({one_line(error)})") from None
     return reader.finish(path)
 
@@ -145,12 +145,7 @@ class _Reader:
     def add(self, line: bytes, number: int, start: int) -> None:
         """One line of the file."""
         where = f"{self.source}, line {number}"
-        try:
-            record = json.loads(line, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ManifestError(f"{where}: not JSON ({one_line(error)})") from None
-        if not isinstance(record, dict):
-            raise ManifestError(f"{where}: expected a JSON object, got {type(record).__name__}")
+        record = json_object(line.removeprefix(b"\xef\xbb\xbf"), where)
         if not isinstance(record.get("id"), str) or not any(map(record.__contains__, STRATEGIES)):
             raise ManifestError(
                 f"{where}: holds no score; is this a scores file, as `egl-fast score` writes it?"
@@ -206,7 +201,3 @@ class _Reader:
             ),
             _line_starts=np.array(self.starts),
         )
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")

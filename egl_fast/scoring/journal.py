@@ -5,12 +5,12 @@ What it is for, and what stands in it when: ``scoring.resumable_scores``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from egl_fast.data.json_reading import json_value
 from egl_fast.errors import OutputError, one_line
 
 FORMAT = "egl-fast scoring journal"
@@ -83,7 +83,7 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
     """
     lines = path.read_bytes().split(b"\n")[:-1]
     try:
-        header = json.loads(lines[0])
+        header = json_value(lines[0])
         version = header["format_version"]
         if header["format"] == FORMAT and version != FORMAT_VERSION:
             raise OutputError(
@@ -93,7 +93,7 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
             )
         if len(lines) > 1 and not _is_json(lines[-1]):
             del lines[-1]  # pages reach a disk in any order, so its end may be there alone
-        entries = [json.loads(line) for line in lines[1:]]
+        entries = [json_value(line) for line in lines[1:]]
         return Header.from_json(header), entries, sum(len(line) + 1 for line in lines)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise damaged(path, one_line(error)) from None
@@ -106,7 +106,7 @@ def damaged(path: Path, what: str) -> OutputError:
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
+        json_value(line)
     except ValueError:
         return False
     return True

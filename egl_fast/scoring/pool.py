@@ -10,20 +10,18 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from egl_fast.data.audio import audio_seconds, recording_name
+from egl_fast.data.audio import audio_seconds
 from egl_fast.data.loading import Spectrogram, load_spectrogram
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import decoders_beside, prefetch
-from egl_fast.errors import AudioError, EglError, one_line
+from egl_fast.data.prefetch import decoders_beside
+from egl_fast.data.reading import READ_TIMEOUT_SECONDS, read_ahead
+from egl_fast.errors import AudioError, EglError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.batches import BatchLimit, BatchScoring
 from egl_fast.scoring.options import Classes, ScoringOptions
 from egl_fast.scoring.outcome import WINDOW, Outcome
-
-#: How long one recording may take to be read and decoded, unless somebody says otherwise.
-READ_TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,11 @@ class PoolScoring:
         ]
         windows = [w for w in windows if not all(position in known for position in w)]
         wanted = [utterances[position] for window in windows for position in window]
-        loaded = prefetch(
+        loaded = read_ahead(
             self._load,
             wanted,
             num_threads=decoders_beside(self.engine.device),
             timeout_seconds=self.limits.timeout_seconds,
-            overdue=self._overdue,
         )
         limit = BatchLimit(self.batch_seconds)
         for window in windows:
@@ -122,26 +119,10 @@ class PoolScoring:
                 continue
             yield {positions[i]: result for i, result in scoring.score(unit).items()}
 
-    def _load(self, utterance: Utterance) -> Spectrogram | EglError:
-        try:
-            if self.limits.max_duration is not None:
-                _refuse_longer(utterance, self.limits.max_duration)
-            return load_spectrogram(utterance, self.features, max_seconds=self.limits.max_duration)
-        except EglError as error:
-            return error
-        except MemoryError:
-            return AudioError(f"audio {utterance.audio_path}: does not fit into memory; cut it")
-        except Exception as error:  # Whatever a decoder does to one recording, others go on.
-            return AudioError(
-                f"audio {utterance.audio_path}: cannot be read "
-                f"({type(error).__name__}: {one_line(error)})"
-            )
-
-    def _overdue(self, utterance: Utterance) -> EglError:
-        return AudioError(
-            f"{recording_name(utterance.audio_path)}: was not read within "
-            f"{self.limits.timeout_seconds:g} s; see to its disk, or raise --read-timeout"
-        )
+    def _load(self, utterance: Utterance) -> Spectrogram:
+        if self.limits.max_duration is not None:
+            _refuse_longer(utterance, self.limits.max_duration)
+        return load_spectrogram(utterance, self.features, max_seconds=self.limits.max_duration)
 
 
 def _refuse_longer(utterance: Utterance, max_duration: float) -> None:

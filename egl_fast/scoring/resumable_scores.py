@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from egl_fast import atomic
-from egl_fast.data.jsonl import encoded_line, refuse_unwritable
+from egl_fast.data.json_reading import json_value
+from egl_fast.data.jsonl import encoded_line, refuse_other_formats, refuse_unwritable
 from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
@@ -57,6 +58,7 @@ class ResumableScores:
     ) -> None:
         self.out = Path(out)
         refuse_unwritable(self.out, inputs=inputs)
+        refuse_other_formats(self.out)
         self.tally = Tally()
         self._resume = resume
         self._overwrite = overwrite
@@ -84,10 +86,10 @@ class ResumableScores:
         """Utterances whose outcome is known."""
         return self._position + len(self._ahead)
 
-    def metadata(self) -> str:
-        """What ``OUT.meta.json`` holds, on one line."""
+    def metadata(self) -> Any:
+        """What ``OUT.meta.json`` holds."""
         with self._failing_in_one_line():
-            return json.dumps(json.loads(self._metadata.read_bytes()), ensure_ascii=False)
+            return json_value(self._metadata.read_bytes())
 
     def __contains__(self, position: object) -> bool:
         """Whether the outcome of the utterance at a position is known."""
@@ -150,7 +152,7 @@ class ResumableScores:
                 file.flush()
             path = self._records if self._records.exists() else self.out
             with open(path, "rb") as file:
-                found = (json.loads(line).get("beam_mass") for line in file)
+                found = (json_value(line).get("beam_mass") for line in file)
                 return [mass for mass in found if mass is not None]
 
     def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
@@ -234,7 +236,7 @@ class ResumableScores:
 
     def _find_complete(self, settings: dict[str, Any]) -> bool:
         try:
-            metadata = json.loads(self._metadata.read_bytes())
+            metadata = json_value(self._metadata.read_bytes())
             recorded = {key: metadata.get(key) for key in settings}
             self.tally = Tally(**{key: metadata[key] for key in asdict(Tally())})
         except (OSError, ValueError, TypeError, AttributeError, KeyError):

@@ -9,7 +9,7 @@ import math
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,8 @@ from typing import Any, Final
 import torch
 
 from egl_fast.checkpoint import Checkpoint, load_checkpoint
-from egl_fast.errors import EglError, ModelError, OutputError, one_line
+from egl_fast.data.true_lengths import lacks_audio
+from egl_fast.errors import EglError, ManifestError, ModelError, OutputError, one_line
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2
 from egl_fast.records import to_json
@@ -34,8 +35,9 @@ from egl_fast.simulation.units import (
     write_gzip,
     write_json,
 )
+from egl_fast.training.examples import Example, examples_of_length
 from egl_fast.training.loop import Progress, Trainer
-from egl_fast.training.metrics import Transcript, count_edits, error_rates, transcribe
+from egl_fast.training.metrics import Transcript, count_edits, error_rates, in_nats, transcribe
 from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
@@ -122,8 +124,8 @@ def _train(
     trainer = Trainer(
         start,
         unit.config,
-        train=_utterances(unit.train),
-        valid=_utterances(unit.valid),
+        train=examples(unit.train, start),
+        valid=examples(unit.valid, start),
         run_dir=store.run_dir(unit.name),
         settings={"unit": unit.name},
     )
@@ -131,11 +133,11 @@ def _train(
     before = trainer.seconds
     epochs = unit.config.max_epochs
 
-    def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
-        note(f"epoch {epoch}/{epochs}, batch {batch}/{num_batches}, loss {loss:.2f}")
+    def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
+        note(f"epoch {epoch}/{epochs}, batch {batch}/{num_batches}, loss {in_nats(loss)}")
 
     def on_epoch(metrics: EpochMetrics, best: bool) -> None:
-        note(f"epoch {metrics.epoch}/{epochs}, validation loss {metrics.valid_loss:.2f}")
+        note(f"epoch {metrics.epoch}/{epochs}, validation loss {in_nats(metrics.valid_loss)}")
 
     best = trainer.run(Progress(on_batch, on_epoch))
     result: dict[str, Any] = {
@@ -178,6 +180,7 @@ def _test(unit: TrainUnit, checkpoint: Checkpoint, folder: Path) -> dict[str, An
         )
     write_gzip(folder / "test.csv.gz", table.getvalue())
     rates = error_rates(transcripts)
+    assert rates.loss is not None, "every loss is finite, and there is at least one"
     total = rates.loss * len(transcripts)
     return {
         "utterances": len(transcripts),
@@ -224,17 +227,32 @@ def _score(
     return {"kind": "score", "clips": len(records), "median_beam_mass": masses[len(masses) // 2]}
 
 
-def _utterances(clips: tuple[Clip, ...]) -> list[Any]:
-    return [clip.utterance for clip in clips]
+def examples(clips: Sequence[Clip], checkpoint: Checkpoint) -> list[Example]:
+    """Clips ready for training; their lengths are known from when the sets were read.
+
+    Raises:
+        ManifestError: a text cannot be trained on; the message names it.
+    """
+    return examples_of_length(
+        [clip.utterance for clip in clips], [clip.seconds for clip in clips], checkpoint
+    )
 
 
 def _transcripts(
     checkpoint: Checkpoint, clips: tuple[Clip, ...], batch_seconds: float
 ) -> list[Transcript]:
-    windows = transcribe(
-        checkpoint, _utterances(clips), batch_seconds=batch_seconds, with_loss=True
-    )
-    return [transcript for window in windows for transcript in window]
+    utterances = [clip.utterance for clip in clips]
+    windows = transcribe(checkpoint, utterances, batch_seconds=batch_seconds, with_loss=True)
+    transcripts = [transcript for window in windows for transcript in window]
+    for transcript in transcripts:
+        # Hours picked and labeled are counted by what the manifest says.
+        if lacks_audio(transcript.utterance, transcript.seconds):
+            raise ManifestError(
+                f"utterance {transcript.utterance.id!r}: {transcript.seconds:.2f} s were decoded "
+                f"of the {transcript.utterance.duration_seconds:g} s that its manifest promises; "
+                "correct its duration"
+            )
+    return transcripts
 
 
 def _finite_loss(transcript: Transcript) -> float:

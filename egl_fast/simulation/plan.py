@@ -341,7 +341,9 @@ class _Expander:
             if result is None:
                 self._keep(init)
             else:
-                losses.append(result["valid_loss"])
+                loss = result["valid_loss"]
+                # Null is infinite: the model rules a text out.
+                losses.append(math.inf if loss is None else loss)
         if len(losses) < len(candidates):
             return None
         return candidates[losses.index(min(losses))]

@@ -8,11 +8,10 @@ from egl_fast.checkpoint import Checkpoint, load_checkpoint
 from egl_fast.errors import CheckpointError, ManifestError, ModelError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.simulation.config import PARTS, SimulationConfig
-from egl_fast.simulation.execution import starting_point
+from egl_fast.simulation.execution import examples, starting_point
 from egl_fast.simulation.plan import Plan
 from egl_fast.simulation.sets import Clip, read_sets
 from egl_fast.simulation.units import FileInit, FreshInit
-from egl_fast.training.loop import prepare_examples
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 
@@ -56,6 +55,6 @@ def _check_texts(
 ) -> None:
     for part in PARTS:
         try:
-            prepare_examples([clip.utterance for clip in sets[part]], checkpoint)
+            examples(sets[part], checkpoint)
         except ManifestError as error:
             raise config.source.error(("data", part), f"{part}: {error}") from None

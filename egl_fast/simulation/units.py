@@ -28,6 +28,7 @@ from typing import Any, Final, Literal
 
 from egl_fast import atomic
 from egl_fast.checkpoint import plain_config
+from egl_fast.data.json_reading import json_value
 from egl_fast.errors import OutputError, one_line
 from egl_fast.model import ModelConfig
 from egl_fast.scoring.options import ScoringOptions
@@ -246,7 +247,7 @@ class UnitStore:
         """The records of a scoring, in the order of its pool."""
         if name not in self._scores:
             lines = self._read_gzip(name, "scores.jsonl.gz").split("\n")
-            self._scores[name] = [json.loads(line) for line in lines if line]
+            self._scores[name] = [json_value(line) for line in lines if line]
         return self._scores[name]
 
     @contextlib.contextmanager
@@ -272,7 +273,7 @@ class UnitStore:
     def _read_json(self, name: str, file_name: str) -> dict[str, Any] | None:
         path = self.folder(name) / file_name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json_value(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,14 @@ from egl_fast.checkpoint import (
     checkpoint_from_content,
     plain_values,
 )
-from egl_fast.data.audio import audio_seconds, load_audio
 from egl_fast.data.batching import length_batches
-from egl_fast.data.loading import pad_features, spectrogram_of
-from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import decoders_beside, prefetch
-from egl_fast.errors import ManifestError, ModelError
+from egl_fast.errors import AudioError, ModelError
 from egl_fast.precision import products_in
 from egl_fast.recurrent import scanned_recurrence
-from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
-from egl_fast.training.metrics import error_rates, reference_labels, transcribe
+from egl_fast.training.augment import SpecAugment, seed_epoch
+from egl_fast.training.batches import Batch, training_batches
+from egl_fast.training.examples import Example, refuse_misfit
+from egl_fast.training.metrics import error_rates, transcribe
 from egl_fast.training.run_folder import (
     EpochMetrics,
     RunFolder,
@@ -42,6 +39,7 @@ from egl_fast.training.run_folder import (
     UnfinishedEpoch,
 )
 from egl_fast.training.schedule import rate_factor
+from egl_fast.training.texts import frames_needed
 
 #: How often the state is saved within an epoch: what a kill can cost.
 SAVE_SECONDS = 600.0
@@ -83,47 +81,28 @@ class TrainingConfig:
 
 
 @dataclass
-class Example:
-    """An utterance ready for training: its labels, and its length for batching."""
-
-    utterance: Utterance
-    labels: list[int]
-    seconds: float
-
-
-@dataclass
 class Progress:
     """What the loop tells its caller while it runs, and asks: whether to stop after a batch."""
 
-    on_batch: Callable[[int, int, int, float], None] = field(
+    on_batch: Callable[[int, int, int, float | None], None] = field(
         default=lambda epoch, batch, num_batches, loss: None
     )
     on_epoch: Callable[[EpochMetrics, bool], None] = field(default=lambda metrics, best: None)
     stop: Callable[[], bool] = field(default=lambda: False)
 
 
-def prepare_examples(utterances: Sequence[Utterance], checkpoint: Checkpoint) -> list[Example]:
-    """Check every transcript against the vocabulary and the number of frames.
+@dataclass
+class _Sums:
+    """What an epoch has come to so far."""
 
-    Raises:
-        ManifestError: a text is missing, has a character outside the vocabulary, or needs more
-            frames than the audio has; the message names the utterance.
-        AudioError: a length is not in the manifest and the file's header cannot be read.
-    """
-    examples = []
-    for utterance in utterances:
-        labels = reference_labels(utterance, checkpoint.vocabulary)
-        seconds = audio_seconds(utterance)
-        samples = int(seconds * checkpoint.features.sample_rate_hz)
-        frames = checkpoint.model.num_output_frames(checkpoint.features.num_frames(samples))
-        needed = len(labels) + sum(a == b for a, b in pairwise(labels))
-        if needed > frames or frames == 0:
-            raise ManifestError(
-                f"utterance {utterance.id!r} (line {utterance.line}): its text needs {needed} "
-                f"frames, the audio ({seconds:.2f} s) gives {frames}; remove it or fix its text"
-            )
-        examples.append(Example(utterance, labels, seconds))
-    return examples
+    num_batches: int = 0
+    loss: float = 0.0
+    num_utterances: int = 0
+    num_misfits: int = 0
+
+    @property
+    def mean_loss(self) -> float | None:
+        return self.loss / self.num_utterances if self.num_utterances else None
 
 
 class Trainer:
@@ -132,14 +111,11 @@ class Trainer:
     Args:
         checkpoint: the model to start from, its features and vocabulary. Trained in place.
         config: how to train.
-        train: training utterances with text.
-        valid: validation utterances with text.
+        train: what to train on, at least one.
+        valid: what to validate on, at least one.
         run_dir: folder of the run, made if missing.
         settings: what to record and compare on resumption, beside ``config``.
         save_seconds: how often the state is saved within an epoch.
-
-    Raises:
-        ManifestError: see ``prepare_examples``.
     """
 
     def __init__(
@@ -147,16 +123,16 @@ class Trainer:
         checkpoint: Checkpoint,
         config: TrainingConfig,
         *,
-        train: Sequence[Utterance],
-        valid: Sequence[Utterance],
+        train: Sequence[Example],
+        valid: Sequence[Example],
         run_dir: Path,
         settings: dict[str, Any] | None = None,
         save_seconds: float = SAVE_SECONDS,
     ) -> None:
         self.checkpoint = checkpoint
         self.config = config
-        self.train_examples = prepare_examples(train, checkpoint)
-        self.valid_utterances = [e.utterance for e in prepare_examples(valid, checkpoint)]
+        self.train_examples = list(train)
+        self.valid_examples = list(valid)
         # Plain, so that they compare equal to what a resumed run reads back.
         self.settings = plain_values({**(settings or {}), "training": asdict(config)})
         self.folder = RunFolder(run_dir, self.settings)
@@ -207,7 +183,8 @@ class Trainer:
 
         Raises:
             ModelError: the loss is not finite.
-            AudioError: a recording cannot be read.
+            AudioError: a recording cannot be read any more; the state is saved.
+            ManifestError: a text needs more frames than its audio has.
             KeyboardInterrupt: ``progress.stop`` said so; the state is saved.
         """
         progress = progress or Progress()
@@ -220,8 +197,8 @@ class Trainer:
                 scanned_recurrence(self.checkpoint.model),
                 products_in("float32", self._device),
             ):
-                train_loss, rate = self._train_epoch(epoch, progress, started)
-            metrics = self._validate(epoch, train_loss, rate, started)
+                sums, rate = self._train_epoch(epoch, progress, started)
+            metrics = self._validate(epoch, sums, rate, started)
             self.history.append(metrics)
             self.unfinished = None
             best = self._best() is metrics
@@ -240,7 +217,8 @@ class Trainer:
         return next(self.checkpoint.model.parameters()).device
 
     def _monitored(self, metrics: EpochMetrics) -> float:
-        return metrics.valid_cer if self.config.monitor == "cer" else metrics.valid_loss
+        found = metrics.valid_cer if self.config.monitor == "cer" else metrics.valid_loss
+        return math.inf if found is None else found
 
     def _best(self) -> EpochMetrics:
         return min(self.history, key=self._monitored)
@@ -251,7 +229,7 @@ class Trainer:
             return epochs > 0
         return 0 < self.config.patience <= epochs - self._best().epoch
 
-    def _train_epoch(self, epoch: int, progress: Progress, started: float) -> tuple[float, float]:
+    def _train_epoch(self, epoch: int, progress: Progress, started: float) -> tuple[_Sums, float]:
         rng = seed_epoch(self.config.seed, epoch)
         # Jitter decides who shares a batch, so that batches differ between epochs.
         jitter = 1 + 0.1 * rng.uniform(-1, 1, len(self.train_examples))
@@ -260,46 +238,77 @@ class Trainer:
         if epoch > 1:  # The first epoch runs from short to long (Amodei et al., 2016, sec. 3.2).
             plan = [plan[i] for i in rng.permutation(len(plan))]
         model = self.checkpoint.model.train()
-        first, total, count = 0, 0.0, 0
-        if self.unfinished is not None:
-            first, total = self.unfinished.num_batches, self.unfinished.loss_sum
-            count = self.unfinished.num_utterances
-            self._restore_random_state(self.unfinished)
-        rate = self._rate(epoch, max(0, first - 1), len(plan))
-        for number, (features, lengths, targets, target_lengths) in enumerate(
-            self._batches(plan[first:], epoch), start=first
-        ):
+        sums = _Sums()
+        if (before := self.unfinished) is not None:
+            sums = _Sums(
+                before.num_batches, before.loss_sum, before.num_utterances, before.num_misfits
+            )
+            self._restore_random_state(before)
+        rate = self._rate(epoch, max(0, sums.num_batches - 1), len(plan))
+        batches = training_batches(
+            [[self.train_examples[i] for i in batch] for batch in plan[sums.num_batches :]],
+            self.checkpoint.features,
+            epoch=epoch,
+            seed=self.config.seed,
+            speed_perturb=self.config.speed_perturb,
+            spec_augment=SpecAugment() if self.config.spec_augment else None,
+            device=self._device,
+        )
+        for number in range(sums.num_batches, len(plan)):
+            try:
+                batch = next(batches)
+            except AudioError as error:
+                self._save(sums, time.monotonic() - started)
+                raise _lost(error) from None
             rate = self._rate(epoch, number, len(plan))
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            logits, num_frames = model(features, lengths)
-            # Faster playback can leave a text without enough frames: such a draw counts nothing.
+            logits, num_frames = model(batch.features, batch.lengths)
+            num_misfits = self._num_misfits(batch, num_frames)
+            # A text without enough frames counts nothing.
             loss = F.ctc_loss(
                 logits.log_softmax(2).transpose(0, 1),
-                targets,
+                batch.labels,
                 num_frames,
-                target_lengths,
+                batch.label_lengths,
                 reduction="sum",
                 zero_infinity=True,
             )
-            if not math.isfinite(loss.item()):
+            # zero_infinity hides a loss that is infinite; where logits are finite, only a text
+            # without enough frames has one.
+            if not (math.isfinite(loss.item()) and logits.isfinite().all()):
                 raise ModelError(
                     f"training diverged in epoch {epoch}: the loss is {loss.item()}; "
                     "lower --learning-rate"
                 )
             self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss / len(lengths))
+            torch.autograd.backward(loss / len(batch.examples))
             torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.max_grad_norm)
             self.optimizer.step()
-            total, count = total + loss.item(), count + len(lengths)
-            progress.on_batch(epoch, number + 1, len(plan), total / count)
+            sums.num_batches = number + 1
+            sums.loss += loss.item()
+            sums.num_utterances += len(batch.examples) - num_misfits
+            sums.num_misfits += num_misfits
+            progress.on_batch(epoch, number + 1, len(plan), sums.mean_loss)
             stop = progress.stop()
             if stop or time.monotonic() - self._saved_at >= self.save_seconds:
-                self._save(number + 1, total, count, time.monotonic() - started)
+                self._save(sums, time.monotonic() - started)
             if stop:
                 raise KeyboardInterrupt
         model.eval()
-        return total / count, rate
+        return sums, rate
+
+    def _num_misfits(self, batch: Batch, num_frames: Tensor) -> int:
+        """How many texts of a batch have no alignment.
+
+        Faster playback can take too many frames from a recording; nothing else may.
+        """
+        frames: list[int] = num_frames.tolist()
+        if self.config.speed_perturb == 0:
+            for example, count in zip(batch.examples, frames, strict=True):
+                refuse_misfit(example, count)
+        needed = [frames_needed(example.labels) for example in batch.examples]
+        return sum(n > count for n, count in zip(needed, frames, strict=True))
 
     def _rate(self, epoch: int, batch: int, num_batches: int) -> float:
         return self.config.learning_rate * rate_factor(
@@ -315,64 +324,48 @@ class Trainer:
         if unfinished.cuda_random_state is not None and self._device.type == "cuda":
             torch.cuda.set_rng_state(unfinished.cuda_random_state, self._device)
 
-    def _batches(
-        self, plan: list[list[int]], epoch: int
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        device = self._device
-        features_config = self.checkpoint.features
-        spec_augment = SpecAugment() if self.config.spec_augment else None
-
-        def load(example: Example) -> Tensor:
-            rng = utterance_rng(self.config.seed, epoch, example.utterance.id)
-            waveform = load_audio(example.utterance, sample_rate_hz=features_config.sample_rate_hz)
-            if self.config.speed_perturb > 0:
-                spread = self.config.speed_perturb
-                waveform = change_speed(waveform, 1 + spread * rng.uniform(-1, 1))
-            name = f"audio {example.utterance.audio_path}"
-            features = spectrogram_of(waveform, features_config, name=name).features
-            return features if spec_augment is None else spec_augment(features, rng)
-
-        order = [self.train_examples[i] for batch in plan for i in batch]
-        loaded = prefetch(load, order, num_threads=decoders_beside(device))
-        for batch in plan:
-            features, lengths = pad_features([next(loaded) for _ in batch], device=device)
-            labels = [self.train_examples[i].labels for i in batch]
-            yield (
-                features,
-                lengths,
-                torch.tensor([label for row in labels for label in row], dtype=torch.int64),
-                torch.tensor([len(row) for row in labels]),
-            )
-
-    def _validate(self, epoch: int, train_loss: float, rate: float, started: float) -> EpochMetrics:
+    def _validate(self, epoch: int, sums: _Sums, rate: float, started: float) -> EpochMetrics:
         windows = transcribe(
             self.checkpoint,
-            self.valid_utterances,
+            [example.utterance for example in self.valid_examples],
             batch_seconds=self.config.batch_seconds,
             with_loss=True,
         )
-        transcripts = [transcript for window in windows for transcript in window]
+        try:
+            transcripts = [transcript for window in windows for transcript in window]
+        except AudioError as error:
+            self._save(sums, time.monotonic() - started)
+            raise _lost(error) from None
+        except ModelError as error:
+            raise ModelError(
+                f"training diverged in epoch {epoch}: {error}; lower --learning-rate"
+            ) from None
+        for transcript, example in zip(transcripts, self.valid_examples, strict=True):
+            refuse_misfit(example, transcript.num_frames)
         rates = error_rates(transcripts)
+        assert rates.cer is not None
+        assert rates.wer is not None
         return EpochMetrics(
             epoch=epoch,
-            train_loss=train_loss,
-            valid_loss=rates.loss,
+            train_loss=sums.mean_loss,
+            # A mean over some of the texts could win by ruling the others out.
+            valid_loss=None if rates.num_infinite else rates.loss,
             valid_cer=rates.cer,
             valid_wer=rates.wer,
             learning_rate=rate,
             seconds=round(time.monotonic() - started, 2),
+            num_misfits=sums.num_misfits,
         )
 
-    def _save(
-        self, num_batches: int = 0, loss_sum: float = 0.0, count: int = 0, seconds: float = 0.0
-    ) -> None:
-        """Save the state after some batches of the next epoch."""
-        if num_batches > 0:
+    def _save(self, sums: _Sums | None = None, seconds: float = 0.0) -> None:
+        """Save the state, after some batches of the next epoch if there are any."""
+        if sums is not None and sums.num_batches > 0:
             on_gpu = self._device.type == "cuda"
             self.unfinished = UnfinishedEpoch(
-                num_batches=num_batches,
-                loss_sum=loss_sum,
-                num_utterances=count,
+                num_batches=sums.num_batches,
+                loss_sum=sums.loss,
+                num_utterances=sums.num_utterances,
+                num_misfits=sums.num_misfits,
                 seconds=seconds,
                 random_state=torch.get_rng_state(),
                 cuda_random_state=torch.cuda.get_rng_state(self._device) if on_gpu else None,
@@ -386,6 +379,14 @@ class Trainer:
             )
         )
         self._saved_at = time.monotonic()
+
+
+def _lost(error: AudioError) -> AudioError:
+    """What to say where a recording fails that could be read before the training began."""
+    return AudioError(
+        f"{error}; it could be read when training began: the state is saved, and once it can be "
+        "read again the same command with --resume goes on"
+    )
 
 
 def _make_optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

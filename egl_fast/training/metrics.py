@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 import jiwer
 import torch
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint
 from egl_fast.data.batching import length_batches
-from egl_fast.data.loading import load_spectrogram, pad_features
+from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import decoders_beside, prefetch
-from egl_fast.errors import ManifestError, ModelError
+from egl_fast.data.prefetch import decoders_beside
+from egl_fast.data.reading import read_ahead
+from egl_fast.errors import EglError, ModelError
 from egl_fast.precision import products_in
-from egl_fast.vocabulary import decode, encode
+from egl_fast.training.texts import reference_labels
+from egl_fast.vocabulary import decode
 
 #: Utterances among which batches of like length are formed, and that are transcribed together.
 WINDOW_UTTERANCES = 64
@@ -35,12 +37,14 @@ class Transcript:
         text: the most probable alignment, collapsed ("greedy" decoding).
         loss: -log p(reference | audio) in nats, infinite where the reference needs more frames
             than there are; None unless asked for.
+        num_frames: frames of logits.
     """
 
     utterance: Utterance
     seconds: float
     text: str
     loss: float | None
+    num_frames: int
 
 
 @dataclass(frozen=True)
@@ -65,35 +69,19 @@ class ErrorRates:
     """Totals over a set of utterances.
 
     Attributes:
-        loss: mean CTC loss an utterance, nats, over those where it is finite; NaN where it is
+        loss: mean CTC loss per utterance, nats, over those where it is finite; None where it is
             finite for none.
-        cer: character edits / reference characters.
-        wer: word edits / reference words.
+        cer: character edits / reference characters; None of no utterances.
+        wer: word edits / reference words; likewise.
         num_utterances: how many there were.
         num_infinite: how many of them have an infinite loss.
     """
 
-    loss: float
-    cer: float
-    wer: float
+    loss: float | None
+    cer: float | None
+    wer: float | None
     num_utterances: int
     num_infinite: int
-
-
-def reference_labels(utterance: Utterance, vocabulary: Sequence[str]) -> list[int]:
-    """The class indices of an utterance's text.
-
-    Raises:
-        ManifestError: it has no text, or a character that the vocabulary lacks; the message
-            names the utterance and its line.
-    """
-    where = f"utterance {utterance.id!r} (line {utterance.line})"
-    if utterance.text is None:
-        raise ManifestError(f"{where}: has no 'text'; add its transcript, \"\" for no speech")
-    try:
-        return encode(utterance.text, vocabulary)
-    except ManifestError as error:
-        raise ManifestError(f"{where}: {error}") from None
 
 
 def transcribe(
@@ -102,6 +90,7 @@ def transcribe(
     *,
     batch_seconds: float,
     with_loss: bool = False,
+    on_error: Callable[[Utterance, EglError], None] | None = None,
 ) -> Iterator[list[Transcript]]:
     """Transcripts in batches of like length, over windows of the input order.
 
@@ -110,53 +99,74 @@ def transcribe(
         utterances: what to transcribe.
         batch_seconds: bound on the padded audio of a batch.
         with_loss: compute the CTC loss of each utterance's text, too.
+        on_error: told of each utterance that fails, in order; the others go on. None: the first
+            failure is raised.
 
     Yields:
-        One list a window of ``WINDOW_UTTERANCES``, in the order of ``utterances``.
+        One list per window of ``WINDOW_UTTERANCES``, in the order of ``utterances``, without those
+        that failed.
 
     Raises:
         AudioError: an utterance cannot be read.
-        ManifestError: see ``reference_labels``; only ``with_loss``.
         ModelError: the logits of an utterance are NaN or infinite.
+        ManifestError: see ``texts.reference_labels``; only ``with_loss``.
     """
-    model = checkpoint.model
-    device = next(model.parameters()).device
-    window: list[tuple[Utterance, Tensor, float]] = []
+    device = next(checkpoint.model.parameters()).device
+    loaded = read_ahead(
+        lambda utterance: load_spectrogram(utterance, checkpoint.features),
+        utterances,
+        num_threads=decoders_beside(device),
+    )
+    for start in range(0, len(utterances), WINDOW_UTTERANCES):
+        window = utterances[start : start + WINDOW_UTTERANCES]
+        audio = list(islice(loaded, len(window)))
+        results = _transcripts(checkpoint, window, audio, batch_seconds, with_loss=with_loss)
+        transcripts = []
+        for utterance, result in zip(window, results, strict=True):
+            if isinstance(result, Transcript):
+                transcripts.append(result)
+            elif on_error is None:
+                raise result
+            else:
+                on_error(utterance, result)
+        yield transcripts
 
-    def load(utterance: Utterance) -> tuple[Utterance, Tensor, float]:
-        spectrogram = load_spectrogram(utterance, checkpoint.features)
-        return utterance, spectrogram.features, spectrogram.seconds
 
-    def flush() -> list[Transcript]:
-        done: list[Transcript | None] = [None] * len(window)
-        for batch in length_batches([item[2] for item in window], batch_seconds=batch_seconds):
-            with torch.inference_mode(), products_in("float32", device):
-                features, lengths = pad_features([window[i][1] for i in batch], device=device)
-                logits, num_frames = model(features, lengths)
-            log_probs = logits.double().log_softmax(dim=2).cpu()
-            for row, i in enumerate(batch):
-                utterance, _, seconds = window[i]
-                rows = log_probs[row, : int(num_frames[row])]
-                # One that is -inf rules a class out; a frame needs one that is not.
-                if not rows.amax(dim=1).isfinite().all():
-                    raise ModelError(
-                        f"utterance {utterance.id!r}: the model's logits are NaN or infinite; "
-                        "give another model"
-                    )
-                loss = None
-                if with_loss:
-                    loss = _ctc_loss(rows, reference_labels(utterance, checkpoint.vocabulary))
-                text = decode(_greedy(rows), checkpoint.vocabulary)
-                done[i] = Transcript(utterance, seconds, text, loss)
-        window.clear()
-        return [transcript for transcript in done if transcript is not None]
-
-    for item in prefetch(load, utterances, num_threads=decoders_beside(device)):
-        window.append(item)
-        if len(window) == WINDOW_UTTERANCES:
-            yield flush()
-    if window:
-        yield flush()
+def _transcripts(
+    checkpoint: Checkpoint,
+    utterances: Sequence[Utterance],
+    audio: Sequence[Spectrogram | EglError],
+    batch_seconds: float,
+    *,
+    with_loss: bool,
+) -> list[Transcript | EglError]:
+    device = next(checkpoint.model.parameters()).device
+    readable = {i: found for i, found in enumerate(audio) if isinstance(found, Spectrogram)}
+    done: dict[int, Transcript | EglError] = {
+        i: found for i, found in enumerate(audio) if isinstance(found, EglError)
+    }
+    places = list(readable)
+    seconds = [readable[i].seconds for i in places]
+    for batch in length_batches(seconds, batch_seconds=batch_seconds):
+        members = [places[i] for i in batch]
+        with torch.inference_mode(), products_in("float32", device):
+            features, lengths = pad_features([readable[i].features for i in members], device=device)
+            logits, num_frames = checkpoint.model(features, lengths)
+        log_probs = logits.double().log_softmax(dim=2).cpu()
+        for row, i in enumerate(members):
+            rows = log_probs[row, : int(num_frames[row])]
+            # One that is -inf rules a class out; a frame needs one that is not.
+            if not rows.amax(dim=1).isfinite().all():
+                done[i] = ModelError(
+                    f"utterance {utterances[i].id!r}: the model's logits are NaN or infinite"
+                )
+                continue
+            loss = None
+            if with_loss:
+                loss = _ctc_loss(rows, reference_labels(utterances[i], checkpoint.vocabulary))
+            text = decode(_greedy(rows), checkpoint.vocabulary)
+            done[i] = Transcript(utterances[i], readable[i].seconds, text, loss, rows.shape[0])
+    return [done[i] for i in range(len(utterances))]
 
 
 def error_rates(transcripts: Sequence[Transcript]) -> ErrorRates:
@@ -170,12 +180,22 @@ def error_rates(transcripts: Sequence[Transcript]) -> ErrorRates:
     losses = [t.loss for t in transcripts if t.loss is not None]
     finite = [loss for loss in losses if math.isfinite(loss)]
     return ErrorRates(
-        loss=sum(finite) / len(finite) if finite else math.nan,
-        cer=sum(c.char_edits for c in counts) / (sum(c.chars for c in counts) or len(counts)),
-        wer=sum(c.word_edits for c in counts) / (sum(c.words for c in counts) or len(counts)),
+        loss=_ratio(sum(finite), len(finite)),
+        cer=_ratio(sum(c.char_edits for c in counts), sum(c.chars for c in counts) or len(counts)),
+        wer=_ratio(sum(c.word_edits for c in counts), sum(c.words for c in counts) or len(counts)),
         num_utterances=len(transcripts),
         num_infinite=len(losses) - len(finite),
     )
+
+
+def _ratio(total: float, count: int) -> float | None:
+    # None, not NaN: JSON has none, it wins comparisons by losing them, and types do not tell it.
+    return total / count if count else None
+
+
+def in_nats(loss: float | None) -> str:
+    """A mean loss for people; a dash where there is none."""
+    return "-" if loss is None else f"{loss:.2f}"
 
 
 def count_edits(reference: str, hypothesis: str) -> EditCounts:

@@ -1,7 +1,8 @@
 """The folder of a training run: what is kept in it, and how it is found again.
 
     settings.json    what the run was started with
-    metrics.jsonl    one line a finished epoch
+    metrics.jsonl    one line per finished epoch
+    errors.jsonl     recordings that cannot be trained on, if there are any
     last.pt          training state: after an epoch, or in the middle of one
     previous.pt      the state before that, should last.pt be damaged
     model.pt         model file of the best epoch so far (see checkpoint.py)
@@ -11,11 +12,10 @@ Every file is replaced as a whole.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from egl_fast.checkpoint import (
     save_checkpoint,
     write_torch,
 )
+from egl_fast.data.jsonl import encoded_line
 from egl_fast.errors import CheckpointError, OutputError, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.run_settings import differences
@@ -40,15 +41,28 @@ _log = logging.getLogger("egl_fast")
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of ``metrics.jsonl``; losses are means an utterance, in nats."""
+    """One line of ``metrics.jsonl``.
+
+    Attributes:
+        epoch: from 1.
+        train_loss: mean per utterance, in nats, over those whose text fits; None where none does.
+        valid_loss: likewise; None where the model rules a text out, which makes it infinite.
+        valid_cer: of the validation set.
+        valid_wer: likewise.
+        learning_rate: of the epoch's last step.
+        seconds: training and validation.
+        num_misfits: training utterances left out of ``train_loss``: played back faster, they have
+            fewer frames than their text needs.
+    """
 
     epoch: int
-    train_loss: float
-    valid_loss: float
+    train_loss: float | None
+    valid_loss: float | None
     valid_cer: float
     valid_wer: float
     learning_rate: float
     seconds: float
+    num_misfits: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,8 @@ class UnfinishedEpoch:
     Attributes:
         num_batches: that are done.
         loss_sum: of their utterances, in nats.
-        num_utterances: in them.
+        num_utterances: in them, those that fit.
+        num_misfits: in them, those that do not.
         seconds: they took.
         random_state: torch's, after them.
         cuda_random_state: of the GPU that trains, or None.
@@ -70,6 +85,7 @@ class UnfinishedEpoch:
     seconds: float
     random_state: Tensor
     cuda_random_state: Tensor | None
+    num_misfits: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,11 @@ class RunFolder:
         """Metrics of all finished epochs."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def errors_path(self) -> Path:
+        """Recordings that cannot be trained on."""
+        return self.path / "errors.jsonl"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Make the folder, and keep other runs from it.
@@ -138,12 +159,20 @@ class RunFolder:
         Raises:
             OutputError: the folder holds one already, or cannot be written.
         """
+        self.refuse_a_run()
+        self._begin()
+
+    def refuse_a_run(self) -> None:
+        """Make sure that the folder holds no run, and need not be there at all.
+
+        Raises:
+            OutputError: it holds one.
+        """
         if any(p.exists() for p in (self.last_path, self.previous_path, self.model_path)):
             raise OutputError(
                 f"run folder {self.path}: holds a run already; give --resume to go on with it, "
                 "or another --run-dir"
             )
-        self._begin()
 
     def _make(self) -> None:
         try:
@@ -278,11 +307,23 @@ class RunFolder:
                 "anew, in another --run-dir"
             ) from None
 
+    def write_errors(self, errors: Iterable[Mapping[str, str]]) -> None:
+        """List what cannot be trained on; where there is nothing, there is no file.
+
+        Raises:
+            OutputError: the list cannot be written.
+        """
+        lines = b"".join(map(encoded_line, errors))
+        if lines:
+            atomic.write_bytes(self.errors_path, lines)
+        else:
+            self.errors_path.unlink(missing_ok=True)
+
     def write_metrics(self, history: Sequence[EpochMetrics]) -> None:
         """Write the metrics of all finished epochs.
 
         Raises:
             OutputError: they cannot be written.
         """
-        lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in history)
-        atomic.write_bytes(self.metrics_path, lines.encode())
+        lines = b"".join(encoded_line(asdict(metrics)) for metrics in history)
+        atomic.write_bytes(self.metrics_path, lines)

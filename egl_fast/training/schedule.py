@@ -17,7 +17,7 @@ def rate_factor(
     *,
     warm_up_epochs: float,
     max_epochs: int,
-    valid_losses: Sequence[float],
+    valid_losses: Sequence[float | None],
 ) -> float:
     """Factor of the learning rate at a point of training; a function of its arguments alone.
 
@@ -30,7 +30,7 @@ def rate_factor(
         progress_epochs: epochs behind us, with the fraction of the one under way.
         warm_up_epochs: length of the warm-up.
         max_epochs: where ``cosine`` ends.
-        valid_losses: validation loss after each finished epoch.
+        valid_losses: validation loss after each finished epoch; None, infinite, is never better.
 
     Example:
         >>> rate_factor("constant", 3.0, warm_up_epochs=1, max_epochs=9, valid_losses=[])
@@ -47,10 +47,10 @@ def rate_factor(
     return 1.0
 
 
-def _halvings(valid_losses: Sequence[float]) -> int:
+def _halvings(valid_losses: Sequence[float | None]) -> int:
     best, stale, halvings = math.inf, 0, 0
     for loss in valid_losses:
-        best, stale = (loss, 0) if loss < best else (best, stale + 1)
+        best, stale = (loss, 0) if loss is not None and loss < best else (best, stale + 1)
         if stale == 2:
             halvings, stale = halvings + 1, 0
     return halvings

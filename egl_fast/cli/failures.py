@@ -1,0 +1,86 @@
+"""Recordings that a command could not use, while the others went on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from egl_fast.cli.console import complain, say
+from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.data.manifest import Utterance
+from egl_fast.errors import EglError, one_line
+
+
+class Failures(AbstractContextManager["Failures"]):
+    """Lists failed recordings in ``OUT.errors.jsonl``, or, without OUT, on standard error.
+
+    The file is there only if a recording failed; one from an earlier run is removed.
+
+    Args:
+        out: the command's output, or None.
+        overwrite: replace a file that exists.
+        inputs: files that the command reads.
+
+    Raises:
+        OutputError: see ``JsonlWriter``.
+    """
+
+    def __init__(self, out: Path | None, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
+        self._writer = None
+        if out is not None:
+            path = out.with_name(f"{out.name}.errors.jsonl")
+            self._writer = JsonlWriter(path, overwrite=overwrite, inputs=inputs, only_if_any=True)
+        self.utterances: list[Utterance] = []
+
+    @property
+    def status(self) -> int:
+        """The command's exit status."""
+        return 3 if self.utterances else 0
+
+    def __enter__(self) -> Failures:
+        """Create the file, under another name.
+
+        Raises:
+            OutputError: it cannot be created.
+        """
+        if self._writer is not None:
+            self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the file its name.
+
+        Raises:
+            OutputError: that fails.
+        """
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, traceback)
+
+    def add(self, utterance: Utterance, error: EglError) -> None:
+        """One recording, and what is wrong with it.
+
+        Raises:
+            OutputError: the disk is full or the like.
+        """
+        self.utterances.append(utterance)
+        if self._writer is None:
+            complain(f"{utterance.id}: {one_line(error)}")
+        else:
+            self._writer.write({"id": utterance.id, "error": one_line(error)})
+            self._writer.flush()
+
+    def summarize(self, done: str) -> None:
+        """Say how many failed, if any, and where they are listed.
+
+        Args:
+            done: what could not be done with them, such as "transcribed".
+        """
+        if self.utterances and self._writer is not None:
+            say(f"{len(self.utterances)} could not be {done}: see {self._writer.path}")

@@ -1,0 +1,313 @@
+"""JSON Lines in: one standard for manifests, scores files and what runs leave for the next.
+
+Every file is read once, as a whole. gzip and a byte order mark are read through; whatever else is
+not JSON Lines is named for what it is, with a remedy.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, cast
+
+from egl_fast.errors import ManifestError, one_line
+
+#: How deep a record may nest arrays and objects: more than any real one does, and few enough that
+#: what was read can always be written again.
+MAX_DEPTH = 100
+#: Levels that a journal wraps around a record.
+_WRAPPING = 10
+
+_GZIP = b"\x1f\x8b"
+_ONE_PER_LINE = "write one JSON object per line"
+_TEXT = "give a file of UTF-8 text"
+_NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
+
+#: How files start that are not text -> what they are, and what to do.
+_BINARY = (
+    (b"PAR1", "is a Parquet file", "export it as JSON Lines"),
+    (b"ARROW1", "is an Arrow file", "export it as JSON Lines"),
+    (b"PK\x03\x04", "is a zip archive, as model files and spreadsheets are", _TEXT),
+    (b"BZh", "is compressed with bzip2", "decompress it, or use gzip"),
+    (b"\xfd7zXZ\0", "is compressed with xz", "decompress it, or use gzip"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "decompress it, or use gzip"),
+    *(
+        (start, "is a recording", _NO_MANIFEST)
+        for start in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
+    ),
+    *((bytes((0xFF, x)), "is a recording", _NO_MANIFEST) for x in (0xFB, 0xF3, 0xF2, 0xFA, 0xF1)),
+)
+#: Numbers that may be beyond 1.8e308: an exponent of three digits; or so many digits in a row that
+#: one of two may be enough (199 digits and e99 are below 1e299).
+_MAY_OVERFLOW = re.compile(r"[eE]\+?0*[1-9]\d\d|\d{200}")
+_RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
+#: With a byte order mark, or without one but with a brace.
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
+
+
+def json_value(text: str | bytes, *, max_depth: int = MAX_DEPTH + _WRAPPING) -> Any:
+    """What JSON holds, strictly.
+
+    Args:
+        text: JSON; bytes are UTF-8.
+        max_depth: how deep arrays and objects may be nested.
+
+    Raises:
+        ValueError: it is not JSON, or holds what could not be written again as it was: NaN, a
+            number out of range, a key twice in one object, too deep a nesting.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_no_number,
+            # Called for every number, which takes its time.
+            parse_float=_finite if _MAY_OVERFLOW.search(text) else None,
+            object_pairs_hook=_without_repeats,
+        )
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):  # which Python sets to protect itself
+            raise ValueError(
+                "a number has too many digits to be read; write it as a string"
+            ) from None
+        raise
+    # Few brackets cannot be deep; counting them is much quicker than looking at every value.
+    if text.count("[") + text.count("{") > max_depth:
+        _refuse_depth(value, max_depth)
+    return value
+
+
+def json_object(line: str | bytes, where: str) -> dict[str, Any]:
+    """The object on one line.
+
+    Args:
+        line: the line.
+        where: file and line number, for the message.
+
+    Raises:
+        ManifestError: see ``json_value``; or it is JSON but no object.
+    """
+    try:
+        value = json_value(line, max_depth=MAX_DEPTH)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{where}: not JSON ({one_line(error)}); {_ONE_PER_LINE}") from None
+    except ValueError as error:
+        raise ManifestError(f"{where}: {error}") from None
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_file(path: str | Path, source: str) -> bytes:
+    """All bytes of a file.
+
+    Args:
+        path: the file.
+        source: what to call it in an error.
+
+    Raises:
+        ManifestError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ManifestError(f"{source}: no such file; give one that exists") from None
+    except IsADirectoryError:
+        raise ManifestError(f"{source}: is a folder; name a file in it") from None
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
+
+
+def decompressed(content: bytes, source: str) -> bytes:
+    """What a file holds, gzipped or not; its name does not matter.
+
+    Raises:
+        ManifestError: it is gzipped and damaged.
+    """
+    if not content.startswith(_GZIP):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ManifestError(
+            f"{source}: is gzipped, and damaged or cut short ({one_line(error)}); copy it again"
+        ) from None
+
+
+def text_of(content: bytes, source: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        ManifestError: they are not UTF-8.
+    """
+    refuse_binary(content, source)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ManifestError(
+            f"{source}, line {line}: cannot be read as UTF-8 text ({one_line(error)}); "
+            "convert it: iconv -t utf-8 -f ENCODING"
+        ) from None
+
+
+def refuse_binary(start: bytes, source: str) -> None:
+    """Name what is not text.
+
+    Args:
+        start: the beginning of a file, or all of it.
+        source: what to call it in an error.
+
+    Raises:
+        ManifestError: it is not UTF-8 text.
+    """
+    if start.startswith(_UTF_16):
+        raise ManifestError(
+            f"{source}: is UTF-16 or UTF-32 text; convert it: iconv -f utf-16 -t utf-8"
+        )
+    for signature, what, remedy in _BINARY:
+        if start.startswith(signature):
+            raise ManifestError(f"{source}: {what}, cannot be read as text; {remedy}")
+    if b"\0" in start[:4096]:
+        raise ManifestError(f"{source}: is binary, cannot be read as text; {_TEXT}")
+
+
+def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The objects of JSON Lines; blank lines are skipped.
+
+    Args:
+        text: the lines.
+        source: what to call the file in an error.
+
+    Yields:
+        Line number from 1, how to name the line in an error, and its object.
+
+    Raises:
+        ManifestError: a line is not a JSON object. Where it is the first, the message says what
+            the file looks like instead.
+    """
+    is_first = True
+    # Only a line feed ends a line: JSON strings may hold U+2028 and its like.
+    for number, line in enumerate(text.split("\n"), start=1):
+        # Files that were joined have a byte order mark in their middle.
+        line = line.removeprefix("\ufeff")
+        if not line.strip():
+            continue
+        where = f"{source}, line {number}"
+        try:
+            found = json_object(line, where)
+        except ManifestError:
+            kind = _other_kind(text.lstrip("\ufeff \t\r\n")) if is_first else None
+            if kind is None:
+                raise
+            raise ManifestError(f"{source}: {kind}") from None
+        yield number, where, found
+        is_first = False
+
+
+@contextmanager
+def open_lines(path: Path, source: str) -> Iterator[BinaryIO]:
+    """A file of JSON Lines as bytes, decompressed, for those who cannot hold all of it.
+
+    Raises:
+        ManifestError: it is missing, or is not text.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
+    except FileNotFoundError:
+        raise ManifestError(f"{source}: no such file") from None
+    except IsADirectoryError:
+        raise ManifestError(f"{source}: is a folder; name a file in it") from None
+    except OSError as error:
+        raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
+    with file:
+        start = file.peek(4096)  # not a second opening, which a pipe does not have
+        if start.startswith(_GZIP):
+            with gzip.open(file, "rb") as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            refuse_binary(start, source)
+            yield file
+
+
+def _other_kind(text: str) -> str | None:
+    """What a text is whose first line is no JSON object, and the remedy; None if nothing tells."""
+    first, _, rest = text.partition("\n")
+    try:
+        whole = json_value(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, list):
+        return "is one JSON array; write one object per line: jq -c '.[]' FILE > manifest.jsonl"
+    if isinstance(whole, dict):
+        return "is one JSON object over several lines; write it on one: jq -c . FILE"
+    if first.startswith(("{", "[")):
+        if "\r{" in first:
+            return "ends its lines with carriage returns; convert it: tr '\\r' '\\n'"
+        if first.strip() in ("{", "["):
+            return f"holds JSON over several lines; {_ONE_PER_LINE}: jq -c . FILE"
+        return None
+    if first.startswith("<"):
+        return f"is HTML or XML; {_ONE_PER_LINE}"
+    if first.startswith(("- ", "---", "# ")):
+        return f"is not JSON Lines, but looks like YAML; {_ONE_PER_LINE}"
+    second = rest.partition("\n")[0]
+    for name, separator in (("TSV", "\t"), ("CSV", ","), ("CSV", ";")):
+        columns = first.count(separator)
+        if columns and ("audio" in first.lower() or second.count(separator) == columns):
+            return f"is not JSON Lines, but looks like {name}; {_ONE_PER_LINE}"
+    words = first.split(None, 1)
+    if len(words) == 1 and first.rstrip().lower().endswith(_RECORDINGS):
+        return f"is not JSON Lines, but a list of recordings; {_ONE_PER_LINE}"
+    if len(words) == 2 and first[0].isalnum():
+        return f"is not JSON Lines, but looks like Kaldi's (an id, then the rest); {_ONE_PER_LINE}"
+    return None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice; keep one")
+    return found
+
+
+def _refuse_depth(value: Any, max_depth: int) -> None:
+    level = [value]
+    for _ in range(max_depth):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (list, dict))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (list, dict))
+        ]
+        if not level:
+            return
+    raise _too_deep(max_depth)
+
+
+def _too_deep(max_depth: int) -> ValueError:
+    return ValueError(f"arrays and objects are nested more than {max_depth} deep; flatten them")
+
+
+def _no_number(literal: str) -> NoReturn:
+    # Python reads NaN and Infinity, which JSON lacks; results that carry them would be unreadable.
+    raise ValueError(f"{literal} is not a number; write null")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if math.isinf(value):
+        raise ValueError(f"the number {literal} is out of range; write it as a string")
+    return value

@@ -1,0 +1,95 @@
+"""Batches to train on: decoded ahead, augmented, padded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from egl_fast.data.audio import load_audio
+from egl_fast.data.loading import pad_features, spectrogram_of
+from egl_fast.data.manifest import Utterance
+from egl_fast.data.prefetch import decoders_beside
+from egl_fast.data.reading import read_ahead
+from egl_fast.errors import EglError
+from egl_fast.features import FeatureConfig
+from egl_fast.training.augment import SpecAugment, change_speed, utterance_rng
+from egl_fast.training.examples import Example
+
+
+class Batch(NamedTuple):
+    """N utterances that share a step.
+
+    Attributes:
+        examples: who they are.
+        features: [N, max T, F], zero on padding, where the model computes.
+        lengths: [N] int64 on the CPU.
+        labels: int64, those of all utterances in a row.
+        label_lengths: [N].
+    """
+
+    examples: Sequence[Example]
+    features: Tensor
+    lengths: Tensor
+    labels: Tensor
+    label_lengths: Tensor
+
+
+def training_batches(
+    plan: Sequence[Sequence[Example]],
+    features: FeatureConfig,
+    *,
+    epoch: int,
+    seed: int,
+    speed_perturb: float,
+    spec_augment: SpecAugment | None,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """The batches of a plan, in order.
+
+    Every draw is a function of seed, epoch and utterance.
+
+    Args:
+        plan: who shares a batch.
+        features: how to make the model's input.
+        epoch: from 1.
+        seed: of all draws.
+        speed_perturb: playback speed is drawn from 1 -+ this share.
+        spec_augment: masks, or None.
+        device: where the model computes.
+
+    Raises:
+        AudioError: a recording cannot be read.
+    """
+
+    def load(utterance: Utterance) -> Tensor:
+        rng = utterance_rng(seed, epoch, utterance.id)
+        waveform = load_audio(utterance, sample_rate_hz=features.sample_rate_hz)
+        if speed_perturb > 0:
+            changed = change_speed(waveform, 1 + speed_perturb * rng.uniform(-1, 1))
+            # A recording of one frame, played back faster, would have none.
+            if features.num_frames(changed.shape[0]) > 0:
+                waveform = changed
+        name = f"audio {utterance.audio_path}"
+        found = spectrogram_of(waveform, features, name=name).features
+        return found if spec_augment is None else spec_augment(found, rng)
+
+    order = [example.utterance for batch in plan for example in batch]
+    loaded = read_ahead(load, order, num_threads=decoders_beside(device))
+    for batch in plan:
+        spectrograms = []
+        for found in islice(loaded, len(batch)):
+            if isinstance(found, EglError):
+                raise found
+            spectrograms.append(found)
+        padded, lengths = pad_features(spectrograms, device=device)
+        yield Batch(
+            batch,
+            padded,
+            lengths,
+            torch.tensor([x for example in batch for x in example.labels], dtype=torch.int64),
+            torch.tensor([len(example.labels) for example in batch]),
+        )

@@ -1,0 +1,144 @@
+"""Transcribed recordings, checked before anything is trained on them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from egl_fast.checkpoint import Checkpoint
+from egl_fast.data.loading import load_spectrogram
+from egl_fast.data.manifest import Utterance
+from egl_fast.data.prefetch import decoders_beside
+from egl_fast.data.reading import read_ahead
+from egl_fast.errors import EglError, ManifestError
+from egl_fast.training.texts import all_labels, frames_needed
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance ready for training.
+
+    Attributes:
+        utterance: the manifest's line.
+        labels: its text as class indices.
+        seconds: length of its audio, for batching.
+    """
+
+    utterance: Utterance
+    labels: list[int]
+    seconds: float
+
+
+class LeftOut(NamedTuple):
+    """An utterance that cannot be trained on, and why."""
+
+    utterance: Utterance
+    error: EglError
+
+
+class Prepared(NamedTuple):
+    """What can be used of a manifest, and what cannot."""
+
+    examples: list[Example]
+    left_out: list[LeftOut]
+
+
+def prepare_examples(
+    utterances: Sequence[Utterance],
+    checkpoint: Checkpoint,
+    *,
+    advance: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """Decode every recording once, and check every text against vocabulary and frames.
+
+    A manifest's ``duration`` says nothing for certain, nor does a file's header: what the decoder
+    gives is the length that counts.
+
+    Args:
+        utterances: lines of a manifest.
+        checkpoint: the model that is to be trained, its features and vocabulary.
+        advance: called after each recording.
+
+    Returns:
+        Examples in the order of ``utterances``, without those whose audio cannot be read or has
+        fewer frames than the text needs.
+
+    Raises:
+        ManifestError: texts are missing or hold characters outside the vocabulary, see
+            ``texts.all_labels``.
+    """
+    labels = all_labels(utterances, checkpoint.vocabulary)
+    device = next(checkpoint.model.parameters()).device
+
+    def measure(utterance: Utterance) -> tuple[float, int]:
+        spectrogram = load_spectrogram(utterance, checkpoint.features)
+        return spectrogram.seconds, spectrogram.features.shape[0]
+
+    examples: list[Example] = []
+    left_out: list[LeftOut] = []
+    measured = read_ahead(measure, utterances, num_threads=decoders_beside(device))
+    for utterance, row, found in zip(utterances, labels, measured, strict=True):
+        if isinstance(found, EglError):
+            left_out.append(LeftOut(utterance, found))
+        else:
+            seconds, num_input_frames = found
+            example = Example(utterance, row, seconds)
+            frames = checkpoint.model.num_output_frames(num_input_frames)
+            try:
+                refuse_misfit(example, frames)
+                examples.append(example)
+            except ManifestError as misfit:
+                left_out.append(LeftOut(utterance, misfit))
+        advance()
+    return Prepared(examples, left_out)
+
+
+def examples_of_length(
+    utterances: Sequence[Utterance], seconds: Iterable[float], checkpoint: Checkpoint
+) -> list[Example]:
+    """Examples of recordings whose lengths are known already; nothing is decoded.
+
+    Raises:
+        ManifestError: a text is missing, has a character outside the vocabulary, or needs more
+            frames than the audio has; the message names the utterance.
+    """
+    examples = []
+    rows = all_labels(utterances, checkpoint.vocabulary)
+    for utterance, row, length in zip(utterances, rows, seconds, strict=True):
+        example = Example(utterance, row, length)
+        samples = int(length * checkpoint.features.sample_rate_hz)
+        frames = checkpoint.model.num_output_frames(checkpoint.features.num_frames(samples))
+        refuse_misfit(example, frames)
+        examples.append(example)
+    return examples
+
+
+def digest(*sets: Sequence[Example]) -> str:
+    """A name for what a run trains and validates on: which utterances, and how long they are."""
+    facts = [[(e.utterance.id, e.seconds) for e in examples] for examples in sets]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def refuse_misfit(example: Example, frames: int) -> None:
+    """Make sure that a text fits its audio.
+
+    Args:
+        example: the utterance.
+        frames: of logits, what the model makes of its audio.
+
+    Raises:
+        ManifestError: there are none, or fewer than the text needs.
+    """
+    needed = frames_needed(example.labels)
+    if frames > 0 and needed <= frames:
+        return
+    utterance = example.utterance
+    promised = utterance.duration_seconds
+    said = "" if promised is None else f", of {promised:g} s in the manifest"
+    raise ManifestError(
+        f"utterance {utterance.id!r} (line {utterance.line}): its text needs {needed} frames, the "
+        f"audio ({example.seconds:.2f} s{said}) gives {frames}; remove it or fix its text"
+    )

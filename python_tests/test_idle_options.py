@@ -1,0 +1,90 @@
+"""Options that would do nothing are refused, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from egl_fast.cli.main import COMMANDS, cli
+
+#: What a command needs to be called at all, none of which exists; and a value for each option.
+NEEDED = {
+    "train": ["--train", "t", "--valid", "v", "--run-dir", "r"],
+    "evaluate": ["--model", "m", "--data", "d"],
+    "transcribe": ["--model", "m", "--data", "d"],
+    "score": ["--model", "m", "--pool", "p"],
+    "select": ["s", "--budget", "1"],
+    "report": ["--scores", "s"],
+}
+RUN_ONLY = {("report", "--pool", "--scores"): ["r"]}
+
+
+def command_of(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
+def given(command: click.Command, option: str) -> list[str]:
+    parameter = next(p for p in command.params if option in p.opts)
+    if getattr(parameter, "is_flag", False):
+        return [option]
+    kind = parameter.type
+    value = kind.choices[-1] if isinstance(kind, click.Choice) else "3"
+    # A value that is the default is given all the same.
+    return [option, "0.01" if option in ("--tolerance", "--dropout") else str(value)]
+
+
+def pairs() -> Iterator[tuple[str, str, str, bool]]:
+    for name in COMMANDS:
+        rules = getattr(command_of(name).callback, "rules", None)
+        if rules is not None:
+            for option, needed in rules.without.items():
+                yield name, option, needed, False
+            for option, other in rules.beside.items():
+                yield name, option, other, True
+
+
+@pytest.mark.parametrize(("name", "option", "condition", "beside"), list(pairs()))
+def test_an_option_that_does_nothing_is_refused(
+    name: str, option: str, condition: str, beside: bool
+) -> None:
+    command = command_of(name)
+    arguments = RUN_ONLY.get((name, option, condition), NEEDED[name])
+    there = condition.split(" ") if " " in condition else given(command, condition)
+
+    def refusal(*more: str) -> str:
+        result = CliRunner().invoke(cli, [name, *arguments, *more])
+        assert result.exit_code != 0
+        return result.output if isinstance(result.exception, SystemExit) else str(result.exception)
+
+    idle = f"{option} does nothing {'beside' if beside else 'without'} {condition}"
+    acting = [*given(command, option), *there]
+    assert idle in refusal(*(acting if beside else given(command, option)))
+    # Where it acts, what is wrong is that no file exists.
+    assert "does nothing" not in refusal(*(given(command, option) if beside else acting))
+
+
+def test_known_pairs_are_among_them() -> None:
+    known = {(name, option) for name, option, _, _ in pairs()}
+    assert known >= {
+        *(
+            ("score", x)
+            for x in ("--tolerance", "--probes", "--full-samples", "--resume", "--json")
+        ),
+        *(("train", x) for x in ("--preset", "--cell", "--dropout", "--vocabulary")),
+        *((name, "--overwrite") for name in ("score", "select", "transcribe", "evaluate")),
+        ("select", "--pool"),
+        ("report", "--audio"),
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name in NEEDED and name != "report"])
+def test_standard_output_is_no_file_to_overwrite(name: str) -> None:
+    if name == "train":
+        return
+    result = CliRunner().invoke(cli, [name, *NEEDED[name], "--out", "-", "--overwrite"])
+    assert "--overwrite does nothing without --out" in result.output
