@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import Field, field, fields
+from dataclasses import MISSING, Field, field, fields
 from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 Value = TypeVar("Value")
 
@@ -151,19 +151,43 @@ def check_fields(instance: Any) -> None:
         object.__setattr__(instance, described.name, value)
 
 
-def from_mapping(cls: Callable[..., Value], content: Any) -> Value:
-    """An instance of a dataclass from a mapping that must name each of its fields.
+def from_mapping(cls: Callable[..., Value], content: Any, *, defaults: bool = False) -> Value:
+    """An instance of a dataclass from a mapping.
+
+    Args:
+        cls: the dataclass.
+        content: values of its fields by name.
+        defaults: whether fields that have a default may be missing.
 
     Raises:
         ValueError: a field is missing or unknown, or the class refuses a value.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"expected fields by name, got {shown(content)}")
-    names = [described.name for described in fields(cast(Any, cls))]
+    known = {described.name: described for described in fields(cast(Any, cls))}
     for name in content:
-        if name not in names:
+        if name not in known:
             raise ValueError(f"unknown field {shown(name)}")
-    for name in names:
-        if name not in content:
+    for name, described in known.items():
+        if name not in content and not (defaults and described.default is not MISSING):
             raise ValueError(f"{name} is missing")
     return cls(**content)
+
+
+def typed_from_mapping(cls: type[Value], content: Any) -> Value:
+    """The same for a dataclass without kinds: values must have the types of its annotations.
+
+    Integers must not be negative; floats may be NaN.
+
+    Raises:
+        ValueError: as above, or a value has another type; the message names the field.
+    """
+    instance = from_mapping(cls, content, defaults=True)
+    for name, hint in get_type_hints(cls).items():
+        value = getattr(instance, name)
+        allowed = get_args(hint) or (hint,)
+        if int in allowed and _is(Integral, value) and not 0 <= value < 2**63:
+            raise ValueError(f"{name}: expected a number from 0 to 2^63 - 1, got {shown(value)}")
+        if not any(_is({int: Integral, float: Real}.get(one, one), value) for one in allowed):
+            raise ValueError(f"{name}: expected {hint}, got {shown(value)}")
+    return instance
