@@ -27,6 +27,7 @@ from egl_fast.features import MAX_OVERLAP, MAX_WINDOW_SAMPLES, FeatureConfig
 from egl_fast.model import MAX_WEIGHTS, MAX_WIDTH, DeepSpeech2, ModelConfig, preset
 from egl_fast.torch_file.archive import MAX_MEMBERS
 from egl_fast.torch_file.pickled import MAX_PROGRAM_BYTES, MAX_STEPS
+from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 
 def refusal(path: Path) -> str:
@@ -63,7 +64,7 @@ ABSURD_MODEL: list[tuple[str, Any, str]] = [
     ("num_layers", 2.0, "expected a whole number, got 2.0"),
     ("num_layers", True, "expected a whole number, got True"),
     ("num_layers", None, "expected a whole number, got None"),
-    ("num_layers", [2] * 10**5, "expected a whole number, got [2, 2, 2, 2, 2, 2, ...]"),
+    ("num_layers", [2] * 1000, "expected a whole number, got [2, 2, 2, 2, 2, 2, ...]"),
     ("num_layers", 2**126, "expected at most 100, got 8507"),
     ("hidden_size", 10**9, "expected at most 16384"),
     ("hidden_size", -24, "expected at least 1, got -24"),
@@ -86,7 +87,7 @@ ABSURD_MODEL: list[tuple[str, Any, str]] = [
     ("conv_shapes", [[[41, 11], [2, 10**9]]], "expected at most 100"),
     ("conv_shapes", [[[40, 11], [2, 2]]], "kernels must be odd, got [40, 11]"),
     ("conv_shapes", [[[10**9 + 1, 11], [2, 2]]], "expected at most 999"),
-    ("conv_shapes", [[[41, 11] * 10**5, [2, 2]]], "kernel and stride over frequency and time"),
+    ("conv_shapes", [[[41, 11] * 1000, [2, 2]]], "kernel and stride over frequency and time"),
     ("conv_shapes", [[[41, 11], "22"]], "kernel and stride over frequency and time"),
 ]
 ABSURD_FEATURES: list[tuple[str, Any, str]] = [
@@ -169,25 +170,26 @@ def test_numbers_of_numpy_become_pythons() -> None:
     assert type(FeatureConfig(sample_rate_hz=np.int32(8000)).sample_rate_hz) is int  # type: ignore[arg-type]
 
 
+ALL_BUT_ONE = ENGLISH_CHARACTERS[:-1]
 VOCABULARIES: list[tuple[Any, str]] = [
     ("<blank>ab", "expected a list of names, got '<blank>ab'"),
     ({"<blank>": 0}, "expected a list of names, got {'<blank>': 0}"),
-    ([*"_abc", 7], "expected a string, got 7"),
-    ([*"_abc", None], "expected a string, got None"),
-    ([*"_abc", ["d"]], "expected a string, got ['d']"),
-    ([*"_abc", b"d"], "names code ('_codecs.encode')"),
-    ([*"_abc", ""], "expected a string, got ''"),
-    ([*"_abca"], "'a' names both class 1 and 4"),
-    ([*"_abc", "\n"], "'\\n' cannot be part of a text"),
-    ([*"_abc", "\x1b[31m"], "'\\x1b[31m' cannot be part of a text"),
-    ([*"_abc", "\x00"], "'\\x00' cannot be part of a text"),
-    ([*"_abc", "\ud800"], "'\\ud800' cannot be part of a text"),
-    ([*"_abc", "\u2028"], "'\\u2028' cannot be part of a text"),
-    ([*"_abc", "x" * 10**6], "expected names of at most 100 characters"),
+    ([*ALL_BUT_ONE, 7], "expected a string, got 7"),
+    ([*ALL_BUT_ONE, None], "expected a string, got None"),
+    ([*ALL_BUT_ONE, ["d"]], "expected a string, got ['d']"),
+    ([*ALL_BUT_ONE, b"d"], "names code ('_codecs.encode')"),
+    ([*ALL_BUT_ONE, ""], "expected a string, got ''"),
+    ([*ALL_BUT_ONE, "a"], "'a' names both class 3 and 28"),
+    ([*ALL_BUT_ONE, "\n"], "'\\n' cannot be part of a text"),
+    ([*ALL_BUT_ONE, "\x1b[31m"], "'\\x1b[31m' cannot be part of a text"),
+    ([*ALL_BUT_ONE, "\x00"], "'\\x00' cannot be part of a text"),
+    ([*ALL_BUT_ONE, "\ud800"], "'\\ud800' cannot be part of a text"),
+    ([*ALL_BUT_ONE, "\u2028"], "'\\u2028' cannot be part of a text"),
+    ([*ALL_BUT_ONE, "x" * 10**6], "expected names of at most 100 characters"),
     (["a"] * 10**5, "'a' names both class 0 and 1"),
-    ([f"{n}" for n in range(10**5)], "vocabulary (100000 classes)"),
-    ([f"{n}" for n in range(10**6)], "its index has more than 4 MiB"),
-    (["a"] * 10**6, "its index has more than 300,000 instructions"),
+    ([f"{n}" for n in range(50_000)], "vocabulary (50000 classes)"),
+    (["x" * 99] * 10 + [f"{n:99}" for n in range(50_000)], "its index has more than 4 MiB"),
+    (["a"] * 310_000, "its index has more than 300,000 instructions"),
 ]
 
 
@@ -233,7 +235,6 @@ WEIGHTS: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "quantized": (quantized, "a tensor that is not dense ('torch._utils._rebuild_qtensor')"),
     "sparse": (sparse, "a tensor that is not dense ('torch._utils._rebuild_sparse_tensor')"),
     "meta": (lambda t: t.to("meta"), "a tensor that is not dense"),
-    "a parameter": (lambda t: torch.nn.Parameter(t), "a tensor that is not dense"),
     "expanded": (
         lambda t: t[:1].expand(10**6, 10**6), "of shape [1000000, 1000000] in a part of"),
     "expanded to its size": (lambda t: t[:1].clone().expand(29), "of shape [29] in a part of 1"),
@@ -291,7 +292,9 @@ def test_floating_point_weights_of_any_precision_are_rounded_to_float32(
     tmp_path: Path, content: dict[str, Any], dtype: torch.dtype
 ) -> None:
     state = content["state_dict"]
-    content["state_dict"] = {name: tensor.to(dtype) for name, tensor in state.items()}
+    content["state_dict"] = {
+        name: torch.nn.Parameter(tensor.to(dtype)) for name, tensor in state.items()
+    }
     loaded = load_checkpoint(made.changed(tmp_path, made.saved(content))).model.state_dict()
     for name, tensor in loaded.items():
         assert torch.equal(tensor, state[name].to(dtype).float())
@@ -523,9 +526,9 @@ def overlapping(members: dict[str, bytes]) -> bytes:
 
 
 ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "100 MB of zeros in 100 kB": (
+    "10 MB of zeros in 10 kB": (
         lambda a: zipped({f"archive/{n}": m for n, m in
-                          {**made.members_of(a), "data/0": bytes(10**8)}.items()}),
+                          {**made.members_of(a), "data/0": bytes(10**7)}.items()}),
         "is compressed (part 'archive/"),
     "compressed by bzip2": (
         lambda a: zipped({f"archive/{n}": m for n, m in made.members_of(a).items()},

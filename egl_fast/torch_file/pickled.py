@@ -43,6 +43,7 @@ _STORAGES: Final = {
     "torch ByteStorage": torch.uint8,
 }
 _TENSOR: Final = "torch._utils _rebuild_tensor_v2"
+_PARAMETER: Final = "torch._utils _rebuild_parameter"
 _ORDERED: Final = "collections OrderedDict"
 
 #: Instructions that put their argument, or a constant, on the stack.
@@ -141,7 +142,7 @@ class _Machine:
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(self.memo[argument])
         elif name == "GLOBAL":
-            if argument not in (*_STORAGES, _TENSOR, _ORDERED):
+            if argument not in (*_STORAGES, _TENSOR, _PARAMETER, _ORDERED):
                 raise ValueError(_refusal(argument))
             stack.append(_Name(argument))
         elif name == "BINPERSID":
@@ -223,10 +224,12 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 
 
 def _made(function: Any, arguments: Any) -> Any:
-    """What the two functions that a program may name would have made."""
+    """What the functions that a program may name would have made."""
     match function, arguments:
         case _Name(name), () if name == _ORDERED:
             return {}
+        case _Name(name), (Tensor() as data, *_) if name == _PARAMETER:
+            return data
         case _Name(name), (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_) if (
             name == _TENSOR
         ):
