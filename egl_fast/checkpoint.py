@@ -280,8 +280,11 @@ def _parsed(content: bytes, path: Path) -> Any:
     except NotATorchFileError as error:
         raise _not_a_checkpoint(path, formats.archive_format(error.names)) from None
     except ValueError as error:
+        # Python's own messages can show what they stumbled over at length.
+        what = one_line(error)
+        what = what if len(what) <= 200 else f"{what[:200]} ..."
         raise CheckpointError(
-            f"model {path}: is not an egl-fast checkpoint, or is damaged ({one_line(error)}); "
+            f"model {path}: is not an egl-fast checkpoint, or is damaged ({what}); "
             f"copy it again, or {_REMEDY}"
         ) from None
 
