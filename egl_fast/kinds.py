@@ -189,5 +189,7 @@ def typed_from_mapping(cls: type[Value], content: Any) -> Value:
         if int in allowed and _is(Integral, value) and not 0 <= value < 2**63:
             raise ValueError(f"{name}: expected a number from 0 to 2^63 - 1, got {shown(value)}")
         if not any(_is({int: Integral, float: Real}.get(one, one), value) for one in allowed):
-            raise ValueError(f"{name}: expected {hint}, got {shown(value)}")
+            raise ValueError(
+                f"{name}: expected {getattr(hint, '__name__', hint)}, got {shown(value)}"
+            )
     return instance

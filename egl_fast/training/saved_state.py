@@ -38,11 +38,12 @@ def load_state(
     """
     loaded = checkpoint_from_content(state.checkpoint, path)
     try:
-        for name in ("features", "vocabulary"):
-            if getattr(loaded, name) != getattr(checkpoint, name):
-                raise ValueError(f"is of a model with another {name}")
+        if loaded.features != checkpoint.features:
+            raise ValueError("is of a model with other features")
+        if loaded.vocabulary != checkpoint.vocabulary:
+            raise ValueError("is of a model with another vocabulary")
         if loaded.model.config != checkpoint.model.config:
-            raise ValueError("is of a model of another size")
+            raise ValueError("is of a model with other sizes")
         for place, metrics in enumerate(state.history, start=1):
             if metrics.epoch != place:
                 raise ValueError(f"history: epoch {metrics.epoch} stands in place {place}")
