@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -16,6 +17,7 @@ from egl_fast.checkpoint import (
     Checkpoint,
     checkpoint_content,
     load_checkpoint,
+    read_torch,
     save_checkpoint,
     write_torch,
 )
@@ -75,6 +77,62 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path: Path) -
         bound = 0.5 * eps * tensor.abs().clamp_min(tiny)
         assert ((loaded[name] - tensor).abs() <= bound).all()
     assert saved.model.output.weight.dtype == torch.float32
+
+
+def assert_equal(ours: Any, theirs: Any) -> None:
+    """The same values of the same types, tensors to the last bit."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, torch.Tensor):
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+    elif isinstance(ours, dict):
+        assert list(ours) == list(theirs)
+        for name in ours:
+            assert_equal(ours[name], theirs[name])
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert_equal(one, other)
+    else:
+        assert ours == theirs
+
+
+def training_state(optimizer: str) -> dict[str, Any]:
+    """What a training run saves, without a run."""
+    model = random_checkpoint().model
+    made = {
+        "SGD": torch.optim.SGD(model.parameters(), momentum=0.9),
+        "AdamW": torch.optim.AdamW(model.parameters()),
+    }[optimizer]
+    logits, _ = model(torch.ones(1, 20, 161), torch.tensor([20]))
+    logits.sum().backward()
+    made.step()
+    history = [{"epoch": n, "train_loss": 1.5 * n, "valid_cer": 0.1} for n in range(1, 300)]
+    return {
+        "checkpoint": checkpoint_content(random_checkpoint()),
+        "optimizer": made.state_dict(),
+        "history": history,
+        "unfinished": {"random_state": torch.get_rng_state(), "cuda_random_state": None},
+        "settings": {"seed": 2**64 - 1, "offset": -(2**40), "path": "a\udcff"},
+    }
+
+
+@pytest.mark.parametrize("what", ["base.pt", "full", "half", "AdamW", "SGD"])
+def test_what_is_read_is_what_torch_reads(tmp_path: Path, examples: Path, what: str) -> None:
+    path = tmp_path / "m.pt"
+    if what == "base.pt":
+        path = examples / "base.pt"
+    elif what in ("full", "half"):
+        save_checkpoint(path, random_checkpoint(cell="lstm"), half=what == "half")
+    else:
+        write_torch(path, training_state(what))
+    theirs = torch.load(path, weights_only=True)
+    assert_equal(read_torch(path), theirs)
+    if "state_dict" in theirs:
+        loaded = load_checkpoint(path)
+        assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, tensor in loaded.model.state_dict().items():
+            assert torch.equal(tensor, theirs["state_dict"][name].float())
 
 
 def test_facts_with_named_tuples_are_stored_as_lists(tmp_path: Path) -> None:
