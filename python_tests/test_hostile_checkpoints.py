@@ -5,13 +5,16 @@ from __future__ import annotations
 import builtins
 import gzip
 import io
+import math
 import os
 import pickle
+import re
 import struct
 import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import torch_archives as made
 from recordings import random_checkpoint
 
 from egl_fast import checkpoint as checkpoint_module
+from egl_fast import kinds
 from egl_fast.checkpoint import checkpoint_content, load_checkpoint, read_torch
 from egl_fast.errors import CheckpointError, ModelError
 from egl_fast.features import MAX_OVERLAP, MAX_WINDOW_SAMPLES, FeatureConfig
@@ -141,6 +145,32 @@ def test_absurd_features_in_python_are_value_errors(name: str, value: Any, cause
     with pytest.raises(ValueError, match=name if "less than" not in cause else "seconds") as caught:
         FeatureConfig(**{name: value})
     assert cause in str(caught.value)
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "model.md"
+
+
+@pytest.mark.parametrize(("config", "count"), [(ModelConfig, 5), (FeatureConfig, 3)])
+def test_the_page_states_the_bounds(config: type, count: int) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    checked = 0
+    for described in fields(config):
+        (row,) = re.findall(rf"^\| `{described.name}` \|.*\|$", page, re.M)
+        if ends := re.fullmatch(r"([\d,.e-]+) to ([\d,.]+)", row.split(" | ")[3]):
+            least, most = (float(end.replace(",", "")) for end in ends.groups())
+            number = int if described.type == "int" else float
+            kind = kinds.kind_of(described)
+            assert kind(number(least)) == least
+            assert kind(number(most)) == most
+            for beyond in (least - 1, most + 1):
+                with pytest.raises(ValueError, match="expected at"):
+                    kind(number(beyond))
+            checked += 1
+    assert checked == count
+    assert f"{MAX_WIDTH:,} outputs" in page
+    assert f"10^{math.log10(MAX_WEIGHTS):.0f} weights" in page
+    assert f"1 to {MAX_WINDOW_SAMPLES:,} samples" in page
+    assert f"1/{MAX_OVERLAP} of the window" in page
 
 
 def test_a_network_of_too_many_weights_is_refused_in_python() -> None:
