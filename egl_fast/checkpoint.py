@@ -71,23 +71,35 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, half: bool = Fa
 
     Raises:
         OutputError: the file cannot be written.
+        ModelError, ValueError: see ``checkpoint_content``.
     """
     write_torch(path, checkpoint_content(checkpoint, half=half))
 
 
 def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[str, Any]:
-    """The dictionary of the module's docstring, with all tensors on the CPU."""
-    state = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu()
-        for name, tensor in checkpoint.model.state_dict().items()
-    }
+    """The dictionary of the module's docstring, with all tensors on the CPU.
+
+    Raises:
+        ModelError: a weight is beyond what half precision can hold.
+        ValueError: the vocabulary is one that ``load_checkpoint`` would refuse.
+    """
+    state = checkpoint.model.state_dict()
+    if half:
+        largest = torch.finfo(torch.float16).max
+        for name, tensor in state.items():
+            if bool((tensor.abs() > largest).any()):
+                raise ModelError(
+                    f"weights {name}: reach {float(tensor.abs().max()):g}, half precision only "
+                    f"{largest:g}; save them in full"
+                )
+        state = {name: tensor.half() for name, tensor in state.items()}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "model": plain_config(checkpoint.model.config),
         "features": asdict(checkpoint.features),
-        "vocabulary": list(checkpoint.vocabulary),
-        "state_dict": state,
+        "vocabulary": list(class_names(checkpoint.vocabulary)),
+        "state_dict": {name: tensor.cpu() for name, tensor in state.items()},
         "training": plain_values(checkpoint.training),
     }
 
@@ -257,15 +269,15 @@ def _read_bytes(path: Path) -> bytes:
                 raise _not_a_checkpoint(path, formats.format_of(start, path.suffix))
             if status.st_size > MAX_FILE_BYTES:
                 raise _not_a_checkpoint(path, f"{status.st_size:,} bytes, more than any model has")
-            return start + file.read()
+            file.seek(0)
+            return file.read()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
         raise CheckpointError(
             f"model {path}: no such file; give one that `egl-fast train` wrote"
         ) from None
     except (OSError, MemoryError) as error:
         raise CheckpointError(
-            f"model {path}: cannot be read ({one_line(error)}); copy it to another disk, or "
-            "give another"
+            f"model {path}: cannot be read ({one_line(error)}); make it readable, or {_REMEDY}"
         ) from None
 
 
@@ -276,6 +288,10 @@ def _parsed(content: bytes, path: Path) -> Any:
         raise CheckpointError(
             f"model {path}: is not an egl-fast checkpoint, or is cut short; copy it again, or "
             f"{_REMEDY}"
+        ) from None
+    except (MemoryError, RuntimeError):  # torch's word for it
+        raise CheckpointError(
+            f"model {path}: does not fit into memory ({len(content):,} bytes); {_REMEDY}"
         ) from None
     except NotATorchFileError as error:
         raise _not_a_checkpoint(path, formats.archive_format(error.names)) from None

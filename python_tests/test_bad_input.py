@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "model.pt: has format version 2, this egl-fast reads version 1", "that wrote it"),
     "a truncated checkpoint": (
         lambda p: p.score(model=truncated(p)),
-        "model.pt: is not an egl-fast checkpoint, or is cut short", "copy it anew"),
+        "model.pt: is not an egl-fast checkpoint, or is cut short", "copy it again"),
     "a pickle with code": (
         lambda p: p.score(model=pickled(p)),
         "model.pt: is not an egl-fast checkpoint", "`egl-fast train`"),

@@ -21,7 +21,7 @@ from egl_fast.checkpoint import (
     save_checkpoint,
     write_torch,
 )
-from egl_fast.errors import CheckpointError, OutputError
+from egl_fast.errors import CheckpointError, ModelError, OutputError
 from egl_fast.model import CELLS, ConvShape, preset
 
 
@@ -77,6 +77,22 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path: Path) -
         bound = 0.5 * eps * tensor.abs().clamp_min(tiny)
         assert ((loaded[name] - tensor).abs() <= bound).all()
     assert saved.model.output.weight.dtype == torch.float32
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    """torch rounds a variance of 70,000 to infinity without a word."""
+    loud = random_checkpoint()
+    loud.model.state_dict()["convs.0.norm.running_var"][1] = 70_000
+    with pytest.raises(ModelError, match=r"norm\.running_var: reach 70000, half .*65504"):
+        save_checkpoint(tmp_path / "half.pt", loud, half=True)
+    nameless = random_checkpoint()
+    nameless.vocabulary = (*nameless.vocabulary[:-1], "")
+    with pytest.raises(ValueError, match="expected a string, got ''"):
+        save_checkpoint(tmp_path / "full.pt", nameless)
+    assert not list(tmp_path.iterdir())
+    save_checkpoint(tmp_path / "full.pt", loud)
+    loaded = load_checkpoint(tmp_path / "full.pt").model.state_dict()
+    assert loaded["convs.0.norm.running_var"][1] == 70_000
 
 
 def assert_equal(ours: Any, theirs: Any) -> None:
