@@ -386,7 +386,7 @@ def laughs() -> bytes:
 
 PROGRAMS: dict[str, tuple[bytes, str]] = {
     "a billion laughs": (laughs(), "makes no sense"),
-    "a billion laughs, alone": (b"(" + laughs() + b"l", "('LIST')"),
+    "a billion laughs, alone": (b"(" + laughs() + b"l", "(LIST)"),
     "a list that holds itself": (b"]q\x00h\x00a", "deep"),
     "lists 100,000 deep": (100_000 * b"]" + 99_999 * b"a", "is nested more than 50 deep"),
     "tuples 100,000 deep": (b")" + 100_000 * b"\x85", "is nested more than 50 deep"),
@@ -435,7 +435,7 @@ def test_pickles_that_torch_save_does_not_write_are_refused(
 ) -> None:
     program, cause = PROGRAMS[what]
     archive = made.with_program(made.saved(content), made.PROTO + program + made.STOP)
-    assert cause.removeprefix("('").removesuffix("')") in refusal(made.changed(tmp_path, archive))
+    assert cause in refusal(made.changed(tmp_path, archive))
 
 
 def test_a_billion_laughs_inside_a_checkpoint_are_refused(
