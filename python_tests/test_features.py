@@ -7,6 +7,7 @@ import pytest
 import torch
 from recordings import SAMPLE_RATE_HZ, waveform
 
+from egl_fast.data.audio import to_mono
 from egl_fast.data.loading import spectrogram_of
 from egl_fast.errors import AudioError
 from egl_fast.features import FeatureConfig, log_spectrogram
@@ -73,6 +74,13 @@ def test_a_window_longer_than_the_recording_is_one_line(window: int, hop: int) -
     assert config.num_frames(1000) == 0
     with pytest.raises(AudioError, match=r"^x: 62\.5 ms is too short, one frame takes"):
         spectrogram_of(waveform(1000 / 16000), config, name="x")
+
+
+def test_more_samples_than_soxr_can_count_are_one_line() -> None:
+    """soxr ends in a segmentation fault where its result has 2^31 samples."""
+    samples = np.zeros(36_000, np.float32)
+    with pytest.raises(AudioError, match=r"^x: 36,000 samples at 16000 Hz are too many .*; cut it"):
+        to_mono(samples, from_rate_hz=16_000, to_rate_hz=10**9, name="x")
 
 
 def test_less_than_a_window_gives_no_frame() -> None:
