@@ -26,7 +26,7 @@ class FeatureConfig:
         window_seconds: length of the Hann window, and of the Fourier transform.
         hop_seconds: distance between the starts of two frames.
         power_floor: added to the power before the logarithm; about the power of one
-            quantisation step of 16-bit audio, so that digital silence stays finite.
+            quantization step of 16-bit audio, so that digital silence stays finite.
         std_floor: smallest standard deviation (nats) that a recording is divided by, so that
             silence is not blown up into noise.
 
