@@ -1,14 +1,18 @@
 """The model file: weights, configuration and vocabulary in one dictionary, nothing executable.
 
-Format (``FORMAT_VERSION`` 1), written by ``torch.save`` and read with ``weights_only=True``:
+Format (``FORMAT_VERSION`` 1), written by ``torch.save``:
 
     format            "egl-fast checkpoint"
     format_version    int
     model             fields of ModelConfig
     features          fields of FeatureConfig
-    vocabulary        list of str, blank first
+    vocabulary        list of str, blank first; see ``class_names``
     state_dict        name -> tensor; floating-point tensors may be half precision
     training          facts about the training run: plain numbers and strings
+
+A file may be anybody's. ``torch_file`` reads it without executing anything, in memory that the
+file's own size bounds; every field is checked by the kind that its dataclass states; and a model is
+built from the file's own tensors, once they have the shapes that its configuration asks for.
 """
 
 from __future__ import annotations
@@ -16,21 +20,31 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
+import os
+import stat
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch import Tensor
 
-from egl_fast import atomic
+from egl_fast import atomic, kinds
 from egl_fast.errors import CheckpointError, ModelError, one_line
 from egl_fast.features import FeatureConfig
-from egl_fast.model import ConvShape, DeepSpeech2, ModelConfig
+from egl_fast.model import DeepSpeech2, ModelConfig
+from egl_fast.torch_file import formats
+from egl_fast.torch_file.archive import NotAnArchiveError, NotATorchFileError, torch_content
+from egl_fast.vocabulary import class_names
 
-FORMAT = "egl-fast checkpoint"
-FORMAT_VERSION = 1
+FORMAT: Final = "egl-fast checkpoint"
+FORMAT_VERSION: Final = 1
+
+#: The largest file that is read: a training state of the largest model, with some room.
+MAX_FILE_BYTES: Final = 16 * 10**9
+
+_REMEDY: Final = "give a file that `egl-fast train` wrote"
 
 
 @dataclass
@@ -57,23 +71,35 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, half: bool = Fa
 
     Raises:
         OutputError: the file cannot be written.
+        ModelError, ValueError: see ``checkpoint_content``.
     """
     write_torch(path, checkpoint_content(checkpoint, half=half))
 
 
 def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[str, Any]:
-    """The dictionary of the module's docstring, with all tensors on the CPU."""
-    state = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu()
-        for name, tensor in checkpoint.model.state_dict().items()
-    }
+    """The dictionary of the module's docstring, with all tensors on the CPU.
+
+    Raises:
+        ModelError: a weight is beyond what half precision can hold.
+        ValueError: the vocabulary is one that ``load_checkpoint`` would refuse.
+    """
+    state = checkpoint.model.state_dict()
+    if half:
+        largest = torch.finfo(torch.float16).max
+        for name, tensor in state.items():
+            if bool((tensor.abs() > largest).any()):
+                raise ModelError(
+                    f"weights {name}: reach {float(tensor.abs().max()):g}, half precision only "
+                    f"{largest:g}; save them in full"
+                )
+        state = {name: tensor.half() for name, tensor in state.items()}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "model": plain_config(checkpoint.model.config),
         "features": asdict(checkpoint.features),
-        "vocabulary": list(checkpoint.vocabulary),
-        "state_dict": state,
+        "vocabulary": list(class_names(checkpoint.vocabulary)),
+        "state_dict": {name: tensor.cpu() for name, tensor in state.items()},
         "training": plain_values(checkpoint.training),
     }
 
@@ -94,12 +120,13 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     """Read a model file. Nothing in it is executed.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not one of ours, or of another version.
+        CheckpointError: the file is missing, damaged, not one of ours, or of another version; or a
+            field has a value that its kind refuses, or a weight is NaN or infinite.
     """
     path = Path(path)
-    content = read_torch(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return checkpoint_from_content(content, path, sha256=digest, device=device)
+    content = _read_bytes(path)
+    digest = hashlib.sha256(content).hexdigest()
+    return checkpoint_from_content(_parsed(content, path), path, sha256=digest, device=device)
 
 
 def checkpoint_from_content(
@@ -111,32 +138,100 @@ def checkpoint_from_content(
         CheckpointError: as for ``load_checkpoint``.
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _not_a_checkpoint(path, formats.content_format(content))
+    version = content.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"model {path}: is no egl-fast checkpoint; give a file that `egl-fast train` wrote"
-        )
-    if content.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"model {path}: has format version {content.get('format_version')!r}, this egl-fast "
+            f"model {path}: has format version {kinds.shown(version)}, this egl-fast "
             f"reads version {FORMAT_VERSION}; use the egl-fast that wrote it"
         )
-    try:
-        shapes = tuple(
-            ConvShape((kernel[0], kernel[1]), (stride[0], stride[1]))
-            for kernel, stride in content["model"]["conv_shapes"]
-        )
-        model = DeepSpeech2(ModelConfig(**{**content["model"], "conv_shapes": shapes}))
-        model.load_state_dict(content["state_dict"])
-        features = FeatureConfig(**content["features"])
-        vocabulary = tuple(str(name) for name in content["vocabulary"])
-        training = dict(content["training"])
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ModelError) as error:
+
+    def part(name: str, read: Any) -> Any:
+        if name not in content:
+            raise _damaged(path, f"{name} is missing")
+        try:
+            return read(content[name])
+        except (ValueError, ModelError) as error:
+            raise _damaged(path, f"{name}: {error}") from None
+
+    config: ModelConfig = part("model", lambda value: kinds.from_mapping(ModelConfig, value))
+    features = part("features", lambda value: kinds.from_mapping(FeatureConfig, value))
+    vocabulary = part("vocabulary", class_names)
+    training = part("training", plain_facts)
+    if len(vocabulary) != config.num_classes or features.num_bins != config.num_bins:
         raise CheckpointError(
-            f"model {path}: is damaged ({type(error).__name__}: {one_line(error)})"
-        ) from None
-    if len(vocabulary) != model.config.num_classes or features.num_bins != model.config.num_bins:
-        raise CheckpointError(f"model {path}: vocabulary, features and model do not fit together")
-    model.float().eval().to(device)
-    return Checkpoint(model, features, vocabulary, training, sha256)
+            f"model {path}: vocabulary ({len(vocabulary)} classes), features "
+            f"({features.num_bins} bins) and model ({config.num_classes} classes, "
+            f"{config.num_bins} bins) do not fit together; {_REMEDY}"
+        )
+    model = part("state_dict", lambda state: _model_of(config, state))
+    return Checkpoint(model.eval().to(device), features, vocabulary, training, sha256)
+
+
+def plain_facts(value: Any) -> dict[str, Any]:
+    """Kind: a dictionary as JSON has them: of numbers, strings, booleans, None, lists and such.
+
+    Values that are read from a file are never deep or cyclic; ``torch_file`` sees to that.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"expected facts by name, got {kinds.shown(value)}")
+
+    def check(fact: Any) -> None:
+        if isinstance(fact, dict):
+            for name, item in fact.items():
+                if not isinstance(name, str):
+                    raise ValueError(f"expected names that are strings, got {kinds.shown(name)}")
+                check(item)
+        elif isinstance(fact, list):
+            for item in fact:
+                check(item)
+        elif not isinstance(fact, (str, int, float, type(None))):
+            raise ValueError(f"expected plain values, got {kinds.shown(fact)}")
+
+    check(value)
+    return value
+
+
+def _model_of(config: ModelConfig, state: Any) -> DeepSpeech2:
+    """A float32 model whose weights are a file's.
+
+    Raises:
+        ValueError: ``state`` is not what a model of this configuration has.
+    """
+    # On the meta device a tensor is a shape and takes no memory.
+    with torch.device("meta"):
+        model = DeepSpeech2(config)
+    expected = model.state_dict()
+    if not isinstance(state, Mapping):
+        raise ValueError(f"expected tensors by name, got {kinds.shown(state)}")
+    for name in expected:
+        if name not in state:
+            raise ValueError(f"{name} is missing")
+    for name in state:
+        if name not in expected:
+            raise ValueError(f"{kinds.shown(name)} is not a weight of this model")
+    if len({id(value) for value in state.values()}) != len(state):
+        raise ValueError("has weights that share their numbers")
+    weights = {name: _weights(name, value, expected[name]) for name, value in state.items()}
+    model.load_state_dict(weights, assign=True)
+    return model
+
+
+def _weights(name: str, value: Any, expected: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got {kinds.shown(value)}")
+    if value.shape != expected.shape:
+        raise ValueError(
+            f"{name}: the model has shape {list(expected.shape)}, the file {list(value.shape)}"
+        )
+    if not value.is_floating_point():
+        raise ValueError(f"{name}: expected floating-point numbers, got {value.dtype}")
+    weights = value.float()
+    if not bool(weights.isfinite().all()):
+        raise ValueError(f"{name}: holds NaN or infinity")
+    if name.endswith(".running_var") and bool((weights < 0).any()):
+        raise ValueError(f"{name}: holds a variance below 0")
+    return weights
 
 
 def write_torch(path: str | Path, content: dict[str, Any]) -> None:
@@ -153,34 +248,67 @@ def write_torch(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def read_torch(path: Path) -> Any:
-    """``torch.load`` of plain values and tensors.
+    """What ``write_torch`` wrote: plain values and tensors on the CPU.
 
     Raises:
-        CheckpointError: the file is missing, or holds anything else.
+        CheckpointError: the file is missing or damaged, or holds anything else.
     """
-    if not path.is_file():
-        raise CheckpointError(f"model {path}: no such file; give one that `egl-fast train` wrote")
+    return _parsed(_read_bytes(path), path)
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        # All that torch.save writes today is a zip archive; torch.load warns about older forms at
-        # length, and takes an archive's contents for right without looking at their checksums.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error):
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise _not_a_checkpoint(path, formats.folder_format(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_a_checkpoint(path, "a pipe or device")
+        with open(path, "rb") as file:
+            start = file.read(512)
+            if not start.startswith(b"PK"):
+                raise _not_a_checkpoint(path, formats.format_of(start, path.suffix))
+            if status.st_size > MAX_FILE_BYTES:
+                raise _not_a_checkpoint(path, f"{status.st_size:,} bytes, more than any model has")
+            file.seek(0)
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
         raise CheckpointError(
-            f"model {path}: is no egl-fast checkpoint, or is cut short; copy it anew, or give a "
-            "file that `egl-fast train` wrote"
+            f"model {path}: no such file; give one that `egl-fast train` wrote"
         ) from None
-    except OSError as error:
-        raise CheckpointError(f"model {path}: cannot be read ({one_line(error)})") from None
-    if damaged is not None:
+    except (OSError, MemoryError) as error:
         raise CheckpointError(
-            f"model {path}: is damaged (checksum of {damaged}); copy it anew, or give another"
-        )
+            f"model {path}: cannot be read ({one_line(error)}); make it readable, or {_REMEDY}"
+        ) from None
+
+
+def _parsed(content: bytes, path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # A damaged pickle can fail in any way at all.
-        # torch's own message tells how to load the file unsafely: no advice to pass on.
+        return torch_content(content)
+    except NotAnArchiveError:
         raise CheckpointError(
-            f"model {path}: is no egl-fast checkpoint, or is damaged ({type(error).__name__}); "
-            "copy it anew, or give a file that `egl-fast train` wrote"
+            f"model {path}: is not an egl-fast checkpoint, or is cut short; copy it again, or "
+            f"{_REMEDY}"
         ) from None
+    except (MemoryError, RuntimeError):  # torch's word for it
+        raise CheckpointError(
+            f"model {path}: does not fit into memory ({len(content):,} bytes); {_REMEDY}"
+        ) from None
+    except NotATorchFileError as error:
+        raise _not_a_checkpoint(path, formats.archive_format(error.names)) from None
+    except ValueError as error:
+        # Python's own messages can show what they stumbled over at length.
+        what = one_line(error)
+        what = what if len(what) <= 200 else f"{what[:200]} ..."
+        raise CheckpointError(
+            f"model {path}: is not an egl-fast checkpoint, or is damaged ({what}); "
+            f"copy it again, or {_REMEDY}"
+        ) from None
+
+
+def _not_a_checkpoint(path: Path, what: str) -> CheckpointError:
+    but = f" but {what}" if what else ""
+    return CheckpointError(f"model {path}: is not an egl-fast checkpoint{but}; {_REMEDY}")
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"model {path}: is damaged ({what}); {_REMEDY}")

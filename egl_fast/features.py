@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
+
+from egl_fast import kinds
+
+#: The longest window, and so the largest Fourier transform: 1.4 s at 48 kHz.
+MAX_WINDOW_SAMPLES: Final = 2**16
+
+#: How many windows may overlap at a sample. It bounds the memory that a second of audio takes.
+MAX_OVERLAP: Final = 100
 
 
 @dataclass(frozen=True)
@@ -17,16 +26,40 @@ class FeatureConfig:
         window_seconds: length of the Hann window, and of the Fourier transform.
         hop_seconds: distance between the starts of two frames.
         power_floor: added to the power before the logarithm; about the power of one
-            quantisation step of 16-bit audio, so that digital silence stays finite.
-        std_floor: smallest standard deviation (nats) that a clip is divided by, so that
+            quantization step of 16-bit audio, so that digital silence stays finite.
+        std_floor: smallest standard deviation (nats) that a recording is divided by, so that
             silence is not blown up into noise.
+
+    Raises:
+        ValueError: a field has the wrong type or is out of range, the window or the hop is not
+            even one sample, the window is too long, or too many windows overlap.
     """
 
-    sample_rate_hz: int = 16000
-    window_seconds: float = 0.02
-    hop_seconds: float = 0.01
-    power_floor: float = 1e-7
-    std_floor: float = 0.1
+    sample_rate_hz: int = kinds.of_kind(16000, kinds.integer(1, at_most=384_000))
+    window_seconds: float = kinds.of_kind(0.02, kinds.number(above=0, at_most=1e5))
+    hop_seconds: float = kinds.of_kind(0.01, kinds.number(above=0, at_most=1e5))
+    power_floor: float = kinds.of_kind(1e-7, kinds.number(at_least=1e-30, at_most=1))
+    std_floor: float = kinds.of_kind(0.1, kinds.number(at_least=1e-6, at_most=1e6))
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
+        for name, samples in (("window", self.window_samples), ("hop", self.hop_samples)):
+            if samples < 1:
+                seconds = getattr(self, f"{name}_seconds")
+                raise ValueError(
+                    f"{name}_seconds: {seconds:g} s is less than a sample at "
+                    f"{self.sample_rate_hz} Hz"
+                )
+        if self.window_samples > MAX_WINDOW_SAMPLES:
+            raise ValueError(
+                f"window_seconds: expected at most {MAX_WINDOW_SAMPLES} samples, "
+                f"got {self.window_samples}"
+            )
+        if self.window_samples > MAX_OVERLAP * self.hop_samples:
+            raise ValueError(
+                f"hop_seconds: expected at least 1/{MAX_OVERLAP} of the window's "
+                f"{self.window_seconds:g} s, got {self.hop_seconds:g} s"
+            )
 
     @property
     def window_samples(self) -> int:
@@ -49,9 +82,9 @@ class FeatureConfig:
 
 
 def log_spectrogram(waveform: Tensor, config: FeatureConfig) -> Tensor:
-    """Log power spectrogram, each bin centred over the clip, the clip scaled to unit variance.
+    """Log power spectrogram, each bin centered over the recording, which has unit variance.
 
-    A clip is normalised by itself alone, so its features never depend on its batch.
+    A recording is normalized by itself alone, so its features never depend on its batch.
 
     Args:
         waveform: [S] float, mono, at ``config.sample_rate_hz``, full scale = 1.

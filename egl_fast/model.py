@@ -5,7 +5,7 @@ section 3, in the form that Huang et al. (2016, section 4) use it for active lea
 
 Padding never reaches a valid frame: convolutions read zeros beyond an utterance's end, which is
 what they read there when the utterance is alone; recurrent layers run over packed sequences;
-batch normalisation counts valid frames only. So an utterance's logits do not depend on what it
+batch normalization counts valid frames only. So an utterance's logits do not depend on what it
 is batched with.
 """
 
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from egl_fast import kinds
 from egl_fast.errors import ModelError
 from egl_fast.packing import pack, unpack
 
@@ -28,11 +29,45 @@ CLIP: Final = 20.0
 CELLS: Final = ("rnn_tanh", "rnn_clipped_relu", "gru", "lstm")
 
 
+#: Gates of each, which share a weight matrix.
+_GATES: Final = {"rnn_tanh": 1, "rnn_clipped_relu": 1, "gru": 3, "lstm": 4}
+
+#: The largest network: 4 GB of weights, thirty times the `paper` preset.
+MAX_WEIGHTS: Final = 10**9
+
+#: The widest output of a convolution, channels times bins, for one frame; `paper` has 2,592.
+MAX_WIDTH: Final = 2**18
+
+
 class ConvShape(NamedTuple):
     """One convolution: kernel and stride over (frequency, time); kernels are odd."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
+
+
+def _conv_shapes(value: Any) -> tuple[ConvShape, ...]:
+    """Kind: convolutions, as tuples or as the lists that files have."""
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 16:
+        raise ValueError(f"expected a list of 1 to 16 convolutions, got {kinds.shown(value)}")
+    return tuple(_conv_shape(shape) for shape in value)
+
+
+def _conv_shape(value: Any) -> ConvShape:
+    def is_pair(part: Any) -> bool:
+        return isinstance(part, (list, tuple)) and len(part) == 2
+
+    if not is_pair(value) or not all(map(is_pair, value)):
+        raise ValueError(
+            "expected [[[41, 11], [2, 2]], ...]: kernel and stride over frequency and time, "
+            f"got {kinds.shown(value)}"
+        )
+    size, step = kinds.integer(1, at_most=999), kinds.integer(1, at_most=100)
+    (frequency, time), stride = value
+    kernel = (size(frequency), size(time))
+    if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
+        raise ValueError(f"kernels must be odd, got {list(kernel)}")
+    return ConvShape(kernel, (step(stride[0]), step(stride[1])))
 
 
 @dataclass(frozen=True)
@@ -42,29 +77,67 @@ class ModelConfig:
     Attributes:
         num_bins: frequency bins F of the spectrogram.
         num_classes: classes C, blank included.
-        conv_channels: channels of both convolutions.
+        conv_channels: channels of every convolution.
         conv_shapes: kernel and stride of each, over (frequency, time).
         cell: one of ``CELLS``.
         num_layers: bidirectional recurrent layers.
         hidden_size: H, units of one direction.
         dropout: probability of dropping an input of a recurrent or the last layer while training.
+
+    Raises:
+        ModelError: a field has the wrong type or is out of range, or the network would have more
+            than ``MAX_WEIGHTS`` weights, or a convolution more than ``MAX_WIDTH`` outputs a frame.
     """
 
-    num_bins: int = 161
-    num_classes: int = 29
-    conv_channels: int = 16
-    conv_shapes: tuple[ConvShape, ...] = (
-        ConvShape((41, 11), (2, 2)),
-        ConvShape((21, 11), (2, 1)),
+    num_bins: int = kinds.of_kind(161, kinds.integer(1, at_most=2**15 + 1))
+    num_classes: int = kinds.of_kind(29, kinds.integer(2, at_most=2**16))
+    conv_channels: int = kinds.of_kind(16, kinds.integer(1, at_most=4096))
+    conv_shapes: tuple[ConvShape, ...] = kinds.of_kind(
+        (ConvShape((41, 11), (2, 2)), ConvShape((21, 11), (2, 1))), _conv_shapes
     )
-    cell: str = "gru"
-    num_layers: int = 3
-    hidden_size: int = 256
-    dropout: float = 0.0
+    cell: str = kinds.of_kind("gru", kinds.one_of(*CELLS))
+    num_layers: int = kinds.of_kind(3, kinds.integer(1, at_most=100))
+    hidden_size: int = kinds.of_kind(256, kinds.integer(1, at_most=2**14))
+    dropout: float = kinds.of_kind(0.0, kinds.number(at_least=0, below=1))
 
     def __post_init__(self) -> None:
-        if self.cell not in CELLS:
-            raise ModelError(f"cell {self.cell!r} is unknown; choose one of {', '.join(CELLS)}")
+        try:
+            kinds.check_fields(self)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
+        width = self.conv_channels * max(self.conv_bins)
+        if width > MAX_WIDTH:
+            raise ModelError(
+                f"conv_channels: a convolution would have {width:,} outputs a frame; "
+                f"at most {MAX_WIDTH:,} are allowed"
+            )
+        if self.num_weights > MAX_WEIGHTS:
+            raise ModelError(
+                f"hidden_size, num_layers: the network would have {self.num_weights:,} weights; "
+                f"at most {MAX_WEIGHTS:,} are allowed"
+            )
+
+    @property
+    def conv_bins(self) -> tuple[int, ...]:
+        """Frequency bins that are left after each convolution."""
+        left = [self.num_bins]
+        for shape in self.conv_shapes:
+            left.append(-(-left[-1] // shape.stride[0]))
+        return tuple(left[1:])
+
+    @property
+    def num_weights(self) -> int:
+        """Parameters of the network, worked out without building it."""
+        channels, count = 1, 0
+        for (frequency, time), _ in self.conv_shapes:
+            count += self.conv_channels * (channels * frequency * time + 2)
+            channels = self.conv_channels
+        width, size = channels * self.conv_bins[-1], self.hidden_size
+        for _ in range(self.num_layers):
+            # Two directions, each with two matrices and two biases; then a norm.
+            count += 2 * _GATES[self.cell] * size * (width + size + 2) + 4 * size
+            width = 2 * size
+        return count + self.num_classes * (width + 1)
 
 
 #: `small` can be trained on two cores and shipped; `paper` is the set-up of Huang et al. (2016);
@@ -96,9 +169,9 @@ def valid_frames(lengths: Tensor, num_frames: int) -> Tensor:
 
 
 class SequenceBatchNorm(nn.Module):
-    """Batch normalisation with statistics over all valid frames of a batch (and all bins).
+    """Batch normalization with statistics over all valid frames of a batch (and all bins).
 
-    Sequence-wise normalisation of Amodei et al. (2016), equation 4. In evaluation mode it is
+    Sequence-wise normalization of Amodei et al. (2016), equation 4. In evaluation mode it is
     an affine map per channel by the running statistics. Padding is neither counted nor kept:
     it leaves as zero.
 
@@ -121,7 +194,7 @@ class SequenceBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Normalise ``x`` [N, channels, ..., T]; ``mask`` [N, 1, ..., T] is 1 on valid frames."""
+        """Normalize ``x`` [N, channels, ..., T]; ``mask`` [N, 1, ..., T] is 1 on valid frames."""
         shape = (1, -1, *([1] * (x.dim() - 2)))
         if self.training:
             dims = [d for d in range(x.dim()) if d != 1]
@@ -237,8 +310,8 @@ class RecurrentBlock(nn.Module):
         outputs, _ = self.rnn(pack(x, lengths))
         padded = unpack(outputs, num_frames=x.shape[1])
         mask = valid_frames(lengths, x.shape[1])[:, None, :].to(x.device, x.dtype)
-        normalised: Tensor = self.norm(padded.transpose(1, 2), mask)
-        return normalised.transpose(1, 2)
+        normalized: Tensor = self.norm(padded.transpose(1, 2), mask)
+        return normalized.transpose(1, 2)
 
 
 class DeepSpeech2(nn.Module):
@@ -262,13 +335,12 @@ class DeepSpeech2(nn.Module):
         super().__init__()
         self.config = config
         convs: list[nn.Module] = []
-        channels, num_bins = 1, config.num_bins
+        channels = 1
         for shape in config.conv_shapes:
             convs.append(ConvBlock(channels, config.conv_channels, shape))
             channels = config.conv_channels
-            num_bins = (num_bins + shape.stride[0] - 1) // shape.stride[0]
         self.convs = nn.ModuleList(convs)
-        width = channels * num_bins
+        width = channels * config.conv_bins[-1]
         recurrent: list[nn.Module] = []
         for _ in range(config.num_layers):
             recurrent.append(RecurrentBlock(config.cell, width, config.hidden_size))
@@ -292,7 +364,7 @@ class DeepSpeech2(nn.Module):
                 worked out on the CPU: lengths on a GPU are waited for.
 
         Returns:
-            logits [N, T, C], unnormalised (meaningless on padding), and their lengths [N] where
+            logits [N, T, C], unnormalized (meaningless on padding), and their lengths [N] where
             ``lengths`` were.
         """
         device = lengths.device

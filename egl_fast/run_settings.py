@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import shorten
 from typing import Any
 
 #: Settings that are no option of a command, in words.
@@ -51,4 +52,5 @@ def _differences(
 
 
 def _word(value: Any) -> str:
-    return "unset" if value is None else str(value)
+    # What a file recorded may be anything.
+    return "unset" if value is None else shorten(str(value), 100, placeholder=" ...")

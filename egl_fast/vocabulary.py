@@ -6,12 +6,42 @@ classes' names in index order; what stands at the blank's place is never shown.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from egl_fast import kinds
 from egl_fast.errors import ManifestError
+
+#: Control characters, halves of surrogate pairs, and separators of lines and paragraphs.
+_NEVER_WRITTEN = ("Cc", "Cs", "Zl", "Zp")
+
+_LONGEST_NAME = 100
 
 #: What the shipped models write: blank, space, apostrophe, a to z.
 ENGLISH_CHARACTERS: tuple[str, ...] = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
+
+
+def class_names(value: Any) -> tuple[str, ...]:
+    """Kind: the names of a model's classes, in index order.
+
+    Raises:
+        ValueError: it is not a list, or a name is not a string, is empty or too long, holds a
+            character that ends lines or cannot be written, or is there twice.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"expected a list of names, got {kinds.shown(value)}")
+    place_of: dict[str, int] = {}
+    for place, item in enumerate(value):
+        name = kinds.text(item)
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(f"expected names of at most {_LONGEST_NAME} characters")
+        if any(unicodedata.category(character) in _NEVER_WRITTEN for character in name):
+            raise ValueError(f"{kinds.shown(name)} cannot be part of a text")
+        if name in place_of:
+            raise ValueError(f"{kinds.shown(name)} names both class {place_of[name]} and {place}")
+        place_of[name] = place
+    return tuple(place_of)
 
 
 def encode(text: str, vocabulary: Sequence[str], *, blank: int = 0) -> list[int]:

@@ -160,16 +160,16 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "model.pt: has format version 2, this egl-fast reads version 1", "that wrote it"),
     "a truncated checkpoint": (
         lambda p: p.score(model=truncated(p)),
-        "model.pt: is no egl-fast checkpoint, or is cut short", "copy it anew"),
+        "model.pt: is not an egl-fast checkpoint, or is cut short", "copy it again"),
     "a pickle with code": (
         lambda p: p.score(model=pickled(p)),
-        "model.pt: is no egl-fast checkpoint", "`egl-fast train`"),
+        "model.pt: is not an egl-fast checkpoint", "`egl-fast train`"),
     "a checkpoint with code": (
         lambda p: p.score(model=p.checkpoint(attacking(p))),
-        "model.pt: is no egl-fast checkpoint", "`egl-fast train`"),
+        "model.pt: is not an egl-fast checkpoint", "`egl-fast train`"),
     "a zip that is no checkpoint": (
         lambda p: p.score(model=archive(p)),
-        "model.pt: is no egl-fast checkpoint", "`egl-fast train`"),
+        "model.pt: is not an egl-fast checkpoint", "`egl-fast train`"),
     "characters outside the vocabulary": (
         lambda p: p.train("größe"),
         "utterance 'other' (line 2): text 'größe': character 'ö'", "vocabulary"),

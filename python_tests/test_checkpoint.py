@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -16,10 +17,11 @@ from egl_fast.checkpoint import (
     Checkpoint,
     checkpoint_content,
     load_checkpoint,
+    read_torch,
     save_checkpoint,
     write_torch,
 )
-from egl_fast.errors import CheckpointError, OutputError
+from egl_fast.errors import CheckpointError, ModelError, OutputError
 from egl_fast.model import CELLS, ConvShape, preset
 
 
@@ -77,6 +79,78 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path: Path) -
     assert saved.model.output.weight.dtype == torch.float32
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    """torch rounds a variance of 70,000 to infinity without a word."""
+    loud = random_checkpoint()
+    loud.model.state_dict()["convs.0.norm.running_var"][1] = 70_000
+    with pytest.raises(ModelError, match=r"norm\.running_var: reach 70000, half .*65504"):
+        save_checkpoint(tmp_path / "half.pt", loud, half=True)
+    nameless = random_checkpoint()
+    nameless.vocabulary = (*nameless.vocabulary[:-1], "")
+    with pytest.raises(ValueError, match="expected a string, got ''"):
+        save_checkpoint(tmp_path / "full.pt", nameless)
+    assert not list(tmp_path.iterdir())
+    save_checkpoint(tmp_path / "full.pt", loud)
+    loaded = load_checkpoint(tmp_path / "full.pt").model.state_dict()
+    assert loaded["convs.0.norm.running_var"][1] == 70_000
+
+
+def assert_equal(ours: Any, theirs: Any) -> None:
+    """The same values of the same types, tensors to the last bit."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, torch.Tensor):
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+    elif isinstance(ours, dict):
+        assert list(ours) == list(theirs)
+        for name in ours:
+            assert_equal(ours[name], theirs[name])
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert_equal(one, other)
+    else:
+        assert ours == theirs
+
+
+def training_state(optimizer: str) -> dict[str, Any]:
+    """What a training run saves, without a run."""
+    model = random_checkpoint().model
+    made = {
+        "SGD": torch.optim.SGD(model.parameters(), momentum=0.9),
+        "AdamW": torch.optim.AdamW(model.parameters()),
+    }[optimizer]
+    logits, _ = model(torch.ones(1, 20, 161), torch.tensor([20]))
+    logits.sum().backward()
+    made.step()
+    history = [{"epoch": n, "train_loss": 1.5 * n, "valid_cer": 0.1} for n in range(1, 300)]
+    return {
+        "checkpoint": checkpoint_content(random_checkpoint()),
+        "optimizer": made.state_dict(),
+        "history": history,
+        "unfinished": {"random_state": torch.get_rng_state(), "cuda_random_state": None},
+        "settings": {"seed": 2**64 - 1, "offset": -(2**40), "path": "a\udcff"},
+    }
+
+
+@pytest.mark.parametrize("what", ["base.pt", "full", "half", "AdamW", "SGD"])
+def test_what_is_read_is_what_torch_reads(tmp_path: Path, examples: Path, what: str) -> None:
+    path = tmp_path / "m.pt"
+    if what == "base.pt":
+        path = examples / "base.pt"
+    elif what in ("full", "half"):
+        save_checkpoint(path, random_checkpoint(cell="lstm"), half=what == "half")
+    else:
+        write_torch(path, training_state(what))
+    theirs = torch.load(path, weights_only=True)
+    assert_equal(read_torch(path), theirs)
+    if "state_dict" in theirs:
+        loaded = load_checkpoint(path)
+        assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, tensor in loaded.model.state_dict().items():
+            assert torch.equal(tensor, theirs["state_dict"][name].float())
+
+
 def test_facts_with_named_tuples_are_stored_as_lists(tmp_path: Path) -> None:
     saved = random_checkpoint()
     saved.training = {"shapes": (ConvShape((41, 11), (2, 2)),), "nested": {"t": (1, 2)}}
@@ -104,7 +178,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, place: str) -> None:
     for number, save in enumerate((torch.save, lambda c, p: p.write_bytes(pickle.dumps(c)))):
         path = tmp_path / f"attack{number}.pt"
         save(content, path)
-        assert "is no egl-fast checkpoint" in refusal(path)
+        assert "is not an egl-fast checkpoint" in refusal(path)
         assert not target.exists()
     # The attack is a real one.
     pickle.loads(path.read_bytes())
@@ -113,15 +187,16 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, place: str) -> None:
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "none.pt")
-    assert "no such file" in refusal(tmp_path)
     for number, content in enumerate((b"", b"hello\n", b"\x80\x04.", b"PK\x03\x04" + bytes(50))):
         path = tmp_path / f"{number}.pt"
         path.write_bytes(content)
-        assert "is no egl-fast checkpoint" in refusal(path)
+        assert "is not an egl-fast checkpoint" in refusal(path)
     for number, other in enumerate(([1, 2], {"a": 1}, torch.zeros(3), {"format": "else"})):
         path = tmp_path / f"other{number}.pt"
         torch.save(other, path)
-        assert "is no egl-fast checkpoint; give a file that `egl-fast train` wrote" in refusal(path)
+        message = refusal(path)
+        assert "is not an egl-fast checkpoint but a torch file of" in message
+        assert message.endswith("; give a file that `egl-fast train` wrote")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -129,7 +204,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, tiny_model: Path, share: fl
     content = tiny_model.read_bytes()
     path = tmp_path / "cut.pt"
     path.write_bytes(content[: int(share * len(content))])
-    assert "is no egl-fast checkpoint, or is cut short" in refusal(path)
+    assert "is not an egl-fast checkpoint, or is cut short" in refusal(path)
 
 
 def test_a_damaged_index_is_refused_or_harmless(tmp_path: Path, tiny_model: Path) -> None:

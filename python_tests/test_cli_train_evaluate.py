@@ -234,7 +234,7 @@ def test_wrong_input_is_one_line(
     missing = tmp_path / "missing"
     assert_refused(call(data=missing), f"manifest {missing}: no such file")
     assert_refused(call(model=missing), f"model {missing}: no such file")
-    assert_refused(call(model=clips), f"model {clips}: is no egl-fast checkpoint")
+    assert_refused(call(model=clips), f"model {clips}: is not an egl-fast checkpoint")
     assert_refused(call(data=tiny_model), f"manifest {tiny_model}: is a zip archive")
     out_path = missing / "out.jsonl"
     assert_refused(call(tiny_model, clips, "--out", out_path), f"folder {missing} does not exist")

@@ -7,6 +7,9 @@ import pytest
 import torch
 from recordings import SAMPLE_RATE_HZ, waveform
 
+from egl_fast.data.audio import to_mono
+from egl_fast.data.loading import spectrogram_of
+from egl_fast.errors import AudioError
 from egl_fast.features import FeatureConfig, log_spectrogram
 
 CONFIG = FeatureConfig()
@@ -35,6 +38,49 @@ def test_only_whole_windows_count(num_samples: int) -> None:
     features = features_of(waveform(num_samples / SAMPLE_RATE_HZ))
     assert features.shape == (1 + (num_samples - 320) // 160, 161)
     assert features.shape[0] == CONFIG.num_frames(num_samples)
+
+
+#: Rate, window and hop in samples; the recording has 1,000.
+STRANGE = {
+    "one sample a second": (1, 20, 10),
+    "a window of one sample": (16000, 1, 1),
+    "a window of two samples": (16000, 2, 1),
+    "an odd window": (16000, 321, 160),
+    "a hop longer than the window": (16000, 320, 700),
+    "a hop longer than the recording": (16000, 320, 160_000),
+    "a window of the whole recording": (16000, 1000, 10),
+    "as much overlap as there may be": (16000, 500, 5),
+    "the highest rate": (384_000, 960, 480),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_strange_windows_give_the_frames_that_fit(what: str) -> None:
+    rate, window, hop = STRANGE[what]
+    config = FeatureConfig(
+        sample_rate_hz=rate, window_seconds=window / rate, hop_seconds=hop / rate
+    )
+    samples = waveform(1000 / 16000).astype(np.float64)
+    features = log_spectrogram(torch.from_numpy(samples), config)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
+    bins = np.fft.rfft(frames).shape[1]
+    assert features.shape == (frames.shape[0], bins) == (config.num_frames(1000), config.num_bins)
+    assert torch.isfinite(features).all()
+
+
+@pytest.mark.parametrize(("window", "hop"), [(1001, 160), (60_000, 60_000), (65_536, 656)])
+def test_a_window_longer_than_the_recording_is_one_line(window: int, hop: int) -> None:
+    config = FeatureConfig(window_seconds=window / 16000, hop_seconds=hop / 16000)
+    assert config.num_frames(1000) == 0
+    with pytest.raises(AudioError, match=r"^x: 62\.5 ms is too short, one frame takes"):
+        spectrogram_of(waveform(1000 / 16000), config, name="x")
+
+
+def test_more_samples_than_soxr_can_count_are_one_line() -> None:
+    """soxr ends in a segmentation fault where its result has 2^31 samples."""
+    samples = np.zeros(36_000, np.float32)
+    with pytest.raises(AudioError, match=r"^x: 36,000 samples at 16000 Hz are too many .*; cut it"):
+        to_mono(samples, from_rate_hz=16_000, to_rate_hz=10**9, name="x")
 
 
 def test_less_than_a_window_gives_no_frame() -> None:

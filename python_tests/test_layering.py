@@ -14,7 +14,7 @@ PACKAGE = ROOT / "egl_fast"
 #: Bottom to top. A module imports from lower layers and from its own package only; what stands in
 #: one line does not know the others there. A new module or package needs a place here.
 LAYERS = [
-    {"errors", "allocator", "reference"},
+    {"errors", "allocator", "kinds", "reference"},
     {
         "atomic",
         "escaping",
@@ -29,7 +29,7 @@ LAYERS = [
         "statistics",
         "_native",
     },
-    {"_extension", "decoder"},
+    {"_extension", "decoder", "torch_file"},
     {"cuda_diagnosis"},
     {"ops", "data", "devices", "selection"},
     {"model", "reporting"},

@@ -166,7 +166,7 @@ def to_mono(
         name: what to call the samples in an error.
 
     Raises:
-        AudioError: there are no samples, or one is NaN or infinite.
+        AudioError: there are no samples, too many to be resampled, or one is NaN or infinite.
     """
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     if mono.shape[0] == 0:
@@ -174,5 +174,11 @@ def to_mono(
     if not np.isfinite(mono).all():
         raise AudioError(f"{name}: holds samples that are NaN or infinite")
     if from_rate_hz != to_rate_hz:
+        # soxr counts samples in 32 bits; beyond that it writes outside its memory.
+        if from_rate_hz > 0 and mono.shape[0] * max(1, to_rate_hz / from_rate_hz) >= 2**31:
+            raise AudioError(
+                f"{name}: {mono.shape[0]:,} samples at {from_rate_hz} Hz are too many to be "
+                f"resampled to {to_rate_hz} Hz; cut it into shorter recordings"
+            )
         mono = soxr.resample(mono, from_rate_hz, to_rate_hz)
     return np.ascontiguousarray(mono, dtype=np.float32)

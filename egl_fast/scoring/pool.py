@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from egl_fast.data.audio import audio_seconds
+from egl_fast.data.audio import audio_seconds, recording_name
 from egl_fast.data.loading import Spectrogram, load_spectrogram
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.prefetch import decoders_beside

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+from egl_fast import kinds
 from egl_fast.errors import ModelError, SelectionError
-from egl_fast.model import CELLS, PRESETS, ConvShape, ModelConfig
+from egl_fast.model import PRESETS, ModelConfig
 from egl_fast.records import STRATEGIES
 from egl_fast.scoring.options import METHODS, ScoringOptions
 from egl_fast.selection import parse_budget
-from egl_fast.simulation import toml_reading as kinds
 from egl_fast.simulation.toml_lines import KeyPath
 from egl_fast.simulation.toml_reading import Table, TomlSource
 from egl_fast.training.loop import TrainingConfig
@@ -301,20 +301,6 @@ def _plain_source(source: SourceConfig) -> dict[str, Any]:
     return plain
 
 
-def _conv_shapes(value: Any) -> tuple[ConvShape, ...]:
-    form = "expected [[[41, 11], [2, 2]], ...]: kernel and stride over frequency and time"
-    pair = kinds.list_of(kinds.integer(1), distinct=False)
-    shapes = []
-    for shape in kinds.list_of(kinds.list_of(pair, distinct=False), distinct=False)(value):
-        if [len(part) for part in shape] != [2, 2]:
-            raise ValueError(f"{form}, got {shape!r}")
-        (frequency, time), stride = shape
-        if frequency % 2 == 0 or time % 2 == 0:
-            raise ValueError(f"kernels must be odd, got {shape[0]!r}")
-        shapes.append(ConvShape((frequency, time), (stride[0], stride[1])))
-    return tuple(shapes)
-
-
 def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
     init = table.get("init", kinds.text, "")
     if init:
@@ -324,13 +310,10 @@ def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
                     name, "the file of init has its sizes already; remove one of both"
                 )
     config = PRESETS[table.get("preset", kinds.one_of(*PRESETS), "small")]
-    readers: dict[str, Callable[[Any], Any]] = {
-        "conv_channels": kinds.integer(1),
-        "conv_shapes": _conv_shapes,
-        "cell": kinds.one_of(*CELLS),
-        "num_layers": kinds.integer(1),
-        "hidden_size": kinds.integer(1),
-        "dropout": kinds.number(at_least=0, below=1),
+    readers = {
+        described.name: kinds.kind_of(described)
+        for described in fields(ModelConfig)
+        if described.name not in ("num_bins", "num_classes")
     }
     chosen = {
         name: table.get(name, reader, getattr(config, name)) for name, reader in readers.items()

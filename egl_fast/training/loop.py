@@ -21,7 +21,6 @@ from torch import Tensor
 from egl_fast.checkpoint import (
     Checkpoint,
     checkpoint_content,
-    checkpoint_from_content,
     plain_values,
 )
 from egl_fast.data.batching import length_batches
@@ -38,6 +37,7 @@ from egl_fast.training.run_folder import (
     TrainingState,
     UnfinishedEpoch,
 )
+from egl_fast.training.saved_state import load_state
 from egl_fast.training.schedule import rate_factor
 from egl_fast.training.texts import frames_needed
 
@@ -166,10 +166,7 @@ class Trainer:
         state = self.folder.resume()
         if state is None:
             return
-        loaded = checkpoint_from_content(state.checkpoint, self.folder.last_path)
-        self.checkpoint.model.load_state_dict(loaded.model.state_dict())
-        self.checkpoint.training = loaded.training
-        self.optimizer.load_state_dict(state.optimizer)
+        load_state(state, self.checkpoint, self.optimizer, self.folder.last_path)
         self.history = list(state.history)
         self.unfinished = state.unfinished
         if self.history:

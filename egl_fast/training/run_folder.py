@@ -33,6 +33,7 @@ from egl_fast.checkpoint import (
 )
 from egl_fast.data.jsonl import encoded_line
 from egl_fast.errors import CheckpointError, OutputError, one_line
+from egl_fast.kinds import typed_from_mapping
 from egl_fast.locking import sole_writer
 from egl_fast.run_settings import differences
 
@@ -232,7 +233,7 @@ class RunFolder:
             found = differences(recorded, self.settings)
         except (TypeError, KeyError, AttributeError):
             raise CheckpointError(
-                f"run state {path}: is no training state of egl-fast; give another --run-dir"
+                f"run state {path}: is not a training state of egl-fast; give another --run-dir"
             ) from None
         if found:
             # No CheckpointError: the state before this one would not fit, either.
@@ -245,11 +246,17 @@ class RunFolder:
             return TrainingState(
                 checkpoint=content["checkpoint"],
                 optimizer=content["optimizer"],
-                history=tuple(EpochMetrics(**metrics) for metrics in content["history"]),
-                unfinished=None if unfinished is None else UnfinishedEpoch(**unfinished),
+                history=tuple(
+                    typed_from_mapping(EpochMetrics, metrics) for metrics in content["history"]
+                ),
+                unfinished=None
+                if unfinished is None
+                else typed_from_mapping(UnfinishedEpoch, unfinished),
             )
-        except (TypeError, KeyError) as error:
-            raise CheckpointError(f"run state {path}: is damaged ({one_line(error)})") from None
+        except (TypeError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"run state {path}: is damaged ({one_line(error)}); give another --run-dir"
+            ) from None
 
     def save(self, state: TrainingState) -> None:
         """Write a training state, and keep the one before.

@@ -1,0 +1,9 @@
+"""Reading what ``torch.save`` wrote, when somebody else may have written it.
+
+A torch file is a zip archive of a pickle and the numbers of its tensors. Pickles are programs, and
+archives can claim to hold more than they do. So neither is given to a library that believes it:
+
+    archive     the parts of an archive, each of them inside the file, uncompressed and undamaged
+    pickled     plain values and tensors from the pickle; nothing that it names is called
+    formats     what a file is that is not one of ours
+"""

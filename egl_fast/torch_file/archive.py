@@ -1,0 +1,102 @@
+"""The parts of a torch file: members of a zip archive, stored as they are.
+
+A zip archive can lie: its directory can claim sizes that no memory holds, point several members at
+the same bytes, or name a member twice. ``torch.save`` does none of that, and neither compresses nor
+encrypts, so the members of an honest file have room in it side by side. Nothing else is read.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import zipfile
+from typing import Any, Final
+
+from egl_fast.errors import one_line
+from egl_fast.kinds import shown
+from egl_fast.torch_file.pickled import plain_content
+
+#: Members that an archive may have. A model has some fifty, a training state three times as many.
+MAX_MEMBERS: Final = 10_000
+
+#: What every entry of a zip archive's directory begins with.
+_ENTRY: Final = b"PK\x01\x02"
+
+_INDEX: Final = "data.pkl"
+
+
+class NotAnArchiveError(ValueError):
+    """The bytes are not a zip archive, or not all of one."""
+
+
+class NotATorchFileError(ValueError):
+    """The archive is not one that ``torch.save`` writes; ``names`` are its members'."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__("has no index")
+        self.names = names
+
+
+def torch_content(content: bytes) -> Any:
+    """What ``torch.save`` put into a file.
+
+    Args:
+        content: the whole file.
+
+    Returns:
+        Plain values and dense CPU tensors, as ``plain_content`` describes them.
+
+    Raises:
+        NotAnArchiveError: there is no archive, or a part of one.
+        NotATorchFileError: there is another kind of archive.
+        ValueError: the file is damaged, or not as ``torch.save`` writes it; the message says how.
+    """
+    # The directory may claim any number of entries, so they are counted before it is read.
+    if content.count(_ENTRY) > MAX_MEMBERS:
+        raise ValueError(f"has more than {MAX_MEMBERS:,} parts")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except Exception:  # A damaged directory can fail in any way at all.
+        raise NotAnArchiveError("is not a zip archive") from None
+    with archive:
+        names = archive.namelist()
+        below = {name.partition("/")[2] for name in names}
+        if _INDEX not in below or "constants.pkl" in below:
+            raise NotATorchFileError(names)
+        members = _members(archive, len(content))
+
+        def read(name: str) -> bytes:
+            if name not in members:
+                raise ValueError(f"lacks its part {shown(name)}")
+            try:
+                return archive.read(members[name])
+            except Exception as error:  # So can a damaged member.
+                raise ValueError(f"part {shown(name)}: {one_line(error)}") from None
+
+        if "byteorder" in members and read("byteorder") != sys.byteorder.encode():
+            raise ValueError(f"was written on a machine that is not {sys.byteorder}-endian")
+        for name in members:
+            if not name.startswith("data/"):  # The index asks for those that it needs.
+                read(name)  # for its checksum
+        return plain_content(read(_INDEX), lambda key: read(f"data/{key}"))
+
+
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members by their names below the archive's one folder."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    root = archive.namelist()[0].partition("/")[0]
+    for info in archive.infolist():
+        folder, _, name = info.filename.partition("/")
+        if folder != root or folder in ("", ".", ".."):
+            raise ValueError(f"has a part outside its folder ({shown(info.filename)})")
+        if info.flag_bits & 0x1:
+            raise ValueError(f"is encrypted (part {shown(info.filename)})")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise ValueError(f"is compressed (part {shown(info.filename)})")
+        if name in members:
+            raise ValueError(f"has its part {shown(name)} twice")
+        size -= info.file_size
+        if size < 0:
+            raise ValueError("has parts that overlap, or are larger than the file")
+        members[name] = info
+    return members

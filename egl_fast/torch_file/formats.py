@@ -1,0 +1,102 @@
+"""What a file is that was given as a model and is not one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor
+
+#: How formats begin, and what they are.
+_STARTS: Final = (
+    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a torch file of the form before torch 1.6"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x03", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x1f\x8b", "compressed by gzip"),
+    (b"BZh", "compressed by bzip2"),
+    (b"\xfd7zXZ\x00", "compressed by xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` gets the file itself)"),
+    (b"RIFF", "a recording"),
+    (b"fLaC", "a recording"),
+    (b"OggS", "a recording"),
+    (b"ID3", "a recording"),
+    (b"%PDF", "a PDF"),
+    (b"\x7fELF", "a program"),
+)
+
+
+def format_of(start: bytes, suffix: str) -> str:
+    """In words, what a file is that is not a zip archive; "" if that is not known.
+
+    Args:
+        start: its first bytes, 512 of them if it has so many.
+        suffix: of its name, with the dot.
+    """
+    for sign, name in _STARTS:
+        if start.startswith(sign):
+            return name
+    if start[257:262] == b"ustar":
+        return "a tar archive, as NeMo writes them"
+    if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 2**27:
+        return "a safetensors file"
+    if suffix == ".onnx" or (start[:1] == b"\x08" and start[2:3] == b"\x12"):
+        return "an ONNX model"
+    if start[4:8] == b"TFL3":
+        return "a TensorFlow Lite model"
+    if not start:
+        return "an empty file"
+    if not start.strip(b"\0"):
+        return "a file of zeros"
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page"
+    if text.startswith((b"{", b"[")):
+        return "a JSON file"
+    return ""
+
+
+def archive_format(names: Iterable[str]) -> str:
+    """In words, what a zip archive is that ``torch.save`` did not write."""
+    names = set(names)
+    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+        return "a TorchScript archive"
+    if "model.weights.h5" in names:
+        return "a Keras model"
+    if names and all(name.endswith(".npy") for name in names):
+        return "a NumPy archive"
+    return "a zip archive"
+
+
+def folder_format(path: Path) -> str:
+    """In words, what a folder is."""
+    if (path / "model.pt").is_file():
+        return "a folder (give its model.pt)"
+    if (path / "config.json").is_file():
+        return "a folder of a Hugging Face model"
+    if (path / "saved_model.pb").is_file():
+        return "a folder of a TensorFlow model"
+    return "a folder"
+
+
+def content_format(content: Any) -> str:
+    """In words, what a torch file holds that is not a checkpoint of ours."""
+    if isinstance(content, Tensor):
+        return "a torch file of one tensor"
+    if not isinstance(content, dict):
+        return "a torch file of something else"
+    if {"checkpoint", "optimizer", "settings"} <= content.keys():
+        return "the state of a training run (give the model.pt beside it)"
+    if "pytorch-lightning_version" in content:
+        return "a checkpoint of Lightning"
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return "a torch file of weights alone"
+    return "a torch file of something else"
