@@ -12,8 +12,9 @@ from simulations import plan_of, pretend_unit
 from egl_fast.model import preset
 from egl_fast.simulation.execution import execute, starting_point
 from egl_fast.simulation.plan import Plan
+from egl_fast.simulation.store import UnitStore, write_gzip
 from egl_fast.simulation.tables import write_tables
-from egl_fast.simulation.units import FreshInit, Unit, UnitStore, write_gzip
+from egl_fast.simulation.units import FreshInit, Unit
 
 
 @pytest.fixture
