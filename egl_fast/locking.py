@@ -21,6 +21,8 @@ from pathlib import Path
 
 from egl_fast.errors import OutputError, one_line
 
+#: How our lock files begin.
+_SIGN = b"process "
 _HOLDER = re.compile(r"process (\d+) on (.+)")
 
 
@@ -151,8 +153,7 @@ def _locked(path: Path, operation: int) -> FileIO:
             # Its holder may have removed the file between our opening and our locking it.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
-                    content = file.read(1000).decode("utf-8", "replace")
-                    if content and _HOLDER.fullmatch(content) is None:
+                    if not _is_ours(file.read(100)):
                         raise ValueError
                     return file
         except BaseException as error:
@@ -161,3 +162,8 @@ def _locked(path: Path, operation: int) -> FileIO:
             if not isinstance(error, OSError) or error.errno != errno.ESTALE:
                 raise
         file.close()
+
+
+def _is_ours(content: bytes) -> bool:
+    # A power cut may have left any part of it.
+    return content.startswith(_SIGN) or _SIGN.startswith(content.rstrip(b"\0"))

@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from commands import egl_fast, lines_of, start, wait_until
 from recordings import write_manifest
+from run_states import timeless
 
 from egl_fast.checkpoint import read_torch
 
@@ -145,15 +144,6 @@ def training(folder: Path, data: Path, *options: object) -> Resumable:
         0,
         seconds / 4,
     )
-
-
-def timeless(content: Any) -> Any:
-    """Tensors as their bytes, so that all compares equal only to the bit; no wall times."""
-    if isinstance(content, torch.Tensor):
-        return content.dtype, tuple(content.shape), content.numpy().tobytes()
-    if isinstance(content, dict):
-        return {key: timeless(value) for key, value in content.items() if key != "seconds"}
-    return [timeless(value) for value in content] if isinstance(content, list) else content
 
 
 def sample(folder: Path, examples: Path, *names: str) -> Path:

@@ -138,7 +138,9 @@ def take(lock: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("left", ["", "process 1 on this-host", "process {pid} on here"])
+@pytest.mark.parametrize(
+    "left", ["", "pro", "process 1 on this-host", "process {pid} on here", "\0" * 20]
+)
 def test_what_a_crashed_machine_left_keeps_nobody_out(tmp_path: Path, left: str) -> None:
     # Whatever process has the number by now: only the system knows who holds a lock.
     lock = tmp_path / "scores.jsonl.lock"

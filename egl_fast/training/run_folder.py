@@ -242,6 +242,8 @@ class RunFolder:
             try:
                 os.link(self.last_path, spare)
                 os.replace(spare, self.previous_path)
+                # It is still there where both were names of one file.
+                spare.unlink(missing_ok=True)
             except OSError:  # a file system without hard links; what else is wrong comes up again
                 atomic.write_bytes(self.previous_path, self.last_path.read_bytes())
 
