@@ -75,12 +75,17 @@ def cannot_be_written(name: object, error: BaseException, *, remedy: str = "") -
         error: what the system says.
         remedy: what else to do than what the system's complaint suggests.
     """
-    first = _REMEDIES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+    first = remedy_of(error)
     remedies = [first, remedy or ("" if first else "name another place")]
     return OutputError(
         f"output {name}: cannot be written ({one_line(error)}); "
         + ", and ".join(part for part in remedies if part)
     )
+
+
+def remedy_of(error: BaseException) -> str:
+    """What helps against what the system complains of; empty where that is not plain."""
+    return _REMEDIES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 def one_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
-from egl_fast.errors import OutputError, one_line
+from egl_fast.errors import OutputError, one_line, remedy_of
 
 #: How our lock files begin.
 _SIGN = b"process "
@@ -92,8 +92,8 @@ def locked_file(path: Path, *, of: str, shared: bool = False) -> FileIO | None:
         return None
     except OSError as error:
         raise OutputError(
-            f"{of}: cannot be locked ({one_line(error)}); name a place where files can be "
-            "made and locked"
+            f"{of}: cannot be locked ({one_line(error)}); "
+            + (remedy_of(error) or "name a place where files can be made and locked")
         ) from None
     except ValueError:
         raise OutputError(

@@ -80,6 +80,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the ``egl-fast`` command."""
     _open_standard_streams()
+    _refuse_a_removed_folder()
     if completion.VARIABLE in os.environ:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
@@ -129,3 +130,12 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BytesIO())
+
+
+def _refuse_a_removed_folder() -> None:
+    """In a folder that is gone paths mean nothing, and libraries of torch end the process."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        notes.write("egl-fast: the current folder has been removed; change to another\n")
+        sys.exit(2)
