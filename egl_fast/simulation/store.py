@@ -23,6 +23,7 @@ import json
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -105,9 +106,9 @@ class UnitStore:
             path = self.folder(name) / "result.json"
             if not path.exists():
                 return None
+            spec = _read(path.with_name("spec.json"), lambda path: _spec_of(path, name))
             content = _read(path, _json_object)
-            _read(self.folder(name) / "spec.json", lambda path: _check_spec(path, name))
-            _read(path, lambda path: self._check_result(name, content))
+            _read(path, lambda path: self._check_result(name, spec, content))
             self._results[name] = content
         return self._results[name]
 
@@ -152,22 +153,19 @@ class UnitStore:
         with sole_writer(folder / name, of=f"unit {self.folder(name)}"):
             yield
 
-    def _check_result(self, name: str, result: Mapping[str, Any]) -> None:
-        if name.startswith("score-"):
+    def _check_result(self, name: str, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        if spec["kind"] == "score":
             return
-        best = [
-            epoch
-            for epoch in map(
-                _strict_json, _lines((self.folder(name) / "metrics.jsonl").read_text())
-            )
-            if epoch["epoch"] == result["best_epoch"]
-        ]
-        if [epoch["valid_loss"] for epoch in best] != [result["valid_loss"]]:
-            _disagree("valid_loss", "metrics.jsonl")
-        if "test" not in result:
+        epochs = map(_strict_json, _lines((self.folder(name) / "metrics.jsonl").read_text()))
+        losses = {epoch["epoch"]: epoch["valid_loss"] for epoch in epochs}
+        if losses[result["best_epoch"]] != result["valid_loss"] or len(losses) != result["epochs"]:
+            _disagree("valid_loss or epochs", "metrics.jsonl")
+        if not spec["test"]["clips"]:
             return
         test, numbers = result["test"], self.test_numbers(name)
         count = len(numbers["id"])
+        if count == 0:
+            _disagree("test", "test.csv.gz")
         loss, chars = math.fsum(numbers["ctc_loss"]), sum(numbers["num_chars"])
         expected = {
             "utterances": count,
@@ -199,7 +197,7 @@ def _read(path: Path, reader: Callable[[Path], _Result]) -> _Result:
     """
     try:
         return reader(path)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, csv.Error, zlib.error) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
         raise OutputError(
             f"unit {path}: is damaged ({what}); remove the folder {path.parent} to have its work "
@@ -230,14 +228,15 @@ def _gunzipped(path: Path) -> str:
     return gzip.decompress(path.read_bytes()).decode("utf-8", "surrogatepass")
 
 
-def _check_spec(path: Path, name: str) -> None:
+def _spec_of(path: Path, name: str) -> dict[str, Any]:
     spec = _json_object(path)
     if unit_name(spec["kind"], spec) != name:
         raise ValueError("it is of another unit than its folder's name says")
+    return spec
 
 
 def _disagree(key: str, other: str) -> NoReturn:
-    raise ValueError(f"its {key} is not that of {other}")
+    raise ValueError(f"{key} disagrees with {other}")
 
 
 def _test_columns(path: Path) -> dict[str, list[Any]]:
