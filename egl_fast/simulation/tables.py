@@ -109,6 +109,7 @@ def test_table(expansion: Expansion, store: UnitStore) -> polars.DataFrame:
     for name in names:
         numbers = store.test_numbers(name)
         columns["unit"] += [name] * len(numbers["id"])
+        numbers = {**numbers, "id": [_utf8(identity) for identity in numbers["id"]]}
         for column, values in numbers.items():
             columns[column] += values
     frame: polars.DataFrame = pl.DataFrame(columns, schema=schema)
@@ -135,7 +136,7 @@ def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.Da
                         "seed": seed,
                         "round": point.round,
                         "rank": len(seen) + 1,
-                        "id": plan.pool[index].utterance.id,
+                        "id": _utf8(plan.pool[index].utterance.id),
                     }
                 )
                 seen.add(index)
@@ -148,6 +149,11 @@ def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.Da
         "id": pl.String,
     }
     return _frame(rows, schema)
+
+
+def _utf8(identity: str) -> str:
+    """Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape."""
+    return identity.encode("utf-8", "backslashreplace").decode()
 
 
 def _result(plan: Plan, point: Point, store: UnitStore) -> dict[str, Any]:
