@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from egl_fast.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +40,16 @@ def egl_fast(*arguments: object, **options: Any) -> subprocess.CompletedProcess[
     with start(*arguments, **options) as process:
         out, err = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def in_this_process(*arguments: object) -> int:
+    """The exit status of the command, without the seconds that a process takes to load torch."""
+    with patch.object(sys, "argv", ["egl-fast", *map(str, arguments)]):
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    raise AssertionError("the command does not end")
 
 
 def refused(*arguments: object, **options: Any) -> str:
