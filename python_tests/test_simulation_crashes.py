@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,28 @@ def test_every_failing_step(
         with no_syncing():
             simulate(plan, run_dir)
         assert result(run_dir) == expected, f"step {step}"
+
+
+def test_a_folder_that_goes_while_simulating_is_one_line(plan: Plan, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    store = UnitStore(run_dir / "units")
+    with at_work_in(run_dir, plan.config), pytest.raises(OutputError, match="cannot be written"):
+        work(plan, store, Watcher(on_note=lambda words: shutil.rmtree(run_dir, ignore_errors=True)))
+    assert not run_dir.exists()
+
+
+def test_tables_of_units_that_may_not_be_written_to(
+    plan: Plan,
+    recorded: tuple[RecordedDisk, dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    # As of a run that is kept on a read-only disk: nothing there is locked, removed or made.
+    disk, expected = recorded
+    run_dir = tmp_path / "run"
+    restore(tmp_path / "whole", list(disk.states("killed"))[-1])
+    read_only = RecordedDisk(tmp_path / "whole", fail_from=1, error=errno.EROFS)
+    store = UnitStore(tmp_path / "whole" / "units")
+    with read_only.recording(), at_work_in(run_dir, plan.config):
+        work(plan, store)
+        refresh_tables(plan, store, run_dir)
+    assert (run_dir / "results.csv").read_bytes() == expected["results.csv"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from run_states import timeless
 from egl_fast.checkpoint import read_torch
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import OutputError
-from egl_fast.training.loop import Trainer, TrainingConfig
+from egl_fast.training.loop import Progress, Trainer, TrainingConfig
 
 CONFIG = TrainingConfig(max_epochs=2, patience=0, batch_seconds=0.7, learning_rate=3e-3)
 
@@ -29,13 +30,18 @@ def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
     return read_manifest(write_clips(folder, ["ab", "no", "ab"], [0.3, 0.3, 0.4]))
 
 
-def train(utterances: list[Utterance], run_dir: Path) -> None:
-    """Begin or go on, with a state after every batch, and come to the end."""
+def trainer_of(utterances: list[Utterance], run_dir: Path) -> Trainer:
+    """A training that saves its state after every batch."""
     checkpoint = random_checkpoint(cell="rnn_tanh", dropout=0.2, seed=7)
     torch.manual_seed(7)
-    trainer = Trainer(
+    return Trainer(
         checkpoint, CONFIG, train=utterances, valid=utterances[:1], run_dir=run_dir, save_seconds=0
     )
+
+
+def train(utterances: list[Utterance], run_dir: Path) -> None:
+    """Begin or go on, and come to the end."""
+    trainer = trainer_of(utterances, run_dir)
     with trainer.folder.locked():
         trainer.resume()
         trainer.run()
@@ -117,3 +123,21 @@ def test_every_failing_step(
         with no_syncing():
             train(utterances, run_dir)
         assert result(run_dir) == expected, f"step {step}"
+
+
+def test_a_folder_that_goes_while_training_is_one_line(
+    utterances: list[Utterance], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    trainer = trainer_of(utterances, run_dir)
+
+    def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+    line = rf"{run_dir}.*cannot be written .*No such file"
+    with pytest.raises(OutputError, match=line), trainer.folder.locked():
+        trainer.resume()
+        trainer.run(Progress(on_batch))
+    assert not run_dir.exists()
+    with no_syncing():
+        train(utterances, run_dir)

@@ -72,6 +72,8 @@ class UnitStore:
             OutputError: that fails.
         """
         path = self.model_path(name)
+        if not os.path.lexists(path):  # not even that can be removed where nothing may be written
+            return
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
