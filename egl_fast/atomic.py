@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from egl_fast.errors import cannot_be_written
 
+#: What a file is called until it is complete: its name and this.
+PARTIAL: Final = ".partial"
+
 
 @contextlib.contextmanager
-def replacing(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``path`` when the context ends well.
 
     A reader sees the old file or the new one, never a part; after the context the new one is on the
     disk. What a killed process leaves, ``<path>.partial``, the next one to write ``path`` replaces.
-
-    Args:
-        path: what to write.
-        shared: other processes may write ``path`` at the same time: each gets a partial file of
-            its own, which nobody cleans up after a kill.
+    A link is replaced, and what it points to stays. One process at a time may write a path.
 
     Raises:
         OutputError: it cannot be written.
     """
-    suffix = f".{os.getpid()}.partial" if shared else ".partial"
-    partial = path.with_name(path.name + suffix)
+    partial = path.with_name(path.name + PARTIAL)
     try:
-        with open(partial, "wb") as file:
+        with new_file(partial) as file:
             yield file
             sync(file)
         os.replace(partial, path)
@@ -43,17 +42,29 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
         raise
 
 
-def write_bytes(path: Path, content: bytes, *, shared: bool = False) -> None:
+def new_file(path: Path) -> BinaryIO:
+    """Open an empty file, in the place of what has its name.
+
+    What it had shared with a link, symbolic or hard, stays as it is.
+
+    Raises:
+        OSError: that fails.
+    """
+    path.unlink(missing_ok=True)
+    return open(path, "xb")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically; see ``replacing``.
 
     Raises:
         OutputError: it cannot be written.
     """
-    with replacing(path, shared=shared) as file:
+    with replacing(path) as file:
         file.write(content)
 
 
-def write_json(path: Path, content: Mapping[str, Any], *, shared: bool = False) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, for people to read, too; see ``replacing``.
 
     Raises:
@@ -61,7 +72,22 @@ def write_json(path: Path, content: Mapping[str, Any], *, shared: bool = False) 
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape in JSON.
-    write_bytes(path, text.encode("utf-8", "backslashreplace"), shared=shared)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, so that a power cut does not take them away.
+
+    Raises:
+        OutputError: that fails.
+    """
+    try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync_folder(folder.parent)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
 
 
 def sync(file: BinaryIO) -> None:
@@ -71,13 +97,22 @@ def sync(file: BinaryIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring names that came and went in a folder onto the disk, where the system can do that."""
-    with contextlib.suppress(OSError):
+    """Bring names that came and went in a folder onto the disk, where the system can do that.
+
+    Raises:
+        OSError: it can, and fails.
+    """
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except PermissionError:  # a folder that may be written to, but not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

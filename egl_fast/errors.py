@@ -58,20 +58,34 @@ class ReportError(EglError):
     """A report cannot be made: a run folder lacks its tables, or they contradict each other."""
 
 
+_REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENAMETOOLONG: "shorten the name",
+}
+
+
 def cannot_be_written(name: object, error: BaseException, *, remedy: str = "") -> OutputError:
     """What to raise where the system does not let an output be written.
 
     Args:
         name: the output.
         error: what the system says.
-        remedy: what else to do than to make room on a full disk.
+        remedy: what else to do than what the system's complaint suggests.
     """
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedies = ["make room" if full else "", remedy or ("" if full else "name another place")]
+    first = remedy_of(error)
+    remedies = [first, remedy or ("" if first else "name another place")]
     return OutputError(
         f"output {name}: cannot be written ({one_line(error)}); "
         + ", and ".join(part for part in remedies if part)
     )
+
+
+def remedy_of(error: BaseException) -> str:
+    """What helps against what the system complains of; empty where that is not plain."""
+    return _REMEDIES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 def one_line(error: BaseException) -> str:

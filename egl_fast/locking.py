@@ -1,68 +1,169 @@
-"""One writer at a time, across processes."""
+"""Locks between processes, on files (``flock``).
+
+The system lets go of a lock when its process ends, however that happens: a file that is left over
+keeps nobody out, whatever process has the number in it by now. A process that is only stopped
+(``kill -STOP``) keeps its locks. On a network file system without locks across machines
+(``nolock``), only processes on the same machine see each other.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import socket
+import stat
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
-from egl_fast.errors import OutputError, one_line
+from egl_fast.errors import OutputError, one_line, remedy_of
+
+#: How our lock files begin.
+_SIGN = b"process "
+_HOLDER = re.compile(r"process (\d+) on (.+)")
+
+
+class LockHeldError(OutputError):
+    """Another process holds a lock.
+
+    Attributes:
+        holder: which one, in words.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 @contextlib.contextmanager
 def sole_writer(path: Path, *, of: str) -> Iterator[None]:
-    """Hold a lock file while writing what it stands for.
-
-    The system lets go of the lock with the process, however that ends: a lock file that is left
-    over keeps nobody out. Afterwards it is removed.
+    """Hold a lock file while writing what it stands for; it is removed afterwards.
 
     Args:
         path: the lock file.
         of: what is written, for the message: "output scores.jsonl".
 
     Raises:
-        OutputError: another process holds it, or the file cannot be made.
+        LockHeldError: another process holds it.
+        OutputError: the file cannot be made, or is somebody else's.
     """
-    try:
-        file = _taken(path)
-    except BlockingIOError:
-        raise OutputError(
-            f"{of}: another run is writing it ({_holder(path)}); wait for it, or give another name"
-        ) from None
-    except OSError as error:
-        raise OutputError(f"{of}: cannot be locked ({one_line(error)})") from None
+    file = locked_file(path, of=of)
+    if file is None:
+        holder = holder_of(path)
+        raise LockHeldError(
+            f"{of}: another run is writing it ({holder}); wait for it, or give another name", holder
+        )
     with file:
-        with contextlib.suppress(OSError):  # on a full disk, the lock holds without a name in it
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        name_holder(file)
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            remove(path, file)
 
 
-def _taken(path: Path) -> FileIO:
+def name_holder(file: FileIO) -> None:
+    """Write into a lock file that this process holds it."""
+    with contextlib.suppress(OSError):  # on a full disk, the lock holds without a name in it
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def locked_file(path: Path, *, of: str, shared: bool = False) -> FileIO | None:
+    """Open a lock file and lock it, without waiting.
+
+    Args:
+        path: the lock file.
+        of: see ``sole_writer``.
+        shared: for reading, which others may do at the same time.
+
+    Returns:
+        The file, which holds the lock until it is closed; None where another process has it.
+
+    Raises:
+        OutputError: the file cannot be made, or is somebody else's.
+    """
+    try:
+        return _locked(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise OutputError(
+            f"{of}: cannot be locked ({one_line(error)}); "
+            + (remedy_of(error) or "name a place where files can be made and locked")
+        ) from None
+    except ValueError:
+        raise OutputError(
+            f"{of}: needs the name {path} for a lock, which is something else; move that away, or "
+            "give another name"
+        ) from None
+
+
+def alone(file: FileIO) -> bool:
+    """Whether nobody shares a lock; it is this process's alone then."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove(path: Path, file: FileIO) -> None:
+    """Remove a lock file that this process holds alone; one that has taken its name stays."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
+            path.unlink()
+
+
+def holder_of(path: Path) -> str:
+    """Which process holds a lock file, in words, and whether it is stopped."""
+    try:
+        holder = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "unknown process"
+    found = _HOLDER.fullmatch(holder)
+    if found is None:
+        return "unknown process"
+    with contextlib.suppress(OSError):
+        # "T" comes after the name of the command, which may hold anything.
+        state = Path(f"/proc/{found[1]}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        if state == b"T" and found[2] == socket.gethostname():
+            return f"{holder}, which is stopped; kill -CONT {found[1]} lets it go on"
+    return holder
+
+
+def _locked(path: Path, operation: int) -> FileIO:
+    """Raises ValueError where the file is none of ours."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     while True:
-        # Without a buffer, which would want to be written once more when the file is closed.
-        file = open(path, "ab", buffering=0)  # noqa: SIM115 (the caller closes it)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Without a buffer, which would want to be written once more when the file is closed.
+            file = FileIO(os.open(path, flags, 0o666), "r+")
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR):
+                raise ValueError from None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError
+            fcntl.flock(file, operation | fcntl.LOCK_NB)
             # Its holder may have removed the file between our opening and our locking it.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                if os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
+                    if not _is_ours(file.read(100)):
+                        raise ValueError
                     return file
-        except BaseException:
+        except BaseException as error:
             file.close()
-            raise
+            # What NFS says of a file that was removed meanwhile.
+            if not isinstance(error, OSError) or error.errno != errno.ESTALE:
+                raise
         file.close()
 
 
-def _holder(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8").strip() or "unknown process"
-    return "unknown process"
+def _is_ours(content: bytes) -> bool:
+    # A power cut may have left any part of it.
+    return content.startswith(_SIGN) or _SIGN.startswith(content.rstrip(b"\0"))

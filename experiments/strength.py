@@ -28,7 +28,8 @@ from egl_fast.simulation.config import SimulationConfig, read_config
 from egl_fast.simulation.execution import execute
 from egl_fast.simulation.plan import Plan
 from egl_fast.simulation.preparation import prepare
-from egl_fast.simulation.units import ScoreUnit, TrainUnit, UnitStore
+from egl_fast.simulation.store import UnitStore
+from egl_fast.simulation.units import ScoreUnit, TrainUnit
 from egl_fast.statistics.rank_correlation import spearman
 
 SCORES = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
@@ -121,7 +122,7 @@ def row(
     seed: int,
 ) -> dict[str, Any]:
     """What one base model came to, and how the rankings of the test set go together."""
-    result, records = store.result(trained.name), store.scores(scored.name)
+    result, records = store.result(trained.name), store.scores(scored)
     assert result is not None
     names = (*SCORES, *AGAINST)
     found = spearman(np.array([[record[name] for record in records] for name in names]))

@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from egl_fast.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,6 +72,16 @@ def _server() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def in_this_process(*arguments: object) -> int:
+    """The exit status of the command, without the seconds that a process takes to load torch."""
+    with patch.object(sys, "argv", ["egl-fast", *map(str, arguments)]):
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    raise AssertionError("the command does not end")
 
 
 def refused(*arguments: object, **options: Any) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import soundfile
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
-from egl_fast.simulation.config import read_config
+from egl_fast import atomic
+from egl_fast.records import STRATEGIES
+from egl_fast.simulation.config import CONTROLS, read_config
 from egl_fast.simulation.plan import Plan
 from egl_fast.simulation.preparation import prepare
-from egl_fast.simulation.units import ScoreUnit, Unit, UnitStore, write_gzip, write_json
+from egl_fast.simulation.store import UnitStore, write_gzip
+from egl_fast.simulation.units import ScoreUnit, Unit
 
 PITCH_OF = {"ab": 300.0, "no": 450.0, "": 900.0}
 
@@ -95,17 +99,30 @@ def pretend_unit(
 ) -> None:
     """Do a unit in no time: later models think less of the clips at the end of the pool."""
     folder = store.folder(unit.name)
+    atomic.make_folder(folder)
+    atomic.write_json(folder / "spec.json", unit.spec)
+    atomic.write_json(folder / "timing.json", {"wall_seconds": 2 * unit.cost})
     if isinstance(unit, ScoreUnit):
         of = {clip.utterance.id: s for clip, s in zip(plan.pool, scores, strict=True)}
         sign = 1 if unit.model.kind == "base" else -1
+        nothing = dict.fromkeys((*STRATEGIES, *CONTROLS))
         records = [
-            {"egl": sign * of[c.utterance.id], "random": of[c.utterance.id]} for c in unit.pool
+            {"id": name, **nothing, "egl": sign * of[name], "random": of[name]}
+            for name in (clip.utterance.id for clip in unit.pool)
         ]
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_gzip(folder / "scores.jsonl.gz", lines)
-        write_json(folder / "result.json", {"kind": "score"})
-    else:
-        rate = unit.config.learning_rate
-        write_json(folder / "result.json", {"valid_loss": abs(rate - 2e-3), "epochs": 1})
-        (folder / "model.pt").write_text("a model")
-    write_json(folder / "timing.json", {"wall_seconds": 2 * unit.cost})
+        atomic.write_json(folder / "result.json", {"kind": "score"})
+        return
+    (folder / "model.pt").write_text("a model")
+    loss = abs(unit.config.learning_rate - 2e-3)
+    epoch = {"epoch": 1, "valid_loss": loss}
+    atomic.write_bytes(folder / "metrics.jsonl", json.dumps(epoch).encode())
+    result: dict[str, Any] = {"valid_loss": loss, "epochs": 1, "best_epoch": 1}
+    if unit.test:
+        header = "id,ctc_loss,char_errors,num_chars,word_errors,num_words\n"
+        rows = (f"{clip.utterance.id},3.0,1,2,1,1\n" for clip in unit.test)
+        write_gzip(folder / "test.csv.gz", header + "".join(rows))
+        rates = {"ctc_loss": 3.0, "ctc_loss_per_char": 1.5, "cer": 0.5, "wer": 1.0}
+        result["test"] = {"utterances": len(unit.test), **rates}
+    atomic.write_json(folder / "result.json", result)

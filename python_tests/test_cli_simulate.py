@@ -274,7 +274,7 @@ def test_another_configuration_of_the_folder_is_announced(
     less = ["--set", 'strategies=["random"]']
     status, _, err = run("--config", whole / "config.toml", "--run-dir", folder, *less)
     assert status == 0, err
-    assert f"{folder} held a run with another configuration: its tables are made anew" in err
+    assert f"{folder} held a run with another configuration: its tables are made again" in err
     assert len(results_of(folder)[0]) < len(results_of(whole)[0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,12 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from commands import egl_fast, lines_of, start, wait_until
+from commands import in_this_process, lines_of, refused, start, wait_until
 from recordings import write_manifest
+from run_states import timeless
+from simulations import write_simulation
 
 from egl_fast.checkpoint import read_torch
 
@@ -82,9 +83,9 @@ def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumabl
     whole, out = folder / "whole.jsonl", folder / "scores.jsonl"
     arguments = ["score", "--model", model, "--pool", pool, "--threads", 1, *options, "--out"]
     started = time.monotonic()
-    result = egl_fast(*arguments, whole)
+    status = in_this_process(*arguments, whole)
     seconds = time.monotonic() - started
-    assert result.returncode in (0, 3), result.stderr
+    assert status in (0, 3)
 
     def written(path: Path) -> dict[str, object]:
         found: dict[str, object] = {
@@ -106,7 +107,7 @@ def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumabl
         [*arguments, out, "--resume"],
         lambda process: holds(out.with_name("scores.jsonl.lock"), process),
         is_as_undisturbed,
-        result.returncode,
+        status,
         seconds / 5,
     )
 
@@ -117,9 +118,8 @@ def training(folder: Path, data: Path, *options: object) -> Resumable:
     arguments = ["train", "--train", data, "--valid", data, "--preset", "tiny", "--threads", 1]
     arguments += ["--dropout", 0.1, "--spec-augment", "--speed-perturb", 0.1, *options, "--run-dir"]
     started = time.monotonic()
-    result = egl_fast(*arguments, whole)
+    assert in_this_process(*arguments, whole) == 0
     seconds = time.monotonic() - started
-    assert result.returncode == 0, result.stderr
 
     def written(path: Path) -> dict[str, object]:
         assert sorted(file.name for file in path.iterdir()) == [
@@ -147,15 +147,6 @@ def training(folder: Path, data: Path, *options: object) -> Resumable:
     )
 
 
-def timeless(content: Any) -> Any:
-    """Tensors as their bytes, so that all compares equal only to the bit; no wall times."""
-    if isinstance(content, torch.Tensor):
-        return content.dtype, tuple(content.shape), content.numpy().tobytes()
-    if isinstance(content, dict):
-        return {key: timeless(value) for key, value in content.items() if key != "seconds"}
-    return [timeless(value) for value in content] if isinstance(content, list) else content
-
-
 def sample(folder: Path, examples: Path, *names: str) -> Path:
     """Recordings of the sample in one manifest, and two that are not there."""
     lines = [line for name in names for line in lines_of((examples / name).read_text())]
@@ -173,7 +164,8 @@ def test_a_few_stops_of_score(tmp_path: Path, clips: Path, tiny_model: Path) -> 
     ]
     pool = write_manifest(tmp_path / "p.jsonl", [*lines, {"audio_filepath": "missing.wav"}])
     command = scoring(tmp_path, tiny_model, pool, "--k", 10)
-    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
+    # What every step leaves on the disk: test_resumable_scores. Here, that a process ends.
+    signals = [signal.SIGKILL, signal.SIGTERM]
     replace(command, longest=0.5).stop(signals, seed=1)
 
 
@@ -207,9 +199,10 @@ def test_signals_to_score(tmp_path: Path, examples: Path) -> None:
 
 
 def test_a_few_stops_of_train(tmp_path: Path, clips: Path) -> None:
-    options = ("--max-epochs", 12, "--patience", 0, "--batch-seconds", 1.5, "--save-minutes", 0)
+    options = ("--max-epochs", 8, "--patience", 0, "--batch-seconds", 1.5, "--save-minutes", 0)
     command = training(tmp_path, clips, *options)
-    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+    # What every step leaves on the disk: test_training_crashes. Here, that a process ends.
+    signals = [signal.SIGKILL, signal.SIGINT]
     replace(command, longest=1.0).stop(signals, seed=1)
 
 
@@ -218,3 +211,66 @@ def test_twenty_kills_of_train(tmp_path: Path, examples: Path) -> None:
     options = ("--max-epochs", 5, "--patience", 0, "--batch-seconds", 15, "--save-minutes", 0.02)
     command = training(tmp_path, examples / "train.jsonl", *options)
     command.stop([signal.SIGKILL] * 20, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGSTOP])
+def test_one_of_two_simulations_is_disturbed_again_and_again(
+    tmp_path: Path, first: signal.Signals
+) -> None:
+    config = write_simulation(tmp_path)
+    arguments = ["simulate", "--config", config, "--threads", 1, "--run-dir"]
+    assert in_this_process(*arguments, tmp_path / "whole") == 0
+    expected = simulated(tmp_path / "whole")
+    rng = random.Random(int(first))
+    for number in range(3):
+        run_dir = tmp_path / str(number)
+        locks = run_dir / "units" / ".locks"
+        disturbed, other = (start(*arguments, run_dir) for _ in range(2))
+        for process in (disturbed, other):
+            wait_until(process, lambda locks=locks: any(locks.glob("*")))
+        time.sleep(rng.uniform(0, 2))
+        disturbed.send_signal(first)
+        if first == signal.SIGSTOP:
+            time.sleep(3)
+            # It may hold what the other needs, and may not lose it.
+            disturbed.send_signal(signal.SIGCONT)
+        _, err = other.communicate()
+        assert other.returncode == 0, err
+        _, disturbed_err = disturbed.communicate()
+        assert "Traceback" not in disturbed_err
+        if first == signal.SIGSTOP:
+            assert disturbed.returncode == 0, disturbed_err
+        else:
+            assert disturbed.returncode in (0, -first if first == signal.SIGKILL else 130)
+        assert simulated(run_dir) == expected
+        # Each unit was finished by one of them.
+        done = re.findall(r"^\d+/\d+ .*\((\w+-\w+)\)", err + disturbed_err, re.MULTILINE)
+        assert len(done) == len(set(done))
+        assert not list(run_dir.glob("**/*.partial*"))
+
+
+def simulated(run_dir: Path) -> dict[str, object]:
+    """What a simulation leaves, but for times."""
+    return {
+        str(path.relative_to(run_dir)): timeless(read_torch(path))
+        if path.suffix == ".pt"
+        else path.read_bytes()
+        for path in run_dir.rglob("*")
+        if path.is_file()
+        and path.name not in ("timing.json", "metrics.jsonl")
+        and ".lock" not in str(path)
+    }
+
+
+@pytest.mark.slow
+def test_a_simulation_with_another_configuration_is_refused(tmp_path: Path) -> None:
+    config = write_simulation(tmp_path)
+    arguments = ["simulate", "--config", config, "--threads", 1, "--run-dir", tmp_path / "run"]
+    with start(*arguments) as first:
+        wait_until(first, (tmp_path / "run" / "config.toml").exists)
+        line = refused(*arguments, "--set", "seeds=[1]")
+        assert f"another configuration is at work there, begun by process {first.pid} on" in line
+        _, err = first.communicate()
+    assert first.returncode == 0, err
+    assert "seeds = [\n    0,\n]" in (tmp_path / "run" / "config.toml").read_text()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from egl_fast.errors import OutputError
-from egl_fast.locking import sole_writer
+from egl_fast.locking import LockHeldError, sole_writer
 
 #: Takes the lock, says so, and holds it until its standard input ends.
 HOLDER = """
@@ -111,9 +115,128 @@ def test_a_folder_that_cannot_hold_the_lock_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_nobody_from_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(FileIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("egl_fast.locking.FileIO", Full)
     lock = tmp_path / "scores.jsonl.lock"
-    lock.symlink_to("/dev/full")
+    with (
+        sole_writer(lock, of="output scores.jsonl"),
+        pytest.raises(LockHeldError, match="unknown process"),
+    ):
+        take(lock)
+    take(lock)
+    assert not lock.exists()
+
+
+def take(lock: Path) -> None:
     with sole_writer(lock, of="output scores.jsonl"):
         pass
-    assert not lock.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "left", ["", "pro", "process 1 on this-host", "process {pid} on here", "\0" * 20]
+)
+def test_what_a_crashed_machine_left_keeps_nobody_out(tmp_path: Path, left: str) -> None:
+    # Whatever process has the number by now: only the system knows who holds a lock.
+    lock = tmp_path / "scores.jsonl.lock"
+    lock.write_text(left.format(pid=os.getpid()))
+    with sole_writer(lock, of="output scores.jsonl"):
+        assert lock.read_text() == f"process {os.getpid()} on {os.uname().nodename}"
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "loose link", "hard link", "file", "folder", "pipe"])
+def test_what_is_no_lock_is_not_written_to(tmp_path: Path, kind: str) -> None:
+    # As for `--out poetry`, whose lock would be poetry.lock.
+    precious, lock = tmp_path / "precious", tmp_path / "poetry.lock"
+    precious.write_text("precious")
+    if kind == "link":
+        lock.symlink_to(precious)
+    elif kind == "loose link":
+        lock.symlink_to(tmp_path / "nothing")
+    elif kind == "hard link":
+        lock.hardlink_to(precious)
+    elif kind == "file":
+        lock.write_text("precious")
+    elif kind == "folder":
+        lock.mkdir()
+    else:
+        os.mkfifo(lock)
+    before = lock.lstat()
+    line = "needs the name .*poetry.lock for a lock, which is something else; move that away, or"
+    with pytest.raises(OutputError, match=line):
+        take(lock)
+    assert precious.read_text() == "precious"
+    assert lock.lstat().st_ino == before.st_ino
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_lock_that_took_the_name_meanwhile_stays(tmp_path: Path) -> None:
+    lock = tmp_path / "scores.jsonl.lock"
+    with sole_writer(lock, of="output scores.jsonl"):
+        lock.unlink()
+        with sole_writer(lock, of="output scores.jsonl"):
+            theirs = lock.read_bytes()
+            with pytest.raises(LockHeldError):
+                take(lock)
+            assert lock.read_bytes() == theirs
+    assert not lock.exists()
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(sole_writer(lock, of="output scores.jsonl"))
+        lock.unlink()
+        second.enter_context(sole_writer(lock, of="output scores.jsonl"))
+        first.close()
+        with pytest.raises(LockHeldError):
+            take(lock)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
+def test_a_file_system_without_locks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("egl_fast.locking.fcntl.flock", flock)
+    with pytest.raises(OutputError, match=r"cannot be locked .*; name a place where") as caught:
+        take(tmp_path / "scores.jsonl.lock")
+    assert not isinstance(caught.value, LockHeldError)
+
+
+def test_a_file_that_was_removed_on_another_machine_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = [True]
+    flock = fcntl.flock
+
+    def flock_on_nfs(*arguments: Any) -> None:
+        if stale:
+            stale.clear()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        flock(*arguments)
+
+    monkeypatch.setattr("egl_fast.locking.fcntl.flock", flock_on_nfs)
+    take(tmp_path / "scores.jsonl.lock")
+
+
+def test_a_stopped_holder_keeps_its_lock_and_is_called_stopped(tmp_path: Path) -> None:
+    lock = tmp_path / "scores.jsonl.lock"
+    with process(HOLDER, lock) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
+        stopped = f"process {holder.pid} on .*, which is stopped; kill -CONT {holder.pid} lets it"
+        with pytest.raises(LockHeldError, match=stopped):
+            take(lock)
+        holder.send_signal(signal.SIGCONT)
+        with pytest.raises(LockHeldError):
+            take(lock)
+        holder.communicate()
+        assert holder.returncode == 0
+    take(lock)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crashing_disk import CRASHED, POWER, CrashingDisk, in_child
+from recorded_disk import POWER, RecordedDisk, no_syncing, restore
 
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, OutputError
@@ -122,82 +120,63 @@ def undisturbed(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def crash(out: Path, at: int, power: str, **options: Any) -> set[int] | None:
-    """Run in a child up to a step: what was promised to be kept; None where it came to its end."""
-    disk = CrashingDisk(out.parent, at, POWER[power])
-    status, told = in_child(lambda tell: finish(out, kept=tell, **options) and None, disk)
-    assert status in (0, CRASHED), told
-    return None if status == 0 else {int(line) for line in told.split()}
-
-
-def crash_at_every_step(folder: Path, power: str, times: int) -> int:
-    """Crash so often, resume, compare with the undisturbed run; gives the number of steps."""
-    expected = undisturbed(folder / "undisturbed")
-    for step in count(1):
-        out = folder / str(step) / "scores.jsonl"
-        out.parent.mkdir()
-        kept = crash(out, step, power)
-        if kept is None:
-            break
-        if times == 2:
-            kept |= crash(out, 1 + (step * 37) % 150, power) or set()
-        assert kept.isdisjoint(finish(out)), f"step {step}: what was kept is computed again"
-        assert files(out) == expected, f"step {step}"
-    return step - 1
-
-
-def crash_at_every_step_of_overwriting(folder: Path, power: str) -> int:
-    """The same where there are scores, which stay until there are new ones."""
-    expected = undisturbed(folder / "undisturbed")
-    for step in count(1):
-        out = folder / str(step) / "scores.jsonl"
-        out.parent.mkdir()
-        for name in expected:
-            (out.parent / name).write_bytes(b"{}\n")
-        old = files(out)
-        kept = crash(out, step, power, resume=False, overwrite=True)
-        assert out.read_bytes() in (old[out.name], expected[out.name]), f"step {step}"
-        if kept is None:
-            break
-        if out.with_name("scores.jsonl.journal").exists():
-            assert kept.isdisjoint(finish(out)), f"step {step}: what was kept is computed again"
-            assert files(out) == expected, f"step {step}"
-        else:  # Nothing had begun, or nothing was left to do.
-            left = files(out)
-            left.pop("scores.jsonl.journal.partial", None)
-            left.pop("scores.jsonl.lock", None)
-            assert left in (old, expected), f"step {step}"
-    return step - 1
-
-
-def in_small_process(function: Callable[..., int], folder: Path, *arguments: object) -> int:
-    """Call one of the above where there is no torch, whose memory makes each fork slow."""
-    code = (
-        "import os; os.fsync = lambda descriptor: None\n"  # the crashing disk says what it does
-        "from pathlib import Path; import test_resumable_scores as tests\n"
-        f"print(tests.{function.__name__}(Path({str(folder)!r}), *{arguments!r}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+def crashes(
+    out: Path, power: str, **options: Any
+) -> list[tuple[Iterable[tuple[str, bytes | None]], set[int]]]:
+    """What a run leaves that ends at any of its steps, and what it promised by then to keep."""
+    disk = RecordedDisk(out.parent)
+    with disk.recording():
+        finish(out, kept=disk.tell, **options)
+    found = disk.states(power)
+    return [(tree, set(map(int, at.told))) for tree, at in found.items()]
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("power", POWER)
 def test_every_crash_point(tmp_path: Path, power: str, times: int) -> None:
-    assert in_small_process(crash_at_every_step, tmp_path, power, times) > 200
+    expected = undisturbed(tmp_path / "undisturbed")
+    (tmp_path / "run").mkdir()
+    numbers = count()
+
+    def go_on(tree: Iterable[tuple[str, bytes | None]], kept: set[int], times: int) -> None:
+        out = tmp_path / str(next(numbers)) / "scores.jsonl"
+        restore(out.parent, tree)
+        if times > 1:
+            for left, more in crashes(out, power)[::29]:
+                go_on(left, kept | more, times - 1)
+            return
+        assert kept.isdisjoint(finish(out)), "what was kept is computed again"
+        assert files(out) == expected
+
+    with no_syncing():
+        found = crashes(tmp_path / "run" / "scores.jsonl", power)
+        assert len(found) > 20
+        for tree, kept in found:
+            go_on(tree, kept, times)
 
 
 @pytest.mark.parametrize("power", POWER)
 def test_scores_to_be_overwritten_are_the_old_ones_or_the_new_ones(
     tmp_path: Path, power: str
 ) -> None:
-    assert in_small_process(crash_at_every_step_of_overwriting, tmp_path, power) > 200
+    expected = undisturbed(tmp_path / "undisturbed")
+    old = dict.fromkeys(expected, b"{}")
+    restore(tmp_path / "run", old.items())
+    options = {"resume": False, "overwrite": True}
+    states = crashes(tmp_path / "run" / "scores.jsonl", power, **options)
+    with no_syncing():
+        for number, (tree, kept) in enumerate(states):
+            out = tmp_path / str(number) / "scores.jsonl"
+            restore(out.parent, tree)
+            assert out.read_bytes() in (old[out.name], expected[out.name])
+            if out.with_name("scores.jsonl.journal").exists():
+                assert kept.isdisjoint(finish(out)), "what was kept is computed again"
+                assert files(out) == expected
+            else:  # Nothing had begun, or nothing was left to do.
+                left = files(out)
+                left.pop("scores.jsonl.journal.partial", None)
+                left.pop("scores.jsonl.lock", None)
+                assert left in (old, expected)
 
 
 def stopped(out: Path, *, after: int = 3, **options: Any) -> dict[str, bytes]:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
-from simulations import plan_of, pretend_unit
+from recordings import random_checkpoint
+from simulations import CONFIG, edit_manifest, plan_of, pretend_unit, write_simulation
 
+from egl_fast.errors import ModelError
 from egl_fast.model import preset
+from egl_fast.simulation.config import read_config
 from egl_fast.simulation.execution import execute, starting_point
 from egl_fast.simulation.plan import Plan
+from egl_fast.simulation.preparation import prepare
+from egl_fast.simulation.store import UnitStore, write_gzip
 from egl_fast.simulation.tables import write_tables
-from egl_fast.simulation.units import FreshInit, Unit, UnitStore, write_gzip
+from egl_fast.simulation.units import FreshInit, Unit
+from egl_fast.simulation.work import Watcher, work
 
 
 @pytest.fixture
@@ -120,3 +127,48 @@ def test_scores_of_another_configuration_do_not_stay(tmp_path: Path, store: Unit
     before.write_text("of a run with another model")
     write_tables(plan, plan.expand(store), store, tmp_path / "run")
     assert not before.exists()
+
+
+#: As manifests may hold them.
+HOSTILE_IDS = (
+    *("\x1b[31mred", "new\nline", "a\rb", "nul\0", "\ud800", "\u202eabc", 'a,"b"', "=1+1"),
+    *("\u2028", "é" * 300, "\x9b31m", "", " ", "../../x"),
+)
+
+
+def test_hostile_ids_reach_the_tables_as_they_are(tmp_path: Path, store: UnitStore) -> None:
+    write_simulation(tmp_path, CONFIG.replace("max_epochs = 2", "max_epochs = 1"))
+    for number, name in enumerate(HOSTILE_IDS, start=4):
+        edit_manifest(tmp_path, number, id=name)
+    plan = prepare(read_config(tmp_path / "config.toml"))
+    said: list[str] = []
+    expansion = work(plan, store, Watcher(on_note=said.append), poll_seconds=0)
+    # Read again, from what was written.
+    write_tables(plan, expansion, UnitStore(store.root), tmp_path / "run")
+    as_text = {name: "\\ud800" if name == "\ud800" else name for name in HOSTILE_IDS}
+    picks = pl.read_parquet(tmp_path / "run" / "picks.parquet")["id"].to_list()
+    assert set(picks) <= set(as_text.values())
+    assert len(set(picks)) >= 4
+    tests = pl.read_parquet(tmp_path / "run" / "test_utterances.parquet")["id"].to_list()
+    assert set(tests) == set(HOSTILE_IDS[-3:])
+    lines = (tmp_path / "run" / "scores" / "seed-0.jsonl").read_text().split("\n")
+    assert [json.loads(line)["id"] for line in lines if line] == list(HOSTILE_IDS[:8])
+    assert not any(name in words for words in said for name in HOSTILE_IDS[:9])
+    assert pl.read_csv(tmp_path / "run" / "results.csv").height == len(expansion.points)
+
+
+def test_an_error_about_a_hostile_id_is_one_printable_line(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_simulation(tmp_path)
+    for number in range(4, 12):
+        edit_manifest(tmp_path, number, id=f"\x1b[31m\n{number}")
+    plan = prepare(read_config(tmp_path / "config.toml"))
+    pretend_unit(base_of(plan, store), plan, store)
+    score = next(unit for unit in plan.expand(store).units.values() if unit.kind == "score")
+    monkeypatch.setattr("egl_fast.simulation.execution._model_of", lambda *_: random_checkpoint())
+    (tmp_path / "pool4.wav").write_bytes(b"")
+    with pytest.raises(ModelError) as caught:
+        execute(score, store, lambda words: None)
+    assert r"'\x1b[31m\n4'" in str(caught.value)
+    assert str(caught.value).isprintable()

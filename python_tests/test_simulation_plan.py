@@ -12,7 +12,8 @@ from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import ConfigError
 from egl_fast.simulation.plan import Expansion, Plan
-from egl_fast.simulation.units import FileInit, FreshInit, ScoreUnit, TrainUnit, UnitStore
+from egl_fast.simulation.store import UnitStore
+from egl_fast.simulation.units import FileInit, FreshInit, ScoreUnit, TrainUnit
 from egl_fast.simulation.work import ready, state_of
 
 PRETRAIN = '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n\n[model]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import CheckpointError
+from egl_fast.locking import LockHeldError
 from egl_fast.simulation import work as work_module
 from egl_fast.simulation.execution import CPU, Note
 from egl_fast.simulation.plan import Expansion, Plan
-from egl_fast.simulation.units import Unit, UnitStore
+from egl_fast.simulation.store import UnitStore
+from egl_fast.simulation.units import Unit
 from egl_fast.simulation.work import State, Watcher, ready, work
 
 PRETRAIN_SOURCE = """\
@@ -151,10 +154,12 @@ def test_the_model_of_a_round_stays_until_the_next_has_started_from_it(
 
 def test_a_unit_is_held_by_one_at_a_time(store: UnitStore) -> None:
     other = UnitStore(store.root)
-    with store.lock("a") as ours, other.lock("a") as theirs, other.lock("b") as of_another_unit:
-        assert (ours, theirs, of_another_unit) == (True, False, True)
-    with other.lock("a") as theirs:
-        assert theirs
+    with store.lock("a"), other.lock("b"):
+        with pytest.raises(LockHeldError) as caught, other.lock("a"):
+            pass
+        assert caught.value.holder == f"process {os.getpid()} on {os.uname().nodename}"
+    with other.lock("a"):
+        pass
 
 
 def test_what_another_finished_before_we_held_it_is_not_done_again(
@@ -165,7 +170,7 @@ def test_what_another_finished_before_we_held_it_is_not_done_again(
     monkeypatch.setattr(work_module, "execute", execute)
     lock = store.lock
 
-    def lock_too_late(name: str) -> AbstractContextManager[bool]:
+    def lock_too_late(name: str) -> AbstractContextManager[None]:
         unit = plan.expand(store).units[name]
         if unit.kind == "score":
             pretend_unit(unit, plan, store)

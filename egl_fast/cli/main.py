@@ -82,6 +82,7 @@ def main() -> None:
     """Entry point of the ``egl-fast`` command."""
     _open_standard_streams()
     logging.getLogger("egl_fast").addHandler(log_handler)
+    _refuse_a_removed_folder()
     if completion.VARIABLE in os.environ:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
@@ -134,3 +135,12 @@ def _open_standard_streams() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As standard error does it: what the locale cannot write comes out escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _refuse_a_removed_folder() -> None:
+    """In a folder that is gone paths mean nothing, and libraries of torch end the process."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        complain("egl-fast: the current folder has been removed; change to another")
+        sys.exit(2)

@@ -16,6 +16,7 @@ from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ManifestError, MissingExtraError, OutputError
+from egl_fast.locking import sole_writer
 
 #: What a report of ours holds near its beginning, and may be replaced by the next.
 GENERATOR = b'<meta name="generator" content="egl-fast'
@@ -94,7 +95,8 @@ def command(
         assert scores is not None
         path = _output(out, Path(f"{scores}.html"), source=scores)
         html = _of_scores(scores, pool, top, figures=figures)
-    write_bytes(path, html, shared=True)
+    with sole_writer(path.with_name(f"{path.name}.lock"), of=f"output {path}"):
+        write_bytes(path, html)
     say(f"report: {path} ({len(html) / 2**20:.1f} MiB)")
 
 

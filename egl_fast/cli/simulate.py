@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, say, tell
+from egl_fast.cli.console import progress_bar, say, tell, warn
 
 if TYPE_CHECKING:
+    import torch
+
     from egl_fast.simulation.plan import Expansion, Plan
-    from egl_fast.simulation.units import Unit, UnitStore
+    from egl_fast.simulation.store import UnitStore
+    from egl_fast.simulation.units import Unit
     from egl_fast.simulation.work import State, Watcher
 
 
@@ -80,9 +83,9 @@ def command(
     """
     from egl_fast.simulation.config import read_config
     from egl_fast.simulation.preparation import prepare
-    from egl_fast.simulation.tables import require_table_packages, write_config, write_tables
-    from egl_fast.simulation.units import UnitStore
-    from egl_fast.simulation.work import state_of, work
+    from egl_fast.simulation.run_folder import at_work_in
+    from egl_fast.simulation.store import UnitStore
+    from egl_fast.simulation.tables import require_table_packages
 
     require_table_packages()
     place = options.set_up_torch(device, threads)
@@ -95,26 +98,56 @@ def command(
         return
     if worker is not None:
         _end_with_parent()
-        work(plan, store, _writing_tables(plan, store, run_path), device=place)
+    with at_work_in(run_path, config) as replaced:
+        if replaced:
+            say(
+                f"{run_path} held a run with another configuration: its tables are made again for "
+                "this one, its units stay"
+            )
+        _work(plan, store, run_path, jobs if worker is None else 1, place, worker)
+
+
+def _work(
+    plan: Plan,
+    store: UnitStore,
+    run_dir: Path,
+    jobs: int,
+    place: torch.device,
+    worker: int | None,
+) -> None:
+    from egl_fast.simulation.run_folder import refresh_tables
+    from egl_fast.simulation.work import state_of, work
+
+    if worker is not None:
+        work(plan, store, _writing_tables(plan, store, run_dir), device=place)
         return
-    if write_config(config, run_path):
-        say(
-            f"{run_path} held a run with another configuration: its tables are made anew for this "
-            "one, its units stay"
-        )
-    expansion = plan.expand(store)
-    state = state_of(expansion, store, workers=jobs)
+    state = state_of(plan.expand(store), store, workers=jobs)
     say(f"{state.total} units of work, {state.done} of them done: {store.root}")
-    write_tables(plan, expansion, store, run_path)
-    with _helpers(jobs, run_path), _watcher(plan, store, run_path, state) as watcher:
+    waiting = _Waiting()
+    refresh_tables(plan, store, run_dir)
+    with _helpers(jobs, run_dir), _watcher(plan, store, run_dir, state, waiting) as watcher:
         expansion = work(plan, store, watcher, device=place)
-    # Once more: another process may have written its tables last, and known less.
-    write_tables(plan, expansion, store, run_path)
-    say(f"{len(expansion.points)} points of the experiment: {run_path / 'results.csv'}")
+    refresh_tables(plan, store, run_dir, on_wait=lambda holder: waiting.say([holder]))
+    say(f"{len(expansion.points)} points of the experiment: {run_dir / 'results.csv'}")
+
+
+class _Waiting:
+    """Says which processes are waited for, once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, holders: Sequence[str]) -> None:
+        fresh = [holder for holder in holders if holder not in self._said]
+        self._said.update(fresh)
+        for holder in fresh:
+            say(f"waiting for {holder}")
 
 
 @contextlib.contextmanager
-def _watcher(plan: Plan, store: UnitStore, run_dir: Path, state: State) -> Iterator[Watcher]:
+def _watcher(
+    plan: Plan, store: UnitStore, run_dir: Path, state: State, waiting: _Waiting
+) -> Iterator[Watcher]:
     """Progress on standard error, tables after each unit."""
     from egl_fast.simulation.work import Watcher
 
@@ -135,7 +168,8 @@ def _watcher(plan: Plan, store: UnitStore, run_dir: Path, state: State) -> Itera
             bar.update(task, total=now.total, completed=now.done)
             say(f"{now.done}/{now.total} {_outcome(unit, store)}{_left(now)}")
 
-        def on_wait(now: State) -> None:
+        def on_wait(now: State, holders: Sequence[str]) -> None:
+            waiting.say(holders)
             note = f"waiting for the other processes{_left(now)}"
             bar.update(task, total=now.total, completed=now.done, note=note)
 
@@ -143,12 +177,10 @@ def _watcher(plan: Plan, store: UnitStore, run_dir: Path, state: State) -> Itera
 
 
 def _writing_tables(plan: Plan, store: UnitStore, run_dir: Path) -> Watcher:
-    from egl_fast.simulation.tables import write_tables
+    from egl_fast.simulation.run_folder import refresh_tables
     from egl_fast.simulation.work import Watcher
 
-    return Watcher(
-        on_finish=lambda unit, expansion, state: write_tables(plan, expansion, store, run_dir)
-    )
+    return Watcher(on_finish=lambda unit, expansion, state: refresh_tables(plan, store, run_dir))
 
 
 def _outcome(unit: Unit, store: UnitStore) -> str:
@@ -174,27 +206,31 @@ def _left(state: State) -> str:
 @contextlib.contextmanager
 def _helpers(jobs: int, run_dir: Path) -> Iterator[None]:
     """Further processes at the same work; each logs to a file, and ends when this one does."""
-    processes = []
+    processes: dict[Path, subprocess.Popen[bytes]] = {}
     with contextlib.ExitStack() as stack:
         for number in range(2, jobs + 1):
             path = run_dir / f"worker-{number}.log"
             log = stack.enter_context(open(path, "w"))
             arguments = [*sys.argv[1:], "--worker", str(number)]
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "egl_fast", *arguments],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                )
+            processes[path] = subprocess.Popen(
+                [sys.executable, "-m", "egl_fast", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
             )
         try:
             yield
         finally:
-            for process in processes:
+            for path, process in processes.items():
                 assert process.stdin is not None
                 process.stdin.close()
-                process.wait()
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:  # it is stopped, say
+                    process.kill()
+                    process.wait()
+                if process.returncode > 0:
+                    warn(f"a helper process failed: see {path}")
 
 
 def _end_with_parent() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from egl_fast import atomic
 from egl_fast.errors import EglError, OutputError, cannot_be_written
 from egl_fast.escaping import json_text
+from egl_fast.locking import sole_writer
 
 #: Endings of names -> the format that they promise.
 _OTHER_FORMATS = {
@@ -39,6 +40,35 @@ def encoded_line(record: Mapping[str, Any]) -> bytes:
         ValueError: a value has no form in JSON, such as NaN.
     """
     return f"{json_text(record)}\n".encode()
+
+
+#: What runs add to the name of an output, for files that they keep beside it.
+_BESIDE = (".partial", ".journal", ".lock", ".errors.jsonl", ".meta.json")
+_LONGEST_BESIDE = ".errors.jsonl.partial"
+
+
+def refuse_name(path: Path) -> None:
+    """Refuse the name of an output that belongs to another one, or to which nothing can be added.
+
+    Raises:
+        OutputError: it does, or is too long.
+    """
+    suffix = next((suffix for suffix in _BESIDE if path.name.endswith(suffix)), None)
+    if suffix is not None:
+        raise OutputError(
+            f"output {path}: names in {suffix} are for what runs keep beside their outputs; give "
+            "another name"
+        )
+    try:
+        longest = os.pathconf(path.parent, "PC_NAME_MAX") - len(_LONGEST_BESIDE)
+    except OSError:  # Of a folder that is not there, others say more.
+        return
+    excess = len(os.fsencode(path.name)) - longest
+    if excess > 0:
+        raise OutputError(
+            f"output {path}: its name is too long for what is kept beside it; shorten it by "
+            f"{excess} bytes"
+        )
 
 
 def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
@@ -131,10 +161,12 @@ class JsonlWriter:
         self.only_if_any = only_if_any
         self.num_records = 0
         self._file: BinaryIO | None = None
+        self._lock = ExitStack()
         if self.path is not None:
             self._refuse(self.path)
 
     def _refuse(self, path: Path) -> None:
+        refuse_name(path)
         refuse_unwritable(path, inputs=self.inputs)
         refuse_other_formats(path)
         if path.exists() and not self.overwrite:
@@ -145,16 +177,16 @@ class JsonlWriter:
     @property
     def partial_path(self) -> Path | None:
         """Where the records are until the end; None for standard output."""
-        return None if self.path is None else self.path.with_name(self.path.name + ".partial")
+        return None if self.path is None else self.path.with_name(self.path.name + atomic.PARTIAL)
 
     def __enter__(self) -> JsonlWriter:
         """Create the partial file.
 
         Raises:
-            OutputError: it cannot be created.
+            OutputError: it cannot be created, or another run is writing the file.
         """
-        with self._failing_in_one_line():
-            if self.partial_path is None:
+        with ExitStack() as stack, self._failing_in_one_line():
+            if self.path is None:
                 # Bytes, because JSON Lines are UTF-8 whatever the locale says of text; flushed,
                 # so that what was printed as text before does not come out after them.
                 if sys.stdout is None:
@@ -162,7 +194,11 @@ class JsonlWriter:
                 sys.stdout.flush()
                 self._file = sys.stdout.buffer
             else:
-                self._file = open(self.partial_path, "wb")
+                lock = self.path.with_name(f"{self.path.name}.lock")
+                stack.enter_context(sole_writer(lock, of=f"output {self.path}"))
+                assert self.partial_path is not None
+                self._file = atomic.new_file(self.partial_path)
+            self._lock = stack.pop_all()
         return self
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -200,7 +236,7 @@ class JsonlWriter:
             OutputError: that fails, or ``path`` has come into being and may not be overwritten.
         """
         try:
-            with self._failing_in_one_line():
+            with self._lock, self._failing_in_one_line():
                 self._finish(succeeded=kind is None)
         except EglError:
             # What broke the loop is the better news, and may well be the cause of this.

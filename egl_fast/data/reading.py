@@ -49,8 +49,8 @@ def read_ahead(
 
     def overdue(utterance: Utterance) -> Result | EglError:
         return AudioError(
-            f"{recording_name(utterance.audio_path)}: was not read within {timeout_seconds:g} s; check its "
-            "disk, or raise --read-timeout of `score`"
+            f"{recording_name(utterance.audio_path)}: was not read within "
+            f"{timeout_seconds:g} s; check its disk, or raise --read-timeout of `score`"
         )
 
     return prefetch(

@@ -26,7 +26,12 @@ from typing import Any, BinaryIO
 
 from egl_fast import atomic
 from egl_fast.data.json_reading import json_value
-from egl_fast.data.jsonl import encoded_line, refuse_other_formats, refuse_unwritable
+from egl_fast.data.jsonl import (
+    encoded_line,
+    refuse_name,
+    refuse_other_formats,
+    refuse_unwritable,
+)
 from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
@@ -57,6 +62,7 @@ class ResumableScores:
         inputs: Sequence[str] = (),
     ) -> None:
         self.out = Path(out)
+        refuse_name(self.out)
         refuse_unwritable(self.out, inputs=inputs)
         refuse_other_formats(self.out)
         self.tally = Tally()
@@ -263,7 +269,8 @@ class ResumableScores:
             self._errors: self._header.errors_bytes,
         }
         for path, length in vouched_for.items():
-            path.touch()
+            if length == 0:
+                atomic.new_file(path).close()
             there = path.stat().st_size
             if there < length:
                 raise damaged(path, f"{there} bytes are left of {length}")

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import platform
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -16,24 +15,29 @@ from typing import Any, Final
 
 import torch
 
+from egl_fast import atomic
 from egl_fast.checkpoint import Checkpoint, load_checkpoint
 from egl_fast.data.true_lengths import lacks_audio
-from egl_fast.errors import EglError, ManifestError, ModelError, OutputError, one_line
+from egl_fast.errors import (
+    CheckpointError,
+    EglError,
+    ManifestError,
+    ModelError,
+    OutputError,
+    one_line,
+)
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2
 from egl_fast.records import to_json
 from egl_fast.scorer import Scorer
 from egl_fast.simulation.sets import Clip, hidden
+from egl_fast.simulation.store import UnitStore, write_gzip
 from egl_fast.simulation.units import (
     FileInit,
     FreshInit,
     ScoreUnit,
     TrainUnit,
     Unit,
-    UnitStore,
-    write_bytes,
-    write_gzip,
-    write_json,
 )
 from egl_fast.training.examples import Example, examples_of_length
 from egl_fast.training.loop import Progress, Trainer
@@ -66,34 +70,35 @@ def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = 
     started = datetime.now(timezone.utc)
     clock = time.monotonic()
     folder = store.folder(unit.name)
-    write_json(folder / "spec.json", unit.spec)
+    was_done = store.is_done(unit.name)
+    atomic.make_folder(folder)
+    if not was_done:
+        atomic.write_json(folder / "spec.json", unit.spec)
     try:
         if isinstance(unit, TrainUnit):
-            result, before = _train(unit, store, folder, note, device)
+            result, before = _train(unit, store, folder, note, device, for_its_model=was_done)
         else:
             result, before = _score(unit, store, folder, note, device), 0.0
     except OutputError:
         raise
     except EglError as error:
         raise type(error)(f"{unit.title} ({unit.name}): {error}") from None
-    if store.is_done(unit.name):
-        shutil.rmtree(store.run_dir(unit.name), ignore_errors=True)
-        return
-    seconds = before + time.monotonic() - clock
-    write_json(
-        folder / "timing.json",
-        {
-            "wall_seconds": round(seconds, 3),
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "machine": platform.platform(),
-            "device": str(device),
-        },
-    )
-    write_json(folder / "result.json", result)
-    shutil.rmtree(store.run_dir(unit.name), ignore_errors=True)
+    if not was_done:
+        seconds = before + time.monotonic() - clock
+        atomic.write_json(
+            folder / "timing.json",
+            {
+                "wall_seconds": round(seconds, 3),
+                "started": started.isoformat(timespec="seconds"),
+                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                "machine": platform.platform(),
+                "device": str(device),
+            },
+        )
+        atomic.write_json(folder / "result.json", result)
+    store.discard_run(unit.name)
 
 
 def starting_point(
@@ -112,13 +117,33 @@ def starting_point(
     if isinstance(init, FileInit):
         return load_checkpoint(init.path)
     assert store is not None
-    return load_checkpoint(store.model_path(init.name))
+    return _model_of(init, store, CPU)
+
+
+def _model_of(unit: TrainUnit, store: UnitStore, device: torch.device) -> Checkpoint:
+    path = store.model_path(unit.name)
+    checkpoint = load_checkpoint(path, device=device)
+    if checkpoint.training.get("unit") != unit.name:
+        raise CheckpointError(
+            f"model {path}: is not the one that this unit trained; remove it to train it again"
+        )
+    return checkpoint
 
 
 def _train(
-    unit: TrainUnit, store: UnitStore, folder: Path, note: Note, device: torch.device
+    unit: TrainUnit,
+    store: UnitStore,
+    folder: Path,
+    note: Note,
+    device: torch.device,
+    *,
+    for_its_model: bool,
 ) -> tuple[dict[str, Any], float]:
-    """The result, and the seconds of epochs that were there before."""
+    """The result, and the seconds of epochs that were there before.
+
+    Where there is a result already, whose model is gone, that and its tables stay as they are: on
+    another machine they would differ by rounding.
+    """
     start = starting_point(unit.init, store)
     start.model.to(device)
     trainer = Trainer(
@@ -150,14 +175,15 @@ def _train(
         "valid_cer": best.valid_cer,
         "valid_wer": best.valid_wer,
     }
-    if unit.test:
+    if unit.test and not for_its_model:
         note("testing")
         result["test"] = _test(
             unit, load_checkpoint(trainer.folder.model_path, device=device), folder
         )
     # Into its place only now: a model that is there is a finished one.
-    for path in (trainer.folder.model_path, trainer.folder.metrics_path):
-        write_bytes(folder / path.name, path.read_bytes())
+    for path in (trainer.folder.metrics_path, trainer.folder.model_path):
+        if path == trainer.folder.model_path or not for_its_model:
+            atomic.write_bytes(folder / path.name, path.read_bytes())
     return result, before
 
 
@@ -194,7 +220,7 @@ def _test(unit: TrainUnit, checkpoint: Checkpoint, folder: Path) -> dict[str, An
 def _score(
     unit: ScoreUnit, store: UnitStore, folder: Path, note: Note, device: torch.device
 ) -> dict[str, Any]:
-    checkpoint = load_checkpoint(store.model_path(unit.model.name), device=device)
+    checkpoint = _model_of(unit.model, store, device)
     scorer = Scorer(
         checkpoint.model,
         checkpoint.vocabulary,
@@ -264,8 +290,3 @@ def _finite_loss(transcript: Transcript) -> float:
             "has; is its duration in the manifest right?"
         )
     return loss
-
-
-def discard_model(store: UnitStore, name: str) -> None:
-    """Remove a training's model file, which can be made again."""
-    store.model_path(name).unlink(missing_ok=True)

@@ -18,13 +18,13 @@ from egl_fast.errors import ConfigError, SelectionError
 from egl_fast.selection import Budget, parse_budget, rank, within_budget
 from egl_fast.simulation.config import MODEL_FREE, SimulationConfig, TrainingPlan
 from egl_fast.simulation.sets import Clip, total_seconds
+from egl_fast.simulation.store import UnitStore
 from egl_fast.simulation.units import (
     FileInit,
     FreshInit,
     ScoreUnit,
     TrainUnit,
     Unit,
-    UnitStore,
 )
 
 #: Identity of a step whose unit is not known yet.
@@ -286,7 +286,7 @@ class _Expander:
         return points
 
     def _ranking(self, scores: ScoreUnit, strategy: str) -> list[int]:
-        return rank([record[strategy] for record in self.store.scores(scores.name)])
+        return rank([record[strategy] for record in self.store.scores(scores)])
 
     def _query(
         self,

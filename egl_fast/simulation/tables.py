@@ -10,11 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from egl_fast.errors import MissingExtraError
+from egl_fast import atomic
+from egl_fast.errors import MissingExtraError, cannot_be_written
 from egl_fast.simulation.config import SimulationConfig, resolved
 from egl_fast.simulation.plan import Expansion, Plan, Point
 from egl_fast.simulation.sets import total_seconds
-from egl_fast.simulation.units import UnitStore, write_bytes
+from egl_fast.simulation.store import UnitStore
 
 if TYPE_CHECKING:
     import polars
@@ -30,20 +31,10 @@ def require_table_packages() -> None:
         _package(name)
 
 
-def write_config(config: SimulationConfig, run_dir: Path) -> bool:
-    """``config.toml``: the configuration as resolved, which can be run again.
-
-    Returns:
-        Whether the folder held another one.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+def config_text(config: SimulationConfig) -> str:
+    """``config.toml``: the configuration as resolved, which can be run again."""
     text: str = _package("tomli_w").dumps(resolved(config))
-    content, path = text.encode("utf-8", "surrogatepass"), run_dir / "config.toml"
-    replaced = path.is_file() and path.read_bytes() != content
-    write_bytes(path, content)
-    return replaced
+    return text
 
 
 def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Path) -> None:
@@ -52,19 +43,25 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
     Raises:
         OutputError: a file cannot be written, or a unit's is damaged.
     """
+    atomic.make_folder(run_dir)
     results = results_table(plan, expansion, store)
-    write_bytes(run_dir / "results.csv", results.write_csv().encode())
+    atomic.write_bytes(run_dir / "results.csv", results.write_csv().encode())
     _write_parquet(results, run_dir / "results.parquet")
     _write_parquet(test_table(expansion, store), run_dir / "test_utterances.parquet")
     _write_parquet(picks_table(plan, expansion, store), run_dir / "picks.parquet")
+    atomic.make_folder(run_dir / "scores")
     known = {f"seed-{seed}.jsonl" for seed in expansion.base_scores}
     for path in (run_dir / "scores").glob("seed-*.jsonl"):
         if path.name not in known:
-            path.unlink(missing_ok=True)  # of the folder's run before, with another configuration
+            # Of the folder's run before, with another configuration.
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise cannot_be_written(path, error) from None
     for seed, unit in expansion.base_scores.items():
         path = run_dir / "scores" / f"seed-{seed}.jsonl"
-        lines = _scored_pool(plan, store.scores(unit.name), path.parent)
-        write_bytes(path, lines.encode("utf-8"))
+        lines = _scored_pool(plan, store.scores(unit), path.parent)
+        atomic.write_bytes(path, lines.encode("utf-8"))
 
 
 def results_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.DataFrame:
@@ -112,6 +109,7 @@ def test_table(expansion: Expansion, store: UnitStore) -> polars.DataFrame:
     for name in names:
         numbers = store.test_numbers(name)
         columns["unit"] += [name] * len(numbers["id"])
+        numbers = {**numbers, "id": [_utf8(identity) for identity in numbers["id"]]}
         for column, values in numbers.items():
             columns[column] += values
     frame: polars.DataFrame = pl.DataFrame(columns, schema=schema)
@@ -138,7 +136,7 @@ def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.Da
                         "seed": seed,
                         "round": point.round,
                         "rank": len(seen) + 1,
-                        "id": plan.pool[index].utterance.id,
+                        "id": _utf8(plan.pool[index].utterance.id),
                     }
                 )
                 seen.add(index)
@@ -151,6 +149,11 @@ def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.Da
         "id": pl.String,
     }
     return _frame(rows, schema)
+
+
+def _utf8(identity: str) -> str:
+    """Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape."""
+    return identity.encode("utf-8", "backslashreplace").decode()
 
 
 def _result(plan: Plan, point: Point, store: UnitStore) -> dict[str, Any]:
@@ -202,7 +205,7 @@ def _frame(rows: list[dict[str, Any]], schema: dict[str, Any]) -> polars.DataFra
 def _write_parquet(frame: polars.DataFrame, path: Path) -> None:
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
-    write_bytes(path, buffer.getvalue())
+    atomic.write_bytes(path, buffer.getvalue())
 
 
 def _package(name: str) -> ModuleType:

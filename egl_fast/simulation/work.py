@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import torch
 
 from egl_fast.errors import CheckpointError
-from egl_fast.simulation.execution import CPU, Note, discard_model, execute
+from egl_fast.locking import LockHeldError
+from egl_fast.simulation.execution import CPU, Note, execute
 from egl_fast.simulation.plan import Expansion, Plan
-from egl_fast.simulation.units import Unit, UnitStore
+from egl_fast.simulation.store import UnitStore
+from egl_fast.simulation.units import Unit
 
 #: Looks in a row that find nothing to do and nobody at work: more is a mistake in the plan.
 _MAX_IDLE: Final = 10
@@ -37,14 +38,14 @@ class State:
 
 @dataclass
 class Watcher:
-    """What the work tells its caller."""
+    """What the work tells its caller; ``on_wait``: who holds all that could be done."""
 
     on_start: Callable[[Unit, State], None] = field(default=lambda unit, state: None)
     on_note: Note = field(default=lambda words: None)
     on_finish: Callable[[Unit, Expansion, State], None] = field(
         default=lambda unit, expansion, state: None
     )
-    on_wait: Callable[[State], None] = field(default=lambda state: None)
+    on_wait: Callable[[State, Sequence[str]], None] = field(default=lambda state, holders: None)
 
 
 def work(
@@ -81,13 +82,14 @@ def work(
                 _discard_models(expansion, expansion.units, store)
             return expansion
         with ExitStack() as stack:
-            unit, num_others = _take(expansion, store, stack)
-            now = state_of(expansion, store, workers=num_others + 1)
+            unit, holders = _take(expansion, store, stack)
+            workers = len(holders) + 1
+            now = state_of(expansion, store, workers=workers)
             if unit is None:
                 # Nobody at work: others have finished since the plan was expanded.
-                num_idle = 0 if num_others else num_idle + 1
+                num_idle = 0 if holders else num_idle + 1
                 assert num_idle < _MAX_IDLE, "nothing can be done while nobody is at work"
-                watcher.on_wait(now)
+                watcher.on_wait(now, holders)
                 time.sleep(poll_seconds)
                 continue
             num_idle = 0
@@ -104,7 +106,7 @@ def work(
         expansion = plan.expand(store)
         if not plan.config.keep_models:
             _discard_models(expansion, made, store)
-        watcher.on_finish(unit, expansion, state_of(expansion, store, workers=num_others + 1))
+        watcher.on_finish(unit, expansion, state_of(expansion, store, workers=workers))
 
 
 def ready(expansion: Expansion, store: UnitStore) -> Iterator[Unit]:
@@ -155,18 +157,23 @@ def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
     )
 
 
-def _take(expansion: Expansion, store: UnitStore, stack: ExitStack) -> tuple[Unit | None, int]:
-    """A unit to do, held until the stack ends, if there is one; how many others hold."""
+def _take(
+    expansion: Expansion, store: UnitStore, stack: ExitStack
+) -> tuple[Unit | None, list[str]]:
+    """A unit to do, held until the stack ends, if there is one; who holds others."""
     # All take the first that is free, so what others hold mostly comes before it.
-    num_others = 0
+    holders = []
     for unit in ready(expansion, store):
         with ExitStack() as lock:
-            if not lock.enter_context(store.lock(unit.name)):
-                num_others += 1
-            elif _is_wanted(unit, expansion, store):  # not finished between our look and our lock
+            try:
+                lock.enter_context(store.lock(unit.name))
+            except LockHeldError as error:
+                holders.append(error.holder)
+                continue
+            if _is_wanted(unit, expansion, store):  # not finished between our look and our lock
                 stack.push(lock.pop_all())
-                return unit, num_others
-    return None, num_others
+                return unit, holders
+    return None, holders
 
 
 def _discard_models(expansion: Expansion, names: Iterable[str], store: UnitStore) -> None:
@@ -178,13 +185,12 @@ def _discard_models(expansion: Expansion, names: Iterable[str], store: UnitStore
             and name not in expansion.needed_models
             and store.is_done(name)
         ):
-            discard_model(store, name)
+            store.discard_model(name)
 
 
 def _sweep(expansion: Expansion, store: UnitStore) -> None:
     """Remove training states that processes left which died right after their result."""
     for unit in expansion.units.values():
-        if store.is_done(unit.name) and store.run_dir(unit.name).exists():
-            with store.lock(unit.name) as held:
-                if held:
-                    shutil.rmtree(store.run_dir(unit.name), ignore_errors=True)
+        if store.is_done(unit.name) and any(store.folder(unit.name).glob("run*")):
+            with suppress(LockHeldError), store.lock(unit.name):
+                store.discard_run(unit.name)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,7 +31,7 @@ from egl_fast.checkpoint import (
     write_torch,
 )
 from egl_fast.data.jsonl import encoded_line
-from egl_fast.errors import CheckpointError, OutputError, one_line
+from egl_fast.errors import CheckpointError, OutputError, cannot_be_written, one_line
 from egl_fast.kinds import typed_from_mapping
 from egl_fast.locking import sole_writer
 from egl_fast.run_settings import differences
@@ -150,7 +149,7 @@ class RunFolder:
         Raises:
             OutputError: another run is in it, or it cannot be made.
         """
-        self._make()
+        atomic.make_folder(self.path)
         with sole_writer(self.path / ".lock", of=f"run folder {self.path}"):
             yield
 
@@ -175,15 +174,8 @@ class RunFolder:
                 "or another --run-dir"
             )
 
-    def _make(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"run folder {self.path}: cannot be made ({one_line(error)})"
-            raise OutputError(message) from None
-
     def _begin(self) -> None:
-        self._make()
+        atomic.make_folder(self.path)
         atomic.write_json(self.path / "settings.json", self.settings)
         self.write_metrics(())
 
@@ -208,7 +200,8 @@ class RunFolder:
             epochs = len(state.history)
             _log.warning("%s; going on from %s, after epoch %d", error, self.previous_path, epochs)
             # Or the next state would have the damaged one take the good one's place.
-            self.last_path.unlink(missing_ok=True)
+            with _failing_in_one_line(self.last_path):
+                self.last_path.unlink(missing_ok=True)
         self.write_metrics(state.history)
         return state
 
@@ -279,18 +272,16 @@ class RunFolder:
         )
 
     def _keep_previous(self) -> None:
-        spare = self.previous_path.with_name("previous.pt.partial")
-        try:
+        spare = self.previous_path.with_name(self.previous_path.name + atomic.PARTIAL)
+        with _failing_in_one_line(self.previous_path):
             spare.unlink(missing_ok=True)
             try:
                 os.link(self.last_path, spare)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(self.last_path, spare)
-            os.replace(spare, self.previous_path)
-        except OSError as error:
-            raise OutputError(
-                f"output {self.previous_path}: cannot be written ({one_line(error)})"
-            ) from None
+                os.replace(spare, self.previous_path)
+                # It is still there where both were names of one file.
+                spare.unlink(missing_ok=True)
+            except OSError:  # a file system without hard links; what else is wrong comes up again
+                atomic.write_bytes(self.previous_path, self.last_path.read_bytes())
 
     def save_model(self, checkpoint: Checkpoint) -> None:
         """Write the model file of the best epoch.
@@ -334,3 +325,11 @@ class RunFolder:
         """
         lines = b"".join(encoded_line(asdict(metrics)) for metrics in history)
         atomic.write_bytes(self.metrics_path, lines)
+
+
+@contextmanager
+def _failing_in_one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
