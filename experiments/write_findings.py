@@ -2,7 +2,7 @@
 
     python experiments/write_findings.py [--results experiments/results] [--out docs/findings.md]
 
-Reads every run folder there is in RESULTS. Intervals are those of ``egl-fast report``: 95 %, by a
+Reads every run folder there is in RESULTS. Intervals are those of ``egl-fast report``: 95%, by a
 paired bootstrap over test utterances.
 """
 
@@ -94,7 +94,7 @@ def introduction(runs: list[str]) -> Iterator[str]:
     )
     yield ""
     yield (
-        "Intervals are 95 % intervals of a paired bootstrap over test utterances, given the models "
+        "Intervals are 95% intervals of a paired bootstrap over test utterances, given the models "
         "that were trained; seeds are shown as they are. A difference is called one only where its "
         "interval excludes zero and every seed agrees. Among so many comparisons about one in "
         "twenty would exclude zero by chance alone."
@@ -367,7 +367,7 @@ def strength(path: Path) -> Iterator[str]:
     yield (
         "Base models trained on more and more of the labeled clips, in an order drawn by seed, "
         "score the test set, which none of them has seen (`experiments/strength.py`). Spearman's "
-        "rank correlation with entropy, 95 % intervals over utterances."
+        "rank correlation with entropy, 95% intervals over utterances."
     )
     yield ""
     weakest, strongest = (row["correlations"]["egl entropy"] for row in (rows[0], rows[-1]))

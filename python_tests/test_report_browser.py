@@ -103,7 +103,7 @@ def test_every_chart_is_drawn(visit):
         "(all) => all.map((one) => one.getAttribute('aria-label'))"
     )
     assert sum("CER" in label and "seeds:" in label for label in labels) == 6 * 6
-    assert any("EGL, 20.3 % of the clips" in label for label in labels)
+    assert any("EGL, 20.3% of the recordings" in label for label in labels)
     # Five series against random at four budgets.
     assert (
         page.locator(
@@ -119,7 +119,7 @@ def test_every_chart_is_drawn(visit):
 def test_lines_are_named_at_the_lines(visit):
     page = visit()
     names = page.locator("#curves text").all_text_contents()
-    assert {"random", "entropy", "pCTC", "EGL", "EGL normalised", "EGL (sequential)"} <= set(names)
+    assert {"random", "entropy", "pCTC", "EGL", "EGL normalized", "EGL (sequential)"} <= set(names)
     # The same strategy has the same colour everywhere.
     fill = page.locator("#curves text", has_text="pCTC").get_attribute("fill")
     place = next(
@@ -136,11 +136,11 @@ def test_hovering_shows_values(visit):
     page = visit()
     tip = page.locator(".tip")
     assert tip.is_hidden()
-    marker = page.locator("#curves [aria-label^='EGL, 20.3 %']").first
+    marker = page.locator("#curves [aria-label^='EGL, 20.3%']").first
     marker.scroll_into_view_if_needed()
     marker.hover(force=True)
     tip.wait_for(state="visible")
-    assert tip.text_content().startswith("EGL, 20.3 % of the clips\nCER ")
+    assert tip.text_content().startswith("EGL, 20.3% of the recordings\nCER ")
     page.mouse.move(2, 2)
     tip.wait_for(state="hidden")
 
@@ -170,7 +170,7 @@ def test_brushing_fills_the_table(visit):
     page.get_by_role("button", name="Clear").click()
     page.wait_for_function(DRAWN)
     assert rows.count() == 0
-    assert page.locator("#brush-status").text_content() == "Nothing is selected."
+    assert page.locator("#brush-status").text_content() == "Nothing selected."
     # From the upper right corner: the hostile recording, first by both.
     plot = page.locator("#ranks svg")
     plot.scroll_into_view_if_needed()
@@ -262,7 +262,7 @@ def test_a_phone(visit):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.locator("#curves svg").bounding_box()["width"] <= 360
     # Its lines are named by the boxes above: no label covers them.
-    assert "EGL normalised" not in page.locator("#curves text").all_text_contents()
+    assert "EGL normalized" not in page.locator("#curves text").all_text_contents()
     page.locator(".listen details summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
@@ -293,15 +293,15 @@ def test_without_scripts_the_tables_are_there(visit, browser, files):
     with browser.new_context(offline=True, java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(Path(files["run"]).as_uri())
-        assert page.locator("#table-1 td").count() >= 3 * 4 * 6
+        assert page.locator("#metrics td").count() >= 3 * 4 * 6
         assert page.locator(".listen > tbody > tr").filter(visible=True).count() > 2
 
 
 def test_a_large_pool_is_drawn_as_cells(visit):
     page = visit("scores")
     assert page.locator("#ranks .mark-rect [aria-label], #ranks .mark-rect path").count() > 100
-    assert "a sample: 1,500 of 2,880 recordings" in page.locator("#figure-2").text_content()
-    assert "of the sampled recordings" in page.locator("#brush-status").text_content()
+    assert "sample of 1,500 of 2,880 recordings" in page.locator("#rankings").text_content()
+    assert "sampled recording" in page.locator("#brush-status").text_content()
     assert page.locator("[data-histogram] svg").count() == 6
     page.select_option("#rank-x", label="EGL")
     page.wait_for_function(DRAWN)

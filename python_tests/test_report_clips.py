@@ -11,7 +11,8 @@ from PIL import Image
 from recordings import waveform
 
 from egl_fast.reporting.clips import MAX_SECONDS, make_clip
-from egl_fast.reporting.listening import _hypotheses, _probability_of
+from egl_fast.reporting.listening import _hypotheses
+from egl_fast.reporting.wording import plain_exp
 
 
 def decoded(uri, kind):
@@ -89,9 +90,9 @@ def test_what_cannot_be_heard_says_why(tmp_path):
 
 
 def test_probabilities_too_small_for_a_float():
-    assert _probability_of(math.log(0.25)) == "0.250"
-    assert _probability_of(-1000 * math.log(10)) == "1.0e-1000"
-    assert _probability_of(math.log(3e-7)) == "3.0e-7"
+    assert plain_exp(math.log(0.25)) == "0.25"
+    assert plain_exp(-1000 * math.log(10)) == "1\u00a0×\u00a010⁻¹⁰⁰⁰"
+    assert plain_exp(math.log(3e-7)) == "3\u00a0×\u00a010⁻⁷"
 
 
 def test_what_each_hypothesis_adds_to_egl():
@@ -101,5 +102,5 @@ def test_what_each_hypothesis_adds_to_egl():
         {"text": "no numbers"},
     ]
     heard = _hypotheses({"hypotheses": lines})
-    assert [(one.text, one.share) for one in heard] == [("a", "75 %"), ("b", "25 %")]
+    assert [(one.text, one.share) for one in heard] == [("a", "75%"), ("b", "25%")]
     assert _hypotheses({}) == _hypotheses({"hypotheses": "x"}) == ()

@@ -107,7 +107,7 @@ class TestScoresFile:
     def test_files_that_are_none(self, tmp_path, write, records):
         with pytest.raises(ManifestError, match="no such file"):
             read_scores_file(tmp_path / "none.jsonl")
-        with pytest.raises(ManifestError, match="cannot be read"):
+        with pytest.raises(ManifestError, match="is a folder"):
             read_scores_file(tmp_path)
         with pytest.raises(ManifestError, match="holds no record"):
             read_scores_file(write([""]))

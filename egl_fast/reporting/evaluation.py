@@ -52,8 +52,8 @@ class Metric:
 
 
 METRICS = (
-    Metric("cer", "CER", "character error rate", " %", 100.0, "char_errors", "num_chars"),
-    Metric("wer", "WER", "word error rate", " %", 100.0, "word_errors", "num_words"),
+    Metric("cer", "CER", "character error rate", "%", 100.0, "char_errors", "num_chars"),
+    Metric("wer", "WER", "word error rate", "%", 100.0, "word_errors", "num_words"),
     Metric("ctc_loss", "CTC loss", "CTC loss, nats an utterance", "", 1.0, "ctc_loss", None),
 )
 
@@ -191,7 +191,7 @@ class Evaluation:
         return tuple(sorted(queries, key=lambda query: query.fraction))
 
     def end_points(self, mode: str) -> list[str]:
-        """Queries that belong to every strategy of a mode (0 % and 100 %), ascending."""
+        """Queries that belong to every strategy of a mode (0% and 100%), ascending."""
         found = {
             query: float(row["fraction"])
             for (series, query, _), (row, _) in self._points.items()
