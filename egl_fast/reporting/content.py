@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.data.audio_folder import audio_folder
+from egl_fast.errors import ReportError
 from egl_fast.reporting import findings, provenance
 from egl_fast.reporting.evaluation import Evaluation, Series
 from egl_fast.reporting.findings import main_query
@@ -21,7 +22,7 @@ from egl_fast.reporting.pool_sections import add_histograms, add_picked, add_ran
 from egl_fast.reporting.ranking import Ranking
 from egl_fast.reporting.run_folder import RunFolder
 from egl_fast.reporting.scores_file import ScoresFile
-from egl_fast.reporting.wording import Finding, plain, shown
+from egl_fast.reporting.wording import Finding, listed, plain, shown
 from egl_fast.selection import low_mass_warning
 
 Integers = npt.NDArray[np.int64]
@@ -47,7 +48,11 @@ def run_page(
         with_paper: put the paper's Table 1 beside ours.
         audio: top picks a strategy in the listening table; 0 leaves it out.
         advance: called at each recording of the listening table.
+
+    Raises:
+        ReportError: the pools are not the same recordings.
     """
+    _refuse_unlike(pools)
     seed = min(pools, default=None)
     pool = None if seed is None else pools[seed]
     series = list(evaluation.series)
@@ -156,15 +161,24 @@ def scores_page(
     return page
 
 
+def _refuse_unlike(pools: Mapping[int, ScoresFile]) -> None:
+    """Picks of all seeds are positions in one pool."""
+    first = next(iter(pools.values()), None)
+    for pool in pools.values():
+        if first is not None and pool.ids != first.ids:
+            raise ReportError(
+                f"scores {first.path} and {pool.path}: list different recordings; `egl-fast "
+                "simulate` with the same run folder writes them again"
+            )
+
+
 def _run_lead(evaluation: Evaluation) -> str:
-    queries = ", ".join(shown(query) for query in evaluation.queries)
-    count = len({one.strategy for one in evaluation.series})
-    if not queries:
+    if not evaluation.queries:
         return "Models trained on none and on all of a pool, tested on the same speech."
-    picked = "Strategies each picked" if count > 1 else "A strategy picked"
+    queries = listed([shown(query) for query in evaluation.queries])
     return (
-        f"{picked} recordings to label from the same pool ({queries} of it). A model was trained "
-        "on each selection, and all models were tested on the same speech."
+        f"Each strategy picked recordings to label from the same pool ({queries} of it). A model "
+        "was trained on each selection, and all models were tested on the same speech."
     )
 
 

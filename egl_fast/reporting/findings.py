@@ -13,6 +13,7 @@ from egl_fast.reporting.names import label, look
 from egl_fast.reporting.wording import (
     SAME_HOURS,
     Finding,
+    listed,
     number,
     percent,
     percent_range,
@@ -97,7 +98,12 @@ def _against_random(
 def double_query(evaluation: Evaluation, query: Query) -> Query | None:
     """The query of twice the budget, if there is one."""
     return next(
-        (q for q in evaluation.queries if abs(q.fraction / query.fraction - 2) <= SAME_HOURS), None
+        (
+            q
+            for q in evaluation.queries
+            if query.fraction > 0 and abs(q.fraction / query.fraction - 2) <= SAME_HOURS
+        ),
+        None,
     )
 
 
@@ -232,7 +238,7 @@ def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | N
         f"{number(values[best].estimate, metric)} (95% interval {_span(values[best], metric)})."
     )
     if level:
-        text += f" By the paired intervals, {_listed(level)} cannot be told apart from it."
+        text += f" By the paired intervals, {listed(level)} cannot be told apart from it."
     else:
         text += " Every other strategy is worse, with intervals that exclude zero."
     text += " Part of being the lowest of several is luck."
@@ -317,9 +323,3 @@ def _hours(hours: float) -> str:
         ('15.0 min', '3.0 h')
     """
     return f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"
-
-
-def _listed(names: list[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    return ", ".join(names[:-1]) + " and " + names[-1]

@@ -153,7 +153,7 @@ def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:
             text = shown_text(line["text"], most=_MAX_TEXT)
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
-        if math.isfinite(log_prob) and math.isfinite(sq_norm):
+        if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm):
             read.append((text, log_prob, sq_norm))
     if not read:
         return ()

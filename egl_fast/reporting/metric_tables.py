@@ -302,7 +302,7 @@ def _equal_hours(evaluation: Evaluation, baseline: Series, metric: Metric) -> Ta
             f"{metric.label} at {at} labeled",
             "compared with random",
             "mean over budgets",
-            "minus random's",
+            "difference from random",
         ),
         tuple(rows),
     )

@@ -76,7 +76,7 @@ def in_a_line(facts: list[Fact]) -> str:
     """The facts that a reader wants first."""
     named = {"Model": "model ", "Pool": "pool ", "K": "K = ", "Method": "method "}
     parts = [f"{named[what]}{value}" for what, value in facts if what in named]
-    return f"Scored with {', '.join(parts)}." if parts else ""
+    return f"Scores: {', '.join(parts)}." if parts else ""
 
 
 def _scoring(said: Mapping[str, Any]) -> list[Fact]:

@@ -114,6 +114,13 @@ def _times_power(mantissa: str, power: int) -> str:
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+#: What follows four accents on one letter: hundreds of them would be drawn across the page.
+_STACKED = re.compile(
+    "(?<=[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{4})"
+    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
+
+
 def shown_text(value: object, *, most: int = 300) -> str:
     """Text of a manifest as a page shows it: cut, and what cannot be seen as an escape.
 
@@ -127,6 +134,7 @@ def shown_text(value: object, *, most: int = 300) -> str:
     """
     if not isinstance(value, str):
         return ""
+    value = _STACKED.sub("", value)
     cut = value if len(value) <= most else value[: most - 1] + ELLIPSIS
     return _INVISIBLE.sub(_escape, cut)
 
@@ -161,3 +169,13 @@ def shown(query: Query) -> str:
         ('20%', '0.5 h')
     """
     return re.sub(r"(?<=[0-9])(?=[hms]$)", " ", query.name)
+
+
+def listed(names: list[str]) -> str:
+    """Names in a sentence.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a"])
+        ('a, b and c', 'a')
+    """
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
