@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from egl_fast.reporting.evaluation import Series
+from egl_fast.reporting.wording import shown_text
 
 _LABELS = {
     "egl": "EGL",
@@ -87,7 +88,7 @@ def label(strategy: str) -> str:
         >>> label("pctc"), label("badge")
         ('pCTC', 'badge')
     """
-    return _LABELS.get(strategy, strategy)
+    return _LABELS.get(strategy) or shown_text(strategy, most=40)
 
 
 def look(series: Series) -> Look:
@@ -99,5 +100,6 @@ def look(series: Series) -> Look:
     light, dark, shape = _LOOKS.get(series.strategy, spare)
     if sequential:
         meaning = f"{name}, in rounds: the pool is scored again after each round of labeling"
-        return Look(f"{name} ({series.mode})", light, dark, "triangle-right", True, meaning)
+        mode = shown_text(series.mode, most=40)
+        return Look(f"{name} ({mode})", light, dark, "triangle-right", True, meaning)
     return Look(name, light, dark, shape, False, MEANINGS.get(series.strategy, ""))

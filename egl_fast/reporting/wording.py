@@ -168,7 +168,7 @@ def shown(query: Query) -> str:
         >>> shown(Query("20%", 0.2)), shown(Query("0.5h", 0.1))
         ('20%', '0.5 h')
     """
-    return re.sub(r"(?<=[0-9])(?=[hms]$)", " ", query.name)
+    return re.sub(r"(?<=[0-9])(?=[hms]$)", " ", shown_text(query.name, most=40))
 
 
 def listed(names: list[str]) -> str:
