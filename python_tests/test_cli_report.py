@@ -219,7 +219,9 @@ def test_the_listening_table_can_be_heard(page, records):
     assert "No sound" not in page.text
     assert "Warning:" not in page.text
     assert "1,234" in page.text
-    assert "3.08\u00a0×\u00a010⁻⁴³⁵" in page.html, "the probability of a hypothesis below the range of floats"
+    assert "3.08\u00a0×\u00a010⁻⁴³⁵" in page.html, (
+        "the probability of a hypothesis below the range of floats"
+    )
 
 
 def test_figures_for_papers(report):
@@ -264,6 +266,33 @@ def test_a_run_without_scores_is_reported_on_all_the_same(report, tmp_path):
     assert "rankings" not in page.ids
 
 
+def test_a_run_whose_recordings_are_gone_says_so_at_its_top(report, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(report[1], moved)
+    said = run(moved, "--audio", "1")
+    page = Page(moved / "report.html")
+    assert page.all("audio") == []
+    above = page.text[: page.text.index("Findings")]
+    assert re.search(r"Warning: None of the \d+ top picks can be played. The first: audio", above)
+    assert "warning: None of the" in said
+
+
+def test_seeds_that_scored_different_pools_are_refused(report, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(report[1], other)
+    (other / "scores" / "seed-1.jsonl").write_text('{"id": "zz", "duration": 1, "entropy": 1}\n')
+    assert "list different recordings" in refusal(other)
+
+
+def headings(page):
+    return re.findall(r"<h2[^>]*>(Figure \d+)\.", page.html)
+
+
+def test_figures_are_numbered_in_the_order_they_appear(page):
+    assert headings(page) == ["Figure 1", "Figure 2"]
+    assert "Figure 3" not in page.text
+
+
 class TestScores:
     @pytest.fixture
     def scores(self, tmp_path, records, examples):
@@ -282,6 +311,74 @@ class TestScores:
         assert len(page.data["histograms"]) == 6
         for one in page.data["histograms"]:
             assert sum(row["count"] for row in one["rows"]) == 64
+        assert headings(page) == ["Figure 1", "Figure 2"]
+
+    def test_estimates_are_shown_with_their_standard_error(self, scores, records):
+        # One recording under many ids: their order is the noise of the estimate.
+        noisy = [{**r, "egl": 500.0 + at, "egl_stderr": 40.0} for at, r in enumerate(records)]
+        scores.write_text("".join(json.dumps(record) + "\n" for record in noisy))
+        run("--scores", scores, "--audio", "1")
+        text = Page(scores.with_name("scores.jsonl.html")).text
+        assert "(563 ± 40)" in text
+        assert "EGL 7.5%" in text
+        assert "differ by less than about three standard errors" in text
+        scores.write_text("".join(json.dumps(record) + "\n" for record in records))
+        run("--scores", scores, "--audio", "1")
+        assert "EGL full 0.2%" in Page(scores.with_name("scores.jsonl.html")).text
+
+    def test_how_the_scores_were_made(self, scores):
+        meta = scores.with_name("scores.jsonl.meta.json")
+        said = {**json.loads(meta.read_text()), "k": 20, "method": "lowrank", "tolerance": 0.1}
+        meta.write_text(json.dumps(said))
+        run("--scores", scores, "--no-audio")
+        text = Page(scores.with_name("scores.jsonl.html")).text
+        assert "Scores: pool pool.jsonl, K = 20, method lowrank (tolerance 0.1)." in text
+        meta.write_text(json.dumps({**said, "num_scored": 7}))
+        assert "belongs to other scores" in run("--scores", scores, "--no-audio")
+        text = Page(scores.with_name("scores.jsonl.html")).text
+        assert "belongs to other scores" in text[: text.index("Findings")]
+        assert "lowrank" not in text
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            [0.0, -0.0], [1e-300, 5e-324], [1e300], [1e300, 1e-300, 1.0], [1e300, -1e300],
+            [1e16, 1e16 + 2], [3.5],
+        ],
+    )  # fmt: skip
+    def test_extreme_scores_make_a_page(self, scores, records, values):
+        extreme = [
+            {**record, **dict.fromkeys(("egl", "entropy"), values[at % len(values)])}
+            for at, record in enumerate(records)
+        ]
+        scores.write_text("".join(json.dumps(record) + "\n" for record in extreme))
+        run("--scores", scores, "--no-audio")
+        page = Page(scores.with_name("scores.jsonl.html"))
+        assert not re.search(r"\bnan\b|\binf\b|[0-9]e[+-]?[0-9]", page.text, re.IGNORECASE)
+        for one in page.data["histograms"]:
+            assert sum(row["count"] for row in one["rows"]) == 64
+            assert all(row["low"] < row["high"] for row in one["rows"])
+
+    @pytest.mark.parametrize("keep", [("egl",), ("egl", "entropy")])
+    def test_records_of_the_barest_kind(self, scores, keep):
+        bare = [
+            {"id": str(at), "duration": 1.0, **{k: float(at * 7 % 11) for k in keep}}
+            for at in range(10)
+        ]
+        scores.write_text("".join(json.dumps(record) + "\n" for record in bare))
+        run("--scores", scores)
+        assert "A pool of 10 recordings" in Page(scores.with_name("scores.jsonl.html")).text
+
+    def test_absolute_paths_do_not_need_the_manifest(self, scores, records, examples):
+        meta = scores.with_name("scores.jsonl.meta.json")
+        meta.write_text('{"pool": "/dev/stdin"}')
+        absolute = [
+            {**record, "audio_filepath": str(examples / record["audio_filepath"])}
+            for record in records
+        ]
+        scores.write_text("".join(json.dumps(record) + "\n" for record in absolute))
+        assert "warning" not in run("--scores", scores, "--audio", "1")
+        assert Page(scores.with_name("scores.jsonl.html")).all("audio")
 
     def test_figures(self, scores, tmp_path):
         run("--scores", scores, "--no-audio", "--figures", tmp_path / "f")

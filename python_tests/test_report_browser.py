@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from made_up_run import made_up_scores, write_run
 from test_cli_report import HOSTILE, run
 
+from egl_fast.reporting.scores_file import GROUP_KEYS
+
 CHROMIUM = os.environ.get("EGL_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -17,6 +20,17 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium found: apt-get install chromium, or set EGL_CHROMIUM"
 )
+
+#: What ids, texts, paths, groups and keys of a manifest may be.
+HOSTILE_TEXTS = [
+    HOSTILE, "<img src=x onerror=window.pwned=1>", '"onmouseover="window.pwned=1', "<!--<script>",
+    "${window.pwned=1}`${window.pwned=1}`", "{{7*7}}{% raw %}", "javascript:alert(1)",
+    "https://example.invalid/a.wav", "x\0\x1b[31m\x07y", "\u202eabc\u2066", "a\ud800b",
+    "x" * 10_000,
+    "<b>" * 4000, "\u0645\u0631\u062d\u0628\u0627", "\U0001f468\u200d\U0001f469",
+    "a" + "\u0301" * 400,
+    "=cmd|'/c calc'!A1", "constructor", "__proto__", "toString", "x_title", "var(--c0)", "", " ",
+]  # fmt: skip
 
 #: Every chart is drawn, with all its redrawings.
 DRAWN = """() => window.reportCharts
@@ -44,7 +58,27 @@ def files(tmp_path_factory, examples):
     scores = folder / "scores.jsonl"
     scores.write_text("".join(json.dumps(record) + "\n" for record in many))
     run("--scores", scores, "--no-audio")
-    return {"run": run_dir / "report.html", "scores": folder / "scores.jsonl.html"}
+    hostile = folder / "hostile.jsonl"
+    hostile.write_text(
+        "".join(
+            json.dumps(
+                {
+                    **record, **dict.fromkeys(("id", "text", "pred_text", *GROUP_KEYS, text), text),
+                    "egl": 2000.0 + at, "entropy": 1e-300 * at,
+                    "audio_filepath": str(examples / record["audio_filepath"]) if at % 2 else text,
+                }
+            ) + "\n"
+            for at, (text, record) in enumerate(
+                zip(HOSTILE_TEXTS, made_up_scores(examples / "pool.jsonl"), strict=False)
+            )
+        )
+    )  # fmt: skip
+    run("--scores", hostile, "--audio", "20")
+    return {
+        "run": run_dir / "report.html",
+        "scores": folder / "scores.jsonl.html",
+        "hostile": folder / "hostile.jsonl.html",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +253,45 @@ def test_transcripts_stay_text(visit):
     page.select_option("#listen-of", "")
     said = page.locator(".listen dd", has_text="window.pwned").first
     assert said.text_content().strip() == HOSTILE.strip()
+
+
+def test_hostile_manifests_are_shown_and_do_nothing(visit):
+    page = visit("hostile")
+    page.on("dialog", lambda dialog: pytest.fail(f"dialog: {dialog.message}"))
+    page.select_option("#listen-of", "")
+    for name in ("x0", "y0"):
+        page.locator(f"[name={name}]").fill("0")
+    for name in ("x1", "y1"):
+        page.locator(f"[name={name}]").fill("1")
+    page.keyboard.press("Tab")
+    page.wait_for_function(DRAWN)
+    page.locator("#brushed tbody tr a").first.click()
+    assert page.evaluate("window.pwned") is None
+    # What the charts were told to do is what they do: titles that are names stay names.
+    assert "rank by entropy" in page.locator("#ranks").text_content()
+    ids = page.locator("#brushed tbody th").all_text_contents()
+    assert len(ids) == len(HOSTILE_TEXTS)
+    assert {HOSTILE, "toString", "x_title", "__proto__", "var(--c0)", "(blank)"} <= set(ids)
+    assert "a\\ud800b" in ids
+    assert "x\\x00\\x1b[31m\\x07y" in ids
+    assert "\\u202eabc\\u2066" in ids
+    assert max(map(len, ids)) <= 300
+    assert page.evaluate("document.documentElement.scrollWidth") == 1200
+    assert page.locator("audio").count() >= 5
+
+
+def test_axes_have_numbers_for_people(visit):
+    for which in ("run", "scores", "hostile"):
+        page = visit(which)
+        labels = page.locator(".chart .role-axis-label text").all_text_contents()
+        assert labels
+        assert [label for label in labels if re.search("[0-9]e", label)] == []
+    # The hostile page has scores of 2,000 and of 1e-300.
+    assert "2,005" in labels
+    assert any(
+        re.fullmatch("[0-9.]+\u00d710\u207b[\u2070\xb9\xb2\xb3\u2074-\u2079]{3}|10\u207b.*", x)
+        for x in labels
+    )
 
 
 def test_the_policy_is_enforced(browser, files):

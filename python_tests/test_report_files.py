@@ -113,7 +113,10 @@ class TestScoresFile:
             ({"id": "a", "egl": 1.0}, "'duration' is None"),
             ({"id": "a", "duration": -1.0, "egl": 1.0}, "'duration' is -1.0"),
             ({"id": "a", "duration": 1e12, "egl": 1.0}, "'duration' is 1000000000000.0, not"),
-            ({"id": "a", "duration": 1.0, "egl": "x" * 9999}, "'egl' is 'x{59}[.]{3}, not a number"),
+            (
+                {"id": "a", "duration": 1.0, "egl": "x" * 9999},
+                "'egl' is 'x{59}[.]{3}, not a number",
+            ),
             ({"id": "a", "duration": 1.0, "egl": 1.0, "egl_stderr": []}, "'egl_stderr' is"),
         ],
     )
@@ -192,9 +195,7 @@ class TestRunFolder:
             ("picks", "id", [], "'id' holds lists, not text"),
         ],
     )
-    def test_what_does_not_belong_in_a_table_is_named(
-        self, run_dir, table, column, value, message
-    ):
+    def test_what_does_not_belong_in_a_table_is_named(self, run_dir, table, column, value, message):
         path = run_dir / f"{table}.parquet"
         whole = pl.read_parquet(path)
         values = whole[column].to_list()
@@ -209,7 +210,7 @@ class TestRunFolder:
             read_run_folder(run_dir)
 
     def test_a_run_that_has_only_begun_and_odd_configurations(self, run_dir):
-        (run_dir / "config.toml").write_bytes(b'# caf\xe9\n' + b"# x\n" * 100_000)
+        (run_dir / "config.toml").write_bytes(b"# caf\xe9\n" + b"# x\n" * 100_000)
         config = read_run_folder(run_dir).config
         assert config.startswith("# caf\ufffd\n")
         assert len(config) < 250_000

@@ -85,9 +85,8 @@ def test_an_extrapolation_carries_a_warning():
 
 def test_equal_hours():
     found = findings_of(POINTS)["At equal hours, EGL beats random selection"]
-    assert "20% of the recordings is 12.0 min of audio by EGL and 24.0 min at random: its picks are shorter" in (
-        found.text
-    )
+    assert "20% of the recordings is 12.0 min of audio by EGL and 24.0 min at random" in found.text
+    assert "its picks are shorter" in found.text
     assert "With 24.0 min labeled by both, its CER is 41.7% lower" in found.text
 
 

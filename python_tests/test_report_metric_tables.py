@@ -72,9 +72,7 @@ def test_changes_against_random(page):
 
 
 def test_what_random_needs_to_do_as_well(page):
-    assert rows(page.efficiency_tables[0]) == {
-        "EGL": [("40%", "40 to 40%"), ("70%", "60 to 100%")]
-    }
+    assert rows(page.efficiency_tables[0]) == {"EGL": [("40%", "40 to 40%"), ("70%", "60 to 100%")]}
     for errors, said in (((0, 0), "> 100%"), ((9, 27), "< 0%")):
         points = [(*p[:7], errors) if p[0] == "egl" else p for p in POINTS]
         assert rows(page_of(points).efficiency_tables[0])["EGL"][0][0] == said

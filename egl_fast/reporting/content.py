@@ -214,7 +214,10 @@ def _incomplete(evaluation: Evaluation) -> list[str]:
 def _run_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     facts = evaluation.facts
     return [
-        (f"{int(facts['pool_clips']):,}", f"recordings in the pool, {_long(facts['pool_seconds'])}"),
+        (
+            f"{int(facts['pool_clips']):,}",
+            f"recordings in the pool, {_long(facts['pool_seconds'])}",
+        ),
         (
             f"{int(facts['base_clips']):,}",
             f"labeled to begin with, {_long(facts['base_seconds'])}",

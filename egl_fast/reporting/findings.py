@@ -135,9 +135,7 @@ def _label_efficiency(
     name = look(subject).label
     if math.isinf(span.estimate) and span.estimate > 0:
         title = f"{shown(query)} by {name} is beyond anything random selection reached"
-        text = (
-            f"Random selection never gets down to that {metric.label}"
-        )
+        text = f"Random selection never gets down to that {metric.label}"
     elif math.isinf(span.estimate):
         title = f"{shown(query)} by {name} is worth no random labels at all"
         text = f"Its {metric.label} is above where random selection starts"
@@ -153,7 +151,9 @@ def _label_efficiency(
         verdict = "better"
     elif high < query.fraction:
         verdict = "worse"
-    text += f" (95% interval: {percent_range(span)}), read off straight lines between measured budgets."
+    text += (
+        f" (95% interval: {percent_range(span)}), read off straight lines between measured budgets."
+    )
     return Finding(verdict, title, text + _wide_gap(evaluation, span))
 
 

@@ -16,7 +16,7 @@ from egl_fast.reporting.names import look
 from egl_fast.reporting.page_model import Heard, Listen, Page
 from egl_fast.reporting.ranking import Ranking
 from egl_fast.reporting.scores_file import GROUP_KEYS, ScoresFile
-from egl_fast.reporting.wording import plain, plain_exp, shown_text
+from egl_fast.reporting.wording import plain, plain_exp, shown_id, shown_text
 
 Integers = npt.NDArray[np.int64]
 
@@ -76,7 +76,7 @@ def add_listening(
         page.listen.append(
             Listen(
                 number=at + 1,
-                id=shown_text(record["id"]),
+                id=shown_id(record["id"]),
                 tags=tuple(
                     tag for key in GROUP_KEYS if (tag := shown_text(record.get(key), most=_MAX_TAG))
                 ),

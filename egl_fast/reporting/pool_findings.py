@@ -48,7 +48,9 @@ def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> 
                 for seed in by_seed
                 if {subject, "entropy"} <= set(seed.strategies)
             ]  # fmt: skip
-            text += f", over {len(values)} base models {signed(min(values))} to {signed(max(values))}"
+            text += (
+                f", over {len(values)} base models {signed(min(values))} to {signed(max(values))}"
+            )
         parts.append((subject, rho, text))
     if not parts:
         return []

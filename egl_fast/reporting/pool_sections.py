@@ -17,7 +17,7 @@ from egl_fast.reporting.picked import Picked, describe, group_names, overlap
 from egl_fast.reporting.pool_findings import picked_findings
 from egl_fast.reporting.ranking import GRID_SIZE, Ranking
 from egl_fast.reporting.scores_file import Groups, ScoresFile
-from egl_fast.reporting.wording import percent, plain, shown_text, signed
+from egl_fast.reporting.wording import percent, plain, shown_id, shown_text, signed
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequenc
     shown = ranking.shown.tolist()
     utterances = [
         {
-            "id": shown_text(record["id"]),
+            "id": shown_id(record["id"]),
             "d": round(float(pool.durations[index]), 2),
             "t": shown_text(record.get("text")),
             "h": shown_text(record.get("pred_text")),
@@ -248,7 +248,9 @@ def _shares(
     )
 
 
-def _overlaps(page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_recordings: int) -> Table:
+def _overlaps(
+    page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_recordings: int
+) -> Table:
     rows = []
     size = np.mean([len(pick) for by_seed in picks.values() for pick in by_seed.values()])
     chance = float(size) / num_recordings

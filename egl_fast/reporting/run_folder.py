@@ -144,7 +144,7 @@ def _checked(column: pl.Series, kind: str, where: str) -> pl.Series:
     wanted = {"text": pl.String(), "whole": pl.Int64(), "amount": pl.Float64()}[kind]
     if column.dtype.is_nested():
         raise ReportError(f"{where}: {column.name!r} holds lists, not {_KINDS[kind]}")
-    cast = column.cast(wanted, strict=False)
+    cast: pl.Series = column.cast(wanted, strict=False)
     if column.name in _MAY_BE_EMPTY:
         cast = cast.fill_null("")
     fits = cast.is_not_null()
@@ -157,4 +157,3 @@ def _checked(column: pl.Series, kind: str, where: str) -> pl.Series:
             f"{_KINDS[kind]}; `egl-fast simulate` with the same run folder writes it again"
         )
     return cast
-

@@ -139,6 +139,16 @@ def shown_text(value: object, *, most: int = 300) -> str:
     return _INVISIBLE.sub(_escape, cut)
 
 
+def shown_id(identity: str) -> str:
+    """An id as a page shows it; a blank one is something to point at, too.
+
+    Example:
+        >>> shown_id("a/b.wav"), shown_id(" ")
+        ('a/b.wav', '(blank)')
+    """
+    return shown_text(identity) if identity.strip() else "(blank)"
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     if match[0] in "\t\n\r":
