@@ -25,7 +25,7 @@ from egl_fast.reporting.pool_findings import ranking_findings
 from egl_fast.reporting.ranking import Ranking, rank_pool
 from egl_fast.reporting.run_folder import RunFolder, read_run_folder
 from egl_fast.reporting.scores_file import ScoresFile, read_scores_file
-from egl_fast.reporting.wording import number, shown, signed
+from egl_fast.reporting.wording import number, shown, shown_text, signed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -128,7 +128,7 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
         verdict = VERDICTS[comparison.verdict]
         low, high = (-100 * end for end in (comparison.reduction.high, comparison.reduction.low))
         return (
-            f"{verdict}: {-100 * comparison.reduction.estimate:+.1f} % ({low:+.1f} to {high:+.1f})"
+            f"{verdict}: {-100 * comparison.reduction.estimate:+.1f}% ({low:+.1f} to {high:+.1f})"
         )
 
     yield "## In short"
@@ -320,7 +320,8 @@ def outliers(run: RunFolder, evaluation: Evaluation, pools: dict[int, ScoresFile
         "of its share of the pool: mean over seeds, all seeds' range for the sum. 1 is chance."
     )
     yield ""
-    yield f"| | all of them | {' | '.join(kinds)} |"
+    named = [shown_text(kind, most=40).replace("|", "\\|").replace("<", "&lt;") for kind in kinds]
+    yield f"| | all of them | {' | '.join(named)} |"
     yield f"| --- | --- |{' --- |' * len(kinds)}"
     sizes = [everyone[kind] for kind in kinds]
     shares = " | ".join(f"{size / len(kind_of):.1%}" for size in sizes)

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from made_up_run import made_up_scores, write_run
@@ -501,3 +502,11 @@ def test_a_million_records_stay_small(tmp_path):
     assert page.data["ranking"]["size"] == 1_000_000
     assert sum(page.data["ranking"]["grids"]["egl/entropy"]) == 1_000_000
     assert len(page.data["ranking"]["utterances"]) == 1500
+
+
+def test_the_shipped_page_can_be_heard():
+    results = Path(__file__).resolve().parent.parent / "experiments" / "results"
+    page = Page(results / "speechocean.html")
+    assert len(page.all("audio")) == 16
+    assert "No sound" not in page.text
+    assert "Warning:" not in page.text

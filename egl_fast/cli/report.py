@@ -72,8 +72,8 @@ def command(
     """One HTML page about an evaluation, or about a scored pool.
 
     RUN_DIR is what `egl-fast simulate` wrote. The page is a single file that opens offline: tables
-    with intervals, figures to point at and to brush, what every strategy picked, and its top picks
-    to listen to. A report that is there is replaced.
+    with intervals, interactive figures, what each strategy picked, and its top picks to listen to.
+    An existing report is replaced.
 
     \b
     Examples:

@@ -214,7 +214,7 @@ def _against_confidence(
         verdict = verdicts[0]
     else:
         title, verdict = f"{name} against confidence at {shown(query)}: mixed", "open"
-    return Finding(verdict, title, f"Its {metric.label} is {'; and '.join(parts)}.")
+    return Finding(verdict, title, f"Its {metric.label} is {', and '.join(parts)}.")
 
 
 def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | None:
