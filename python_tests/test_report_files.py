@@ -1,5 +1,6 @@
 """What a report reads: scores files and run folders, and how it refuses what is neither."""
 
+import gzip
 import json
 import os
 
@@ -132,6 +133,9 @@ class TestScoresFile:
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(ManifestError, match="cannot be read twice"):
             read_scores_file(tmp_path / "pipe")
+        (tmp_path / "packed").write_bytes(gzip.compress(b"{}"))
+        with pytest.raises(ManifestError, match="gunzip"):
+            read_scores_file(tmp_path / "packed")
         with pytest.raises(ManifestError, match="holds no record"):
             read_scores_file(write([""]))
         with pytest.raises(ManifestError, match="no score is there in every record"):

@@ -20,12 +20,11 @@ _LABELS = {
     "oracle_loss": "oracle loss",
 }
 
-#: What a reader needs to know of each; "labeling" is introduced by the first.
+#: What a reader needs to know of each; the page says before them what a labeling is.
 MEANINGS = {
-    "egl": "expected gradient length: how much a recording would change the model, were it "
-    "transcribed. The transcript is not known, so this averages over labelings (transcripts that "
-    "the model considers possible): the squared length of the loss gradient, weighted by "
-    "probability and summed over the K most probable labelings",
+    "egl": "expected gradient length: how much a recording would change the model if it were "
+    "transcribed. The transcript is unknown, so this is an expectation over the K most probable "
+    "labelings: the squared length of the loss gradient, weighted by the labeling's probability",
     "egl_normalized": "EGL divided by the probability that those K labelings hold together",
     "egl_unsquared": "EGL with the gradient's length instead of its square",
     "egl_full": "EGL over all possible labelings instead of the best K; always an estimate",

@@ -227,7 +227,7 @@ def _shares(
             own = picked is everything
             made.append(
                 Cell(
-                    percent(share, digits=1),
+                    _share(share),
                     "" if own else f"{ratio:.1f} ×",
                     level=2 if own else _tint(ratio),
                 )
@@ -246,6 +246,10 @@ def _shares(
             ),
         ),
     )
+
+
+def _share(share: float) -> str:
+    return f"{plain(100 * share, digits=2)}%" if 0 < share < 0.001 else percent(share, digits=1)
 
 
 def _overlaps(

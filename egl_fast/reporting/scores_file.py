@@ -155,6 +155,8 @@ class _Reader:
     def add(self, line: bytes, number: int, start: int) -> None:
         """One line of the file."""
         where = f"{self.source}, line {number}"
+        if number == 1 and line.startswith(b"\x1f\x8b"):
+            raise ManifestError(f"{self.source}: is compressed; unpack it with gunzip first")
         try:
             record = json.loads(line, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
