@@ -2,7 +2,7 @@
 
     python experiments/write_findings.py [--results experiments/results] [--out docs/findings.md]
 
-Reads every run folder there is in RESULTS. Intervals are those of ``egl-fast report``: 95 %, by a
+Reads every run folder there is in RESULTS. Intervals are those of ``egl-fast report``: 95%, by a
 paired bootstrap over test utterances.
 """
 
@@ -25,7 +25,7 @@ from egl_fast.reporting.pool_findings import ranking_findings
 from egl_fast.reporting.ranking import Ranking, rank_pool
 from egl_fast.reporting.run_folder import RunFolder, read_run_folder
 from egl_fast.reporting.scores_file import ScoresFile, read_scores_file
-from egl_fast.reporting.wording import number, shown, signed
+from egl_fast.reporting.wording import number, shown, shown_text, signed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,7 +94,7 @@ def introduction(runs: list[str]) -> Iterator[str]:
     )
     yield ""
     yield (
-        "Intervals are 95 % intervals of a paired bootstrap over test utterances, given the models "
+        "Intervals are 95% intervals of a paired bootstrap over test utterances, given the models "
         "that were trained; seeds are shown as they are. A difference is called one only where its "
         "interval excludes zero and every seed agrees. Among so many comparisons about one in "
         "twenty would exclude zero by chance alone."
@@ -128,7 +128,7 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
         verdict = VERDICTS[comparison.verdict]
         low, high = (-100 * end for end in (comparison.reduction.high, comparison.reduction.low))
         return (
-            f"{verdict}: {-100 * comparison.reduction.estimate:+.1f} % ({low:+.1f} to {high:+.1f})"
+            f"{verdict}: {-100 * comparison.reduction.estimate:+.1f}% ({low:+.1f} to {high:+.1f})"
         )
 
     yield "## In short"
@@ -320,7 +320,8 @@ def outliers(run: RunFolder, evaluation: Evaluation, pools: dict[int, ScoresFile
         "of its share of the pool: mean over seeds, all seeds' range for the sum. 1 is chance."
     )
     yield ""
-    yield f"| | all of them | {' | '.join(kinds)} |"
+    named = [shown_text(kind, most=40).replace("|", "\\|").replace("<", "&lt;") for kind in kinds]
+    yield f"| | all of them | {' | '.join(named)} |"
     yield f"| --- | --- |{' --- |' * len(kinds)}"
     sizes = [everyone[kind] for kind in kinds]
     shares = " | ".join(f"{size / len(kind_of):.1%}" for size in sizes)
@@ -367,7 +368,7 @@ def strength(path: Path) -> Iterator[str]:
     yield (
         "Base models trained on more and more of the labeled clips, in an order drawn by seed, "
         "score the test set, which none of them has seen (`experiments/strength.py`). Spearman's "
-        "rank correlation with entropy, 95 % intervals over utterances."
+        "rank correlation with entropy, 95% intervals over utterances."
     )
     yield ""
     weakest, strongest = (row["correlations"]["egl entropy"] for row in (rows[0], rows[-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,11 @@ def write_run(
         noise = np.random.default_rng([seed, 99])
         for record in records:
             if audio_folder is not None:
-                record["audio_filepath"] = str((audio_folder / record["audio_filepath"]).resolve())
+                # As simulate writes them: relative to the scores file, not to where one works.
+                record["audio_filepath"] = os.path.relpath(
+                    (audio_folder / record["audio_filepath"]).resolve(),
+                    os.path.realpath(folder / "scores"),
+                )
             if seed != seeds[0]:
                 for name in strategies:
                     record[name] = record[name] * float(np.exp(0.2 * noise.normal()))

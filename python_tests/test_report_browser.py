@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from made_up_run import made_up_scores, write_run
 from test_cli_report import HOSTILE, run
 
+from egl_fast.reporting.scores_file import GROUP_KEYS
+
 CHROMIUM = os.environ.get("EGL_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -17,6 +20,17 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium found: apt-get install chromium, or set EGL_CHROMIUM"
 )
+
+#: What ids, texts, paths, groups and keys of a manifest may be.
+HOSTILE_TEXTS = [
+    HOSTILE, "<img src=x onerror=window.pwned=1>", '"onmouseover="window.pwned=1', "<!--<script>",
+    "${window.pwned=1}`${window.pwned=1}`", "{{7*7}}{% raw %}", "javascript:alert(1)",
+    "https://example.invalid/a.wav", "x\0\x1b[31m\x07y", "\u202eabc\u2066", "a\ud800b",
+    "x" * 10_000,
+    "<b>" * 4000, "\u0645\u0631\u062d\u0628\u0627", "\U0001f468\u200d\U0001f469",
+    "a" + "\u0301" * 400,
+    "=cmd|'/c calc'!A1", "constructor", "__proto__", "toString", "x_title", "var(--c0)", "", " ",
+]  # fmt: skip
 
 #: Every chart is drawn, with all its redrawings.
 DRAWN = """() => window.reportCharts
@@ -44,7 +58,27 @@ def files(tmp_path_factory, examples):
     scores = folder / "scores.jsonl"
     scores.write_text("".join(json.dumps(record) + "\n" for record in many))
     run("--scores", scores, "--no-audio")
-    return {"run": run_dir / "report.html", "scores": folder / "scores.jsonl.html"}
+    hostile = folder / "hostile.jsonl"
+    hostile.write_text(
+        "".join(
+            json.dumps(
+                {
+                    **record, **dict.fromkeys(("id", "text", "pred_text", *GROUP_KEYS, text), text),
+                    "egl": 2000.0 + at, "entropy": 1e-300 * at,
+                    "audio_filepath": str(examples / record["audio_filepath"]) if at % 2 else text,
+                }
+            ) + "\n"
+            for at, (text, record) in enumerate(
+                zip(HOSTILE_TEXTS, made_up_scores(examples / "pool.jsonl"), strict=False)
+            )
+        )
+    )  # fmt: skip
+    run("--scores", hostile, "--audio", "20")
+    return {
+        "run": run_dir / "report.html",
+        "scores": folder / "scores.jsonl.html",
+        "hostile": folder / "hostile.jsonl.html",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +137,7 @@ def test_every_chart_is_drawn(visit):
         "(all) => all.map((one) => one.getAttribute('aria-label'))"
     )
     assert sum("CER" in label and "seeds:" in label for label in labels) == 6 * 6
-    assert any("EGL, 20.3 % of the clips" in label for label in labels)
+    assert any("EGL, 20.3% of the recordings" in label for label in labels)
     # Five series against random at four budgets.
     assert (
         page.locator(
@@ -119,7 +153,7 @@ def test_every_chart_is_drawn(visit):
 def test_lines_are_named_at_the_lines(visit):
     page = visit()
     names = page.locator("#curves text").all_text_contents()
-    assert {"random", "entropy", "pCTC", "EGL", "EGL normalised", "EGL (sequential)"} <= set(names)
+    assert {"random", "entropy", "pCTC", "EGL", "EGL normalized", "EGL (sequential)"} <= set(names)
     # The same strategy has the same colour everywhere.
     fill = page.locator("#curves text", has_text="pCTC").get_attribute("fill")
     place = next(
@@ -136,11 +170,11 @@ def test_hovering_shows_values(visit):
     page = visit()
     tip = page.locator(".tip")
     assert tip.is_hidden()
-    marker = page.locator("#curves [aria-label^='EGL, 20.3 %']").first
+    marker = page.locator("#curves [aria-label^='EGL, 20.3%']").first
     marker.scroll_into_view_if_needed()
     marker.hover(force=True)
     tip.wait_for(state="visible")
-    assert tip.text_content().startswith("EGL, 20.3 % of the clips\nCER ")
+    assert tip.text_content().startswith("EGL, 20.3% of the recordings\nCER ")
     page.mouse.move(2, 2)
     tip.wait_for(state="hidden")
 
@@ -170,7 +204,7 @@ def test_brushing_fills_the_table(visit):
     page.get_by_role("button", name="Clear").click()
     page.wait_for_function(DRAWN)
     assert rows.count() == 0
-    assert page.locator("#brush-status").text_content() == "Nothing is selected."
+    assert page.locator("#brush-status").text_content() == "Nothing selected."
     # From the upper right corner: the hostile recording, first by both.
     plot = page.locator("#ranks svg")
     plot.scroll_into_view_if_needed()
@@ -221,6 +255,45 @@ def test_transcripts_stay_text(visit):
     assert said.text_content().strip() == HOSTILE.strip()
 
 
+def test_hostile_manifests_are_shown_and_do_nothing(visit):
+    page = visit("hostile")
+    page.on("dialog", lambda dialog: pytest.fail(f"dialog: {dialog.message}"))
+    page.select_option("#listen-of", "")
+    for name in ("x0", "y0"):
+        page.locator(f"[name={name}]").fill("0")
+    for name in ("x1", "y1"):
+        page.locator(f"[name={name}]").fill("1")
+    page.keyboard.press("Tab")
+    page.wait_for_function(DRAWN)
+    page.locator("#brushed tbody tr a").first.click()
+    assert page.evaluate("window.pwned") is None
+    # What the charts were told to do is what they do: titles that are names stay names.
+    assert "rank by entropy" in page.locator("#ranks").text_content()
+    ids = page.locator("#brushed tbody th").all_text_contents()
+    assert len(ids) == len(HOSTILE_TEXTS)
+    assert {HOSTILE, "toString", "x_title", "__proto__", "var(--c0)", "(blank)"} <= set(ids)
+    assert "a\\ud800b" in ids
+    assert "x\\x00\\x1b[31m\\x07y" in ids
+    assert "\\u202eabc\\u2066" in ids
+    assert max(map(len, ids)) <= 300
+    assert page.evaluate("document.documentElement.scrollWidth") == 1200
+    assert page.locator("audio").count() >= 5
+
+
+def test_axes_have_numbers_for_people(visit):
+    for which in ("run", "scores", "hostile"):
+        page = visit(which)
+        labels = page.locator(".chart .role-axis-label text").all_text_contents()
+        assert labels
+        assert [label for label in labels if re.search("[0-9]e", label)] == []
+    # The hostile page has scores of 2,000 and of 1e-300.
+    assert "2,005" in labels
+    assert any(
+        re.fullmatch("[0-9.]+\u00d710\u207b[\u2070\xb9\xb2\xb3\u2074-\u2079]{3}|10\u207b.*", x)
+        for x in labels
+    )
+
+
 def test_the_policy_is_enforced(browser, files):
     with browser.new_context(offline=True) as context:
         page = context.new_page()
@@ -262,7 +335,7 @@ def test_a_phone(visit):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.locator("#curves svg").bounding_box()["width"] <= 360
     # Its lines are named by the boxes above: no label covers them.
-    assert "EGL normalised" not in page.locator("#curves text").all_text_contents()
+    assert "EGL normalized" not in page.locator("#curves text").all_text_contents()
     page.locator(".listen details summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
@@ -293,15 +366,15 @@ def test_without_scripts_the_tables_are_there(visit, browser, files):
     with browser.new_context(offline=True, java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(Path(files["run"]).as_uri())
-        assert page.locator("#table-1 td").count() >= 3 * 4 * 6
+        assert page.locator("#metrics td").count() >= 3 * 4 * 6
         assert page.locator(".listen > tbody > tr").filter(visible=True).count() > 2
 
 
 def test_a_large_pool_is_drawn_as_cells(visit):
     page = visit("scores")
     assert page.locator("#ranks .mark-rect [aria-label], #ranks .mark-rect path").count() > 100
-    assert "a sample: 1,500 of 2,880 recordings" in page.locator("#figure-2").text_content()
-    assert "of the sampled recordings" in page.locator("#brush-status").text_content()
+    assert "sample of 1,500 of 2,880 recordings" in page.locator("#rankings").text_content()
+    assert "sampled recording" in page.locator("#brush-status").text_content()
     assert page.locator("[data-histogram] svg").count() == 6
     page.select_option("#rank-x", label="EGL")
     page.wait_for_function(DRAWN)

@@ -11,7 +11,8 @@ from PIL import Image
 from recordings import waveform
 
 from egl_fast.reporting.clips import MAX_SECONDS, make_clip
-from egl_fast.reporting.listening import _hypotheses, _probability_of
+from egl_fast.reporting.listening import _hypotheses
+from egl_fast.reporting.wording import plain_exp
 
 
 def decoded(uri, kind):
@@ -88,10 +89,25 @@ def test_what_cannot_be_heard_says_why(tmp_path):
     assert "\n" not in broken.problem
 
 
+@pytest.mark.parametrize("name", ["a\0b.wav", "a\ud800.wav", "x" * 5000])
+def test_a_path_that_no_file_can_have_is_said(tmp_path, name):
+    clip = make_clip(tmp_path / name, offset_seconds=0.0, duration_seconds=1.0)
+    assert clip.audio is None
+    assert clip.problem
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "DOUBLE", "ULAW", "IMA_ADPCM"])
+def test_what_browsers_do_not_play_becomes_mp3(tmp_path, subtype):
+    soundfile.write(tmp_path / "a.wav", waveform(0.5), 16000, subtype=subtype)
+    clip = make_clip(tmp_path / "a.wav", offset_seconds=0.0, duration_seconds=None)
+    heard, rate = soundfile.read(decoded(clip.audio, "audio/mpeg"))
+    assert (rate, heard.ndim) == (16000, 1)
+
+
 def test_probabilities_too_small_for_a_float():
-    assert _probability_of(math.log(0.25)) == "0.250"
-    assert _probability_of(-1000 * math.log(10)) == "1.0e-1000"
-    assert _probability_of(math.log(3e-7)) == "3.0e-7"
+    assert plain_exp(math.log(0.25)) == "0.25"
+    assert plain_exp(-1000 * math.log(10)) == "1\u00a0×\u00a010⁻¹⁰⁰⁰"
+    assert plain_exp(math.log(3e-7)) == "3\u00a0×\u00a010⁻⁷"
 
 
 def test_what_each_hypothesis_adds_to_egl():
@@ -99,7 +115,10 @@ def test_what_each_hypothesis_adds_to_egl():
         {"text": "a", "log_prob": -1000.0, "sq_grad_norm": 300.0},
         {"text": "b", "log_prob": -1000.0 + math.log(0.5), "sq_grad_norm": 200.0},
         {"text": "no numbers"},
+        {"text": "c", "log_prob": 1e308, "sq_grad_norm": 1e308},
+        {"text": "d", "log_prob": -1.0, "sq_grad_norm": 10**400},
+        {"text": "e", "log_prob": float("-inf"), "sq_grad_norm": 1.0},
     ]
     heard = _hypotheses({"hypotheses": lines})
-    assert [(one.text, one.share) for one in heard] == [("a", "75 %"), ("b", "25 %")]
+    assert [(one.text, one.share) for one in heard] == [("a", "75%"), ("b", "25%")]
     assert _hypotheses({}) == _hypotheses({"hypotheses": "x"}) == ()

@@ -46,7 +46,7 @@ def run_of(points, *, tests=None):
     return RunFolder(Path("run"), pl.DataFrame(results), table, None, {}, None)
 
 
-#: Random: CER 40 %, 30 %, 20 %, 10 % at 0, 20, 40, 100 %; EGL 20 % and 15 % at 20 and 40 %.
+#: Random: CER 40%, 30%, 20%, 10% at 0, 20, 40, 100%; EGL 20% and 15% at 20 and 40%.
 POINTS = [
     (strategy, "single", 1, seed, query, fraction, hours, errors)
     for seed in (0, 1)
@@ -104,21 +104,21 @@ def test_differences_are_paired_within_resamples(evaluation):
 
 
 def test_label_efficiency(evaluation):
-    # EGL has 20 % CER at 20 %; random comes down to it at 40 %.
+    # EGL has 20% CER at 20%; random comes down to it at 40%.
     assert evaluation.label_efficiency(EGL, RANDOM, "20%", CER).estimate == pytest.approx(0.4)
-    # EGL's 15 % at 40 % lie half way between random's 40 and 100 %.
+    # EGL's 15% at 40% lie half way between random's 40 and 100%.
     assert evaluation.label_efficiency(EGL, RANDOM, "40%", CER).estimate == pytest.approx(0.7)
 
 
 def test_mean_height_is_over_the_budgets_alone(evaluation):
-    # Random: 40, 30, 20 at 0, 20, 40 %; what is shared at 100 % is left out.
+    # Random: 40, 30, 20 at 0, 20, 40%; what is shared at 100% is left out.
     assert evaluation.mean_height(RANDOM, CER).estimate == pytest.approx(0.3)
     assert evaluation.mean_height(EGL, CER).estimate == pytest.approx((0.3 + 0.175) / 2)
     assert evaluation.compare_mean_height(EGL, RANDOM, CER).estimate == pytest.approx(-0.0625)
 
 
 def test_equal_hours_follow_each_series_own_curve(evaluation):
-    # At 0.4 h: random 30 %; EGL between 20 % (0.2 h) and 15 % (0.6 h).
+    # At 0.4 h: random 30%; EGL between 20% (0.2 h) and 15% (0.6 h).
     assert evaluation.mean_hours(RANDOM, "20%") == pytest.approx(0.4)
     assert evaluation.at_hours(EGL, 0.4, CER).estimate == pytest.approx(0.175)
     comparison = evaluation.compare_at_hours(EGL, RANDOM, 0.4, CER)
@@ -127,7 +127,7 @@ def test_equal_hours_follow_each_series_own_curve(evaluation):
 
 
 def test_at_equal_hours_each_seed_follows_its_own_curve():
-    # Seed 1 of EGL has 0.8 and 1.2 h, no 0.2 and 0.6: at 0.4 h it is half way from 40 to 20 %.
+    # Seed 1 of EGL has 0.8 and 1.2 h, no 0.2 and 0.6: at 0.4 h it is half way from 40 to 20%.
     points = [(*p[:6], p[6] + 0.6, p[7]) if p[0] == "egl" and p[3] == 1 else p for p in POINTS]
     evaluation = Evaluation(run_of(points), replicates=20)
     assert evaluation.at_hours(EGL, 0.4, CER).estimate == pytest.approx((0.175 + 0.3) / 2)
@@ -214,7 +214,7 @@ def test_a_difference_that_not_every_seed_shows_is_not_claimed():
 
 
 def test_a_relative_reduction_is_that_of_the_means():
-    # Seeds: 20 against 30 %, and 20 against 10 %. Of the means, 20 against 20 %.
+    # Seeds: 20 against 30%, and 20 against 10%. Of the means, 20 against 20%.
     points = [(*p[:7], (1, 3)) if p[0] == "random" and p[3] == 1 else p for p in POINTS]
     comparison = Evaluation(run_of(points), replicates=20).compare(EGL, RANDOM, "20%", CER)
     assert comparison.reduction.estimate == pytest.approx(0.0)
@@ -283,7 +283,7 @@ def test_a_run_of_many_points_agrees_with_scipy(tmp_path, examples):
         statistic, paired=True, vectorized=True, method="percentile", n_resamples=4000, rng=1,
     ).confidence_interval  # fmt: skip
     width = expected.high - expected.low
-    # Ends of 4000 resamples have a standard error of about 2 % of the width each.
+    # Ends of 4000 resamples have a standard error of about 2% of the width each.
     assert got.low == pytest.approx(expected.low, abs=0.1 * width)
     assert got.high == pytest.approx(expected.high, abs=0.1 * width)
     assert np.isfinite([got.low, got.high]).all()

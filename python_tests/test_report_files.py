@@ -1,6 +1,8 @@
 """What a report reads: scores files and run folders, and how it refuses what is neither."""
 
+import gzip
 import json
+import os
 
 import numpy as np
 import polars as pl
@@ -69,6 +71,19 @@ class TestScoresFile:
         assert "egl_full" not in pool.strategies
         assert pool.incomplete == ("egl_full",)
 
+    def test_estimates_have_standard_errors(self, write, records):
+        estimated = [{**r, "egl_stderr": 2.0, "beam_mass": 0.5} for r in records[1:]]
+        pool = read_scores_file(write([{**records[0], "egl_stderr": None}, *estimated]))
+        assert list(pool.stderrs) == ["egl", "egl_full", "egl_normalized"]
+        assert pool.stderrs["egl"].tolist() == [0.0] + [2.0] * len(estimated)
+        assert pool.stderrs["egl_normalized"].tolist() == [0.0] + [4.0] * len(estimated)
+        assert set(read_scores_file(write(records)).stderrs) == {"egl_full"}
+
+    def test_groups_that_are_lists_are_none(self, write, records):
+        deep = json.loads("[" * 500 + "]" * 500)
+        pool = read_scores_file(write([{**record, "kind": deep} for record in records]))
+        assert "kind" not in pool.groups
+
     def test_controls_of_an_evaluation_rank_too(self, write, records):
         pool = read_scores_file(write([{**r, "longest": r["duration"]} for r in records]))
         assert pool.strategies["longest"].tolist() == pool.durations.tolist()
@@ -98,6 +113,12 @@ class TestScoresFile:
             ('{"id": "a", "duration": 1.0, "egl": 1e308}', "'egl' is 1e\\+308, beyond"),
             ({"id": "a", "egl": 1.0}, "'duration' is None"),
             ({"id": "a", "duration": -1.0, "egl": 1.0}, "'duration' is -1.0"),
+            ({"id": "a", "duration": 1e12, "egl": 1.0}, "'duration' is 1000000000000.0, not"),
+            (
+                {"id": "a", "duration": 1.0, "egl": "x" * 9999},
+                "'egl' is 'x{59}[.]{3}, not a number",
+            ),
+            ({"id": "a", "duration": 1.0, "egl": 1.0, "egl_stderr": []}, "'egl_stderr' is"),
         ],
     )
     def test_a_line_that_is_no_record_is_named(self, write, records, line, message):
@@ -109,6 +130,12 @@ class TestScoresFile:
             read_scores_file(tmp_path / "none.jsonl")
         with pytest.raises(ManifestError, match="is a folder"):
             read_scores_file(tmp_path)
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ManifestError, match="cannot be read twice"):
+            read_scores_file(tmp_path / "pipe")
+        (tmp_path / "packed").write_bytes(gzip.compress(b"{}"))
+        with pytest.raises(ManifestError, match="gunzip"):
+            read_scores_file(tmp_path / "packed")
         with pytest.raises(ManifestError, match="holds no record"):
             read_scores_file(write([""]))
         with pytest.raises(ManifestError, match="no score is there in every record"):
@@ -157,6 +184,45 @@ class TestRunFolder:
     def test_a_file_is_taken_for_scores(self, write, records):
         with pytest.raises(ReportError, match="--scores FILE"):
             read_run_folder(write(records))
+
+    @pytest.mark.parametrize(
+        ("table", "column", "value", "message"),
+        [
+            ("results", "seed", None, "results.parquet, row 2: 'seed' is 'None', not a whole"),
+            ("results", "round", "x\x00", r"'round' is 'x\\x00', not a whole number"),
+            ("results", "fraction", float("nan"), "'fraction' is 'nan', not a number of 0"),
+            ("results", "labeled_seconds", -1.0, "'labeled_seconds' is '-1.0', not a number of 0"),
+            ("results", "mode", None, "row 2: 'mode' is 'None', not text"),
+            ("test_utterances", "ctc_loss", float("inf"), "'ctc_loss' is 'inf', not a number"),
+            ("test_utterances", "unit", [1], "'unit' holds lists, not text"),
+            ("picks", "seed", "y", "picks.parquet, row 2: 'seed' is 'y', not a whole number"),
+            ("picks", "id", [], "'id' holds lists, not text"),
+        ],
+    )
+    def test_what_does_not_belong_in_a_table_is_named(self, run_dir, table, column, value, message):
+        path = run_dir / f"{table}.parquet"
+        whole = pl.read_parquet(path)
+        values = whole[column].to_list()
+        if isinstance(value, list):
+            values = [value] * len(values)
+        elif isinstance(value, str):
+            values = ["0"] + [value] * (len(values) - 1)
+        else:
+            values[1] = value
+        whole.with_columns(pl.Series(column, values)).write_parquet(path)
+        with pytest.raises(ReportError, match=message):
+            read_run_folder(run_dir)
+
+    def test_a_run_that_has_only_begun_and_odd_configurations(self, run_dir):
+        (run_dir / "config.toml").write_bytes(b"# caf\xe9\n" + b"# x\n" * 100_000)
+        config = read_run_folder(run_dir).config
+        assert config.startswith("# caf\ufffd\n")
+        assert len(config) < 250_000
+        path = run_dir / "results.parquet"
+        table = pl.read_parquet(path)
+        table.filter(pl.col("strategy") == "").write_parquet(path)
+        with pytest.raises(ReportError, match="no results of any strategy yet"):
+            read_run_folder(run_dir)
 
     def test_foreign_and_damaged_tables(self, run_dir):
         path = run_dir / "results.parquet"

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import Progress, TaskID
@@ -17,6 +18,9 @@ from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ManifestError, MissingExtraError, OutputError
 from egl_fast.locking import sole_writer
+
+if TYPE_CHECKING:
+    from egl_fast.reporting.page_model import Page
 
 #: What a report of ours holds near its beginning, and may be replaced by the next.
 GENERATOR = b'<meta name="generator" content="egl-fast'
@@ -73,8 +77,8 @@ def command(
     """One HTML page about an evaluation, or about a scored pool.
 
     RUN_DIR is what `egl-fast simulate` wrote. The page is a single file that opens offline: tables
-    with intervals, figures to point at and to brush, what every strategy picked, and its top picks
-    to listen to. A report that is there is replaced.
+    with intervals, interactive figures, what each strategy picked, and its top picks to listen to.
+    An existing report is replaced.
 
     \b
     Examples:
@@ -151,6 +155,7 @@ def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) ->
             advance=lambda: bar.update(task, advance=1),
         )  # fmt: skip
         html = render(page, name=Path(run_dir).resolve().name)
+    _warn(page)
     if figures is not None:
         from egl_fast.reporting.figures import draw_curves, draw_ranks
 
@@ -167,15 +172,15 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
     from egl_fast.reporting.render import render
     from egl_fast.reporting.scores_file import read_scores_file
 
-    folder = Path(scores).parent
+    folder, unknown = Path(scores).parent, None
     if top:
         try:
             folder = audio_folder(scores, pool) or folder
         except ManifestError as error:
             if pool is not None:
                 raise
-            # The page is worth having without sound; its table says what is missing.
-            warn(str(error))
+            # The page is worth having without sound, and paths may all be absolute.
+            unknown = str(error)
     with progress_bar() as bar:
         size = os.path.getsize(scores) if os.path.isfile(scores) else None
         task = bar.add_task("reading scores", total=size, note="")
@@ -183,15 +188,24 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
         task = bar.add_task("making the page", total=None, note="")
         ranking = rank_pool(scored.strategies)
         page = scores_page(
-            scored, ranking, audio_folder=folder, audio=top,
+            scored, ranking, folder=folder, audio=top,
             advance=lambda: bar.update(task, advance=1),
         )  # fmt: skip
+        if unknown is not None and any(one.clip.audio is None for one in page.listen):
+            page.warnings.append(f"{unknown}.")
         html = render(page, name=Path(scores).name)
+    _warn(page)
     if figures is not None:
         from egl_fast.reporting.figures import draw_ranks
 
         _say_figures(draw_ranks(ranking, Path(figures)))
     return html
+
+
+def _warn(page: Page) -> None:
+    """What is wrong with a page is said where it is made, too."""
+    for warning in page.warnings:
+        warn(warning)
 
 
 def _advancing(bar: Progress, task: TaskID) -> Callable[[int], None]:

@@ -100,7 +100,8 @@ def command(
         if warning is not None:
             warn(warning)
     if writer.path is not None:
-        folder = audio_folder(scores, pool)
+        # Where all paths are absolute, it does not matter whether the manifest is still there.
+        folder = audio_folder(scores, pool) if pool or any(map(_is_relative, chosen)) else None
         if folder is not None:
             _move_audio_paths(chosen, folder, writer.path.parent)
     as_table = table or show is not None
@@ -150,6 +151,11 @@ def _refuse_other_records(record: dict[str, Any], where: str) -> None:
         raise ManifestError(f"{where}: 'duration' is {duration!r}, not a number of seconds")
 
 
+def _is_relative(record: dict[str, Any]) -> bool:
+    audio = record.get("audio_filepath")
+    return isinstance(audio, str) and not os.path.isabs(audio)
+
+
 def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
     """Makes relative audio paths that hold from folder ``old`` hold from folder ``new``."""
     # Where a folder is a symbolic link, .. leads out of its target: only real paths can be counted.
@@ -157,9 +163,8 @@ def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> No
     if os.path.realpath(old) == new_folder:
         return
     for record in records:
-        audio = record.get("audio_filepath")
-        if isinstance(audio, str) and not os.path.isabs(audio):
-            folder, name = os.path.split(old / audio)
+        if _is_relative(record):
+            folder, name = os.path.split(old / record["audio_filepath"])
             # A path that no file can have, with a NUL or half of a surrogate pair, leads nowhere.
             with suppress(ValueError):
                 moved = os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)

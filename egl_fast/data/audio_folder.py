@@ -1,7 +1,8 @@
-"""Where the recordings of a scores file lie."""
+"""Where the recordings of a scores file are: of one that was scored, or of a run's."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
 
     Returns:
         The folder of that manifest: of ``pool``, of the one that ``SCORES.meta.json`` names, or
-        else of the scores file; None where nothing tells.
+        else of the scores file, as `egl-fast simulate` writes them; None where nothing tells.
 
     Raises:
         ManifestError: the manifest named is not there.
@@ -31,14 +32,26 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
         return None
     meta_path = Path(f"{scores}.meta.json")
     try:
-        named = json_value(meta_path.read_bytes()).get("pool")
-    except (OSError, ValueError, AttributeError):
-        named = None
+        said = json_value(meta_path.read_bytes())
+    except (OSError, ValueError):
+        said = None
+    named = said.get("pool") if isinstance(said, dict) else None
     if not isinstance(named, str):
         return meta_path.parent
-    pool_path = meta_path.parent / named
-    if not pool_path.is_file():
-        raise ManifestError(
-            f"{meta_path}: names the pool {named}, which is not there; name it by --pool"
-        )
-    return pool_path.parent
+    there = meta_path.parent / named
+    if _is_manifest(there):
+        return there.parent
+    # Pool and scores may have moved together.
+    beside = meta_path.parent / there.name
+    if _is_manifest(beside):
+        digest = hashlib.sha256(beside.read_bytes()).hexdigest()
+        if digest == said.get("pool_sha256"):
+            return beside.parent
+    raise ManifestError(
+        f"{meta_path}: names the pool {named}, which is not there; name the manifest with --pool"
+    )
+
+
+def _is_manifest(path: Path) -> bool:
+    # What was standard input then is something else now.
+    return path.is_file() and not any(map(path.is_relative_to, ("/dev", "/proc")))

@@ -36,6 +36,8 @@ def config() -> Spec:
             "labelPadding": 6,
             "titlePadding": 10,
         },
+        # "people" is the page's script's: 2,000 rather than 2e+3.
+        "axisQuantitative": {"labelExpr": "people(datum.value)"},
     }
 
 
@@ -281,7 +283,7 @@ def ranks(*, sampled: bool) -> Spec:
 
 
 def durations(looks: Sequence[Look], pool: str) -> Spec:
-    """How long picked clips are: middle half, median, mean, 10th to 90th percentile.
+    """How long the picked recordings are: middle half, median, mean, 10th to 90th percentile.
 
     Dataset: ``rows`` {series, p10, p25, p50, p75, p90, mean, said}; ``pool`` is its first series.
     The script sets the height by the number of rows.
@@ -334,8 +336,16 @@ def durations(looks: Sequence[Look], pool: str) -> Spec:
     }
 
 
-def histogram(place: int) -> Spec:
-    """How one score is distributed over the pool; dataset ``rows`` {low, high, count, said}."""
+def histogram(place: int, *, log: bool) -> Spec:
+    """How one score is distributed over the pool; dataset ``rows`` {low, high, count, said}.
+
+    Args:
+        place: of the strategy, for its color.
+        log: the rows hold decimal logarithms of the score.
+    """
+    x_axis: Spec = {"title": None, "grid": False, "tickCount": 4, "labelFlush": False}
+    if log:
+        x_axis |= {"tickMinStep": 1, "labelExpr": "people(pow(10, datum.value))"}
     return {
         "width": "container",
         "autosize": _FIT,
@@ -347,13 +357,14 @@ def histogram(place: int) -> Spec:
                 "field": "low",
                 "type": "quantitative",
                 "bin": {"binned": True},
-                "axis": {"title": None, "grid": False, "tickCount": 4, "format": "~g"},
+                "scale": {"zero": False},
+                "axis": x_axis,
             },
             "x2": {"field": "high"},
             "y": {
                 "field": "count",
                 "type": "quantitative",
-                "axis": {"title": None, "tickCount": 3, "format": "~s"},
+                "axis": {"title": None, "tickCount": 3, "tickMinStep": 1},
             },
             "description": {"field": "said"},
             "tooltip": {"field": "said"},
@@ -367,13 +378,22 @@ def grid_cells(counts: Sequence[Sequence[int]]) -> list[int]:
     return [int(count) for row in counts for count in row]
 
 
-def all_specs(looks: Sequence[Look], *, sampled: bool, pool: str) -> Mapping[str, Spec]:
-    """Every chart of the page by name."""
+def all_specs(
+    looks: Sequence[Look], *, sampled: bool, pool: str, histograms: Mapping[int, bool]
+) -> Mapping[str, Spec]:
+    """Every chart of the page by name.
+
+    Args:
+        looks: the page's series.
+        sampled: the pool is drawn as cells and a sample of dots.
+        pool: what the whole pool is called.
+        histograms: place of each strategy that has one -> whether its axis is logarithmic.
+    """
     return {
         "config": config(),
         "curves": curves(looks),
         "reductions": reductions(looks),
         "ranks": ranks(sampled=sampled),
         "durations": durations(looks, pool),
-        **{f"histogram{place}": histogram(place) for place in range(len(looks))},
+        **{f"histogram{place}": histogram(place, log=log) for place, log in histograms.items()},
     }

@@ -19,6 +19,7 @@ import soundfile
 from egl_fast.data.audio import Waveform, load_audio
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, one_line
+from egl_fast.reporting.wording import shown_text
 
 SAMPLE_RATE_HZ = 16000
 MAX_SECONDS = 8.0
@@ -63,8 +64,8 @@ def make_clip(path: Path, *, offset_seconds: float, duration_seconds: float | No
     try:
         wave = load_audio(utterance, sample_rate_hz=SAMPLE_RATE_HZ)
         sound = _mp3(wave)
-    except (AudioError, soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        return Clip(None, None, 0.0, one_line(error))
+    except (AudioError, soundfile.LibsndfileError, RuntimeError, OSError, ValueError) as error:
+        return Clip(None, None, 0.0, shown_text(one_line(error)))
     return Clip(
         f"data:audio/mpeg;base64,{base64.b64encode(sound).decode()}",
         f"data:image/png;base64,{base64.b64encode(_thumbnail(wave)).decode()}",

@@ -8,19 +8,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.reporting import findings
+from egl_fast.data.audio_folder import audio_folder
+from egl_fast.errors import ReportError
+from egl_fast.reporting import findings, provenance
 from egl_fast.reporting.evaluation import Evaluation, Series
 from egl_fast.reporting.findings import main_query
 from egl_fast.reporting.listening import add_listening
 from egl_fast.reporting.metric_tables import add_metrics, paper_tables
-from egl_fast.reporting.names import look
+from egl_fast.reporting.names import label, look
 from egl_fast.reporting.page_model import Page
 from egl_fast.reporting.pool_findings import ranking_findings
 from egl_fast.reporting.pool_sections import add_histograms, add_picked, add_ranking
 from egl_fast.reporting.ranking import Ranking
 from egl_fast.reporting.run_folder import RunFolder
 from egl_fast.reporting.scores_file import ScoresFile
-from egl_fast.reporting.wording import Finding, shown
+from egl_fast.reporting.wording import Finding, listed, plain, shown
 from egl_fast.selection import low_mass_warning
 
 Integers = npt.NDArray[np.int64]
@@ -46,7 +48,11 @@ def run_page(
         with_paper: put the paper's Table 1 beside ours.
         audio: top picks a strategy in the listening table; 0 leaves it out.
         advance: called at each recording of the listening table.
+
+    Raises:
+        ReportError: the pools are not the same recordings.
     """
+    _refuse_unlike(pools)
     seed = min(pools, default=None)
     pool = None if seed is None else pools[seed]
     series = list(evaluation.series)
@@ -60,27 +66,30 @@ def run_page(
         looks=[look(one) for one in series],
         config=run.config,
     )
-    page.warning = _incomplete(evaluation)
+    page.warnings += _incomplete(evaluation)
+    page.made = provenance.of_run(run.config)
     page.findings = findings.run_findings(evaluation)
     add_metrics(page, evaluation)
     if with_paper:
         page.paper_tables = paper_tables(evaluation)
     if pool is None:
         page.notes.append(
-            "The run folder holds no scores of the pool, so there is no rank against rank, no "
-            "description of the picks and no listening table."
+            "The run folder holds no scores of the pool, so this page does not compare rankings, "
+            "describe the picks, or let you listen to them."
         )
     else:
         assert seed is not None
         page.findings += ranking_findings(rankings[seed], list(rankings.values()))
         add_ranking(page, pool, rankings[seed], list(rankings.values()))
+        page.error_bars = _error_bars(pool)
         picks, page.budget = _picks_of_run(run, evaluation, pools)
         add_picked(page, pool, picks)
         first = {one: of[seed] for one, of in picks.items() if seed in of}
-        add_listening(page, pool, first, rankings[seed], Path("/"), audio, advance)
+        folder = audio_folder(str(pool.path), None) or pool.path.parent
+        add_listening(page, pool, first, rankings[seed], folder, audio, advance)
         page.notes.append(
-            f"Rank against rank, durations and the listening table show the pool as scored by the "
-            f"base model of seed {seed}; shares are averaged over seeds."
+            f"Rankings, recording lengths and the listening table use the scores of seed {seed}'s "
+            "base model; shares of the picks are averaged over seeds."
         )
     page.notes += _run_notes(evaluation)
     return page
@@ -90,7 +99,7 @@ def scores_page(
     pool: ScoresFile,
     ranking: Ranking,
     *,
-    audio_folder: Path,
+    folder: Path,
     audio: int,
     advance: Callable[[], None] = lambda: None,
 ) -> Page:
@@ -99,7 +108,7 @@ def scores_page(
     Args:
         pool: the scores.
         ranking: of the pool.
-        audio_folder: what relative audio paths count from.
+        folder: what relative audio paths count from.
         audio: top picks a strategy in the listening table; 0 leaves it out.
         advance: called at each recording of the listening table.
     """
@@ -108,22 +117,27 @@ def scores_page(
     page = Page(
         title="Which recordings are worth transcribing?",
         lead=(
-            f"A pool of {len(pool):,} recordings, ranked in {len(series)} ways. Nothing was "
-            "trained: what follows says what each ranking prefers, not what it gains."
+            f"A pool of {_recordings(len(pool))}, ranked by {_strategies(len(series))}. No model "
+            "was trained on the picks: this page shows what each strategy prefers, not how much "
+            "its picks help."
         ),
         facts=[
-            (f"{len(pool):,}", "recordings"),
-            (f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min", "of audio"),
+            (f"{len(pool):,}", "recordings" if len(pool) > 1 else "recording"),
+            (f"{hours:,.1f} h" if hours >= 2 else f"{hours * 60:.1f} min", "of audio"),
             (f"{pool.durations.mean():.1f} s", "on average"),
         ],
         looks=[look(one) for one in series],
-        budget="20 %",
+        budget="20%",
     )
+    page.made, warning = provenance.of_scores(pool)
+    if warning is not None:
+        page.warnings.append(warning)
     if "speaker" in pool.groups:
         page.facts.append((f"{len(pool.groups['speaker'].names):,}", "speakers"))
     page.findings = _mass_finding(pool) + ranking_findings(ranking)
     add_histograms(page, pool)
     add_ranking(page, pool, ranking, [ranking])
+    page.error_bars = _error_bars(pool)
     picks = {}
     for one in series:
         order = np.argsort(-pool.strategies[one.strategy], kind="stable")
@@ -131,32 +145,44 @@ def scores_page(
         picks[one] = {0: order[:count]}
     add_picked(page, pool, picks)
     first = {one: of[0] for one, of in picks.items()}
-    add_listening(page, pool, first, ranking, audio_folder, audio, advance)
+    add_listening(page, pool, first, ranking, folder, audio, advance)
     page.notes += [
-        "Ranks run from 0 to 1, the most informative; equal scores share their rank. Intervals "
-        "of correlations are 95 % intervals over the pool's recordings, by bootstrap, or for more "
-        "than 20,000 of them by Bonett and Wright's formula.",
-        "What a ranking prefers is not yet what it is worth: egl-fast simulate measures that, on "
-        "data whose transcripts are known.",
+        "Ranks run from 0 to 1, with 1 the most informative; equal scores share a rank. Intervals "
+        "of rank correlations are 95% intervals over the pool's recordings, from a bootstrap up "
+        "to 20,000 recordings and from Bonett and Wright's formula beyond.",
+        "This page cannot say which strategy is best. To measure that, run egl-fast simulate on "
+        "data with known transcripts.",
     ]
     if pool.incomplete:
         page.notes.append(
-            f"Not every record holds {', '.join(pool.incomplete)}: left out, for it cannot rank "
-            "the pool."
+            "Left out because some records have no such score: "
+            f"{', '.join(label(name) for name in pool.incomplete)}."
         )
     return page
 
 
+def _refuse_unlike(pools: Mapping[int, ScoresFile]) -> None:
+    """Picks of all seeds are positions in one pool."""
+    first = next(iter(pools.values()), None)
+    for pool in pools.values():
+        if first is not None and pool.ids != first.ids:
+            raise ReportError(
+                f"scores {first.path} and {pool.path}: list different recordings; `egl-fast "
+                "simulate` with the same run folder writes them again"
+            )
+
+
 def _run_lead(evaluation: Evaluation) -> str:
-    queries = ", ".join(shown(query) for query in evaluation.queries)
+    if not evaluation.queries:
+        return "Models trained on none and on all of a pool, tested on the same speech."
+    queries = listed([shown(query) for query in evaluation.queries])
     return (
-        f"{len({one.strategy for one in evaluation.series})} strategies chose what to label from "
-        f"the same pool ({queries} of it); a model was trained on each choice and tested on the "
-        "same speech."
+        f"Each strategy picked recordings to label from the same pool ({queries} of it). A model "
+        "was trained on each selection, and all models were tested on the same speech."
     )
 
 
-def _incomplete(evaluation: Evaluation) -> str:
+def _incomplete(evaluation: Evaluation) -> list[str]:
     missing = evaluation.num_missing()
     done = {
         (series, query.name)
@@ -173,23 +199,29 @@ def _incomplete(evaluation: Evaluation) -> str:
         if (series.mode, query.name) in asked and (series, query.name) not in done
     )
     if not missing and not absent:
-        return ""
+        return []
     parts = []
     if missing:
         parts.append(f"{missing} of its points lack a seed")
     if absent:
-        parts.append(f"there is nothing of {', '.join(absent)}")
-    return (
-        f"This run is not complete: {'; '.join(parts)}. Compared is what both sides have; "
+        parts.append(f"there are no results for {', '.join(absent)}")
+    return [
+        f"This run is not complete: {'; '.join(parts)}. Comparisons use what both sides have; "
         "means may be over different seeds."
-    )
+    ]
 
 
 def _run_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     facts = evaluation.facts
     return [
-        (f"{int(facts['pool_clips']):,}", f"pool clips, {_long(facts['pool_seconds'])}"),
-        (f"{int(facts['base_clips']):,}", f"base clips, {_long(facts['base_seconds'])}"),
+        (
+            f"{int(facts['pool_clips']):,}",
+            f"recordings in the pool, {_long(facts['pool_seconds'])}",
+        ),
+        (
+            f"{int(facts['base_clips']):,}",
+            f"labeled to begin with, {_long(facts['base_seconds'])}",
+        ),
         (f"{evaluation.num_test:,}", "test utterances"),
         (f"{len(evaluation.seeds)}", "seed" if len(evaluation.seeds) == 1 else "seeds"),
     ]
@@ -202,35 +234,63 @@ def _long(seconds: float) -> str:
 def _run_notes(evaluation: Evaluation) -> list[str]:
     seeds = len(evaluation.seeds)
     return [
-        f"Intervals are 95 % percentile intervals of a bootstrap with {evaluation.replicates:,} "
-        f"resamples of the {evaluation.num_test:,} test utterances; strategies are compared on the "
-        "same resamples, seed by seed. They say how far a result hangs on the test set, given the "
-        "models that were trained.",
-        f"How much training runs differ is shown as it is: every one of the {seeds} seeds as a "
-        "thin line or a tick, and in the tables. So few values carry no standard error. A "
-        "difference is called one only where its interval excludes zero and every seed points "
-        "the same way.",
-        "Many comparisons stand on this page. Of those between strategies that are in truth "
-        "equal, about one in twenty has an interval that excludes zero.",
-        "Curves are straight lines between measured budgets. What is read off between two of them "
-        "is no better than that line.",
+        f"Intervals are 95% percentile intervals from a bootstrap with {evaluation.replicates:,} "
+        f"resamples of the {evaluation.num_test:,} test utterances. Strategies are compared on the "
+        "same resamples, seed by seed. The intervals show how much a result depends on the choice "
+        "of test utterances, given the trained models. They do not cover how much training runs "
+        "differ.",
+        f"For that, look at the seeds: each of the {seeds} is shown as a thin line or a tick, and "
+        "in the tables. There are too few for a standard error. This page calls one strategy "
+        "better than another only if the interval excludes zero and every seed agrees."
+        if seeds > 1
+        else "There is one seed, so nothing here shows how much training runs differ.",
+        "The page makes many comparisons. Among strategies that are equally good, about 1 in 20 "
+        "has an interval that excludes zero by chance.",
+        "Curves are straight lines between measured budgets; values read off between two budgets "
+        "are interpolated.",
     ]
 
 
 def _mass_finding(pool: ScoresFile) -> list[Finding]:
-    warning = low_mass_warning({"beam_mass": mass} for mass in pool.beam_mass.tolist()[:200_000])
+    masses = pool.beam_mass[~np.isnan(pool.beam_mass)]
+    warning = low_mass_warning({"beam_mass": mass} for mass in masses.tolist()[:200_000])
     if warning is None or "egl" not in pool.strategies:
         return []
-    median = float(np.nanmedian(pool.beam_mass))
+    median = float(np.median(masses))
     return [
         Finding(
             "worse",
-            "The K best labelings hold little of the probability",
-            f"Half of the recordings have a beam_mass of at most {median:.2g}. EGL, a sum over "
-            "those labelings, then follows their mass more than the gradients; EGL normalised and "
-            "EGL full do not.",
+            "The K most probable labelings cover little of the probability",
+            f"For half of the recordings they hold {plain(median)} or less of it. EGL sums over "
+            "these labelings only, so it then follows how much they hold more than how long the "
+            "gradients are. EGL normalized and EGL full do not have this problem.",
         )
     ]
+
+
+def _error_bars(pool: ScoresFile) -> str:
+    """How far the scores are estimates, and what that means for ranks; "" where all are exact."""
+    if not pool.stderrs:
+        return ""
+    shares = []
+    for name, stderr in pool.stderrs.items():
+        estimated = stderr > 0
+        sizes = np.maximum(np.abs(pool.strategies[name][estimated]), 1e-300)
+        share = float(np.median(stderr[estimated] / sizes))
+        shares.append(f"{label(name)} {plain(100 * share, digits=2)}%")
+    return (
+        "Some scores are estimates. Their standard errors (±), as a share of the score: "
+        f"{', '.join(shares)} (medians). Where two scores differ by less than about three standard "
+        "errors, which recording ranks higher is chance."
+    )
+
+
+def _recordings(count: int) -> str:
+    return f"{count:,} recording{'' if count == 1 else 's'}"
+
+
+def _strategies(count: int) -> str:
+    return f"{count} strateg{'y' if count == 1 else 'ies'}"
 
 
 def _picks_of_run(

@@ -52,9 +52,9 @@ class Metric:
 
 
 METRICS = (
-    Metric("cer", "CER", "character error rate", " %", 100.0, "char_errors", "num_chars"),
-    Metric("wer", "WER", "word error rate", " %", 100.0, "word_errors", "num_words"),
-    Metric("ctc_loss", "CTC loss", "CTC loss, nats an utterance", "", 1.0, "ctc_loss", None),
+    Metric("cer", "CER", "character error rate", "%", 100.0, "char_errors", "num_chars"),
+    Metric("wer", "WER", "word error rate", "%", 100.0, "word_errors", "num_words"),
+    Metric("ctc_loss", "CTC loss", "CTC loss, nats per utterance", "", 1.0, "ctc_loss", None),
 )
 
 
@@ -191,7 +191,7 @@ class Evaluation:
         return tuple(sorted(queries, key=lambda query: query.fraction))
 
     def end_points(self, mode: str) -> list[str]:
-        """Queries that belong to every strategy of a mode (0 % and 100 %), ascending."""
+        """Queries that belong to every strategy of a mode (0% and 100%), ascending."""
         found = {
             query: float(row["fraction"])
             for (series, query, _), (row, _) in self._points.items()
@@ -425,6 +425,8 @@ def _bootstrapped(
     import polars as pl
 
     table = test_utterances.sort("unit", "id")
+    if table.select("unit", "id").is_duplicated().any():
+        raise ReportError("test_utterances: holds a unit's test utterance twice")
     parts = table.partition_by("unit", maintain_order=True)
     first = parts[0]
     for part in parts:
@@ -449,6 +451,11 @@ def _bootstrapped(
             if metric.denominator is None
             else first[metric.denominator].cast(pl.Float64).to_numpy()
         )
+        if not below.sum() > 0:
+            raise ReportError(
+                f"test_utterances: {metric.denominator} is 0 in every row, so there is no "
+                f"{metric.long_label}"
+            )
         # One seed for all metrics: they are resampled together too.
         values[metric.key] = bootstrap_ratios(numerators, below, replicates=replicates, seed=0)
     return [part["unit"][0] for part in parts], values

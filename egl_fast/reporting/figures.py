@@ -33,6 +33,7 @@ _STYLE: Any = {
     "grid.color": "#e3e6e9",
     "grid.linewidth": 0.5,
     "legend.frameon": False,
+    "text.parse_math": False,  # A dollar sign in a name is a dollar sign.
     "pdf.fonttype": 42,
     "savefig.dpi": 200,
 }

@@ -13,6 +13,7 @@ from egl_fast.reporting.names import label, look
 from egl_fast.reporting.wording import (
     SAME_HOURS,
     Finding,
+    listed,
     number,
     percent,
     percent_range,
@@ -25,7 +26,7 @@ _MAIN_FRACTION = 0.20
 
 
 def main_query(evaluation: Evaluation) -> Query | None:
-    """The query nearest to 20 % of the pool; None where there are end points only."""
+    """The query nearest to 20% of the pool; None where there are end points only."""
     return min(
         evaluation.queries, key=lambda query: abs(query.fraction - _MAIN_FRACTION), default=None
     )
@@ -86,22 +87,23 @@ def _against_random(
     ]
     text = (
         f"With {shown(query)} of the pool labeled, its {metric.label} is "
-        f"{number(ours.estimate, metric)}, random selection's {number(theirs.estimate, metric)}: "
-        f"{_relative(comparison)}{_in_seeds(comparison)}."
+        f"{number(ours.estimate, metric)}, and random selection's is "
+        f"{number(theirs.estimate, metric)}: {_relative(comparison)}{_in_seeds(comparison)}."
     )
     if elsewhere:
-        text += (
-            f" The same test finds it better at {elsewhere.count('better')} and worse at "
-            f"{elsewhere.count('worse')} of {len(elsewhere)} other "
-            f"budget{'' if len(elsewhere) == 1 else 's'}."
-        )
+        text += f" {_elsewhere(elsewhere)}"
     return Finding(verdict, title, text)
 
 
 def double_query(evaluation: Evaluation, query: Query) -> Query | None:
     """The query of twice the budget, if there is one."""
     return next(
-        (q for q in evaluation.queries if abs(q.fraction / query.fraction - 2) <= SAME_HOURS), None
+        (
+            q
+            for q in evaluation.queries
+            if query.fraction > 0 and abs(q.fraction / query.fraction - 2) <= SAME_HOURS
+        ),
+        None,
     )
 
 
@@ -133,9 +135,7 @@ def _label_efficiency(
     name = look(subject).label
     if math.isinf(span.estimate) and span.estimate > 0:
         title = f"{shown(query)} by {name} is beyond anything random selection reached"
-        text = (
-            f"Random selection's {metric.label} does not come down that far anywhere on its curve"
-        )
+        text = f"Random selection never gets down to that {metric.label}"
     elif math.isinf(span.estimate):
         title = f"{shown(query)} by {name} is worth no random labels at all"
         text = f"Its {metric.label} is above where random selection starts"
@@ -151,7 +151,9 @@ def _label_efficiency(
         verdict = "better"
     elif high < query.fraction:
         verdict = "worse"
-    text += f" (95 % interval: {percent_range(span)}), read off the line between measured budgets."
+    text += (
+        f" (95% interval: {percent_range(span)}), read off straight lines between measured budgets."
+    )
     return Finding(verdict, title, text + _wide_gap(evaluation, span))
 
 
@@ -160,7 +162,7 @@ def _wide_gap(evaluation: Evaluation, span: Interval) -> str:
     last = evaluation.queries[-1].fraction
     if not last < span.estimate < 1:
         return ""
-    return f" Between {percent(last)} and 100 % nothing was measured, so this is rough."
+    return f" Nothing was measured between {percent(last)} and 100%, so this is rough."
 
 
 def _equal_hours(
@@ -177,15 +179,15 @@ def _equal_hours(
     name = look(subject).label
     ratio = ours / theirs
     if abs(ratio - 1) <= SAME_HOURS:
-        length = f"{name} picks clips of about average length"
+        length = f"{name} picks recordings of about average length"
     else:
         length = (
-            f"{shown(query)} of the clips is {_hours(ours)} by {name}, {_hours(theirs)} at random: "
-            f"its picks are {'longer' if ratio > 1 else 'shorter'}"
+            f"{shown(query)} of the recordings is {_hours(ours)} of audio by {name} and "
+            f"{_hours(theirs)} at random: its picks are {'longer' if ratio > 1 else 'shorter'}"
         )
     title = f"At equal hours, {_versus(comparison.verdict, name, 'random selection')}"
     text = (
-        f"{length}. Where both have {_hours(theirs)} labeled, its {metric.label} is "
+        f"{length}. With {_hours(theirs)} labeled by both, its {metric.label} is "
         f"{_relative(comparison)}{_in_seeds(comparison)}."
     )
     return Finding(comparison.verdict, title, text)
@@ -203,7 +205,7 @@ def _against_confidence(
         comparison = evaluation.compare(subject, other, query.name, metric)
         if comparison is not None:
             verdicts.append(comparison.verdict)
-            parts.append(f"against {label(strategy)} {_relative(comparison)}")
+            parts.append(f"{_relative(comparison)} than with {label(strategy)}")
     if not parts:
         return None
     name = look(subject).label
@@ -211,8 +213,8 @@ def _against_confidence(
         title = f"{_versus(verdicts[0], name, 'confidence')} at {shown(query)}"
         verdict = verdicts[0]
     else:
-        title, verdict = f"{name} against confidence at {shown(query)}: it depends", "open"
-    return Finding(verdict, title, f"Its {metric.label} is {'; '.join(parts)}.")
+        title, verdict = f"{name} against confidence at {shown(query)}: mixed", "open"
+    return Finding(verdict, title, f"Its {metric.label} is {', and '.join(parts)}.")
 
 
 def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | None:
@@ -233,13 +235,13 @@ def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | N
     name = look(best).label
     text = (
         f"At {shown(query)} its mean {metric.label} over seeds is "
-        f"{number(values[best].estimate, metric)} (95 % interval {_span(values[best], metric)})."
+        f"{number(values[best].estimate, metric)} (95% interval {_span(values[best], metric)})."
     )
     if level:
-        text += f" The paired intervals do not tell {_listed(level)} apart from it."
+        text += f" By the paired intervals, {listed(level)} cannot be told apart from it."
     else:
-        text += " Every other strategy is worse, by intervals that exclude zero."
-    text += " The lowest of several is flattered by chance."
+        text += " Every other strategy is worse, with intervals that exclude zero."
+    text += " Part of being the lowest of several is luck."
     return Finding("fact", f"Lowest at {shown(query)}: {name}", text)
 
 
@@ -262,8 +264,8 @@ def _sequential(
     return Finding(
         comparison.verdict,
         _versus(comparison.verdict, f"{name} in rounds", f"{name} in a single batch"),
-        f"At {shown(at)}, with the pool scored anew after each round, the {metric.label} is "
-        f"{_relative(comparison)} as compared with a single batch"
+        f"At {shown(at)}, with the pool scored again after each round, the {metric.label} is "
+        f"{_relative(comparison)} than with a single batch"
         f"{_in_seeds(comparison)}.",
     )
 
@@ -279,7 +281,7 @@ def _versus(verdict: str, name: str, other: str) -> str:
 
 
 def _relative(comparison: Comparison) -> str:
-    """ "12 % lower (95 % interval 8 to 16 %)"; ends that point the other way carry a minus."""
+    """ "12% lower (95% interval 8 to 16%)"; ends that point the other way carry a minus."""
     span = comparison.reduction
     if span.estimate < 0:
         span = Interval(-span.estimate, -span.high, -span.low)
@@ -287,7 +289,7 @@ def _relative(comparison: Comparison) -> str:
     else:
         word = "lower"
     return (
-        f"{percent(span.estimate, digits=1)} {word} (95 % interval {percent_range(span, digits=1)})"
+        f"{percent(span.estimate, digits=1)} {word} (95% interval {percent_range(span, digits=1)})"
     )
 
 
@@ -297,6 +299,15 @@ def _in_seeds(comparison: Comparison) -> str:
         return ", in a single seed"
     lower = sum(value < 0 for value in seeds)
     return f", and lower in {lower} of {len(seeds)} seeds"
+
+
+def _elsewhere(verdicts: list[str]) -> str:
+    """How the same comparison comes out at the other budgets."""
+    better, worse = verdicts.count("better"), verdicts.count("worse")
+    if len(verdicts) == 1:
+        found = "it better" if better else "it worse" if worse else "no clear difference"
+        return f"At the other budget, the same comparison finds {found}."
+    return f"It is better at {better} and worse at {worse} of the {len(verdicts)} other budgets."
 
 
 def _span(value: Interval, metric: Metric) -> str:
@@ -312,9 +323,3 @@ def _hours(hours: float) -> str:
         ('15.0 min', '3.0 h')
     """
     return f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"
-
-
-def _listed(names: list[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    return ", ".join(names[:-1]) + " and " + names[-1]

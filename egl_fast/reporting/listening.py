@@ -16,13 +16,15 @@ from egl_fast.reporting.names import look
 from egl_fast.reporting.page_model import Heard, Listen, Page
 from egl_fast.reporting.ranking import Ranking
 from egl_fast.reporting.scores_file import GROUP_KEYS, ScoresFile
+from egl_fast.reporting.wording import plain, plain_exp, shown_id, shown_text
 
 Integers = npt.NDArray[np.int64]
 
 MAX_HYPOTHESES = 8
-#: What sound and pictures of a page may take, as written into it; clips beyond are text alone.
+#: What sound and pictures of a page may take, as written into it; recordings beyond are text alone.
 MAX_MEDIA_BYTES = 3 * 2**20
 _MAX_TEXT = 600
+_MAX_TAG = 60
 
 
 def add_listening(
@@ -60,7 +62,7 @@ def add_listening(
         if name in {series.strategy for series in picks}
         for place in [page.looks.index(look(Series(name, "single")))]
     }
-    media, missing, over = 0, 0, 0
+    media, unreadable, over = 0, [], 0
     for at, (index, record) in enumerate(zip(top_of, pool.records(top_of), strict=True)):
         advance()
         if media > MAX_MEDIA_BYTES:
@@ -68,42 +70,59 @@ def add_listening(
             clip = Clip(None, None, 0.0, "left out, to keep the page small")
         else:
             clip = _clip_of(record, audio_folder)
-            missing += clip.problem is not None
+            if clip.problem is not None:
+                unreadable.append(clip.problem)
         media += len(clip.audio or "") + len(clip.thumbnail or "")
         page.listen.append(
             Listen(
                 number=at + 1,
-                id=record["id"],
+                id=shown_id(record["id"]),
                 tags=tuple(
-                    value
-                    for key in GROUP_KEYS
-                    if isinstance(value := record.get(key), str) and value
+                    tag for key in GROUP_KEYS if (tag := shown_text(record.get(key), most=_MAX_TAG))
                 ),
                 seconds=float(pool.durations[index]),
-                text=_text(record["text"]) if isinstance(record.get("text"), str) else None,
-                pred_text=_text(record.get("pred_text")),
+                text=_said(record.get("text")),
+                pred_text=shown_text(record.get("pred_text"), most=_MAX_TEXT),
                 scores=tuple(
                     (look(Series(name, "single")).label, place, int(ranks[at]),
-                     _score(pool.strategies[name][index]))
+                     _score(pool, name, index))
                     for name, (place, ranks) in standing.items()
                 ),
                 top_of=top_of[index],
                 clip=clip,
                 hypotheses=_hypotheses(record),
-                beam_mass=_probability(record.get("beam_mass")),
+                beam_mass="" if math.isnan(pool.beam_mass[index])
+                else plain(float(pool.beam_mass[index])),
             )
         )  # fmt: skip
-    page.listen_note = _note(missing, over, len(page.listen))
-    page.data["listenIds"] = {one.id: one.number for one in page.listen}
-
-
-def _note(missing: int, over: int, total: int) -> str:
-    parts = []
-    if missing:
-        parts.append(f"{missing} of {total} recordings could not be read; their rows say why.")
     if over:
-        parts.append(f"{over} of {total} are shown without sound, to keep the page small.")
-    return " ".join(parts)
+        page.listen_note = (
+            f"{over} of {len(page.listen)} recordings are shown without sound, to keep the page "
+            "small."
+        )
+    if unreadable:
+        page.warnings.append(_without_sound(unreadable, len(page.listen)))
+    numbers = {index: at for at, index in enumerate(top_of, start=1)}
+    for index, utterance in zip(
+        ranking.shown.tolist(), page.data["ranking"]["utterances"], strict=True
+    ):
+        if index in numbers:
+            utterance["n"] = numbers[index]
+
+
+def _without_sound(problems: list[str], total: int) -> str:
+    if len(problems) == total == 1:
+        return f"The top pick cannot be played: {problems[0]}."
+    if len(problems) == total:
+        return f"None of the {total} top picks can be played. The first: {problems[0]}."
+    return (
+        f"{len(problems)} of the {total} top picks cannot be played; their rows say why. The "
+        f"first: {problems[0]}."
+    )
+
+
+def _said(value: object) -> str | None:
+    return shown_text(value, most=_MAX_TEXT) if isinstance(value, str) else None
 
 
 def _clip_of(record: Mapping[str, Any], audio_folder: Path) -> Clip:
@@ -131,9 +150,11 @@ def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:
     for line in lines:
         try:
             log_prob, sq_norm = float(line["log_prob"]), float(line["sq_grad_norm"])
-            read.append((_text(line["text"]), log_prob, sq_norm))
-        except (KeyError, TypeError, ValueError):
+            text = shown_text(line["text"], most=_MAX_TEXT)
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
+        if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm):
+            read.append((text, log_prob, sq_norm))
     if not read:
         return ()
     highest = max(log_prob for _, log_prob, _ in read)
@@ -143,34 +164,16 @@ def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:
     return tuple(
         Heard(
             text,
-            _probability_of(log_prob),
-            f"{sq_norm:.3g}",
-            f"{100 * part / total:.0f} %" if total > 0 else "–",
+            plain_exp(log_prob),
+            plain(sq_norm),
+            f"{100 * part / total:.0f}%" if total > 0 else "–",
         )
         for (text, log_prob, sq_norm), part in list(zip(read, parts, strict=True))[:MAX_HYPOTHESES]
     )
 
 
-def _score(value: float) -> str:
-    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _probability_of(log_prob: float) -> str:
-    """A probability, also where it is too small for a float: 1e-400 is a power of ten."""
-    digits = log_prob / math.log(10)
-    if digits > -3:
-        return f"{math.exp(log_prob):.3f}"
-    exponent = math.floor(digits)
-    return f"{10 ** (digits - exponent):.1f}e{exponent}"
-
-
-def _probability(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return ""
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        return ""
-    return value if len(value) <= _MAX_TEXT else value[: _MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def _score(pool: ScoresFile, strategy: str, index: int) -> str:
+    """A score, and where it is an estimate, its standard error."""
+    score = plain(float(pool.strategies[strategy][index]))
+    stderr = float(pool.stderrs[strategy][index]) if strategy in pool.stderrs else 0.0
+    return f"{score} ± {plain(stderr, digits=2)}" if stderr > 0 else score

@@ -52,7 +52,7 @@ def paper_tables(evaluation: Evaluation) -> list[Table]:
                 )
                 rows.append(
                     Row(
-                        f"{label(strategy)} at {query[:-1]} %",
+                        f"{label(strategy)} at {query[:-1]}%",
                         _place(page_series=evaluation.series, strategy=strategy),
                         (
                             Cell(f"{theirs:.2f}"),
@@ -68,7 +68,7 @@ def paper_tables(evaluation: Evaluation) -> list[Table]:
             tables.append(
                 Table(
                     f"{metric.label}: the paper's Table 1 and this run",
-                    ("paper", "against random", "this run", "against random"),
+                    ("paper", "compared with random", "this run", "against random"),
                     tuple(rows),
                 )
             )
@@ -198,7 +198,7 @@ def _behind_the_curves(evaluation: Evaluation, metric: Metric) -> Table:
             seeds = evaluation.by_seed(series, query, metric)
             rows.append(
                 Row(
-                    f"{look(series).label}, {query.replace('%', ' %')}",
+                    f"{look(series).label}, {query}",
                     place,
                     (
                         Cell(_value(value.estimate, metric)),
@@ -209,8 +209,8 @@ def _behind_the_curves(evaluation: Evaluation, metric: Metric) -> Table:
                 )
             )
     return Table(
-        f"{_titled(metric)}: the points of Figure 1",
-        ("mean", "95 % interval", "hours labeled", "each seed"),
+        f"{_titled(metric)}: the points of the curves",
+        ("mean", "95% interval", "hours labeled", "each seed"),
         tuple(rows),
         corner="Strategy, budget",
     )
@@ -227,7 +227,7 @@ def _behind_the_reductions(evaluation: Evaluation, baseline: Series, metric: Met
         )
         rows.append(Row(look(series).label, place, cells))
     return Table(
-        f"{metric.label}: change against random selection, with 95 % intervals",
+        f"{metric.label}: change against random selection, with 95% intervals",
         tuple(shown(query) for query in evaluation.queries),
         tuple(rows),
     )
@@ -253,7 +253,7 @@ def _efficiency(evaluation: Evaluation, baseline: Series, metric: Metric) -> Tab
 
 
 def _budget(share: float) -> str:
-    return percent(share) if math.isfinite(share) else ("> 100 %" if share > 0 else "< 0 %")
+    return percent(share) if math.isfinite(share) else ("> 100%" if share > 0 else "< 0%")
 
 
 def _equal_hours(evaluation: Evaluation, baseline: Series, metric: Metric) -> Table:
@@ -298,11 +298,11 @@ def _equal_hours(evaluation: Evaluation, baseline: Series, metric: Metric) -> Ta
     return Table(
         f"{_titled(metric)}: at equal hours, and over the whole curve",
         (
-            f"audio in {budget} of the clips",
+            f"audio in {budget} of the recordings",
             f"{metric.label} at {at} labeled",
-            "against random",
+            "compared with random",
             "mean over budgets",
-            "minus random's",
+            "difference from random",
         ),
         tuple(rows),
     )
@@ -331,8 +331,8 @@ def _said(value: Interval, metric: Metric) -> str:
 
 
 def _change(reduction: float) -> str:
-    """A relative reduction as a change: 0.05 is "−5.0 %"."""
-    return f"{_signed(-reduction * 100, 1)} %"
+    """A relative reduction as a change: 0.05 is "−5.0%"."""
+    return f"{_signed(-reduction * 100, 1)}%"
 
 
 def _change_cell(comparison: Comparison | None) -> Cell:
@@ -341,7 +341,7 @@ def _change_cell(comparison: Comparison | None) -> Cell:
     span = comparison.reduction
     return Cell(
         _change(span.estimate),
-        f"{_signed(-span.high * 100, 1)} to {_signed(-span.low * 100, 1)} %",
+        f"{_signed(-span.high * 100, 1)} to {_signed(-span.low * 100, 1)}%",
         verdict=comparison.verdict,
     )
 

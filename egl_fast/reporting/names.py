@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from egl_fast.reporting.evaluation import Series
+from egl_fast.reporting.wording import shown_text
 
 _LABELS = {
     "egl": "EGL",
-    "egl_normalized": "EGL normalised",
+    "egl_normalized": "EGL normalized",
     "egl_unsquared": "EGL unsquared",
     "egl_full": "EGL full",
     "entropy": "entropy",
@@ -17,6 +18,23 @@ _LABELS = {
     "longest": "longest",
     "shortest": "shortest",
     "oracle_loss": "oracle loss",
+}
+
+#: What a reader needs to know of each; the page says before them what a labeling is.
+MEANINGS = {
+    "egl": "expected gradient length: how much a recording would change the model if it were "
+    "transcribed. The transcript is unknown, so this is an expectation over the K most probable "
+    "labelings: the squared length of the loss gradient, weighted by the labeling's probability",
+    "egl_normalized": "EGL divided by the probability that those K labelings hold together",
+    "egl_unsquared": "EGL with the gradient's length instead of its square",
+    "egl_full": "EGL over all possible labelings instead of the best K; always an estimate",
+    "entropy": "how unsure the model is of its outputs, averaged over frames",
+    "pctc": "minus the log probability of the model's best labeling, per frame",
+    "random": "random order, the baseline",
+    "longest": "longest recordings first",
+    "shortest": "shortest recordings first",
+    "oracle_loss": "CTC loss of the true transcript. Real pools have none, so this is only a "
+    "comparison",
 }
 
 #: Light page, dark page, marker. The EGL family is blue to violet, confidence orange to red,
@@ -51,6 +69,7 @@ class Look:
         dark: colour on a dark page.
         shape: marker, by Vega's names.
         dashed: whether its line is dashed; sequential querying is.
+        meaning: what it ranks by, or "" where we don't know.
     """
 
     label: str
@@ -58,6 +77,7 @@ class Look:
     dark: str
     shape: str
     dashed: bool
+    meaning: str
 
 
 def label(strategy: str) -> str:
@@ -67,7 +87,7 @@ def label(strategy: str) -> str:
         >>> label("pctc"), label("badge")
         ('pCTC', 'badge')
     """
-    return _LABELS.get(strategy, strategy)
+    return _LABELS.get(strategy) or shown_text(strategy, most=40)
 
 
 def look(series: Series) -> Look:
@@ -78,5 +98,7 @@ def look(series: Series) -> Look:
     spare = _SPARE[sum(series.strategy.encode()) % len(_SPARE)]
     light, dark, shape = _LOOKS.get(series.strategy, spare)
     if sequential:
-        return Look(f"{name} ({series.mode})", light, dark, "triangle-right", True)
-    return Look(name, light, dark, shape, False)
+        meaning = f"{name}, in rounds: the pool is scored again after each round of labeling"
+        mode = shown_text(series.mode, most=40)
+        return Look(f"{name} ({mode})", light, dark, "triangle-right", True, meaning)
+    return Look(name, light, dark, shape, False, MEANINGS.get(series.strategy, ""))

@@ -100,7 +100,9 @@ class Page:
         facts: (number, what it counts).
         findings: in sentences.
         looks: every series on the page; the place in this list is its colour.
-        warning: what a reader must know before anything else, or "".
+        made: how the scores were made: (what, its value).
+        error_bars: how far the scores are estimates, or "".
+        warnings: what a reader must know before anything else.
         data: for the page's script, plain JSON.
     """
 
@@ -124,6 +126,8 @@ class Page:
     listen_series: list[tuple[int, str]] = field(default_factory=list)
     listen_note: str = ""
     notes: list[str] = field(default_factory=list)
-    warning: str = ""
+    made: list[tuple[str, str]] = field(default_factory=list)
+    error_bars: str = ""
+    warnings: list[str] = field(default_factory=list)
     config: str | None = None
     data: dict[str, Any] = field(default_factory=dict)

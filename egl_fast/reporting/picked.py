@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.reporting.scores_file import Groups, ScoresFile
+from egl_fast.reporting.wording import shown_text
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 #: Groups that a table shows by name; the smaller ones are added up.
 MAX_GROUPS = 8
+_MAX_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Picked:
         clips: how many.
         hours: of audio.
         mean_seconds: of a clip.
-        quantiles: of the durations at 10, 25, 50, 75 and 90 %, of all seeds' picks together.
+        quantiles: of the durations at 10, 25, 50, 75 and 90%, of all seeds' picks together.
         speakers: how many different ones, or None where the manifest names none.
         shares: by key of the manifest, the share of the clips in each group of ``group_names``.
     """
@@ -101,7 +103,7 @@ def _tabled(groups: Groups) -> tuple[tuple[str, ...], Integers]:
     kept = by_size if len(by_size) <= MAX_GROUPS else by_size[: MAX_GROUPS - 1]
     place = np.full(len(groups.names), len(kept))
     place[kept] = np.arange(len(kept))
-    names = tuple(groups.names[code] for code in kept)
+    names = tuple(shown_text(groups.names[code], most=_MAX_NAME) for code in kept)
     if len(kept) < len(by_size):
         names += ("other",)
     return names, place[groups.codes]

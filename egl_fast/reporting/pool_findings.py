@@ -48,19 +48,23 @@ def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> 
                 for seed in by_seed
                 if {subject, "entropy"} <= set(seed.strategies)
             ]  # fmt: skip
-            text += f", {len(values)} base models {signed(min(values))} to {signed(max(values))}"
+            text += (
+                f", over {len(values)} base models {signed(min(values))} to {signed(max(values))}"
+            )
         parts.append((subject, rho, text))
     if not parts:
         return []
     subject, rho, _ = parts[0]
-    relation = "with" if rho.low > 0 else "against" if rho.high < 0 else "regardless of"
+    relation = (
+        "agrees with" if rho.low > 0 else "runs against" if rho.high < 0 else "is unrelated to"
+    )
     found.append(
         Finding(
             "fact",
-            f"{label(subject)} ranks {relation} entropy ({RHO} = {signed(rho.estimate)})",
-            "Spearman's rank correlation with entropy, 95 % intervals: "
+            f"{label(subject)}'s ranking {relation} entropy's ({RHO} = {signed(rho.estimate)})",
+            "Spearman's rank correlation with entropy, with 95% intervals: "
             + "; ".join(text for _, _, text in parts)
-            + f". 1 is the same ranking, {MINUS}1 the reverse, 0 unrelated.",
+            + f". 1 means the same ranking, {MINUS}1 the reverse, 0 unrelated rankings.",
         )
     )
     return found
@@ -69,7 +73,7 @@ def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> 
 def picked_findings(
     pool: Picked, picked: Mapping[str, Picked], kinds: tuple[str, ...], budget: str
 ) -> list[Finding]:
-    """Whether EGL is drawn to what is no speech, and to short or long clips.
+    """Whether EGL prefers recordings that are not speech, and short or long ones.
 
     Args:
         pool: all of it.
@@ -97,8 +101,9 @@ def picked_findings(
             if abs(odd[0] - odd[1]) < 0.005:
                 title = f"{name} picks outliers about as often as chance"
             text = (
-                f"Recordings marked as of a kind of their own are {percent(odd[0], digits=1)} of "
-                f"its first {budget}, and {percent(odd[1], digits=1)} of the pool"
+                "Recordings marked as something other than plain speech make up "
+                f"{percent(odd[0], digits=1)} of its top {budget} and {percent(odd[1], digits=1)} "
+                "of the pool"
             )
             found.append(
                 Finding("fact", title, f"{text}: {', '.join(by_kind)}." if by_kind else f"{text}.")
@@ -108,9 +113,9 @@ def picked_findings(
         found.append(
             Finding(
                 "fact",
-                f"{name} picks {'longer' if ratio > 1 else 'shorter'} clips than the pool holds",
-                f"Its first {budget} last {of.mean_seconds:.1f} s on average, the pool's clips "
-                f"{pool.mean_seconds:.1f} s.",
+                f"{name} picks {'longer' if ratio > 1 else 'shorter'} recordings than average",
+                f"Its top {budget} are {of.mean_seconds:.1f} s long on average; the pool's average "
+                f"is {pool.mean_seconds:.1f} s.",
             )
         )
     return found

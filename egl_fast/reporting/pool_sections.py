@@ -17,13 +17,13 @@ from egl_fast.reporting.picked import Picked, describe, group_names, overlap
 from egl_fast.reporting.pool_findings import picked_findings
 from egl_fast.reporting.ranking import GRID_SIZE, Ranking
 from egl_fast.reporting.scores_file import Groups, ScoresFile
-from egl_fast.reporting.wording import percent, signed
+from egl_fast.reporting.wording import percent, plain, shown_id, shown_text, signed
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 POOL = "whole pool"
-_MAX_TEXT = 300
+_MAX_GROUP = 40
 _NUM_BINS = 28
 #: Shares of picks over shares of the pool -> tint of the cell.
 _TINTS = ((2.0, 4), (1.25, 3), (0.8, 2), (0.4, 1))
@@ -31,20 +31,18 @@ _TINTS = ((2.0, 4), (1.25, 3), (0.8, 2), (0.4, 1))
 
 def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequence[Ranking]) -> None:
     """Fig. 2: points or cells of every pair of strategies, and the table of correlations."""
-    shown = ranking.shown
-    utterances = []
-    for record in pool.records(shown.tolist()):
-        kind = record.get("kind")
-        utterances.append(
-            {
-                "id": _text(record["id"]),
-                "d": round(float(record.get("duration") or 0.0), 2),
-                "t": _text(record.get("text")),
-                "h": _text(record.get("pred_text")),
-                "k": _text(kind) if isinstance(kind, str) else "",
-                "c": _text(record["corpus"]) if isinstance(record.get("corpus"), str) else "",
-            }
-        )
+    shown = ranking.shown.tolist()
+    utterances = [
+        {
+            "id": shown_id(record["id"]),
+            "d": round(float(pool.durations[index]), 2),
+            "t": shown_text(record.get("text")),
+            "h": shown_text(record.get("pred_text")),
+            "k": shown_text(record.get("kind"), most=_MAX_GROUP),
+            "c": shown_text(record.get("corpus"), most=_MAX_GROUP),
+        }
+        for index, record in zip(shown, pool.records(shown), strict=True)
+    ]
     page.data["ranking"] = {
         "strategies": [
             {"key": name, "label": label(name), "place": _place(page, name)}
@@ -101,7 +99,7 @@ def _correlations(page: Page, ranking: Ranking, by_seed: Sequence[Ranking]) -> T
             cells.append(Cell(signed(estimate), note))
         rows.append(Row(label(name), _place(page, name), tuple(cells)))
     return Table(
-        "Spearman's rank correlations between strategies, with 95 % intervals",
+        "Spearman's rank correlations between strategies, with 95% intervals",
         tuple(label(name) for name in ranking.strategies),
         tuple(rows),
     )
@@ -111,27 +109,39 @@ def add_histograms(page: Page, pool: ScoresFile) -> None:
     """How each score is distributed, on a logarithmic axis where it spans decades."""
     charts_of = []
     for place, (name, scores) in enumerate(pool.strategies.items()):
-        spread = scores.min() > 0 and scores.max() / max(float(np.median(scores)), 1e-300) > 30
+        spread = bool(scores.min() > 0 and scores.max() / 30 > float(np.median(scores)))
         values = np.log10(scores) if spread else scores
-        counts, edges = np.histogram(values, bins=_NUM_BINS)
-        bounds = 10**edges if spread else edges
+        edges = _edges(values)
+        counts, _ = np.histogram(values, bins=edges)
+        ends = [plain(10**edge if spread else edge) for edge in edges.tolist()]
         rows = [
             {
-                "low": float(f"{low:.4g}"),
-                "high": float(f"{high:.4g}"),
+                "low": float(f"{low:.9g}"),
+                "high": float(f"{high:.9g}"),
                 "count": int(count),
-                "said": f"{count:,} recordings from {bounds[at]:.3g} to {bounds[at + 1]:.3g}",
+                "said": f"{count:,} recordings from {ends[at]} to {ends[at + 1]}",
             }
             for at, (low, high, count) in enumerate(
                 zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
             )
         ]
-        charts_of.append({"place": place, "label": label(name), "log": bool(spread), "rows": rows})
-        quantiles = np.quantile(scores, [0, 0.1, 0.5, 0.9, 1])
+        charts_of.append({"place": place, "label": label(name), "log": spread, "rows": rows})
+        # Halves, because the distance of two scores may be beyond a float.
+        quantiles = 2 * np.quantile(scores / 2, [0, 0.1, 0.5, 0.9, 1])
         page.histogram_rows.append(
-            Row(label(name), place, tuple(Cell(f"{value:.3g}") for value in quantiles))
+            Row(label(name), place, tuple(Cell(plain(value)) for value in quantiles.tolist()))
         )
     page.data["histograms"] = charts_of
+
+
+def _edges(values: Floats) -> Floats:
+    """Ends of the bins; one bin where the values are equal, or too close to be told apart."""
+    low, high = float(values.min()), float(values.max())
+    edges = np.linspace(low, high, _NUM_BINS + 1)
+    if (np.diff(edges) > 1e-9 * max(abs(low), abs(high))).all():
+        return edges
+    margin = 0.01 * max(abs(low), abs(high)) or 0.5
+    return np.array([low - margin, high + margin])
 
 
 def add_picked(
@@ -191,9 +201,9 @@ def _durations(page: Page, everything: Picked, of: Mapping[Series, Picked]) -> T
             cells.append(Cell(f"{picked.speakers:,.0f}"))
         return Row(name, place, tuple(cells))
 
-    columns = ("clips", "audio", "mean", "median", "10th to 90th percentile")
+    columns = ("recordings", "audio", "mean", "median", "10th to 90th percentile")
     return Table(
-        f"What was picked with {page.budget} of the pool",
+        f"What was picked at {page.budget} of the pool",
         (*columns, "speakers") if with_speakers else columns,
         (
             row(POOL, None, everything),
@@ -217,17 +227,17 @@ def _shares(
             own = picked is everything
             made.append(
                 Cell(
-                    percent(share, digits=1),
+                    _share(share),
                     "" if own else f"{ratio:.1f} ×",
                     level=2 if own else _tint(ratio),
                 )
             )
         return tuple(made)
 
-    plain = "speech" if key == "kind" else f"no {key}"
+    unnamed = "speech" if key == "kind" else f"no {key}"
     return Table(
-        f"Share of the picks by {key}, and how many times its share of the pool",
-        tuple(name or plain for name in names),
+        f"Share of the picks by {key}, and the ratio to its share of the pool",
+        tuple(name or unnamed for name in names),
         (
             Row(POOL, None, cells(everything)),
             *(
@@ -238,10 +248,16 @@ def _shares(
     )
 
 
-def _overlaps(page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_clips: int) -> Table:
+def _share(share: float) -> str:
+    return f"{plain(100 * share, digits=2)}%" if 0 < share < 0.001 else percent(share, digits=1)
+
+
+def _overlaps(
+    page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_recordings: int
+) -> Table:
     rows = []
     size = np.mean([len(pick) for by_seed in picks.values() for pick in by_seed.values()])
-    chance = float(size) / num_clips
+    chance = float(size) / num_recordings
     for series, own in picks.items():
         cells = []
         for other, theirs in picks.items():
@@ -252,7 +268,7 @@ def _overlaps(page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_cl
                 cells.append(Cell(percent(share), level=_tint(share / chance)))
         rows.append(Row(look(series).label, page.looks.index(look(series)), tuple(cells)))
     return Table(
-        "How much of a strategy's picks is also picked by another",
+        "Share of a strategy's picks (row) that another strategy (column) also picks",
         tuple(look(series).label for series in picks),
         tuple(rows),
         more=f"by chance: {percent(chance)}",
@@ -266,12 +282,6 @@ def _tint(ratio: float) -> int:
 
 def _place(page: Page, strategy: str) -> int:
     return page.looks.index(look(Series(strategy, "single")))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        return ""
-    return value if len(value) <= _MAX_TEXT else value[: _MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _or_none(value: float) -> float | None:

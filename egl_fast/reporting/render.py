@@ -9,27 +9,33 @@ import json
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from egl_fast.reporting import charts
+from egl_fast.reporting import charts, provenance
 from egl_fast.reporting.page_model import Page
 from egl_fast.reporting.pool_sections import POOL
+from egl_fast.reporting.wording import shown_text
+
+if TYPE_CHECKING:
+    import markupsafe
 
 _FOLDER = Path(__file__).parent / "page"
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-_BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:%|s|h|min|kHz|×)(?![A-Za-z]))")
+_PATH_PARTS = re.compile(r"(?<=[/\\_=@,;])(?=[^/\\_=@,;])")
+_BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|h|min|kHz|×)(?![A-Za-z]))")
 
+#: Anchor, the section's name in the list of sections, and whether it is a numbered figure.
 _SECTIONS = (
-    ("findings", "Findings"),
-    ("table-1", "Table 1"),
-    ("figure-1", "Figure 1"),
-    ("budgets", "Budgets"),
-    ("paper", "Paper"),
-    ("scores", "Scores"),
-    ("figure-2", "Figure 2"),
-    ("picked", "Picks"),
-    ("listen", "Listen"),
-    ("how", "How"),
+    ("findings", "Findings", False),
+    ("metrics", "Metrics", False),
+    ("labeling", "Figure", True),
+    ("budgets", "Budgets", False),
+    ("paper", "Paper", False),
+    ("scores", "Figure", True),
+    ("rankings", "Figure", True),
+    ("picked", "Picks", False),
+    ("listen", "Listen", False),
+    ("how", "How", False),
 )
 
 
@@ -51,14 +57,24 @@ def render(page: Page, *, name: str) -> bytes:
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["units"] = _with_units
+    environment.filters["breakable"] = _breakable
     style = _colours(page) + (_FOLDER / "report.css").read_text(encoding="utf-8")
     library = _in_script(_chart_library())
     script = _in_script((_FOLDER / "report.js").read_text(encoding="utf-8"))
+    figures: dict[str, str] = {}
+    sections = []
+    for anchor, heading, is_figure in _SECTIONS:
+        if _has(page, anchor):
+            if is_figure:
+                figures[anchor] = heading = f"{heading} {len(figures) + 1}"
+            sections.append((anchor, heading))
     text = environment.get_template("report.html").render(
         page=page,
-        name=name,
+        name=shown_text(name),
         version=version("egl-fast"),
-        sections=[(anchor, heading) for anchor, heading in _SECTIONS if _has(page, anchor)],
+        sections=sections,
+        figures=figures,
+        made=provenance.in_a_line(page.made),
         series_places=sorted({point["s"] for point in page.data.get("points", [])}),
         style=style,
         script=script,
@@ -66,19 +82,19 @@ def render(page: Page, *, name: str) -> bytes:
         data=_json(_data(page)),
         policy=_policy(scripts=[library, script], style=style),
     )
-    # Half of a surrogate pair, as JSON may hold it, has no UTF-8.
+    # Half of a surrogate pair, which a strategy's or a file's name may hold, has no UTF-8.
     return text.encode("utf-8", "replace")
 
 
 def _has(page: Page, anchor: str) -> bool:
     return {
         "findings": bool(page.findings),
-        "table-1": bool(page.metric_tables),
-        "figure-1": bool(page.metric_tables),
+        "metrics": bool(page.metric_tables),
+        "labeling": bool(page.metric_tables),
         "budgets": bool(page.efficiency_tables),
         "paper": bool(page.paper_tables),
         "scores": bool(page.data.get("histograms")),
-        "figure-2": bool(page.data.get("ranking")),
+        "rankings": bool(page.data.get("ranking")),
         "picked": bool(page.data.get("durations")),
         "listen": bool(page.listen),
         "how": True,
@@ -95,13 +111,25 @@ def _data(page: Page) -> dict[str, Any]:
         **page.data,
         "looks": [{"label": look.label} for look in page.looks],
         "listenFirst": first,
-        "specs": charts.all_specs(page.looks, sampled=sampled, pool=POOL),
+        "specs": charts.all_specs(
+            page.looks,
+            sampled=sampled,
+            pool=POOL,
+            histograms={one["place"]: one["log"] for one in page.data.get("histograms", [])},
+        ),
     }
 
 
 def _with_units(text: str) -> str:
     """A number is not parted from its unit at the end of a line."""
     return _BEFORE_UNIT.sub(_NO_BREAK_SPACE, text)
+
+
+def _breakable(text: str) -> markupsafe.Markup:
+    """A path may be broken behind its slashes and the like, rather than within a name."""
+    import markupsafe
+
+    return markupsafe.Markup("<wbr>").join(_PATH_PARTS.split(text))
 
 
 def _json(value: object) -> str:

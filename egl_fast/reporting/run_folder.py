@@ -12,14 +12,29 @@ from egl_fast.errors import ReportError, one_line
 if TYPE_CHECKING:
     import polars as pl
 
-_RESULTS_COLUMNS = (
-    "strategy", "mode", "round", "seed", "query", "fraction", "num_labeled", "labeled_seconds",
-    "pool_clips", "pool_seconds", "base_clips", "base_seconds", "unit", "ctc_loss", "cer", "wer",
-)  # fmt: skip
-_TEST_COLUMNS = (
-    "unit", "id", "ctc_loss", "char_errors", "num_chars", "word_errors", "num_words",
-)  # fmt: skip
-_PICKS_COLUMNS = ("strategy", "mode", "seed", "round", "rank", "id")
+#: What each column that a report reads must hold: text, a whole number, or an amount, which is
+#: finite and not below zero.
+_RESULTS_COLUMNS = {
+    "strategy": "text", "mode": "text", "round": "whole", "seed": "whole", "query": "text",
+    "fraction": "amount", "num_labeled": "amount", "labeled_seconds": "amount",
+    "pool_clips": "amount", "pool_seconds": "amount", "base_clips": "amount",
+    "base_seconds": "amount", "unit": "text", "ctc_loss": "amount", "cer": "amount",
+    "wer": "amount",
+}  # fmt: skip
+_TEST_COLUMNS = {
+    "unit": "text", "id": "text", "ctc_loss": "amount", "char_errors": "amount",
+    "num_chars": "amount", "word_errors": "amount", "num_words": "amount",
+}  # fmt: skip
+_PICKS_COLUMNS = {
+    "strategy": "text", "mode": "text", "seed": "whole", "round": "whole", "rank": "whole",
+    "id": "text",
+}  # fmt: skip
+#: Columns whose empty string CSV cannot tell from nothing.
+_MAY_BE_EMPTY = ("strategy", "query")
+
+_KINDS = {"text": "text", "whole": "a whole number", "amount": "a number of 0 or more"}
+
+_MAX_CONFIG = 200_000
 
 
 @dataclass(frozen=True)
@@ -52,8 +67,8 @@ def read_run_folder(path: str | Path) -> RunFolder:
         path: the folder that `egl-fast simulate` was given.
 
     Raises:
-        ReportError: there is no such folder, a table is missing or lacks a column; the message
-            says which command makes it.
+        ReportError: there is no such folder, a table is missing, lacks a column or holds what
+            does not belong there; the message says which command makes it.
     """
     path = Path(path)
     if not path.is_dir():
@@ -66,12 +81,16 @@ def read_run_folder(path: str | Path) -> RunFolder:
             "makes them"
         )
     test_utterances = _read_table(path, "test_utterances", _TEST_COLUMNS)
-    if test_utterances is None:
+    if results.filter(results["strategy"] != "").is_empty():
+        raise ReportError(
+            f"run {path}: holds no results of any strategy yet; wait until `egl-fast simulate` has "
+            "finished some"
+        )
+    if test_utterances is None or test_utterances.is_empty():
         raise ReportError(
             f"run {path}: holds no test_utterances.parquet, from which the intervals are made; "
             f"`egl-fast simulate --config FILE --run-dir {path}` writes it"
         )
-    config = path / "config.toml"
     return RunFolder(
         path=path,
         results=results,
@@ -82,12 +101,20 @@ def read_run_folder(path: str | Path) -> RunFolder:
             for file in sorted((path / "scores").glob("seed-*.jsonl"))
             if (match := re.fullmatch(r"seed-(\d+)\.jsonl", file.name))
         },
-        config=config.read_text(encoding="utf-8") if config.is_file() else None,
+        config=_config(path / "config.toml"),
     )
 
 
-def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> pl.DataFrame | None:
-    """The table as Parquet or else CSV, with no null in the columns named; None without one."""
+def _config(path: Path) -> str | None:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text if len(text) <= _MAX_CONFIG else f"{text[:_MAX_CONFIG]}\n..."
+
+
+def _read_table(folder: Path, name: str, columns: dict[str, str]) -> pl.DataFrame | None:
+    """The table as Parquet or else CSV, its columns checked; None without one."""
     import polars as pl
 
     for suffix, read in ((".parquet", pl.read_parquet), (".csv", pl.read_csv)):
@@ -104,7 +131,29 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> pl.DataFra
                 f"table {file}: lacks the column {missing[0]!r}; is it one that "
                 "`egl-fast simulate` wrote?"
             )
-        # CSV knows no difference between an empty string and nothing.
-        texts = [c for c in ("strategy", "query") if c in columns]
-        return table.with_columns(pl.col(c).cast(pl.String).fill_null("") for c in texts)
+        return table.with_columns(
+            _checked(table[column], kind, f"table {file}") for column, kind in columns.items()
+        )
     return None
+
+
+def _checked(column: pl.Series, kind: str, where: str) -> pl.Series:
+    """The column in its type; what does not fit is an error that names the row."""
+    import polars as pl
+
+    wanted = {"text": pl.String(), "whole": pl.Int64(), "amount": pl.Float64()}[kind]
+    if column.dtype.is_nested():
+        raise ReportError(f"{where}: {column.name!r} holds lists, not {_KINDS[kind]}")
+    cast: pl.Series = column.cast(wanted, strict=False)
+    if column.name in _MAY_BE_EMPTY:
+        cast = cast.fill_null("")
+    fits = cast.is_not_null()
+    if kind == "amount":
+        fits &= cast.is_finite().fill_null(False) & (cast >= 0).fill_null(False)
+    if not fits.all():
+        row = int(fits.arg_min() or 0)
+        raise ReportError(
+            f"{where}, row {row + 1}: {column.name!r} is {str(column[row])[:60]!r}, not "
+            f"{_KINDS[kind]}; `egl-fast simulate` with the same run folder writes it again"
+        )
+    return cast

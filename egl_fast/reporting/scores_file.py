@@ -30,6 +30,9 @@ CONTROLS: dict[str, str] = {
 #: Keys of manifests by which pools are commonly told apart.
 GROUP_KEYS = ("corpus", "kind", "speaker")
 
+#: Scores that may be estimates -> the key of their standard error.
+_STDERR_KEYS = {"egl": "egl_stderr", "egl_full": "egl_full_stderr"}
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -52,6 +55,8 @@ class ScoresFile:
         path: the file.
         strategies: score of each utterance [N], by each strategy that every record has a finite
             number for; higher is more informative.
+        stderrs: standard error of each score [N], 0 where it is exact or the record does not
+            tell, by each strategy that some record holds an estimate for.
         durations: [N] seconds.
         beam_mass: [N], NaN where a record holds none.
         groups: by the keys of ``GROUP_KEYS`` that some record holds.
@@ -61,6 +66,7 @@ class ScoresFile:
 
     path: Path
     strategies: dict[str, Floats]
+    stderrs: dict[str, Floats]
     durations: Floats
     beam_mass: Floats
     groups: dict[str, Groups]
@@ -106,10 +112,13 @@ def read_scores_file(
         advance: told now and then how many more bytes have been read.
 
     Raises:
-        ManifestError: the file is missing or empty, a line is no score record, or no strategy has
-            a number in every record; the message names the line.
+        ManifestError: the file is missing or empty or no file, a line is no score record, or no
+            strategy has a number in every record; the message names the line.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
+        raise ManifestError(f"scores {path}: is {what}; name a scores file")
     reader = _Reader(f"scores {path}", keep_ids)
     try:
         with open_lines(path, f"scores {path}") as file:
@@ -136,7 +145,8 @@ class _Reader:
         self.keep_ids = keep_ids
         self.starts = array("q")
         self.numbers = {
-            name: array("d") for name in ("duration", "beam_mass", *STRATEGIES, *CONTROLS)
+            name: array("d")
+            for name in ("duration", "beam_mass", *_STDERR_KEYS.values(), *STRATEGIES, *CONTROLS)
         }
         self.codes = {key: array("q") for key in GROUP_KEYS}
         self.names: dict[str, dict[str, int]] = {key: {} for key in GROUP_KEYS}
@@ -155,17 +165,16 @@ class _Reader:
             if value is None:
                 value = np.nan
             elif isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ManifestError(f"{where}: {name!r} is {value!r}, not a number")
-            elif not -1e300 < value < 1e300:
-                raise ManifestError(f"{where}: {name!r} is {value!r}, beyond any score")
+                raise ManifestError(f"{where}: {name!r} is {_short(value)}, not a number")
+            elif not -1e300 <= value <= 1e300:
+                raise ManifestError(f"{where}: {name!r} is {_short(value)}, beyond any score")
             column.append(value)
-        if not self.numbers["duration"][-1] >= 0:
+        if not 0 <= self.numbers["duration"][-1] < 1e9:
             raise ManifestError(
-                f"{where}: 'duration' is {record.get('duration')!r}, not a number of seconds"
+                f"{where}: 'duration' is {_short(record.get('duration'))}, not a number of seconds"
             )
         for key in GROUP_KEYS:
-            value = record.get(key)
-            group = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+            group = _group(record.get(key))
             names = self.names[key]
             self.codes[key].append(names.setdefault(group, len(names)))
         if self.keep_ids:
@@ -176,7 +185,8 @@ class _Reader:
         """What was collected."""
         if not self.starts:
             raise ManifestError(f"{self.source}: holds no record; write it with `egl-fast score`")
-        columns = {name: np.array(column) for name, column in self.numbers.items()}
+        # The arrays as they are: copies of a million records would be another 100 MB.
+        columns = {name: np.frombuffer(column) for name, column in self.numbers.items()}
         missing = {name: np.isnan(column) for name, column in columns.items()}
         ranked = [*STRATEGIES, *CONTROLS]
         strategies = {name: columns[name] for name in ranked if not missing[name].any()}
@@ -188,10 +198,11 @@ class _Reader:
         return ScoresFile(
             path=path,
             strategies=strategies,
+            stderrs=_stderrs(columns, strategies),
             durations=columns["duration"],
             beam_mass=columns["beam_mass"],
             groups={
-                key: Groups(tuple(names), np.array(self.codes[key]))
+                key: Groups(tuple(names), np.frombuffer(self.codes[key], np.int64))
                 for key, names in self.names.items()
                 if set(names) != {""}
             },
@@ -199,5 +210,32 @@ class _Reader:
             incomplete=tuple(
                 name for name in ranked if missing[name].any() and not missing[name].all()
             ),
-            _line_starts=np.array(self.starts),
+            _line_starts=np.frombuffer(self.starts, np.int64),
         )
+
+
+def _stderrs(columns: dict[str, Floats], strategies: dict[str, Floats]) -> dict[str, Floats]:
+    stderrs = {
+        name: np.nan_to_num(columns[key])
+        for name, key in _STDERR_KEYS.items()
+        if name in strategies and (columns[key] > 0).any()
+    }
+    if "egl" in stderrs and "egl_normalized" in strategies:
+        # The mass that egl is divided by is exact.
+        mass = columns["beam_mass"]
+        stderrs["egl_normalized"] = np.divide(
+            stderrs["egl"], mass, out=np.zeros_like(mass), where=mass > 0
+        )
+    return stderrs
+
+
+def _group(value: object) -> str:
+    """A group's name; a list or an object names none."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -16,9 +16,24 @@
     });
   }
 
+  // Titles of axes have placeholders; what else a specification holds, names of strategies among
+  // it, stays as it is.
   function titled(spec, titles) {
-    return JSON.parse(JSON.stringify(spec), (_, value) =>
-      typeof value === "string" && value in titles ? titles[value] : value);
+    return JSON.parse(JSON.stringify(spec), (key, value) =>
+      key === "title" && Object.hasOwn(titles, value) ? titles[value] : value);
+  }
+
+  // A number as people write it, whatever the browser's language; so are those in the tables.
+  function people(value) {
+    const size = Math.abs(value);
+    if (size === 0) return "0";
+    if (size >= 1e-4 && size < 1e7) {
+      return value.toLocaleString("en-US", { maximumSignificantDigits: 6 }).replace("-", "\u2212");
+    }
+    const [mantissa, exponent] = value.toExponential(5).split("e");
+    const raised = [...exponent.replace("+", "")].map((sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign] ?? "⁻").join("");
+    const digits = String(Number(mantissa)).replace("-", "\u2212");
+    return digits === "1" ? `10${raised}` : `${digits}\u00d710${raised}`;
   }
 
   const tip = document.createElement("div");
@@ -53,6 +68,7 @@
       const options = {
         mode: "vega-lite", ast: true, actions: false, renderer: "svg", defaultStyle: false,
         tooltip, config: themed(data.specs.config), hover: false, logLevel: 1,
+        expressionFunctions: { people },
       };
       mine.result = await window.vegaEmbed(byId(id), { ...themed(spec), datasets }, options);
       if (ready) ready(mine.result.view);
@@ -108,7 +124,7 @@
     const state = curveState();
     const points = data.points.filter((p) => state.shown.has(p.s) && (state.all || !p.end));
     const metric = data.metrics[state.metric];
-    const amount = (p) => (state.x === "clips" ? `${+p.clips.toFixed(1)} % of the clips`
+    const amount = (p) => (state.x === "clips" ? `${+p.clips.toFixed(1)}% of the recordings`
       : p.hours >= 2 ? `${p.hours.toFixed(2)} h` : `${(p.hours * 60).toFixed(1)} min`);
     const means = points.map((p) => ({
       series: label(p.s), x: p[state.x], y: p.y[state.metric],
@@ -118,7 +134,7 @@
     const seeds = !state.seeds ? [] : points.flatMap((p) =>
       p.seeds[state.metric].map((y, seed) => ({ series: label(p.s), seed, x: p[state.x], y })));
     const spec = titled(data.specs.curves, {
-      x_title: state.x === "clips" ? "labeled, % of the pool's clips" : "labeled, hours of audio",
+      x_title: state.x === "clips" ? "labeled, % of the pool's recordings" : "labeled, hours of audio",
       y_title: metric.title,
     });
     const wide = byId("curves").clientWidth >= NARROW;
@@ -187,8 +203,8 @@
     const places = new Set(data.reductions.map((r) => r.s));
     const means = rows.map((r) => ({
       series: label(r.s), query: r.q, y: r.y, low: r.low, high: r.high,
-      said: `${label(r.s)} at ${r.q}\n${r.y.toFixed(1)} % lower than random\n95 % interval ${
-        r.low.toFixed(1)} to ${r.high.toFixed(1)} %`,
+      said: `${label(r.s)} at ${r.q}\n${r.y.toFixed(1)}% lower than random\n95% interval ${
+        r.low.toFixed(1)} to ${r.high.toFixed(1)}%`,
     }));
     const seeds = state.seeds
       ? rows.flatMap((r) => r.seeds.map((y) => ({ series: label(r.s), query: r.q, y }))) : [];
@@ -250,7 +266,7 @@
         const [x, y] = straight ? [row, column] : [column, row];
         cells.push({
           x: x / gridSize, x2: (x + 1) / gridSize, y: y / gridSize, y2: (y + 1) / gridSize, count,
-          said: `${count.toLocaleString("en")} recordings`,
+          said: `${count.toLocaleString("en-US")} recording${count === 1 ? "" : "s"}`,
         });
       }
     }
@@ -279,8 +295,8 @@
     });
     const [estimate, low, high] = rho[one][other];
     byId("correlation").textContent = estimate === null
-      ? `${names[0]} against ${names[1]}: one of them ranks nothing.`
-      : `${names[0]} against ${names[1]}: rank correlation ${minus(estimate)} (95 % interval ${
+      ? `${names[0]} against ${names[1]}: one of the two gives all recordings the same score.`
+      : `${names[0]} against ${names[1]}: rank correlation ${minus(estimate)} (95% interval ${
         minus(low)} to ${minus(high)}).`;
     fillTable();
   }
@@ -303,6 +319,12 @@
     fillTable();
   }
 
+  // A path may be broken behind its slashes and the like, rather than within a name.
+  function breakable(text) {
+    return text.split(/(?<=[/\\_=@,;])(?=[^/\\_=@,;])/).flatMap((part, at) =>
+      (at ? [document.createElement("wbr"), part] : [part]));
+  }
+
   function cell(row, text, className) {
     const made = row.insertCell();
     made.textContent = text;
@@ -318,7 +340,7 @@
     body.replaceChildren();
     table.hidden = !bounds;
     if (!bounds) {
-      byId("brush-status").textContent = "Nothing is selected.";
+      byId("brush-status").textContent = "Nothing selected.";
       return;
     }
     table.querySelector(".x-name").textContent = strategies[one].label;
@@ -337,31 +359,33 @@
       const row = body.insertRow();
       const name = document.createElement("th");
       name.scope = "row";
-      const number = Object.hasOwn(data.listenIds || {}, u.id) ? data.listenIds[u.id] : null;
-      if (number) {
+      const id = document.createElement("bdi");
+      id.append(...breakable(u.id));
+      if (u.n) {
         const link = document.createElement("a");
-        link.href = `#clip-${number}`;
-        link.textContent = u.id;
+        link.href = `#pick-${u.n}`;
+        link.append(id);
         link.addEventListener("click", () => showListen(""));
         name.append(link);
       } else {
-        name.textContent = u.id;
+        name.append(id);
       }
       row.append(name);
       cell(row, x.toFixed(2), "num");
       cell(row, y.toFixed(2), "num");
       cell(row, u.d.toFixed(1), "num");
-      const words = cell(row, u.t || (u.k ? `(${u.k})` : "(not known)"));
+      const words = cell(row, u.t || (u.k ? `(${u.k})` : "(unknown)"));
+      words.dir = "auto";
       const heard = document.createElement("span");
       heard.className = "below note";
-      heard.textContent = u.h ? `heard: ${u.h}` : "heard nothing";
+      heard.dir = "auto";
+      heard.textContent = u.h || "(empty)";
       words.append(document.createElement("br"), heard);
     }
-    const found = data.ranking.sampled
-      ? `${inside.length} of the sampled recordings`
-      : `${inside.length} recording${inside.length === 1 ? "" : "s"}`;
+    const found = `${inside.length.toLocaleString("en-US")} ${
+      data.ranking.sampled ? "sampled " : ""}recording${inside.length === 1 ? "" : "s"} selected`;
     byId("brush-status").textContent = inside.length > MOST_ROWS
-      ? `${found} selected; the ${MOST_ROWS} most informative:` : `${found} selected.`;
+      ? `${found}. The ${MOST_ROWS} most informative:` : `${found}.`;
   }
 
   if (rankForm) {
@@ -425,7 +449,7 @@
     });
     ranked.sort((a, b) => a.rank - b.rank);
     body.append(...ranked.map((one) => one.row));
-    byId("listen-status").textContent = `${shown} recordings`;
+    byId("listen-status").textContent = `${shown} recording${shown === 1 ? "" : "s"}`;
   }
 
   if (listenOf) {
