@@ -10,21 +10,27 @@
 
 namespace egl {
 
-// One utterance's emissions as probabilities, shared by its labelings.
+// One utterance's emissions as logarithms and as probabilities, shared by its labelings.
 class ProbabilityTable {
  public:
-  // Reads `log_probs` as long as the table lives.
-  explicit ProbabilityTable(const Emissions<double>& log_probs);
+  // `log_probs` [T, C] is kept.
+  ProbabilityTable(std::vector<double> log_probs, int64_t num_frames, int64_t num_classes);
 
-  const Emissions<double>& log_probs() const { return log_probs_; }
+  int64_t num_frames() const { return num_frames_; }
+  int64_t num_classes() const { return num_classes_; }
+  Emissions<double> log_probs() const {
+    return {log_probs_.data(), num_frames_, num_classes_, num_classes_, 1};
+  }
   const double* probs() const { return probs_.data(); }  // [T, C]
-  const double* frame(int64_t t) const { return probs() + t * log_probs_.num_classes; }
+  const double* frame(int64_t t) const { return probs() + t * num_classes_; }
 
   // Whether all are numbers that can be calculated with: none that is possible underflows.
   bool complete() const { return complete_; }
 
  private:
-  Emissions<double> log_probs_;
+  std::vector<double> log_probs_;
+  int64_t num_frames_;
+  int64_t num_classes_;
   std::vector<double> probs_;
   bool complete_;
 };

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "csrc/core/ctc_posteriors.h"
 #include "csrc/test/random_problem.h"
 #include "csrc/test/test.h"
 
@@ -17,6 +18,10 @@ struct Posteriors {
   double log_prob;
   std::vector<double> occupancy;  // [T, C]
 };
+
+inline ProbabilityTable table_of(const Problem& problem) {
+  return {problem.log_probs, problem.num_frames, problem.num_classes};
+}
 
 // Emissions of a model that is more or less sure, with frames that rule classes out.
 inline Problem long_problem(std::mt19937& random, int64_t num_frames, int64_t num_classes,

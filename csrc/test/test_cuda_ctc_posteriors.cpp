@@ -73,9 +73,9 @@ Posteriors of_core(Batch<In>& batch, int64_t n, int64_t k, int64_t blank) {
   for (int64_t t = 0; t < emissions.num_frames; ++t) {
     for (int64_t c = 0; c < emissions.num_classes; ++c) log_probs.push_back(emissions(t, c));
   }
-  const egl::ProbabilityTable table(
-      {log_probs.data(), emissions.num_frames, emissions.num_classes, emissions.num_classes, 1});
   Posteriors result{0.0, std::vector<double>(log_probs.size())};
+  const egl::ProbabilityTable table(std::move(log_probs), emissions.num_frames,
+                                    emissions.num_classes);
   egl::PosteriorWorkspace workspace;
   const auto labelings = batch.labelings();
   result.log_prob =
