@@ -61,6 +61,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
   if (!(probability.mantissa >= std::numeric_limits<double>::min())) return kFails;
   const double log_prob = std::log(probability.mantissa) +
                           static_cast<double>(probability.exponent) * std::numbers::ln2;
+  if (table.faint() && log_prob < kSafe) return kFails;
   workspace.betas.assign(static_cast<size_t>(2 * (stride + kLanes)), 0.0);
   double* blank_sums = workspace.sums.data();
   double* sums = blank_sums + num_frames;
@@ -69,6 +70,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
                       workspace.exponents.data(), workspace.betas.data(),
                       workspace.betas.data() + stride + kLanes, blank_sums, sums);
   if (!(disagreement <= agreement(num_frames))) return kFails;
+  if (*std::min_element(sums, sums + num_frames) < kLeastTotal) return kFails;
   if (occupancy == nullptr) return log_prob;
   for (int64_t t = 0; t < num_frames; ++t) {
     double* posterior = occupancy + t * num_classes;
@@ -85,13 +87,11 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
 
 ProbabilityTable::ProbabilityTable(std::vector<double> log_probs, int64_t num_frames,
                                    int64_t num_classes)
-    : log_probs_(std::move(log_probs)),
-      num_frames_(num_frames),
-      num_classes_(num_classes),
-      complete_(true) {
+    : log_probs_(std::move(log_probs)), num_frames_(num_frames), num_classes_(num_classes) {
   probs_.reserve(log_probs_.size());
   for (const double value : log_probs_) {
     complete_ &= is_linear(value);
+    faint_ |= is_faint(value);
     probs_.push_back(std::exp(value));
   }
 }

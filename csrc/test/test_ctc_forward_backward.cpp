@@ -165,6 +165,20 @@ EGL_TEST(mass_that_is_lost_on_the_way) {
   CHECK(egl::test::agrees(result, in_log_domain(problem, {1, 2, 3}), problem.num_frames));
 }
 
+EGL_TEST(mass_that_both_directions_lose) {
+  const Problem problem = egl::test::problem_that_both_directions_lose();
+  const Posteriors result = forward_backward(problem, {1, 2, 3});
+  CHECK(near(result.log_prob, -2800.0 + std::log(3.0), 1e-9));  // two frames out of three
+  CHECK(near(result.occupancy[4 * 12 + 1], 1.0, 1e-9));
+  CHECK(egl::test::agrees(result, in_log_domain(problem, {1, 2, 3}), problem.num_frames));
+}
+
+EGL_TEST(a_total_that_has_no_inverse) {
+  const Posteriors result = forward_backward(egl::test::problem_of_a_tiny_total(), {1, 2});
+  CHECK(near(result.log_prob, -710.0, 1e-11));
+  CHECK(near(result.occupancy[1], 1.0, 1e-11) && near(result.occupancy[5], 1.0, 1e-11));
+}
+
 // A table owns all that it points to: a copy under ASan does not miss what it was copied from.
 EGL_TEST(tables_can_be_copied_and_moved) {
   const Problem problem = egl::test::underflowing_problem();
