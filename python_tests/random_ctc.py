@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import random
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +46,35 @@ def rounding(log_probs: Tensor) -> float:
     T = max(1, log_probs.shape[0])
     largest = max(1.0, float(finite.abs().max()) if finite.numel() else 0.0)
     return 2 * 4 * T * (T * largest) * EPS
+
+
+def enumerate_in_logs(log_probs: Tensor, blank: int) -> dict[tuple[int, ...], float]:
+    """Log-probability of every labeling that is possible, from all C^T alignments.
+
+    Every alignment's logarithm is added up without rounding errors (``math.fsum``), and no
+    probability is formed but beside the labeling's largest, so nothing underflows that matters.
+    """
+    frames = log_probs.double().tolist()
+    alignments: dict[tuple[int, ...], list[float]] = {}
+    for path in itertools.product(*(range(len(frame)) for frame in frames)):
+        log_prob = math.fsum(frame[c] for frame, c in zip(frames, path, strict=True))
+        if log_prob > -math.inf:
+            labeling = tuple(c for c, _ in itertools.groupby(path) if c != blank)
+            alignments.setdefault(labeling, []).append(log_prob)
+    return {
+        labeling: max(own) + math.log(math.fsum(math.exp(x - max(own)) for x in own))
+        for labeling, own in alignments.items()
+    }
+
+
+def extreme_log_probs(seed: int, dtype: torch.dtype) -> Tensor:
+    """[T, C] up to [5, 4] of a few numbers, near where doubles and floats underflow, or ties."""
+    generator = random.Random(seed)
+    levels = [0.0, -1e-9, -0.7, -50.0, -103.5, -200.0, -300.0, -350.0, -372.0, -400.0, -660.0,
+              -668.0, -699.0, -709.0, -745.0, -1102.0, -1762.0, -1e4, -math.inf]  # fmt: skip
+    few = [*generator.choices(levels, k=3), generator.uniform(-720, 0)]
+    T, C = generator.randint(1, 5), generator.randint(1, 4)
+    return torch.tensor([generator.choices(few, k=C) for _ in range(T)], dtype=dtype)
 
 
 @st.composite

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from random_ctc import (
     CtcProblem,
     deterministic,
+    enumerate_in_logs,
+    extreme_log_probs,
     labelings_of,
     random_logits,
     rounding,
@@ -52,6 +54,51 @@ def test_unlimited_width_equals_enumeration(problem: CtcProblem) -> None:
     log_prob = found.log_prob[0, : len(labelings)]
     torch.testing.assert_close(log_prob, torch.tensor(exact, dtype=torch.float64), **tolerance)
     torch.testing.assert_close(found.search_log_prob[0, : len(labelings)], log_prob, **tolerance)
+
+
+def assert_equals_enumeration(log_probs: torch.Tensor, blank: int) -> None:
+    expected = enumerate_in_logs(log_probs, blank)
+    lengths = torch.tensor([len(log_probs)])
+    found = ctc_beam_search(
+        log_probs[None], lengths, num_hypotheses=UNLIMITED, beam_width=UNLIMITED, blank=blank
+    )
+    labelings = labelings_of(found, 0)
+    assert len(labelings) == len(expected)
+    assert set(labelings) == set(expected)
+    for name in ("log_prob", "search_log_prob"):
+        torch.testing.assert_close(
+            getattr(found, name)[0, : len(labelings)],
+            torch.tensor([expected[y] for y in labelings], dtype=torch.float64),
+            rtol=0, atol=rounding(log_probs.double()) + 2e-11,
+        )  # fmt: skip
+
+
+# One lost a labeling because a prefix ends in blank with e^-900 of its mass when the repeat of its
+# label asks for that; one because e^-1102 is no double before it is scaled by what is left.
+EXTREME = {
+    "a repeat after a blank": (
+        [[-300, 0], [-300, 0], [-300, 0], [0, -300], [0, -300]], 1, 4,
+    ),
+    "one class, -660 and -1102": ([[-660], [-1102]], 0, 1),
+    "one class, -1762": ([[-1762]], 0, 1),
+    "a stay after a blank": ([[-400, 0], [-400, -400], [-400, 0], [0, -400]], 0, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_what_is_possible_is_found_however_small(name: str) -> None:
+    frames, blank, count = EXTREME[name]
+    log_probs = torch.tensor(frames, dtype=torch.float64)
+    assert len(enumerate_in_logs(log_probs, blank)) == count
+    assert_equals_enumeration(log_probs, blank)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extreme_problems_equal_enumeration(dtype: torch.dtype) -> None:
+    # csrc/test/test_ctc_extremes.cpp tries many more.
+    for seed in range(250):
+        log_probs = extreme_log_probs(seed, dtype)
+        assert_equals_enumeration(log_probs, seed % log_probs.shape[1])
 
 
 @deterministic
@@ -263,7 +310,8 @@ LENGTHS = torch.tensor([3, 2])
             {"lengths": torch.tensor([-1, 2])},
             r"lengths: expected values in \[0, 3\], got -1 at position 0",
         ),
-        ({"num_hypotheses": 0}, "num_hypotheses: expected at least 1, got 0"),
+        ({"num_hypotheses": 0}, "num_hypotheses: expected 1 to 2147483647, got 0"),
+        ({"num_hypotheses": 2**31}, "num_hypotheses: expected 1 to .*, got 2147483648"),
         ({"beam_width": 1}, "beam_width: expected at least num_hypotheses = 2, got 1"),
         ({"blank": 4}, r"blank: expected a class index in \[0, 4\), got 4"),
         ({"blank": -1}, r"blank: expected a class index in \[0, 4\), got -1"),
@@ -275,12 +323,35 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -
         ctc_beam_search(**{**defaults, **arguments})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_nan_and_infinity_name_the_utterance(value: float) -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 800.0, 0.01])
+def test_what_is_no_log_probability_is_named(value: float) -> None:
     broken = FRAMES.clone()
     broken[1, 0, 2] = value
-    with pytest.raises(ValueError, match=r"utterance 1, frame 0, class 2"):
+    one = Hypotheses.of([[[1]], [[1]]])
+    message = r"log_probs: .* in utterance 1, frame 0, class 2; log_softmax makes them of logits"
+    with pytest.raises(ValueError, match=message):
         ctc_beam_search(broken, LENGTHS, num_hypotheses=1)
+    for operator in (ops.ctc_occupancy, ops.ctc_sparse_occupancy):
+        with pytest.raises(ValueError, match=message):
+            operator(broken, LENGTHS, one)
+
+
+def test_infinity_times_zero_is_refused_and_rounding_is_not() -> None:
+    lengths = torch.tensor([2])
+    with pytest.raises(ValueError, match=r"got 800 in utterance 0, frame 1, class 1"):
+        ctc_beam_search(torch.tensor([[[0.0, 0.0], [0.0, 800.0]]]), lengths, num_hypotheses=2)
+    rounded = torch.tensor([[[5e-4, -torch.inf], [5e-4, -torch.inf]]])
+    assert ctc_beam_search(rounded, lengths, num_hypotheses=2).counts.tolist() == [1]
+
+
+@pytest.mark.parametrize("beam_width", [2**31, 2**63 - 1, 2**80])
+def test_no_width_is_too_large(beam_width: int) -> None:
+    log_probs = random_logits(6, 1, 4, 3).log_softmax(-1)
+    lengths = torch.tensor([4])
+    assert_equal(
+        ctc_beam_search(log_probs, lengths, num_hypotheses=30, beam_width=beam_width),
+        ctc_beam_search(log_probs, lengths, num_hypotheses=30, beam_width=1000),
+    )
 
 
 def test_operator_is_registered_correctly() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -23,10 +23,11 @@ class Case:
     num_hypotheses: int = 10
     beam_width: int = 40
     blank: int = 0
+    normalized: bool = True
 
     @property
     def log_probs(self) -> Tensor:
-        return self.logits.log_softmax(2)
+        return self.logits.log_softmax(2) if self.normalized else self.logits
 
     @property
     def rounding(self) -> float:
@@ -75,6 +76,12 @@ def float32() -> Case:
     return Case(made.logits.float(), made.lengths)
 
 
+def extreme(frames: list[list[float]], blank: int) -> Case:
+    """Log-probabilities that no double holds as probabilities."""
+    logits = torch.tensor([frames], dtype=torch.float64)
+    return Case(logits, torch.tensor([len(frames)]), blank=blank, normalized=False)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "one frame": lambda: case(1, 5, num_hypotheses=5),
     "one class": lambda: case(4, 1),
@@ -88,6 +95,11 @@ CASES: dict[str, Callable[[], Case]] = {
     "float32": float32,
     "flat": lambda: case(10, 6, scale=0.01),
     "sure": lambda: case(30, 6, scale=40.0),
+    "a repeat after a blank of e^-900": lambda: extreme(
+        [[-300, 0], [-300, 0], [-300, 0], [0, -300], [0, -300]], blank=1
+    ),
+    "one class at e^-1762": lambda: extreme([[-660], [-1102]], blank=0),
+    "a total without an inverse": lambda: extreme([[-178, -532, -355], [-1, 0, -178]], blank=0),
     "K = 1,024": lambda: case(12, 8, num_hypotheses=1024, beam_width=1024),
     "C = 10,000": lambda: case(3, 10_000, num_hypotheses=20, beam_width=64, blank=5_000),
 }
@@ -118,7 +130,7 @@ def test_search(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_occupancy_and_cotangents(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = Case(case.logits, case.lengths, min(case.num_hypotheses, 50), 100, case.blank)
+    few = replace(case, num_hypotheses=min(case.num_hypotheses, 50), beam_width=100)
 
     def search() -> ops.Hypotheses:
         return ops.ctc_beam_search(few.log_probs, few.lengths, **few.search)
@@ -150,7 +162,7 @@ def test_what_is_to_be_pulled_back(
     case: Case, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if case.num_hypotheses > 100:  # eigenvectors of a thousand take an emulated block minutes
-        case = Case(case.logits, case.lengths, 64, 128, case.blank)
+        case = replace(case, num_hypotheses=64, beam_width=128)
     keys = torch.arange(len(case.lengths))
 
     def call() -> ops.NbestCotangents:

@@ -1,6 +1,7 @@
 #include "csrc/core/ctc_beam_search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "csrc/core/debug_check.h"
@@ -17,6 +18,8 @@ std::vector<Hypothesis> ctc_beam_search(const Emissions<Scalar>& log_probs,
 
   std::vector<size_t> order(kept.size());
   std::iota(order.begin(), order.end(), size_t{0});
+  // NaN, where emissions are no probabilities, has no place in an order.
+  std::erase_if(order, [&](size_t i) { return std::isnan(exact[i]); });
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     if (exact[a] != exact[b]) return exact[a] > exact[b];
     return tree.precedes(tree.as_extension(kept[a].node), tree.as_extension(kept[b].node));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "csrc/core/linear_domain.h"
 #include "csrc/core/mass.h"
 
 namespace egl {
@@ -104,13 +105,10 @@ std::vector<double> ctc_exact_log_probs(const Emissions<Scalar>& log_probs, int6
                                         const std::vector<KeptPrefix>& prefixes) {
   const Trie trie(tree, prefixes);
   ForwardResult found = forward<LinearMass>(log_probs, blank, trie);
-  // Mass that underflows was below 1e-300 and can only become less where frames are normalised: it
-  // is nothing beside a labeling whose probability is far above that.
   double least = 0.0;
   for (const KeptPrefix& prefix : prefixes) {
     least = std::min(least, found.log_mass[trie.cell_of_node[prefix.node]]);
   }
-  constexpr double kSafe = -640.0;  // e^-640 = 1e-278
   if (least < kSafe || !found.normalized) found = forward<LogMass>(log_probs, blank, trie);
   std::vector<double> result;
   result.reserve(prefixes.size());

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 #include "csrc/core/linear_domain.h"
 #include "csrc/core/linear_kernel.h"
@@ -19,8 +20,8 @@ void make_row(std::vector<double>& row, int64_t stride) {
 // The labeling's probability; NaN where the linear domain does not do.
 double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
                          int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy) {
-  const int64_t num_frames = table.log_probs().num_frames;
-  const int64_t num_classes = table.log_probs().num_classes;
+  const int64_t num_frames = table.num_frames();
+  const int64_t num_classes = table.num_classes();
   LinearProblem problem{num_frames, num_labels, LinearProblem::width_of(num_labels),
                         nullptr,    nullptr,    nullptr};
   const int64_t stride = problem.stride();
@@ -60,6 +61,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
   if (!(probability.mantissa >= std::numeric_limits<double>::min())) return kFails;
   const double log_prob = std::log(probability.mantissa) +
                           static_cast<double>(probability.exponent) * std::numbers::ln2;
+  if (table.faint() && log_prob < kSafe) return kFails;
   workspace.betas.assign(static_cast<size_t>(2 * (stride + kLanes)), 0.0);
   double* blank_sums = workspace.sums.data();
   double* sums = blank_sums + num_frames;
@@ -68,6 +70,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
                       workspace.exponents.data(), workspace.betas.data(),
                       workspace.betas.data() + stride + kLanes, blank_sums, sums);
   if (!(disagreement <= agreement(num_frames))) return kFails;
+  if (*std::min_element(sums, sums + num_frames) < kLeastTotal) return kFails;
   if (occupancy == nullptr) return log_prob;
   for (int64_t t = 0; t < num_frames; ++t) {
     double* posterior = occupancy + t * num_classes;
@@ -82,21 +85,20 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
 
 }  // namespace
 
-ProbabilityTable::ProbabilityTable(const Emissions<double>& log_probs)
-    : log_probs_(log_probs), complete_(true) {
-  probs_.reserve(static_cast<size_t>(log_probs.num_frames * log_probs.num_classes));
-  for (int64_t t = 0; t < log_probs.num_frames; ++t) {
-    for (int64_t c = 0; c < log_probs.num_classes; ++c) {
-      const double value = log_probs(t, c);
-      complete_ &= is_linear(value);
-      probs_.push_back(std::exp(value));
-    }
+ProbabilityTable::ProbabilityTable(std::vector<double> log_probs, int64_t num_frames,
+                                   int64_t num_classes)
+    : log_probs_(std::move(log_probs)), num_frames_(num_frames), num_classes_(num_classes) {
+  probs_.reserve(log_probs_.size());
+  for (const double value : log_probs_) {
+    complete_ &= is_linear(value);
+    faint_ |= is_faint(value);
+    probs_.push_back(std::exp(value));
   }
 }
 
 double ctc_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
                       int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy) {
-  if (table.complete() && table.log_probs().num_frames > 0) {
+  if (table.complete() && table.num_frames() > 0) {
     const double log_prob =
         linear_posteriors(table, labels, num_labels, blank, isa, workspace, occupancy);
     if (!std::isnan(log_prob)) return log_prob;

@@ -10,23 +10,32 @@
 
 namespace egl {
 
-// One utterance's emissions as probabilities, shared by its labelings.
+// One utterance's emissions as logarithms and as probabilities, shared by its labelings.
 class ProbabilityTable {
  public:
-  // Reads `log_probs` as long as the table lives.
-  explicit ProbabilityTable(const Emissions<double>& log_probs);
+  // `log_probs` [T, C] is kept.
+  ProbabilityTable(std::vector<double> log_probs, int64_t num_frames, int64_t num_classes);
 
-  const Emissions<double>& log_probs() const { return log_probs_; }
+  int64_t num_frames() const { return num_frames_; }
+  int64_t num_classes() const { return num_classes_; }
+  Emissions<double> log_probs() const {
+    return {log_probs_.data(), num_frames_, num_classes_, num_classes_, 1};
+  }
   const double* probs() const { return probs_.data(); }  // [T, C]
-  const double* frame(int64_t t) const { return probs() + t * log_probs_.num_classes; }
+  const double* frame(int64_t t) const { return probs() + t * num_classes_; }
 
   // Whether all are numbers that can be calculated with: none that is possible underflows.
   bool complete() const { return complete_; }
+  // Whether some are so small that their products may be lost to both directions.
+  bool faint() const { return faint_; }
 
  private:
-  Emissions<double> log_probs_;
+  std::vector<double> log_probs_;
+  int64_t num_frames_;
+  int64_t num_classes_;
   std::vector<double> probs_;
-  bool complete_;
+  bool complete_ = true;
+  bool faint_ = false;
 };
 
 // Buffers that one thread reuses from labeling to labeling.
@@ -46,8 +55,8 @@ struct PosteriorWorkspace {
 //
 // Masses are scaled frame by frame, so what underflows is less than 1e-300 of the largest at that
 // frame. That this was nothing that mattered is seen by the probability, which is the same at every
-// frame if both directions lost nothing: where it is not, and where emissions underflow, the log
-// domain does it again.
+// frame if no direction lost anything. Where it is not, where emissions underflow, and where what
+// csrc/core/linear_domain.h says may have been lost to both, the log domain does it again.
 double ctc_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
                       int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy);
 

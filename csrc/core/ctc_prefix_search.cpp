@@ -4,42 +4,17 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <numeric>
 #include <type_traits>
 
+#include "csrc/core/ctc_beam.h"
 #include "csrc/core/debug_check.h"
+#include "csrc/core/linear_domain.h"
 #include "csrc/core/mass.h"
 
 namespace egl {
 namespace {
 
 using Node = PrefixTree::Node;
-
-// A prefix in the beam with the mass of its alignments, by what they end in.
-struct Slot {
-  Node node;
-  Node parent;
-  int32_t label;
-  double ends_in_blank;
-  double ends_in_label;
-  double total;  // of the two, kept because the search asks for it everywhere
-
-  // Mass that may be followed by `next` and grow the prefix: a repeat of the last label needs a
-  // blank in between, else it merges with it.
-  double extendable(int32_t next) const { return next == label ? ends_in_blank : total; }
-};
-
-// A prefix that competes for a place in the next beam.
-struct Candidate {
-  double total;
-  int32_t slot;   // in the beam: itself, or what it extends
-  int32_t label;  // of the extension; kNone for a prefix that stays
-};
-
-struct Token {
-  double mass;
-  int32_t label;
-};
 
 // One frame at a time; buffers are reused from frame to frame.
 //
@@ -61,8 +36,13 @@ struct Token {
 // needs more tokens than the first, W + 1 and ties.
 //
 // In the linear domain, masses are scaled by powers of two, exactly, so that the best of a frame
-// is about 1. A prefix that is not above Mass::kLeast then is dropped; where that leaves a place
-// in the beam free, `incomplete` says so, and the log domain has to do it again.
+// is about 1. What is not above Mass::kLeast then may be lost: a whole prefix, which is dropped, or
+// one of the two masses of a prefix that stays, which may be all that a later frame asks for. Where
+// a beam has room for what was lost, `incomplete` says so, and the log domain has to do it again. A
+// beam that was too narrow has dropped much more than that.
+//
+// Of emissions that are no probabilities, masses may become NaN. All comparisons are made so that
+// NaN is never kept: the search ends, and what it finds means nothing.
 template <typename Mass>
 class PrefixSearch {
  public:
@@ -104,7 +84,8 @@ class PrefixSearch {
       const int exponent = beam_.empty() ? 0 : std::ilogb(beam_[0].total);
       scale_ = std::ldexp(1.0, -exponent);
       exponent_ += exponent;
-      least = Mass::to_log(Mass::kLeast) - Mass::to_log(scale_);
+      // Scaled, and before that.
+      least = std::max(Mass::to_log(Mass::kLeast) - Mass::to_log(scale_), kLeastLinear);
     }
     const auto num_classes = static_cast<size_t>(log_probs.num_classes);
     log_probs_.resize(num_classes);
@@ -129,25 +110,27 @@ class PrefixSearch {
     tokens_.clear();
     // Nothing below the last of a full beam of candidates can enter.
     threshold_ = Mass::kLeast;
+    has_last_tie_ = false;
     if (static_cast<int64_t>(candidates_.size()) == width_) {
       threshold_ = std::min_element(candidates_.begin(), candidates_.end(), below)->total;
     }
     if (beam_.empty()) return;
     const double best = beam_[0].total;
     // A little lower, for the rounding of logarithms; those left are compared as they are.
-    const double floor = Mass::to_log(threshold_) - Mass::to_log(Mass::times(best, scale_)) - 1e-6;
+    const double log_best = Mass::to_log(Mass::times(best, scale_));
+    const double floor = Mass::to_log(threshold_) - log_best - 1e-6 - 1e-15 * std::abs(log_best);
     for (int32_t cls = 0; cls < static_cast<int32_t>(log_probs_.size()); ++cls) {
       if (cls == blank_ || log_probs_[cls] == kNegInf) continue;
-      if (log_probs_[cls] < floor || Mass::times(best, emission(cls)) < threshold_) {
-        dropped_ = true;
-      } else {
+      if (log_probs_[cls] >= floor && Mass::times(best, emission(cls)) >= threshold_) {
         tokens_.push_back({emission(cls), cls});
+      } else {
+        dropped_ = true;
       }
     }
     const auto better = [](const Token& a, const Token& b) {
       return a.mass != b.mass ? a.mass > b.mass : a.label < b.label;
     };
-    if (static_cast<int64_t>(tokens_.size()) > width_ + 1) {
+    if (static_cast<int64_t>(tokens_.size()) - 1 > width_) {
       std::nth_element(tokens_.begin(), tokens_.begin() + width_, tokens_.end(), better);
       const double least = tokens_[width_].mass;
       tokens_.erase(std::remove_if(tokens_.begin(), tokens_.end(),
@@ -164,30 +147,36 @@ class PrefixSearch {
     marks_.clear();
     const double blank = emission(blank_);
     for (const Slot& slot : beam_) {
-      double ends_in_label = Mass::kNone;
-      bool possible = slot.total > Mass::kNone && blank > Mass::kNone;
+      const double ends_in_blank = Mass::times(slot.total, blank);
+      double mass = Mass::kNone;  // that may end in the label
+      double label = Mass::kNone;
       if (slot.node != PrefixTree::kRoot) {
         const int32_t parent = slot_of_node_[slot.parent];
-        double mass = slot.ends_in_label;
+        mass = slot.ends_in_label;
         if (parent != PrefixTree::kNone) {
           mass = Mass::plus(mass, beam_[parent].extendable(slot.label));
           marks_.push_back(mark_of(parent, slot.label));
         }
-        const double label = emission(slot.label);
-        ends_in_label = Mass::times(mass, label);
-        possible |= mass > Mass::kNone && label > Mass::kNone;
+        label = emission(slot.label);
       }
-      const double ends_in_blank = Mass::times(slot.total, blank);
+      const double ends_in_label = Mass::times(mass, label);
       const double total = Mass::plus(ends_in_blank, ends_in_label);
       const auto index = static_cast<int32_t>(stays_.size());
       stays_.push_back({slot.node, slot.parent, slot.label, ends_in_blank, ends_in_label, total});
-      if (total > Mass::kLeast) {
-        candidates_.push_back({total, index, PrefixTree::kNone});
-      } else {
-        dropped_ |= possible;  // though the product may be zero
+      if (total > Mass::kLeast) candidates_.push_back({total, index, PrefixTree::kNone});
+      if (ends_in_blank <= Mass::kLeast || ends_in_label <= Mass::kLeast) {
+        const bool lost =
+            underflows(slot.total, blank, ends_in_blank) || underflows(mass, label, ends_in_label);
+        lost_ |= lost;
+        dropped_ |= lost && total <= Mass::kLeast;
       }
     }
     for (const size_t mark : marks_) in_beam_[mark] = 1;
+  }
+
+  // Whether a product of what is possible may be lost.
+  static bool underflows(double mass, double emission, double product) {
+    return product <= Mass::kLeast && mass > Mass::kNone && emission > Mass::kNone;
   }
 
   void extend() {
@@ -200,13 +189,16 @@ class PrefixSearch {
     }
     if (static_cast<int64_t>(candidates_.size()) >= width_) {
       narrow();
-      for (size_t i = 0; i < beam_.size(); ++i) extend_row(i, row_ends_[i], tokens_.size());
+      for (size_t i = 0; i < beam_.size(); ++i) {
+        extend_row(i, row_ends_[i], tokens_.size());
+        if (static_cast<int64_t>(candidates_.size()) / 2 >= width_) narrow();
+      }
     }
     for (const size_t mark : marks_) in_beam_[mark] = 0;
   }
 
-  // Adds the extensions of slot i by tokens [begin, end) that reach the threshold; returns where it
-  // stopped.
+  // Adds the extensions of slot i by tokens [begin, end) that reach the threshold, and may be among
+  // the first of those that tie with it; returns where it stopped.
   size_t extend_row(size_t i, size_t begin, size_t end) {
     const Slot& slot = beam_[i];
     const unsigned char* in_beam = &in_beam_[i * frame_.size()];
@@ -220,9 +212,15 @@ class PrefixSearch {
       if (in_beam[token.label]) continue;
       const double mass = slot.extendable(token.label);
       const double total = Mass::times(mass, token.mass);
-      if (total < threshold_ || total <= Mass::kLeast) {
-        dropped_ |= mass > Mass::kNone;
-        continue;
+      if (!(total > threshold_)) {
+        if (!(total == threshold_ && total > Mass::kLeast)) {
+          dropped_ |= mass > Mass::kNone;
+          continue;
+        }
+        if (const size_t next = skip_late_ties(slot, rank, end); next > rank) {
+          rank = next - 1;
+          continue;
+        }
       }
       candidates_.push_back({total, static_cast<int32_t>(i), token.label});
     }
@@ -230,20 +228,53 @@ class PrefixSearch {
   }
 
   // Keeps the best `width` candidates and whatever ties with the last of them, which becomes the
-  // threshold.
+  // threshold. Where too many tie, only the first in labeling order stay: in a flat frame nearly
+  // all the extensions of all prefixes tie, and each would be looked at as often as there are rows.
   void narrow() {
+    too_narrow_ |= static_cast<int64_t>(candidates_.size()) > width_;
     const auto last = candidates_.begin() + (width_ - 1);
     std::nth_element(candidates_.begin(), last, candidates_.end(), above);
+    if (last->total != threshold_) has_last_tie_ = false;
     threshold_ = last->total;
     candidates_.erase(std::partition(last, candidates_.end(),
                                      [&](const Candidate& c) { return c.total == threshold_; }),
                       candidates_.end());
+    if (static_cast<int64_t>(candidates_.size()) / 2 >= width_) keep_first_of_ties();
+  }
+
+  [[gnu::noinline]] void keep_first_of_ties() {
+    const auto ties = std::partition(candidates_.begin(), candidates_.end(),
+                                     [&](const Candidate& c) { return c.total != threshold_; });
+    const auto last = candidates_.begin() + (width_ - 1);
+    std::nth_element(ties, last, candidates_.end(), [this](const Candidate& a, const Candidate& b) {
+      return tree_.precedes(labeling(a), labeling(b));
+    });
+    has_last_tie_ = true;
+    last_tie_ = *last;
+    candidates_.resize(width_);
+  }
+
+  // Of the tokens from `rank` on, with the first of which `slot` ties with the threshold, the first
+  // that does not make it come after a full beam of ties. Equally probable tokens come in the order
+  // of their labels, but of the repeat, which extends only part of the mass, nothing follows.
+  [[gnu::noinline]] size_t skip_late_ties(const Slot& slot, size_t rank, size_t end) const {
+    const Token& token = tokens_[rank];
+    if (!has_last_tie_ || tree_.precedes({slot.node, token.label}, labeling(last_tie_))) {
+      return rank;
+    }
+    const bool repeats = token.label == slot.label;
+    do {
+      ++rank;
+    } while (!repeats && rank < end && tokens_[rank].mass == token.mass);
+    return rank;
   }
 
   void keep_best() {
     std::sort(candidates_.begin(), candidates_.end(), above);
     for (size_t begin = 0, end = 0; begin < candidates_.size(); begin = end) {
-      while (end < candidates_.size() && candidates_[end].total == candidates_[begin].total) ++end;
+      do {
+        ++end;
+      } while (end < candidates_.size() && candidates_[end].total == candidates_[begin].total);
       if (end - begin > 1) {
         std::sort(candidates_.begin() + begin, candidates_.begin() + end,
                   [this](const Candidate& a, const Candidate& b) {
@@ -251,10 +282,13 @@ class PrefixSearch {
                   });
       }
     }
-    if (static_cast<int64_t>(candidates_.size()) > width_) candidates_.resize(width_);
-    incomplete_ |=
-        dropped_ && Mass::kLeast > Mass::kNone && static_cast<int64_t>(candidates_.size()) < width_;
+    const auto count = static_cast<int64_t>(candidates_.size());
+    too_narrow_ |= count > width_;
+    if constexpr (Mass::kLeast > Mass::kNone) {
+      incomplete_ |= count < width_ ? dropped_ || lost_ : lost_ && !too_narrow_;
+    }
     dropped_ = false;
+    if (count > width_) candidates_.resize(width_);
 
     for (const Slot& slot : beam_) slot_of_node_[slot.node] = PrefixTree::kNone;
     next_.clear();
@@ -299,7 +333,9 @@ class PrefixSearch {
   std::vector<int32_t> slot_of_node_;  // index in beam_, or kNone
   int64_t exponent_ = 0;               // true masses are those here times 2^exponent_
   bool incomplete_ = false;
-  bool dropped_ = false;  // in this frame
+  bool dropped_ = false;     // in this frame, a prefix
+  bool lost_ = false;        // in any frame, mass of a prefix that was to stay
+  bool too_narrow_ = false;  // in any frame, for all candidates
 
   double scale_ = Mass::kAll;           // of this frame's emissions
   std::vector<double> log_probs_;       // this frame's emissions, by class
@@ -308,6 +344,8 @@ class PrefixSearch {
   std::vector<Slot> stays_;             // beam_ one frame later, in the same order
   std::vector<Candidate> candidates_;   // prefixes with mass > kLeast that may be kept
   double threshold_ = Mass::kNone;      // what a candidate has to reach
+  bool has_last_tie_ = false;           // of those at the threshold, what comes after
+  Candidate last_tie_{};                // this one in labeling order is out
   std::vector<size_t> row_ends_;        // where each row of the staircase stopped
   std::vector<unsigned char> in_beam_;  // [slot, label]: is this extension in the beam already?
   std::vector<size_t> marks_;           // entries of in_beam_ that are set

@@ -7,6 +7,11 @@
 
 namespace egl {
 
+// No log-probability is above 0, but for rounding: single precision takes the logarithm of a sum
+// over logits of a few thousand to 1e-3. Whoever calls the core has looked; what is larger, or NaN,
+// is no utterance.
+inline constexpr double kMostLogProb = 1e-3;
+
 template <typename Scalar>
 struct Emissions {
   const Scalar* data;

@@ -9,13 +9,33 @@
 
 namespace egl {
 
+// e^-700 = 1e-304 is the least emission that is a normal number with room to spare.
+inline constexpr double kLeastLinear = -700.0;
+
 // Whether the probability is a number that can be calculated with: a normal one of which a few of
 // the largest can be added up (nobody checks that emissions are probabilities), or zero.
 EGL_HOST_DEVICE inline bool is_linear(double log_prob) {
-  constexpr double kLeast = -700.0;
   constexpr double kLargest = 700.0;
-  return (log_prob >= kLeast && log_prob <= kLargest) || log_prob == kNegInf;
+  return (log_prob >= kLeastLinear && log_prob <= kLargest) || log_prob == kNegInf;
 }
+
+// Where emissions are at most 1, mass only gets less from frame to frame, so what underflowed on
+// the way, below 1e-304 of all there is, is nothing beside a probability above e^-640 = 1e-278.
+inline constexpr double kSafe = -640.0;
+
+// Beside smaller probabilities it may be something. That the forward and the backward pass agree
+// does not rule this out: the same alignments may be lost to both, to one early and to the other
+// late. For this they have to fall behind others by e^700, come back, and fall behind again. With
+// emissions above e^-100 that takes 28 frames made for it; with smaller ones it may be an accident.
+inline constexpr double kFaint = -100.0;
+
+EGL_HOST_DEVICE inline bool is_faint(double log_prob) {
+  return log_prob < kFaint && log_prob > kNegInf;
+}
+
+// The least sum over a frame's states, scaled, of forward times backward mass: below it, shares of
+// the sum would lose digits to underflow, and its inverse would overflow.
+inline constexpr double kLeastTotal = 0x1p-960;
 
 // What the forward and the backward direction may round differently, relative to the labeling's
 // probability: a handful of operations a frame.

@@ -12,7 +12,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <set>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -42,6 +44,9 @@ class PrefixTree {
   Node child(Node parent, int32_t label) {
     for (Node node = at(parent).first_child; node != kNone; node = at(node).next_sibling) {
       if (at(node).label == label) return node;
+    }
+    if (nodes_.size() >= std::numeric_limits<Node>::max()) {
+      throw std::length_error("beam_width: more prefixes than 32 bits can count");
     }
     const Node node = size();
     nodes_.push_back({parent, label, at(parent).depth + 1, kNone, at(parent).first_child});

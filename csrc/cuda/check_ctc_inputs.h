@@ -3,9 +3,9 @@
 // first, and several may look for the same kind.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
+#include "csrc/core/emissions.h"
 #include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/platform.h"
@@ -89,14 +89,14 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
     const Emissions<Scalar> frames = log_probs.utterance(frame / log_probs.max_frames);
     if (t >= frames.num_frames) continue;
     for (int64_t c = self.lane; c < frames.num_classes; c += kWarpSize) {
-      if (frames(t, c) < HUGE_VAL) continue;
+      if (frames(t, c) <= kMostLogProb) continue;
       atomicMin(found, static_cast<Place>(frame * frames.num_classes + c));
       break;
     }
   }
 }
 
-// The first that is NaN or plus infinity.
+// The first that is NaN or above kMostLogProb.
 template <typename Scalar>
 void find_bad_log_prob(const EmissionBatch<Scalar>& log_probs, Place* found, cudaStream_t stream) {
   launch("find_bad_log_prob", find_bad_log_prob_kernel<Scalar>,

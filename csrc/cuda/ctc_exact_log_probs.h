@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "csrc/core/linear_domain.h"
 #include "csrc/core/mass.h"
 #include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/ctc_prefix_search.h"
@@ -118,8 +119,8 @@ __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t bla
 //   operations in double a lane, most of them the exponential: for 128 labelings of 60 labels and
 //   300 frames 0.4 GFLOP, 12 microseconds of an H100's 34 TFLOP/s; one labeling alone waits for
 //   memory, about a microsecond a frame.
-// In the log domain only those utterances that need it: there, mass that underflowed below 1e-300
-// may not be nothing beside what is left.
+// In the log domain only those utterances that need it: there, mass that underflowed may not be
+// nothing beside what is left, see kSafe.
 template <typename Mass, typename Scalar>
 __global__ void __launch_bounds__(kExactThreads, 6)
     exact_log_probs_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
@@ -143,7 +144,6 @@ template <int kThreads>
 __global__ void __launch_bounds__(kThreads)
     needs_log_domain_kernel(int64_t num_utterances, KeptPrefixes kept, const double* log_prob,
                             const int32_t* normalized, int32_t* needs) {
-  constexpr double kSafe = -640.0;  // e^-640 = 1e-278
   constexpr int kWarps = kThreads / kWarpSize;
   for (int64_t n = blockIdx.x * int64_t{kWarps} + threadIdx.x / kWarpSize; n < num_utterances;
        n += gridDim.x * int64_t{kWarps}) {

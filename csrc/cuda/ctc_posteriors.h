@@ -28,8 +28,11 @@ namespace egl::cuda {
 
 // The emissions as probabilities, for all labelings of an utterance.
 struct ProbabilityTables {
-  double* probs;        // [N, T, C]; padding is not written
-  int32_t* incomplete;  // [N]: whether some are numbers that cannot be calculated with
+  static constexpr int kIncomplete = 1;  // some are numbers that cannot be calculated with
+  static constexpr int kFaint = 2;       // some are so small that products may be lost
+
+  double* probs;   // [N, T, C]; padding is not written
+  int32_t* flags;  // [N]: kIncomplete, kFaint
 };
 
 // A warp a frame, a lane every 32nd class. Bytes: a read of the log-probabilities and 8 written for
@@ -45,13 +48,14 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
     const int64_t t = frame % log_probs.max_frames;
     const Emissions<Scalar> frames = log_probs.utterance(n);
     if (t >= frames.num_frames) continue;
-    bool complete = true;
+    int flags = 0;
     for (int64_t c = self.lane; c < num_classes; c += kWarpSize) {
       const double value = frames(t, c);
-      complete &= is_linear(value);
+      flags |= is_linear(value) ? 0 : ProbabilityTables::kIncomplete;
+      flags |= is_faint(value) ? ProbabilityTables::kFaint : 0;
       tables.probs[frame * num_classes + c] = std::exp(value);
     }
-    if (!complete) atomicOr(&tables.incomplete[n], 1);
+    if (flags != 0) atomicOr(&tables.flags[n], flags);
   }
 }
 
@@ -162,12 +166,16 @@ __global__ void __launch_bounds__(kPosteriorThreads, 5)
       if (labeling.num_frames == 0) {
         log_prob = labeling.num_labels == 0 ? 0.0 : kNegInf;
       } else if (labeling.num_labels <= labeling.num_frames) {
+        const int flags = task.tables.flags[n];
         num_written = labeling.num_frames;
         log_prob =
-            task.tables.incomplete[n] != 0
+            (flags & ProbabilityTables::kIncomplete) != 0
                 ? std::numeric_limits<double>::quiet_NaN()
                 : LinearForwardBackward(labeling, task.probs(n), static_cast<int>(task.num_classes))
                       .run(rows);
+        if ((flags & ProbabilityTables::kFaint) != 0 && log_prob < kSafe) {
+          log_prob = std::numeric_limits<double>::quiet_NaN();
+        }
       }
     } else {
       rows.name_no_classes();
@@ -226,7 +234,7 @@ inline size_t ctc_posteriors_workspace_bytes(int64_t num_utterances, int64_t max
 
 // Writes log-probabilities and rows of all N utterances and K slots: minus infinity and zero where
 // there is no labeling or an impossible one, and zero on padding frames. Labels have to be classes
-// other than the blank, log-probabilities neither NaN nor plus infinity. `workspace` has
+// other than the blank, log-probabilities at most kMostLogProb. `workspace` has
 // `workspace_bytes`, of the function above, and may serve again once this is launched. Throws
 // std::invalid_argument where a size is more than 2^30.
 template <PosteriorKind kKind, typename In, typename Out>

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "csrc/core/labeling_order.h"
+#include "csrc/core/linear_domain.h"
 #include "csrc/core/mass.h"
 #include "csrc/cuda/block_select.h"
 #include "csrc/cuda/ctc_batch.h"
@@ -162,6 +163,8 @@ class BlockPrefixSearch {
     beam_size_ = 1;
     exponent_ = 0;
     incomplete_ = false;
+    too_narrow_ = false;
+    lost_ = false;
     rows_of_beam_ = rows_of_tokens_ = -1;
     __syncthreads();
   }
@@ -180,7 +183,8 @@ class BlockPrefixSearch {
       const int exponent = ilogb(total_of(0));
       scale_ = ldexp(1.0, -exponent);
       exponent_ += exponent;
-      const double least = Mass::to_log(Mass::kLeast) - Mass::to_log(scale_);
+      const double scaled = Mass::to_log(Mass::kLeast) - Mass::to_log(scale_);
+      const double least = scaled > kLeastLinear ? scaled : kLeastLinear;
       incomplete_ = tokens.least[frame] <= least;  // the same for all threads
     }
     num_tokens_ = tokens.counts[frame];
@@ -198,25 +202,33 @@ class BlockPrefixSearch {
     dropped_ = false;
     const double blank = emission(log_probs, t, blank_);
     for (int i = thread(); i < beam_size_; i += step()) {
-      double ends_in_label = Mass::kNone;
-      bool possible = total_of(i) > Mass::kNone && blank > Mass::kNone;
+      const double ends_in_blank = Mass::times(total_of(i), blank);
+      double mass = Mass::kNone;  // that may end in the label
+      double arriving = Mass::kNone;
       const int label = shared_.labels[i];
       if (label != DevicePrefixTree::kNone) {
         const int parent = tree_.slot(shared_.parents[i]);
-        double mass = shared_.ends_in_label[i];
+        mass = shared_.ends_in_label[i];
         if (parent != DevicePrefixTree::kNone) {
           mass = Mass::plus(mass, extendable(parent, label));
           insert_extension(extending(parent, label));
         }
-        const double arriving = emission(log_probs, t, label);
-        ends_in_label = Mass::times(mass, arriving);
-        possible |= mass > Mass::kNone && arriving > Mass::kNone;
+        arriving = emission(log_probs, t, label);
       }
-      shared_.stays_in_blank[i] = Mass::times(total_of(i), blank);
+      const double ends_in_label = Mass::times(mass, arriving);
+      shared_.stays_in_blank[i] = ends_in_blank;
       shared_.stays_in_label[i] = ends_in_label;
-      dropped_ |= possible && stay_total(i) <= Mass::kLeast;
+      const bool lost = underflows(total_of(i), blank, ends_in_blank) ||
+                        underflows(mass, arriving, ends_in_label);
+      dropped_ |= lost && stay_total(i) <= Mass::kLeast;
+      lost_ |= lost;
     }
     __syncthreads();
+  }
+
+  // Whether a product of what is possible may be lost.
+  static __device__ __forceinline__ bool underflows(double mass, double emission, double product) {
+    return product <= Mass::kLeast && mass > Mass::kNone && emission > Mass::kNone;
   }
 
   // Mass that may be followed by `next` and grow the prefix.
@@ -332,9 +344,9 @@ class BlockPrefixSearch {
     atomicAdd(shared_.count, own);
     __syncthreads();
     num_candidates_ = *shared_.count;
-    if (__syncthreads_or(dropped_ ? 1 : 0) != 0 && num_candidates_ < width_) {
-      incomplete_ = Mass::kLeast > Mass::kNone;
-    }
+    too_narrow_ |= num_candidates_ > width_;
+    const bool matters = num_candidates_ < width_ ? dropped_ || lost_ : lost_ && !too_narrow_;
+    if (__syncthreads_or(matters ? 1 : 0) != 0) incomplete_ = Mass::kLeast > Mass::kNone;
     SelectedKeys selected{0, 0};
     if (num_candidates_ > width_) {
       selected = select_largest(
@@ -509,11 +521,13 @@ class BlockPrefixSearch {
   int64_t exponent_ = 0;  // true masses are those here times 2^exponent_
   double scale_ = 0.0;    // of this frame's emissions
   bool incomplete_ = false;
+  bool too_narrow_ = false;  // in any frame, for all candidates
   int rows_of_beam_ = -1;
   int rows_of_tokens_ = -1;
 
   // This thread's.
-  bool dropped_ = false;  // in this frame
+  bool dropped_ = false;  // in this frame, a prefix
+  bool lost_ = false;     // in any frame, mass of a prefix that was to stay
   int part_slot_ = 0;     // of the staircase: where its part begins
   int part_rank_ = 0;
   int part_size_ = 0;

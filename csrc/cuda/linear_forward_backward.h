@@ -131,6 +131,7 @@ class LinearForwardBackward {
       }
       of_blanks = warp_sum(of_blanks);
       const double total = of_blanks + warp_sum(of_labels);
+      if (!(total >= kLeastTotal)) return false;
       const int64_t apart = static_cast<int64_t>(alpha[2 * cells]) - exponent;
       if (apart < -1000 || apart > 1000) return false;
       const double off = total * power_of_two(apart) / mantissa - 1.0;

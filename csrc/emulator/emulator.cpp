@@ -62,6 +62,9 @@ class Launch {
     }
     num_threads_ = static_cast<size_t>(threads);
   }
+  // Fibers and the thread sanitizer know it by its address.
+  Launch(const Launch&) = delete;
+  Launch& operator=(const Launch&) = delete;
 
   void run() {
     find_host_stack();

@@ -42,7 +42,7 @@ class ClassSubset {
                     int64_t k, Isa isa, HypothesisScratch& scratch) const {
     const int64_t num_labels = labelings.length(n, k);
     translate(labelings.labeling(n, k), num_labels, scratch.labels);
-    scratch.occupancy.resize(table.log_probs().num_frames * size());
+    scratch.occupancy.resize(table.num_frames() * size());
     return ctc_posteriors(table, scratch.labels.data(), num_labels, 0, isa, scratch.workspace,
                           scratch.occupancy.data());
   }

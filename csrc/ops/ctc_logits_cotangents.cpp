@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "csrc/core/ctc_posteriors.h"
@@ -12,32 +13,25 @@
 namespace egl::ops {
 namespace {
 
-// The softmax of all frames in double, and its logarithm: shared by an utterance's hypotheses.
-class SoftmaxBatch {
- public:
-  explicit SoftmaxBatch(const EmissionBatch& logits)
-      : log_probs_(static_cast<size_t>(logits.values.numel())) {
-    log_softmax(logits, log_probs_.data());
-    const int64_t num_classes = logits.num_classes();
-    for (int64_t n = 0; n < logits.num_utterances(); ++n) {
-      const double* start = log_probs_.data() + n * logits.max_frames() * num_classes;
-      tables_.emplace_back(Emissions<double>{start, logits.length(n), num_classes, num_classes, 1});
-    }
+// The log-softmax of all frames in double, and the softmax: shared by an utterance's hypotheses.
+template <typename Scalar>
+std::vector<ProbabilityTable> softmax_of(const EmissionBatch& logits) {
+  std::vector<ProbabilityTable> tables;
+  for (int64_t n = 0; n < logits.num_utterances(); ++n) {
+    const auto frames = logits.utterance<Scalar>(n);
+    std::vector<double> log_probs(static_cast<size_t>(frames.num_frames * frames.num_classes));
+    log_softmax(frames, n, log_probs.data());
+    tables.emplace_back(std::move(log_probs), frames.num_frames, frames.num_classes);
   }
-
-  const ProbabilityTable& operator[](int64_t n) const { return tables_[n]; }
-
- private:
-  std::vector<double> log_probs_;  // [N, T, C]
-  std::vector<ProbabilityTable> tables_;
-};
+  return tables;
+}
 
 // Where the model is sure, softmax and occupancy nearly cancel: both stay in double until after the
 // subtraction.
 template <typename Scalar>
 void cotangents_batch(const EmissionBatch& logits, const LabelingBatch& labelings, int64_t blank,
                       double* log_prob, Scalar* cotangents) {
-  const SoftmaxBatch softmax(logits);
+  const std::vector<ProbabilityTable> softmax = softmax_of<Scalar>(logits);
   const Isa isa = isa_in_use();
   const int64_t num_slots = labelings.num_slots();
   const int64_t slot_size = logits.max_frames() * logits.num_classes();

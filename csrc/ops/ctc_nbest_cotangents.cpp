@@ -38,9 +38,7 @@ class Softmax {
       : num_frames_(log_probs.num_frames),
         num_classes_(log_probs.num_classes),
         subset_(std::move(subset)),
-        at_subset_(subset_.gather(log_probs)),
-        table_(
-            Emissions<double>{at_subset_.data(), num_frames_, subset_.size(), subset_.size(), 1}),
+        table_(subset_.gather(log_probs), num_frames_, subset_.size()),
         rest_(num_frames_ * num_classes_, 0.0) {
     for (int64_t t = 0; t < num_frames_; ++t) {
       for (int64_t c = 0; c < num_classes_; ++c) {
@@ -61,8 +59,7 @@ class Softmax {
   int64_t num_frames_;
   int64_t num_classes_;
   ClassSubset subset_;
-  std::vector<double> at_subset_;  // logarithms, [T, V]
-  ProbabilityTable table_;
+  ProbabilityTable table_;  // [T, V]
   std::vector<double> rest_;
   double rest_length_;
 };
@@ -187,7 +184,11 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
 
   // One softmax in double serves the search and the cotangents.
   Tensor log_probs = zeros({num_utterances, max_frames, num_classes}, ScalarType::Double);
-  log_softmax(batch, log_probs.mutable_data_ptr<double>());
+  if (batch.is_double()) {
+    log_softmax<double>(batch, log_probs.mutable_data_ptr<double>());
+  } else {
+    log_softmax<float>(batch, log_probs.mutable_data_ptr<double>());
+  }
   auto [labels, label_lengths, log_prob, search_log_prob, counts] =
       ctc_beam_search(log_probs, lengths, num_hypotheses, beam_width, blank);
   const EmissionBatch softmax_batch(log_probs, lengths, blank, "log_probs");

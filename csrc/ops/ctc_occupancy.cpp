@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "csrc/core/ctc_posteriors.h"
@@ -13,33 +14,25 @@ namespace {
 
 // The utterances' frames as probabilities, for all their hypotheses.
 template <typename Scalar>
-class Tables {
- public:
-  explicit Tables(const EmissionBatch& batch) {
-    values_.reserve(static_cast<size_t>(batch.values.numel()));
-    for (int64_t n = 0; n < batch.num_utterances(); ++n) {
-      const auto frames = batch.utterance<Scalar>(n);
-      const double* start = values_.data() + values_.size();
-      for (int64_t t = 0; t < frames.num_frames; ++t) {
-        for (int64_t c = 0; c < frames.num_classes; ++c) values_.push_back(frames(t, c));
-      }
-      tables_.emplace_back(
-          Emissions<double>{start, frames.num_frames, frames.num_classes, frames.num_classes, 1});
+std::vector<ProbabilityTable> tables_of(const EmissionBatch& batch) {
+  std::vector<ProbabilityTable> tables;
+  for (int64_t n = 0; n < batch.num_utterances(); ++n) {
+    const auto frames = batch.utterance<Scalar>(n);
+    std::vector<double> values;
+    values.reserve(static_cast<size_t>(frames.num_frames * frames.num_classes));
+    for (int64_t t = 0; t < frames.num_frames; ++t) {
+      for (int64_t c = 0; c < frames.num_classes; ++c) values.push_back(frames(t, c));
     }
+    tables.emplace_back(std::move(values), frames.num_frames, frames.num_classes);
   }
-
-  const ProbabilityTable& operator[](int64_t n) const { return tables_[n]; }
-
- private:
-  std::vector<double> values_;
-  std::vector<ProbabilityTable> tables_;
-};
+  return tables;
+}
 
 template <typename Scalar>
 void occupancy_batch(const EmissionBatch& batch, const LabelingBatch& labelings, int64_t blank,
                      double* log_prob, Scalar* occupancy) {
   batch.check_log_probs<Scalar>();
-  const Tables<Scalar> tables(batch);
+  const std::vector<ProbabilityTable> tables = tables_of<Scalar>(batch);
   const Isa isa = isa_in_use();
   const int64_t num_slots = labelings.num_slots();
   const int64_t slot_size = batch.max_frames() * batch.num_classes();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "csrc/core/emissions.h"
 #include "csrc/ops/check.h"
 
 namespace egl::ops {
@@ -29,10 +30,11 @@ inline void check_label(int64_t label, int64_t num_classes, int64_t blank, int64
         ", hypothesis ", k);
 }
 
-// Log-probabilities may be minus infinity, but neither NaN nor plus infinity.
+// Log-probabilities may be minus infinity. Nobody asks that a frame's probabilities sum to one.
 inline void check_log_prob(double value, int64_t n, int64_t t, int64_t c) {
-  check(value < HUGE_VAL, "log_probs: expected neither NaN nor +inf, got ", value, " in utterance ",
-        n, ", frame ", t, ", class ", c);
+  check(value <= kMostLogProb, "log_probs: expected natural logarithms of probabilities, got ",
+        value, " in utterance ", n, ", frame ", t, ", class ", c,
+        "; log_softmax makes them of logits");
 }
 
 // `total`: the log-sum-exp of a frame's logits.

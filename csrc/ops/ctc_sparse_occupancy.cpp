@@ -26,9 +26,7 @@ void sparse_occupancy_of(const EmissionBatch& batch, const LabelingBatch& labeli
                          int64_t blank, double* log_prob, int64_t* classes, Scalar* occupancy) {
   const ClassSubset subset(labelings, n, batch.num_classes(), blank);
   const auto frames = batch.utterance<Scalar>(n);
-  const std::vector<double> gathered = subset.gather(frames);
-  const ProbabilityTable table(
-      Emissions<double>{gathered.data(), frames.num_frames, subset.size(), subset.size(), 1});
+  const ProbabilityTable table(subset.gather(frames), frames.num_frames, subset.size());
   const Isa isa = isa_in_use();
   const int64_t num_columns = labelings.labels.size(2) + 1;
   for_each_hypothesis(1, labelings.count(n), [&](int64_t, int64_t k, HypothesisScratch& scratch) {

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "csrc/core/ctc_posteriors.h"
 #include "csrc/test/random_problem.h"
 #include "csrc/test/test.h"
 
@@ -17,6 +18,10 @@ struct Posteriors {
   double log_prob;
   std::vector<double> occupancy;  // [T, C]
 };
+
+inline ProbabilityTable table_of(const Problem& problem) {
+  return {problem.log_probs, problem.num_frames, problem.num_classes};
+}
 
 // Emissions of a model that is more or less sure, with frames that rule classes out.
 inline Problem long_problem(std::mt19937& random, int64_t num_frames, int64_t num_classes,
@@ -76,6 +81,26 @@ inline Problem problem_that_loses_mass() {
 inline Problem problem_on_which_directions_disagree() {
   return {3, 3, 0, {600, -80, -700, -700, -600, 0, -700, -700, 0}};
 }
+
+// Of {1, 2, 3}, the likeliest ways stay in label 1 until the last frames. After the first three
+// they are e^-1400 behind one that has said all, and before the last three, in the other direction,
+// as far behind what only has to end. So both directions lose them, and agree on what is left,
+// which is less likely by e^3700.
+inline Problem problem_that_both_directions_lose() {
+  Problem problem{16, 4, 0, {}};
+  for (int t = 0; t < 16; ++t) {
+    const int64_t sure = t < 3 ? t + 1 : t < 13 ? 1 : 0;
+    const bool between = t >= 3 && t < 13;
+    for (int64_t c = 0; c < 4; ++c) {
+      const double other = !between ? -700.0 : c == 0 ? -650.0 : kNegInf;
+      problem.log_probs.push_back(c == sure ? 0.0 : other);
+    }
+  }
+  return problem;
+}
+
+// {1, 2} has one way, and at the first frame e^-710 of all the mass: no double is its inverse.
+inline Problem problem_of_a_tiny_total() { return {2, 3, 0, {-178, -532, -355, -1, 0, -178}}; }
 
 // Across domains. The log domain rounds sums as large as the log-probability: see rounding().
 inline bool agrees(const Posteriors& a, const Posteriors& b, int64_t num_frames) {

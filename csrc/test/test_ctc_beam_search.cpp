@@ -112,6 +112,9 @@ EGL_TEST(equals_the_plain_search_on_uniform_frames) {
   for (int64_t width = 1; width < 40; ++width) {
     const Problem problem{7, 4, width % 4, std::vector<double>(28, -std::log(4.0))};
     check_searches(problem, width);
+    // Many more ties than places.
+    const Problem flat{4, 30, width % 30, std::vector<double>(120, -std::log(30.0))};
+    check_searches(flat, width);
   }
 }
 
@@ -214,6 +217,31 @@ EGL_TEST(long_utterances_are_ranked_in_the_log_domain) {
   const auto found = egl::ctc_beam_search(problem.emissions(), {5, 20, 0});
   CHECK(found.size() == 5 && found[0].log_prob < -720.0);
   for (const auto& hypothesis : found) CHECK(hypothesis.search_log_prob <= hypothesis.log_prob);
+}
+
+// Whoever calls has to refuse them; the search only has to end.
+EGL_TEST(what_is_no_log_probability_ends_the_search) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  std::mt19937 random(31);
+  const double values[] = {kInf, kNan, 800.0, 1e300, 0.0, -1.0, -800.0, kNegInf};
+  for (int i = 0; i < 300; ++i) {
+    Problem problem{5, 6, 0, {}};
+    for (int j = 0; j < 30; ++j) problem.log_probs.push_back(values[random() % std::size(values)]);
+    egl::ctc_beam_search(problem.emissions(), {3, 4, 0});
+    egl::ctc_beam_search(problem.emissions(), {kUnlimited, kUnlimited, 0});
+  }
+  const Problem overflow{2, 2, 0, {0, 0, 0, 800}};
+  egl::ctc_beam_search(overflow.emissions(), {4, 4, 0});
+}
+
+// No width is too large: room is taken only for what there is.
+EGL_TEST(the_widest_beam) {
+  std::mt19937 random(37);
+  constexpr int64_t kWidest = std::numeric_limits<int64_t>::max();
+  const Problem problem = egl::test::random_problem(random, 4, 4, 1000);
+  CHECK(egl::ctc_beam_search(problem.emissions(), {kWidest, kWidest, problem.blank}).size() ==
+        egl::ctc_beam_search(problem.emissions(), {1000, 1000, problem.blank}).size());
 }
 
 EGL_TEST(strides_are_followed) {

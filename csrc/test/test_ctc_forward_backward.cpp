@@ -1,5 +1,7 @@
 // The forward-backward in the log domain, and its fast twin with every instruction set that this
 // machine has: the same tests for all of them.
+#include <cmath>
+#include <memory>
 #include <optional>
 
 #include "csrc/core/ctc_forward_backward.h"
@@ -26,7 +28,7 @@ Posteriors forward_backward(const Problem& problem, const Labeling& labels) {
   Posteriors result{0.0, std::vector<double>(problem.log_probs.size(), -1.0)};
   const auto num_labels = static_cast<int64_t>(labels.size());
   if (running.has_value()) {
-    const egl::ProbabilityTable table(problem.emissions());
+    const egl::ProbabilityTable table = egl::test::table_of(problem);
     result.log_prob = egl::ctc_posteriors(table, labels.data(), num_labels, problem.blank, *running,
                                           workspace, result.occupancy.data());
   } else {
@@ -147,12 +149,12 @@ EGL_TEST(equals_the_log_domain) {
 // Probabilities too small for a double are told from those that are zero.
 EGL_TEST(emissions_that_underflow) {
   Problem problem = egl::test::underflowing_problem();
-  CHECK(!egl::ProbabilityTable(problem.emissions()).complete());
+  CHECK(!egl::test::table_of(problem).complete());
   const Posteriors result = forward_backward(problem, {1, 2});
   CHECK(near(result.log_prob, -2000.5, 1e-9));
   CHECK(near(result.occupancy[1], 1.0, 1e-9) && near(result.occupancy[5], 1.0, 1e-9));
   for (double& value : problem.log_probs) value = value < -1.0 ? kNegInf : value;
-  CHECK(egl::ProbabilityTable(problem.emissions()).complete());
+  CHECK(egl::test::table_of(problem).complete());
   CHECK(forward_backward(problem, {1, 2}).log_prob == kNegInf);
 }
 
@@ -161,6 +163,35 @@ EGL_TEST(mass_that_is_lost_on_the_way) {
   const Posteriors result = forward_backward(problem, {1, 2, 3});
   CHECK(near(result.log_prob, -760.0 + std::log(45.0), 1e-9));  // two frames out of ten
   CHECK(egl::test::agrees(result, in_log_domain(problem, {1, 2, 3}), problem.num_frames));
+}
+
+EGL_TEST(mass_that_both_directions_lose) {
+  const Problem problem = egl::test::problem_that_both_directions_lose();
+  const Posteriors result = forward_backward(problem, {1, 2, 3});
+  CHECK(near(result.log_prob, -2800.0 + std::log(3.0), 1e-9));  // two frames out of three
+  CHECK(near(result.occupancy[4 * 12 + 1], 1.0, 1e-9));
+  CHECK(egl::test::agrees(result, in_log_domain(problem, {1, 2, 3}), problem.num_frames));
+}
+
+EGL_TEST(a_total_that_has_no_inverse) {
+  const Posteriors result = forward_backward(egl::test::problem_of_a_tiny_total(), {1, 2});
+  CHECK(near(result.log_prob, -710.0, 1e-11));
+  CHECK(near(result.occupancy[1], 1.0, 1e-11) && near(result.occupancy[5], 1.0, 1e-11));
+}
+
+// A table owns all that it points to: a copy under ASan does not miss what it was copied from.
+EGL_TEST(tables_can_be_copied_and_moved) {
+  const Problem problem = egl::test::underflowing_problem();
+  auto first = std::make_unique<egl::ProbabilityTable>(egl::test::table_of(problem));
+  const egl::ProbabilityTable copy = *first;
+  first.reset();
+  const egl::ProbabilityTable moved = egl::test::table_of(problem);
+  for (const egl::ProbabilityTable& table : {copy, moved}) {
+    for (int64_t c = 0; c < 3; ++c) {
+      CHECK(table.log_probs()(1, c) == problem.log_probs[3 + c]);
+      CHECK(table.frame(1)[c] == std::exp(problem.log_probs[3 + c]));
+    }
+  }
 }
 
 EGL_TEST(directions_that_disagree) {

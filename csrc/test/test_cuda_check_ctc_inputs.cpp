@@ -50,6 +50,10 @@ void check_emissions() {
   };
   batch.value(1, 1, 299) = std::numeric_limits<Scalar>::quiet_NaN();
   CHECK(look_at(batch).emissions == place(1, 1, 299));
+  batch.value(0, 4, 290) = static_cast<Scalar>(egl::kMostLogProb / 2);  // rounding
+  CHECK(look_at(batch).emissions == place(1, 1, 299));
+  batch.value(0, 4, 285) = static_cast<Scalar>(egl::kMostLogProb * 2);
+  CHECK(look_at(batch).emissions == place(0, 4, 285));
   batch.value(0, 4, 280) = std::numeric_limits<Scalar>::infinity();
   CHECK(look_at(batch).emissions == place(0, 4, 280));
   batch.value(0, 4, 33) = std::numeric_limits<Scalar>::infinity();

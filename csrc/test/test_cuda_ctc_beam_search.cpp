@@ -6,6 +6,7 @@
 #include "csrc/cuda/ctc_beam_search.h"
 #include "csrc/test/ctc_batch.h"
 #include "csrc/test/emulated.h"
+#include "csrc/test/extreme_problem.h"
 
 using egl::kNegInf;
 using egl::test::Batch;
@@ -113,6 +114,23 @@ EGL_TEST(random_batches) {
     check_batch<double>(random_batch(random, 3, 10, num_classes, num_levels), (width + 1) / 2,
                         width, 1 + i % 2);
   }
+}
+
+// EGL_FUZZ=5000 tries as many problems.
+EGL_TEST(extreme_problems) {
+  std::mt19937 random(20261126);
+  const int64_t count = egl::test::num_fuzzed(kRandomBatches);
+  for (int64_t i = 0; i < count; ++i) {
+    const Problem problem = egl::test::extreme_problem(random, 5, 4);
+    const int64_t width = i % 2 == 0 ? 400 : 1 + static_cast<int64_t>(random() % 8);
+    check_batch<double>({problem}, width, width);
+  }
+}
+
+// One of a prefix's two masses underflows; an emission does beside the little that is left.
+EGL_TEST(what_underflows_is_found_by_logarithms) {
+  check_batch<double>({{5, 2, 1, {-300, 0, -300, 0, -300, 0, 0, -300, 0, -300}}}, 8, 8);
+  check_batch<double>({{2, 1, 0, {-660, -1102}}}, 4, 4);
 }
 
 EGL_TEST(uniform_frames_are_all_ties) {

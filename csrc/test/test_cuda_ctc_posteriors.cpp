@@ -10,6 +10,7 @@
 #include "csrc/cuda/ctc_posteriors.h"
 #include "csrc/test/ctc_batch.h"
 #include "csrc/test/emulated.h"
+#include "csrc/test/extreme_problem.h"
 #include "csrc/test/posterior_cases.h"
 
 using egl::kNegInf;
@@ -21,6 +22,13 @@ using egl::test::Problem;
 using egl::test::Utterance;
 
 namespace {
+
+// A barrier takes five times as long under the thread sanitizer.
+#ifdef __SANITIZE_THREAD__
+constexpr int64_t kExtremeProblems = 8;
+#else
+constexpr int64_t kExtremeProblems = 60;
+#endif
 
 constexpr size_t kPlenty = size_t{1} << 30;
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
@@ -73,9 +81,9 @@ Posteriors of_core(Batch<In>& batch, int64_t n, int64_t k, int64_t blank) {
   for (int64_t t = 0; t < emissions.num_frames; ++t) {
     for (int64_t c = 0; c < emissions.num_classes; ++c) log_probs.push_back(emissions(t, c));
   }
-  const egl::ProbabilityTable table(
-      {log_probs.data(), emissions.num_frames, emissions.num_classes, emissions.num_classes, 1});
   Posteriors result{0.0, std::vector<double>(log_probs.size())};
+  const egl::ProbabilityTable table(std::move(log_probs), emissions.num_frames,
+                                    emissions.num_classes);
   egl::PosteriorWorkspace workspace;
   const auto labelings = batch.labelings();
   result.log_prob =
@@ -243,6 +251,25 @@ EGL_TEST(mass_that_is_lost_on_the_way) {
   Batch<double> batch({{problem, {{1, 2, 3}}}});
   const auto result = run<PosteriorKind::kOccupancy, double>(batch, 0);
   CHECK(egl::test::near(result.log_prob[0], -760.0 + std::log(45.0), 1e-9));
+}
+
+EGL_TEST(mass_that_both_directions_lose) {
+  check_all_kinds<double>({{egl::test::problem_that_both_directions_lose(), {{1, 2, 3}}}}, 0);
+  check_all_kinds<double>({{egl::test::problem_of_a_tiny_total(), {{1, 2}}}}, 0);
+}
+
+// EGL_FUZZ=5000 tries as many problems.
+EGL_TEST(extreme_problems) {
+  std::mt19937 random(20261126);
+  const int64_t count = egl::test::num_fuzzed(kExtremeProblems);
+  for (int64_t i = 0; i < count; ++i) {
+    Utterance utterance{egl::test::extreme_problem(random, 4, 4), {}};
+    for (const auto& [labels, answer] : egl::test::enumerate_answers(utterance.problem)) {
+      if (random() % 2 == 0) utterance.labelings.push_back(labels);
+    }
+    Batch<double> batch({utterance});
+    check_against_the_core<PosteriorKind::kOccupancy, double>(batch, utterance.problem.blank);
+  }
 }
 
 EGL_TEST(directions_that_disagree) {

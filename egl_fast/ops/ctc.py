@@ -12,6 +12,8 @@ from egl_fast.ops.placement import check_placement
 #: A beam lives in the shared memory of a GPU's block, which holds no more.
 MAX_CUDA_BEAM_WIDTH = 1024
 
+_INT64 = torch.iinfo(torch.int64)
+
 
 def default_beam_width(num_hypotheses: int, device: torch.device | None = None) -> int:
     """The ``beam_width`` that ``ctc_beam_search`` takes where none is given.
@@ -25,6 +27,13 @@ def default_beam_width(num_hypotheses: int, device: torch.device | None = None) 
         # A K beyond the bound is refused by the search.
         width = max(num_hypotheses, min(width, MAX_CUDA_BEAM_WIDTH))
     return width
+
+
+def as_beam_width(beam_width: int | None, num_hypotheses: int, log_probs: Tensor) -> int:
+    """What the operators take for a ``beam_width``, which no width is too large for."""
+    if beam_width is None:
+        beam_width = default_beam_width(num_hypotheses, log_probs.device)
+    return min(beam_width, _INT64.max)
 
 
 def ctc_beam_search(
@@ -41,17 +50,19 @@ def ctc_beam_search(
     ``beam_width`` best prefixes after each frame. Those left at the end are ranked by their exact
     probability, ties by labeling order (lexicographic by class index, a labeling before its own
     extensions), and the first ``num_hypotheses`` are returned. If ``beam_width`` is at least the
-    number of prefixes that have any mass, these are the true best.
+    number of prefixes that have any mass, these are the true best, however small their
+    probabilities: one counts as 0 only if its logarithm is no finite float64.
 
     Labelings of probability 0 are never returned, so there may be fewer than ``num_hypotheses``,
     or none where a frame allows no class. An utterance of length 0 has one labeling, the empty
     one, with log-probability 0.
 
     Args:
-        log_probs: [N, T, C] float32 or float64 of any strides; log-softmax over C is expected but
-            not checked. -inf is allowed.
+        log_probs: [N, T, C] float32 or float64 of any strides, none above 0 but for rounding
+            (0.001). -inf is allowed. A frame's probabilities should sum to 1, as log-softmax makes
+            them; that is not checked.
         lengths: [N] integers in [0, T]. Frames from ``lengths[n]`` on are padding and not read.
-        num_hypotheses: K, at least 1.
+        num_hypotheses: K, 1 to 2^31 - 1.
         beam_width: prefixes kept after each frame, at least ``num_hypotheses``, and on a GPU at
             most 1,024; None for ``default_beam_width``.
         blank: the blank's class index, anywhere in [0, C).
@@ -60,8 +71,8 @@ def ctc_beam_search(
         Hypotheses, in new memory.
 
     Raises:
-        ValueError: an argument has a wrong dtype, shape, device or value; NaN or +inf in
-            ``log_probs`` (the message names the utterance).
+        ValueError: an argument has a wrong dtype, shape, device or value; NaN or a value above 0
+            in ``log_probs`` (the message names utterance, frame and class).
 
     Example:
         >>> log_probs = torch.tensor([[[0.6, 0.4], [0.5, 0.5]]]).log()
@@ -69,8 +80,7 @@ def ctc_beam_search(
         >>> best.labels.tolist(), best.log_prob.exp().mul(10).round().tolist()
         ([[[1], [-1]]], [[7.0, 3.0]])
     """
-    if beam_width is None:
-        beam_width = default_beam_width(num_hypotheses, log_probs.device)
+    beam_width = as_beam_width(beam_width, num_hypotheses, log_probs)
     check_placement("log_probs", log_probs, lengths=lengths)
     found = _extension.operators().ctc_beam_search.default(
         log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank

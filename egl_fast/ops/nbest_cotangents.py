@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
-from egl_fast.ops.ctc import as_int64, default_beam_width, shape_of_search
+from egl_fast.ops.ctc import as_beam_width, as_int64, shape_of_search
 from egl_fast.ops.hypotheses import Hypotheses
 from egl_fast.ops.placement import check_placement
 
@@ -121,8 +121,7 @@ def ctc_nbest_cotangents(
         >>> few.cotangents.shape, int(few.num_directions + few.num_probes)
         (torch.Size([1, 4, 20, 5]), 4)
     """
-    if beam_width is None:
-        beam_width = default_beam_width(num_hypotheses, logits.device)
+    beam_width = as_beam_width(beam_width, num_hypotheses, logits)
     for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
         if value is not None and value <= 0:
             raise ValueError(f"{name}: expected more than 0, got {value}")
