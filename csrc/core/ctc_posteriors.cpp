@@ -57,7 +57,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
   const Scaled probability = kernel.forward(problem, workspace.labels.data(),
                                             workspace.blanks.data(), workspace.exponents.data());
   constexpr double kFails = std::numeric_limits<double>::quiet_NaN();
-  if (!(probability.mantissa >= std::numeric_limits<double>::min())) return kFails;
+  if (!is_normal_mass(probability.mantissa)) return kFails;
   const double log_prob = std::log(probability.mantissa) +
                           static_cast<double>(probability.exponent) * std::numbers::ln2;
   workspace.betas.assign(static_cast<size_t>(2 * (stride + kLanes)), 0.0);
@@ -68,6 +68,8 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
                       workspace.exponents.data(), workspace.betas.data(),
                       workspace.betas.data() + stride + kLanes, blank_sums, sums);
   if (!(disagreement <= agreement(num_frames))) return kFails;
+  // Both directions may agree on a sum below the normal numbers.
+  if (!std::all_of(sums, sums + num_frames, is_normal_mass)) return kFails;
   if (occupancy == nullptr) return log_prob;
   for (int64_t t = 0; t < num_frames; ++t) {
     double* posterior = occupancy + t * num_classes;
