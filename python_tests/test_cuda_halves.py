@@ -77,7 +77,12 @@ from test_recurrent_forward import (
 from test_recurrent_forward import test_equals_the_plain_loop as test_forward_equals_the_plain_loop
 from test_recurrent_forward import test_equals_torchs_layers as test_forward_equals_torchs_layers
 from test_recurrent_forward import test_wrong_arguments_are_named as test_wrong_forward_arguments
-from test_row_norms import test_equals_the_sum_of_squares, test_nothing_has_norm_zero
+from test_row_norms import (
+    test_equals_the_sum_of_squares,
+    test_nothing_has_norm_zero,
+    test_squares_that_float32_cannot_hold_count,
+    test_what_is_not_finite_stays_so,
+)
 from test_row_norms import test_wrong_arguments_are_named as test_wrong_rows_are_named
 from test_sparse_occupancy import test_it_is_the_dense_occupancy
 from test_sparse_occupancy import test_wrong_arguments_are_named as test_wrong_sparse_arguments

@@ -19,8 +19,7 @@ EGL_HOST_DEVICE inline bool is_linear(double log_prob) {
 
 // Whether a mass has all its digits, and a reciprocal that is finite.
 EGL_HOST_DEVICE inline bool is_normal_mass(double mass) {
-  return mass >= std::numeric_limits<double>::min() &&
-         mass <= std::numeric_limits<double>::max();
+  return mass >= std::numeric_limits<double>::min() && mass <= std::numeric_limits<double>::max();
 }
 
 // What the forward and the backward direction may round differently, relative to the labeling's

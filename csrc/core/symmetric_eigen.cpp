@@ -58,8 +58,7 @@ EigenPairs symmetric_eigen(std::span<const double> matrix, int64_t count) {
   for (int64_t k = 0; k < count; ++k) rows[k * count + k] = 1.0;
 
   // All that is this and below sums to less than rounding.
-  const double length =
-      std::sqrt(std::inner_product(rest.begin(), rest.end(), rest.begin(), 0.0));
+  const double length = std::sqrt(std::inner_product(rest.begin(), rest.end(), rest.begin(), 0.0));
   const double least = length * 0x1p-53 / static_cast<double>(std::max<int64_t>(count, 1));
   bool rotated = true;
   for (int sweep = 0; rotated && sweep < kMaxSweeps; ++sweep) {

@@ -8,7 +8,7 @@
 namespace egl::ops {
 
 inline void check_beam(int64_t num_hypotheses, int64_t beam_width) {
-  check(num_hypotheses >= 1, "num_hypotheses: expected at least 1, got ", num_hypotheses);
+  check_count_argument(num_hypotheses, "num_hypotheses", 1);
   check(beam_width >= num_hypotheses,
         "beam_width: expected at least num_hypotheses = ", num_hypotheses, ", got ", beam_width);
 }

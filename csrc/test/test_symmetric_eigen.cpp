@@ -1,12 +1,11 @@
 // Jacobi's method on matrices that other methods find hard.
-#include "csrc/core/symmetric_eigen.h"
-
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <random>
 #include <vector>
 
+#include "csrc/core/symmetric_eigen.h"
 #include "csrc/test/test.h"
 
 using egl::EigenPairs;

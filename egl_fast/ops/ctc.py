@@ -7,7 +7,7 @@ from torch import Tensor
 
 from egl_fast import _extension
 from egl_fast.ops.hypotheses import Hypotheses
-from egl_fast.ops.placement import check_placement
+from egl_fast.ops.placement import check_integers, check_placement, given
 
 #: A beam lives in the shared memory of a GPU's block, which holds no more.
 MAX_CUDA_BEAM_WIDTH = 1024
@@ -22,7 +22,7 @@ def default_beam_width(num_hypotheses: int, device: torch.device | None = None) 
     """
     # Recorded speech has flatter emissions than one thinks: see docs/beam-width.md for what each
     # width finds of the true K best, and what it costs.
-    width = max(10 * num_hypotheses, 100)
+    width = min(max(10 * num_hypotheses, 100), 2**63 - 1)
     if device is not None and device.type == "cuda":
         # A K beyond the bound is refused by the search.
         width = max(num_hypotheses, min(width, MAX_CUDA_BEAM_WIDTH))
@@ -71,9 +71,10 @@ def ctc_beam_search(
         >>> best.labels.tolist(), best.log_prob.exp().mul(10).round().tolist()
         ([[[1], [-1]]], [[7.0, 3.0]])
     """
+    check_placement("log_probs", log_probs, lengths=lengths)
+    check_integers(num_hypotheses=num_hypotheses, blank=blank, **given(beam_width=beam_width))
     if beam_width is None:
         beam_width = default_beam_width(num_hypotheses, log_probs.device)
-    check_placement("log_probs", log_probs, lengths=lengths)
     found = _extension.operators().ctc_beam_search.default(
         log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank
     )
@@ -105,6 +106,7 @@ def ctc_occupancy(
         ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
     """
     check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    check_integers(blank=blank)
     log_prob, occupancy = _extension.operators().ctc_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
@@ -141,6 +143,7 @@ def ctc_sparse_occupancy(
         ([[[0, 2]]], torch.Size([1, 1, 2, 2]))
     """
     check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    check_integers(blank=blank)
     log_prob, classes, occupancy = _extension.operators().ctc_sparse_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
@@ -174,6 +177,7 @@ def ctc_logits_cotangents(
             without a finite value in ``logits`` (the message names the utterance).
     """
     check_placement("logits", logits, lengths=lengths, **hypotheses.by_name)
+    check_integers(blank=blank)
     log_prob, cotangents = _extension.operators().ctc_logits_cotangents.default(
         logits.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
