@@ -234,9 +234,7 @@ def test_on_the_meta_device_there_are_shapes(name: str) -> None:
         return
     found, expected = _call(name, **there), _call(name)
     assert [(x.shape[:2], x.dtype) for x in found if x.is_meta] == [
-        (x.shape[:2], x.dtype)
-        for x, there in zip(expected, found, strict=True)
-        if there.is_meta
+        (x.shape[:2], x.dtype) for x, there in zip(expected, found, strict=True) if there.is_meta
     ]
 
 
