@@ -41,7 +41,7 @@ FAMILIES: dict[str, Callable[[Tensor], Tensor]] = {
     ),
 }
 #: Where autograd's gradients of F.ctc_loss are numbers, and right.
-WITH_ORACLE = list(FAMILIES)[:7] + ["one class far below"]
+WITH_ORACLE = [*list(FAMILIES)[:7], "one class far below"]
 
 #: Beyond the numbers of float32.
 TOO_LARGE = ["astronomically sure", "one class at 1e300", "from 1e-300 to 1e300"]

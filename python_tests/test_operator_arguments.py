@@ -229,7 +229,7 @@ def test_on_the_meta_device_there_are_shapes(name: str) -> None:
     given, _ = OPERATORS[name]
     there = {argument: tensor.to("meta") for argument, tensor in given.items()}
     if name == "ctc_nbest_cotangents":
-        with pytest.raises(ValueError, match="^logits: expected values, which decide how many"):
+        with pytest.raises(ValueError, match=r"^logits: expected values, which decide how many"):
             _call(name, **there)
         return
     found, expected = _call(name, **there), _call(name)
@@ -242,14 +242,12 @@ def test_on_the_meta_device_there_are_shapes(name: str) -> None:
 def test_sizes_of_nothing_end_in_a_result_or_in_one_line(name: str, argument: str) -> None:
     tensor = OPERATORS[name][0][argument]
     for dim in range(tensor.dim()):
-        try:
-            found = _call(name, **{argument: tensor.narrow(dim, 0, 0)})
-        except ValueError as error:
-            assert "expected" in str(error)
-            assert "\n" not in str(error)
-        else:
-            assert name == "row_sq_norms"
-            assert not found[0].any()
+        without = {argument: tensor.narrow(dim, 0, 0)}
+        if name == "row_sq_norms":
+            assert not _call(name, **without)[0].any()
+            continue
+        with pytest.raises(ValueError, match=r"^\w+: expected [^\n]+$"):
+            _call(name, **without)
 
 
 LARGE = 2**70
@@ -293,7 +291,7 @@ def test_absurd_numbers_are_named(
 
 @pytest.mark.parametrize("count", [LARGE, 2**62, -1, 1.5])
 def test_absurd_numbers_of_normals_are_named(count: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="^num_normals: expected "):
+    with pytest.raises((TypeError, ValueError), match=r"^num_normals: expected "):
         ops.ctc_hypothesis_normals(_HYPOTHESES, _KEYS, num_normals=count)
 
 
@@ -315,11 +313,11 @@ def test_wide_beams_and_many_probes_cost_no_more_than_is_there() -> None:
 def test_results_that_do_not_fit_into_memory_say_so() -> None:
     """In words by which scoring knows to go on with less (scoring/batches.py)."""
     repeated = torch.zeros(1).expand(1, 2**40, 2**12)
-    with pytest.raises(RuntimeError, match="DefaultCPUAllocator: .*memory|overflow") as caught:
+    with pytest.raises(RuntimeError, match=r"DefaultCPUAllocator: .*memory|overflow") as caught:
         ops.ctc_logits_cotangents(repeated, torch.tensor([2]), ops.Hypotheses.of([[(1,)]]))
     assert "\n" not in str(caught.value)
     repeated = torch.zeros(1).expand(1, 2**34, 2**12)
-    with pytest.raises(RuntimeError, match="DefaultCPUAllocator: .*memory"):
+    with pytest.raises(RuntimeError, match=r"DefaultCPUAllocator: .*memory"):
         ops.ctc_logits_cotangents(repeated, torch.tensor([2]), ops.Hypotheses.of([[(1,)]]))
 
 

@@ -1,6 +1,8 @@
 // The log-softmax of all frames in double.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "csrc/core/log_semiring.h"
@@ -14,10 +16,16 @@ void log_softmax_of(const EmissionBatch& logits, double* out) {
     const auto frames = logits.utterance<Scalar>(n);
     double* row = out + n * logits.max_frames() * frames.num_classes;
     for (int64_t t = 0; t < frames.num_frames; ++t) {
-      const double total = log_sum_exp(&frames.data[t * frames.frame_stride], frames.num_classes,
-                                       frames.class_stride);
-      check_logits(total, n, t);
-      for (int64_t c = 0; c < frames.num_classes; ++c) *row++ = frames(t, c) - total;
+      double most = kNegInf;
+      for (int64_t c = 0; c < frames.num_classes; ++c) most = std::max(most, frames(t, c));
+      double sum = 0.0;
+      for (int64_t c = 0; c < frames.num_classes; ++c) sum += std::exp(frames(t, c) - most);
+      const double log_sum = std::log(sum);
+      check_logits(most + log_sum, n, t);
+      // In two steps: beside a logit of 1e16 the sum's logarithm would be rounded away.
+      for (int64_t c = 0; c < frames.num_classes; ++c) {
+        *row++ = (frames(t, c) - most) - log_sum;
+      }
     }
   }
 }

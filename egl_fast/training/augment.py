@@ -55,7 +55,9 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
 
 def utterance_rng(seed: int, epoch: int, identity: str) -> np.random.Generator:
     """Random numbers of one utterance in one epoch, whatever the order of the others."""
-    digest = hashlib.sha256(f"{seed}\0{epoch}\0{identity}".encode()).digest()
+    digest = hashlib.sha256(
+        f"{seed}\0{epoch}\0{identity}".encode("utf-8", "surrogatepass")
+    ).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
