@@ -8,7 +8,7 @@ values, the operators check themselves (csrc/ops/check.h).
 from __future__ import annotations
 
 import operator
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ def check_placement(name: str, like: Tensor, /, **others: Tensor) -> None:
             )
 
 
-def check_integers(**values: int) -> None:
+def check_integers(**values: object) -> None:
     """Make sure that arguments are integers that fit into 64 bits.
 
     Args:
@@ -55,13 +55,9 @@ def check_integers(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, torch.SymInt):  # torch traces the caller
             continue
-        try:
-            number = operator.index(value)
-        except TypeError:
-            number = None
-        if number is None or isinstance(value, bool):
+        if not isinstance(value, SupportsIndex) or isinstance(value, bool):
             raise TypeError(f"{name}: expected an integer, got {value!r}")
-        if not -(2**63) <= number < 2**63:
+        if not -(2**63) <= operator.index(value) < 2**63:
             raise ValueError(f"{name}: expected an integer of 64 bits, got {value}")
 
 
