@@ -40,6 +40,14 @@ from test_ctc import (
 )
 from test_ctc import test_nan_and_infinity_name_the_utterance as test_nan_among_emissions
 from test_ctc import test_no_frames_and_no_utterances as test_nothing_to_align
+from test_hostile_cotangents import (
+    test_a_frame_gram_that_is_not_finite_shows,
+    test_single_cotangents_are_those_of_autograd,
+)
+from test_hostile_numbers import (
+    test_logits_may_be_shifted_by_anything,
+    test_what_is_no_number_in_one_row_is_nothing_to_others_of_a_pullback,
+)
 from test_nbest_cotangents import (
     test_a_certain_labeling_has_nothing_to_span,
     test_a_span_that_saves_little_is_not_used,
@@ -77,7 +85,12 @@ from test_recurrent_forward import (
 from test_recurrent_forward import test_equals_the_plain_loop as test_forward_equals_the_plain_loop
 from test_recurrent_forward import test_equals_torchs_layers as test_forward_equals_torchs_layers
 from test_recurrent_forward import test_wrong_arguments_are_named as test_wrong_forward_arguments
-from test_row_norms import test_equals_the_sum_of_squares, test_nothing_has_norm_zero
+from test_row_norms import (
+    test_equals_the_sum_of_squares,
+    test_nothing_has_norm_zero,
+    test_squares_that_float32_cannot_hold_count,
+    test_what_is_not_finite_stays_so,
+)
 from test_row_norms import test_wrong_arguments_are_named as test_wrong_rows_are_named
 from test_sparse_occupancy import test_it_is_the_dense_occupancy
 from test_sparse_occupancy import test_wrong_arguments_are_named as test_wrong_sparse_arguments

@@ -30,6 +30,34 @@ def test_equals_the_sum_of_squares(
     torch.testing.assert_close(row_sq_norms(rows), expected, rtol=tolerance, atol=0.0)
 
 
+@pytest.mark.parametrize("number", [1e-44, 1e-30, 1e-22, 1e-19, 1e-13, 1e18, 1e20, 3e38])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_squares_that_float32_cannot_hold_count(number: float, layout: str) -> None:
+    """A sure model's gradients are 1e-22 and less; their squared norms are not 0."""
+    shape, order = (3, 4, 5000), LAYOUTS[layout]
+    memory = torch.full([shape[d] for d in order], number)
+    rows = memory.permute([order.index(d) for d in range(3)])
+    rows[:, 1] = 0.0
+    rows[0, 2] = 1.0
+    rows[0, 3, 1:] = 0.0
+    expected = rows.double().square().sum((0, 2))
+    tolerance = 4096 * torch.finfo(torch.float32).eps
+    torch.testing.assert_close(row_sq_norms(rows), expected, rtol=tolerance, atol=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_not_finite_stays_so(dtype: torch.dtype) -> None:
+    rows = torch.ones(2, 3, 5, dtype=dtype)
+    rows[1, 0, 3], rows[0, 1, 2] = torch.nan, -torch.inf
+    norms = row_sq_norms(rows).tolist()
+    assert norms[0] != norms[0]
+    assert norms[1:] == [torch.inf, pytest.approx(10.0)]
+
+
+def test_schema() -> None:
+    torch.library.opcheck(torch.ops.egl_fast.row_sq_norms.default, (torch.ones(2, 3, 4),))
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 3), (3, 2, 0)])
 def test_nothing_has_norm_zero(shape: tuple[int, int, int]) -> None:
     assert torch.equal(row_sq_norms(torch.zeros(shape)), torch.zeros(2, dtype=torch.float64))

@@ -29,12 +29,16 @@ inline constexpr double kNothing = 1e-8;
 // random signs it is at most sqrt(2) ||M||_F (Hutchinson, 1990).
 EGL_HOST_DEVICE inline void relative_tail_deviation(const double* eigenvalues, int64_t count,
                                                     double* deviation) {
+  // Scaled exactly: where the model is sure, squares of eigenvalues are nothing to a double.
+  const double largest = count > 0 ? eigenvalues[0] : 0.0;
+  const double scale = largest < 0x1p-400 ? 0x1p600 : 1.0;
   double sum = 0.0;
   double squares = 0.0;
   deviation[count] = 0.0;
   for (int64_t r = count; r-- > 0;) {
-    sum += eigenvalues[r];
-    squares += eigenvalues[r] * eigenvalues[r];
+    const double value = eigenvalues[r] * scale;
+    sum += value;
+    squares += value * value;
     deviation[r] = std::sqrt(2.0 * squares);
   }
   sum = std::max(sum, std::numeric_limits<double>::min());

@@ -55,10 +55,11 @@ void forward(const Emissions<Scalar>& log_probs, const States& states, std::vect
 }
 
 // Walks backwards with beta[s], the log mass of the alignments of the frames after t that start
-// from state s at frame t, and adds exp(alpha + beta - log_prob) to the occupancy of each state's
-// class. beta leaves out frame t's own emission, so alpha + beta counts each emission once.
+// from state s at frame t, and adds each state's share of the frame's mass, exp(alpha + beta), to
+// the occupancy of its class. beta leaves out frame t's own emission, so alpha + beta counts each
+// emission once.
 template <typename Scalar>
-void backward(const Emissions<Scalar>& log_probs, const States& states, double log_prob,
+void backward(const Emissions<Scalar>& log_probs, const States& states,
               ForwardBackwardWorkspace& workspace, double* occupancy) {
   const int64_t num_states = states.count;
   auto& beta = workspace.beta;
@@ -69,12 +70,18 @@ void backward(const Emissions<Scalar>& log_probs, const States& states, double l
   if (num_states > 1) beta[num_states - 2] = 0.0;
 
   for (int64_t frame = log_probs.num_frames - 1; frame >= 0; --frame) {
-    const double* alpha = &workspace.alpha[frame * num_states];
+    double* joint = &workspace.alpha[frame * num_states];
     double* posterior = occupancy + frame * log_probs.num_classes;
+    for (int64_t s = 0; s < num_states; ++s) joint[s] += beta[s];
+    // Shares of this frame's own total. It is the labeling's probability, but for rounding, which
+    // grows with the logarithms: near 1e300, exp(joint - log_prob) would be infinite.
+    const double most = *std::max_element(joint, joint + num_states);
+    double total = 0.0;
     for (int64_t s = 0; s < num_states; ++s) {
-      const double joint = alpha[s] + beta[s];
-      if (joint > kNegInf) posterior[states.cls(s)] += std::exp(joint - log_prob);
+      joint[s] = std::exp(joint[s] - most);
+      total += joint[s];
     }
+    for (int64_t s = 0; s < num_states; ++s) posterior[states.cls(s)] += joint[s] / total;
     if (frame == 0) break;
 
     for (int64_t s = 0; s < num_states; ++s) {
@@ -107,7 +114,7 @@ double ctc_forward_backward(const Emissions<Scalar>& log_probs, const int64_t* l
   const double log_prob =
       num_labels == 0 ? last[0] : log_add(last[states.count - 1], last[states.count - 2]);
   if (occupancy != nullptr && log_prob > kNegInf) {
-    backward(log_probs, states, log_prob, workspace, occupancy);
+    backward(log_probs, states, workspace, occupancy);
   }
   return log_prob;
 }

@@ -58,7 +58,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
   const Scaled probability = kernel.forward(problem, workspace.labels.data(),
                                             workspace.blanks.data(), workspace.exponents.data());
   constexpr double kFails = std::numeric_limits<double>::quiet_NaN();
-  if (!(probability.mantissa >= std::numeric_limits<double>::min())) return kFails;
+  if (!is_normal_mass(probability.mantissa)) return kFails;
   const double log_prob = std::log(probability.mantissa) +
                           static_cast<double>(probability.exponent) * std::numbers::ln2;
   if (table.faint() && log_prob < kSafe) return kFails;
@@ -70,7 +70,9 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
                       workspace.exponents.data(), workspace.betas.data(),
                       workspace.betas.data() + stride + kLanes, blank_sums, sums);
   if (!(disagreement <= agreement(num_frames))) return kFails;
-  if (*std::min_element(sums, sums + num_frames) < kLeastTotal) return kFails;
+  // Both directions may agree on a sum that is too small, or none at all.
+  const auto has_all_digits = [](double sum) { return is_normal_mass(sum) && sum >= kLeastTotal; };
+  if (!std::all_of(sums, sums + num_frames, has_all_digits)) return kFails;
   if (occupancy == nullptr) return log_prob;
   for (int64_t t = 0; t < num_frames; ++t) {
     double* posterior = occupancy + t * num_classes;

@@ -37,6 +37,11 @@ EGL_HOST_DEVICE inline bool is_faint(double log_prob) {
 // the sum would lose digits to underflow, and its inverse would overflow.
 inline constexpr double kLeastTotal = 0x1p-960;
 
+// Whether a mass has all its digits, and a reciprocal that is finite.
+EGL_HOST_DEVICE inline bool is_normal_mass(double mass) {
+  return mass >= std::numeric_limits<double>::min() && mass <= std::numeric_limits<double>::max();
+}
+
 // What the forward and the backward direction may round differently, relative to the labeling's
 // probability: a handful of operations a frame.
 EGL_HOST_DEVICE inline double agreement(int64_t num_frames) {

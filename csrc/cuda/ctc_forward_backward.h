@@ -1,6 +1,7 @@
 // Forward-backward by a warp in the log domain.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -24,7 +25,7 @@ class LogForwardBackward {
   template <typename Rows>
   __device__ double run(const Rows& rows) const {
     const double log_prob = forward();
-    if (log_prob > kNegInf) backward(log_prob, rows);
+    if (log_prob > kNegInf) backward(rows);
     return log_prob;
   }
 
@@ -61,7 +62,7 @@ class LogForwardBackward {
   }
 
   template <typename Rows>
-  __device__ void backward(double log_prob, const Rows& rows) const {
+  __device__ void backward(const Rows& rows) const {
     const int num_labels = labeling_.num_labels;
     const int cells = labeling_.scratch.cells();
     double* alpha = labeling_.scratch.alpha(labeling_.num_frames - 1);
@@ -74,10 +75,11 @@ class LogForwardBackward {
     for (int t = labeling_.num_frames - 1; t >= 0; --t) {
       double* before = labeling_.scratch.beta(t + 1);
       const double blank = log_probs_(t, labeling_.blank);
-      double of_blanks = 0.0;
+      double most = kNegInf;
       for (int u = WarpLabeling::lane(); u < cells; u += kWarpSize) {
-        alpha[u] = std::exp(alpha[u] + beta[u] - log_prob);
-        of_blanks += std::exp(alpha[cells + u] + beta[cells + u] - log_prob);
+        alpha[u] += beta[u];
+        alpha[cells + u] += beta[cells + u];
+        most = std::max(most, std::max(alpha[u], alpha[cells + u]));
 
         double l = kNegInf;
         double b = beta[cells + u] + blank;
@@ -91,8 +93,16 @@ class LogForwardBackward {
         before[u] = l;
         before[cells + u] = b;
       }
+      most = warp_max(most);
+      double of_blanks = 0.0;
+      double of_labels = 0.0;
+      for (int u = WarpLabeling::lane(); u < cells; u += kWarpSize) {
+        alpha[u] = std::exp(alpha[u] - most);
+        of_labels += alpha[u];
+        of_blanks += std::exp(alpha[cells + u] - most);
+      }
       of_blanks = warp_sum(of_blanks);
-      rows.write(labeling_, t, of_blanks, alpha, 1.0);
+      rows.write(labeling_, t, of_blanks, alpha, 1.0 / (of_blanks + warp_sum(of_labels)));
       beta = before;
       alpha -= labeling_.scratch.alpha_size();
     }

@@ -29,7 +29,7 @@ class LinearForwardBackward {
     constexpr double kFails = std::numeric_limits<double>::quiet_NaN();
     int64_t exponent;
     const double mantissa = forward(exponent);
-    if (!(mantissa >= std::numeric_limits<double>::min())) return kFails;
+    if (!is_normal_mass(mantissa)) return kFails;
     if (!backward(mantissa, exponent, rows)) return kFails;
     return std::log(mantissa) + static_cast<double>(exponent) * std::numbers::ln2;
   }
@@ -136,6 +136,7 @@ class LinearForwardBackward {
       if (apart < -1000 || apart > 1000) return false;
       const double off = total * power_of_two(apart) / mantissa - 1.0;
       if (!(std::abs(off) <= agreement(labeling_.num_frames))) return false;
+      if (!is_normal_mass(total)) return false;
       most = warp_max(most);
       rows.write(labeling_, t, of_blanks, alpha, 1.0 / total);
       if (t == 0) return true;

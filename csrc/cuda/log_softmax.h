@@ -97,11 +97,12 @@ __global__ void __launch_bounds__(kThreadsPerBlock, 2)
     for (int64_t c = team.rank(); c < num_classes; c += team.size()) {
       sum += std::exp(frames(t, c) - largest);
     }
-    const double total = largest + std::log(team.sum(sum));
-    const bool good = std::isfinite(total);
+    const double log_sum = std::log(team.sum(sum));
+    const bool good = std::isfinite(largest + log_sum);
     const double uniform = -std::log(static_cast<double>(num_classes));
     for (int64_t c = team.rank(); c < num_classes; c += team.size()) {
-      row[c] = good ? frames(t, c) - total : uniform;
+      // In two steps: beside a logit of 1e16 the sum's logarithm would be rounded away.
+      row[c] = good ? (frames(t, c) - largest) - log_sum : uniform;
     }
     if (good || team.rank() != 0) continue;
     if (first_bad_frame != nullptr) atomicMin(first_bad_frame, static_cast<Place>(frame));

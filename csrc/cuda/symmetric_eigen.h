@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "csrc/core/jacobi_rotation.h"
 #include "csrc/cuda/block_sum.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/shared_memory.h"
@@ -95,14 +96,11 @@ __device__ inline bool rotate_own(const UpperTriangle& matrix, double least,
   if (!(std::abs(off) > least)) return false;
   double& first = matrix(rotation.low, rotation.low);
   double& second = matrix(rotation.high, rotation.high);
-  // The smaller of the two angles (Golub and Van Loan, "Matrix Computations", section 8.5).
-  const double cotangent = (second - first) / (2.0 * off);
-  const double root = std::sqrt(cotangent * cotangent + 1.0);
-  const double tangent = cotangent >= 0.0 ? 1.0 / (cotangent + root) : 1.0 / (cotangent - root);
-  rotation.cosine = 1.0 / std::sqrt(tangent * tangent + 1.0);
-  rotation.sine = tangent * rotation.cosine;
-  first -= tangent * off;
-  second += tangent * off;
+  const JacobiAngle angle = jacobi_angle(first, off, second);
+  rotation.cosine = angle.cosine;
+  rotation.sine = angle.sine;
+  first -= angle.tangent * off;
+  second += angle.tangent * off;
   off = 0.0;
   return true;
 }

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <tuple>
 
 #include "csrc/ops/check.h"
@@ -51,19 +52,20 @@ inline Tensor expand(const Tensor& tensor, torch::headeronly::IntHeaderOnlyArray
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// Eigenvalues, largest first, and eigenvectors in columns, of a symmetric matrix without negative
-// eigenvalues: its singular value decomposition. aten::linalg_eigh takes a string, and torch's
-// stable ABI leaks a copy of each string argument.
-inline std::tuple<Tensor, Tensor> eigen_of_semidefinite(const Tensor& gram) {
-  std::array<StableIValue, 3> stack{torch::stable::detail::from(gram),
+// Left singular vectors in columns, and singular values, largest first, of a matrix; nothing where
+// the algorithm does not converge. aten::linalg_eigh takes a string, and torch's stable ABI leaks a
+// copy of each string argument.
+inline std::optional<std::tuple<Tensor, Tensor>> svd(const Tensor& matrix) {
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(matrix),
                                     torch::stable::detail::from(true),   // some
                                     torch::stable::detail::from(true)};  // compute_uv
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::svd", "", stack.data(), TORCH_ABI_VERSION));
-  auto vectors = torch::stable::detail::to<Tensor>(stack[0]);
-  auto values = torch::stable::detail::to<Tensor>(stack[1]);
+  if (torch_call_dispatcher("aten::svd", "", stack.data(), TORCH_ABI_VERSION) != 0) {
+    return std::nullopt;
+  }
+  const auto vectors = torch::stable::detail::to<Tensor>(stack[0]);
+  const auto values = torch::stable::detail::to<Tensor>(stack[1]);
   static_cast<void>(torch::stable::detail::to<Tensor>(stack[2]));
-  return {torch::stable::contiguous(values), torch::stable::contiguous(vectors)};
+  return std::tuple{torch::stable::contiguous(vectors), torch::stable::contiguous(values)};
 }
 
 }  // namespace egl::ops

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -39,6 +40,18 @@ inline std::string dtype_name(ScalarType dtype) {
       return "bool";
     case ScalarType::Half:
       return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::ComplexFloat:
+      return "complex64";
+    case ScalarType::ComplexDouble:
+      return "complex128";
+    case ScalarType::Byte:
+      return "uint8";
+    case ScalarType::Char:
+      return "int8";
+    case ScalarType::Short:
+      return "int16";
     case ScalarType::Int:
       return "int32";
     case ScalarType::Long:
@@ -103,6 +116,14 @@ inline void check_in_range(int64_t value, const char* name, int64_t low, int64_t
 inline void check_range(const Tensor& tensor, const char* name, int64_t low, int64_t high) {
   const int64_t* values = tensor.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < tensor.numel(); ++i) check_in_range(values[i], name, low, high, i);
+}
+
+// What decides how large results are. The sizes made of it are up to torch, which notices what
+// overflows.
+inline void check_count_argument(int64_t value, const char* name, int64_t least) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  check(value >= least, name, ": expected at least ", least, ", got ", value);
+  check(value <= kMost, name, ": expected at most ", kMost, ", got ", value);
 }
 
 inline void check_blank(int64_t blank, int64_t num_classes) {

@@ -16,6 +16,7 @@
 #include "csrc/ops/log_softmax.h"
 #include "csrc/ops/nbest_requirements.h"
 #include "csrc/ops/ops.h"
+#include "csrc/ops/semidefinite_eigen.h"
 
 namespace egl::ops {
 namespace {
@@ -126,9 +127,8 @@ UtteranceRows rows_of(SparseVectors cotangents, const std::vector<double>& scale
     const Tensor as_matrix = matrix(columns.data(), count, cotangents.size);
     const Tensor gram = torch::stable::matmul(as_matrix, torch::stable::transpose(as_matrix, 0, 1));
     if (options.span == 0.0) break_ties(gram.mutable_data_ptr<double>(), hashes);
-    const auto [values, eigenvectors] = eigen_of_semidefinite(gram);
-    const Eigen eigen{count, values.const_data_ptr<double>(),
-                      eigenvectors.const_data_ptr<double>()};
+    const EigenPairs pairs = eigen_of_semidefinite(torch::stable::contiguous(gram));
+    const Eigen eigen{count, pairs.values.data(), pairs.vectors.data()};
     if (auto choice = choose_rows(eigen, hashes, options)) {
       const int64_t num_rows = choice->num_directions + choice->num_probes;
       SparseVectors rows{std::vector<double>(num_rows * cotangents.size),

@@ -1,6 +1,8 @@
 // The log-softmax of all frames in double.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "csrc/core/log_semiring.h"
@@ -12,10 +14,14 @@ namespace egl::ops {
 template <typename Scalar>
 void log_softmax(const Emissions<Scalar>& logits, int64_t n, double* out) {
   for (int64_t t = 0; t < logits.num_frames; ++t) {
-    const double total =
-        log_sum_exp(&logits.data[t * logits.frame_stride], logits.num_classes, logits.class_stride);
-    check_logits(total, n, t);
-    for (int64_t c = 0; c < logits.num_classes; ++c) *out++ = logits(t, c) - total;
+    double most = kNegInf;
+    for (int64_t c = 0; c < logits.num_classes; ++c) most = std::max(most, logits(t, c));
+    double sum = 0.0;
+    for (int64_t c = 0; c < logits.num_classes; ++c) sum += std::exp(logits(t, c) - most);
+    const double log_sum = std::log(sum);
+    check_logits(most + log_sum, n, t);
+    // In two steps: beside a logit of 1e16 the sum's logarithm would be rounded away.
+    for (int64_t c = 0; c < logits.num_classes; ++c) *out++ = (logits(t, c) - most) - log_sum;
   }
 }
 

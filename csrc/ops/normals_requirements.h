@@ -13,7 +13,7 @@ inline void check_normals_arguments(const Tensor& labels, const Tensor& label_le
   check_tensor(labels, "labels", {ScalarType::Long}, {{"N"}, {"K"}, {"U"}});
   check_labeling_shapes(labels, label_lengths, counts, labels.size(0));
   check_tensor(keys, "keys", {ScalarType::Long}, {{"N", labels.size(0)}});
-  check(num_normals >= 0, "num_normals: expected at least 0, got ", num_normals);
+  check_count_argument(num_normals, "num_normals", 0);
 }
 
 }  // namespace egl::ops

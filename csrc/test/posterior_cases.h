@@ -99,8 +99,36 @@ inline Problem problem_that_both_directions_lose() {
   return problem;
 }
 
+// The first frame's sum for {1} is below the normal numbers, and its reciprocal infinite, though
+// both directions agree on it.
+inline Problem problem_with_a_denormal_sum() { return {2, 2, 0, {-695, -692, -20, -20}}; }
+
+// Log-probabilities so far below zero that sums of them are rounded by more than 709.
+inline Problem astronomically_improbable_problem(int64_t num_frames) {
+  Problem problem{num_frames, 3, 0, {}};
+  for (int64_t t = 0; t < num_frames; ++t) {
+    const double base = -1e17 * static_cast<double>(t % 3 + 1) / 3.0;
+    problem.log_probs.insert(problem.log_probs.end(), {base, base, -1e300});
+  }
+  return problem;
+}
+
 // {1, 2} has one way, and at the first frame e^-710 of all the mass: no double is its inverse.
 inline Problem problem_of_a_tiny_total() { return {2, 3, 0, {-178, -532, -355, -1, 0, -178}}; }
+
+// Whether all frames are finite, not negative, and sum to one.
+inline bool is_distribution_at_each_frame(const Posteriors& found, int64_t num_classes) {
+  bool good = true;
+  for (size_t start = 0; start < found.occupancy.size(); start += num_classes) {
+    double total = 0.0;
+    for (int64_t c = 0; c < num_classes; ++c) {
+      good &= found.occupancy[start + c] >= 0.0;
+      total += found.occupancy[start + c];
+    }
+    good &= near(total, 1.0, 1e-11);
+  }
+  return good;
+}
 
 // Across domains. The log domain rounds sums as large as the log-probability: see rounding().
 inline bool agrees(const Posteriors& a, const Posteriors& b, int64_t num_frames) {

@@ -111,4 +111,19 @@ EGL_TEST(combining_is_for_an_eighth_less_at_least) {
   CHECK(!worth_combining(8, 8));
 }
 
+EGL_TEST(scale_changes_nothing) {
+  const std::vector<double> values = halving(30);
+  for (const double scale : {0x1p-980, 0x1p-530, 0x1p-410, 0x1p-390, 0x1p60}) {
+    std::vector<double> scaled = values;
+    for (double& value : scaled) value *= scale;
+    for (const double tolerance : {0.3, 0.01}) {
+      const auto plain = budget_for_tolerance(values, tolerance);
+      const auto budget = budget_for_tolerance(scaled, tolerance);
+      CHECK(budget.num_directions == plain.num_directions);
+      CHECK(budget.num_probes == plain.num_probes);
+    }
+    CHECK(budget_of_probes(scaled, 6).num_directions == budget_of_probes(values, 6).num_directions);
+  }
+}
+
 EGL_TEST_MAIN()

@@ -201,6 +201,26 @@ EGL_TEST(directions_that_disagree) {
   for (const int64_t i : {0, 4, 8}) CHECK(near(result.occupancy[i], 1.0, 1e-11));
 }
 
+EGL_TEST(sums_below_the_normal_numbers) {
+  const Problem problem = egl::test::problem_with_a_denormal_sum();
+  const Posteriors result = forward_backward(problem, {1});
+  CHECK(near(result.log_prob, -712.0 + std::log(2.0 + std::exp(-3.0)), 1e-11));
+  CHECK(egl::test::is_distribution_at_each_frame(result, 2));
+  // The label comes first unless it comes second, which is less by e^3.
+  const double both = 2.0 + std::exp(-3.0);
+  CHECK(near(result.occupancy[1], 2.0 / both, 1e-10));
+  CHECK(near(result.occupancy[3], (1.0 + std::exp(-3.0)) / both, 1e-10));
+}
+
+EGL_TEST(logarithms_too_large_to_be_added_up) {
+  for (const int64_t num_frames : {2, 3, 9, 60}) {
+    const Problem problem = egl::test::astronomically_improbable_problem(num_frames);
+    for (const Labeling& labels : {Labeling{}, Labeling{1}, Labeling{2}, Labeling{1, 2}}) {
+      CHECK(egl::test::is_distribution_at_each_frame(forward_backward(problem, labels), 3));
+    }
+  }
+}
+
 int main() {
   int failed = egl::test::run_all();
   for (const egl::Isa isa : egl::available_isas()) {

@@ -278,6 +278,18 @@ EGL_TEST(directions_that_disagree) {
   check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
 }
 
+EGL_TEST(sums_below_the_normal_numbers) {
+  Batch<double> batch({{egl::test::problem_with_a_denormal_sum(), {{1}, {}}}});
+  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
+}
+
+EGL_TEST(logarithms_too_large_to_be_added_up) {
+  const int64_t num_frames = 40;
+  Batch<double> batch(
+      {{egl::test::astronomically_improbable_problem(num_frames), {{}, {1}, {2}, {1, 2}}}});
+  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
+}
+
 EGL_TEST(long_and_improbable) {
   Batch<double> batch({{egl::test::improbable_problem(300), {{1}}}}, 0);
   check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);

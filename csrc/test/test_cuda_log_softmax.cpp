@@ -71,6 +71,15 @@ void equals_the_core(int64_t num_classes, int64_t class_stride) {
   }
 }
 
+template <typename Scalar>
+void shifts_change_nothing(double shift) {
+  const Problem logits{1, 3, 0, {shift, shift, kNegInf}};
+  const Result result = log_softmax(Batch<Scalar>({{logits, {}}}));
+  CHECK(result.bad_utterances[0] == 0);
+  CHECK(result.log_probs[0] == -std::log(2.0) && result.log_probs[1] == -std::log(2.0));
+  CHECK(result.log_probs[2] == kNegInf);
+}
+
 // Four frames of two classes; of the second utterance, two are padding.
 Batch<double> small_batch() {
   const Problem long_one{4, 2, 0, std::vector<double>(8, 1.0)};
@@ -139,6 +148,15 @@ EGL_TEST(lengths_out_of_range_are_bad_and_lead_nowhere) {
   CHECK(result.bad_utterances == std::vector<int32_t>({1, 1}));
   for (size_t i = 0; i < 8; ++i) CHECK(egl::test::near(result.log_probs[i], -std::log(2.0), 1e-15));
   for (size_t i = 8; i < 16; ++i) CHECK(result.log_probs[i] == 0.0);
+}
+
+EGL_TEST(logits_of_any_size) {
+  for (const double shift : {0.0, 1e3, -1e8, 1e16, -1e16, 1e30}) {
+    shifts_change_nothing<float>(shift);
+    shifts_change_nothing<double>(shift);
+  }
+  for (const double shift : {1e300, -1e300, 1.7e308, -1.7e308})
+    shifts_change_nothing<double>(shift);
 }
 
 EGL_EMULATED_TEST_MAIN()

@@ -25,14 +25,26 @@ def sample_labelings(
 
     Returns:
         n labelings, in the order drawn; they may repeat.
+
+    Raises:
+        ValueError: a frame has NaN or +inf, or no possible class.
     """
     key = int.from_bytes(digest("labelings", seed, name)[:16], "little")
     random = np.random.Generator(np.random.Philox(key=key))
     num_frames, num_classes = log_probs.shape
     cumulative = log_probs.detach().double().exp().cumsum(1).cpu().numpy()
-    uniform = random.random((num_samples, num_frames)) * cumulative[:, -1]
-    # The first class whose cumulative probability exceeds the number.
-    paths = (uniform[:, :, None] >= cumulative[None]).sum(axis=2).clip(max=num_classes - 1)
+    total = cumulative[:, -1]
+    bad = np.flatnonzero(~(np.isfinite(total) & (total > 0)))
+    if len(bad):
+        raise ValueError(
+            f"log_probs: expected probabilities, frame {bad[0]} adds up to {total[bad[0]]}"
+        )
+    uniform = random.random((num_samples, num_frames)) * total
+    # The first class whose cumulative probability exceeds the number. One draw at a time: all of
+    # them against all classes would take n T C bytes.
+    paths = [
+        (draw[:, None] >= cumulative).sum(axis=1).clip(max=num_classes - 1) for draw in uniform
+    ]
     return [_collapsed(path.tolist(), blank) for path in paths]
 
 

@@ -5,6 +5,11 @@ cotangents. All tensors of a call are on one device, where the results are, too.
 same result for an utterance whatever else is in the batch and however it is padded, to rounding.
 Results are cut off from autograd's graph: whoever wants gradients makes a node of its own.
 
+Tensors are dense; sparse, quantized and nested ones are refused. On the meta device, and while
+torch traces, there are shapes. ``ctc_beam_search`` and ``ctc_nbest_cotangents`` cut what they
+return to the size that values need, so a trace breaks there; the native operators below them can
+be traced.
+
 On the CPU the work is spread over torch's threads. Search, CTC operators and forward scan are the
 same to the last bit for any number of threads, and beside any other utterances.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from egl_fast import _extension, decoder
 from egl_fast.ops.hypotheses import Hypotheses
-from egl_fast.ops.placement import check_placement
+from egl_fast.ops.placement import check_integers, check_placement, given
 
 #: A beam lives in the shared memory of a GPU's block, which holds no more.
 MAX_CUDA_BEAM_WIDTH = 1024
@@ -80,8 +80,9 @@ def ctc_beam_search(
         >>> best.labels.tolist(), best.log_prob.exp().mul(10).round().tolist()
         ([[[1], [-1]]], [[7.0, 3.0]])
     """
-    beam_width = as_beam_width(beam_width, num_hypotheses, log_probs)
     check_placement("log_probs", log_probs, lengths=lengths)
+    check_integers(num_hypotheses=num_hypotheses, blank=blank, **given(beam_width=beam_width))
+    beam_width = as_beam_width(beam_width, num_hypotheses, log_probs)
     found = _extension.operators().ctc_beam_search.default(
         log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank
     )
@@ -113,6 +114,7 @@ def ctc_occupancy(
         ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
     """
     check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    check_integers(blank=blank)
     log_prob, occupancy = _extension.operators().ctc_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
@@ -149,6 +151,7 @@ def ctc_sparse_occupancy(
         ([[[0, 2]]], torch.Size([1, 1, 2, 2]))
     """
     check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    check_integers(blank=blank)
     log_prob, classes, occupancy = _extension.operators().ctc_sparse_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )
@@ -182,6 +185,7 @@ def ctc_logits_cotangents(
             without a finite value in ``logits`` (the message names the utterance).
     """
     check_placement("logits", logits, lengths=lengths, **hypotheses.by_name)
+    check_integers(blank=blank)
     log_prob, cotangents = _extension.operators().ctc_logits_cotangents.default(
         logits.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
     )

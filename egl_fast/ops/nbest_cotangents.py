@@ -11,7 +11,7 @@ from torch import Tensor
 from egl_fast import _extension
 from egl_fast.ops.ctc import as_beam_width, as_int64, shape_of_search
 from egl_fast.ops.hypotheses import Hypotheses
-from egl_fast.ops.placement import check_placement
+from egl_fast.ops.placement import check_integers, check_placement, given
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +121,18 @@ def ctc_nbest_cotangents(
         >>> few.cotangents.shape, int(few.num_directions + few.num_probes)
         (torch.Size([1, 4, 20, 5]), 4)
     """
+    tensors = given(keys=keys, frame_gram=frame_gram)
+    check_placement("logits", logits, lengths=lengths, **tensors)
+    if type(logits) is Tensor and logits.is_meta:
+        raise ValueError("logits: expected values, which decide how many rows there are, got meta")
+    integers = given(beam_width=beam_width, probes=probes)
+    check_integers(num_hypotheses=num_hypotheses, blank=blank, **integers)
     beam_width = as_beam_width(beam_width, num_hypotheses, logits)
     for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
         if value is not None and value <= 0:
             raise ValueError(f"{name}: expected more than 0, got {value}")
     if keys is None:
         keys = lengths.new_zeros(lengths.shape, dtype=torch.int64)
-    check_placement("logits", logits, lengths=lengths, keys=keys, frame_gram=frame_gram)
     found = _extension.operators().ctc_nbest_cotangents.default(
         logits.detach(),
         as_int64(lengths),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
-from egl_fast.ops.placement import check_placement
+from egl_fast.ops.placement import check_placement, given
 
 RecurrentCell = Literal["rnn", "gru", "lstm"]
 
@@ -94,7 +94,7 @@ def recurrent_backward(
         cotangents,
         coefficients=coefficients,
         weight_hh=weight_hh,
-        final_cell_cotangents=final_cell_cotangents,
+        **given(final_cell_cotangents=final_cell_cotangents),
     )
     gates, hidden_gates, state, final = _extension.operators().recurrent_backward.default(
         _RECURRENT_CELLS.index(cell),

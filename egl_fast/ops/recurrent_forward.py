@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
-from egl_fast.ops.placement import check_placement
+from egl_fast.ops.placement import check_placement, given
 from egl_fast.ops.recurrent import _RECURRENT_CELLS, RecurrentCell
 
 _NUM_COEFFICIENTS = (1, 5, 6)
 _LSTM = 2
-_TENSORS = ("projected", "weight_hh", "bias_hh", "initial_state", "initial_cell")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +99,14 @@ def recurrent_forward(
         raise ValueError("scans: expected one at least, got none")
 
     for scan in scans:
-        own = {name: getattr(scan, name) for name in _TENSORS}
-        check_placement("projected", scans[0].projected, valid=valid, **own)
+        check_placement(
+            "projected",
+            scans[0].projected,
+            projected=scan.projected,
+            weight_hh=scan.weight_hh,
+            initial_state=scan.initial_state,
+            **given(bias_hh=scan.bias_hh, initial_cell=scan.initial_cell, valid=valid),
+        )
 
     def present(tensors: list[Tensor | None]) -> list[Tensor]:
         return [tensor.detach() for tensor in tensors if tensor is not None]

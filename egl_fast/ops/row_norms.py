@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
+from egl_fast.ops.placement import check_placement
 
 #: Most numbers whose squares are added up in float32 on the CPU. A sum of a hundred thousand loses
 #: four digits, one of thousands two or three bits; and runs are read where they lie, at once.
 _RUN = 4096
+
+#: Squares below the normal numbers of float32, 2^-126, may lose all their digits: 4,096 of them are
+#: less than 2^-114, which is beyond the digits of a run's squared norm from here on.
+_LEAST = 2.0**-80
 
 
 def row_sq_norms(rows: Tensor) -> Tensor:
@@ -26,6 +31,7 @@ def row_sq_norms(rows: Tensor) -> Tensor:
     Raises:
         ValueError: a wrong dtype or number of dimensions.
     """
+    check_placement("rows", rows)
     norms: Tensor = _extension.operators().row_sq_norms.default(rows.detach())
     return norms
 
@@ -41,7 +47,13 @@ def _by_torch(rows: Tensor) -> Tensor:
         torch.linalg.vector_norm(run, dim=2).double().square().sum(0)
         for run in torch.split(rows, _RUN, dim=2)
     ]
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    norms = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    if rows.dtype == torch.float32 and rows.numel() > 0:
+        trusted = norms.isfinite() & (norms >= _LEAST * len(parts) * rows.shape[0])
+        for r in (~trusted).nonzero().flatten().tolist():
+            if bool(rows[:, r].any()):
+                norms[r] = rows[:, r].double().square().sum()
+    return norms
 
 
 torch.library.impl("egl_fast::row_sq_norms", "CompositeExplicitAutograd", _by_torch)

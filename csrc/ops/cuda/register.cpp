@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "csrc/ops/cuda/ops.h"
+#include "csrc/ops/torch_errors.h"
 
 #ifdef EGL_EMULATE
 #include "csrc/emulator/emulator.h"
@@ -20,13 +21,23 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast_emulated, CPU, library) {
 #else
 STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
 #endif
-  library.impl("ctc_beam_search", TORCH_BOX(&egl::ops::cuda::ctc_beam_search));
-  library.impl("ctc_occupancy", TORCH_BOX(&egl::ops::cuda::ctc_occupancy));
-  library.impl("ctc_sparse_occupancy", TORCH_BOX(&egl::ops::cuda::ctc_sparse_occupancy));
-  library.impl("ctc_logits_cotangents", TORCH_BOX(&egl::ops::cuda::ctc_logits_cotangents));
-  library.impl("ctc_nbest_cotangents", TORCH_BOX(&egl::ops::cuda::ctc_nbest_cotangents));
-  library.impl("ctc_hypothesis_normals", TORCH_BOX(&egl::ops::cuda::ctc_hypothesis_normals));
-  library.impl("recurrent_forward", TORCH_BOX(&egl::ops::cuda::recurrent_forward));
-  library.impl("recurrent_backward", TORCH_BOX(&egl::ops::cuda::recurrent_backward));
-  library.impl("row_sq_norms", TORCH_BOX(&egl::ops::cuda::row_sq_norms));
+  library.impl("ctc_beam_search",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_beam_search>::call));
+  library.impl("ctc_occupancy",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_occupancy>::call));
+  library.impl("ctc_sparse_occupancy",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_sparse_occupancy>::call));
+  library.impl("ctc_logits_cotangents",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_logits_cotangents>::call));
+  library.impl("ctc_nbest_cotangents",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_nbest_cotangents>::call));
+  library.impl(
+      "ctc_hypothesis_normals",
+      TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_hypothesis_normals>::call));
+  library.impl("recurrent_forward",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::recurrent_forward>::call));
+  library.impl("recurrent_backward",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::recurrent_backward>::call));
+  library.impl("row_sq_norms",
+               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::row_sq_norms>::call));
 }
