@@ -253,7 +253,7 @@ def test_a_broken_recording_ends_the_command(
     (tmp_path / "clip1.wav").write_bytes(b"broken")
     out_path = tmp_path / "out.jsonl"
     result = run(command, "--model", tiny_model, "--data", clips, "--out", out_path)
-    assert_refused(result, f"audio {tmp_path / 'clip1.wav'}: cannot be decoded")
+    assert_refused(result, f"audio {tmp_path / 'clip1.wav'}: is text, not audio")
     assert not out_path.exists()
 
 
