@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.data.recording_names import printable_path
 from egl_fast.errors import AudioError
 
 #: Audio that may be missing at the end without a word: lengths are rounded to packets.
@@ -28,7 +29,7 @@ def pyav_is_installed() -> bool:
 def conversion(path: PurePath) -> str:
     """The command that turns a recording into one that libsndfile reads."""
     wav = path.with_suffix(".wav") if path.suffix.lower() != ".wav" else path.with_suffix(".2.wav")
-    return f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(wav))}"
+    return " ".join(["ffmpeg -i", *(shlex.quote(printable_path(p)) for p in (path, wav))])
 
 
 def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
