@@ -71,7 +71,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, name: str) -> None:
     content = written(tmp_path / "b.wav", subtype="FLOAT")
     path.write_bytes(content)
     assert np.array_equal(load(path), SOUND.astype(np.float32))
-    path.write_bytes(content[: len(content) // 2])
+    path.write_bytes(bytes(range(256)))
     for attempt in (load, lambda p: audio_seconds(utterance(p.with_name("x" + p.name)))):
         with pytest.raises(AudioError) as caught:
             attempt(path)

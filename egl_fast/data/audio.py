@@ -17,6 +17,7 @@ import soxr
 from egl_fast.data.decoding import Block, decoded, known_seconds
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.parts import Recording
+from egl_fast.data.recording_names import recording_name
 from egl_fast.errors import AudioError, one_line
 
 Waveform = npt.NDArray[np.float32]
@@ -129,11 +130,6 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         raise AudioError(
             f"{name}: cannot be decoded ({type(error).__name__}: {one_line(error)})"
         ) from None
-
-
-def recording_name(path: Path) -> str:
-    """What a recording is called in errors: on one line, with what cannot be printed escaped."""
-    return "audio " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def _runs(

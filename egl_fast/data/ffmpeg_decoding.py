@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.errors import AudioError
+from egl_fast.escaping import printable
 
 #: Audio that may be missing at the end without a word: lengths are rounded to packets.
 _ALLOWED_GAP_SECONDS = 0.25
@@ -28,7 +29,7 @@ def pyav_is_installed() -> bool:
 def conversion(path: PurePath) -> str:
     """The command that turns a recording into one that libsndfile reads."""
     wav = path.with_suffix(".wav") if path.suffix.lower() != ".wav" else path.with_suffix(".2.wav")
-    return f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(wav))}"
+    return " ".join(["ffmpeg -i", *(shlex.quote(printable(str(p))) for p in (path, wav))])
 
 
 def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[np.float32], int]]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egl_fast.data.audio import Waveform, load_audio, recording_name
+from egl_fast.data.audio import Waveform, load_audio
 from egl_fast.data.manifest import Utterance
+from egl_fast.data.recording_names import recording_name
 from egl_fast.errors import AudioError
 from egl_fast.features import FeatureConfig, log_spectrogram
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from egl_fast.data.audio import recording_name
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.prefetch import prefetch
+from egl_fast.data.recording_names import recording_name
 from egl_fast.errors import AudioError, EglError, one_line
 
 Result = TypeVar("Result")

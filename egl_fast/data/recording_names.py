@@ -1,0 +1,12 @@
+"""How recordings are named in messages."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from egl_fast.escaping import printable
+
+
+def recording_name(path: PurePath) -> str:
+    """What a recording is called in errors: one line, with control characters escaped."""
+    return f"audio {printable(str(path))}"
