@@ -14,6 +14,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
-from egl_fast.errors import ModelError
+from egl_fast.devices import COMPUTES_ON
+from egl_fast.errors import DeviceError, ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
     Explicit,
@@ -32,15 +34,10 @@ from egl_fast.gradients.contributions import (
     sq_norms,
 )
 from egl_fast.gradients.rules import Pullback
-from egl_fast.gradients.tape import (
-    RUNNING,
-    Call,
-    Tape,
-    declares_utterances_first,
-    infer,
-    record,
-)
-from egl_fast.gradients.verification import check_against_autograd
+from egl_fast.gradients.running import alone, unwrapped
+from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
+from egl_fast.gradients.verification import check_against_autograd, kept_gradients
+from egl_fast.memory import is_out_of_memory
 from egl_fast.precision import check_precision, products_in
 
 _log = logging.getLogger("egl_fast")
@@ -97,10 +94,10 @@ class GradientEngine:
         memory_bytes: int | None = None,
         precision: str = "float32",
     ) -> None:
-        self.model = model
+        self.model = unwrapped(model)
         self.params = params
-        with RUNNING:
-            self.parameters = _matching_parameters(model, params)
+        with alone(self.model):
+            self.parameters = _matching_parameters(self.model, params)
         if memory_bytes is None:
             memory_bytes = default_memory_bytes(self.device)
         self.use_memory(memory_bytes)
@@ -139,8 +136,9 @@ class GradientEngine:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the parameters are."""
-        return next(iter(self.parameters.values())).dtype
+        """What the parameters are, and so the model's input."""
+        dtypes = [parameter.dtype for parameter in self.parameters.values()]
+        return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
 
     def _products(self) -> AbstractContextManager[None]:
         return products_in(self.precision, self.device)
@@ -155,7 +153,7 @@ class GradientEngine:
             ModelError: no parameter counts (any more), or a module insists on training mode.
         """
         # Anew each time: a training pipeline freezes, unfreezes and replaces layers.
-        with RUNNING:  # another thread's run holds parameters back
+        with alone(self.model):  # another thread's run holds parameters back
             parameters = _matching_parameters(self.model, self.params)
             self.parameters = parameters
             with self._products():
@@ -274,7 +272,8 @@ class GradientEngine:
         calls, direct = tape.reachable(logits)
         if not calls and not direct:
             raise ModelError(
-                "the model's logits depend on no parameter that counts; are they detached?"
+                "the model's logits depend on no parameter that counts; are they detached, "
+                "quantized, or computed under no_grad?"
             )
         self._say_unruled(direct)
         num_utterances, num_cotangents = cotangents.shape[:2]
@@ -346,13 +345,19 @@ class GradientEngine:
             found = torch.autograd.grad(
                 logits, inputs, cotangent, retain_graph=True, allow_unused=True
             )
-            # A function of the model's may stop the gradient by returning None.
+            # A function of the model's may stop the gradient by returning None, and an embedding
+            # return a sparse one.
             return tuple(
-                cotangent.new_zeros(shape) if gradient is None else gradient
+                cotangent.new_zeros(shape)
+                if gradient is None
+                else (gradient.to_dense() if gradient.layout != torch.strided else gradient)
                 for gradient, shape in zip(found, shapes, strict=True)
             )
 
-        return self._each_row(pull_one, rows)
+        # Functions that the comparison with autograd will refuse may set .grad.
+        leaves = () if self._verified else self.model.parameters()
+        with kept_gradients(leaves):
+            return self._each_row(pull_one, rows)
 
     def _each_row(
         self, pull_one: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor
@@ -366,15 +371,17 @@ class GradientEngine:
                     pulled: Sequence[Tensor] = torch.func.vmap(pull_one)(rows)
                 return pulled
             except RuntimeError as error:
-                if "allocate memory" in str(error) or isinstance(error, torch.OutOfMemoryError):
+                if is_out_of_memory(error):
                     raise
-                self._vectorises = False
-                _log.warning(
-                    "this model's backward pass cannot be vectorised, cotangents are pulled back "
-                    "one at a time (%s)",
-                    str(error).splitlines()[0],
-                )
+                reason = one_line(error)
         one_by_one = [pull_one(row) for row in rows]
+        if self._vectorises:  # and so it was vectorizing that failed
+            self._vectorises = False
+            _log.warning(
+                "this model's backward pass cannot be vectorized, so cotangents are pulled back "
+                "one at a time (%s)",
+                reason,
+            )
         return [torch.stack(series) for series in zip(*one_by_one, strict=True)]
 
     def _verify(self, tape: Tape, cotangents: Tensor, norms: dict[str, Tensor]) -> None:
@@ -419,17 +426,44 @@ def _only(rows: Tensor, utterance: int) -> Tensor:
 
 
 def _matching_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Parameter]:
+    _refuse_unusable(model)
     patterns = [p.strip() for p in params.split(",")] if params is not None else ["*"]
     # A weight in two modules has two names, and counts if either matches; it keeps its first.
     first_name: dict[int, str] = {}
     found: dict[str, nn.Parameter] = {}
+    frozen: list[str] = []
     for name, parameter in model.named_parameters(remove_duplicate=False):
         first_name.setdefault(id(parameter), name)
-        if parameter.requires_grad and any(fnmatch.fnmatchcase(name, p) for p in patterns):
-            found[first_name[id(parameter)]] = parameter
-    if not found:
-        if params is None:
-            raise ModelError("the model has no parameter that requires a gradient")
-        names = ", ".join(name for name, _ in model.named_parameters())
-        raise ModelError(f"params {params!r} matches no trainable parameter of: {names}")
-    return found
+        if any(fnmatch.fnmatchcase(name, p) for p in patterns):
+            if parameter.requires_grad:
+                found[first_name[id(parameter)]] = parameter
+            else:
+                frozen.append(name)
+    if found:
+        return found
+    if params is None:
+        raise ModelError("the model has no parameter that requires a gradient")
+    if frozen:
+        raise ModelError(
+            f"params {params!r} matches only parameters that require no gradient: "
+            f"{', '.join(frozen)}"
+        )
+    names = ", ".join(name for name, p in model.named_parameters() if p.requires_grad)
+    raise ModelError(f"params {params!r} matches no trainable parameter of: {names}")
+
+
+def _refuse_unusable(model: nn.Module) -> None:
+    """Refuse tensors that cannot be computed with, by name, before torch does so without one."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.device.type not in COMPUTES_ON:
+            remedy = (
+                "it has no values; load the model's weights"
+                if tensor.is_meta
+                else f"move the model to {' or '.join(COMPUTES_ON)}"
+            )
+            raise DeviceError(f"the model's {name} is on the device {tensor.device}: {remedy}")
+        if tensor.is_inference():
+            raise ModelError(
+                f"the model's {name} was made under torch.inference_mode(), so autograd cannot use "
+                "it; make or load the model outside"
+            )

@@ -20,6 +20,7 @@ from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.errors import EglError, ModelError, one_line
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
+from egl_fast.memory import is_out_of_memory
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.options import Classes, ScoringOptions
 from egl_fast.scoring.pending import PendingScore
@@ -216,7 +217,7 @@ class BatchScoring:
                 results |= work(part)
                 continue
             except Exception as error:
-                out_of_memory = _is_out_of_memory(error)
+                out_of_memory = is_out_of_memory(error)
                 if not (self._skip or out_of_memory):
                     raise
                 kept = error if isinstance(error, EglError) else ModelError(one_line(error))
@@ -265,12 +266,3 @@ def _halves(batch: list[int]) -> list[list[int]]:
     """The second half, then the first: what is popped first comes first."""
     middle = (len(batch) + 1) // 2
     return [batch[middle:], batch[:middle]]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch's GPU allocator, its CPU allocator, Python's or C++'s own."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        sign in str(error) for sign in ("DefaultCPUAllocator", "bad_alloc", "out of memory")
-    )
