@@ -12,6 +12,11 @@ from egl_fast.errors import DeviceError
 COMPUTES_ON: tuple[str, ...] = ("cpu", "cuda")
 
 
+def computes_on(device: torch.device) -> bool:
+    """Whether there are operators for a device's kind."""
+    return device.type in COMPUTES_ON
+
+
 def usable_device(name: str | torch.device) -> torch.device:
     """The device of a name: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be used.
 
@@ -31,7 +36,7 @@ def usable_device(name: str | torch.device) -> torch.device:
             f"device {name!r}: is unknown; choose auto, cpu, cuda or one of several by its number, "
             "such as cuda:1"
         ) from None
-    if device.type not in COMPUTES_ON:
+    if not computes_on(device):
         raise DeviceError(
             f"device {name}: egl-fast has operators for the CPU and NVIDIA GPUs alone; choose cpu, "
             "cuda or auto"

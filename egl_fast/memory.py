@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import torch
 
-#: What torch's CPU and GPU allocators, C++, and NVIDIA's libraries say.
-_SIGNS = ("DefaultCPUAllocator", "bad_alloc", "out of memory", "allocate memory", "ALLOC_FAILED")
+#: What torch's CPU and GPU allocators, C++, and NVIDIA's libraries say; and a native operator that
+#: gets no memory for its result, which is told no reason.
+_SIGNS = (
+    "DefaultCPUAllocator",
+    "allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "ALLOC_FAILED",
+    '"aten::new_empty"',
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

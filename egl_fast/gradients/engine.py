@@ -24,7 +24,7 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
-from egl_fast.devices import COMPUTES_ON
+from egl_fast.devices import computes_on
 from egl_fast.errors import DeviceError, ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -373,7 +373,7 @@ class GradientEngine:
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
-                reason = one_line(error)
+                reason = one_line(error)[:200]
         one_by_one = [pull_one(row) for row in rows]
         if self._vectorises:  # and so it was vectorizing that failed
             self._vectorises = False
@@ -455,13 +455,18 @@ def _matching_parameters(model: nn.Module, params: str | None) -> dict[str, nn.P
 def _refuse_unusable(model: nn.Module) -> None:
     """Refuse tensors that cannot be computed with, by name, before torch does so without one."""
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
-        if tensor.device.type not in COMPUTES_ON:
+        if not computes_on(tensor.device):
             remedy = (
                 "it has no values; load the model's weights"
                 if tensor.is_meta
-                else f"move the model to {' or '.join(COMPUTES_ON)}"
+                else "move the model to cpu or cuda"
             )
             raise DeviceError(f"the model's {name} is on the device {tensor.device}: {remedy}")
+        if hasattr(tensor, "device_mesh"):
+            raise ModelError(
+                f"the model's {name} is spread over a mesh of devices; score a model that is whole "
+                "in one process, such as a copy loaded from its checkpoint"
+            )
         if tensor.is_inference():
             raise ModelError(
                 f"the model's {name} was made under torch.inference_mode(), so autograd cannot use "

@@ -59,8 +59,9 @@ def check_against_autograd(
         raise ModelError(
             f"the engine and plain autograd disagree on {wrong}: squared gradient norms "
             f"{got[wrong]:.6g} and {found[wrong] or 0.0:.6g}; this model does something egl-fast "
-            "does not know (global hooks, hooks on parameters, state that changes from call to "
-            "call, functions whose backward pass sets gradients itself?)"
+            "does not know (global hooks, hooks on parameters, weights that train() or eval() "
+            "changes, state that changes from call to call, a function whose backward pass sets "
+            "gradients itself?)"
         )
     _refuse_cut_off(model, tape, [name for name, value in found.items() if value is None])
 
