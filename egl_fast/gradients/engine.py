@@ -427,6 +427,8 @@ def _only(rows: Tensor, utterance: int) -> Tensor:
 
 def _matching_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Parameter]:
     _refuse_unusable(model)
+    if params is None:
+        _refuse_quantized(model)
     patterns = [p.strip() for p in params.split(",")] if params is not None else ["*"]
     # A weight in two modules has two names, and counts if either matches; it keeps its first.
     first_name: dict[int, str] = {}
@@ -471,4 +473,17 @@ def _refuse_unusable(model: nn.Module) -> None:
             raise ModelError(
                 f"the model's {name} was made under torch.inference_mode(), so autograd cannot use "
                 "it; make or load the model outside"
+            )
+
+
+def _refuse_quantized(model: nn.Module) -> None:
+    """Refuse modules whose weights are integers: those would be left out without a word."""
+    for name, module in model.named_modules():
+        if type(module).__module__.startswith("torch.ao.nn.") and ".quantized." in (
+            type(module).__module__ + "."
+        ):
+            raise ModelError(
+                f"the model's {name or 'top module'} is quantized, so its weights have no "
+                "gradient; score the model as it was before, or choose the parameters that count "
+                "by params"
             )

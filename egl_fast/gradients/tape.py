@@ -206,9 +206,9 @@ def infer(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
 _REENTRANT_CHECKPOINT = "CheckpointFunctionBackward"
 
 _CHECKPOINTING = (
-    "this model checkpoints activations in evaluation mode, so its layers run a second time in the "
-    "backward pass, when nothing records them; switch that off for scoring, for instance by "
-    "calling torch.utils.checkpoint only if self.training"
+    "this model checkpoints activations in evaluation mode (or hooks saved tensors otherwise), so "
+    "its layers run again in the backward pass, when nothing records them; switch that off for "
+    "scoring, for instance by calling torch.utils.checkpoint only if self.training"
 )
 
 
