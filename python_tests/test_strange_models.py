@@ -92,8 +92,6 @@ STRANGE: dict[str, Between] = {
     "a tensor hook that scales": _hooked,
     "a weight computed from others": _computed_weight,
     "a call that fails and is caught": _failing_once,
-    "a part in inference mode": _without_gradient,
-    "a function that stops a gradient": lambda m, x: HalfGradient.apply(x, m.mid(x)),
     "unbatched calls": lambda m, x: torch.stack([m.mid(row) for row in x[0]])[None],
     "keyword calls": lambda m, x: m.mid(input=x),
 }
@@ -104,6 +102,22 @@ def test_strange_code_between_layers(name: str) -> None:
     model = Sandwich(STRANGE[name]).double()
     assert_norms_equal_the_loop(model, batch(), torch.float64)
     assert all(isinstance(p, nn.Parameter) for p in model.mid._parameters.values())
+
+
+#: A layer is used, and gets no gradient.
+CUT_OFF: dict[str, Between] = {
+    "a part in inference mode": _without_gradient,
+    "a function that stops a gradient": lambda m, x: HalfGradient.apply(x, m.mid(x)),
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_a_layer_without_gradient_is_to_be_frozen(name: str) -> None:
+    model = Sandwich(CUT_OFF[name]).double()
+    with pytest.raises(ModelError, match=r"depend on mid\.weight, .* no gradient reaches it"):
+        assert_norms_equal_the_loop(model, batch(), torch.float64)
+    model.mid.requires_grad_(False)
+    assert_norms_equal_the_loop(model, batch(), torch.float64)
 
 
 def _recurrent(change: Callable[[nn.Module], object] = lambda gru: None) -> nn.Module:
