@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from egl_fast.devices import computes_on
 from egl_fast.errors import ModelError
 
 
@@ -66,7 +67,7 @@ def _integers(lengths: Any, logits: Tensor) -> Tensor:
     if (
         not isinstance(lengths, Tensor)
         or lengths.dtype not in _INTEGERS
-        or lengths.is_meta
+        or not computes_on(lengths.device)
         or lengths.shape != logits.shape[:1]
     ):
         hint = ""
