@@ -8,13 +8,11 @@ modules with parameters. See ``tape`` for what is recorded, ``rules`` for what f
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import chain
 from typing import Any
 
 import torch
@@ -24,8 +22,7 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
-from egl_fast.devices import computes_on
-from egl_fast.errors import DeviceError, ModelError, one_line
+from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
     Explicit,
@@ -33,6 +30,7 @@ from egl_fast.gradients.contributions import (
     inner_products,
     sq_norms,
 )
+from egl_fast.gradients.counted import counted_parameters
 from egl_fast.gradients.rules import Pullback
 from egl_fast.gradients.running import alone, unwrapped
 from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
@@ -97,7 +95,7 @@ class GradientEngine:
         self.model = unwrapped(model)
         self.params = params
         with alone(self.model):
-            self.parameters = _matching_parameters(self.model, params)
+            self.parameters = counted_parameters(self.model, params)
         if memory_bytes is None:
             memory_bytes = default_memory_bytes(self.device)
         self.use_memory(memory_bytes)
@@ -154,7 +152,7 @@ class GradientEngine:
         """
         # Anew each time: a training pipeline freezes, unfreezes and replaces layers.
         with alone(self.model):  # another thread's run holds parameters back
-            parameters = _matching_parameters(self.model, self.params)
+            parameters = counted_parameters(self.model, self.params)
             self.parameters = parameters
             with self._products():
                 return record(self.model, inputs, parameters)
@@ -423,67 +421,3 @@ def _only(rows: Tensor, utterance: int) -> Tensor:
     own = torch.zeros_like(rows)
     own[:, utterance] = rows[:, utterance]
     return own
-
-
-def _matching_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Parameter]:
-    _refuse_unusable(model)
-    if params is None:
-        _refuse_quantized(model)
-    patterns = [p.strip() for p in params.split(",")] if params is not None else ["*"]
-    # A weight in two modules has two names, and counts if either matches; it keeps its first.
-    first_name: dict[int, str] = {}
-    found: dict[str, nn.Parameter] = {}
-    frozen: list[str] = []
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        first_name.setdefault(id(parameter), name)
-        if any(fnmatch.fnmatchcase(name, p) for p in patterns):
-            if parameter.requires_grad:
-                found[first_name[id(parameter)]] = parameter
-            else:
-                frozen.append(name)
-    if found:
-        return found
-    if params is None:
-        raise ModelError("the model has no parameter that requires a gradient")
-    if frozen:
-        raise ModelError(
-            f"params {params!r} matches only parameters that require no gradient: "
-            f"{', '.join(frozen)}"
-        )
-    names = ", ".join(name for name, p in model.named_parameters() if p.requires_grad)
-    raise ModelError(f"params {params!r} matches no trainable parameter of: {names}")
-
-
-def _refuse_unusable(model: nn.Module) -> None:
-    """Refuse tensors that cannot be computed with, by name, before torch does so without one."""
-    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
-        if not computes_on(tensor.device):
-            remedy = (
-                "it has no values; load the model's weights"
-                if tensor.is_meta
-                else "move the model to cpu or cuda"
-            )
-            raise DeviceError(f"the model's {name} is on the device {tensor.device}: {remedy}")
-        if hasattr(tensor, "device_mesh"):
-            raise ModelError(
-                f"the model's {name} is spread over a mesh of devices; score a model that is whole "
-                "in one process, such as a copy loaded from its checkpoint"
-            )
-        if tensor.is_inference():
-            raise ModelError(
-                f"the model's {name} was made under torch.inference_mode(), so autograd cannot use "
-                "it; make or load the model outside"
-            )
-
-
-def _refuse_quantized(model: nn.Module) -> None:
-    """Refuse modules whose weights are integers: those would be left out without a word."""
-    for name, module in model.named_modules():
-        if type(module).__module__.startswith("torch.ao.nn.") and ".quantized." in (
-            type(module).__module__ + "."
-        ):
-            raise ModelError(
-                f"the model's {name or 'top module'} is quantized, so its weights have no "
-                "gradient; score the model as it was before, or choose the parameters that count "
-                "by params"
-            )
