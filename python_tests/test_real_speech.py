@@ -141,18 +141,18 @@ def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:
     assert jiwer.wer([u.text or "" for u in utterances], [r.pred_text for r in records]) < 0.5
 
 
-@pytest.mark.parametrize("method", ["exact", "lowrank", "probe"])
+@pytest.mark.parametrize("method", ["exact", "probe"])
 def test_neither_threads_nor_the_pools_order_matter(
     examples: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same to rounding: each is within what is promised of the same number.
 
-    Windows of three, so that another order makes other batches.
+    Windows of two, so that another order makes other batches.
     """
-    monkeypatch.setattr(pool, "WINDOW", 3)
+    monkeypatch.setattr(pool, "WINDOW", 2)
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
-    utterances = shortest(examples, 6)
-    options = ScoringOptions(k=20, method=method, full=True, full_samples=8)
+    utterances = shortest(examples, 4)
+    options = ScoringOptions(k=10, method=method, full=True, full_samples=4)
 
     def scores(order: list[int], threads: int) -> dict[str, ScoreRecord]:
         torch.set_num_threads(threads)
@@ -163,10 +163,8 @@ def test_neither_threads_nor_the_pools_order_matter(
 
     before = torch.get_num_threads()
     try:
-        first = scores([0, 1, 2, 3, 4, 5], 1)
-        assert scores([0, 1, 2, 3, 4, 5], 1) == first
-        others = [scores([0, 1, 2, 3, 4, 5], threads) for threads in (2, 3)]
-        others += [scores([5, 4, 3, 2, 1, 0], 1), scores([3, 0, 5, 1, 4, 2], 2)]
+        first = scores([0, 1, 2, 3], 1)
+        others = [scores([3, 2, 1, 0], 2), scores([2, 0, 3, 1], 3)]
     finally:
         torch.set_num_threads(before)
     for other in others:
