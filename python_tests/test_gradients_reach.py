@@ -410,6 +410,45 @@ def test_functions_that_set_gradients_themselves_are_noticed(at_the_bottom: bool
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def _clipped(cotangent: Tensor) -> Tensor:
+    return cotangent.clamp(-1e-3, 1e-3)
+
+
+@pytest.mark.parametrize(
+    "change", [_clipped, F.normalize, torch.sign, F.relu, lambda g: g + 0.01], ids=str
+)
+def test_a_backward_pass_that_is_not_linear_is_noticed(change: Callable[[Tensor], Tensor]) -> None:
+    """Combinations of cotangents would stand for none of them: 1.27 was scored for 2.13."""
+
+    class Changing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+            return change(cotangents[0])
+
+    with pytest.raises(ModelError, match="or clips or normalizes them"):
+        score(Sandwich(lambda m, x: Changing.apply(m.mid(x))))
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.1])
+def test_a_backward_pass_that_is_linear_is_training(factor: float) -> None:
+    class Scaling(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+            return factor * cotangents[0]
+
+    model = Sandwich(lambda m, x: Scaling.apply(m.mid(x)))
+    record = score(model)
+    assert record.egl == pytest.approx(by_backward(model, record), rel=1e-4)
+
+
 def test_an_optimizer_in_the_backward_pass_takes_no_step() -> None:
     model = Sandwich(lambda m, x: m.mid(x))
     for parameter in model.parameters():

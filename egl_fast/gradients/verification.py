@@ -23,6 +23,11 @@ _log = logging.getLogger("egl_fast")
 #: model: far above float32's, far below any forgotten use of a parameter worth speaking of.
 _DISAGREEMENT = 1e-2
 
+#: Plain autograd is asked for a multiple of the cotangent, exact in any binary format. Combinations
+#: of cotangents stand for each of them only where the backward pass is linear; one that clips,
+#: normalizes or drops what is negative does not give the multiple of its result.
+_MULTIPLE = -4.0
+
 #: Share of the largest logit by which logits must move for a parameter to be in use. Where it is
 #: not, they stay the same to the bit, but for GPU kernels that add up in an order of their own.
 _MOVED = 1e-5
@@ -46,8 +51,11 @@ def check_against_autograd(
             in a way that autograd does not see.
     """
     cotangent = torch.zeros_like(cotangents[:, 0])
-    cotangent[-1] = cotangents[-1, 0]
-    got = {name: float(norms[name][-1, 0]) if name in norms else 0.0 for name in tape.parameters}
+    cotangent[-1] = _MULTIPLE * cotangents[-1, 0]
+    got = {
+        name: _MULTIPLE**2 * float(norms[name][-1, 0]) if name in norms else 0.0
+        for name in tape.parameters
+    }
     found = plain_sq_norms(model, tape.inputs, cotangent, tape.parameters)
     wrong = _disagreement(got, found, tape.parameters)
     if wrong is not None and cotangent.dtype == torch.float32:
@@ -61,7 +69,7 @@ def check_against_autograd(
             f"{got[wrong]:.6g} and {found[wrong] or 0.0:.6g}; this model does something egl-fast "
             "does not know (global hooks, hooks on parameters, weights that train() or eval() "
             "changes, state that changes from call to call, a function whose backward pass sets "
-            "gradients itself?)"
+            "gradients itself, or clips or normalizes them?)"
         )
     _refuse_cut_off(model, tape, [name for name, value in found.items() if value is None])
 
