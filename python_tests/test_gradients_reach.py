@@ -498,9 +498,14 @@ def _buffer_in_inference_mode(model: Sandwich) -> None:
         model.register_buffer("mean", torch.zeros(8))
 
 
+def _lazy(model: Sandwich) -> None:
+    model.mid = nn.LazyLinear(8)
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
+        (_lazy, ModelError, r"mid\.weight has no values yet; run the model once"),
         (_on_meta, DeviceError, r"mid\.weight is on the device meta: it has no values"),
         (_in_inference_mode, ModelError, r"mid\.weight was made under torch\.inference_mode\(\)"),
         (_buffer_in_inference_mode, ModelError, r"mean was made under torch\.inference_mode\(\)"),

@@ -6,6 +6,7 @@ import fnmatch
 from itertools import chain
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from egl_fast.devices import computes_on
 from egl_fast.errors import DeviceError, ModelError
@@ -53,6 +54,8 @@ def counted_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Par
 def _refuse_unusable(model: nn.Module) -> None:
     """Refuse tensors that cannot be computed with, by name, before torch does so without one."""
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor):
+            raise ModelError(f"the model's {name} has no values yet; run the model once before")
         if not computes_on(tensor.device):
             remedy = (
                 "it has no values; load the model's weights"
