@@ -9,13 +9,15 @@ docs/cuda.md says what each choice does to scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from egl_fast.process_wide import SharedChange
 
 _T = TypeVar("_T")
 
@@ -40,29 +42,26 @@ def check_precision(precision: str, device: torch.device) -> None:
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
     """Take products of float32 tensors so while the context is open, whatever torch is set to.
 
-    On the CPU "float32" leaves things as they are.
+    A ``torch.autocast`` that surrounds the context does not reach into it. On the CPU "float32"
+    leaves everything else as it is.
 
     Args:
         precision: one of ``PRECISIONS``.
         device: where they are taken.
     """
-    if device.type == "cuda":
-        # What no context can round to bf16 (a product inside a native operator) is TF32 there.
-        with _fp32_products("ieee" if precision == "float32" else "tf32"):
-            if precision != "bf16":
-                yield
-                return
-            with BFloat16Products():  # type: ignore[no-untyped-call]
-                yield
-    elif precision == "bf16":
-        with BFloat16Products():  # type: ignore[no-untyped-call]
-            yield
-    else:
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if device.type == "cuda":
+            # What no context can round to bf16 (a product in a native operator) is TF32 there.
+            stack.enter_context(_fp32_products("ieee" if precision == "float32" else "tf32"))
+        if precision == "bf16":
+            stack.enter_context(BFloat16Products())  # type: ignore[no-untyped-call]
         yield
 
 
-@contextmanager
-def _fp32_products(form: str) -> Iterator[None]:
+def _set_fp32_products(form: str) -> Callable[[], None]:
     # torch has an old and a new way to say it, and refuses to tell in the old way what was said in
     # the new one alone: both are set, and put back, unless it refuses already.
     cudnn: Any = torch.backends.cudnn
@@ -71,21 +70,26 @@ def _fp32_products(form: str) -> Iterator[None]:
     before = [setting.fp32_precision for setting in new_way]
     matmul_before = _if_told(torch.get_float32_matmul_precision)
     convolutions_before = _if_told(lambda: cudnn.allow_tf32)
-    try:
-        if matmul_before is not None:
-            torch.set_float32_matmul_precision("high" if form == "tf32" else "highest")
-        if convolutions_before is not None:
-            cudnn.allow_tf32 = form == "tf32"
-        for setting in here:
-            setting.fp32_precision = form
-        yield
-    finally:
+
+    def put_back() -> None:
         if matmul_before is not None:
             torch.set_float32_matmul_precision(matmul_before)
         if convolutions_before is not None:
             cudnn.allow_tf32 = convolutions_before
         for setting, value in zip(new_way, before, strict=True):
             setting.fp32_precision = value
+
+    if matmul_before is not None:
+        torch.set_float32_matmul_precision("high" if form == "tf32" else "highest")
+    if convolutions_before is not None:
+        cudnn.allow_tf32 = form == "tf32"
+    for setting in here:
+        setting.fp32_precision = form
+    return put_back
+
+
+#: "ieee" or "tf32", for the whole process.
+_fp32_products = SharedChange(_set_fp32_products)
 
 
 def _if_told(ask: Callable[[], _T]) -> _T | None:

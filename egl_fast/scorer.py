@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
+from egl_fast.scoring.arguments import durations_of, names_of, refuse_unusable
 from egl_fast.scoring.batches import BatchLimit, BatchScoring
-from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.classes import Classes
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.outcome import Outcome, in_order
 from egl_fast.scoring.outputs import model_outputs
 from egl_fast.scoring.pipeline import score_tape
@@ -47,8 +49,9 @@ class Scorer:
             is fine too. Its device and dtype (float32 or float64) are respected. It is run in
             evaluation mode; training mode, hooks, gradients and random state are afterwards as
             they were, also after an exception.
-        vocabulary: names of the C classes in index order; the blank's is ignored.
-        blank: index of the blank.
+        vocabulary: names of the C classes in index order, or a dictionary from names to indices
+            (or the other way round) in any order; the blank's name is ignored.
+        blank: index of the blank, or its name.
         features: how waveforms become the model's input (spectrograms [N, T, F] and their
             lengths); only ``score_waveforms`` and ``score_manifest`` need it.
         model_hash: identity of the model, for metadata.
@@ -58,7 +61,9 @@ class Scorer:
             less work of a GPU "tf32" or "bf16"; docs/cuda.md has what that does to scores.
 
     Raises:
-        ModelError: the blank is no class, or no parameter requires a gradient.
+        ModelError: the vocabulary has gaps or no order, the blank is not one of its classes, no
+            parameter requires a gradient, or one cannot be differentiated.
+        DeviceError: a parameter is neither on the CPU nor on an NVIDIA GPU.
         ValueError: the precision is unknown, or cannot be had where the model is.
 
     Example:
@@ -78,23 +83,27 @@ class Scorer:
     def __init__(
         self,
         model: nn.Module,
-        vocabulary: Sequence[str],
-        blank: int = 0,
+        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
+        blank: int | str = 0,
         *,
         features: FeatureConfig | None = None,
         model_hash: str = "",
         memory_bytes: int | None = None,
         precision: str = "float32",
     ) -> None:
-        if not 0 <= blank < len(vocabulary):
-            raise ModelError(f"blank {blank} is no index of the {len(vocabulary)} classes")
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"model: expected a torch.nn.Module, got a {type(model).__name__}; of an exported "
+                "program, give program.module()"
+            )
         self.model = model
-        self.classes = Classes(tuple(vocabulary), blank)
+        self.classes = Classes.of(vocabulary, blank)
         self.features = features
         self.model_hash = model_hash
         self.precision = precision
         self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
         self.memory_bytes = self._engine.memory_bytes
+        self._engines: dict[str | None, GradientEngine] = {None: self._engine}
 
     @property
     def default_batch_seconds(self) -> float:
@@ -167,25 +176,21 @@ class Scorer:
             ValueError: an option is out of range.
         """
         chosen = ScoringOptions(**options)
+        refuse_unusable(model_inputs)
         engine = self._engine_for(chosen)
         first = self._first_run(engine, model_inputs)
         outputs = first.outputs if isinstance(first, Tape) else first
         logits, _ = model_outputs(outputs, ids=None, num_classes=len(self.classes.vocabulary))
         num_utterances = logits.shape[0]
-        ids = [str(n) for n in range(num_utterances)] if ids is None else list(ids)
-        durations = [0.0] * num_utterances if durations is None else list(durations)
-        if len(ids) != num_utterances or len(durations) != num_utterances:
-            raise ValueError(
-                f"ids, durations: expected {num_utterances} of each, "
-                f"got {len(ids)} and {len(durations)}"
-            )
+        names = names_of(ids, num_utterances)
+        seconds = durations_of(durations, num_utterances)
 
         def score(tape: Tape, group: Sequence[int]) -> list[ScoreRecord]:
             return score_tape(
                 engine,
                 tape,
-                ids=[ids[n] for n in group],
-                durations=[durations[n] for n in group],
+                ids=[names[n] for n in group],
+                durations=[seconds[n] for n in group],
                 classes=self.classes,
                 options=chosen,
             )
@@ -196,7 +201,7 @@ class Scorer:
         for n in range(num_utterances):
             tape = engine.run(*sliced(model_inputs, n, num_utterances))
             records += score(tape, [n])
-            compare_with_batch(tape.outputs, first, n, ids[n])
+            compare_with_batch(tape.outputs, first, n, names[n])
             del tape  # or its activations would stay until the next ones are there
         return records
 
@@ -232,9 +237,7 @@ class Scorer:
         """
         chosen = ScoringOptions(**options)
         features = self._features()
-        names = [str(n) for n in range(len(waveforms))] if ids is None else list(ids)
-        if len(names) != len(waveforms):
-            raise ValueError(f"ids: expected {len(waveforms)}, got {len(names)}")
+        names = names_of(ids, len(waveforms))
         spectrograms = []
         for name, waveform in zip(names, waveforms, strict=True):
             mono = mono_waveform(
@@ -277,27 +280,33 @@ class Scorer:
             read_timeout: seconds that reading and decoding one may take; None: for ever.
             **options: see ``ScoringOptions``.
 
-        Yields:
-            Records. Audio is decoded ahead in the background.
+        Returns:
+            An iterator of records. Audio is decoded ahead in the background.
 
         Raises:
+            ValueError: an option is out of range.
             ManifestError: the manifest is missing or malformed.
             AudioError: a recording cannot be read, unless skipped.
             ModelError: the model's outputs do not fit, unless skipped.
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
-        utterances = read_manifest(manifest)
-        for outcome in self.score_utterances(
-            utterances,
+        outcomes = self.score_utterances(
+            read_manifest(manifest),
             ScoringOptions(**options),
             batch_seconds=batch_seconds,
             limits=ReadingLimits(max_duration, read_timeout),
-        ):
-            if outcome.record is not None:
-                yield outcome.record
-            elif on_error == "raise" and outcome.error is not None:
-                raise outcome.error
+        )
+
+        # A generator of its own, so that what is wrong with the call is said at the call.
+        def records() -> Iterator[ScoreRecord]:
+            for outcome in outcomes:
+                if outcome.record is not None:
+                    yield outcome.record
+                elif on_error == "raise" and outcome.error is not None:
+                    raise outcome.error
+
+        return records()
 
     def score_utterances(
         self,
@@ -340,14 +349,15 @@ class Scorer:
         )
 
     def _engine_for(self, options: ScoringOptions) -> GradientEngine:
-        if options.params is None:
-            return self._engine
-        return GradientEngine(
-            self.model,
-            params=options.params,
-            memory_bytes=self.memory_bytes,
-            precision=self.precision,
-        )
+        # Kept, as an engine compares with autograd once for a set of parameters.
+        if options.params not in self._engines:
+            self._engines[options.params] = GradientEngine(
+                self.model,
+                params=options.params,
+                memory_bytes=self.memory_bytes,
+                precision=self.precision,
+            )
+        return self._engines[options.params]
 
     def _features(self) -> FeatureConfig:
         if self.features is None:

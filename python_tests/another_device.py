@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only
+
+from egl_fast import devices
 
 DEVICE = torch.device("meta")
 
@@ -115,7 +118,8 @@ def another_device() -> Iterator[torch.device]:
     # Else a module's move would make new parameters, of which tied ones were no longer one.
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        with _Mode():
+        working = (*devices.COMPUTES_ON, DEVICE.type)
+        with mock.patch.object(devices, "COMPUTES_ON", working), _Mode():
             yield DEVICE
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swaps)

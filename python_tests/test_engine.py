@@ -287,7 +287,7 @@ def test_backward_that_does_not_vectorise_is_looped(caplog: pytest.LogCaptureFix
 
     torch.manual_seed(0)
     assert_norms_equal_the_loop(Doubling().double(), batch(), torch.float64)
-    assert any("cannot be vectorised" in record.getMessage() for record in caplog.records)
+    assert any("cannot be vectorized" in record.getMessage() for record in caplog.records)
 
 
 def test_input_modified_after_it_was_read_is_refused() -> None:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "egl_fast"
 #: Bottom to top. A module imports from lower layers and from its own package only; what stands in
 #: one line does not know the others there. A new module or package needs a place here.
 LAYERS = [
-    {"errors", "allocator", "kinds", "reference"},
+    {"errors", "allocator", "kinds", "memory", "process_wide", "reference"},
     {
         "atomic",
         "escaping",

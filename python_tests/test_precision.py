@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_what_torch_is_set_to_comes_back(precision: str, form: str, matmul_preci
             assert (new_way(), old_way()) == before
     finally:
         torch.set_float32_matmul_precision(initially)
+
+
+def test_two_that_overlap_take_nothing_from_each_other() -> None:
+    """As two threads do: the second starts within the first, and ends after it."""
+    before = new_way(), old_way(), torch.backends.cudnn.enabled
+    first, second = ExitStack(), ExitStack()
+    for stack in (first, second):
+        stack.enter_context(products_in("float32", CUDA))
+        stack.enter_context(without_cudnn())
+    first.close()
+    assert new_way()[:3] == ["ieee"] * 3
+    assert not torch.backends.cudnn.enabled
+    second.close()
+    assert (new_way(), old_way(), torch.backends.cudnn.enabled) == before
 
 
 def test_settings_that_the_old_way_cannot_tell_come_back() -> None:

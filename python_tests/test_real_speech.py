@@ -17,6 +17,8 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.model import CELLS
 from egl_fast.records import ScoreRecord
 from egl_fast.reference.gradients import looped_sq_norms
+from egl_fast.scoring import pool
+from egl_fast.scoring.options import ScoringOptions
 
 # What `exact` promises (DESIGN.md, section 5), for each squared norm and for their sum.
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -24,8 +26,8 @@ PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 def shortest(examples: Path, count: int) -> list[Utterance]:
     """The shortest recordings of the sample's pool."""
-    pool = read_manifest(examples / "pool.jsonl")
-    return sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:count]
+    utterances = read_manifest(examples / "pool.jsonl")
+    return sorted(utterances, key=lambda u: float(u.duration_seconds or 0.0))[:count]
 
 
 def assert_exact(scorer: egl_fast.Scorer, utterances: list[Utterance], *, k: int) -> None:
@@ -137,3 +139,38 @@ def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:
     records = scorer.score_batch(*pad_features(spectrograms), k=1)
     # GRID has a fixed grammar of six words a sentence; most of them must come out right.
     assert jiwer.wer([u.text or "" for u in utterances], [r.pred_text for r in records]) < 0.5
+
+
+@pytest.mark.parametrize("method", ["exact", "probe"])
+def test_neither_threads_nor_the_pools_order_matter(
+    examples: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same to rounding: each is within what is promised of the same number.
+
+    Windows of two, so that another order makes other batches.
+    """
+    monkeypatch.setattr(pool, "WINDOW", 2)
+    scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
+    utterances = shortest(examples, 4)
+    options = ScoringOptions(k=10, method=method, full=True, full_samples=4)
+
+    def scores(order: list[int], threads: int) -> dict[str, ScoreRecord]:
+        torch.set_num_threads(threads)
+        outcomes = scorer.score_utterances([utterances[n] for n in order], options)
+        records = [outcome.record for outcome in outcomes if outcome.record is not None]
+        assert [record.id for record in records] == [utterances[n].id for n in order]
+        return {record.id: record for record in records}
+
+    before = torch.get_num_threads()
+    try:
+        first = scores([0, 1, 2, 3], 1)
+        others = [scores([3, 2, 1, 0], 2), scores([2, 0, 3, 1], 3)]
+    finally:
+        torch.set_num_threads(before)
+    for other in others:
+        for name, record in first.items():
+            assert other[name].pred_text == record.pred_text
+            assert other[name].num_frames == record.num_frames
+            for score in ("egl", "egl_normalized", "egl_full", "entropy", "pctc", "random"):
+                got, expected = getattr(other[name], score), getattr(record, score)
+                assert got == pytest.approx(expected, rel=2 * PROMISED[torch.float32])

@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import egl_fast
 from egl_fast.errors import ModelError
 from egl_fast.gradients import engine as engine_module
-from egl_fast.gradients import tape as tape_module
 from egl_fast.gradients import verification
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.model import DeepSpeech2, preset
@@ -93,8 +92,6 @@ STRANGE: dict[str, Between] = {
     "a tensor hook that scales": _hooked,
     "a weight computed from others": _computed_weight,
     "a call that fails and is caught": _failing_once,
-    "a part in inference mode": _without_gradient,
-    "a function that stops a gradient": lambda m, x: HalfGradient.apply(x, m.mid(x)),
     "unbatched calls": lambda m, x: torch.stack([m.mid(row) for row in x[0]])[None],
     "keyword calls": lambda m, x: m.mid(input=x),
 }
@@ -105,6 +102,22 @@ def test_strange_code_between_layers(name: str) -> None:
     model = Sandwich(STRANGE[name]).double()
     assert_norms_equal_the_loop(model, batch(), torch.float64)
     assert all(isinstance(p, nn.Parameter) for p in model.mid._parameters.values())
+
+
+#: A layer is used, and gets no gradient.
+CUT_OFF: dict[str, Between] = {
+    "a part in inference mode": _without_gradient,
+    "a function that stops a gradient": lambda m, x: HalfGradient.apply(x, m.mid(x)),
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_a_layer_without_gradient_is_to_be_frozen(name: str) -> None:
+    model = Sandwich(CUT_OFF[name]).double()
+    with pytest.raises(ModelError, match=r"depend on mid\.weight, .* no gradient reaches it"):
+        assert_norms_equal_the_loop(model, batch(), torch.float64)
+    model.mid.requires_grad_(False)
+    assert_norms_equal_the_loop(model, batch(), torch.float64)
 
 
 def _recurrent(change: Callable[[nn.Module], object] = lambda gru: None) -> nn.Module:
@@ -288,15 +301,14 @@ def test_rounding_of_a_float32_loop_is_no_disagreement(
 ) -> None:
     """As on 30 s of noise, where a float32 recurrence errs by per cents."""
     model = Sandwich(lambda m, x: m.mid(x)).float()
-    plain = tape_module.plain_sq_norms
+    plain = verification.plain_sq_norms
     shares = {torch.float32: 1.03, torch.float64: share_in_double}
 
-    def rounded(*arguments: Any) -> dict[str, float]:
+    def rounded(*arguments: Any) -> dict[str, float | None]:
         share = shares[arguments[2].dtype]
-        return {name: share * value for name, value in plain(*arguments).items()}
+        return {name: value and share * value for name, value in plain(*arguments).items()}
 
     monkeypatch.setattr(verification, "plain_sq_norms", rounded)
-    monkeypatch.setattr(tape_module, "plain_sq_norms", rounded)
     scorer = egl_fast.Scorer(model, ["-", "a", "b", "c"])
     if agrees:
         assert scorer.score_batch(*batch(dtype=torch.float32), k=3)

@@ -144,7 +144,12 @@ class Explicit:
 
     def gradient(self) -> Tensor:
         """See ``Contribution``."""
-        return self.value.reshape(self.value.shape[0], -1)  # a scalar parameter has R values
+        value = self.value
+        if value.is_complex():  # |z|^2 is the sum of both squares
+            value = torch.view_as_real(value)
+        if value.dtype in (torch.float16, torch.bfloat16):
+            value = value.float()
+        return value.reshape(value.shape[0], -1)  # a scalar parameter has R values
 
 
 def combined(contributions: Sequence[Contribution]) -> Contribution:

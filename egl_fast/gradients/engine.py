@@ -8,7 +8,6 @@ modules with parameters. See ``tape`` for what is recorded, ``rules`` for what f
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import warnings
 from collections import defaultdict
@@ -23,7 +22,7 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
-from egl_fast.errors import ModelError
+from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
     Explicit,
@@ -31,16 +30,12 @@ from egl_fast.gradients.contributions import (
     inner_products,
     sq_norms,
 )
+from egl_fast.gradients.counted import counted_parameters
 from egl_fast.gradients.rules import Pullback
-from egl_fast.gradients.tape import (
-    RUNNING,
-    Call,
-    Tape,
-    declares_utterances_first,
-    infer,
-    record,
-)
-from egl_fast.gradients.verification import check_against_autograd
+from egl_fast.gradients.running import alone, unwrapped
+from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
+from egl_fast.gradients.verification import check_against_autograd, kept_gradients
+from egl_fast.memory import is_out_of_memory
 from egl_fast.precision import check_precision, products_in
 
 _log = logging.getLogger("egl_fast")
@@ -97,10 +92,10 @@ class GradientEngine:
         memory_bytes: int | None = None,
         precision: str = "float32",
     ) -> None:
-        self.model = model
+        self.model = unwrapped(model)
         self.params = params
-        with RUNNING:
-            self.parameters = _matching_parameters(model, params)
+        with alone(self.model):
+            self.parameters = counted_parameters(self.model, params)
         if memory_bytes is None:
             memory_bytes = default_memory_bytes(self.device)
         self.use_memory(memory_bytes)
@@ -139,8 +134,9 @@ class GradientEngine:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the parameters are."""
-        return next(iter(self.parameters.values())).dtype
+        """What the parameters are, and so the model's input."""
+        dtypes = [parameter.dtype for parameter in self.parameters.values()]
+        return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
 
     def _products(self) -> AbstractContextManager[None]:
         return products_in(self.precision, self.device)
@@ -155,8 +151,8 @@ class GradientEngine:
             ModelError: no parameter counts (any more), or a module insists on training mode.
         """
         # Anew each time: a training pipeline freezes, unfreezes and replaces layers.
-        with RUNNING:  # another thread's run holds parameters back
-            parameters = _matching_parameters(self.model, self.params)
+        with alone(self.model):  # another thread's run holds parameters back
+            parameters = counted_parameters(self.model, self.params)
             self.parameters = parameters
             with self._products():
                 return record(self.model, inputs, parameters)
@@ -274,7 +270,8 @@ class GradientEngine:
         calls, direct = tape.reachable(logits)
         if not calls and not direct:
             raise ModelError(
-                "the model's logits depend on no parameter that counts; are they detached?"
+                "the model's logits depend on no parameter that counts; are they detached, "
+                "quantized, or computed under no_grad?"
             )
         self._say_unruled(direct)
         num_utterances, num_cotangents = cotangents.shape[:2]
@@ -346,13 +343,19 @@ class GradientEngine:
             found = torch.autograd.grad(
                 logits, inputs, cotangent, retain_graph=True, allow_unused=True
             )
-            # A function of the model's may stop the gradient by returning None.
+            # A function of the model's may stop the gradient by returning None, and an embedding
+            # return a sparse one.
             return tuple(
-                cotangent.new_zeros(shape) if gradient is None else gradient
+                cotangent.new_zeros(shape)
+                if gradient is None
+                else (gradient.to_dense() if gradient.layout != torch.strided else gradient)
                 for gradient, shape in zip(found, shapes, strict=True)
             )
 
-        return self._each_row(pull_one, rows)
+        # Functions that the comparison with autograd will refuse may set .grad.
+        leaves = () if self._verified else self.model.parameters()
+        with kept_gradients(leaves):
+            return self._each_row(pull_one, rows)
 
     def _each_row(
         self, pull_one: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor
@@ -366,15 +369,17 @@ class GradientEngine:
                     pulled: Sequence[Tensor] = torch.func.vmap(pull_one)(rows)
                 return pulled
             except RuntimeError as error:
-                if "allocate memory" in str(error) or isinstance(error, torch.OutOfMemoryError):
+                if is_out_of_memory(error):
                     raise
-                self._vectorises = False
-                _log.warning(
-                    "this model's backward pass cannot be vectorised, cotangents are pulled back "
-                    "one at a time (%s)",
-                    str(error).splitlines()[0],
-                )
+                reason = one_line(error)[:200]
         one_by_one = [pull_one(row) for row in rows]
+        if self._vectorises:  # and so it was vectorizing that failed
+            self._vectorises = False
+            _log.warning(
+                "this model's backward pass cannot be vectorized, so cotangents are pulled back "
+                "one at a time (%s)",
+                reason,
+            )
         return [torch.stack(series) for series in zip(*one_by_one, strict=True)]
 
     def _verify(self, tape: Tape, cotangents: Tensor, norms: dict[str, Tensor]) -> None:
@@ -416,20 +421,3 @@ def _only(rows: Tensor, utterance: int) -> Tensor:
     own = torch.zeros_like(rows)
     own[:, utterance] = rows[:, utterance]
     return own
-
-
-def _matching_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Parameter]:
-    patterns = [p.strip() for p in params.split(",")] if params is not None else ["*"]
-    # A weight in two modules has two names, and counts if either matches; it keeps its first.
-    first_name: dict[int, str] = {}
-    found: dict[str, nn.Parameter] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        first_name.setdefault(id(parameter), name)
-        if parameter.requires_grad and any(fnmatch.fnmatchcase(name, p) for p in patterns):
-            found[first_name[id(parameter)]] = parameter
-    if not found:
-        if params is None:
-            raise ModelError("the model has no parameter that requires a gradient")
-        names = ", ".join(name for name, _ in model.named_parameters())
-        raise ModelError(f"params {params!r} matches no trainable parameter of: {names}")
-    return found

@@ -8,10 +8,8 @@ Together they are every use there is, each counted once.
 
 from __future__ import annotations
 
-import copy
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +21,8 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from egl_fast.errors import ModelError
 from egl_fast.gradients.recurrent import GateInputs, gate_inputs
 from egl_fast.gradients.rules import Pullback, Rule, rule_of
-from egl_fast.recurrent import Direction, scanned_recurrence, without_cudnn
-
-#: Held while a model is hooked, put into evaluation mode and relieved of its parameters: two
-#: threads that score with one model would take each other's changes for its own.
-RUNNING = threading.RLock()
+from egl_fast.gradients.running import constants, running
+from egl_fast.recurrent import Direction, scanned_recurrence
 
 
 @dataclass
@@ -114,8 +109,14 @@ class Tape:
     parameters: dict[str, nn.Parameter]
 
     def reachable(self, logits: Tensor) -> tuple[list[Call], dict[str, nn.Parameter]]:
-        """What the logits depend on: calls, and parameters through uses that no rule covers."""
+        """What the logits depend on: calls, and parameters through uses that no rule covers.
+
+        Raises:
+            ModelError: a part of the model is such that only a whole backward pass reaches it.
+        """
         nodes, leaves = _graph_of(logits)
+        if any(node.name() == _REENTRANT_CHECKPOINT for node in nodes):
+            raise ModelError(_CHECKPOINTING)
         calls = [call for call in self.calls if call.edge.node in nodes]
         direct = {name: p for name, p in self.parameters.items() if id(p) in leaves}
         return calls, direct
@@ -150,15 +151,12 @@ def record(
     """
     calls: list[Call] = []
     names = {id(parameter): name for name, parameter in parameters.items()}
-    # Saving a tensor for a backward pass is refused if it was made in inference mode.
-    inputs = tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)
     with ExitStack() as stack:
-        stack.enter_context(RUNNING)
-        stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(model)))
-        stack.enter_context(_evaluation_mode(model))
+        stack.enter_context(running(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_recorded_modules(model, names, calls))
+        inputs = constants(inputs)
 
         def record_direction(direction: Direction) -> None:
             if not torch.is_grad_enabled():
@@ -184,6 +182,7 @@ def record(
                 precise=True,
             )
         )
+        stack.enter_context(_refusing_recomputation())
         outputs = model(*inputs)
     return Tape(inputs, outputs, calls, dict(parameters))
 
@@ -198,70 +197,31 @@ def declares_utterances_first(model: nn.Module) -> bool:
 
 def infer(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     """Outputs of the model in evaluation mode without a graph; leaves everything as it was."""
-    random = torch.random.fork_rng(devices=_cuda_devices(model))
-    with RUNNING, random, _evaluation_mode(model), torch.no_grad():
+    with running(model), torch.no_grad():
         return model(*inputs)
 
 
-def plain_sq_norms(
-    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Sequence[str]
-) -> dict[str, float]:
-    """||J^T cotangent||^2 of parameters, by autograd through the model as it is.
+#: Its backward pass leaves gradients in ``.grad`` instead of passing them on, so the graph that one
+#: can ask about ends here.
+_REENTRANT_CHECKPOINT = "CheckpointFunctionBackward"
 
-    Args:
-        model: run in evaluation mode, left as it was.
-        inputs: of its call, whose first output is the logits.
-        cotangent: of the logits, in their shape.
-        names: of the parameters.
-
-    Returns:
-        By name; 0 where nothing depends.
-    """
-    own = dict(model.named_parameters())
-    random = torch.random.fork_rng(devices=_cuda_devices(model))
-    with (
-        RUNNING,
-        random,
-        _evaluation_mode(model),
-        without_cudnn(),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-    ):
-        logits = model(*inputs)[0]
-        found = torch.autograd.grad(
-            logits, [own[name] for name in names], cotangent, allow_unused=True
-        )
-    return {
-        name: 0.0 if gradient is None else float(gradient.double().square().sum())
-        for name, gradient in zip(names, found, strict=True)
-    }
-
-
-def plain_sq_norms_in_double(
-    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Sequence[str]
-) -> dict[str, float]:
-    """``plain_sq_norms`` of a copy of the model in float64; of itself where a copy would not do."""
-    if any(parameter._backward_hooks for parameter in model.parameters()):
-        return plain_sq_norms(model, inputs, cotangent, names)  # which copies don't take along
-    wide = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
-    try:
-        double = copy.deepcopy(model).double()
-        return plain_sq_norms(double, tuple(wide), cotangent.double(), names)
-    except Exception:  # a stranger's model may refuse to be copied, or to compute in float64
-        return plain_sq_norms(model, inputs, cotangent, names)
+_CHECKPOINTING = (
+    "this model checkpoints activations in evaluation mode (or hooks saved tensors otherwise), so "
+    "its layers run again in the backward pass, when nothing records them; switch that off for "
+    "scoring, for instance by calling torch.utils.checkpoint only if self.training"
+)
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    for module, _ in modes:
-        module.training = False  # also where the model's own train() would have it otherwise
+def _refusing_recomputation() -> Iterator[None]:
+    """Refuse hooks on saved tensors, by which the other kind of checkpoint works."""
     try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
+            yield
+    except RuntimeError as error:
+        if _CHECKPOINTING in str(error):
+            raise ModelError(_CHECKPOINTING) from None
+        raise
 
 
 @contextmanager
@@ -272,6 +232,10 @@ def _recorded_modules(
     held_back: dict[int, tuple[nn.Module, dict[str, nn.Parameter | None]]] = {}
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not _computes_as_written(module):
+            if id(module) in held_back:
+                give_back(module)
+            return
         # A call that failed inside the model left its parameters held back.
         _, own = held_back.setdefault(id(module), (module, dict(module._parameters)))
         for name, parameter in own.items():
@@ -288,6 +252,8 @@ def _recorded_modules(
     def after(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> Tensor:
+        if id(module) not in held_back:
+            return output
         own = give_back(module)
         wanted = {
             local: names[id(parameter)]
@@ -324,6 +290,17 @@ def _recorded_modules(
         yield
 
 
+def _computes_as_written(module: nn.Module) -> bool:
+    """Whether a call of a module with a rule is one for the rule: real numbers, not shortened.
+
+    Under ``torch.autocast`` a layer computes in 16 bits whatever it is given, and layers of 16 bits
+    or of complex numbers have no rule. Autograd does such calls.
+    """
+    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+        return False
+    return all(p.dtype in (torch.float32, torch.float64) for p in module.parameters(recurse=False))
+
+
 @contextmanager
 def _removed(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
     try:
@@ -332,23 +309,25 @@ def _removed(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
         handle.remove()
 
 
-def _graph_of(output: Tensor) -> tuple[set[Node], set[int]]:
-    """Nodes that lead to a tensor, and identities of the leaves among them."""
+def leaves_of(output: Tensor) -> list[Tensor]:
+    """What a tensor was computed from, as far as autograd knows."""
+    return list(_graph_of(output)[1].values())
+
+
+def _graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
+    """Nodes that lead to a tensor, and the leaves among them by identity."""
     if not output.requires_grad:
-        return set(), set()
+        return set(), {}
     root = get_gradient_edge(output).node
-    nodes, leaves, waiting = {root}, set(), [root]
+    nodes, waiting = {root}, [root]
+    leaves: dict[int, Tensor] = {}
     while waiting:
         node = waiting.pop()
         variable = getattr(node, "variable", None)
         if variable is not None:
-            leaves.add(id(variable))
+            leaves[id(variable)] = variable
         for child, _ in node.next_functions:
             if child is not None and child not in nodes:
                 nodes.add(child)
                 waiting.append(child)
     return nodes, leaves
-
-
-def _cuda_devices(model: nn.Module) -> list[int]:
-    return sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})

@@ -1,16 +1,36 @@
-"""The engine's squared norms against plain autograd's."""
+"""The engine's squared norms against those of a backward pass as training does it."""
 
 from __future__ import annotations
 
+import copy
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from egl_fast.errors import ModelError
-from egl_fast.gradients.tape import Tape, plain_sq_norms, plain_sq_norms_in_double
+from egl_fast.errors import ModelError, one_line
+from egl_fast.gradients.running import constants, running
+from egl_fast.gradients.tape import Tape, leaves_of
+from egl_fast.recurrent import without_cudnn
+
+_log = logging.getLogger("egl_fast")
 
 #: Largest relative disagreement with plain autograd that the engine takes for rounding, once a
 #: model: far above float32's, far below any forgotten use of a parameter worth speaking of.
 _DISAGREEMENT = 1e-2
+
+#: Plain autograd is asked for a multiple of the cotangent, exact in any binary format. Combinations
+#: of cotangents stand for each of them only where the backward pass is linear; one that clips,
+#: normalizes or drops what is negative does not give the multiple of its result.
+_MULTIPLE = -4.0
+
+#: Share of the largest logit by which logits must move for a parameter to be in use. Where it is
+#: not, they stay the same to the bit, but for GPU kernels that add up in an order of their own.
+_MOVED = 1e-5
 
 
 def check_against_autograd(
@@ -27,30 +47,185 @@ def check_against_autograd(
         norms: by qualified name, [N, R].
 
     Raises:
-        ModelError: they differ by more than rounding explains.
+        ModelError: they differ by more than rounding explains, or the logits depend on a parameter
+            in a way that autograd does not see.
     """
     cotangent = torch.zeros_like(cotangents[:, 0])
-    cotangent[-1] = cotangents[-1, 0]
-    got = {name: float(norms[name][-1, 0]) if name in norms else 0.0 for name in tape.parameters}
-    expected = plain_sq_norms(model, tape.inputs, cotangent, list(tape.parameters))
-    wrong = _disagreement(got, expected)
+    cotangent[-1] = _MULTIPLE * cotangents[-1, 0]
+    got = {
+        name: _MULTIPLE**2 * float(norms[name][-1, 0]) if name in norms else 0.0
+        for name in tape.parameters
+    }
+    found = plain_sq_norms(model, tape.inputs, cotangent, tape.parameters)
+    wrong = _disagreement(got, found, tape.parameters)
     if wrong is not None and cotangent.dtype == torch.float32:
         # Long noise makes a float32 recurrence itself err by per cents.
-        expected = plain_sq_norms_in_double(model, tape.inputs, cotangent, list(got))
-        wrong = _disagreement(got, expected)
+        in_double = plain_sq_norms_in_double(model, tape.inputs, cotangent, tape.parameters)
+        wrong = _disagreement(got, in_double, tape.parameters)
+        found = in_double if wrong is not None else found
     if wrong is not None:
         raise ModelError(
             f"the engine and plain autograd disagree on {wrong}: squared gradient norms "
-            f"{got[wrong]:.6g} and {expected[wrong]:.6g}; this model does something egl-fast "
-            "does not know (global hooks, hooks on parameters, state that changes from call to "
-            "call?)"
+            f"{got[wrong]:.6g} and {found[wrong] or 0.0:.6g}; this model does something egl-fast "
+            "does not know (global hooks, hooks on parameters, weights that train() or eval() "
+            "changes, state that changes from call to call, a function whose backward pass sets "
+            "gradients itself, or clips or normalizes them?)"
         )
+    _refuse_cut_off(model, tape, [name for name, value in found.items() if value is None])
 
 
-def _disagreement(got: dict[str, float], expected: dict[str, float]) -> str | None:
+def _disagreement(
+    got: Mapping[str, float],
+    expected: Mapping[str, float | None],
+    parameters: Mapping[str, nn.Parameter],
+) -> str | None:
     """The first parameter whose squared norms differ by more than rounding explains."""
-    total = sum(expected.values())
+    total = sum(value or 0.0 for value in expected.values())
     for name, value in expected.items():
+        value = value or 0.0
         if not abs(got[name] - value) <= _DISAGREEMENT * (value + 1e-3 * total):
             return name
     return None
+
+
+def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
+    """Tell parameters that the forward pass does not use from those that it hides from autograd.
+
+    To the graph they are the same: no path. (A path along which the gradient happens to be zero is
+    none of them.) But what a pass does not use can be given any value and the logits stay, and what
+    was detached, quantized or read under ``no_grad`` moves them. So that is what is tried, once for
+    a model and only where there is such a parameter: one more pass without a graph, with other
+    values for all of them at once.
+
+    Raises:
+        ModelError: the logits depend on one of them.
+    """
+    if not names:
+        return
+    try:
+        logits = _logits(model, tape.inputs, {})
+
+        def moves(some: list[str]) -> bool:
+            other = {name: tape.parameters[name] for name in some}
+            gap = (_logits(model, tape.inputs, other) - logits).abs()
+            return bool((gap > _MOVED * logits.abs().amax()).any())
+
+        cut_off = moves(names)
+        suspects = names
+        while cut_off and len(suspects) > 1:  # which one: halves, as passes cost
+            first = suspects[: len(suspects) // 2]
+            suspects = first if moves(first) else suspects[len(first) :]
+    except Exception as error:  # a stranger's model may refuse other values
+        _log.warning(
+            "no gradient reaches %s, and whether the logits depend on them cannot be told (%s)",
+            ", ".join(names),
+            one_line(error),
+        )
+        return
+    if cut_off:
+        raise ModelError(
+            f"the logits depend on {suspects[0]}, but in evaluation mode no gradient reaches it: "
+            "something between them is detached, quantized, rounded, or runs under no_grad; let "
+            "the gradient through, or, if that is meant, set requires_grad_(False) or choose other "
+            "parameters by params"
+        )
+    _log.info("this model's logits do not depend on %s", ", ".join(names))
+
+
+def _logits(model: nn.Module, inputs: tuple[Any, ...], other: dict[str, nn.Parameter]) -> Tensor:
+    """[N, T, C] float64, NaN and infinity at 0, with other values for some parameters."""
+    with running(model), torch.inference_mode(False), torch.no_grad(), _other_values(other):
+        logits: Tensor = model(*constants(inputs))[0]
+        return logits.double().nan_to_num(0.0, 0.0, 0.0)
+
+
+@contextmanager
+def _other_values(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
+    before = {name: parameter.data for name, parameter in parameters.items()}
+    try:
+        for name, value in before.items():
+            # Not at random, as models may draw; and not a constant, which a norm would take away.
+            size = value.abs().double().square().mean().sqrt() if value.numel() else 1.0
+            wave = torch.arange(1, value.numel() + 1, device=value.device).double().sin()
+            moved = wave.reshape(value.shape) * (size if size > 0 else 1.0)
+            # Another tensor in its place: graphs that hold the old one do not notice.
+            parameters[name].data = (value + moved).to(value.dtype)
+        yield
+    finally:
+        for name, value in before.items():
+            parameters[name].data = value
+
+
+def plain_sq_norms(
+    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Iterable[str]
+) -> dict[str, float | None]:
+    """||J^T cotangent||^2 of parameters, by a backward pass through the model as it is.
+
+    A whole one, into ``.grad``: some functions (reversible layers, checkpointed ones) put gradients
+    there themselves, where ``torch.autograd.grad`` does not look.
+
+    Args:
+        model: run in evaluation mode, left as it was.
+        inputs: of its call, whose first output is the logits.
+        cotangent: of the logits, in their shape.
+        names: of the parameters.
+
+    Returns:
+        By name; None where autograd sees no path.
+    """
+    own = dict(model.named_parameters())
+    with (
+        running(model),
+        without_cudnn(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        logits = model(*constants(inputs))[0]
+        if any(parameter._post_accumulate_grad_hooks for parameter in own.values()):
+            # Those that fire when .grad is set: an optimizer may take its step in one.
+            gradients = torch.autograd.grad(
+                logits, [own[name] for name in names], cotangent, allow_unused=True
+            )
+            return dict(zip(names, map(_sq_norm, gradients), strict=True))
+        with kept_gradients([*own.values(), *leaves_of(logits)]):
+            logits.backward(cotangent)
+            return {name: _sq_norm(own[name].grad) for name in names}
+
+
+@contextmanager
+def kept_gradients(leaves: Iterable[Tensor]) -> Iterator[None]:
+    """Put ``.grad`` aside while the context is open."""
+    kept = {id(leaf): (leaf, leaf.grad) for leaf in leaves}
+    try:
+        for leaf, _ in kept.values():
+            leaf.grad = None
+        yield
+    finally:
+        for leaf, gradient in kept.values():
+            leaf.grad = gradient
+
+
+def _sq_norm(gradient: Tensor | None) -> float | None:
+    if gradient is None:
+        return None
+    dense = gradient.to_dense() if gradient.layout != torch.strided else gradient
+    return float(dense.to(torch.complex128).abs().square().sum())
+
+
+def plain_sq_norms_in_double(
+    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Iterable[str]
+) -> dict[str, float | None]:
+    """``plain_sq_norms`` of a copy of the model in float64; of itself where a copy would not do."""
+    if any(parameter._backward_hooks for parameter in model.parameters()):
+        return plain_sq_norms(model, inputs, cotangent, names)  # which copies don't take along
+
+    def wide(x: Tensor) -> Tensor:
+        return x.detach().double() if x.is_floating_point() else x
+
+    try:
+        double = copy.deepcopy(model).double()
+        return plain_sq_norms(
+            double, tree_map_only(Tensor, wide, inputs), cotangent.double(), names
+        )
+    except Exception:  # a stranger's model may refuse to be copied, or to compute in float64
+        return plain_sq_norms(model, inputs, cotangent, names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from egl_fast.errors import ModelError
 from egl_fast.ops import RecurrentScan, recurrent_forward
+from egl_fast.process_wide import SharedChange
 from egl_fast.recurrent.cells import TORCH_FORWARDS, Cell, cell_of
 from egl_fast.recurrent.layout import Layout
 from egl_fast.recurrent.scan import Projection, Scan
@@ -47,19 +48,26 @@ class Direction:
 Recorder = Callable[[Direction], None]
 
 
-@contextmanager
-def without_cudnn() -> Iterator[None]:
+def _set_cudnn(enabled: bool) -> Callable[[], None]:
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.enabled
+    cudnn.enabled = enabled
+
+    def put_back() -> None:
+        cudnn.enabled = before
+
+    return put_back
+
+
+_cudnn = SharedChange(_set_cudnn)
+
+
+def without_cudnn() -> AbstractContextManager[None]:
     """Recurrent layers on a GPU by torch's own kernels while the context is open.
 
     cuDNN's have no backward pass in evaluation mode, which is what gradients are asked for in.
     """
-    cudnn: Any = torch.backends.cudnn
-    before = cudnn.enabled
-    cudnn.enabled = False
-    try:
-        yield
-    finally:
-        cudnn.enabled = before
+    return _cudnn(False)
 
 
 @contextmanager
@@ -135,7 +143,8 @@ def _forward_as_scan(
 
     def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         layout = Layout.of(module, input)
-        if layout.valid is not None and not ragged:
+        unlike = layout.valid is not None and not ragged
+        if unlike or not _computes_as_written(module, layout.time_first):
             with without_cudnn():
                 whole: tuple[Any, Any] = TORCH_FORWARDS[type(module)](module, input, hx)
             return whole
@@ -185,6 +194,13 @@ def _forward_as_scan(
         return layout.restore(inputs), layout.final_states(finals)
 
     return forward
+
+
+def _computes_as_written(module: nn.RNNBase, inputs: Tensor) -> bool:
+    """Whether a scan does what the module would: the scan's numbers, and no ``torch.autocast``."""
+    dtypes = {inputs.dtype, *(parameter.dtype for parameter in module.parameters())}
+    autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    return not autocast and dtypes in ({torch.float32}, {torch.float64})
 
 
 def _projected(

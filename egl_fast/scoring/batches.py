@@ -9,6 +9,7 @@ like rank run once more, together.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,8 +21,10 @@ from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.errors import EglError, ModelError, one_line
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
+from egl_fast.memory import is_out_of_memory
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.classes import Classes
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.pending import PendingScore
 from egl_fast.scoring.pipeline import pull_back, search
 from egl_fast.scoring.sharing import share_passes
@@ -57,6 +60,8 @@ class BatchLimit:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.planned > 0:
+            raise ValueError(f"batch_seconds: expected more than 0, got {self.planned}")
         self.seconds = self.planned
 
     def halve(self, seconds: float) -> None:
@@ -216,10 +221,10 @@ class BatchScoring:
                 results |= work(part)
                 continue
             except Exception as error:
-                out_of_memory = _is_out_of_memory(error)
+                out_of_memory = is_out_of_memory(error)
                 if not (self._skip or out_of_memory):
                     raise
-                kept = error if isinstance(error, EglError) else ModelError(one_line(error))
+                kept = error if isinstance(error, EglError) else self._named(part, error)
             # Here, because while it is handled the error holds on to what filled the memory.
             if not out_of_memory:
                 parts += [[i] for i in reversed(part)] if len(part) > 1 else []
@@ -254,6 +259,16 @@ class BatchScoring:
             return True
         return False
 
+    def _named(self, part: list[int], error: Exception) -> ModelError:
+        """What the model's code raised, with its traceback, but without the tensors in there."""
+        traceback.clear_frames(error.__traceback__)
+        kept = ModelError(
+            f"utterance {self._ids[part[0]]!r}: failed with {type(error).__name__}: "
+            f"{one_line(error)}"
+        )
+        kept.__cause__ = error
+        return kept
+
     def _too_large(self, index: int) -> ModelError:
         return ModelError(
             f"utterance {self._ids[index]!r}: {self._spectrograms[index].seconds:.1f} s do not fit "
@@ -265,12 +280,3 @@ def _halves(batch: list[int]) -> list[list[int]]:
     """The second half, then the first: what is popped first comes first."""
     middle = (len(batch) + 1) // 2
     return [batch[middle:], batch[:middle]]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch's GPU allocator, its CPU allocator, Python's or C++'s own."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        sign in str(error) for sign in ("DefaultCPUAllocator", "bad_alloc", "out of memory")
-    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from egl_fast.devices import computes_on
 from egl_fast.errors import ModelError
 
 
@@ -32,7 +34,7 @@ def model_outputs(
             f"the model must return (logits [N, T, C], lengths [N]), got {_form(outputs)}"
         )
     logits, lengths = outputs
-    if not isinstance(logits, Tensor) or logits.dim() != 3:
+    if not isinstance(logits, Tensor) or logits.dim() != 3 or logits.layout != torch.strided:
         raise ModelError(f"the model's logits: expected [N, T, C], got {_form(logits)}")
     if logits.dtype not in (torch.float32, torch.float64):
         raise ModelError(f"the model's logits: expected float32 or float64, got {logits.dtype}")
@@ -40,12 +42,7 @@ def model_outputs(
         raise ModelError(
             f"the model's logits have {logits.shape[2]} classes, the vocabulary has {num_classes}"
         )
-    lengths = torch.as_tensor(lengths)
-    if lengths.dim() != 1 or lengths.is_floating_point() or lengths.shape[0] != logits.shape[0]:
-        raise ModelError(
-            f"the model's lengths: expected [{logits.shape[0]}] integers, got {_form(lengths)}"
-        )
-    lengths = lengths.to("cpu", torch.int64)
+    lengths = _integers(lengths, logits)
     if ids is None:
         return logits, lengths
     if len(ids) != logits.shape[0]:
@@ -60,7 +57,78 @@ def model_outputs(
     broken &= torch.arange(logits.shape[1]) < lengths[:, None]
     for n in broken.any(dim=1).nonzero()[:, 0].tolist():
         raise ModelError(f"utterance {ids[n]!r}: the model's logits are NaN or infinite")
+    _refuse_other_scales(logits.detach(), lengths)
     return logits, lengths
+
+
+def _integers(lengths: Any, logits: Tensor) -> Tensor:
+    with suppress(TypeError, ValueError, RuntimeError):  # None, text, lists of unlike lists
+        lengths = torch.as_tensor(lengths)
+    if (
+        not isinstance(lengths, Tensor)
+        or lengths.dtype not in _INTEGERS
+        or not computes_on(lengths.device)
+        or lengths.shape != logits.shape[:1]
+    ):
+        hint = ""
+        if isinstance(lengths, Tensor) and lengths.shape == logits.shape[1:2]:
+            hint = f"; are the logits [T, N, C] = {list(logits.shape)}? transpose(0, 1) them"
+        raise ModelError(
+            f"the model's lengths: expected [{logits.shape[0]}] integers, got {_form(lengths)}"
+            + hint
+        )
+    return lengths.to("cpu", torch.int64)
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+#: What is mistaken for logits: its name, what makes probabilities of it, and what to return.
+_OTHER_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "probabilities (none is below 0, and each frame's add up to 1)": (
+        lambda x: x,
+        "their logarithm",
+    ),
+    "negated log-probabilities": (lambda x: (-x).exp(), "their negative"),
+    "logarithms of probabilities to base 10": (lambda x: 10**x, "natural logarithms"),
+    "logarithms of probabilities to base 2": (torch.exp2, "natural logarithms"),
+}
+
+#: How far a frame's probabilities are from adding up to 1 after a softmax in bfloat16.
+_SIXTEEN_BITS = 2**-8
+
+
+def _refuse_other_scales(logits: Tensor, lengths: Tensor) -> None:
+    """Refuse what makes a distribution over the classes at every frame, but not by a softmax.
+
+    Its scores would be numbers like any other. That a frame of logits has no value below 0 and adds
+    up to 1 happens; that all frames of an utterance do, does not. The first frame decides whether
+    the others are looked at, so logits cost nothing.
+
+    Raises:
+        ModelError: all utterances are such; the message names the remedy.
+    """
+    if logits.shape[0] == 0 or logits.shape[2] < 2:
+        return
+    first = logits[0, 0].double().cpu()
+    if _distributions(first.exp(), _SIXTEEN_BITS):
+        return  # log-softmax
+    for name, (probabilities, remedy) in _OTHER_SCALES.items():
+        if not _distributions(probabilities(first), _SIXTEEN_BITS):
+            continue
+        valid = (torch.arange(logits.shape[1]) < lengths[:, None]).to(logits.device)
+        frames = logits[valid].double()
+        frames = probabilities(frames[frames.any(dim=1)])  # some put zeros where they mask
+        # A few frames may be near by chance.
+        rounding = logits.shape[2] * torch.finfo(logits.dtype).eps
+        if _distributions(frames, _SIXTEEN_BITS if len(frames) >= 4 else rounding):
+            raise ModelError(
+                f"the model returns {name}, not logits; return {remedy}, or what the softmax is "
+                "taken of"
+            )
+
+
+def _distributions(values: Tensor, tolerance: float) -> bool:
+    return bool((values >= 0).all() and ((values.sum(dim=-1) - 1).abs() <= tolerance).all())
 
 
 def _form(value: Any) -> str:

@@ -14,7 +14,8 @@ from egl_fast.estimation.outside import OutsideDraws, OutsideGroups
 from egl_fast.estimation.sampling import sample_labelings
 from egl_fast.estimation.spanning import SpanningRows
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
-from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.classes import Classes
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.vocabulary import decode
 
 

@@ -24,7 +24,8 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.classes import Classes
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.outputs import model_outputs
 from egl_fast.scoring.pending import PendingScore
 

@@ -21,7 +21,8 @@ from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.batches import BatchLimit, BatchScoring
-from egl_fast.scoring.options import Classes, ScoringOptions
+from egl_fast.scoring.classes import Classes
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.outcome import WINDOW, Outcome
 
 
@@ -36,6 +37,12 @@ class ReadingLimits:
 
     max_duration: float | None = None
     timeout_seconds: float | None = READ_TIMEOUT_SECONDS
+
+    def __post_init__(self) -> None:
+        limits = {"max_duration": self.max_duration, "read_timeout": self.timeout_seconds}
+        for name, limit in limits.items():
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name}: expected more than 0, got {limit}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,9 @@ class PoolScoring:
     options: ScoringOptions
     batch_seconds: float
     limits: ReadingLimits
+
+    def __post_init__(self) -> None:
+        BatchLimit(self.batch_seconds)  # here, and not when the first outcome is asked for
 
     def outcomes(
         self, utterances: Sequence[Utterance], *, known: Container[int] = frozenset()

@@ -1,0 +1,139 @@
+"""How a stranger's model is run: alone, in evaluation mode, eagerly, leaving no trace."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from egl_fast.process_wide import SharedChange
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside wrappers that change how it runs and not what it computes.
+
+    Compiled code keeps no graph that one can look into, and those that spread a batch over devices
+    expect every backward pass to be one of training.
+    """
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner  # of torch.compile
+        else:
+            return model
+
+
+@contextmanager
+def running(model: nn.Module) -> Iterator[None]:
+    """Run a model in evaluation mode while the context is open; afterwards all is as it was.
+
+    That is: the training mode of each module and the random state, also after an exception. Other
+    threads wait if they want to run this model, or one that has a module in common with it.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(alone(model))
+        for device in _devices(model):
+            stack.enter_context(_random_state(device)(True))
+        if "torch._dynamo" in sys.modules:  # without it, nothing has been compiled
+            stack.enter_context(_compiler_stance("force_eager"))
+        stack.enter_context(_evaluation_mode(model))
+        yield
+
+
+def constants(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A model's inputs without their past: leaves of the graph, however nested they are.
+
+    One that wants a gradient still does, as some models' checkpointed layers need that, but the
+    caller's own tensor gets none. Call it outside inference mode: a tensor that was made inside can
+    otherwise not be saved for a backward pass.
+    """
+
+    def constant(x: Tensor) -> Tensor:
+        return (x.clone() if x.is_inference() else x.detach()).requires_grad_(x.requires_grad)
+
+    own: tuple[Any, ...] = tree_map_only(Tensor, constant, inputs)
+    return own
+
+
+_LOCKS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_FINDING_LOCKS = threading.Lock()
+
+
+@contextmanager
+def alone(model: nn.Module) -> Iterator[None]:
+    """Keep other threads from a model, and from every model with a module in common with it.
+
+    While a model runs here its modules are hooked, relieved of their parameters and switched to
+    evaluation mode: another thread would take that for the model's own state. So the lock belongs
+    to the modules and not to whoever scores. Unrelated models run side by side.
+    """
+    modules = sorted({id(module) for module in model.modules()})  # one order for all: no deadlock
+    with _FINDING_LOCKS:
+        # They live while somebody holds or awaits them, and so do the modules, and their ids.
+        locks = [_LOCKS.setdefault(module, threading.RLock()) for module in modules]
+    with ExitStack() as stack:
+        for lock in locks:
+            stack.enter_context(lock)
+        yield
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        if any(training for _, training in modes):
+            with suppress(NotImplementedError):  # an exported program has no modes
+                model.eval()
+        for module, _ in modes:
+            module.training = False  # also where the model's own train() would have it otherwise
+        yield
+    finally:
+        try:
+            # By their own train(), as it may do more: some merge low-rank updates into a weight for
+            # evaluation and take them out again for training.
+            for module, training in modes:
+                if module.training != training:
+                    with suppress(NotImplementedError):
+                        module.train(training)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _devices(model: nn.Module) -> list[torch.device]:
+    """Those with a random state that the model may draw from."""
+    gpus = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    return [torch.device("cpu"), *(torch.device("cuda", index) for index in sorted(gpus))]
+
+
+@cache
+def _random_state(device: torch.device) -> SharedChange[bool]:
+    # Generators belong to the process. Where two threads run models at once that draw even in
+    # evaluation mode, they draw from one stream, and the state before both comes back.
+    def keep(_: bool) -> Callable[[], None]:
+        if device.type == "cpu":
+            state = torch.get_rng_state()
+            return lambda: torch.set_rng_state(state)
+        of_gpu = torch.cuda.get_rng_state(device)
+        return lambda: torch.cuda.set_rng_state(of_gpu, device)
+
+    return SharedChange(keep)
+
+
+def _set_compiler_stance(stance: str) -> Callable[[], None]:
+    change = torch.compiler.set_stance(stance)
+    return lambda: change.__exit__(None, None, None)
+
+
+#: "force_eager": compiled functions run as they were written. Compiled backward passes may be
+#: called once only, and not under vmap; and hooks on modules would have them compiled again.
+_compiler_stance = SharedChange(_set_compiler_stance)

@@ -1,0 +1,69 @@
+"""What callers of ``Scorer`` hand over with their options, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from egl_fast.devices import computes_on
+
+
+def names_of(ids: Sequence[str] | None, count: int) -> list[str]:
+    """Names of so many utterances; "0", "1", ... if none are given.
+
+    Raises:
+        ValueError: there are more or fewer, or one is no string.
+    """
+    if ids is None:
+        return [str(n) for n in range(count)]
+    names = [ids] if isinstance(ids, str) else list(ids)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"ids: expected strings, got {name!r}")
+    if len(names) != count:
+        raise ValueError(f"ids: expected {count}, got {len(names)}")
+    return [str(name) for name in names]  # numpy's strings are a type of their own
+
+
+def durations_of(durations: Sequence[float] | None, count: int) -> list[float]:
+    """Lengths of so many utterances in seconds; 0 if none are given.
+
+    Raises:
+        ValueError: there are more or fewer, or one is no length.
+    """
+    if durations is None:
+        return [0.0] * count
+    given: list[Any] = list(durations)
+    if len(given) != count:
+        raise ValueError(f"durations: expected {count}, got {len(given)}")
+    for value in given:
+        if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+            raise ValueError(f"durations: expected seconds, got {value!r}")
+    return [float(value) for value in given]
+
+
+def refuse_unusable(model_inputs: tuple[Any, ...]) -> None:
+    """Refuse tensors that have no values, or not one of their own at every place.
+
+    Raises:
+        ValueError: the message says which, and what to give instead.
+    """
+    for position, x in enumerate(model_inputs):
+        for tensor in tree_leaves(x):
+            if not isinstance(tensor, Tensor):
+                continue
+            if not computes_on(tensor.device):
+                problem = f"is on the device {tensor.device}; move it to where the model is"
+            elif tensor.is_quantized:
+                problem = "is quantized; give a dense tensor, as by dequantize()"
+            elif tensor.layout is not torch.strided:
+                problem = f"has the layout {tensor.layout}; give a dense tensor, as by to_dense()"
+            else:
+                continue
+            raise ValueError(f"model input {position}: {problem}")

@@ -1,0 +1,113 @@
+"""Which classes a model has, from what people hold a vocabulary in."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from egl_fast.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the C classes of a model mean.
+
+    Attributes:
+        vocabulary: names in index order.
+        blank: index of the blank, whose name is ignored.
+    """
+
+    vocabulary: tuple[str, ...]
+    blank: int
+
+    @classmethod
+    def of(
+        cls,
+        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
+        blank: int | str,
+    ) -> Classes:
+        """Classes from the forms that tokenizers give them in.
+
+        Args:
+            vocabulary: names in index order (a string has a name in each character), or a
+                dictionary from names to indices or from indices to names.
+            blank: index of the blank, or its name.
+
+        Raises:
+            ModelError: the vocabulary has no order, or gaps, or names that are no strings; or the
+                blank is not one of the classes.
+
+        Example:
+            >>> Classes.of({"b": 2, "<pad>": 0, "a": 1}, "<pad>")
+            Classes(vocabulary=('<pad>', 'a', 'b'), blank=0)
+        """
+        names = _in_index_order(vocabulary)
+        for index, name in enumerate(names):
+            if not isinstance(name, str):
+                raise ModelError(f"vocabulary: expected names, got {name!r} at index {index}")
+        return cls(tuple(map(str, names)), _blank_index(blank, names))
+
+
+def _in_index_order(vocabulary: Any) -> list[Any]:
+    if isinstance(vocabulary, Mapping):
+        return _by_index(vocabulary)
+    if isinstance(vocabulary, (bytes, bytearray, Set)) or not isinstance(vocabulary, Iterable):
+        raise ModelError(
+            f"vocabulary: expected the classes' names in index order, got {_kind(vocabulary)}; "
+            "give a list, or a dictionary from names to indices"
+        )
+    return list(vocabulary)
+
+
+def _by_index(vocabulary: Mapping[Any, Any]) -> list[Any]:
+    if all(isinstance(name, str) for name in vocabulary):
+        pairs = [(index, name) for name, index in vocabulary.items()]
+    else:
+        pairs = list(vocabulary.items())
+    found: dict[int, Any] = {}
+    for given, name in pairs:
+        index = _integer(given)
+        if index is None:
+            raise ModelError(f"vocabulary: expected {name!r} at an index, got {given!r}")
+        if index in found:
+            raise ModelError(f"vocabulary: {found[index]!r} and {name!r} share index {index}")
+        found[index] = name
+    for index in range(len(found)):
+        if index not in found:
+            raise ModelError(
+                f"vocabulary: {len(found)} names are to have the indices 0 to {len(found) - 1}, "
+                f"and index {index} has none"
+            )
+    return [found[index] for index in range(len(found))]
+
+
+def _blank_index(blank: Any, names: list[Any]) -> int:
+    if isinstance(blank, str):
+        places = [index for index, name in enumerate(names) if name == blank]
+        if len(places) != 1:
+            raise ModelError(
+                f"blank {blank!r}: is the name of {len(places)} of the {len(names)} classes; give "
+                "the blank's index"
+            )
+        return places[0]
+    index = _integer(blank)
+    if index is None:
+        raise ModelError(f"blank: expected a class's index or name, got {blank!r}")
+    if not 0 <= index < len(names):
+        raise ModelError(f"blank {blank} is no index of the {len(names)} classes")
+    return index
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
