@@ -18,6 +18,7 @@ from made_up_run import made_up_scores, write_run
 from PIL import Image
 
 from egl_fast.cli.main import main
+from egl_fast.escaping import printable
 
 COMMAND = [sys.executable, "-c", "from egl_fast.cli.main import main; main()", "report"]
 
@@ -115,7 +116,7 @@ def page(report):
 class TestOneFile:
     def test_it_is_where_it_is_said_to_be(self, report):
         _, run_dir, said = report
-        assert f"report: {run_dir / 'report.html'} (" in said
+        assert f"report: {printable(str(run_dir / 'report.html'))} (" in said
         assert sorted(p.name for p in run_dir.iterdir() if p.name.startswith("report")) == [
             "report.html"
         ]
@@ -428,7 +429,7 @@ class TestRefusals:
     def test_usage(self, tmp_path):
         assert "either RUN_DIR or --scores FILE" in refusal()
         assert "either RUN_DIR or --scores FILE" in refusal(tmp_path, "--scores", "x")
-        assert "--pool goes with --scores" in refusal(tmp_path, "--pool", "x")
+        assert "--pool does nothing without --scores" in refusal(tmp_path, "--pool", "x")
         assert "--paper goes with RUN_DIR" in refusal("--scores", "x", "--paper")
 
     def test_a_folder_without_results(self, tmp_path):
