@@ -130,8 +130,8 @@ class JsonlWriter:
         path: the file to write; None or "-" is standard output, where records go as they are.
         overwrite: replace a file that exists.
         inputs: see ``refuse_unwritable``.
-        only_if_any: where there are no records there is no file, either; what an earlier run left
-            at ``path`` is removed.
+        only_if_any: the file lists failures beside another output, and is named like it. Where
+            there are none there is no file; what an earlier run left at ``path`` is removed.
 
     Raises:
         OutputError: the file exists and may not be overwritten, or its name promises another
@@ -166,7 +166,8 @@ class JsonlWriter:
             self._refuse(self.path)
 
     def _refuse(self, path: Path) -> None:
-        refuse_name(path)
+        if not self.only_if_any:
+            refuse_name(path)
         refuse_unwritable(path, inputs=self.inputs)
         refuse_other_formats(path)
         if path.exists() and not self.overwrite:

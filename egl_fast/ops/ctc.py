@@ -7,7 +7,7 @@ from torch import Tensor
 
 from egl_fast import _extension, decoder
 from egl_fast.ops.hypotheses import Hypotheses
-from egl_fast.ops.placement import check_integers, check_placement, given
+from egl_fast.ops.placement import check_integers, check_placement
 
 #: A beam lives in the shared memory of a GPU's block, which holds no more.
 MAX_CUDA_BEAM_WIDTH = 1024
@@ -33,7 +33,10 @@ def as_beam_width(beam_width: int | None, num_hypotheses: int, log_probs: Tensor
     """What the operators take for a ``beam_width``, which no width is too large for."""
     if beam_width is None:
         beam_width = default_beam_width(num_hypotheses, log_probs.device)
-    return min(beam_width, _INT64.max)
+    if isinstance(beam_width, int):
+        beam_width = min(beam_width, _INT64.max)
+    check_integers(beam_width=beam_width)
+    return beam_width
 
 
 def ctc_beam_search(
@@ -81,7 +84,7 @@ def ctc_beam_search(
         ([[[1], [-1]]], [[7.0, 3.0]])
     """
     check_placement("log_probs", log_probs, lengths=lengths)
-    check_integers(num_hypotheses=num_hypotheses, blank=blank, **given(beam_width=beam_width))
+    check_integers(num_hypotheses=num_hypotheses, blank=blank)
     beam_width = as_beam_width(beam_width, num_hypotheses, log_probs)
     found = _extension.operators().ctc_beam_search.default(
         log_probs.detach(), as_int64(lengths), num_hypotheses, beam_width, blank

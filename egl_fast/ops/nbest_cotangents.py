@@ -125,8 +125,7 @@ def ctc_nbest_cotangents(
     check_placement("logits", logits, lengths=lengths, **tensors)
     if type(logits) is Tensor and logits.is_meta:
         raise ValueError("logits: expected values, which decide how many rows there are, got meta")
-    integers = given(beam_width=beam_width, probes=probes)
-    check_integers(num_hypotheses=num_hypotheses, blank=blank, **integers)
+    check_integers(num_hypotheses=num_hypotheses, blank=blank, **given(probes=probes))
     beam_width = as_beam_width(beam_width, num_hypotheses, logits)
     for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
         if value is not None and value <= 0:
