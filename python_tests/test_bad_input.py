@@ -213,7 +213,8 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "clips.jsonl: is what this command reads", "give another name"),
     "scores in a file without a name": (
         lambda p: p.score(out=""), "output .: is a folder", "name a file"),
-    "a name that is too long": (lambda p: p.score(out="n" * 250), "File name too long", ""),
+    "a name that is too long": (
+        lambda p: p.score(out="n" * 250), "its name is too long", "shorten it by 16"),
     "--batch-seconds inf": (
         lambda p: p.score("--batch-seconds", "inf"), "'--batch-seconds'", "not a finite number"),
     "--max-duration nan": (

@@ -229,16 +229,18 @@ def _helpers(jobs: int, run_dir: Path) -> Iterator[None]:
                 except subprocess.TimeoutExpired:  # it is stopped, say
                     process.kill()
                     process.wait()
-                if process.returncode > 0:
-                    warn(f"a helper process failed: see {path}")
+                    continue
+                if process.returncode not in (0, 130):
+                    warn(f"a helper process failed; {path} says why")
 
 
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone, however that came about."""
 
     def watch() -> None:
-        # Nothing is ever written: reading ends when the other end of the pipe closes.
-        sys.stdin.buffer.read()
+        # Nothing is ever written: reading ends when the other end of the pipe closes. Not through
+        # sys.stdin, whose lock the interpreter would miss when it ends first.
+        os.read(0, 1)
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
