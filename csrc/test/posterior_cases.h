@@ -77,6 +77,11 @@ inline Problem problem_on_which_directions_disagree() {
   return {3, 3, 0, {600, -80, -700, -700, -600, 0, -700, -700, 0}};
 }
 
+// The labeling {1, 2, 1} has e^583 by way of an emission of e^690, as of what is no probability.
+inline Problem problem_beyond_probabilities() {
+  return {4, 3, 0, {-59.4, -46.1, -55, -9.1, -7.9, 0, -99.5, -700, 690, 690, -60.5, -34.1}};
+}
+
 // The first frame's sum for {1} is below the normal numbers, and its reciprocal infinite, though
 // both directions agree on it.
 inline Problem problem_with_a_denormal_sum() { return {2, 2, 0, {-695, -692, -20, -20}}; }
