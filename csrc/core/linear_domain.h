@@ -12,10 +12,11 @@ namespace egl {
 // e^-700 = 1e-304 is the least emission that is a normal number with room to spare.
 inline constexpr double kLeastLinear = -700.0;
 
-// Whether the probability is a number that can be calculated with: a normal one of which a few of
-// the largest can be added up (nobody checks that emissions are probabilities), or zero.
+// Whether the probability is a number that can be calculated with: a normal one, or zero, and not
+// above 1 but for rounding. Times the scale of a frame, which is up to 2^1022, more would overflow
+// (nobody checks that emissions are probabilities).
 EGL_HOST_DEVICE inline bool is_linear(double log_prob) {
-  constexpr double kLargest = 700.0;
+  constexpr double kLargest = 1.0 / 64.0;
   return (log_prob >= kLeastLinear && log_prob <= kLargest) || log_prob == kNegInf;
 }
 

@@ -99,6 +99,11 @@ inline Problem problem_that_both_directions_lose() {
   return problem;
 }
 
+// The labeling {1, 2, 1} has e^583 by way of an emission of e^690, as of what is no probability.
+inline Problem problem_beyond_probabilities() {
+  return {4, 3, 0, {-59.4, -46.1, -55, -9.1, -7.9, 0, -99.5, -700, 690, 690, -60.5, -34.1}};
+}
+
 // The first frame's sum for {1} is below the normal numbers, and its reciprocal infinite, though
 // both directions agree on it.
 inline Problem problem_with_a_denormal_sum() { return {2, 2, 0, {-695, -692, -20, -20}}; }

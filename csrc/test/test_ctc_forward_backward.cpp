@@ -212,6 +212,15 @@ EGL_TEST(sums_below_the_normal_numbers) {
   CHECK(near(result.occupancy[3], (1.0 + std::exp(-3.0)) / both, 1e-10));
 }
 
+EGL_TEST(emissions_that_are_no_probabilities) {
+  const Problem problem = egl::test::problem_beyond_probabilities();
+  const Posteriors result = forward_backward(problem, {1, 2, 1});
+  // 2 at frame 2, 1 at frame 3, and four ways to say 1 before.
+  const double others = std::exp(-7.9) + std::exp(-9.1) + std::exp(46.1 - 59.4 - 7.9);
+  CHECK(near(result.log_prob, -46.1 + std::log1p(others) + 690 - 60.5, 1e-9));
+  CHECK(egl::test::is_distribution_at_each_frame(result, 3));
+}
+
 EGL_TEST(logarithms_too_large_to_be_added_up) {
   for (const int64_t num_frames : {2, 3, 9, 60}) {
     const Problem problem = egl::test::astronomically_improbable_problem(num_frames);

@@ -283,6 +283,11 @@ EGL_TEST(sums_below_the_normal_numbers) {
   check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
 }
 
+EGL_TEST(emissions_that_are_no_probabilities) {
+  Batch<double> batch({{egl::test::problem_beyond_probabilities(), {{1, 2, 1}, {2}}}});
+  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
+}
+
 EGL_TEST(logarithms_too_large_to_be_added_up) {
   const int64_t num_frames = 40;
   Batch<double> batch(
