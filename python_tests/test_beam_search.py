@@ -93,10 +93,15 @@ def test_what_is_possible_is_found_however_small(name: str) -> None:
     assert_equals_enumeration(log_probs, blank)
 
 
+# Of 12,000 seeds, those on which the search once lost a labeling.
+ONCE_LOST = [837, 1209, 2883, 3601, 4129, 4664, 6972, 7004, 7201, 8128, 8534, 8729, 10476, 11020,
+             11121, 11596, 11824]  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_extreme_problems_equal_enumeration(dtype: torch.dtype) -> None:
     # csrc/test/test_ctc_extremes.cpp tries many more.
-    for seed in range(250):
+    for seed in (*range(200), *ONCE_LOST):
         log_probs = extreme_log_probs(seed, dtype)
         assert_equals_enumeration(log_probs, seed % log_probs.shape[1])
 

@@ -119,7 +119,7 @@ EGL_TEST(random_batches) {
 // EGL_FUZZ=5000 tries as many problems.
 EGL_TEST(extreme_problems) {
   std::mt19937 random(20261126);
-  const int64_t count = egl::test::num_fuzzed(kRandomBatches);
+  const int64_t count = egl::test::num_fuzzed(kRandomBatches / 4);
   for (int64_t i = 0; i < count; ++i) {
     const Problem problem = egl::test::extreme_problem(random, 5, 4);
     const int64_t width = i % 2 == 0 ? 400 : 1 + static_cast<int64_t>(random() % 8);
