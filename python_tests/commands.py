@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -20,14 +21,21 @@ from egl_fast.cli.main import main
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The command at work, in a folder that need not be the repository."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    # It would hide what an interpreter says of output still buffered while it shuts down.
-    environment.pop("PYTHONUNBUFFERED", None)
+def _environment() -> dict[str, str]:
+    """What commands find, whoever runs the tests."""
+    # The first would hide what an interpreter says of output still buffered while it shuts down.
+    dropped = ("PYTHONUNBUFFERED", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def start(
+    *arguments: object, environment: Mapping[str, str] = MappingProxyType({}), **options: Any
+) -> subprocess.Popen[str]:
+    """The command at work, in an interpreter of its own; more variables, options of ``Popen``."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "egl_fast", *map(str, arguments)],
-        env=environment,
+        env={**_environment(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -38,19 +46,53 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
 
 
 def egl_fast(
-    *arguments: object, cwd: str | Path | None = None, stdin: str = os.devnull
+    *arguments: object,
+    cwd: str | Path | None = None,
+    stdin: str = os.devnull,
+    given: str | None = None,
+    before: str = "",
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """The command, finished; by ``command_server``, so that torch is loaded once."""
+    """The command, finished; by ``command_server``, so that torch is loaded once.
+
+    Args:
+        arguments: of the command.
+        cwd: the folder it works in.
+        stdin: the file it reads as standard input.
+        given: what it reads there instead of that file.
+        before: Python that runs first, to break things.
+        environment: more variables, or other values.
+    """
+    return _finished(arguments, cwd, stdin, given, environment, before=before)
+
+
+def script(path: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A script of this repository, finished; likewise."""
+    return _finished(arguments, None, os.devnull, None, environment, script=str(path))
+
+
+def _finished(
+    arguments: Sequence[object],
+    cwd: str | Path | None,
+    stdin: str,
+    given: str | None,
+    environment: dict[str, str],
+    **what: str,
+) -> subprocess.CompletedProcess[str]:
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder, name) for name in ("stdout", "stderr")]
         for stream in streams:
             stream.touch()
+        if given is not None:
+            stdin = str(Path(folder, "stdin"))
+            Path(stdin).write_bytes(given.encode("utf-8", "surrogatepass"))
         request = {
             "arguments": words,
             "folder": os.path.abspath(cwd or "."),
-            "environment": {**os.environ, "PYTHONPATH": str(ROOT)},
+            "environment": {**_environment(), **environment},
             "streams": [os.path.abspath(stdin), *map(str, streams)],
+            **what,
         }
         server = _server()
         assert server.stdin is not None

@@ -6,14 +6,14 @@ import json
 import math
 import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Set
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import torch
+from commands import egl_fast
 from recordings import utterance, write_clips, write_manifest
 
 from egl_fast import FeatureConfig, Scorer
@@ -29,19 +29,9 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError
 from egl_fast.reference import TOLERANCE
 
-ROOT = Path(__file__).resolve().parent.parent
 
-
-def bench(*arguments: object, before: str = "") -> subprocess.CompletedProcess[str]:
-    """The finished process; ``before`` is Python that runs first, to break things."""
-    code = f"{before}\nfrom egl_fast.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, "bench", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def bench(*arguments: object, **options: str) -> CompletedProcess[str]:
+    return egl_fast("bench", *arguments, OMP_NUM_THREADS="1", COLUMNS="80", **options)
 
 
 @pytest.fixture(scope="module")

@@ -2,26 +2,23 @@
 
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
 
+from commands import egl_fast
+
 from egl_fast import _extension
 from egl_fast.cuda_diagnosis import cuda_obstacle
 
-MAIN = "from egl_fast.cli.main import main; main()"
 PACKAGES = ["torch", "numpy", "soundfile", "soxr"]
 
 
-def doctor(*arguments, before="", **environment):
-    """The finished process; ``before`` is Python that runs first, to break things."""
+def without(module, *arguments):
+    """The finished process, in an interpreter of its own that cannot import a module."""
+    code = f"import sys; sys.modules[{module!r}] = None; from egl_fast.cli.main import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", f"{before}\n{MAIN}", "doctor", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=120,
+        [sys.executable, "-c", code, "doctor", *arguments], capture_output=True, text=True
     )
 
 
@@ -30,7 +27,7 @@ def checks_of(report):
 
 
 def test_a_usable_installation():
-    done = doctor("--json", OMP_NUM_THREADS="1")
+    done = egl_fast("doctor", "--json", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     report = json.loads(done.stdout)
@@ -55,7 +52,7 @@ def test_a_usable_installation():
 
 
 def test_the_report_for_people_has_a_line_for_each_fact():
-    done = doctor()
+    done = egl_fast("doctor")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     starts = ["egl-fast ", "python ", "platform ", "processors ", "built with CUDA ",
@@ -67,8 +64,7 @@ def test_the_report_for_people_has_a_line_for_each_fact():
 
 
 def test_a_missing_extension_is_reported_with_the_remedy():
-    before = "import sys; sys.modules['egl_fast._C'] = None"
-    done = doctor("--json", before=before)
+    done = without("egl_fast._C", "--json")
     assert done.returncode == 2, done.stderr
     assert done.stderr == ""
     report = json.loads(done.stdout)
@@ -79,7 +75,7 @@ def test_a_missing_extension_is_reported_with_the_remedy():
     assert check["ok"] is False
     assert "pip install" in check["remedy"]
     assert "pip install" not in check["detail"]
-    text = doctor(before=before)
+    text = without("egl_fast._C")
     assert text.returncode == 2
     assert "native extension" in text.stdout
     assert "NOT OK" in text.stdout
@@ -87,8 +83,7 @@ def test_a_missing_extension_is_reported_with_the_remedy():
 
 
 def test_a_package_that_does_not_load_is_reported_and_the_rest_still_checked():
-    before = "import sys; sys.modules['soxr'] = None"
-    report = json.loads(doctor("--json", before=before).stdout)
+    report = json.loads(without("soxr", "--json").stdout)
     checks = checks_of(report)
     assert [name for name, check in checks.items() if not check["ok"]] == ["soxr"]
     assert "pip install" in checks["soxr"]["remedy"]
@@ -97,7 +92,7 @@ def test_a_package_that_does_not_load_is_reported_and_the_rest_still_checked():
 
 
 def test_without_torch_there_is_still_a_report():
-    done = doctor("--json", before="import sys; sys.modules['torch'] = None")
+    done = without("torch", "--json")
     assert done.returncode == 2, done.stderr
     report = json.loads(done.stdout)
     assert not checks_of(report)["torch"]["ok"]
@@ -114,7 +109,7 @@ def wrong(*args, **options):
     return dataclasses.replace(found, log_prob=found.log_prob + 1e-6)
 ops.ctc_beam_search = wrong
 """
-    checks = checks_of(json.loads(doctor("--json", before=wrong_probability).stdout))
+    checks = checks_of(json.loads(egl_fast("doctor", "--json", before=wrong_probability).stdout))
     assert [name for name, check in checks.items() if not check["ok"]] == [
         "self-test: beam search",
         "self-test: probabilities",
@@ -128,7 +123,7 @@ def wrong(*args, **options):
     return dataclasses.replace(found, counts=found.counts - 1)
 ops.ctc_beam_search = wrong
 """
-    done = doctor("--json", before=one_too_few)
+    done = egl_fast("doctor", "--json", before=one_too_few)
     assert done.returncode == 2
     checks = checks_of(json.loads(done.stdout))
     assert "24 labelings, enumeration 25" in checks["self-test: beam search"]["detail"]
@@ -153,7 +148,7 @@ WITHOUT_CUDA = "{'built_with_cuda': False, 'cuda_version': None, 'cuda_architect
 
 
 def test_a_usable_gpu_is_named():
-    done = doctor(before=GPU.replace("BUILT", WITH_CUDA))
+    done = egl_fast("doctor", before=GPU.replace("BUILT", WITH_CUDA))
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "built with CUDA yes: 13.0.88, for sm_80, sm_90, and PTX of the last" in lines
@@ -161,12 +156,13 @@ def test_a_usable_gpu_is_named():
 
 
 def test_a_gpu_that_this_build_cannot_use_is_no_failure_and_has_a_remedy():
-    done = doctor(before=GPU.replace("BUILT", WITHOUT_CUDA))
+    done = egl_fast("doctor", before=GPU.replace("BUILT", WITHOUT_CUDA))
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "built with CUDA no" in lines
     usable = lines.index("CUDA usable no: this egl-fast was built without CUDA")
     assert "EGL_CUDA=on pip install" in lines[usable + 1]
-    report = json.loads(doctor("--json", before=GPU.replace("BUILT", WITHOUT_CUDA)).stdout)
+    done = egl_fast("doctor", "--json", before=GPU.replace("BUILT", WITHOUT_CUDA))
+    report = json.loads(done.stdout)
     assert report["built_with_cuda"] is report["cuda_usable"] is False
     assert "EGL_CUDA=on pip install" in report["cuda_remedy"]

@@ -4,39 +4,29 @@ import gzip
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
+from commands import egl_fast, start
 
 from egl_fast.cli.main import cli
 from egl_fast.data.manifest import read_manifest
 from egl_fast.records import ScoreRecord, to_json
 
-COMMAND = [sys.executable, "-c", "from egl_fast.cli.main import main; main()", "select"]
 
-
-def run(*arguments, status=0, stdin="", cwd=None, **environment):
+def run(*arguments, status=0, stdin="", **environment):
     """The finished process, which must have ended with ``status``."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=stdin.encode("utf-8", "surrogatepass"),
-        capture_output=True,
-        cwd=cwd,
-        env={**{k: v for k, v in os.environ.items() if k != "COLUMNS"}, **environment},
-        timeout=60,
-    )
-    stderr = done.stderr.decode()
-    assert done.returncode == status, stderr
-    assert "Traceback" not in stderr
+    done = egl_fast("select", *arguments, given=stdin, **environment)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
     return done
 
 
 def refusal(*arguments, **options):
     """The single line with which a command that cannot be carried out ends, at status 2."""
     done = run(*arguments, status=2, **options)
-    assert done.stdout == b""
-    lines = done.stderr.decode().splitlines()
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
     assert len(lines) == 1, lines
     return lines[0]
 
@@ -67,7 +57,7 @@ def as_text(lines):
 
 
 def parse(output):
-    return [json.loads(line) for line in output.split(b"\n")[:-1]]
+    return [json.loads(line) for line in output.split("\n")[:-1]]
 
 
 #: By EGL: clips 1, 3, 2 (a tie, in the file's order), 0.
@@ -90,7 +80,7 @@ def test_standard_output_holds_whole_lines_in_rank_order_and_nothing_else(scores
     assert parse(done.stdout) == [
         {**line, "rank": rank} for rank, line in enumerate(expected, start=1)
     ]
-    assert done.stderr.decode().splitlines() == [
+    assert done.stderr.splitlines() == [
         "selected 4 of 4 utterances by egl: 0.13 of 0.13 min, 2.0 s on average"
     ]
 
@@ -115,22 +105,31 @@ def test_transcripts_of_any_script_survive_any_locale(tmp_path):
     # U+2028 ends a line for str.splitlines; a lone surrogate has no UTF-8.
     line = a_line(0, egl=1.0, text="größe \u2028 日本 \ud800")
     for text in (json.dumps(line), json.dumps(line, ensure_ascii=False).replace("\ud800", "")):
-        done = run("-", "--budget", "1", stdin=text, PYTHONIOENCODING="ascii")
-        assert parse(done.stdout)[0]["text"] == json.loads(text)["text"]
+        # An interpreter takes this in as it starts.
+        process = start(
+            *("select", "-", "--budget", "1"),
+            environment={"PYTHONIOENCODING": "ascii"},
+            stdin=subprocess.PIPE,
+            encoding="utf-8",
+            errors="surrogatepass",
+        )
+        out, err = process.communicate(text)
+        assert process.returncode == 0, err
+        assert parse(out)[0]["text"] == json.loads(text)["text"]
 
 
 def test_out_is_a_manifest_and_leaves_no_partial_file(scores):
     out = scores.parent / "chosen.jsonl"
     done = run(scores, "--budget", "50%", "--out", out)
-    assert done.stdout == b""
-    assert [line["rank"] for line in parse(out.read_bytes())] == [1, 2]
+    assert done.stdout == ""
+    assert [line["rank"] for line in parse(out.read_text())] == [1, 2]
     assert [u.id for u in read_manifest(out)] == ["clip1", "clip3"]
     assert read_manifest(out)[0].audio_path == scores.parent / "wav/1.wav"
     assert sorted(os.listdir(scores.parent)) == ["chosen.jsonl", "scores.jsonl"]
 
 
 def test_a_selection_can_be_selected_from_again(scores):
-    first = run(scores, "--budget", "100%").stdout.decode()
+    first = run(scores, "--budget", "100%").stdout
     again = parse(run("-", "--budget", "1", "--strategy", "entropy", stdin=first).stdout)
     assert again == [{**LINES[2], "rank": 1}]
 
@@ -141,7 +140,7 @@ class TestAudioPaths:
     @staticmethod
     def selected_audio(out):
         paths = [u.audio_path for u in read_manifest(out)]
-        written = [line["audio_filepath"] for line in parse(out.read_bytes())]
+        written = [line["audio_filepath"] for line in parse(out.read_text())]
         return written[0], os.path.realpath(paths[0])
 
     def test_they_count_from_the_scores_file_where_nothing_else_is_told(self, scores):
@@ -220,7 +219,7 @@ class TestNothingIsLost:
         assert "--overwrite" in refusal(scores, "--budget", "1", "--out", out)
         assert out.read_text() == "precious"
         run(scores, "--budget", "1", "--out", out, "--overwrite")
-        assert len(parse(out.read_bytes())) == 1
+        assert len(parse(out.read_text())) == 1
 
     def test_a_failure_leaves_the_old_output(self, scores):
         out = scores.parent / "chosen.jsonl"
@@ -277,16 +276,14 @@ def test_files_that_are_no_scores(tmp_path):
 def test_low_mass_is_warned_of_where_it_matters(strategy, warned):
     lines = [{**a_line(i, egl=1.0, beam_mass=0.01), "egl_unsquared": 1.0} for i in range(3)]
     done = run("-", "--budget", "1", "--strategy", strategy, stdin=as_text(lines))
-    warnings = [line for line in done.stderr.decode().splitlines() if line.startswith("warning: ")]
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == warned
     assert len(parse(done.stdout)) == 1
 
 
 def test_a_reader_that_goes_away_early_is_no_failure(scores):
     scores.write_text(as_text([a_line(i, egl=1.0, text="x" * 1000) for i in range(500)]))
-    process = subprocess.Popen(
-        [*COMMAND, scores, "--budget", "100%"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = start("select", scores, "--budget", "100%")
     process.stdout.readline()
     process.stdout.close()
     stderr = process.stderr.read().decode()
@@ -300,7 +297,7 @@ class TestTable:
 
     def test_piped(self, scores):
         done = run(scores, "--budget", "3", "--table")
-        header, rule, *rows = done.stdout.decode().splitlines()
+        header, rule, *rows = done.stdout.splitlines()
         assert header.split() == ["rank", "id", "EGL", "entropy", "seconds", "model", "heard"]
         assert rule == "─" * 100
         assert [row.split() for row in rows] == [
@@ -308,14 +305,14 @@ class TestTable:
             ["2", "clip3", "4", "3", "2.0", "heard", "3"],
             ["3", "clip2", "4", "2", "2.0", "heard", "2"],
         ]
-        assert "selected 3 of 4" in done.stderr.decode()
+        assert "selected 3 of 4" in done.stderr
 
     def test_the_strategy_has_a_column_and_show_cuts_the_rows(self, scores):
         done = run(scores, "--budget", "3", "--show", "1", "--strategy", "pctc")
-        header, _, *rows = done.stdout.decode().splitlines()
+        header, _, *rows = done.stdout.splitlines()
         assert header.split()[:5] == ["rank", "id", "pctc", "EGL", "entropy"]
         assert [row.split()[:5] for row in rows] == [["1", "clip0", "0.1", "1", "0"]]
-        assert "selected 3 of 4" in done.stderr.decode()
+        assert "selected 3 of 4" in done.stderr
 
     @pytest.mark.parametrize("columns", [100, 80])
     def test_long_texts_are_cut_at_the_width(self, columns):
@@ -325,7 +322,7 @@ class TestTable:
             "pred_text": "heard " * 50,
         }
         done = run("-", "--budget", "1", "--table", stdin=as_text([line]), COLUMNS=str(columns))
-        lines = done.stdout.decode().splitlines()
+        lines = done.stdout.splitlines()
         assert len(lines) == 3
         assert all(len(text) <= columns for text in lines)
         assert lines[0].split()[-2:] == ["really", "said"]
@@ -336,22 +333,22 @@ class TestTable:
     def test_transcripts_are_neither_markup_nor_control_characters(self):
         line = {**a_line(0, egl=1.0, text="[bold]a[/x]"), "pred_text": "\x1b[31mred\nline\x07"}
         done = run("-", "--budget", "1", "--table", stdin=as_text([line]), FORCE_COLOR="")
-        assert b"\x1b" not in done.stdout
-        assert b"\x07" not in done.stdout
-        assert "[bold]a[/x]" in done.stdout.decode()
-        assert len(done.stdout.decode().splitlines()) == 3
+        assert "\x1b" not in done.stdout
+        assert "\x07" not in done.stdout
+        assert "[bold]a[/x]" in done.stdout
+        assert len(done.stdout.splitlines()) == 3
 
     def test_with_out_both_are_made(self, scores):
         out = scores.parent / "chosen.jsonl"
         done = run(scores, "--budget", "2", "--table", "--out", out)
-        assert len(done.stdout.decode().splitlines()) == 4
-        assert len(parse(out.read_bytes())) == 2
+        assert len(done.stdout.splitlines()) == 4
+        assert len(parse(out.read_text())) == 2
 
 
 def test_help_describes_every_strategy():
     from egl_fast.records import STRATEGIES
 
-    text = run("--help").stdout.decode()
+    text = run("--help").stdout
     for name, description in STRATEGIES.items():
         assert f"{name} " in text
         assert description in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import polars as pl
 import pytest
 from simulations import CONFIG, edit_manifest, write_simulation
@@ -60,14 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    root = Path(__file__).resolve().parent.parent
-    return subprocess.Popen(
-        [sys.executable, "-m", "egl_fast", "simulate", *map(str, arguments), "--threads", "1"],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return commands.start("simulate", *arguments, "--threads", "1")
 
 
 def finish(process: subprocess.Popen[str]) -> str:

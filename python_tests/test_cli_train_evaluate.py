@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import start
 from recordings import write_clips, write_manifest
 
 from egl_fast.checkpoint import load_checkpoint
@@ -34,24 +34,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(caught.value.code or 0), out, err
 
     return call
-
-
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    root = Path(__file__).resolve().parent.parent
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    # It would hide what an interpreter says of output still buffered while it shuts down.
-    environment.pop("PYTHONUNBUFFERED", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "egl_fast", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs the tests in its background has it ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
-    )
 
 
 def records_of(text: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+from commands import script
 from documentation import PAGES, ROOT, anchors, blocks, name_of, table_under
 from recordings import random_checkpoint, write_manifest
 
@@ -109,11 +110,14 @@ def test_commands_page_of_any_command() -> None:
     assert "secret" not in text
 
 
+def run_script(path: str, *arguments: object) -> None:
+    done = script(ROOT / path, *arguments)
+    assert done.returncode == 0, done.stderr
+
+
 def test_commands_page_is_what_the_script_writes(tmp_path: Path) -> None:
     page = ROOT / "docs" / "commands.md"
-    command = [sys.executable, str(ROOT / "docs" / "write_commands.py")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, "--out", str(tmp_path / "page.md")], check=True, env=environment)
+    run_script("docs/write_commands.py", "--out", tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text("utf-8") == page.read_text("utf-8"), (
         "a command has changed: make commands-page"
     )
@@ -121,15 +125,13 @@ def test_commands_page_is_what_the_script_writes(tmp_path: Path) -> None:
 
 def test_findings_are_what_the_script_writes(tmp_path: Path) -> None:
     page = ROOT / "docs" / "findings.md"
-    command = [sys.executable, str(ROOT / "experiments" / "write_findings.py")]
-    subprocess.run([*command, "--out", str(tmp_path / "findings.md")], check=True)
+    run_script("experiments/write_findings.py", "--out", tmp_path / "findings.md")
     assert (tmp_path / "findings.md").read_text("utf-8") == page.read_text("utf-8")
 
 
 def test_performance_page_is_what_the_script_writes(tmp_path: Path) -> None:
     page = ROOT / "docs" / "performance.md"
-    command = [sys.executable, str(ROOT / "benchmarks" / "performance_page.py")]
-    subprocess.run([*command, "--docs", str(tmp_path)], check=True)
+    run_script("benchmarks/performance_page.py", "--docs", tmp_path)
     assert (tmp_path / "performance.md").read_text("utf-8") == page.read_text("utf-8")
 
 

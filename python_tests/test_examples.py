@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import soundfile
+from commands import script
 
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.vocabulary import ENGLISH_CHARACTERS, encode
@@ -86,12 +84,7 @@ def test_every_corpus_has_its_licence(examples: Path, sample: dict[str, list[Utt
 
 
 def test_the_script_for_a_model_of_your_own_runs(examples: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-W", "error", examples / "score_your_model.py"],
-        env={**os.environ, "PYTHONPATH": str(examples.parent)},
-        capture_output=True,
-        text=True,
-    )
+    result = script(examples / "score_your_model.py")
     assert result.returncode == 0, result.stderr
     assert [line.split()[0] for line in sorted(result.stdout.splitlines())] == [
         "first", "second", "third",
