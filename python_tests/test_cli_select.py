@@ -286,7 +286,7 @@ def test_a_reader_that_goes_away_early_is_no_failure(scores):
     process = start("select", scores, "--budget", "100%")
     process.stdout.readline()
     process.stdout.close()
-    stderr = process.stderr.read().decode()
+    stderr = process.stderr.read()
     process.stderr.close()
     assert process.wait(60) == 0
     assert stderr == ""
