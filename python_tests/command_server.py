@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import soundfile  # noqa: F401
 import soxr  # noqa: F401
+import sympy  # noqa: F401, which torch loads when it first vectorizes a backward pass
 import torch
 
 import egl_fast.benchmarking.contenders
