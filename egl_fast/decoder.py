@@ -53,7 +53,8 @@ def ctc_nbest(
 
     Args:
         log_probs: [T, C] natural logarithms of the classes' probabilities in each frame, blank
-            included, none above 0 but for rounding (0.001). float64 and float32 are searched as they are, other real types as float32.
+            included, none above 0 but for rounding (0.001). float64 and float32 are searched as
+            they are, other real types as float32.
         k: labelings wanted, 1 to 2^31 - 1.
         beam_width: prefixes kept after each frame, at least k; None: 10 k, at least 100.
         blank: the blank's class index.
