@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
+#: As in csrc/core/emissions.h: what single precision may make of 0.
+_MOST_LOG_PROB = 1e-3
+
+#: The search counts prefixes in 32 bits.
+_MOST_HYPOTHESES = 2**31 - 1
+
+
 @dataclass(frozen=True)
 class DecodedHypothesis:
     """A labeling and its probability.
@@ -46,8 +53,9 @@ def ctc_nbest(
 
     Args:
         log_probs: [T, C] natural logarithms of the classes' probabilities in each frame, blank
-            included. float64 and float32 are searched as they are, other real types as float32.
-        k: labelings wanted.
+            included, none above 0 but for rounding (0.001). float64 and float32 are searched as
+            they are, other real types as float32.
+        k: labelings wanted, 1 to 2^31 - 1.
         beam_width: prefixes kept after each frame, at least k; None: 10 k, at least 100.
         blank: the blank's class index.
 
@@ -67,9 +75,10 @@ def ctc_nbest(
         ((), 0.3)
     """
     frames = _checked(log_probs)
-    if k < 1:
-        raise ValueError(f"k: expected at least 1, got {k}")
-    width = default_beam_width(k) if beam_width is None else beam_width
+    if not 1 <= k <= _MOST_HYPOTHESES:
+        raise ValueError(f"k: expected 1 to {_MOST_HYPOTHESES}, got {k}")
+    # No width is too large: more than the search can count are as good as all.
+    width = default_beam_width(k) if beam_width is None else min(beam_width, 2**63 - 1)
     if width < k:
         raise ValueError(f"beam_width: expected at least k = {k}, got {width}")
     if not 0 <= blank < frames.shape[1]:
@@ -97,11 +106,11 @@ def _checked(log_probs: npt.ArrayLike) -> FloatArray:
     # Strides that are not a multiple of the item size exist, in structured arrays.
     if values.dtype != dtype or any(stride % values.itemsize for stride in values.strides):
         values = np.ascontiguousarray(values, dtype=dtype)
-    wrong = np.argwhere(~(values < np.inf))
+    wrong = np.argwhere(~(values <= _MOST_LOG_PROB))
     if len(wrong):
         frame, cls = wrong[0]
         raise ValueError(
-            f"log_probs: expected neither NaN nor +inf, got {values[frame, cls]} in frame {frame}, "
-            f"class {cls}"
+            f"log_probs: expected at most 0, but for rounding, got {values[frame, cls]} in frame "
+            f"{frame}, class {cls}; log_softmax makes them of logits"
         )
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -106,14 +107,15 @@ def _finished(
 
 @functools.cache
 def _server() -> subprocess.Popen[str]:
-    # It ends when its standard input does, which is when this process ends.
-    return subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, "-W", "error", str(Path(__file__).with_name("command_server.py"))],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+    atexit.register(server.communicate)  # its standard input ends, and so does it
+    return server
 
 
 def in_this_process(*arguments: object) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import engines
@@ -50,3 +50,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clips(tmp_path: Path) -> Path:
     """A manifest of four made-up clips of different lengths, each with a text."""
     return write_clips(tmp_path, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep what hostile tests print from ending the processes that they run in.
+
+    Those send reports to each other in UTF-8, which half of a surrogate pair has no form in.
+    """
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report

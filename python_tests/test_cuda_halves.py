@@ -9,8 +9,8 @@ from test_beam_search import (
     test_batch_padding_and_strides_change_nothing,
     test_float32_is_searched_in_double,
     test_impossible_frame_leaves_no_hypothesis,
+    test_infinity_times_zero_is_refused_and_rounding_is_not,
     test_keeps_what_the_textbook_search_keeps,
-    test_nan_and_infinity_name_the_utterance,
     test_no_frames_is_the_empty_labeling,
     test_no_utterances,
     test_prefix_that_leaves_the_beam_and_returns_is_found_once,
@@ -19,6 +19,7 @@ from test_beam_search import (
     test_ties_come_in_labeling_order,
     test_unlimited_width_equals_enumeration,
     test_unused_slots_are_marked,
+    test_what_is_no_log_probability_is_named,
     test_wider_beam_than_hypotheses_returns_the_best_of_the_beam,
     test_wrong_arguments_are_named,
 )

@@ -415,7 +415,9 @@ def _clipped(cotangent: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "change", [_clipped, F.normalize, torch.sign, F.relu, lambda g: g + 0.01], ids=str
+    "change",
+    [_clipped, F.normalize, torch.sign, F.relu, lambda g: g + 0.01],
+    ids=["clipped", "normalized", "signs", "relu", "shifted"],
 )
 def test_a_backward_pass_that_is_not_linear_is_noticed(change: Callable[[Tensor], Tensor]) -> None:
     """Combinations of cotangents would stand for none of them: 1.27 was scored for 2.13."""
