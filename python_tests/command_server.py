@@ -1,23 +1,27 @@
 """Runs commands as children of a process that has already loaded torch, which takes a second.
 
-Started by ``commands``. Requests are JSON Lines on standard input, answers are exit statuses on
-standard output. A child is a process like any other, with its own streams, folder and environment.
-It cannot show how modules come to be loaded, nor how an interpreter is taken apart:
-``commands.start`` does.
+Started by ``commands`` with the path of a socket that it listens at, until its standard input ends.
+A request is a line of JSON that open files come with, the answer is the exit status. A child is
+a process like any other, with its own streams, folder and environment. It cannot show how modules
+come to be loaded, nor how an interpreter is taken apart: ``commands.start`` does.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import signal
+import socket
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import soundfile  # noqa: F401
@@ -37,30 +41,48 @@ for name in ("score", "select", "train", "evaluate", "transcribe", "check", "ben
 
 
 def main() -> None:
-    """Answer until nobody asks."""
+    """Answer until nobody can ask any more."""
     gc.freeze()  # what is loaded stays in pages that children share
-    with open(0, encoding="utf-8", closefd=False) as requests, os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)
-        for line in requests:
-            request = json.loads(line)
-            child = os.fork()
-            if child == 0:
-                break
-            _, status = os.waitpid(child, 0)
-            answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
-            answers.flush()
-        else:
-            return
-    become(request)
-    leave(finished(request))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(sys.argv[1])
+        listener.listen()
+        print("listening", flush=True)
+        while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
+            connection, _ = listener.accept()
+            # A child for each, since the commands of a pipeline run at the same time.
+            if os.fork() == 0:
+                listener.close()
+                answer(connection)
+            connection.close()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
 
 
-def become(request: dict[str, Any]) -> None:
+def answer(connection: socket.socket) -> NoReturn:
+    """Have a command run, and tell its status."""
+    text, files, _, _ = socket.recv_fds(connection, 2**16, 100)
+    while not text.endswith(b"\n"):
+        text += connection.recv(2**16)
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        request = json.loads(text)
+        become(request, files)
+        leave(finished(request))
+    for file in files:
+        os.close(file)
+    _, status = os.waitpid(child, 0)
+    connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def become(request: dict[str, Any], files: list[int]) -> None:
     """The process that a shell would have started."""
-    for descriptor, path in enumerate(request["streams"]):
-        flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_APPEND
-        file = os.open(path, flags)
-        os.dup2(file, descriptor)
+    # First out of the way: one may have the number that another is to get.
+    files = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 200) for file in files]
+    for file, number in zip(files, request["descriptors"], strict=True):
+        os.dup2(file, number)
         os.close(file)
     os.chdir(request["folder"])
     os.environ.clear()
@@ -79,7 +101,7 @@ def finished(request: dict[str, Any]) -> int:
             sys.path[0] = os.path.dirname(request["script"])
             runpy.run_path(request["script"], run_name="__main__")
         else:
-            exec(request["before"], {})
+            exec(request.get("before", ""), {})
             egl_fast.cli.main.main()
     except SystemExit as end:
         if isinstance(end.code, str):

@@ -12,10 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
+
+from command_client import ask
 
 from egl_fast.cli.main import main
 
@@ -81,41 +84,66 @@ def _finished(
     **what: str,
 ) -> subprocess.CompletedProcess[str]:
     words = [str(argument) for argument in arguments]
-    with tempfile.TemporaryDirectory() as folder:
-        streams = [Path(folder, name) for name in ("stdout", "stderr")]
-        for stream in streams:
-            stream.touch()
-        if given is not None:
-            stdin = str(Path(folder, "stdin"))
-            Path(stdin).write_bytes(given.encode("utf-8", "surrogatepass"))
-        request = {
-            "arguments": words,
-            "folder": os.path.abspath(cwd or "."),
-            "environment": {**_environment(), **environment},
-            "streams": [os.path.abspath(stdin), *map(str, streams)],
-            **what,
-        }
-        server = _server()
-        assert server.stdin is not None
-        assert server.stdout is not None
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        status = int(server.stdout.readline())
-        out, err = (stream.read_bytes().decode("utf-8", "surrogateescape") for stream in streams)
-    return subprocess.CompletedProcess(["egl-fast", *words], status, out, err)
+    request = {
+        "arguments": words,
+        "folder": os.path.abspath(cwd or "."),
+        "environment": {**_environment(), **environment},
+        **what,
+    }
+    with ExitStack() as files:
+        out, err = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+        if given is None:
+            read = files.enter_context(open(stdin, "rb"))
+        else:
+            read = files.enter_context(tempfile.TemporaryFile())
+            read.write(given.encode("utf-8", "surrogatepass"))
+            read.seek(0)
+        status = ask(
+            _server(), request, dict(enumerate(file.fileno() for file in (read, out, err)))
+        )
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode("utf-8", "surrogateescape"))
+    return subprocess.CompletedProcess(["egl-fast", *words], status, *said)
+
+
+def for_shells(folder: Path) -> dict[str, str]:
+    """The environment of a shell in which ``egl-fast`` is this repository's, by the same server.
+
+    Args:
+        folder: where a program of this name is to be.
+    """
+    program = folder / "egl-fast"
+    client = Path(__file__).with_name("command_client.py")
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "{client}" "$@"\n')
+    program.chmod(0o755)
+    places = [str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+    return {**_environment(), "COMMAND_SERVER": _server(), "PATH": os.pathsep.join(places)}
 
 
 @functools.cache
-def _server() -> subprocess.Popen[str]:
+def _server() -> str:
+    """The socket at which it listens."""
+    # The folder of a test could have a name that is too long for a socket's.
+    folder = tempfile.TemporaryDirectory(prefix="egl-fast-")
+    path = os.path.join(folder.name, "server")
     server = subprocess.Popen(
-        [sys.executable, "-W", "error", str(Path(__file__).with_name("command_server.py"))],
+        [sys.executable, "-W", "error", str(Path(__file__).with_name("command_server.py")), path],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    atexit.register(server.communicate)  # its standard input ends, and so does it
-    return server
+    assert server.stdout is not None
+    assert server.stdout.readline() == "listening\n"
+
+    def end() -> None:
+        server.communicate()  # its standard input ends, and so does it
+        folder.cleanup()
+
+    atexit.register(end)
+    return path
 
 
 def in_this_process(*arguments: object) -> int:

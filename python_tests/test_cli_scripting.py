@@ -11,9 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from commands import for_shells
 from recordings import write_clips
 
 from egl_fast import errors
@@ -25,16 +25,22 @@ from egl_fast.cli.main import COMMANDS, cli
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def bash(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def bash(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A script in which `egl-fast` is this tree's."""
-    function = f'egl-fast() {{ "{sys.executable}" -W error -m egl_fast "$@"; }}\n'
+    (folder / "bin").mkdir(exist_ok=True)
     return subprocess.run(
-        ["bash", "-c", f"set -o pipefail\n{function}{script}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        ["bash", "-c", f"set -o pipefail\n{script}"],
+        env={**for_shells(folder / "bin"), "OMP_NUM_THREADS": "1", **environment},
+        cwd=folder,
         capture_output=True,
         text=True,
-        **options,
     )
+
+
+def bash_alone(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The same, where each command is an interpreter of its own, to its very end."""
+    function = f'egl-fast() {{ "{sys.executable}" -W error -m egl_fast "$@"; }}\n'
+    return bash(function + script, folder)
 
 
 def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> None:
@@ -44,7 +50,7 @@ def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> Non
     result = bash(
         f"egl-fast score --model {tiny_model} --pool clips.jsonl --k 2 --quiet"
         f" | egl-fast select - --budget 2 --strategy entropy --quiet | {last}",
-        cwd=tmp_path,
+        tmp_path,
     )
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -58,7 +64,7 @@ def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> Non
 def test_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
     write_clips(tmp_path, ["ab"], [0.5])
     command = f"egl-fast score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl"
-    result = bash(f"{command} --json && {command} --json --resume", cwd=tmp_path)
+    result = bash(f"{command} --json && {command} --json --resume", tmp_path)
     assert result.returncode == 0, result.stderr
     first, again = [json.loads(line) for line in result.stdout.splitlines()]
     assert first["num_scored"] == 1
@@ -73,7 +79,7 @@ def test_what_standard_output_does_not_take_is_one_line(
     write_clips(tmp_path, ["ab"], [0.5])
     if "score" in command:
         command += f" --model {tiny_model} --pool clips.jsonl --k 2 --quiet"
-    result = bash(f"egl-fast {command} > /dev/full", cwd=tmp_path)
+    result = bash_alone(f"egl-fast {command} > /dev/full", tmp_path)
     assert result.returncode == 2, result.stderr
     *warnings, line = result.stderr.splitlines()
     assert "standard output" in line
@@ -86,15 +92,15 @@ def test_a_manifest_from_a_pipe_is_told_from_another(tiny_model: Path, tmp_path:
     pool.write_text(pool.read_text().replace('"clip', f'"{tmp_path}/clip'))
     command = f"egl-fast score --model {tiny_model} --k 2 --out s.jsonl --resume --quiet"
     piped = [f"{command} --pool <({how} {pool})" for how in ("cat", "cat", "tac")]
-    result = bash(" && ".join(piped), cwd=tmp_path)
-    assert result.returncode == 2
-    assert "was begun with another manifest" in result.stderr.splitlines()[-1]
-    first = bash(" && ".join(piped[:2]), cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    same = bash(" && ".join(piped[:2]), tmp_path)
+    assert same.returncode == 0, same.stderr
+    other = bash(piped[2], tmp_path)
+    assert other.returncode == 2
+    assert "was begun with another manifest" in other.stderr.splitlines()[-1]
 
 
-def test_closed_standard_input_holds_nothing() -> None:
-    result = bash("egl-fast select - --budget 1 <&-")
+def test_closed_standard_input_holds_nothing(tmp_path: Path) -> None:
+    result = bash_alone("egl-fast select - --budget 1 <&-", tmp_path)
     assert result.returncode == 2
     assert "holds no record" in result.stderr
     assert result.stderr.count("\n") == 1
@@ -128,7 +134,7 @@ def test_impatience_does_not_break_into_leaving() -> None:
 
 def test_scores_need_somewhere_to_go(tiny_model: Path, tmp_path: Path) -> None:
     write_clips(tmp_path, ["ab"], [0.5])
-    result = bash(f"egl-fast score --model {tiny_model} --pool clips.jsonl >&-", cwd=tmp_path)
+    result = bash_alone(f"egl-fast score --model {tiny_model} --pool clips.jsonl >&-", tmp_path)
     assert result.returncode == 2
     assert result.stderr == "egl-fast: standard output is closed; give --out, a file\n"
 
@@ -137,7 +143,7 @@ def test_scores_need_somewhere_to_go(tiny_model: Path, tmp_path: Path) -> None:
 def test_a_run_outlives_standard_error(tiny_model: Path, tmp_path: Path, lost: str) -> None:
     write_clips(tmp_path, ["ab", "no"], [0.5, 0.6])
     command = f"score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl {lost}"
-    result = bash(f"egl-fast {command}", cwd=tmp_path)
+    result = bash_alone(f"egl-fast {command}", tmp_path)
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "s.jsonl").read_text().splitlines()) == 2
 
@@ -202,13 +208,11 @@ def test_a_shell_is_told_what_may_come_next(line: str, offered: list[str]) -> No
 
 
 def test_bash_takes_the_script(tmp_path: Path) -> None:
-    program = tmp_path / "egl-fast"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m egl_fast "$@"\n')
-    program.chmod(0o755)
     result = bash(
-        f'unset -f egl-fast; PATH="{tmp_path}:$PATH"; eval "$(egl-fast completion bash)"\n'
+        'eval "$(egl-fast completion bash)"\n'
         "COMP_WORDS=(egl-fast sel) COMP_CWORD=1; _egl_fast_completion egl-fast\n"
-        'echo "${COMPREPLY[@]}"; complete -p egl-fast'
+        'echo "${COMPREPLY[@]}"; complete -p egl-fast',
+        tmp_path,
     )
     assert result.returncode == 0, result.stderr
     offered, registered = result.stdout.splitlines()

@@ -78,7 +78,8 @@ def results_of(run_dir: Path) -> tuple[bytes, dict[str, bytes]]:
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a simulation of every strategy that went through undisturbed."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
-    finish(start("--config", data / "config.toml", "--run-dir", run_dir, *CHANGES))
+    arguments = ("--config", data / "config.toml", "--run-dir", run_dir, *CHANGES, "--threads", 1)
+    assert commands.in_this_process("simulate", *arguments) == 0
     return run_dir
 
 

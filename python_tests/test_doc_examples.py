@@ -11,7 +11,6 @@ its status is not 0, unless ``$ echo $?`` comes next.
 from __future__ import annotations
 
 import doctest
-import os
 import re
 import shlex
 import shutil
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import click
 import pytest
+from commands import for_shells
 from documentation import PAGES, ROOT, Block, blocks, code_spans, name_of, shell_lines
 
 from egl_fast.cli.main import COMMANDS, cli
@@ -251,12 +251,8 @@ def run(wanted: list[Example], folder: Path) -> list[tuple[int, str]]:
         f"{example.command}\n__status=$?; printf '{end} %s\\n' $__status; (exit $__status)\n"
         for example in wanted
     )
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-    }
+    (folder / ".bin").mkdir()
+    environment = {**for_shells(folder / ".bin"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,

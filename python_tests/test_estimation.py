@@ -356,7 +356,7 @@ def scorer_and_inputs(examples: Path) -> tuple[egl_fast.Scorer, Tensor, Tensor, 
         checkpoint.model.double(), checkpoint.vocabulary, features=checkpoint.features
     )
     pool = read_manifest(examples / "pool.jsonl")
-    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:3]
+    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:2]
     features, lengths = pad_features(
         [load_spectrogram(u, checkpoint.features).features for u in utterances]
     )
@@ -368,7 +368,8 @@ def test_estimates_depend_on_seed_id_and_audio_alone(
     scorer_and_inputs: tuple[egl_fast.Scorer, Tensor, Tensor, list[str]], method: str
 ) -> None:
     scorer, features, lengths, ids = scorer_and_inputs
-    options = {"k": 30, "method": method, "full": True, "tolerance": 0.05, "probes": 3}
+    options = {"k": 30, "method": method, "tolerance": 0.05, "probes": 3}
+    options |= {"full": True, "full_samples": 4}
     together = scorer.score_batch(features, lengths, ids=ids, **options)
     backwards = scorer.score_batch(features.flip(0), lengths.flip(0), ids=ids[::-1], **options)
     threads = torch.get_num_threads()
@@ -378,7 +379,7 @@ def test_estimates_depend_on_seed_id_and_audio_alone(
             scorer.score_batch(
                 features[n : n + 1, : int(lengths[n])], lengths[n : n + 1], ids=[ids[n]], **options
             )[0]
-            for n in range(3)
+            for n in range(2)
         ]
     finally:
         torch.set_num_threads(threads)
@@ -390,7 +391,7 @@ def test_estimates_depend_on_seed_id_and_audio_alone(
                     getattr(other, field), rel=1e-6, abs=1e-9 * record.egl
                 )
     reseeded = scorer.score_batch(features, lengths, ids=ids, seed=1, **options)
-    renamed = scorer.score_batch(features, lengths, ids=["x", "y", "z"], **options)
+    renamed = scorer.score_batch(features, lengths, ids=["x", "y"], **options)
     for record, *others in zip(together, reseeded, renamed, strict=True):
         for other in others:
             assert other.egl_full != record.egl_full

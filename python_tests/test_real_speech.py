@@ -107,26 +107,26 @@ def test_hypotheses_from_a_basis_of_their_span(
         lambda self, pull, rows: (passes.append(len(rows)), each_row(self, pull, rows))[1],
     )
     monkeypatch.setattr(GradientEngine, "holds_gradients", lambda *_: held)
-    for utterance in shortest(examples, 2):
-        features = load_spectrogram(utterance, scorer.features).features[None]
-        lengths = torch.tensor([features.shape[1]])
-        passes.clear()
-        [record] = scorer.score_batch(features, lengths, k=100, per_hypothesis=True)
-        assert record.num_hypotheses == 100
-        assert record.egl_stderr == 0.0
-        assert (sum(passes) < 80) == held
-        double = copy.deepcopy(scorer.model).double().eval()
-        some = record.hypotheses[::33]
-        truth = looped_sq_norms(
-            double,
-            (features.double(), lengths),
-            [h.labels for h in some],
-            parameters=dict(double.named_parameters()),
-        )
-        for hypothesis, norms in zip(some, truth, strict=True):
-            expected = pytest.approx(sum(norms.values()), rel=PROMISED[torch.float32])
-            assert hypothesis.sq_grad_norm == expected
-            assert hypothesis.sq_grad_norm_stderr == 0.0
+    [utterance] = shortest(examples, 1)
+    features = load_spectrogram(utterance, scorer.features).features[None]
+    lengths = torch.tensor([features.shape[1]])
+    passes.clear()
+    [record] = scorer.score_batch(features, lengths, k=100, per_hypothesis=True)
+    assert record.num_hypotheses == 100
+    assert record.egl_stderr == 0.0
+    assert (sum(passes) < 80) == held
+    double = copy.deepcopy(scorer.model).double().eval()
+    some = record.hypotheses[::33]
+    truth = looped_sq_norms(
+        double,
+        (features.double(), lengths),
+        [h.labels for h in some],
+        parameters=dict(double.named_parameters()),
+    )
+    for hypothesis, norms in zip(some, truth, strict=True):
+        expected = pytest.approx(sum(norms.values()), rel=PROMISED[torch.float32])
+        assert hypothesis.sq_grad_norm == expected
+        assert hypothesis.sq_grad_norm_stderr == 0.0
 
 
 def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:
@@ -151,7 +151,7 @@ def test_neither_threads_nor_the_pools_order_matter(
     """
     monkeypatch.setattr(pool, "WINDOW", 2)
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
-    utterances = shortest(examples, 4)
+    utterances = shortest(examples, 3)
     options = ScoringOptions(k=10, method=method, full=True, full_samples=4)
 
     def scores(order: list[int], threads: int) -> dict[str, ScoreRecord]:
@@ -163,14 +163,12 @@ def test_neither_threads_nor_the_pools_order_matter(
 
     before = torch.get_num_threads()
     try:
-        first = scores([0, 1, 2, 3], 1)
-        others = [scores([3, 2, 1, 0], 2), scores([2, 0, 3, 1], 3)]
+        first, other = scores([0, 1, 2], 1), scores([2, 0, 1], 3)
     finally:
         torch.set_num_threads(before)
-    for other in others:
-        for name, record in first.items():
-            assert other[name].pred_text == record.pred_text
-            assert other[name].num_frames == record.num_frames
-            for score in ("egl", "egl_normalized", "egl_full", "entropy", "pctc", "random"):
-                got, expected = getattr(other[name], score), getattr(record, score)
-                assert got == pytest.approx(expected, rel=2 * PROMISED[torch.float32])
+    for name, record in first.items():
+        assert other[name].pred_text == record.pred_text
+        assert other[name].num_frames == record.num_frames
+        for score in ("egl", "egl_normalized", "egl_full", "entropy", "pctc", "random"):
+            got, expected = getattr(other[name], score), getattr(record, score)
+            assert got == pytest.approx(expected, rel=2 * PROMISED[torch.float32])

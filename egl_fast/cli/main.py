@@ -105,6 +105,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except EglError as error:
         complain(f"egl-fast: {error}")
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError:
+            # Full, which the line above says already: the interpreter would add its own.
+            discard(1)
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our standard output (say, head) has seen enough. What is still buffered
