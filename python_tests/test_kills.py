@@ -19,7 +19,7 @@ from recordings import write_manifest
 from run_states import timeless
 from simulations import write_simulation
 
-from egl_fast.checkpoint import read_torch
+from egl_fast.checkpoint import load_checkpoint, read_torch
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Resumable:
             has written.
         finished: the exit status of a run that comes to its end.
         longest: seconds after which it is stopped at the latest, once it has begun.
+        says_what_it_kept: called with what it says when it is interrupted.
     """
 
     arguments: Sequence[object]
@@ -40,6 +41,7 @@ class Resumable:
     is_as_undisturbed: Callable[[], None]
     finished: int
     longest: float
+    says_what_it_kept: Callable[[str], None] = lambda said: None
 
     def stop(self, by: Sequence[signal.Signals], *, seed: int) -> int:
         """Stop it by these signals, one after the other, and let it come to its end.
@@ -68,6 +70,8 @@ class Resumable:
             assert process.returncode == (-number if number == signal.SIGKILL else 130), err
             assert "Traceback" not in err
             assert out == ""
+            if number != signal.SIGKILL:
+                self.says_what_it_kept(err)
 
 
 def holds(lock: Path, process: subprocess.Popen[str]) -> bool:
@@ -199,11 +203,28 @@ def test_signals_to_score(tmp_path: Path, examples: Path) -> None:
 
 
 def test_a_few_stops_of_train(tmp_path: Path, clips: Path) -> None:
-    options = ("--max-epochs", 8, "--patience", 0, "--batch-seconds", 1.5, "--save-minutes", 0)
+    options = ("--max-epochs", 12, "--patience", 0, "--batch-seconds", 1.5, "--save-minutes", 0)
     command = training(tmp_path, clips, *options)
+    run_dir = tmp_path / "run"
+    before: dict[int, int] = {}
+
+    def has_trained(process: subprocess.Popen[str]) -> bool:
+        """Whether this process has finished an epoch."""
+        if not holds(run_dir / ".lock", process) or not (run_dir / "metrics.jsonl").exists():
+            return False
+        num_epochs = len((run_dir / "metrics.jsonl").read_bytes().splitlines())
+        return num_epochs > before.setdefault(process.pid, num_epochs)
+
+    def says_what_it_kept(said: str) -> None:
+        assert "\nfinishing the batch" in said
+        line = said.splitlines()[-1]
+        assert re.fullmatch(r"interrupted in epoch \d+; .* --resume goes on", line)
+        load_checkpoint(run_dir / "model.pt")
+
     # What every step leaves on the disk: test_training_crashes. Here, that a process ends.
     signals = [signal.SIGKILL, signal.SIGINT]
-    replace(command, longest=1.0).stop(signals, seed=1)
+    command = replace(command, has_begun=has_trained, says_what_it_kept=says_what_it_kept)
+    replace(command, longest=0.0).stop(signals, seed=1)
 
 
 @pytest.mark.slow
