@@ -203,7 +203,7 @@ def test_signals_to_score(tmp_path: Path, examples: Path) -> None:
 
 
 def test_a_few_stops_of_train(tmp_path: Path, clips: Path) -> None:
-    options = ("--max-epochs", 12, "--patience", 0, "--batch-seconds", 1.5, "--save-minutes", 0)
+    options = ("--max-epochs", 10, "--patience", 0, "--batch-seconds", 0.8, "--save-minutes", 0)
     command = training(tmp_path, clips, *options)
     run_dir = tmp_path / "run"
     before: dict[int, int] = {}
