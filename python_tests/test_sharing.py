@@ -104,17 +104,16 @@ def results(
 @pytest.mark.parametrize("per_hypothesis", [False, True])
 def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> None:
     """On real speech: fewer passes than utterances, little padding, and the same scores."""
-    # Three utterances of 0.8 s each, whose 20 hypotheses have ranks 11, 13 and 14.
+    # Of 0.8, 0.8 and 1 s, with 20, 18 and 26 rows: the last is better off alone.
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     assert scorer.features is not None
     scorer.model.double()
     pool = read_manifest(examples / "pool.jsonl")
-    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:3]
+    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:5:2]
     spectrograms = [egl_fast.data.loading.load_spectrogram(u, scorer.features) for u in utterances]
     options = ScoringOptions(
-        k=20, method="lowrank", tolerance=0.1, per_hypothesis=per_hypothesis,
-        full=True, full_samples=4,
-    )  # fmt: skip
+        k=30, method="lowrank", tolerance=0.1, per_hypothesis=per_hypothesis, full=True
+    )
     engine = WatchedEngine(scorer.model)
     together = results(engine, spectrograms, options, scorer=scorer)
     shared = engine.__dict__.pop("passes")
@@ -125,7 +124,7 @@ def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> N
     single = engine.__dict__.pop("passes")
     assert all(columns == 1 for _, columns in single)
     assert len({rows for rows, _ in single}) > 1, "the ranks are to differ"
-    assert len(shared) < len(single)
+    assert 1 < len(shared) < len(single)
     assert all(rows * columns <= ROWS_PER_PASS for rows, columns in shared)
     padded = sum(rows * columns for rows, columns in shared)
     assert padded < 1.25 * sum(rows for rows, _ in single)
