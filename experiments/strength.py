@@ -1,7 +1,7 @@
 """How rankings change from a weak base model to a strong one.
 
     python experiments/strength.py --config experiments/grid.toml \
-        --units experiments/results/grid/units --out experiments/results/grid/strength.json
+        --units runs/grid/units --out experiments/results/grid/strength.json
 
 Trains base models on more and more labeled clips of a simulation's base set and pool, in an order
 drawn by seed, each from the simulation's pretrained model, and lets each score the simulation's

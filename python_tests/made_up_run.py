@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from egl_fast.simulation.tables import scores_table
+
 #: How fast each strategy's curve comes down; made up, but in the order that the paper found.
 SPEED = {"random": 1.0, "entropy": 1.5, "pctc": 1.55, "egl": 1.9, "egl_normalized": 2.1}
 
@@ -146,8 +148,8 @@ def write_run(
             record["random"] = float(noise.random())
             record["longest"], record["shortest"] = record["duration"], -record["duration"]
             record["oracle_loss"] = record["pctc"] * record["num_frames"] * 1.4
-        with open(folder / "scores" / f"seed-{seed}.jsonl", "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
+        table = scores_table(records, {record["id"] for record in records})
+        table.write_parquet(folder / "scores" / f"seed-{seed}.parquet")
         add("", "single", seed, "0%", np.arange(0), 1.0)
         add("", "single", seed, "100%", np.arange(len(pool)), 1.0)
         modes = [(name, "single") for name in strategies]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 from made_up_run import made_up_scores, write_run
 from PIL import Image
@@ -279,10 +280,21 @@ def test_a_run_whose_recordings_are_gone_says_so_at_its_top(report, tmp_path):
     assert "warning: None of the" in said
 
 
+def test_scores_that_an_earlier_version_wrote_make_the_same_page(report, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(report[1], folder)
+    run(folder, "--audio", "1", "--out", tmp_path / "new.html")
+    for path in (folder / "scores").glob("seed-*.parquet"):
+        pl.read_parquet(path).write_ndjson(path.with_suffix(".jsonl"))
+        path.unlink()
+    run(folder, "--audio", "1", "--out", tmp_path / "old.html")
+    assert (tmp_path / "new.html").read_bytes() == (tmp_path / "old.html").read_bytes()
+
+
 def test_seeds_that_scored_different_pools_are_refused(report, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(report[1], other)
-    (other / "scores" / "seed-1.jsonl").write_text('{"id": "zz", "duration": 1, "entropy": 1}\n')
+    (other / "scores" / "seed-1.parquet").write_text('{"id": "zz", "duration": 1, "entropy": 1}\n')
     assert "list different recordings" in refusal(other)
 
 

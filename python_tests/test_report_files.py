@@ -12,6 +12,7 @@ from made_up_run import made_up_scores, write_run
 from egl_fast.errors import ManifestError, ReportError
 from egl_fast.reporting.run_folder import read_run_folder
 from egl_fast.reporting.scores_file import read_scores_file
+from egl_fast.simulation.tables import scores_table
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,13 @@ def write(tmp_path):
         return path
 
     return writer
+
+
+def without_labels(record):
+    """What Parquet keeps of it."""
+    kept = ("text", "log_prob", "sq_grad_norm")
+    slim = [{key: one[key] for key in kept} for one in record["hypotheses"]]
+    return {**{k: v for k, v in record.items() if v is not None}, "hypotheses": slim}
 
 
 class TestScoresFile:
@@ -80,7 +88,7 @@ class TestScoresFile:
         assert set(read_scores_file(write(records)).stderrs) == {"egl_full"}
 
     def test_groups_that_are_lists_are_none(self, write, records):
-        deep = json.loads("[" * 500 + "]" * 500)
+        deep = json.loads("[" * 50 + "]" * 50)
         pool = read_scores_file(write([{**record, "kind": deep} for record in records]))
         assert "kind" not in pool.groups
 
@@ -99,6 +107,62 @@ class TestScoresFile:
         steps = []
         read_scores_file(path, advance=steps.append)
         assert sum(steps) == path.stat().st_size
+
+    def test_parquet_is_read_like_json_lines(self, write, records):
+        odd = [{**records[0], "speaker": 7, "egl_stderr": 2.0, "beam_mass": None}, *records[1:]]
+        path = write(odd)
+        lines = read_scores_file(path, keep_ids=True)
+        expected = [without_labels(record) for record in lines.records([9, 0])]
+        everyone = {record["id"] for record in records}
+        scores_table(odd, everyone).write_parquet(path)  # the content tells, not the name
+        steps = []
+        table = read_scores_file(path, keep_ids=True, advance=steps.append)
+        for name in ("strategies", "stderrs"):
+            ours, theirs = getattr(table, name), getattr(lines, name)
+            assert {k: v.tolist() for k, v in ours.items()} == {
+                k: v.tolist() for k, v in theirs.items()
+            }
+        np.testing.assert_array_equal(table.beam_mass, lines.beam_mass)
+        assert table.durations.tolist() == lines.durations.tolist()
+        assert (table.ids, table.incomplete) == (lines.ids, lines.incomplete)
+        for key, groups in lines.groups.items():
+            assert table.groups[key].names == groups.names
+            assert table.groups[key].codes.tolist() == groups.codes.tolist()
+        found = table.records([9, 0])
+        assert [{k: v for k, v in r.items() if v is not None} for r in found] == [
+            {**record, "speaker": str(record["speaker"])} for record in expected
+        ]
+        assert sum(steps) == path.stat().st_size
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"id": [1, 2]}, "row 1: holds no score"),
+            ({"egl": ["7", "x"]}, "row 1: 'egl' is '7', not a number"),
+            ({"egl": [1.0, float("nan")]}, "row 2: 'egl' is nan, beyond any score"),
+            ({"egl": [[1.0], [2.0]]}, "row 1: 'egl' is \\[1.0\\], not a number"),
+            ({"duration": [1.0, None]}, "row 2: 'duration' is None"),
+            ({"id": [], "egl": [], "duration": []}, "holds no record"),
+        ],
+    )
+    def test_a_row_that_is_no_record_is_named(self, tmp_path, changed, message):
+        path = tmp_path / "scores.parquet"
+        fine = {"id": ["a", "b"], "duration": [1.0, 2.0], "egl": [1.0, 2.0]}
+        pl.DataFrame({**fine, **changed}).write_parquet(path)
+        with pytest.raises(ManifestError, match=message):
+            read_scores_file(path)
+
+    def test_parquet_that_is_damaged_or_changes(self, tmp_path, records):
+        path = tmp_path / "scores.parquet"
+        scores_table(records, set()).write_parquet(path)
+        pool = read_scores_file(path)
+        assert pool.records([3])[0]["hypotheses"] is None
+        scores_table(records[:5], set()).write_parquet(path)
+        with pytest.raises(ManifestError, match="changed while"):
+            pool.records([3])
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(ManifestError, match="cannot be read"):
+            read_scores_file(path)
 
     @pytest.mark.parametrize(
         ("line", "message"),
@@ -134,7 +198,7 @@ class TestScoresFile:
         with pytest.raises(ManifestError, match="cannot be read twice"):
             read_scores_file(tmp_path / "pipe")
         (tmp_path / "packed").write_bytes(gzip.compress(b"{}"))
-        with pytest.raises(ManifestError, match="gunzip"):
+        with pytest.raises(ManifestError, match="line 1: holds no score"):
             read_scores_file(tmp_path / "packed")
         with pytest.raises(ManifestError, match="holds no record"):
             read_scores_file(write([""]))

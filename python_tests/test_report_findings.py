@@ -210,7 +210,7 @@ def a_pool(durations, kinds):
         groups={"kind": Groups(names, np.array([names.index(kind) for kind in kinds]))},
         ids=(),
         incomplete=(),
-        _line_starts=np.arange(len(durations)),
+        _records=None,
     )
 
 

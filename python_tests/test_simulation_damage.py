@@ -49,6 +49,10 @@ def replaced(old: str, new: str) -> Damage:
     return damage
 
 
+def hypotheses(text: str) -> Callable[[list[str]], list[str]]:
+    return lambda lines: [line.replace('"egl"', f'"hypotheses": {text}, "egl"') for line in lines]
+
+
 def flipped(content: bytes) -> bytes:
     place = len(content) // 2
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
@@ -98,6 +102,10 @@ RESULT, TEST, METRICS, SCORES, SPEC = (
         ("score", SCORES, of_lines(lambda lines: [x.replace("null", "NaN") for x in lines]), "NaN"),
         ("score", SCORES, of_lines(lambda lines: [x.replace("null", '"1"') for x in lines]), "'1'"),
         ("score", SCORES, of_lines(lambda lines: ["[]\n" for _ in lines]), "damaged"),
+        ("score", SCORES, of_lines(hypotheses('7')), "damaged"),
+        ("score", SCORES, of_lines(hypotheses('[{"text": "a", "log_prob": -1.0}]')), "sq_grad"),
+        ("score", SCORES, of_lines(hypotheses('[{"text": 7, "log_prob": 0.5}]')), "text 7"),
+        ("score", SCORES, of_lines(hypotheses('[{"text": "a", "log_prob": true}]')), "log_prob T"),
         ("score", RESULT, lambda content: content[:5], "damaged"),
     ],
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import polars as pl
@@ -11,14 +10,16 @@ import torch
 from recordings import random_checkpoint
 from simulations import CONFIG, edit_manifest, plan_of, pretend_unit, write_simulation
 
+from egl_fast.cli.report import command as report
 from egl_fast.errors import ModelError
 from egl_fast.model import preset
+from egl_fast.simulation import tables
 from egl_fast.simulation.config import read_config
 from egl_fast.simulation.execution import execute, starting_point
 from egl_fast.simulation.plan import Plan
 from egl_fast.simulation.preparation import prepare
 from egl_fast.simulation.store import UnitStore, write_gzip
-from egl_fast.simulation.tables import write_tables
+from egl_fast.simulation.tables import scores_table, write_tables
 from egl_fast.simulation.units import FreshInit, Unit
 from egl_fast.simulation.work import Watcher, work
 
@@ -104,8 +105,8 @@ def test_paths_of_scores_hold_where_the_run_folder_is_a_link(
     (tmp_path / "run").symlink_to(tmp_path / "far" / "away")
     write_tables(plan, plan.expand(store), store, tmp_path / "run")
     scores = tmp_path / "run" / "scores"
-    lines = (scores / "seed-0.jsonl").read_text().splitlines()
-    audio = [(scores / json.loads(line)["audio_filepath"]).resolve() for line in lines]
+    names = pl.read_parquet(scores / "seed-0.parquet")["audio_filepath"]
+    audio = [(scores / name).resolve() for name in names]
     assert audio == [clip.utterance.audio_path.resolve() for clip in plan.pool]
 
 
@@ -115,18 +116,68 @@ def test_scores_are_not_those_that_the_manifest_holds(tmp_path: Path, store: Uni
     plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"), scored)
     pretend_scores(plan, store)
     write_tables(plan, plan.expand(store), store, tmp_path / "run")
-    lines = (tmp_path / "run" / "scores" / "seed-0.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    assert [(line["egl"], line["nr"]) for line in found] == [(score, 7) for score in range(8)]
+    found = pl.read_parquet(tmp_path / "run" / "scores" / "seed-0.parquet")
+    assert found.select("egl", "nr").rows() == [(score, 7) for score in range(8)]
 
 
 def test_scores_of_another_configuration_do_not_stay(tmp_path: Path, store: UnitStore) -> None:
     plan = plan_of(tmp_path)
-    before = tmp_path / "run" / "scores" / "seed-0.jsonl"
-    before.parent.mkdir(parents=True)
-    before.write_text("of a run with another model")
+    scores = tmp_path / "run" / "scores"
+    scores.mkdir(parents=True)
+    for name in ("seed-0.parquet", "seed-7.jsonl", "notes.txt"):
+        (scores / name).write_text("of a run with another model, or by an earlier version")
     write_tables(plan, plan.expand(store), store, tmp_path / "run")
-    assert not before.exists()
+    assert [path.name for path in scores.iterdir()] == ["notes.txt"]
+
+
+def test_a_column_holds_what_the_manifests_hold() -> None:
+    values = {
+        "text": ["a\ud800b", "", None],
+        "whole": [1, -(2**62), None],
+        "number": [3, 0.5, None],
+        "flag": [True, None, False],
+        "mixed": [7, "x", None],
+        "nested": [[1], {"a": "\x85"}, None],
+        "large": [2**80, 1, None],
+        "precise": [2**60 + 1, 0.5, None],
+    }
+    lines = [{"id": str(at), **{k: v[at] for k, v in values.items()}} for at in range(3)]
+    found = scores_table([*lines, {"id": "3", "late": 1}], set()).to_dict(as_series=False)
+    escaped = {
+        "text": ["a\\ud800b", "", None],
+        "mixed": ["7", "x", None],
+        "nested": ["[1]", '{"a": "\\u0085"}', None],
+        "large": [str(2**80), "1", None],
+        "precise": [str(2**60 + 1), "0.5", None],
+    }
+    for name, column in {**values, **escaped}.items():
+        assert found[name] == [*column, None], name
+        assert list(map(type, found[name][:2])) in ([type(v) for v in column[:2]], [float] * 2)
+    assert found["late"] == [None, None, None, 1]
+    assert found["id"] == ["0", "1", "2", "3"]
+
+
+def test_hypotheses_are_kept_of_what_a_report_may_show(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [audio] = [option for option in report.params if option.name == "audio"]
+    assert audio.type.max == tables.NUM_HEARD
+    monkeypatch.setattr(tables, "NUM_HEARD", 1)
+    plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"))
+    pretend_scores(plan, store)
+    hypothesis = {"text": "hi", "labels": [2, 3], "log_prob": -1.5, "sq_grad_norm": 2.0}
+    scored = store.scores(plan.expand(store).base_scores[0])
+    for record in scored:
+        record["hypotheses"] = [{**hypothesis, "sq_grad_norm_stderr": 0.1}]
+    write_tables(plan, plan.expand(store), store, tmp_path / "run")
+    picks = pl.read_parquet(tmp_path / "run" / "picks.parquet")
+    best = set(picks.filter(picks["rank"] == 1)["id"])
+    found = pl.read_parquet(tmp_path / "run" / "scores" / "seed-0.parquet")
+    shown = {"text": "hi", "log_prob": -1.5, "sq_grad_norm": 2.0}
+    assert 0 < len(best) < len(found)
+    assert dict(found.select("id", "hypotheses").rows()) == {
+        name: [shown] if name in best else None for name in found["id"]
+    }
 
 
 #: As manifests may hold them.
@@ -151,8 +202,8 @@ def test_hostile_ids_reach_the_tables_as_they_are(tmp_path: Path, store: UnitSto
     assert len(set(picks)) >= 4
     tests = pl.read_parquet(tmp_path / "run" / "test_utterances.parquet")["id"].to_list()
     assert set(tests) == set(HOSTILE_IDS[-3:])
-    lines = (tmp_path / "run" / "scores" / "seed-0.jsonl").read_text().split("\n")
-    assert [json.loads(line)["id"] for line in lines if line] == list(HOSTILE_IDS[:8])
+    scored = pl.read_parquet(tmp_path / "run" / "scores" / "seed-0.parquet")["id"].to_list()
+    assert scored == list(as_text.values())[:8]
     assert not any(name in words for words in said for name in HOSTILE_IDS[:9])
     assert pl.read_csv(tmp_path / "run" / "results.csv").height == len(expansion.points)
 

@@ -19,6 +19,7 @@ from run_states import timeless
 from egl_fast.checkpoint import read_torch
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import OutputError
+from egl_fast.training.examples import prepare_examples
 from egl_fast.training.loop import Progress, Trainer, TrainingConfig
 
 CONFIG = TrainingConfig(max_epochs=2, patience=0, batch_seconds=0.7, learning_rate=3e-3)
@@ -34,8 +35,9 @@ def trainer_of(utterances: list[Utterance], run_dir: Path) -> Trainer:
     """A training that saves its state after every batch."""
     checkpoint = random_checkpoint(cell="rnn_tanh", dropout=0.2, seed=7)
     torch.manual_seed(7)
+    examples = prepare_examples(utterances, checkpoint).examples
     return Trainer(
-        checkpoint, CONFIG, train=utterances, valid=utterances[:1], run_dir=run_dir, save_seconds=0
+        checkpoint, CONFIG, train=examples, valid=examples[:1], run_dir=run_dir, save_seconds=0
     )
 
 
@@ -131,7 +133,7 @@ def test_a_folder_that_goes_while_training_is_one_line(
     run_dir = tmp_path / "run"
     trainer = trainer_of(utterances, run_dir)
 
-    def on_batch(epoch: int, batch: int, num_batches: int, loss: float) -> None:
+    def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
         shutil.rmtree(run_dir, ignore_errors=True)
 
     line = rf"{run_dir}.*cannot be written .*No such file"

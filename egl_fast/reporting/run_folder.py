@@ -96,13 +96,19 @@ def read_run_folder(path: str | Path) -> RunFolder:
         results=results,
         test_utterances=test_utterances,
         picks=_read_table(path, "picks", _PICKS_COLUMNS),
-        scores={
-            int(match[1]): file
-            for file in sorted((path / "scores").glob("seed-*.jsonl"))
-            if (match := re.fullmatch(r"seed-(\d+)\.jsonl", file.name))
-        },
+        scores=_scores(path / "scores"),
         config=_config(path / "config.toml"),
     )
+
+
+def _scores(folder: Path) -> dict[int, Path]:
+    """Seed -> its file; earlier versions of `egl-fast simulate` wrote JSON Lines."""
+    found = {}
+    for suffix in (".jsonl", ".parquet"):  # where both are there, the second
+        for file in folder.glob(f"seed-*{suffix}"):
+            if match := re.fullmatch(r"seed-(\d+)", file.stem):
+                found[int(match[1])] = file
+    return dict(sorted(found.items()))
 
 
 def _config(path: Path) -> str | None:

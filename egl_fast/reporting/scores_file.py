@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import zlib
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.data.json_reading import json_object, open_lines
-from egl_fast.errors import ManifestError, one_line
+from egl_fast.errors import ManifestError
 from egl_fast.records import STRATEGIES
+from egl_fast.reporting.score_records import ScoreRecords, score_records
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -72,7 +71,7 @@ class ScoresFile:
     groups: dict[str, Groups]
     ids: tuple[str, ...]
     incomplete: tuple[str, ...]
-    _line_starts: Integers
+    _records: ScoreRecords
 
     def __len__(self) -> int:
         """N, the number of utterances."""
@@ -87,18 +86,7 @@ class ScoresFile:
         Raises:
             ManifestError: the file has changed since it was read.
         """
-        found = []
-        with open_lines(self.path, f"scores {self.path}") as file:
-            for index in indices:
-                file.seek(int(self._line_starts[index]))
-                try:
-                    record = json_object(file.readline(), f"scores {self.path}")
-                except ManifestError:
-                    record = {}
-                if not isinstance(record.get("id"), str):
-                    raise ManifestError(f"scores {self.path}: changed while it was being read")
-                found.append(record)
-        return found
+        return self._records.at(indices)
 
 
 def read_scores_file(
@@ -107,34 +95,22 @@ def read_scores_file(
     """The numbers of a scores file, one pass over it.
 
     Args:
-        path: JSON Lines as `egl-fast score` writes them.
+        path: JSON Lines as `egl-fast score` writes them, or Parquet as `egl-fast simulate` does.
         keep_ids: fill ``ScoresFile.ids``.
         advance: told now and then how many more bytes have been read.
 
     Raises:
         ManifestError: the file is missing or empty or no file, a line is no score record, or no
-            strategy has a number in every record; the message names the line.
+            strategy has a number in every record; the message names the line or row.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
         raise ManifestError(f"scores {path}: is {what}; name a scores file")
-    reader = _Reader(f"scores {path}", keep_ids)
-    try:
-        with open_lines(path, f"scores {path}") as file:
-            start = said = 0
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    reader.add(line, number, start)
-                start += len(line)
-                if advance is not None and start - said > 2**20:
-                    advance(start - said)
-                    said = start
-            if advance is not None:
-                advance(start - said)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(f"scores {path}: cannot be read ({one_line(error)})") from None
-    return reader.finish(path)
+    records, reader = score_records(path), _Reader(f"scores {path}", keep_ids)
+    for where, record in records.read(advance):
+        reader.add(record, where)
+    return reader.finish(path, records)
 
 
 class _Reader:
@@ -143,7 +119,6 @@ class _Reader:
     def __init__(self, source: str, keep_ids: bool) -> None:
         self.source = source
         self.keep_ids = keep_ids
-        self.starts = array("q")
         self.numbers = {
             name: array("d")
             for name in ("duration", "beam_mass", *_STDERR_KEYS.values(), *STRATEGIES, *CONTROLS)
@@ -152,10 +127,8 @@ class _Reader:
         self.names: dict[str, dict[str, int]] = {key: {} for key in GROUP_KEYS}
         self.ids: list[str] = []
 
-    def add(self, line: bytes, number: int, start: int) -> None:
-        """One line of the file."""
-        where = f"{self.source}, line {number}"
-        record = json_object(line.removeprefix(b"\xef\xbb\xbf"), where)
+    def add(self, record: Mapping[str, Any], where: str) -> None:
+        """One record of the file."""
         if not isinstance(record.get("id"), str) or not any(map(record.__contains__, STRATEGIES)):
             raise ManifestError(
                 f"{where}: holds no score; is this a scores file, as `egl-fast score` writes it?"
@@ -179,11 +152,10 @@ class _Reader:
             self.codes[key].append(names.setdefault(group, len(names)))
         if self.keep_ids:
             self.ids.append(record["id"])
-        self.starts.append(start)
 
-    def finish(self, path: Path) -> ScoresFile:
+    def finish(self, path: Path, records: ScoreRecords) -> ScoresFile:
         """What was collected."""
-        if not self.starts:
+        if not self.numbers["duration"]:
             raise ManifestError(f"{self.source}: holds no record; write it with `egl-fast score`")
         # The arrays as they are: copies of a million records would be another 100 MB.
         columns = {name: np.frombuffer(column) for name, column in self.numbers.items()}
@@ -210,7 +182,7 @@ class _Reader:
             incomplete=tuple(
                 name for name in ranked if missing[name].any() and not missing[name].all()
             ),
-            _line_starts=np.frombuffer(self.starts, np.int64),
+            _records=records,
         )
 
 

@@ -257,4 +257,8 @@ def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
         for name in (*STRATEGIES, *CONTROLS):
             if not isinstance(record[name], (int, float, type(None))):
                 raise ValueError(f"{name} {record[name]!r}")
+        for hypothesis in record.get("hypotheses", ()):
+            for name, kind in (("text", str), ("log_prob", float), ("sq_grad_norm", float)):
+                if not isinstance(hypothesis[name], kind):
+                    raise ValueError(f"hypothesis with {name} {hypothesis[name]!r}")
     return records

@@ -6,9 +6,10 @@ import importlib
 import io
 import json
 import os
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from egl_fast import atomic
 from egl_fast.errors import MissingExtraError, cannot_be_written
@@ -19,6 +20,9 @@ from egl_fast.simulation.store import UnitStore
 
 if TYPE_CHECKING:
     import polars
+
+#: Picks of each strategy that keep their hypotheses: as many as a report can be asked to show.
+NUM_HEARD: Final = 50
 
 
 def require_table_packages() -> None:
@@ -48,20 +52,21 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
     atomic.write_bytes(run_dir / "results.csv", results.write_csv().encode())
     _write_parquet(results, run_dir / "results.parquet")
     _write_parquet(test_table(expansion, store), run_dir / "test_utterances.parquet")
-    _write_parquet(picks_table(plan, expansion, store), run_dir / "picks.parquet")
+    picks = picks_table(plan, expansion, store)
+    _write_parquet(picks, run_dir / "picks.parquet")
     atomic.make_folder(run_dir / "scores")
-    known = {f"seed-{seed}.jsonl" for seed in expansion.base_scores}
-    for path in (run_dir / "scores").glob("seed-*.jsonl"):
-        if path.name not in known:
-            # Of the folder's run before, with another configuration.
+    paths = {seed: run_dir / "scores" / f"seed-{seed}.parquet" for seed in expansion.base_scores}
+    for path in (run_dir / "scores").glob("seed-*"):
+        # Of the folder's run before, with another configuration or an earlier version.
+        if path.suffix in (".parquet", ".jsonl") and path not in paths.values():
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise cannot_be_written(path, error) from None
     for seed, unit in expansion.base_scores.items():
-        path = run_dir / "scores" / f"seed-{seed}.jsonl"
-        lines = _scored_pool(plan, store.scores(unit), path.parent)
-        atomic.write_bytes(path, lines.encode("utf-8"))
+        lines = _scored_pool(plan, store.scores(unit), run_dir / "scores")
+        heard = picks.filter((picks["seed"] == seed) & (picks["rank"] <= NUM_HEARD))
+        _write_parquet(scores_table(lines, set(heard["id"])), paths[seed])
 
 
 def results_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.DataFrame:
@@ -151,9 +156,58 @@ def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.Da
     return _frame(rows, schema)
 
 
-def _utf8(identity: str) -> str:
+def scores_table(lines: Sequence[Mapping[str, Any]], heard: Set[str]) -> polars.DataFrame:
+    """A row per recording of the pool, a column per key.
+
+    Args:
+        lines: each recording's manifest keys, scores and controls.
+        heard: ids of those whose hypotheses are kept, without labels and standard errors, which
+            no report shows.
+    """
+    pl = _package("polars")
+    keys = dict.fromkeys(key for line in lines for key in line if key != "hypotheses")
+    columns = [_column(_utf8(key), [line.get(key) for line in lines]) for key in keys]
+    kept = {"text": pl.String, "log_prob": pl.Float64, "sq_grad_norm": pl.Float64}
+    hypotheses = [
+        [
+            {**{key: one[key] for key in kept}, "text": _utf8(one["text"])}
+            for one in line.get("hypotheses", ())
+        ]
+        if _utf8(line["id"]) in heard
+        else None
+        for line in lines
+    ]
+    columns.append(pl.Series("hypotheses", hypotheses, dtype=pl.List(pl.Struct(kept))))
+    frame: polars.DataFrame = pl.DataFrame(columns)
+    return frame
+
+
+def _column(name: str, values: Sequence[Any]) -> polars.Series:
+    """Numbers or booleans, where all values are; else text, JSON for what is not a string."""
+    pl = _package("polars")
+    kinds = {type(value) for value in values if value is not None}
+    largest = max((abs(value) for value in values if type(value) is int), default=0)
+    if kinds == {int} and largest < 2**63:
+        dtype = pl.Int64
+    elif kinds <= {int, float} and largest <= 2**53:  # which floats hold exactly
+        dtype = pl.Float64
+    elif kinds == {bool}:
+        dtype = pl.Boolean
+    else:
+        dtype = pl.String
+        values = [
+            value
+            if value is None
+            else _utf8(value if isinstance(value, str) else json.dumps(value))
+            for value in values
+        ]
+    column: polars.Series = pl.Series(name, values, dtype=dtype)
+    return column
+
+
+def _utf8(text: str) -> str:
     """Half of a surrogate pair, as manifests may hold it, has no UTF-8 but an escape."""
-    return identity.encode("utf-8", "backslashreplace").decode()
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _result(plan: Plan, point: Point, store: UnitStore) -> dict[str, Any]:
@@ -183,17 +237,19 @@ def _result(plan: Plan, point: Point, store: UnitStore) -> dict[str, Any]:
     }
 
 
-def _scored_pool(plan: Plan, records: list[dict[str, Any]], folder: Path) -> str:
-    """A line a clip; paths hold from the folder, so that it may be shared with its audio."""
+def _scored_pool(
+    plan: Plan, records: Sequence[Mapping[str, Any]], folder: Path
+) -> list[dict[str, Any]]:
+    """Paths hold from the folder, so that it may be shared with its audio."""
     lines = []
     real_folder = os.path.realpath(folder)
     for clip, record in zip(plan.pool, records, strict=True):
         utterance = clip.utterance
-        line = {**utterance.record, **record}
         audio = os.path.relpath(utterance.audio_path.resolve(), real_folder)
-        line["audio_filepath"] = Path(audio).as_posix()
-        lines.append(json.dumps(line, allow_nan=False) + "\n")
-    return "".join(lines)
+        # Hypotheses in the manifest are those of another scoring.
+        others = {**utterance.record, "hypotheses": ()}
+        lines.append({**others, **record, "audio_filepath": Path(audio).as_posix()})
+    return lines
 
 
 def _frame(rows: list[dict[str, Any]], schema: dict[str, Any]) -> polars.DataFrame:

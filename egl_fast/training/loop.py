@@ -241,7 +241,8 @@ class Trainer:
                 before.num_batches, before.loss_sum, before.num_utterances, before.num_misfits
             )
             self._restore_random_state(before)
-        rate = self._rate(epoch, max(0, sums.num_batches - 1), len(plan))
+        # Also where no batch is left to be done: it is part of the next state.
+        rate = self._use_rate(epoch, max(0, sums.num_batches - 1), len(plan))
         batches = training_batches(
             [[self.train_examples[i] for i in batch] for batch in plan[sums.num_batches :]],
             self.checkpoint.features,
@@ -257,9 +258,7 @@ class Trainer:
             except AudioError as error:
                 self._save(sums, time.monotonic() - started)
                 raise _lost(error) from None
-            rate = self._rate(epoch, number, len(plan))
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            rate = self._use_rate(epoch, number, len(plan))
             logits, num_frames = model(batch.features, batch.lengths)
             num_misfits = self._num_misfits(batch, num_frames)
             # A text without enough frames counts nothing.
@@ -307,14 +306,17 @@ class Trainer:
         needed = [frames_needed(example.labels) for example in batch.examples]
         return sum(n > count for n, count in zip(needed, frames, strict=True))
 
-    def _rate(self, epoch: int, batch: int, num_batches: int) -> float:
-        return self.config.learning_rate * rate_factor(
+    def _use_rate(self, epoch: int, batch: int, num_batches: int) -> float:
+        rate = self.config.learning_rate * rate_factor(
             self.config.schedule,
             epoch - 1 + batch / num_batches,
             warm_up_epochs=self.config.warm_up_epochs,
             max_epochs=self.config.max_epochs,
             valid_losses=[metrics.valid_loss for metrics in self.history],
         )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _restore_random_state(self, unfinished: UnfinishedEpoch) -> None:
         torch.set_rng_state(unfinished.random_state)
