@@ -1,5 +1,5 @@
 """``python -m egl_fast``: the same as the ``egl-fast`` command."""
 
-from egl_fast.cli.main import main
+from egl_fast.cli.main import program
 
-main()
+program()

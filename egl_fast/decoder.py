@@ -6,6 +6,7 @@ in batches, ``egl_fast.ops.ctc_beam_search`` runs the same search.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: As in csrc/core/emissions.h: what single precision may make of 0.
 _MOST_LOG_PROB = 1e-3
+
+#: By how much probabilities in 16 bits may sum to more than 1.
+_SUM_ROUNDING = 0.05
 
 #: The search counts prefixes in 32 bits.
 _MOST_HYPOTHESES = 2**31 - 1
@@ -63,7 +67,9 @@ def ctc_nbest(
         At most k hypotheses, most probable first; fewer where no more have a probability above 0.
 
     Raises:
-        ValueError: an argument has the wrong shape, type, or value.
+        ValueError: an argument has the wrong shape or value; or a frame's probabilities sum to
+            more than 1.
+        TypeError: ``k`` or ``blank`` is not an integer.
         ExtensionError: egl-fast's native code is missing or broken.
 
     Example:
@@ -75,6 +81,7 @@ def ctc_nbest(
         ((), 0.3)
     """
     frames = _checked(log_probs)
+    k, blank = operator.index(k), operator.index(blank)
     if not 1 <= k <= _MOST_HYPOTHESES:
         raise ValueError(f"k: expected 1 to {_MOST_HYPOTHESES}, got {k}")
     # No width is too large: more than the search can count are as good as all.
@@ -112,5 +119,12 @@ def _checked(log_probs: npt.ArrayLike) -> FloatArray:
         raise ValueError(
             f"log_probs: expected at most 0, but for rounding, got {values[frame, cls]} in frame "
             f"{frame}, class {cls}; log_softmax makes them of logits"
+        )
+    sums = np.exp(values.astype(np.float64)).sum(axis=1)
+    if (sums > 1 + _SUM_ROUNDING).any():
+        frame = int(sums.argmax())
+        raise ValueError(
+            f"log_probs: the probabilities of frame {frame} sum to {sums[frame]:.4g}, not 1; give "
+            "natural logarithms, with frames along the first axis"
         )
     return values

@@ -237,6 +237,9 @@ class Scorer:
         """
         chosen = ScoringOptions(**options)
         features = self._features()
+        if isinstance(waveforms, Mapping):
+            raise ValueError("waveforms: expected a list of recordings, got one; put it in a list")
+        waveforms = list(waveforms)
         names = names_of(ids, len(waveforms))
         spectrograms = []
         for name, waveform in zip(names, waveforms, strict=True):

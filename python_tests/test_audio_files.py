@@ -331,3 +331,27 @@ def test_a_segment_of_the_end_is_that_part_of_the_whole(tmp_path: Path, suffix: 
     for start in range(61001, 79000, 2003):
         segment = load(path, offset_seconds=start / 16000, duration_seconds=0.0625)
         assert np.abs(segment - whole[start : start + 1000]).max() < 1e-5, start
+
+
+def test_two_chunks_of_samples_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    content = bytearray(written(path, subtype="PCM_16"))
+    at = content.index(b"data")
+    chunk = bytes(content[at:])
+    content += chunk
+    content[4:8] = struct.pack("<I", len(content) - 8)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="two chunks of samples"):
+        load(path)
+
+
+def test_a_rate_without_speech_is_refused_before_it_fills_memory(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(26_000), 1)
+    with pytest.raises(AudioError, match="its rate is said to be 1 Hz"):
+        load(tmp_path / "a.wav")
+
+
+def test_addresses_are_not_missing_files(tmp_path: Path) -> None:
+    for address in ("https://example.org/a.wav", "s3://bucket/a.wav", "file:///a.wav"):
+        with pytest.raises(AudioError, match="is an address, not a file; download it"):
+            load(tmp_path / address)

@@ -85,3 +85,12 @@ def test_wrong_arguments_are_named(changed: dict[str, object], message: str) -> 
     arguments = {"log_probs": np.log(np.full((2, 3), 1 / 3)), "k": 5, **changed}
     with pytest.raises(ValueError, match=re.escape(message)):
         ctc_nbest(**arguments)
+
+
+def test_what_sums_to_more_than_one_is_named() -> None:
+    log_probs = random_logits(0, 1, 8, 4).log_softmax(dim=2).numpy()[0]
+    with pytest.raises(ValueError, match=r"frame \d sum to .* natural logarithms"):
+        ctc_nbest(log_probs / np.log(10), k=3)
+    assert ctc_nbest(log_probs.astype(np.float16), k=3)
+    with pytest.raises(TypeError, match="float"):
+        ctc_nbest(log_probs, k=3.0)  # type: ignore[arg-type]

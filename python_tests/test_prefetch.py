@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egl_fast.cli.main import _leave_abandoned_threads as leave_abandoned_threads
 from egl_fast.data.prefetch import prefetch
 
 
@@ -124,3 +126,25 @@ def test_time_before_a_call_begins_does_not_count() -> None:
 
     results = prefetch(slow, range(6), num_threads=1, ahead=6, timeout_seconds=0.4)
     assert list(results) == list(range(6))
+
+
+def test_a_decoder_that_was_given_up_does_not_abort_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release = threading.Event()
+    statuses: list[int] = []
+    monkeypatch.setattr(os, "_exit", statuses.append)
+
+    def hang(seconds: float) -> float:
+        release.wait()
+        return seconds
+
+    results = prefetch(hang, [0.0], timeout_seconds=0.01, overdue=lambda item: -1.0)
+    assert list(results) == [-1.0]
+    try:
+        leave_abandoned_threads(SystemExit(3))
+        assert statuses == [3]
+        leave_abandoned_threads(None)
+        assert statuses == [3]
+    finally:
+        release.set()

@@ -249,3 +249,27 @@ def test_a_pattern_of_frozen_parameters_says_so() -> None:
 def test_names_and_durations_of_another_form(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         egl_fast.Scorer(Returning(lambda z: z), NAMES).score_batch(*batch(), **arguments)
+
+
+def test_each_pattern_of_parameters_has_to_match() -> None:
+    with pytest.raises(ModelError, match=r"'nope\.\*' matches no parameter"):
+        egl_fast.Scorer(Returning(lambda z: z), NAMES).score_batch(
+            *batch(), params="inputs.*,nope.*"
+        )
+
+
+@pytest.mark.parametrize(
+    ("names", "blank", "warns"),
+    [
+        (["a", "b", "<blank>"], 0, True),
+        ({"a": 0, "b": 1, "[PAD]": 2}, 1, True),
+        (["a", "b", "<blank>"], 2, False),
+        (["<pad>", "a", "<blank>"], 0, False),
+        (["a", "b", "c"], 0, False),
+    ],
+)
+def test_a_blank_that_is_somewhere_else_is_said(
+    names: Any, blank: int, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    Classes.of(names, blank)
+    assert ("if that is the blank" in caplog.text) == warns

@@ -116,7 +116,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "ragged": ([[0.5, 0.5], [0.5]], "holds no samples"),
     "too large integers": ([2**70, 1], "holds object values"),
     "a path": ("a.wav", "score_manifest"),
-    "encoded": ({"bytes": b"RIFF", "path": None}, "lacks 'array' or 'sampling_rate'"),
+    "encoded": ({"bytes": b"RIFF", "path": None}, "expected 'array' and 'sampling_rate'"),
     "no rate": ({"array": WAVE, "sampling_rate": "8k"}, "rate is '8k'"),
     "a rate of 0": ((WAVE, 0), "rate is 0"),
     "half a Hz": ((WAVE, 8000.5), "rate is 8000.5"),
@@ -157,3 +157,24 @@ def test_scores_do_not_depend_on_what_samples_come_in() -> None:
     assert len({record.egl for record in records}) == 1
     with pytest.raises(AudioError, match=r"waveform '1': int64 samples"):
         scorer.score_waveforms([WAVE, WIDE.tolist()], sample_rate_hz=RATE_HZ, k=3)
+
+
+def test_kilohertz_are_not_hertz() -> None:
+    with pytest.raises(AudioError, match="its rate is said to be 16 Hz"):
+        mono(np.zeros(100, np.float32), rate_hz=16)
+
+
+def test_recordings_come_in_any_iterable_but_not_alone() -> None:
+    scorer = egl_fast.Scorer(
+        random_checkpoint().model,
+        random_checkpoint().vocabulary,
+        features=random_checkpoint().features,
+    )
+    wave = waveform(0.3)
+    [record] = scorer.score_waveforms((w for w in [wave]), sample_rate_hz=RATE_HZ, k=3)
+    assert record.num_hypotheses == 3
+    with pytest.raises(ValueError, match="put it in a list"):
+        scorer.score_waveforms(
+            {"array": wave, "sampling_rate": RATE_HZ},  # type: ignore[arg-type]
+            sample_rate_hz=RATE_HZ,
+        )

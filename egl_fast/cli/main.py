@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -78,8 +79,29 @@ def cli() -> None:
     """
 
 
+def program() -> None:
+    """Entry point of the ``egl-fast`` command: ``main``, and the end of the process."""
+    try:
+        main()
+    finally:
+        _leave_abandoned_threads(sys.exc_info()[1])
+
+
+def _leave_abandoned_threads(end: BaseException | None) -> None:
+    """End the process at once if a decoder that was given up is still at work.
+
+    When an interpreter ends, such a thread is ended in the middle of C++, which aborts the process.
+    """
+    prefetch = sys.modules.get("egl_fast.data.prefetch")
+    if prefetch is None or not prefetch.abandoned_threads() or not isinstance(end, SystemExit):
+        return
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(end.code if isinstance(end.code, int) else 0 if end.code is None else 1)
+
+
 def main() -> None:
-    """Entry point of the ``egl-fast`` command."""
+    """Run the command that the arguments name; ends in ``SystemExit``."""
     _open_standard_streams()
     logging.getLogger("egl_fast").addHandler(log_handler)
     _refuse_a_removed_folder()

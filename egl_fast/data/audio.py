@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -22,8 +23,16 @@ from egl_fast.errors import AudioError, one_line
 
 Waveform = npt.NDArray[np.float32]
 
+#: Of a path, in which // has become /.
+_ADDRESS = re.compile(r"(^|/)(https?|ftp|s3|gs|az|hf|file):/")
+
 #: At either end of a recording is what tells its format and its length.
 _EDGE_BYTES = 2**16
+
+
+#: Telephones have 8,000 Hz. What is far below is a rate in kHz, or damage, and would take as many
+#: times the memory.
+LEAST_RATE_HZ = 1000
 
 
 def load_audio(
@@ -99,7 +108,9 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise AudioError(f"{name}: no such file") from None
+        address = _ADDRESS.search(str(path))
+        what = "is an address, not a file; download it" if address else "no such file"
+        raise AudioError(f"{name}: {what}") from None
     except OSError as error:
         raise AudioError(f"{name}: cannot be read ({error.strerror})") from None
     except ValueError:
@@ -164,6 +175,11 @@ def to_mono(
     Raises:
         AudioError: there are no samples, too many to be resampled, or one is NaN or infinite.
     """
+    if from_rate_hz < LEAST_RATE_HZ:
+        raise AudioError(
+            f"{name}: its rate is said to be {from_rate_hz} Hz, at which there is no speech; give "
+            "the right rate, in Hz"
+        )
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     if mono.shape[0] == 0:
         raise AudioError(f"{name}: holds no samples")

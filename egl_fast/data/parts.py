@@ -195,6 +195,10 @@ def _wav(file: BinaryIO, start: int, size: int) -> tuple[int, list[Part]]:
             codec = int.from_bytes(_bytes_at(file, content, 2), "little")
         if name == b"data":
             length = size_64 if length == _LARGEST else length
+            if len(data) > 0 and length > 0:
+                raise ValueError(
+                    "it has two chunks of samples, of which decoders read one; convert it by ffmpeg"
+                )
             unknown = length == 0 and size > content and not _are_chunks(file, content, size)
             if unknown or content + length > size:
                 stop = _next_wav(file, content, size)

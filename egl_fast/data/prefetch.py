@@ -19,6 +19,8 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_THREAD_NAME = "egl-prefetch"
+
 #: How long threads at work are waited for when the loop is left.
 _FAREWELL_SECONDS = 5.0
 
@@ -83,6 +85,11 @@ def prefetch(
         workers.dismiss()
 
 
+def abandoned_threads() -> bool:
+    """Whether a call that was given up is still at work, in native code as likely as not."""
+    return any(thread.name == _THREAD_NAME for thread in threading.enumerate())
+
+
 class _OverdueError(Exception):
     """A call has taken longer than it may."""
 
@@ -130,7 +137,7 @@ class _Workers(Generic[Item, Result]):
         self._dismissed = False
 
     def hire(self) -> None:
-        thread = threading.Thread(target=self._work, name="egl-prefetch", daemon=True)
+        thread = threading.Thread(target=self._work, name=_THREAD_NAME, daemon=True)
         self._threads.append(thread)
         thread.start()
 

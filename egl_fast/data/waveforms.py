@@ -75,8 +75,9 @@ def _held(held: Any, rate_hz: int, name: str) -> _Held:
     if isinstance(held, Mapping):
         if held.get("array") is None or held.get("sampling_rate") is None:
             raise AudioError(
-                f"{name}: a dictionary of {', '.join(map(repr, held)) or 'nothing'}, which lacks "
-                "'array' or 'sampling_rate'; let the data set decode it"
+                f"{name}: a dictionary of {', '.join(map(repr, held)) or 'nothing'}; expected "
+                "'array' and 'sampling_rate', as in the audio column of a decoded Hugging Face "
+                "dataset"
             )
         # Of several channels, Hugging Face's come first.
         return _Held(held["array"], held["sampling_rate"], channels_first=True)

@@ -31,13 +31,19 @@ def counted_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Par
     first_name: dict[int, str] = {}
     found: dict[str, nn.Parameter] = {}
     frozen: list[str] = []
+    idle = set(patterns)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         first_name.setdefault(id(parameter), name)
-        if any(fnmatch.fnmatchcase(name, p) for p in patterns):
+        matching = [p for p in patterns if fnmatch.fnmatchcase(name, p)]
+        idle.difference_update(matching)
+        if matching:
             if parameter.requires_grad:
                 found[first_name[id(parameter)]] = parameter
             else:
                 frozen.append(name)
+    if found and idle and params is not None:
+        # One of several that is misspelled would leave out what it was to add.
+        raise ModelError(f"params {params!r}: {min(idle)!r} matches no parameter; correct it")
     if found:
         return found
     if params is None:

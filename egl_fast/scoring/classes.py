@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from egl_fast.errors import ModelError
+
+#: What blanks are called, without brackets.
+_BLANK_NAMES = ("blank", "blk", "pad", "eps", "epsilon", "ctc_blank")
+
+_log = logging.getLogger("egl_fast")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,15 @@ class Classes:
         for index, name in enumerate(names):
             if not isinstance(name, str):
                 raise ModelError(f"vocabulary: expected names, got {name!r} at index {index}")
-        return cls(tuple(map(str, names)), _blank_index(blank, names))
+        index = _blank_index(blank, names)
+        blanks = [name for name in names if name.strip("<>[]|_").lower() in _BLANK_NAMES]
+        if len(blanks) == 1 and blanks != [names[index]]:
+            _log.warning(
+                "the blank is class %d (%r), though the vocabulary has %r; if that is the blank, "
+                "give blank=%r",
+                index, names[index], blanks[0], blanks[0],
+            )  # fmt: skip
+        return cls(tuple(map(str, names)), index)
 
 
 def _in_index_order(vocabulary: Any) -> list[Any]:

@@ -168,11 +168,13 @@ class RunFolder:
         Raises:
             OutputError: it holds one.
         """
-        if any(p.exists() for p in (self.last_path, self.previous_path, self.model_path)):
-            raise OutputError(
-                f"run folder {self.path}: holds a run already; give --resume to go on with it, "
-                "or another --run-dir"
-            )
+        own = (self.last_path, self.previous_path, self.model_path, self.metrics_path)
+        for path in (*own, self.errors_path, self.path / "settings.json"):
+            if path.exists():
+                raise OutputError(
+                    f"run folder {self.path}: holds a run already; give --resume to go on with "
+                    f"it ({path.name} is there), or another --run-dir"
+                )
 
     def _begin(self) -> None:
         atomic.make_folder(self.path)
