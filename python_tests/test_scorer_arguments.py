@@ -273,3 +273,9 @@ def test_a_blank_that_is_somewhere_else_is_said(
 ) -> None:
     Classes.of(names, blank)
     assert ("if that is the blank" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("memory_bytes", [0, -5, 1.5, True])
+def test_memory_is_a_number_of_bytes(memory_bytes: Any) -> None:
+    with pytest.raises(ValueError, match="memory_bytes: expected at least 1"):
+        egl_fast.Scorer(Returning(lambda z: z), NAMES, memory_bytes=memory_bytes)

@@ -116,7 +116,13 @@ class GradientEngine:
         return CUDA_ROWS_PER_PASS if self.device.type == "cuda" else ROWS_PER_PASS
 
     def use_memory(self, memory_bytes: int) -> None:
-        """Let gradients take so much from now on."""
+        """Let gradients take so much from now on.
+
+        Raises:
+            ValueError: it is not a number of bytes.
+        """
+        if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool) or memory_bytes < 1:
+            raise ValueError(f"memory_bytes: expected at least 1, got {memory_bytes!r}")
         self.memory_bytes = memory_bytes
         self.pass_bytes = memory_bytes // 2
 
