@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import engines
@@ -11,6 +12,9 @@ from hypothesis import settings
 from recordings import random_checkpoint, write_clips
 
 from egl_fast.checkpoint import save_checkpoint
+from egl_fast.cli.main import main
+
+Run = Callable[..., tuple[int, str, str]]
 
 # The same examples on every run, and no limit on how long a busy machine takes for one.
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
@@ -50,6 +54,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clips(tmp_path: Path) -> Path:
     """A manifest of four made-up clips of different lengths, each with a text."""
     return write_clips(tmp_path, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Calls the command in this process: exit status, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["egl-fast", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,8 +6,6 @@ import itertools
 import json
 import math
 import os
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ import soundfile
 import torch
 import torch.nn.functional as F
 from commands import lines_of
+from conftest import Run
 from recordings import SAMPLE_RATE_HZ, random_checkpoint, waveform, write_clips, write_manifest
 
 from egl_fast.checkpoint import load_checkpoint, read_torch, save_checkpoint
-from egl_fast.cli.main import main
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError, ModelError
@@ -33,22 +31,7 @@ from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.training.schedule import rate_factor
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
-Run = Callable[..., tuple[int, str, str]]
 CONFIG = TrainingConfig(max_epochs=2, patience=0, batch_seconds=1.5, learning_rate=3e-3)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Calls the command in this process: exit status, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["egl-fast", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
