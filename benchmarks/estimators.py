@@ -36,14 +36,16 @@ from egl_fast import Scorer, ops
 from egl_fast.allocator import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.estimation.estimator import Rows
-from egl_fast.estimation.keys import sign_key
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.output_layer import output_layer_of
+from egl_fast.methods.directions_and_probes import DirectionsAndProbes
+from egl_fast.methods.keys import sign_key
 from egl_fast.records import ScoreRecord
 from egl_fast.reference.enumerate import collapse
 from egl_fast.reference.gradients import looped_sq_norms
+from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.run.outcome import in_order
 
 #: Label -> options, and (root-mean-square relative error, rank correlation, times the plain loop)
 #: that must hold.
@@ -140,7 +142,7 @@ def estimates(
     engine = GradientEngine(scorer.model)
     tape = engine.run(*pad_features([load_spectrogram(utterance, scorer.features).features]))
     logits, lengths = tape.outputs
-    layer = output_layer_of(tape, logits)
+    layer = output_layer_of(tape)
     assert layer is not None
     found = [
         ops.ctc_nbest_cotangents(
@@ -154,11 +156,12 @@ def estimates(
         )
         for seed in range(arguments.seeds)
     ]
-    rows = [Rows.of(some, 0) for some in found]
+    rows = [DirectionsAndProbes.of(some, 0) for some in found]
+    assert all(isinstance(own, DirectionsAndProbes) for own in rows)
     split = rows[0].num_directions
     probes = [some.cotangents[:, split : len(own)] for some, own in zip(found, rows, strict=True)]
     by_parameter = engine.sq_norms(
-        tape, logits, torch.cat([found[0].cotangents[:, :split], *probes], dim=1)
+        tape, torch.cat([found[0].cotangents[:, :split], *probes], dim=1)
     )
     total = torch.stack(list(by_parameter.values())).sum(0)[0]
     of_output = torch.stack([by_parameter[name] for name in layer.names]).sum(0)[0]
@@ -229,7 +232,8 @@ def speed(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Names
             seconds += frames / 100
         for label, (options, _) in methods.items():
             started = time.perf_counter()
-            for outcome in scorer.score_utterances(utterances, ScoringOptions(k=100, **options)):
+            scoring = pool_scoring(scorer, ScoringOptions(k=100, **options))
+            for outcome in in_order(scoring.outcomes(utterances)):
                 assert outcome.record is not None, outcome.error
             times[label].append(time.perf_counter() - started)
         print(f"\r{number}/{len(utterances)} clips", end="", file=sys.stderr, flush=True)
@@ -272,7 +276,7 @@ def passes(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Name
             for size in sizes:
                 rows = torch.randn(1, size, *logits.shape[1:])
                 started = time.perf_counter()
-                engine.sq_norms(tape, logits, rows)
+                engine.sq_norms(tape, rows)
                 if repetition:  # the first warms up
                     spent[size].append(time.perf_counter() - started)
         medians = [statistics.median(spent[size]) for size in sizes]
@@ -306,7 +310,7 @@ def all_labelings(
         for start in range(0, len(drawn), 100):
             some = ops.Hypotheses.of([drawn[start : start + 100]])
             _, cotangents = ops.ctc_logits_cotangents(logits.detach(), lengths, some)
-            by_parameter = engine.sq_norms(tape, logits, cotangents)
+            by_parameter = engine.sq_norms(tape, cotangents)
             sq_norms.append(torch.stack(list(by_parameter.values())).sum(0)[0])
         norms = torch.cat(sq_norms).numpy()
         weights = np.array(list(counts.values())) / num_draws

@@ -27,7 +27,7 @@ from torch import Tensor
 from egl_fast import Scorer, ScoreRecord, _extension, ops
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import read_manifest
-from egl_fast.estimation.spanning import SPAN
+from egl_fast.methods.exact import SPAN
 from egl_fast.model import DeepSpeech2, preset
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, float]:
 
 def _clocked(command: list[str], clock: Path) -> int:
     """The command, with clocks at its work; what they say goes to a file."""
-    import egl_fast.scoring.pool as pool
+    import egl_fast.scoring.run.pool as pool
     from egl_fast import ops
     from egl_fast.cli.main import main as egl_fast_main
     from egl_fast.gradients.engine import GradientEngine
@@ -98,18 +98,18 @@ def _clocked(command: list[str], clock: Path) -> int:
 
         return wrapper
 
-    prefetch = pool.prefetch
+    read_ahead = pool.read_ahead
 
     def timed_prefetch(*args: Any, **kwargs: Any) -> Any:
-        results = prefetch(*args, **kwargs)
+        results = read_ahead(*args, **kwargs)
         following = timed("waiting for audio", lambda: next(results, results))
         while (result := following()) is not results:
             yield result
 
-    pool.prefetch = timed_prefetch  # type: ignore[assignment]
+    pool.read_ahead = timed_prefetch  # type: ignore[assignment]
     for name in ("run", "infer"):
         setattr(GradientEngine, name, timed("model", getattr(GradientEngine, name)))
-    for name in ("sq_norms", "gram", "row_bytes", "holds_gradients"):
+    for name in ("sq_norms", "gram", "holds_gradients"):
         setattr(GradientEngine, name, timed("gradients", getattr(GradientEngine, name)))
     for name in ("ctc_nbest_cotangents", "ctc_logits_cotangents"):
         setattr(ops, name, timed("search and cotangents", getattr(ops, name)))

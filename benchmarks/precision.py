@@ -29,8 +29,9 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.gradients import engine as engine_module
 from egl_fast.precision import BFloat16Products, ReducedProducts
 from egl_fast.reference.recurrent import recurrent_backward as backward_loop
+from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.outcome import Outcome
+from egl_fast.scoring.run.outcome import Outcome, in_order
 from egl_fast.statistics.rank_correlation import spearman
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -125,8 +126,8 @@ def main() -> None:
             options.model, precision="float32" if mode is None else "bf16"
         )
         with emulated(mode):
-            outcomes = scorer.score_utterances(clips, scoring, batch_seconds=8.0)
-            scores[name] = [_scores_of(outcome) for outcome in outcomes]
+            pool_of = pool_scoring(scorer, scoring, batch_seconds=8.0)
+            scores[name] = [_scores_of(outcome) for outcome in in_order(pool_of.outcomes(clips))]
     print(machine())
     print(f"{count} clips, k = {options.k}; relative errors against float32")
     print("products  score           median   90 %     largest  Spearman")

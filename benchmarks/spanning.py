@@ -24,9 +24,10 @@ from torch import Tensor
 from egl_fast import Scorer, ops
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.estimation.spanning import SPAN, SpanningRows
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
+from egl_fast.methods.exact import SPAN, OrthogonalBasis
+from egl_fast.methods.method import has_own_rows
 
 K = 100
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
@@ -63,15 +64,15 @@ def errors(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> No
         )
         logits, num_frames = tape.outputs
         found = ops.ctc_nbest_cotangents(logits, num_frames, num_hypotheses=K, span=SPAN)
-        if not found.spans(0):
+        if has_own_rows(found, 0):
             print(f"{utterance.id[-40:]:40} no basis is used")
             continue
         labelings = found.hypotheses.labelings(0)
         some = list(range(0, len(labelings), max(1, len(labelings) // 10)))
         chosen = ops.Hypotheses.of([[labelings[k] for k in some]])
         truth = sq_norms(exact_engine, exact_tape, chosen)
-        products = torch.stack(list(engine.gram(tape, logits, found.cotangents).values())).sum(0)
-        _, single = SpanningRows.of(found, 0).finish(products[0], products[0])
+        products = torch.stack(list(engine.gram(tape, found.cotangents).values())).sum(0)
+        _, single = OrthogonalBasis.of(found, 0).finish(products[0], products[0])
         for name, values in (
             ("basis", single.sq_norms[some]),
             ("one by one", sq_norms(engine, tape, chosen)),
@@ -90,7 +91,7 @@ def sq_norms(engine: GradientEngine, tape: Tape, hypotheses: ops.Hypotheses) -> 
     """Of the hypotheses' own cotangents, in the precision of the engine's model."""
     logits, lengths = tape.outputs
     _, cotangents = ops.ctc_logits_cotangents(logits, lengths, hypotheses)
-    return torch.stack(list(engine.sq_norms(tape, logits, cotangents).values())).sum(0)[0]
+    return torch.stack(list(engine.sq_norms(tape, cotangents).values())).sum(0)[0]
 
 
 def inputs_of(scorer: Scorer, utterance: Utterance) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,7 @@ def measure(contest: Contest, model_file: Path, case: Case) -> float:
     with threads(case.threads):
         compare_with_autograd(engine, tape, inputs, cotangents[:, :1])
         turns = contest.take_turns(
-            lambda: engine.sq_norms(tape, logits, cotangents),
+            lambda: engine.sq_norms(tape, cotangents),
             product.contenders,
             rounds=max(1, min(settings.rounds, round(settings.engine_seconds / expected_seconds))),
             warm_up=expected_seconds < LONG_SECONDS,
@@ -147,7 +147,7 @@ def compare_with_autograd(
 
     In float32 that pass itself errs by 1 % on 30 s of noise.
     """
-    by_parameter = engine.sq_norms(tape, tape.outputs[0], cotangents)
+    by_parameter = engine.sq_norms(tape, cotangents)
     ours = torch.stack(list(by_parameter.values())).sum(0)[0]
     precise = copy.deepcopy(engine.model).double()
     expected = torch.stack([plain_sq_norm(precise, inputs, c) for c in cotangents[0]])

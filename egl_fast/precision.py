@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ _T = TypeVar("_T")
 
 #: "float32"; "tf32", operands rounded to 10 bits of mantissa, on NVIDIA GPUs alone; "bf16",
 #: operands and results rounded to 7 bits.
-PRECISIONS: Final = ("float32", "tf32", "bf16")
+Precision = Literal["float32", "tf32", "bf16"]
+PRECISIONS: Final = get_args(Precision)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.loading import spectrogram_of
-from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.data.manifest import read_manifest
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS
 from egl_fast.data.waveforms import mono_waveform
 from egl_fast.devices import usable_device
@@ -19,16 +19,26 @@ from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
+from egl_fast.precision import Precision
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.arguments import durations_of, names_of, refuse_unusable
-from egl_fast.scoring.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.arguments import (
+    compare_with_batch,
+    durations_of,
+    names_of,
+    refuse_unusable,
+    sliced,
+)
 from egl_fast.scoring.classes import Classes
-from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.outcome import Outcome, in_order
-from egl_fast.scoring.outputs import model_outputs
-from egl_fast.scoring.pipeline import score_tape
-from egl_fast.scoring.pool import PoolScoring, ReadingLimits
-from egl_fast.scoring.slicing import compare_with_batch, sliced
+from egl_fast.scoring.formula.outputs import model_outputs
+from egl_fast.scoring.formula.record import pull_back
+from egl_fast.scoring.formula.search import search
+from egl_fast.scoring.options import ScoringKeywords, ScoringOptions, takes_scoring_options
+from egl_fast.scoring.run.outcome import in_order
+from egl_fast.scoring.run.pool import PoolScoring, ReadingLimits
+from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Padded audio that shares a forward pass while scoring. Gradients fill a pass with cotangents of
 #: one utterance as well as with those of many; small batches keep activations in the cache.
@@ -41,8 +51,7 @@ CUDA_BATCH_SECONDS = 160.0
 class Scorer:
     """Scores utterances by Expected Gradient Length under a CTC model.
 
-    Every method takes the options of ``ScoringOptions`` as keywords: k, beam_width, method,
-    tolerance, probes, full, full_samples, per_hypothesis, params, seed.
+    Every method takes the options of ``ScoringOptions`` as keywords.
 
     Args:
         model: any module whose call returns (logits [N, T, C], lengths [N]); log-softmax output
@@ -89,7 +98,7 @@ class Scorer:
         features: FeatureConfig | None = None,
         model_hash: str = "",
         memory_bytes: int | None = None,
-        precision: str = "float32",
+        precision: Precision = "float32",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -102,7 +111,7 @@ class Scorer:
         self.model_hash = model_hash
         self.precision = precision
         self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
-        self.memory_bytes = self._engine.memory_bytes
+        self.memory_bytes = self._engine.room.memory_bytes
         self._engines: dict[str | None, GradientEngine] = {None: self._engine}
 
     @property
@@ -122,7 +131,7 @@ class Scorer:
         *,
         device: str | torch.device = "cpu",
         memory_bytes: int | None = None,
-        precision: str = "float32",
+        precision: Precision = "float32",
     ) -> Scorer:
         """A scorer of a model file that ``egl-fast train`` wrote.
 
@@ -147,12 +156,13 @@ class Scorer:
             precision=precision,
         )
 
+    @takes_scoring_options
     def score_batch(
         self,
         *model_inputs: Any,
         ids: Sequence[str] | None = None,
         durations: Sequence[float] | None = None,
-        **options: Any,
+        **options: Unpack[ScoringKeywords],
     ) -> list[ScoreRecord]:
         """Scores of a batch of the model's own inputs.
 
@@ -186,14 +196,14 @@ class Scorer:
         seconds = durations_of(durations, num_utterances)
 
         def score(tape: Tape, group: Sequence[int]) -> list[ScoreRecord]:
-            return score_tape(
-                engine,
+            searched = search(
                 tape,
                 ids=[names[n] for n in group],
                 durations=[seconds[n] for n in group],
                 classes=self.classes,
                 options=chosen,
             )
+            return pull_back(engine, tape, searched, classes=self.classes, options=chosen)
 
         if isinstance(first, Tape):
             return score(first, range(num_utterances))
@@ -205,6 +215,7 @@ class Scorer:
             del tape  # or its activations would stay until the next ones are there
         return records
 
+    @takes_scoring_options
     def score_waveforms(
         self,
         waveforms: Sequence[Any],
@@ -212,7 +223,7 @@ class Scorer:
         sample_rate_hz: int,
         ids: Sequence[str] | None = None,
         batch_seconds: float | None = None,
-        **options: Any,
+        **options: Unpack[ScoringKeywords],
     ) -> list[ScoreRecord]:
         """Scores of waveforms in memory.
 
@@ -263,15 +274,16 @@ class Scorer:
         scored = sorted(scoring.results().items())
         return [record for _, record in scored if isinstance(record, ScoreRecord)]
 
+    @takes_scoring_options
     def score_manifest(
         self,
         manifest: str | Path,
         *,
-        on_error: str = "raise",
+        on_error: Literal["raise", "skip"] = "raise",
         batch_seconds: float | None = None,
         max_duration: float | None = None,
         read_timeout: float | None = READ_TIMEOUT_SECONDS,
-        **options: Any,
+        **options: Unpack[ScoringKeywords],
     ) -> Iterator[ScoreRecord]:
         """Scores of a manifest's utterances, one by one in its order.
 
@@ -294,12 +306,13 @@ class Scorer:
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
-        outcomes = self.score_utterances(
-            read_manifest(manifest),
+        scoring = pool_scoring(
+            self,
             ScoringOptions(**options),
             batch_seconds=batch_seconds,
             limits=ReadingLimits(max_duration, read_timeout),
         )
+        outcomes = in_order(scoring.outcomes(read_manifest(manifest)))
 
         # A generator of its own, so that what is wrong with the call is said at the call.
         def records() -> Iterator[ScoreRecord]:
@@ -310,46 +323,6 @@ class Scorer:
                     raise outcome.error
 
         return records()
-
-    def score_utterances(
-        self,
-        utterances: Sequence[Utterance],
-        options: ScoringOptions,
-        *,
-        batch_seconds: float | None = None,
-        limits: ReadingLimits | None = None,
-    ) -> Iterator[Outcome]:
-        """What becomes of each utterance, in order; a failure never stops the others.
-
-        Args:
-            utterances: lines of a manifest.
-            options: what to compute.
-            batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
-            limits: what a recording may cost; None: any length, in two minutes.
-        """
-        scoring = self.pool_scoring(options, batch_seconds=batch_seconds, limits=limits)
-        return in_order(scoring.outcomes(utterances))
-
-    def pool_scoring(
-        self,
-        options: ScoringOptions,
-        *,
-        batch_seconds: float | None = None,
-        limits: ReadingLimits | None = None,
-    ) -> PoolScoring:
-        """What ``score_utterances`` does, unit by unit, for callers that keep finished ones.
-
-        Raises:
-            ModelError: the scorer has no features, or a pattern of ``params`` fits nothing.
-        """
-        return PoolScoring(
-            self._engine_for(options),
-            self.classes,
-            self._features(),
-            options,
-            self.default_batch_seconds if batch_seconds is None else batch_seconds,
-            limits or ReadingLimits(),
-        )
 
     def _engine_for(self, options: ScoringOptions) -> GradientEngine:
         # Kept, as an engine compares with autograd once for a set of parameters.
@@ -379,3 +352,25 @@ class Scorer:
         tape = engine.run(*model_inputs)
         logits, _ = model_outputs(tape.outputs, ids=None, num_classes=len(self.classes.vocabulary))
         return tape if engine.shares_batches or logits.shape[0] == 1 else tape.outputs
+
+
+def pool_scoring(
+    scorer: Scorer,
+    options: ScoringOptions,
+    *,
+    batch_seconds: float | None = None,
+    limits: ReadingLimits | None = None,
+) -> PoolScoring:
+    """What ``score_manifest`` does, unit by unit, for callers that keep what is finished.
+
+    Raises:
+        ModelError: the scorer has no features, or a pattern of ``params`` fits nothing.
+    """
+    return PoolScoring(
+        scorer._engine_for(options),
+        scorer.classes,
+        scorer._features(),
+        options,
+        scorer.default_batch_seconds if batch_seconds is None else batch_seconds,
+        limits or ReadingLimits(),
+    )

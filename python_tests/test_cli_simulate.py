@@ -22,6 +22,7 @@ from egl_fast.cli.main import main
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.records import STRATEGIES, from_json, random_score
 from egl_fast.scorer import Scorer
+from egl_fast.scoring.run.pool import PoolScoring
 from egl_fast.simulation.config import CONTROLS
 from egl_fast.training.metrics import error_rates, transcribe
 
@@ -325,13 +326,13 @@ def test_the_scorer_never_sees_a_label(
     run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Utterance] = []
-    original = Scorer.score_utterances
+    original = PoolScoring.outcomes
 
-    def spy(self: Scorer, utterances: list[Utterance], *args: Any, **kwargs: Any) -> Any:
+    def spy(self: PoolScoring, utterances: list[Utterance], **kwargs: Any) -> Any:
         seen.extend(utterances)
-        return original(self, utterances, *args, **kwargs)
+        return original(self, utterances, **kwargs)
 
-    monkeypatch.setattr(Scorer, "score_utterances", spy)
+    monkeypatch.setattr(PoolScoring, "outcomes", spy)
     assert run("--config", data / "config.toml", "--run-dir", tmp_path / "run")[0] == 0
     assert len(seen) == 8
     texts = {"ab", "no"}

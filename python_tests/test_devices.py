@@ -23,7 +23,7 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.devices import usable_device
 from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.scoring import pipeline
+from egl_fast.scoring.formula import search as search_module
 from egl_fast.training.examples import prepare_examples
 from egl_fast.training.loop import Trainer, TrainingConfig
 from egl_fast.training.metrics import transcribe
@@ -162,7 +162,7 @@ def test_rows_that_have_no_room_together_are_searched_apart(
     expected = scorer_on("cpu").score_waveforms(WAVES, **arguments)
     assert max(sizes) > 1
     sizes.clear()
-    monkeypatch.setattr(pipeline, "SEARCH_BYTES", 1)
+    monkeypatch.setattr(search_module, "SEARCH_BYTES", 1)
     with another_device() as device:
         records = scorer_on(device).score_waveforms(WAVES, **arguments)
     assert set(sizes) == {1}
@@ -207,7 +207,7 @@ def test_norms_and_products_stay_on_the_device(cell: str) -> None:
         logits, _ = tape.outputs
         cotangents = torch.randn(2, 3, *logits.shape[1:], generator=generator).to(device)
         for found in (engine.sq_norms, engine.gram):
-            assert {x.device for x in found(tape, logits, cotangents).values()} == {device}
+            assert {x.device for x in found(tape, cotangents).values()} == {device}
 
 
 def test_training_and_transcribing_on_the_device(clips: Path, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from egl_fast import ops
 from egl_fast.errors import ModelError
-from egl_fast.gradients import engine as engine_module
+from egl_fast.gradients import room
 from egl_fast.gradients.contributions import factor_pays
-from egl_fast.gradients.engine import MEMORY_BYTES, GradientEngine
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.room import MEMORY_BYTES, Room
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
 from egl_fast.products import matrix_product
@@ -56,7 +57,7 @@ def assert_norms_equal_the_loop(
         labelings = labelings_of(logits, num_frames)
         hypotheses = ops.Hypotheses.of(labelings)
         _, cotangents = ops.ctc_logits_cotangents(logits.detach(), num_frames, hypotheses)
-        norms = engine.sq_norms(tape, logits, cotangents)
+        norms = engine.sq_norms(tape, cotangents)
         named = {
             name: parameter
             for name, parameter in double.named_parameters()
@@ -76,7 +77,7 @@ def assert_norms_equal_the_loop(
                         expected[name], rel=PROMISED[dtype], abs=PROMISED[dtype] * 1e-3 * total
                     ), name
                 assert sum(got.values()) == pytest.approx(total, rel=PROMISED[dtype])
-        if cotangents.shape[1] <= engine_module.ROWS_PER_PASS and engine.pass_bytes > 1:
+        if cotangents.shape[1] <= room.ROWS_PER_PASS and engine.room.pass_bytes > 1:
             assert_inner_products_fit(engine, tape, cotangents, norms, dtype)
     return norms
 
@@ -89,9 +90,8 @@ def assert_inner_products_fit(
     dtype: torch.dtype,
 ) -> None:
     """||a + b||^2 = ||a||^2 + ||b||^2 + 2 <a, b>, the norms being known to be right."""
-    logits, _ = tape.outputs
-    sums = engine.sq_norms(tape, logits, cotangents + cotangents.roll(1, dims=1))
-    grams = engine.gram(tape, logits, cotangents)
+    sums = engine.sq_norms(tape, cotangents + cotangents.roll(1, dims=1))
+    grams = engine.gram(tape, cotangents)
     assert list(grams) == list(norms)
     for name, gram in grams.items():
         own = gram.diagonal(dim1=1, dim2=2)
@@ -183,7 +183,7 @@ def test_model_without_trainable_parameters() -> None:
 
 
 def test_rows_a_pass_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 4)
+    monkeypatch.setattr(room, "ROWS_PER_PASS", 4)
     model = builtin("tiny", "lstm", torch.float64)
     assert_norms_equal_the_loop(model, spectrograms(torch.float64), torch.float64)
 
@@ -221,11 +221,11 @@ def test_inner_products_across_passes(monkeypatch: pytest.MonkeyPatch, dtype: to
     tape = engine.run(x[:1], lengths[:1])
     logits, _ = tape.outputs
     cotangents = torch.randn(1, 7, *logits.shape[1:], dtype=dtype)
-    whole = engine.gram(tape, logits, cotangents)
+    whole = engine.gram(tape, cotangents)
     for rows_a_pass in (1, 3, 5):  # 7, 3 + 3 + 1, 4 + 3
-        monkeypatch.setattr(engine_module, "ROWS_PER_PASS", rows_a_pass)
-        assert engine.holds_gradients(tape, logits, 7)
-        for name, gram in engine.gram(tape, logits, cotangents).items():
+        monkeypatch.setattr(room, "ROWS_PER_PASS", rows_a_pass)
+        assert engine.holds_gradients(tape, 7)
+        for name, gram in engine.gram(tape, cotangents).items():
             rounding = PROMISED[dtype] * float(whole[name].max())
             torch.testing.assert_close(gram, whole[name], rtol=0, atol=rounding)
 
@@ -249,9 +249,9 @@ def test_passes_share_their_gradients_coordinates(monkeypatch: pytest.MonkeyPatc
     tape = engine.run(torch.randn(1, 25, 23).double(), torch.tensor([20]))
     logits, _ = tape.outputs
     cotangents = torch.randn(1, 7, *logits.shape[1:]).double()
-    whole = engine.gram(tape, logits, cotangents)
-    monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 4)
-    for name, gram in engine.gram(tape, logits, cotangents).items():
+    whole = engine.gram(tape, cotangents)
+    monkeypatch.setattr(room, "ROWS_PER_PASS", 4)
+    for name, gram in engine.gram(tape, cotangents).items():
         torch.testing.assert_close(gram, whole[name], rtol=0, atol=1e-9 * float(whole[name].max()))
 
 
@@ -263,14 +263,14 @@ def test_inner_products_across_passes_need_memory(monkeypatch: pytest.MonkeyPatc
     logits, _ = tape.outputs
     cotangents = torch.randn(1, 5, *logits.shape[1:], dtype=torch.float64)
     # Three rows a pass by their intermediate results; their gradients are about half as large.
-    monkeypatch.setattr(engine_module, "ROWS_PER_PASS", 3)
-    engine.pass_bytes = 3 * engine.row_bytes(tape, logits)
-    assert engine.holds_gradients(tape, logits, 5)
-    monkeypatch.setattr(engine, "_row_bytes", lambda *_: 0)
-    engine.pass_bytes = 100
-    assert engine.holds_gradients(tape, logits, 3)
-    assert not engine.holds_gradients(tape, logits, 5)
-    for gram in engine.gram(tape, logits, cotangents).values():
+    monkeypatch.setattr(room, "ROWS_PER_PASS", 3)
+    engine.room.pass_bytes = 3 * engine.room.row_bytes(tape)
+    assert engine.holds_gradients(tape, 5)
+    monkeypatch.setattr(Room, "row_bytes", lambda *_: 0)
+    engine.room.pass_bytes = 100
+    assert engine.holds_gradients(tape, 3)
+    assert not engine.holds_gradients(tape, 5)
+    for gram in engine.gram(tape, cotangents).values():
         together = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).bool()
         assert torch.equal(gram[0].isnan(), ~together)
 
@@ -306,7 +306,7 @@ def test_input_modified_after_it_was_read_is_refused() -> None:
     x, lengths = batch()
     tape = engine.run(x[:1], lengths[:1])
     with pytest.raises(ModelError, match=r"output\.weight.* modified in place"):
-        engine.sq_norms(tape, tape.outputs[0], torch.ones(1, 2, 12, NUM_CLASSES).double())
+        engine.sq_norms(tape, torch.ones(1, 2, 12, NUM_CLASSES).double())
 
 
 def test_detached_logits_are_refused() -> None:
@@ -322,4 +322,4 @@ def test_detached_logits_are_refused() -> None:
     x, lengths = batch()
     tape = engine.run(x[:1], lengths[:1])
     with pytest.raises(ModelError, match="depend on no parameter"):
-        engine.sq_norms(tape, tape.outputs[0], torch.ones(1, 2, 12, NUM_CLASSES).double())
+        engine.sq_norms(tape, torch.ones(1, 2, 12, NUM_CLASSES).double())

@@ -17,12 +17,12 @@ import egl_fast
 from egl_fast import ops
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import read_manifest
-from egl_fast.estimation.estimator import Estimate, Rows
-from egl_fast.estimation.keys import sign_key
-from egl_fast.estimation.outside import OutsideDraws, OutsideGroups
-from egl_fast.estimation.sampling import sample_labelings
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.output_layer import output_layer_of
+from egl_fast.methods.directions_and_probes import DirectionsAndProbes
+from egl_fast.methods.keys import sign_key
+from egl_fast.methods.method import Estimate, OwnRows
+from egl_fast.methods.samples import SeparateSamples, SignedGroups, sample_labelings
 from egl_fast.reference.compression import combine, eigen, weighted_gram
 from egl_fast.reference.enumerate import enumerate_labelings
 from egl_fast.reference.scoring import reference_score
@@ -64,7 +64,7 @@ class LinearProblem:
 
     def rows(
         self, signs: Tensor, directions: int, *, output_known: bool = True
-    ) -> tuple[Rows, Tensor]:
+    ) -> tuple[DirectionsAndProbes, Tensor]:
         """With the signs [K - R, m] along the eigenvectors beyond the R directions."""
         values, vectors = eigen(
             weighted_gram(self.weights, self.cotangents), torch.zeros(len(self.weights)).double()
@@ -72,7 +72,7 @@ class LinearProblem:
         normals = vectors[:, directions:] @ signs
         combinations = combine(vectors, (directions, signs.shape[1]), normals)
         cotangents = torch.tensordot(combinations * self.weights.sqrt(), self.cotangents, dims=1)
-        rows = Rows(
+        rows = DirectionsAndProbes(
             weights=self.weights,
             combinations=combinations,
             num_directions=directions,
@@ -144,12 +144,11 @@ def test_signs_along_eigenvectors_spread_less_than_one_a_hypothesis() -> None:
 def test_the_hypotheses_own_rows_are_exact() -> None:
     problem = LinearProblem(5)
     own = problem.sq_norms(problem.cotangents)
-    rows = Rows(problem.weights, torch.eye(5).double(), 5, torch.zeros(5).double(), None)
-    assert rows.exact
-    found = rows.estimate(own, own)
-    assert found.value == pytest.approx(problem.truth, **EXACTLY)
-    assert found.variance == 0.0
-    assert torch.equal(rows.single_norms(torch.diag(own), torch.diag(own)).sq_norms, own)
+    for products in (own, torch.diag(own)):
+        found, single = OwnRows(problem.weights).finish(products, products)
+        assert found.value == pytest.approx(problem.truth, **EXACTLY)
+        assert found.variance == 0.0
+        assert torch.equal(single.sq_norms, own)
 
 
 def test_single_norms_are_exact_but_for_the_tail() -> None:
@@ -209,9 +208,8 @@ def test_draws_follow_the_model(blank: int) -> None:
 def test_few_hypotheses_are_pulled_back_one_by_one(options: dict[str, float]) -> None:
     logits = torch.randn(1, 3, 3, generator=torch.Generator().manual_seed(0))
     found = ops.ctc_nbest_cotangents(logits, torch.tensor([3]), num_hypotheses=5, **options)
-    rows = Rows.of(found, 0)
-    assert rows.exact
-    assert torch.equal(rows.combinations, torch.eye(5, dtype=torch.float64))
+    assert isinstance(DirectionsAndProbes.of(found, 0), OwnRows)
+    assert torch.equal(found.combinations[0], torch.eye(5, dtype=torch.float64))
 
 
 LABELINGS = [(), (1,), (2,), (1, 2)]
@@ -225,9 +223,10 @@ def test_draws_outside_are_unbiased() -> None:
     mean = variance = square = 0.0
     for draws in itertools.product(zip(LABELINGS, PROBABILITIES, strict=True), repeat=3):
         p = math.prod(q for _, q in draws)
-        outside = OutsideDraws([y for y, _ in draws], inside)
+        outside = SeparateSamples.of([y for y, _ in draws], inside)
         norms = torch.tensor([SQ_NORMS[y] for y in outside.labelings], dtype=torch.float64)
-        found = outside.finish(norms)
+        rows, reading = outside.rows(norms[:, None, None], None)
+        found = reading(rows[:, 0, 0], torch.zeros_like(norms))
         mean += p * found.value
         square += p * found.value**2
         variance += p * found.variance
@@ -254,13 +253,13 @@ def test_groups_of_draws_are_unbiased_over_draws_and_signs(
         for pattern in patterns:
             signs = torch.tensor(pattern, dtype=torch.float64).view(used, 2)
             monkeypatch.setattr(
-                "egl_fast.estimation.outside.ops.ctc_hypothesis_normals",
+                "egl_fast.methods.samples.ops.ctc_hypothesis_normals",
                 lambda *_, num_normals, s=signs: s[None],
             )
-            groups = OutsideGroups(labelings, inside, num_groups=2, key=0)
+            groups = SignedGroups.of(labelings, inside, num_groups=2, key=0)
             own = torch.stack([cotangents[y] for y in groups.labelings] or [torch.zeros(3, 2)])
-            rows = groups.combine(own[: len(groups.labelings)].double(), problem.frame_gram)
-            found = groups.finish(problem.sq_norms(rows), problem.of_output(rows))
+            rows, reading = groups.rows(own[: len(groups.labelings)].double(), problem.frame_gram)
+            found = reading(problem.sq_norms(rows), problem.of_output(rows))
             weight = p / len(patterns)
             mean += weight * found.value
             square += weight * found.value**2
@@ -310,13 +309,12 @@ def test_the_output_layer_is_known_before_any_pass(log_softmax: bool) -> None:
     model = Small(log_softmax=log_softmax).double()
     engine = GradientEngine(model)
     tape = engine.run(torch.randn(1, 5, 4, dtype=torch.float64), torch.tensor([5]))
-    logits = tape.outputs[0]
-    layer = output_layer_of(tape, logits)
+    layer = output_layer_of(tape)
     assert layer is not None
     assert layer.names == ("output.weight", "output.bias")
     cotangents = torch.randn(1, 3, 5, 3, dtype=torch.float64)
     cotangents -= cotangents.mean(3, keepdim=True)  # as those of a CTC loss
-    norms = engine.sq_norms(tape, logits, cotangents)
+    norms = engine.sq_norms(tape, cotangents)
     frame_gram = layer.frame_gram(torch.tensor([5]))[0]
     known = (cotangents[0] * (frame_gram @ cotangents[0])).sum((1, 2))
     torch.testing.assert_close(
@@ -342,7 +340,7 @@ def test_a_tied_output_layer_is_not_taken_for_known() -> None:
     model = Tied().double()
     x, lengths = batch()
     tape = GradientEngine(model).run(x[:1], lengths[:1])
-    assert output_layer_of(tape, tape.outputs[0]) is None
+    assert output_layer_of(tape) is None
     scorer = egl_fast.Scorer(model, ["-", "a", "b", "c"][:NUM_CLASSES])
     [exact] = scorer.score_batch(x[:1], lengths[:1], k=30)
     [close] = scorer.score_batch(x[:1], lengths[:1], k=30, method="lowrank", tolerance=1e-3)
@@ -418,7 +416,7 @@ def test_lowrank_on_real_speech_is_within_its_tolerance(examples: Path) -> None:
             (a.sq_grad_norm - b.sq_grad_norm, b.sq_grad_norm_stderr)
             for a, b in zip(one.hypotheses, other.hypotheses, strict=True)
         ]
-        # The error is no less than it should be, on average: see Rows.single_norms.
+        # The error is no less than it should be, on average: see DirectionsAndProbes.single_norms.
         assert sum(e**2 for e, _ in errors) < 1.5 * sum(s**2 for _, s in errors)
         assert all(h.sq_grad_norm_stderr == 0.0 for h in one.hypotheses)
     [plain] = scorer.score_batch(inputs[0][:1], inputs[1][:1], method="lowrank")

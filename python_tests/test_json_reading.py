@@ -20,7 +20,7 @@ from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
 from egl_fast.errors import ManifestError
 from egl_fast.records import STRATEGIES
 from egl_fast.reporting.scores_file import read_scores_file
-from egl_fast.scoring.journal import Header, read_journal
+from egl_fast.scoring.run.journal import Header, read_journal
 
 LINES = b'{"audio_filepath": "a.wav", "text": "\xc3\xa4"}\n{"audio_filepath": "b.wav"}\n'
 BOM = b"\xef\xbb\xbf"

@@ -15,7 +15,7 @@ import pytest
 
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
-from egl_fast.scoring.resumable_scores import ResumableScores
+from egl_fast.scoring.run.resumable_scores import ResumableScores
 
 RECORD = {"id": "a", "text": "grün \u2028 日本", "score": 0.1, "none": None, "list": [1, True]}
 

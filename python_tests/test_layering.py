@@ -34,7 +34,7 @@ LAYERS = [
     {"model", "reporting"},
     {"recurrent", "checkpoint"},
     {"gradients"},
-    {"estimation"},
+    {"methods"},
     {"scoring"},
     {"scorer", "training"},
     {"simulation", "benchmarking"},

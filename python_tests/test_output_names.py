@@ -13,7 +13,7 @@ from egl_fast import atomic
 from egl_fast.checkpoint import save_checkpoint
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
-from egl_fast.scoring.resumable_scores import ResumableScores
+from egl_fast.scoring.run.resumable_scores import ResumableScores
 
 
 def write_lines(out: Path, *, overwrite: bool = False) -> None:

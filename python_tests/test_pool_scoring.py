@@ -14,11 +14,14 @@ from recordings import write_clips
 
 import egl_fast
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.gradients.engine import LEAST_MEMORY_BYTES, GradientEngine
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.room import LEAST_MEMORY_BYTES
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring import batches, pool
+from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.outcome import Outcome
+from egl_fast.scoring.run import pool
+from egl_fast.scoring.run.outcome import Outcome
+from egl_fast.scoring.schedule import batches
 
 
 def shortest(examples: Path, count: int) -> list[Utterance]:
@@ -60,7 +63,7 @@ def test_what_is_missing_is_computed_as_if_nothing_were_known(
         tiny_model if model == "tiny" else examples / "base.pt"
     )
     utterances = shortest(examples, 12)
-    scoring = scorer.pool_scoring(options, batch_seconds=2.5)
+    scoring = pool_scoring(scorer, options, batch_seconds=2.5)
     steps = list(scoring.outcomes(utterances))
     whole = found([o for step in steps for o in step])
     assert sorted(whole) == list(range(13))
@@ -68,13 +71,15 @@ def test_what_is_missing_is_computed_as_if_nothing_were_known(
     assert len(steps) >= 6
     assert max(map(len, steps)) > 1
     rng = random.Random(1)
-    for known in (
+    for completed in (
         {o.position for step in rng.sample(steps, len(steps) // 2) for o in step},
         {o.position for step in steps[:-1] for o in step},
         set(rng.sample(range(13), 6)),
     ):
-        rest = found([o for step in scoring.outcomes(utterances, known=known) for o in step])
-        assert rest == {p: result for p, result in whole.items() if p not in known}
+        rest = found(
+            [o for step in scoring.outcomes(utterances, completed=completed) for o in step]
+        )
+        assert rest == {p: result for p, result in whole.items() if p not in completed}
 
 
 def out_of_memory() -> list[Exception]:
@@ -96,7 +101,7 @@ def scored(
     model: Path, utterances: list[Utterance], options: ScoringOptions
 ) -> tuple[dict[int, ScoreRecord | str], GradientEngine]:
     scorer = egl_fast.Scorer.from_checkpoint(model)
-    steps = scorer.pool_scoring(options).outcomes(utterances)
+    steps = pool_scoring(scorer, options).outcomes(utterances)
     return found([o for step in steps for o in step]), scorer._engine
 
 
@@ -162,13 +167,13 @@ def test_rows_that_do_not_fit_are_fewer_a_pass(
         return pull_back(engine, logits, rows, calls, direct)
 
     # One row of so small a model takes less than what is next to nothing otherwise.
-    monkeypatch.setattr("egl_fast.gradients.engine.LEAST_MEMORY_BYTES", 2**17)
+    monkeypatch.setattr("egl_fast.gradients.room.LEAST_MEMORY_BYTES", 2**17)
     monkeypatch.setattr(GradientEngine, "_pull_back", with_little_room)
     with caplog.at_level(logging.WARNING, logger="egl_fast"):
         results, engine = scored(tiny_model, eight[:1], options)
     assert max(most) > 12
     assert_alike(results, expected, rel=1e-4)
-    assert engine.memory_bytes < 2**31
+    assert engine.room.memory_bytes < 2**31
     assert all("going on with gradients in" in line for line in warnings_in(caplog))
     assert len(set(warnings_in(caplog))) == len(warnings_in(caplog)) > 0
 
@@ -196,4 +201,4 @@ def test_an_utterance_that_never_fits_is_an_error_of_its_own(
     del expected[7]
     assert_alike(results, expected, rel=1e-4)
     # It did not help to make do with less, so nobody has to.
-    assert engine.memory_bytes == untroubled.memory_bytes > LEAST_MEMORY_BYTES
+    assert engine.room.memory_bytes == untroubled.room.memory_bytes > LEAST_MEMORY_BYTES

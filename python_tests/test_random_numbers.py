@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from egl_fast import ops
-from egl_fast.estimation.keys import sign_key
-from egl_fast.estimation.sampling import sample_labelings
+from egl_fast.methods.keys import sign_key
+from egl_fast.methods.samples import sample_labelings
 from egl_fast.training.augment import utterance_rng
 
 LOG_PROBS = torch.arange(12.0).view(4, 3).cos().log_softmax(1)

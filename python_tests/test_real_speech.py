@@ -17,8 +17,10 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.model import CELLS
 from egl_fast.records import ScoreRecord
 from egl_fast.reference.gradients import looped_sq_norms
-from egl_fast.scoring import pool
+from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.run import pool
+from egl_fast.scoring.run.outcome import in_order
 
 # What `exact` promises (DESIGN.md, section 5), for each squared norm and for their sum.
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -156,7 +158,8 @@ def test_neither_threads_nor_the_pools_order_matter(
 
     def scores(order: list[int], threads: int) -> dict[str, ScoreRecord]:
         torch.set_num_threads(threads)
-        outcomes = scorer.score_utterances([utterances[n] for n in order], options)
+        scoring = pool_scoring(scorer, options)
+        outcomes = in_order(scoring.outcomes([utterances[n] for n in order]))
         records = [outcome.record for outcome in outcomes if outcome.record is not None]
         assert [record.id for record in records] == [utterances[n].id for n in order]
         return {record.id: record for record in records}

@@ -15,8 +15,8 @@ from recorded_disk import POWER, RecordedDisk, no_syncing, restore
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, OutputError
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.outcome import WINDOW, Outcome
-from egl_fast.scoring.resumable_scores import ResumableScores
+from egl_fast.scoring.run.outcome import WINDOW, Outcome
+from egl_fast.scoring.run.resumable_scores import ResumableScores
 
 SETTINGS = {"model_sha256": "0a", "pool_sha256": "0b", "k": 50, "params": None}
 METADATA = {**SETTINGS, "machine": "this one"}

@@ -17,7 +17,7 @@ import egl_fast
 from egl_fast.errors import AudioError, ModelError
 from egl_fast.model import DeepSpeech2, preset
 from egl_fast.reference.scoring import reference_score
-from egl_fast.scoring.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 
 VOCABULARY = ["<blank>", "a", "b", "c"]
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}

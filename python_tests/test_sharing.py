@@ -18,12 +18,14 @@ import egl_fast
 from egl_fast.data.loading import Spectrogram, spectrogram_of
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import ModelError
-from egl_fast.gradients.engine import ROWS_PER_PASS, GradientEngine
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.room import ROWS_PER_PASS, Room
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.batches import WAITING, BatchLimit, BatchScoring
+from egl_fast.scoring.formula.record import pull_back
+from egl_fast.scoring.formula.search import search
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.pipeline import pull_back, search
-from egl_fast.scoring.sharing import PASS_OVERHEAD_ROWS, share_passes
+from egl_fast.scoring.schedule.batches import WAITING, BatchLimit, BatchScoring
+from egl_fast.scoring.schedule.sharing import PASS_OVERHEAD_ROWS, share_passes
 
 
 def contiguous_cuts(order: list[int]) -> Iterator[list[list[int]]]:
@@ -176,18 +178,19 @@ def test_passes_carry_no_more_than_they_should() -> None:
 
 
 class FailsBesideOthers(GradientEngine):
-    """Has no room for what is searched; then fails wherever one utterance is among others."""
+    """Fails wherever one utterance is alone."""
 
-    def row_bytes(self, tape: Any, logits: Tensor) -> int:
-        return 2**40 if logits.shape[0] > 1 else 1
-
-    def sq_norms(self, tape: Any, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
-        if logits.shape[0] == 1 and tape.inputs[1].tolist() == [self.__dict__["poison"]]:
+    def sq_norms(self, tape: Any, cotangents: Tensor) -> dict[str, Tensor]:
+        if tape.logits.shape[0] == 1 and tape.inputs[1].tolist() == [self.__dict__["poison"]]:
             raise ModelError("poison")
-        return super().sq_norms(tape, logits, cotangents)
+        return super().sq_norms(tape, cotangents)
 
 
-def test_a_failing_backward_pass_costs_only_the_culprit() -> None:
+def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No room for what is searched together.
+    monkeypatch.setattr(
+        Room, "row_bytes", staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1)
+    )
     scorer, spectrograms = made_up([0.4 + 0.02 * n for n in range(2 * WAITING + 2)])
     engine = FailsBesideOthers(scorer.model)
     engine.__dict__["poison"] = len(spectrograms[2].features)
@@ -202,13 +205,14 @@ def test_frames_that_depend_on_neighbours_are_refused() -> None:
     scorer, [spectrogram] = made_up([0.5])
     engine = GradientEngine(scorer.model)
     features = spectrogram.features[None]
-    pending = search(
+    options = ScoringOptions(k=5)
+    searched = search(
         engine.run(features, torch.tensor([features.shape[1]])),
         ids=["a"],
         durations=[0.5],
         classes=scorer.classes,
-        options=ScoringOptions(k=5),
+        options=options,
     )
     fewer = engine.run(features, torch.tensor([features.shape[1] - 2]))
     with pytest.raises(ModelError, match=r"'a'.* 24 frames beside other neighbours .* had 25"):
-        pull_back(engine, fewer, pending)
+        pull_back(engine, fewer, searched, classes=scorer.classes, options=options)

@@ -69,7 +69,7 @@ def test_wrong_arguments_are_named() -> None:
 LARGE = """
 import resource, torch
 from egl_fast import ops
-from egl_fast.estimation.spanning import SPAN
+from egl_fast.methods.exact import SPAN
 
 T, C, K = 500, 5000, 100
 generator = torch.Generator().manual_seed(0)

@@ -26,8 +26,8 @@ from egl_fast.recurrent import without_cudnn
 from egl_fast.reference import TOLERANCE
 from egl_fast.reference.gradients import looped_sq_norms
 from egl_fast.scorer import Scorer
-from egl_fast.scoring.batches import BatchLimit, BatchScoring
 from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 
 EXACT = "exact"
 LOOP, LOOP_FORWARD = "plain loop", "forward pass of the loop"

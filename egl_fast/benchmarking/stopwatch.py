@@ -52,17 +52,17 @@ class StopwatchEngine(GradientEngine):
         with self._lap("forward"):
             return super().run(*inputs)
 
-    def sq_norms(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+    def sq_norms(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """See ``GradientEngine``."""
         self.rows += cotangents.shape[0] * cotangents.shape[1]
         with self._lap("backward"):
-            return super().sq_norms(tape, logits, cotangents)
+            return super().sq_norms(tape, cotangents)
 
-    def gram(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+    def gram(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """See ``GradientEngine``."""
         self.rows += cotangents.shape[0] * cotangents.shape[1]
         with self._lap("backward"):
-            return super().gram(tape, logits, cotangents)
+            return super().gram(tape, cotangents)
 
     @contextmanager
     def _lap(self, name: str) -> Iterator[None]:

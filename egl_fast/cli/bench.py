@@ -38,8 +38,7 @@ _MIB = 2**20
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=4,
               show_default=True, help="How many recordings to measure; on a GPU, each beside "
               "others of its length.")  # fmt: skip
-@click.option("--k", type=click.IntRange(min=1), default=100, show_default=True,
-              help="Labelings of each, as in `score`.")  # fmt: skip
+@options.scoring_option("k", help="Labelings of each, as in `score`.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @options.memory
 @options.precision
@@ -80,16 +79,10 @@ def command(
     from egl_fast.benchmarking.measurement import Measurement
     from egl_fast.benchmarking.memory import peak_memory_bytes
     from egl_fast.features import FeatureConfig
-    from egl_fast.scorer import Scorer
 
     facts = machine()
     place = options.set_up_torch(device, threads)
-    try:
-        scorer = Scorer.from_checkpoint(
-            model_path, device=place, memory_bytes=memory_bytes, precision=precision
-        )
-    except ValueError as error:
-        raise click.UsageError(f"--{error}") from None
+    scorer = options.load_scorer(model_path, place, memory_bytes=memory_bytes, precision=precision)
     source = _Source(pool, num_utterances, seed)
     strata = source.strata(scorer.features or FeatureConfig(), scorer.default_batch_seconds)
     before = peak_memory_bytes()

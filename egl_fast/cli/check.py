@@ -34,8 +34,7 @@ _PLAIN = "plain loop, float32"
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=3,
               show_default=True, help="How many recordings: the first that can be "
               "read.")  # fmt: skip
-@click.option("--k", type=click.IntRange(min=1), default=10, show_default=True,
-              help="Labelings of each; every one costs a backward pass.")  # fmt: skip
+@options.scoring_option("k", default=10, help="Labelings of each; every one costs a backward pass.")
 @options.device
 @options.threads
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, not a table.")
@@ -161,7 +160,7 @@ def _labelings(
     import torch
 
     from egl_fast import ops
-    from egl_fast.scoring.outputs import model_outputs
+    from egl_fast.scoring.formula.outputs import model_outputs
 
     with torch.no_grad():
         outputs = model(features, lengths)
@@ -205,7 +204,7 @@ def _engine_norms(
     logits, num_frames = tape.outputs
     hypotheses = ops.Hypotheses.of([labelings]).to(logits.device)
     _, cotangents = ops.ctc_logits_cotangents(logits.detach(), num_frames, hypotheses)
-    norms = engine.sq_norms(tape, logits, cotangents)
+    norms = engine.sq_norms(tape, cotangents)
     return [
         {name: float(values[0, i]) for name, values in norms.items()} for i in range(len(labelings))
     ]

@@ -17,7 +17,7 @@ class Rules(NamedTuple):
 
     Attributes:
         without: option -> what it needs: another option that is given, or that has a value, as in
-            ``"--method lowrank"``.
+            ``"--method lowrank"`` (or ``"--method lowrank|probe"``, one of several).
         beside: option -> another that leaves it nothing to do.
     """
 
@@ -65,7 +65,7 @@ def _holds(context: click.Context, condition: str) -> bool:
     option, _, value = condition.partition(" ")
     found = context.params[_name(context, option)]
     if value:
-        return bool(found == value)
+        return found in value.split("|")
     # "-" is standard output: no file.
     return found not in (None, False, "-")
 

@@ -11,9 +11,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from egl_fast.cli.console import stderr
+from egl_fast.methods import METHODS
+from egl_fast.methods.option import Flag, Integer, Option, Share, options_of
+from egl_fast.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
     import torch
+
+    from egl_fast.scorer import Scorer
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -75,9 +80,71 @@ batch_seconds: Decorator = click.option(
     show_default=True,
     help="Padded audio that runs through the model at once.",
 )
-seed: Decorator = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of everything random."
-)
+
+
+def _click_option(name: str, what: Option, default: Any, **changes: Any) -> Decorator:
+    kwargs: dict[str, Any] = {"help": what.help, "default": default}
+    match what:
+        case Flag():
+            kwargs["is_flag"] = True
+        case Integer(least=least):
+            kwargs["type"] = int if least == -math.inf else click.IntRange(min=int(least))
+        case Share():
+            kwargs["type"] = Amount(0, 1, min_open=True, max_open=True)
+    if default is not None and not isinstance(what, Flag):
+        kwargs["show_default"] = True
+    return click.option(f"--{name.replace('_', '-')}", **{**kwargs, **changes})
+
+
+def scoring_option(name: str, **changes: Any) -> Decorator:
+    """One option of ``ScoringOptions``, with changes to what ``click.option`` is given."""
+    what, default = options_of(ScoringOptions)[name]
+    if name == "method":
+        changes = {"type": click.Choice(list(METHODS)), **changes}
+    if name == "params":
+        changes = {"metavar": "GLOB", **changes}
+    return _click_option(name, what, changes.pop("default", default), **changes)
+
+
+#: Option of a method -> the methods that have it.
+METHOD_OPTIONS: dict[str, list[str]] = {}
+for _name, _kind in METHODS.items():
+    for _option in options_of(_kind):
+        METHOD_OPTIONS.setdefault(_option, []).append(_name)
+
+
+def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All options of ``ScoringOptions``, and all of every method; see ``chosen_scoring``."""
+    decorators = []
+    for name in options_of(ScoringOptions):
+        if name not in METHOD_OPTIONS:
+            decorators.append(scoring_option(name))
+        if name == "method":
+            for own, methods in METHOD_OPTIONS.items():
+                what, default = options_of(METHODS[methods[0]])[own]
+                text = f"Of {' and '.join(methods)}: {what.help[0].lower()}{what.help[1:]}"
+                decorators.append(_click_option(own, what, default, help=text))
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def chosen_scoring(values: dict[str, Any]) -> ScoringOptions:
+    """What ``scoring`` made of a command line.
+
+    Raises:
+        click.UsageError: a value is out of its range.
+    """
+    kind = METHODS[values["method"]]
+    rest = {name: value for name, value in values.items() if name not in METHOD_OPTIONS}
+    try:
+        rest["method"] = kind(**{name: values[name] for name in options_of(kind)})
+        return ScoringOptions(**rest)
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("_", "-")) from None
+
+
+seed: Decorator = scoring_option("seed")
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -140,6 +207,24 @@ threads: Decorator = click.option(
     default=None,
     help="CPU threads [default: all cores].",
 )
+
+
+def load_scorer(
+    path: str, device: torch.device, *, memory_bytes: int | None, precision: Any
+) -> Scorer:
+    """The scorer of a model file.
+
+    Raises:
+        click.UsageError: the precision cannot be had on the device.
+    """
+    from egl_fast.scorer import Scorer
+
+    try:
+        return Scorer.from_checkpoint(
+            path, device=device, memory_bytes=memory_bytes, precision=precision
+        )
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
 
 
 def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:

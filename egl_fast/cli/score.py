@@ -22,16 +22,16 @@ from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
 from egl_fast.records import to_json
-from egl_fast.scoring.journal import Tally
-from egl_fast.scoring.outcome import Outcome, in_order
-from egl_fast.scoring.resumable_scores import ResumableScores
+from egl_fast.scoring.run.journal import Tally
+from egl_fast.scoring.run.outcome import Outcome, in_order
+from egl_fast.scoring.run.resumable_scores import ResumableScores
 from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
-    from egl_fast.scoring.pool import PoolScoring
+    from egl_fast.scoring.run.pool import PoolScoring
 
 
 #: Time left from which on the progress line names the faster methods.
@@ -41,32 +41,11 @@ LONG_SECONDS = 1800.0
 @click.command("score")
 @options.model
 @click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to score.")
-@click.option("--k", type=click.IntRange(min=1), default=100, show_default=True,
-              help="Most probable labelings that the expectation runs over.")  # fmt: skip
 @click.option("--out", type=options.FILE, help="Scores file (JSONL) [default: standard output].")
 @click.option("--resume", is_flag=True, help="Go on with --out where an earlier run was stopped, "
               "if there was one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Start anew, and replace --out if it exists.")
-@click.option("--beam-width", type=click.IntRange(min=1),
-              help="Prefixes kept while searching [default: max(10 k, 100)].")  # fmt: skip
-@click.option("--method", type=click.Choice(["exact", "lowrank", "probe"]), default="exact",
-              show_default=True, help="All K gradients, from as many backward passes as "
-              "they have independent directions; or estimates with an error bar (egl_stderr): as "
-              "many as --tolerance asks for, or --probes of them.")  # fmt: skip
-@click.option("--tolerance", type=options.Amount(0, 1, min_open=True, max_open=True),
-              default=0.01, show_default=True,
-              help="Of lowrank: standard error aimed at, as a share of egl.")  # fmt: skip
-@click.option("--probes", type=click.IntRange(min=2), default=4, show_default=True,
-              help="Of probe: backward passes a recording.")  # fmt: skip
-@click.option("--full", is_flag=True, help="Also estimate the expectation over all labelings "
-              "(egl_full).")  # fmt: skip
-@click.option("--full-samples", type=click.IntRange(min=2), default=16, show_default=True,
-              help="Of --full: labelings drawn from the model.")  # fmt: skip
-@click.option("--per-hypothesis", is_flag=True,
-              help="Write each labeling, its probability and squared norm.")  # fmt: skip
-@click.option("--params", metavar="GLOB",
-              help="Only parameters with these names count, such as 'output.*' or "
-              "'convs.*,recurrent.*' [default: all].")  # fmt: skip
+@options.scoring
 @click.option("--batch-seconds", type=options.Amount(min=0, min_open=True),
               help="Padded audio that shares a forward pass [default: 8; on a GPU, "
               "160].")  # fmt: skip
@@ -77,7 +56,6 @@ LONG_SECONDS = 1800.0
               "read (it goes to the errors file).")  # fmt: skip
 @options.memory
 @options.precision
-@options.seed
 @options.device
 @options.threads
 @click.option("--json", "as_json", is_flag=True,
@@ -85,8 +63,10 @@ LONG_SECONDS = 1800.0
 @options.quiet
 @refuse_idle_options(
     without={
-        "--tolerance": "--method lowrank",
-        "--probes": "--method probe",
+        **{
+            f"--{name}": f"--method {'|'.join(methods)}"
+            for name, methods in options.METHOD_OPTIONS.items()
+        },
         "--full-samples": "--full",
         "--resume": "--out",
         "--overwrite": "--out",
@@ -136,30 +116,24 @@ def command(
         results = ResumableScores(out, resume=resume, overwrite=overwrite, inputs=inputs)
     utterances, pool_hash = read_manifest_and_hash(pool)
 
-    from egl_fast.scorer import Scorer
-    from egl_fast.scoring.options import ScoringOptions
-    from egl_fast.scoring.pool import ReadingLimits
+    from egl_fast.scorer import pool_scoring
+    from egl_fast.scoring.run.pool import ReadingLimits
 
     place = options.set_up_torch(device, threads)
-    try:
-        scoring = ScoringOptions(**chosen)
-    except ValueError as error:
-        raise click.UsageError(str(error).replace("_", "-")) from None
-    try:
-        scorer = Scorer.from_checkpoint(
-            model_path, device=place, memory_bytes=memory_bytes, precision=precision
-        )
-    except ValueError as error:
-        raise click.UsageError(f"--{error}") from None
-    pool_scoring = scorer.pool_scoring(
-        scoring, batch_seconds=batch_seconds, limits=ReadingLimits(max_duration, read_timeout)
+    scoring = options.chosen_scoring(chosen)
+    scorer = options.load_scorer(model_path, place, memory_bytes=memory_bytes, precision=precision)
+    pool_scorer = pool_scoring(
+        scorer,
+        scoring,
+        batch_seconds=batch_seconds,
+        limits=ReadingLimits(max_duration, read_timeout),
     )
     if results is None:
-        return _score_to_standard_output(pool_scoring, utterances)
-    settings = _settings(scorer, pool_scoring, pool_hash)
+        return _score_to_standard_output(pool_scorer, utterances)
+    settings = _settings(scorer, pool_scorer, pool_hash)
     with results.locked():
         try:
-            _score_into(results, pool_scoring, utterances, settings, _circumstances(scorer, pool))
+            _score_into(results, pool_scorer, utterances, settings, _circumstances(scorer, pool))
         except KeyboardInterrupt:
             say(
                 f"interrupted: {results.num_known} of {len(utterances)} recordings are done and "
@@ -188,7 +162,7 @@ def _score_into(
         between_steps("the recordings at work") as interruption,
     ):
         clock = time.monotonic()
-        for outcomes in pool_scoring.outcomes(utterances, known=results):
+        for outcomes in pool_scoring.outcomes(utterances, completed=results):
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
@@ -259,7 +233,7 @@ class _Meter(AbstractContextManager["_Meter"]):
         rates = self.num_done / self.seconds, self._audio_seconds / self.seconds
         note = f"{rates[0]:.2f}/s, {rates[1]:.1f} x real time"
         seconds_left = (self._left - self.num_done) / rates[0]
-        if self._scoring.method == "exact" and seconds_left > LONG_SECONDS:
+        if self._scoring.chosen_method.name == "exact" and seconds_left > LONG_SECONDS:
             note += " (--method lowrank or probe is faster)"
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
@@ -268,19 +242,10 @@ def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict
     """All that decides the scores, but for rounding."""
     import torch
 
-    scoring = pool_scoring.options
     return {
         "model_sha256": scorer.model_hash,
         "pool_sha256": pool_hash,
-        "k": scoring.k,
-        "beam_width": scoring.beam_width_on(scorer.device),
-        "method": scoring.method,
-        "tolerance": scoring.tolerance if scoring.method == "lowrank" else None,
-        "probes": scoring.probes if scoring.method == "probe" else None,
-        "full_samples": scoring.full_samples if scoring.full else None,
-        "per_hypothesis": scoring.per_hypothesis,
-        "params": scoring.params,
-        "seed": scoring.seed,
+        **pool_scoring.options.settings(scorer.device),
         "batch_seconds": pool_scoring.batch_seconds,
         "max_duration": pool_scoring.limits.max_duration,
         "memory_bytes": scorer.memory_bytes,

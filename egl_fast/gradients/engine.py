@@ -19,9 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-import egl_fast.gradients.convolution
-import egl_fast.gradients.linear
-import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
+import egl_fast.gradients.rules  # noqa: F401  (importing registers them)
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -31,7 +29,7 @@ from egl_fast.gradients.contributions import (
     sq_norms,
 )
 from egl_fast.gradients.counted import counted_parameters
-from egl_fast.gradients.rules import Pullback
+from egl_fast.gradients.room import Room
 from egl_fast.gradients.running import alone, unwrapped
 from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
@@ -39,25 +37,6 @@ from egl_fast.memory import is_out_of_memory
 from egl_fast.precision import check_precision, products_in
 
 _log = logging.getLogger("egl_fast")
-
-#: Cotangent rows (utterances x cotangents) that one backward pass carries at most. More rows make
-#: larger matrix products; beyond this they gain nothing.
-ROWS_PER_PASS = 50
-
-#: The same on a GPU. By arithmetic, not by measurement: a frame of 256 units is a product of 2,048
-#: by 768 by 256, which takes an H100 12 microseconds at its float32 rate; launching it takes 5.
-CUDA_ROWS_PER_PASS = 2048
-
-#: Bytes that gradients may take unless somebody says otherwise: half of them the intermediate
-#: results of one backward pass, as far as they are known beforehand, so that long recordings get
-#: fewer rows a pass; and half what is kept from pass to pass.
-MEMORY_BYTES = 2**31
-
-#: The same on a GPU, as a share of its memory.
-CUDA_MEMORY_SHARE = 0.5
-
-#: Below this, one row at a time is pulled back whatever it takes: less changes nothing.
-LEAST_MEMORY_BYTES = 2**24
 
 
 class GradientEngine:
@@ -71,14 +50,13 @@ class GradientEngine:
         model: any module; only parameters that require a gradient count.
         params: shell pattern (or several, separated by commas) of the names of parameters that
             count; None for all.
-        memory_bytes: what gradients may take, beside the forward pass and the cotangents; None:
-            2 GiB, or half of a GPU's memory. A single row is pulled back whatever it takes.
+        memory_bytes: what gradients may take, see ``Room``.
         precision: how products of float32 numbers are taken, see ``precision``; but inner products
             of gradients, which are what is asked for.
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
-        memory_bytes: see above.
+        room: the memory for gradients.
 
     Raises:
         ModelError: no parameter is left.
@@ -96,12 +74,10 @@ class GradientEngine:
         self.params = params
         with alone(self.model):
             self.parameters = counted_parameters(self.model, params)
-        if memory_bytes is None:
-            memory_bytes = default_memory_bytes(self.device)
-        self.use_memory(memory_bytes)
+        self.room = Room(memory_bytes, self.device)
         check_precision(precision, self.device)
         self.precision = precision
-        self._said_unruled: set[str] = set()
+        self._reported_uncovered: set[str] = set()
         self._vectorises = True
         self._verified: frozenset[int] = frozenset()
 
@@ -109,29 +85,6 @@ class GradientEngine:
     def shares_batches(self) -> bool:
         """Whether utterances may share a forward pass: the model's own class declares it."""
         return declares_utterances_first(self.model)
-
-    @property
-    def rows_per_pass(self) -> int:
-        """Cotangent rows (utterances x cotangents) that one backward pass carries at most."""
-        return CUDA_ROWS_PER_PASS if self.device.type == "cuda" else ROWS_PER_PASS
-
-    def use_memory(self, memory_bytes: int) -> None:
-        """Let gradients take so much from now on.
-
-        Raises:
-            ValueError: it is not a number of bytes.
-        """
-        if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool) or memory_bytes < 1:
-            raise ValueError(f"memory_bytes: expected at least 1, got {memory_bytes!r}")
-        self.memory_bytes = memory_bytes
-        self.pass_bytes = memory_bytes // 2
-
-    def halve_memory(self) -> bool:
-        """Make do with half the memory from now on; False where that is next to nothing."""
-        if self.memory_bytes <= LEAST_MEMORY_BYTES:
-            return False
-        self.use_memory(self.memory_bytes // 2)
-        return True
 
     @property
     def device(self) -> torch.device:
@@ -156,32 +109,26 @@ class GradientEngine:
         Raises:
             ModelError: no parameter counts (any more), or a module insists on training mode.
         """
-        # Anew each time: a training pipeline freezes, unfreezes and replaces layers.
+        # Every time: a training pipeline freezes, unfreezes and replaces layers.
         with alone(self.model):  # another thread's run holds parameters back
-            parameters = counted_parameters(self.model, self.params)
-            self.parameters = parameters
+            self.parameters = counted_parameters(self.model, self.params)
             with self._products():
-                return record(self.model, inputs, parameters)
+                return record(self.model, inputs, self.parameters)
 
     def infer(self, *inputs: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; leaves everything as it was."""
         with self._products():
             return infer(self.model, inputs)
 
-    def row_bytes(self, tape: Tape, logits: Tensor) -> int:
-        """Bytes that a backward pass takes for one cotangent of each of the tape's utterances."""
-        return self._row_bytes(*tape.reachable(logits), logits)
-
     @torch.inference_mode(False)
     @torch.no_grad()
-    def sq_norms(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+    def sq_norms(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """Squared norm of each parameter's gradient, for each cotangent.
 
         Args:
             tape: what ``run`` returned.
-            logits: [N, T, C], the first of the tape's outputs.
-            cotangents: [N, R, T, C], zero on padding. N > 1 only for a model whose class
-                declares ``utterances_first``.
+            cotangents: [N, R, T, C] of the tape's logits, zero on padding. N > 1 only for a model
+                whose class declares ``utterances_first``.
 
         Returns:
             By qualified name, [N, R] float64 on the cotangents' device; the gradient's squared norm
@@ -191,11 +138,11 @@ class GradientEngine:
             ModelError: the logits depend on no parameter that counts, or a norm differs from plain
                 autograd's.
         """
-        shape = cotangents.shape[:2]
+        N, R = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(
-            lambda: cotangents.new_zeros(shape, dtype=torch.float64)
+            lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
-        for name, n, rows, coordinates in self._gradients(tape, logits, cotangents):
+        for name, n, rows, coordinates in self._gradients(tape, cotangents):
             totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
         self._verify(tape, cotangents, norms)
@@ -203,12 +150,11 @@ class GradientEngine:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def gram(self, tape: Tape, logits: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+    def gram(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """Inner products of each parameter's gradients, for all pairs of cotangents.
 
         Args:
             tape: see ``sq_norms``.
-            logits: see ``sq_norms``.
             cotangents: see ``sq_norms``.
 
         Returns:
@@ -223,9 +169,9 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_full((N, R, R), torch.nan, dtype=torch.float64)
         )
-        holds = self.holds_gradients(tape, logits, R)
+        holds = self.holds_gradients(tape, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
-        for name, n, rows, own in self._gradients(tape, logits, cotangents):
+        for name, n, rows, own in self._gradients(tape, cotangents):
             earlier = kept[name, n]
             for others, coordinates in [*earlier, (rows, own)]:
                 with products_in("float32", self.device):
@@ -240,32 +186,12 @@ class GradientEngine:
         self._verify(tape, cotangents, norms)
         return grams
 
-    def holds_gradients(self, tape: Tape, logits: Tensor, num_rows: int) -> bool:
+    def holds_gradients(self, tape: Tape, num_rows: int) -> bool:
         """Whether ``gram`` gives all inner products of so many cotangents an utterance."""
-        calls, direct = tape.reachable(logits)
-        passes = self._passes(calls, direct, logits, num_rows)
-        if len(passes) <= 1:
-            return True
-        # Coordinates of a gradient are no more than its numbers, nor than the cotangents it is of.
-        numbers = sum(parameter.numel() for parameter in direct.values())
-        for call in calls:
-            of_parameters = sum(tape.parameters[name].numel() for name in call.parameters.values())
-            numbers += min(call.output.numel(), of_parameters)
-        return bool(passes[-1].start * numbers * logits.element_size() <= self.pass_bytes)
-
-    def _passes(
-        self, calls: Sequence[Call], direct: dict[str, nn.Parameter], logits: Tensor, num_rows: int
-    ) -> list[slice]:
-        """Which of an utterance's cotangents go together: as few passes as fit, of like size."""
-        fitting = self.pass_bytes // max(1, self._row_bytes(calls, direct, logits))
-        most = max(1, min(self.rows_per_pass // logits.shape[0], fitting))
-        size = -(-num_rows // max(1, -(-num_rows // most)))
-        return [
-            slice(start, min(start + size, num_rows)) for start in range(0, num_rows, max(1, size))
-        ]
+        return self.room.holds_gradients(tape, num_rows)
 
     def _gradients(
-        self, tape: Tape, logits: Tensor, cotangents: Tensor
+        self, tape: Tape, cotangents: Tensor
     ) -> Iterator[tuple[str, int, slice, list[Tensor]]]:
         """(parameter, utterance, cotangents of a pass, their gradients' coordinates), by passes.
 
@@ -273,64 +199,41 @@ class GradientEngine:
         basis; the last of them may be zero, beyond those asked for.
         """
         tape.check_unmodified()
-        calls, direct = tape.reachable(logits)
+        calls, direct = tape.reachable
         if not calls and not direct:
             raise ModelError(
                 "the model's logits depend on no parameter that counts; are they detached, "
                 "quantized, or computed under no_grad?"
             )
-        self._say_unruled(direct)
+        self._report_uncovered(direct)
         num_utterances, num_cotangents = cotangents.shape[:2]
         utterances: list[int | None] = (
             list(range(num_utterances)) if self.shares_batches else [None]
         )
         pullbacks = [[call.prepare(n) for n in utterances] for call in calls]
-        passes = self._passes(calls, direct, logits, num_cotangents)
+        passes = self.room.passes(tape, num_cotangents)
         for carried in passes:
             rows = cotangents[:, carried].transpose(0, 1).contiguous()
             missing = _size(passes[0]) - _size(carried)
             if missing:
                 rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
             with self._products():
-                at_calls = self._pull_back(logits, rows, calls, {})
+                at_calls = self._pull_back(tape.logits, rows, calls, {})
             for position, utterance in enumerate(utterances):
+                found: dict[str, list[Contribution]] = defaultdict(list)
                 with self._products():
-                    found = self._contributions(
-                        calls,
-                        [prepared[position] for prepared in pullbacks],
-                        at_calls,
-                        utterance,
-                    )
+                    for call, prepared, cotangent in zip(calls, pullbacks, at_calls, strict=True):
+                        own = call.slice_cotangent(cotangent, utterance)
+                        for local, contribution in prepared[position](own).items():
+                            found[call.parameters[local]].append(contribution)
                     own_rows = rows if utterance is None else _only(rows, utterance)
-                    for name, value in zip(
-                        direct, self._pull_back(logits, own_rows, [], direct), strict=True
-                    ):
-                        found[name].append(Explicit(value))
+                    gradients = self._pull_back(tape.logits, own_rows, [], direct)
+                for name, gradient in zip(direct, gradients, strict=True):
+                    found[name].append(Explicit(gradient))
                 for name, contributions in found.items():
                     with self._products():
                         coordinates = combined(contributions).coordinates()
                     yield name, position, carried, coordinates
-
-    @staticmethod
-    def _row_bytes(calls: Sequence[Call], direct: dict[str, nn.Parameter], logits: Tensor) -> int:
-        numbers = sum(call.output.numel() for call in calls)
-        numbers += sum(parameter.numel() for parameter in direct.values())
-        # At its widest, a pass holds the cotangents it will return, and about as much under way.
-        return 2 * numbers * logits.element_size()
-
-    def _contributions(
-        self,
-        calls: Sequence[Call],
-        pullbacks: Sequence[Pullback],
-        at_calls: Sequence[Tensor],
-        utterance: int | None,
-    ) -> dict[str, list[Contribution]]:
-        found: dict[str, list[Contribution]] = defaultdict(list)
-        for call, pullback, cotangent in zip(calls, pullbacks, at_calls, strict=True):
-            of_call = pullback(call.slice_cotangent(cotangent, utterance))
-            for local, contribution in of_call.items():
-                found[call.parameters[local]].append(contribution)
-        return found
 
     def _pull_back(
         self, logits: Tensor, rows: Tensor, calls: list[Call], direct: dict[str, nn.Parameter]
@@ -395,27 +298,20 @@ class GradientEngine:
             return
         if self.precision != "float32":
             # Rounding may err by per cents. What the model does can be told without it.
-            exact = GradientEngine(self.model, params=self.params, memory_bytes=self.memory_bytes)
-            exact_tape = exact.run(*tape.inputs)
-            exact.sq_norms(exact_tape, exact_tape.outputs[0], cotangents[:, :1])
-            self._verified = counted
-            return
-        with self._products():
-            check_against_autograd(self.model, tape, cotangents, norms)
+            exact = GradientEngine(
+                self.model, params=self.params, memory_bytes=self.room.memory_bytes
+            )
+            exact.sq_norms(exact.run(*tape.inputs), cotangents[:, :1])
+        else:
+            with self._products():
+                check_against_autograd(self.model, tape, cotangents, norms)
         self._verified = counted
 
-    def _say_unruled(self, direct: dict[str, nn.Parameter]) -> None:
-        new = [name for name in direct if name not in self._said_unruled]
+    def _report_uncovered(self, direct: dict[str, nn.Parameter]) -> None:
+        new = [name for name in direct if name not in self._reported_uncovered]
         if new:
-            self._said_unruled.update(new)
+            self._reported_uncovered.update(new)
             _log.info("no norm rule covers %s: exact gradients by autograd", ", ".join(new))
-
-
-def default_memory_bytes(device: torch.device) -> int:
-    """What gradients may take where nobody says otherwise."""
-    if device.type == "cuda":
-        return int(CUDA_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    return MEMORY_BYTES
 
 
 def _size(rows: slice) -> int:

@@ -47,15 +47,12 @@ class OutputLayer:
         return total
 
 
-def output_layer_of(tape: Tape, logits: Tensor) -> OutputLayer | None:
+def output_layer_of(tape: Tape) -> OutputLayer | None:
     """The linear layer whose output the logits are; None where there is none to be seen.
 
     Cotangents of a CTC loss sum to zero over the classes, so a log-softmax passes them unchanged.
-
-    Args:
-        tape: the forward pass.
-        logits: [N, T, C], the first of its outputs.
     """
+    logits = tape.logits
     if not logits.requires_grad:
         return None
     made = _behind_softmax(get_gradient_edge(logits).node)
@@ -70,7 +67,7 @@ def output_layer_of(tape: Tape, logits: Tensor) -> OutputLayer | None:
     if len(calls) != 1 or calls[0].output != logits.shape:
         return None
     [call] = calls
-    _, direct = tape.reachable(logits)
+    _, direct = tape.reachable
     names = set(call.parameters.values())
     others = (other.parameters.values() for other in tape.calls if other is not call)
     if names & set(direct).union(*others):  # tied to another layer: there is one gradient of both

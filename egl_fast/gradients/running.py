@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
@@ -64,8 +63,9 @@ def constants(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return own
 
 
-_LOCKS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_FINDING_LOCKS = threading.Lock()
+#: Module's id -> the thread that runs it, and what is told when that changes.
+_THREAD_OF: dict[int, int] = {}
+_RELEASED = threading.Condition()
 
 
 @contextmanager
@@ -73,17 +73,23 @@ def alone(model: nn.Module) -> Iterator[None]:
     """Keep other threads from a model, and from every model with a module in common with it.
 
     While a model runs here its modules are hooked, relieved of their parameters and switched to
-    evaluation mode: another thread would take that for the model's own state. So the lock belongs
-    to the modules and not to whoever scores. Unrelated models run side by side.
+    evaluation mode: another thread would take that for the model's own state. So what a thread
+    holds is modules, not the object that scores. Unrelated models run side by side.
     """
-    modules = sorted({id(module) for module in model.modules()})  # one order for all: no deadlock
-    with _FINDING_LOCKS:
-        # They live while somebody holds or awaits them, and so do the modules, and their ids.
-        locks = [_LOCKS.setdefault(module, threading.RLock()) for module in modules]
-    with ExitStack() as stack:
-        for lock in locks:
-            stack.enter_context(lock)
+    me = threading.get_ident()
+    modules = {id(module) for module in model.modules()}  # which live as long as the model
+    with _RELEASED:
+        # All at once or none of them, so that two threads never wait for each other.
+        _RELEASED.wait_for(lambda: all(_THREAD_OF.get(m, me) == me for m in modules))
+        taken = modules - _THREAD_OF.keys()
+        _THREAD_OF.update(dict.fromkeys(taken, me))
+    try:
         yield
+    finally:
+        with _RELEASED:
+            for module in taken:
+                del _THREAD_OF[module]
+            _RELEASED.notify_all()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from egl_fast.errors import ModelError
-from egl_fast.gradients.recurrent import GateInputs, gate_inputs
-from egl_fast.gradients.rules import Pullback, Rule, rule_of
+from egl_fast.gradients.rules.recurrent import GateInputs, gate_inputs
+from egl_fast.gradients.rules.rule import Pullback, Rule, rule_of
 from egl_fast.gradients.running import constants, running
 from egl_fast.recurrent import Direction, scanned_recurrence
 
@@ -108,13 +109,20 @@ class Tape:
     calls: list[Call]
     parameters: dict[str, nn.Parameter]
 
-    def reachable(self, logits: Tensor) -> tuple[list[Call], dict[str, nn.Parameter]]:
+    @property
+    def logits(self) -> Tensor:
+        """[N, T, C], the first output."""
+        logits: Tensor = self.outputs[0]
+        return logits
+
+    @cached_property
+    def reachable(self) -> tuple[list[Call], dict[str, nn.Parameter]]:
         """What the logits depend on: calls, and parameters through uses that no rule covers.
 
         Raises:
             ModelError: a part of the model is such that only a whole backward pass reaches it.
         """
-        nodes, leaves = _graph_of(logits)
+        nodes, leaves = _graph_of(self.logits)
         if any(node.name() == _REENTRANT_CHECKPOINT for node in nodes):
             raise ModelError(_CHECKPOINTING)
         calls = [call for call in self.calls if call.edge.node in nodes]

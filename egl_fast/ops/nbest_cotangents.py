@@ -38,7 +38,6 @@ class NbestCotangents:
         num_probes: [N] int64, m.
         cotangent_sq_norms: [N, K] float64, ``||delta_k||^2``.
         output_sq_norms: [N, K] float64, ``<delta_k, frame_gram delta_k>``; None without one.
-        span: as asked for.
     """
 
     hypotheses: Hypotheses
@@ -48,7 +47,6 @@ class NbestCotangents:
     num_probes: Tensor
     cotangent_sq_norms: Tensor
     output_sq_norms: Tensor | None
-    span: float | None
 
     def summary_on_host(self) -> NbestCotangents:
         """The same with everything but the cotangents on the CPU; waits for a GPU, once."""
@@ -62,11 +60,6 @@ class NbestCotangents:
             cotangent_sq_norms=self.cotangent_sq_norms.to(host),
             output_sq_norms=None if self.output_sq_norms is None else self.output_sq_norms.to(host),
         )
-
-    def spans(self, utterance: int) -> bool:
-        """Whether an utterance's rows span its cotangents, rather than being them."""
-        directions, count = self.num_directions[utterance], self.hypotheses.counts[utterance]
-        return self.span is not None and int(directions) < int(count)
 
 
 def ctc_nbest_cotangents(
@@ -156,7 +149,6 @@ def ctc_nbest_cotangents(
         num_probes,
         sq_norms,
         None if frame_gram is None else output_sq_norms,
-        span,
     )
 
 

@@ -1,4 +1,9 @@
-"""From a model's outputs to score records, and which utterances share the work.
+"""From recordings to score records, in three parts.
 
-``pipeline`` is the method, top to bottom; ``batches`` runs it over many utterances.
+``formula``   search, rows, pull-back, record: functions of frozen values, nothing but Eq. 4
+``schedule``  which utterances share a pass, and what happens where memory runs out
+``run``       a pool from its recordings to a scores file that can be finished later
+
+``options`` says what to compute, ``classes`` what a model's outputs stand for, ``arguments`` checks
+what callers of ``Scorer`` hand over.
 """

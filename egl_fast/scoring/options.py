@@ -1,103 +1,140 @@
-"""What to compute."""
+"""What to compute: the options that Python, the command line and a run's settings share.
+
+Nothing here imports torch before it is used.
+"""
 
 from __future__ import annotations
 
-import math
-import operator
-from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-import torch
+from egl_fast.methods import METHODS, MethodName
+from egl_fast.methods.lowrank import LowRank
+from egl_fast.methods.method import Method
+from egl_fast.methods.option import (
+    Flag,
+    Integer,
+    Option,
+    Patterns,
+    check_options,
+    option,
+    options_of,
+)
+from egl_fast.methods.probe import Probe
 
-from egl_fast import ops
+if TYPE_CHECKING:
+    import torch
 
-METHODS = ("exact", "lowrank", "probe")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
-#: Least and largest value of options that are integers. The largest are far beyond what fits into
-#: memory for an utterance of any length, and what is beyond them does not fit into an operator.
-_INTEGERS: dict[str, tuple[float, float]] = {
-    "k": (1, 1e6),
-    "beam_width": (1, 1e9),
-    "probes": (2, 1e6),  # one alone has no spread, so no error bar
-    "full_samples": (2, 1e6),
-    "seed": (-math.inf, math.inf),
-}
+
+@dataclass(frozen=True)
+class _MethodChoice(Option):
+    def checked(self, name: str, value: Any) -> Any:
+        if isinstance(value, Method) or (isinstance(value, str) and value in METHODS):
+            return value
+        raise ValueError(f"{name}: expected one of {', '.join(METHODS)}, got {value!r}")
+
+
+def _of_method(kind: type[Method], name: str) -> Any:
+    what, default = options_of(kind)[name]
+    return option(default, what)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringOptions:
-    """What to compute; the same keywords in Python and on the command line.
+    """What to compute; each option's ``help`` says what it is.
 
-    Attributes:
-        k: labelings that the expectation runs over.
-        beam_width: prefixes kept while searching, at least k; None: ``ops.default_beam_width``.
-        method: "exact"; "lowrank", as many combinations of the K cotangents as the tolerance
-            asks for; or "probe", a fixed number of them.
-        tolerance: of "lowrank", target relative standard error of ``egl``.
-        probes: of "probe", cotangents pulled back, at least 2.
-        full: estimate the sum over all labelings too.
-        full_samples: labelings that ``full`` draws, at least 2.
-        per_hypothesis: keep the hypotheses with their probabilities and squared norms, which have
-            an error of their own unless the method is "exact".
-        params: shell pattern of the parameters that count, several separated by commas;
-            None: all that require a gradient.
-        seed: of everything random.
+    ``method`` is a name, with its options beside it, or a ``Method`` that holds its own.
 
     Raises:
         ValueError: a value is out of its range, or names something not available.
     """
 
-    k: int = 100
-    beam_width: int | None = None
-    method: str = "exact"
-    tolerance: float = 0.01
-    probes: int = 4
-    full: bool = False
-    full_samples: int = 16
-    per_hypothesis: bool = False
-    params: str | None = None
-    seed: int = 0
+    k: int = option(100, Integer("Most probable labelings that the expectation runs over.", 1, 1e6))
+    beam_width: int | None = option(
+        None,
+        Integer(
+            "Prefixes kept while searching, at least k [default: max(10 k, 100)].", 1, 1e9, True
+        ),
+    )
+    method: MethodName | Method = option(  # noqa: RUF009 (a field, as the others)
+        "exact",
+        _MethodChoice("; ".join(f"{name}: {kind.summary}" for name, kind in METHODS.items()) + "."),
+    )
+    tolerance: float = _of_method(LowRank, "tolerance")
+    probes: int = _of_method(Probe, "probes")
+    full: bool = option(False, Flag("Also estimate the expectation over all labelings (egl_full)."))
+    full_samples: int = option(16, Integer("Of --full: labelings drawn from the model.", 2, 1e6))
+    per_hypothesis: bool = option(
+        False, Flag("Write each labeling, its probability and squared norm.")
+    )
+    params: str | None = option(
+        None,
+        Patterns(
+            "Only parameters with these names count, such as 'output.*' or 'convs.*,recurrent.*' "
+            "[default: all]."
+        ),
+    )
+    seed: int = option(0, Integer("Seed of everything random."))
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _INTEGERS.items():
-            given = getattr(self, name)
-            if name == "beam_width" and given is None:
-                continue
-            value = _integer(name, given)
-            object.__setattr__(self, name, value)  # numpy's cannot be written as JSON
-            if value < least:
-                raise ValueError(f"{name}: expected at least {least:g}, got {value}")
-            if value > most:
-                raise ValueError(f"{name}: expected at most {most:g}, got {value}")
+        check_options(self)
         if self.beam_width is not None and self.beam_width < self.k:
             raise ValueError(f"beam_width: expected at least k = {self.k}, got {self.beam_width}")
-        if self.method not in METHODS:
-            raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {self.method!r}")
-        tolerance: Any = self.tolerance
-        if not isinstance(tolerance, Real) or not 0 < float(tolerance) < 1:
-            raise ValueError(f"tolerance: expected a share between 0 and 1, got {tolerance!r}")
-        object.__setattr__(self, "tolerance", float(tolerance))
-        for name in ("full", "per_hypothesis"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}: expected True or False, got {getattr(self, name)!r}")
-        if self.params is not None and not (isinstance(self.params, str) and self.params.strip()):
-            raise ValueError(
-                "params: expected one string of patterns separated by commas, or None, got "
-                f"{self.params!r}"
-            )
+
+    @cached_property
+    def chosen_method(self) -> Method:
+        """The method, with its options."""
+        if isinstance(self.method, Method):
+            return self.method
+        kind = METHODS[self.method]
+        return kind(
+            **{name: getattr(self, name, given) for name, (_, given) in options_of(kind).items()}
+        )
 
     def beam_width_on(self, device: torch.device) -> int:
         """The beam width that the search will use there."""
         if self.beam_width is not None:
             return self.beam_width
+        from egl_fast import ops
+
         return ops.default_beam_width(self.k, device)
 
+    def settings(self, device: torch.device) -> dict[str, Any]:
+        """Plain values of all that decides a score; None for what has no part in it."""
+        method = self.chosen_method
+        own = asdict(method)  # type: ignore[call-overload]
+        idle = dict.fromkeys(name for kind in METHODS.values() for name in options_of(kind))
+        found = {name: getattr(self, name) for name in options_of(self)}
+        found |= {"beam_width": self.beam_width_on(device), "method": method.name, **idle, **own}
+        if not found.pop("full"):
+            found["full_samples"] = None
+        return found
 
-def _integer(name: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name}: expected an integer, got {value!r}") from None
+
+class ScoringKeywords(TypedDict, total=False):
+    """The keywords of ``ScoringOptions``, for signatures: ``**options: Unpack[...]``."""
+
+    k: int
+    beam_width: int | None
+    method: MethodName | Method
+    tolerance: float
+    probes: int
+    full: bool
+    full_samples: int
+    per_hypothesis: bool
+    params: str | None
+    seed: int
+
+
+def takes_scoring_options(function: _F) -> _F:
+    """Let ``help()`` and notebooks see the keywords that stand for ``**options``."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = inspect.signature(ScoringOptions).parameters.values()
+    function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return function

@@ -13,9 +13,10 @@ from typing import Any, Final, TypeAlias
 
 from egl_fast import kinds
 from egl_fast.errors import ModelError, SelectionError
+from egl_fast.methods import METHODS
 from egl_fast.model import PRESETS, ModelConfig
 from egl_fast.records import STRATEGIES
-from egl_fast.scoring.options import METHODS, ScoringOptions
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.selection import parse_budget
 from egl_fast.simulation.toml_lines import KeyPath
 from egl_fast.simulation.toml_reading import Table, TomlSource

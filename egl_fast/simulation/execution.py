@@ -29,7 +29,8 @@ from egl_fast.errors import (
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2
 from egl_fast.records import to_json
-from egl_fast.scorer import Scorer
+from egl_fast.scorer import Scorer, pool_scoring
+from egl_fast.scoring.run.outcome import in_order
 from egl_fast.simulation.sets import Clip, hidden
 from egl_fast.simulation.store import UnitStore, write_gzip
 from egl_fast.simulation.units import (
@@ -228,7 +229,7 @@ def _score(
         model_hash=checkpoint.sha256,
     )
     records = []
-    for outcome in scorer.score_utterances(hidden(unit.pool), unit.options):
+    for outcome in in_order(pool_scoring(scorer, unit.options).outcomes(hidden(unit.pool))):
         if outcome.record is None:
             raise ModelError(
                 f"utterance {outcome.utterance.id!r} of the pool cannot be scored "

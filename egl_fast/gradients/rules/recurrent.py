@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from egl_fast.gradients.linear import outer_product_pullback
-from egl_fast.gradients.rules import Pullback
+from egl_fast.gradients.rules.linear import outer_product_pullback
+from egl_fast.gradients.rules.rule import Pullback
 from egl_fast.recurrent import Direction
 
 

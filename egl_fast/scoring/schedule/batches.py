@@ -1,9 +1,9 @@
 """Many utterances' spectrograms to records: who shares a forward pass, and who a backward pass.
 
 Forward passes are shared by utterances of like length. How many rows each has to pull back, only
-its search tells where the method is "lowrank". Where neighbours differ little, the forward pass of
-the search serves for the gradients, too; otherwise they wait until there are several, and those of
-like rank run once more, together.
+its search may tell (see ``Method.likely_rows``). Where neighbours differ little, the forward pass
+of the search serves for the gradients, too; otherwise they wait until there are several, and those
+of like rank run once more, together.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from egl_fast.gradients.tape import Tape
 from egl_fast.memory import is_out_of_memory
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.classes import Classes
+from egl_fast.scoring.formula.record import pull_back
+from egl_fast.scoring.formula.search import Searched, search
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.pending import PendingScore
-from egl_fast.scoring.pipeline import pull_back, search
-from egl_fast.scoring.sharing import share_passes
+from egl_fast.scoring.schedule.sharing import share_passes
 
 #: What running a model once more costs, in rows: where ranks differ by less, they are padded.
 FORWARD_ROWS = 2
@@ -100,7 +100,6 @@ class BatchScoring:
         self._ids = ids
         self._limit = limit
         self._skip = skip
-        self._waiting: dict[int, PendingScore] = {}
         self._row_bytes_per_second = 0.0
 
     def units(self) -> list[list[list[int]]]:
@@ -133,44 +132,61 @@ class BatchScoring:
         """Records and errors of a unit's utterances, by index."""
         self._row_bytes_per_second = 0.0
         results: dict[int, ScoreRecord | EglError] = {}
+        waiting: dict[int, Searched] = {}
         for batch in unit:
-            found = self._each(batch, self._search)
-            results |= {i: x for i, x in found.items() if not isinstance(x, PendingScore)}
-            self._waiting |= {i: x for i, x in found.items() if isinstance(x, PendingScore)}
-            if sum(score.cotangents.nbytes for score in self._waiting.values()) >= WAITING_BYTES:
-                results |= self._results_of_waiting()
-        return results | self._results_of_waiting()
+            for i, found in self._each(batch, self._search).items():
+                if isinstance(found, Searched):
+                    waiting[i] = found
+                else:
+                    results[i] = found
+            if sum(one.cotangents.nbytes for one in waiting.values()) >= WAITING_BYTES:
+                results |= self._pull_back_together(waiting)
+                waiting = {}
+        return results | self._pull_back_together(waiting)
 
-    def _results_of_waiting(self) -> dict[int, ScoreRecord | EglError]:
-        indices = list(self._waiting)
+    def _pull_back_together(
+        self, waiting: Mapping[int, Searched]
+    ) -> dict[int, ScoreRecord | EglError]:
+        indices = list(waiting)
         groups = share_passes(
-            [self._waiting[i].num_rows for i in indices],
+            [waiting[i].num_rows for i in indices],
             [self._spectrograms[i].seconds for i in indices],
             fits=self._fits,
         )
+
+        def run_once_more(group: list[int]) -> dict[int, ScoreRecord]:
+            return self._pull_back(self._run(group), group, [waiting[i] for i in group])
+
         results: dict[int, ScoreRecord | EglError] = {}
         for group in groups:
-            results |= self._each([indices[position] for position in group], self._pull_back)
-        self._waiting.clear()
+            results |= self._each([indices[position] for position in group], run_once_more)
         return results
+
+    def _pull_back(
+        self, tape: Tape, batch: Sequence[int], searched: Sequence[Searched]
+    ) -> dict[int, ScoreRecord]:
+        records = pull_back(
+            self._engine, tape, searched, classes=self._classes, options=self._options
+        )
+        return dict(zip(batch, records, strict=True))
 
     def _forward_plan(self) -> list[list[int]]:
         seconds = [spectrogram.seconds for spectrogram in self._spectrograms]
         size = 1
         if self._engine.shares_batches:
             # Where one utterance's cotangents fill a backward pass, sharing gains nothing.
-            most_rows = {"exact": self._options.k, "probe": self._options.probes, "lowrank": 1}
-            size = max(1, self._engine.rows_per_pass // most_rows[self._options.method])
+            likely = self._options.chosen_method.likely_rows(self._options.k)
+            size = max(1, self._engine.room.rows_per_pass // likely)
         return [
             batch[start : start + size]
             for batch in length_batches(seconds, batch_seconds=self._limit.planned)
             for start in range(0, len(batch), size)
         ]
 
-    def _search(self, batch: list[int]) -> dict[int, PendingScore | ScoreRecord]:
+    def _search(self, batch: list[int]) -> Mapping[int, Searched | ScoreRecord]:
         """Records already, where the forward pass of the search serves for the gradients, too."""
         tape = self._run(batch)
-        pending = search(
+        searched = search(
             tape,
             ids=[self._ids[i] for i in batch],
             durations=[self._spectrograms[i].seconds for i in batch],
@@ -178,18 +194,14 @@ class BatchScoring:
             options=self._options,
         )
         longest = max(self._spectrograms[i].seconds for i in batch)
-        row_bytes = self._engine.row_bytes(tape, tape.outputs[0]) / (len(batch) * longest)
+        row_bytes = self._engine.room.row_bytes(tape) / (len(batch) * longest)
         self._row_bytes_per_second = max(self._row_bytes_per_second, row_bytes)
-        widest = max(score.num_rows for score in pending)
-        padding = sum(widest - score.num_rows for score in pending)
+        widest = max(one.num_rows for one in searched)
+        padding = sum(widest - one.num_rows for one in searched)
         alike = padding <= FORWARD_ROWS * len(batch) and self._fits(len(batch), widest, longest)
         if len(batch) == 1 or alike:
-            return dict(zip(batch, pull_back(self._engine, tape, pending), strict=True))
-        return dict(zip(batch, pending, strict=True))
-
-    def _pull_back(self, group: list[int]) -> dict[int, ScoreRecord]:
-        pending = [self._waiting[i] for i in group]
-        return dict(zip(group, pull_back(self._engine, self._run(group), pending), strict=True))
+            return self._pull_back(tape, batch, searched)
+        return dict(zip(batch, searched, strict=True))
 
     def _run(self, batch: list[int]) -> Tape:
         features, lengths = pad_features(
@@ -200,9 +212,9 @@ class BatchScoring:
     def _fits(self, num_utterances: int, num_rows: int, seconds: float) -> bool:
         total_rows = num_utterances * num_rows
         return (
-            total_rows <= self._engine.rows_per_pass
+            total_rows <= self._engine.room.rows_per_pass
             and num_utterances * seconds <= self._limit.planned
-            and total_rows * seconds * self._row_bytes_per_second <= self._engine.pass_bytes
+            and total_rows * seconds * self._row_bytes_per_second <= self._engine.room.pass_bytes
         )
 
     def _each(
@@ -210,7 +222,7 @@ class BatchScoring:
     ) -> dict[int, _T | EglError]:
         """Work on a batch; where it fails, on less of it at a time: only the culprit is lost."""
         results: dict[int, _T | EglError] = {}
-        memory_bytes = self._engine.memory_bytes
+        memory_bytes = self._engine.room.memory_bytes
         parts = [batch]
         while parts:
             part = parts.pop()
@@ -233,7 +245,7 @@ class BatchScoring:
                 continue
             else:
                 # With however little: that was the utterance's fault, and others need not do so.
-                self._engine.use_memory(memory_bytes)
+                self._engine.room.use(memory_bytes)
                 kept = self._too_large(part[0])
                 if not self._skip:
                     raise kept
@@ -252,9 +264,10 @@ class BatchScoring:
             self._limit.halve(self._padded_seconds(batch))
             _log.warning("out of memory: going on with at most %.3g s at once", self._limit.seconds)
             return True
-        if self._engine.halve_memory():
+        if self._engine.room.halve():
             _log.warning(
-                "out of memory: going on with gradients in %d MiB", self._engine.memory_bytes >> 20
+                "out of memory: going on with gradients in %d MiB",
+                self._engine.room.memory_bytes >> 20,
             )
             return True
         return False

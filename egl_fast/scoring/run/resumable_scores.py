@@ -36,8 +36,8 @@ from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.locking import sole_writer
 from egl_fast.records import to_json
 from egl_fast.run_settings import differences
-from egl_fast.scoring.journal import Header, Tally, damaged, read_journal
-from egl_fast.scoring.outcome import WINDOW, Outcome
+from egl_fast.scoring.run.journal import Header, Tally, damaged, read_journal
+from egl_fast.scoring.run.outcome import WINDOW, Outcome
 
 
 class ResumableScores:

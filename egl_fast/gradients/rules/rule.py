@@ -16,9 +16,9 @@ Pullback = Callable[[Tensor], dict[str, Contribution]]
 class Rule(Protocol):
     """How a kind of module turns its input and output cotangents into gradient norms."""
 
-    def covers(self, module: nn.Module) -> bool:
-        """Whether the rule is exact for this module as it is configured."""
-        ...
+    def covers(self, module: Any) -> bool:
+        """Whether the rule is exact for this module as it is configured; yes, unless overridden."""
+        return True
 
     def prepare(self, module: Any, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
         """Do what depends on one utterance alone.

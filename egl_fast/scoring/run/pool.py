@@ -20,10 +20,10 @@ from egl_fast.errors import AudioError, EglError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.batches import BatchLimit, BatchScoring
 from egl_fast.scoring.classes import Classes
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.outcome import WINDOW, Outcome
+from egl_fast.scoring.run.outcome import WINDOW, Outcome
+from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class PoolScoring:
         BatchLimit(self.batch_seconds)  # here, and not when the first outcome is asked for
 
     def outcomes(
-        self, utterances: Sequence[Utterance], *, known: Container[int] = frozenset()
+        self, utterances: Sequence[Utterance], *, completed: Container[int] = frozenset()
     ) -> Iterator[list[Outcome]]:
         """What becomes of each utterance, as soon as it is known; no failure stops the others.
 
         Args:
             utterances: lines of a manifest.
-            known: positions whose outcome an earlier run has left; they are not given again.
+            completed: positions whose outcome an earlier run has left; they are not given again.
                 Whole windows of them are not even decoded.
 
         Yields:
@@ -86,7 +86,7 @@ class PoolScoring:
             range(start, min(start + WINDOW, len(utterances)))
             for start in range(0, len(utterances), WINDOW)
         ]
-        windows = [w for w in windows if not all(position in known for position in w)]
+        windows = [w for w in windows if not all(position in completed for position in w)]
         wanted = [utterances[position] for window in windows for position in window]
         loaded = read_ahead(
             self._load,
@@ -97,11 +97,11 @@ class PoolScoring:
         limit = BatchLimit(self.batch_seconds)
         for window in windows:
             audio = {position: next(loaded) for position in window}
-            for results in self._window(utterances, audio, limit, known):
+            for results in self._window(utterances, audio, limit, completed):
                 fresh = [
                     Outcome.of(position, utterances[position], result)
                     for position, result in results.items()
-                    if position not in known
+                    if position not in completed
                 ]
                 if fresh:
                     yield fresh
@@ -111,7 +111,7 @@ class PoolScoring:
         utterances: Sequence[Utterance],
         audio: dict[int, Spectrogram | EglError],
         limit: BatchLimit,
-        known: Container[int],
+        completed: Container[int],
     ) -> Iterator[dict[int, ScoreRecord | EglError]]:
         yield {p: found for p, found in audio.items() if isinstance(found, EglError)}
         spectrograms = {p: found for p, found in audio.items() if isinstance(found, Spectrogram)}
@@ -126,7 +126,7 @@ class PoolScoring:
             skip=True,
         )
         for unit in scoring.units():
-            if all(positions[i] in known for batch in unit for i in batch):
+            if all(positions[i] in completed for batch in unit for i in batch):
                 continue
             yield {positions[i]: result for i, result in scoring.score(unit).items()}
 

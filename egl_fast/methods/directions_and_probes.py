@@ -1,44 +1,21 @@
-"""What the squared norms of an utterance's rows say of its K hypotheses."""
+"""Rows that are few: leading directions of the hypotheses' cotangents, and probes of the rest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+from egl_fast.methods.method import Estimate, OwnRows, Rows, SingleNorms, has_own_rows, weights_of
 
-from egl_fast.ops import NbestCotangents
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """Of sum_k w_k ||g_k||^2, the w_k adding up to 1.
-
-    Attributes:
-        value: unbiased over the signs.
-        variance: unbiased estimate of the value's variance; 0 where it is exact.
-    """
-
-    value: float
-    variance: float
+    from egl_fast.ops import NbestCotangents
 
 
 @dataclass(frozen=True)
-class SingleNorms:
-    """Squared norms of the single hypotheses.
-
-    Attributes:
-        sq_norms: [K], not negative.
-        stderr: [K], about how far they may be off; 0 where they are exact.
-    """
-
-    sq_norms: Tensor
-    stderr: Tensor
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How one utterance's rows were made.
+class DirectionsAndProbes:
+    """R directions, then m probes.
 
     With D = [sqrt(w_k) delta_k] as columns, V the eigenvectors of D^T D and s random signs,
 
@@ -55,6 +32,7 @@ class Rows:
         of_output: [K], the output layer's squared norms of the hypotheses; None: unknown.
     """
 
+    needs_all_products: ClassVar[bool] = False
     weights: Tensor
     combinations: Tensor
     num_directions: int
@@ -63,17 +41,21 @@ class Rows:
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> Rows:
-        """Of one utterance of a batch, with the summary on the host."""
-        count = int(found.hypotheses.counts[utterance])
+        """Of one utterance of a batch, with the summary on the host.
+
+        Where directions and probes would not be fewer than the hypotheses, there are none.
+        """
+        weights = weights_of(found, utterance)
+        count = len(weights)
+        if has_own_rows(found, utterance):
+            return OwnRows(weights)
         directions = int(found.num_directions[utterance])
         total = directions + int(found.num_probes[utterance])
-        # In the log domain: in a long utterance every p may underflow, their ratios don't.
-        weights = found.hypotheses.log_prob[utterance, :count].softmax(dim=0)
         combinations = found.combinations[utterance, :total, :count]
         kept = found.cotangents[utterance, :directions].double().square().sum((1, 2)).cpu()
         energy = weights * found.cotangent_sq_norms[utterance, :count]
         norms = found.output_sq_norms
-        return Rows(
+        return DirectionsAndProbes(
             weights=weights,
             combinations=combinations,
             num_directions=directions,
@@ -81,41 +63,19 @@ class Rows:
             of_output=None if norms is None else norms[utterance, :count],
         )
 
-    @staticmethod
-    def of_hypotheses(weights: Tensor) -> Rows:
-        """A row for each of K hypotheses: its own cotangent."""
-        count = len(weights)
-        return Rows(
-            weights=weights,
-            combinations=torch.eye(count, dtype=torch.float64),
-            num_directions=count,
-            tail_energy=torch.zeros(count, dtype=torch.float64),
-            of_output=None,
-        )
-
     def __len__(self) -> int:
         return self.combinations.shape[0]
 
-    @property
-    def exact(self) -> bool:
-        """Whether the rows are the hypotheses' own cotangents."""
-        return self.num_directions == len(self.weights)
+    def wants_products(self, *, per_hypothesis: bool) -> bool:
+        """See ``Rows``."""
+        return per_hypothesis
 
     def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
-        """The sum, and the single norms as far as they can be told.
-
-        Args:
-            products: [R + m] squared norms of the rows over all parameters, or [R + m, R + m] inner
-                products, which single norms need unless the rows are the hypotheses' own.
-            of_output: likewise, the output layer's share.
-        """
-        norms, output_norms = (x.diagonal() if x.dim() == 2 else x for x in (products, of_output))
-        single = None
-        if products.dim() == 2:
-            single = self.single_norms(products, of_output)
-        elif self.exact:
-            single = SingleNorms(norms, torch.zeros_like(norms))
-        return self.estimate(norms, output_norms), single
+        """See ``Rows``."""
+        if products.dim() == 1:
+            return self.estimate(products, of_output), None
+        single = self.single_norms(products, of_output)
+        return self.estimate(products.diagonal(), of_output.diagonal()), single
 
     def estimate(self, sq_norms: Tensor, of_output: Tensor) -> Estimate:
         """What the rows' squared norms say.
@@ -125,8 +85,6 @@ class Rows:
             of_output: [R + m], the output layer's share of them; ignored where ``of_output`` of
                 the hypotheses is unknown.
         """
-        if self.exact:
-            return Estimate(float(self.weights @ sq_norms), 0.0)
         known = 0.0
         if self.of_output is not None:
             sq_norms = sq_norms - of_output
@@ -150,8 +108,6 @@ class Rows:
                 left out of the norms and, by Cauchy and Schwarz, put into the error.
             of_output: likewise, the output layer's share.
         """
-        if self.exact:
-            return SingleNorms(gram.diagonal(), torch.zeros_like(self.weights))
         if self.of_output is not None:
             gram = gram - of_output
         lengths = gram.diagonal().clamp_min(0.0).sqrt()

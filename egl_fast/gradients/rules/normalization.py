@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egl_fast.gradients.contributions import Contribution, Explicit
-from egl_fast.gradients.rules import Pullback, register
+from egl_fast.gradients.rules.rule import Pullback, Rule, register
 from egl_fast.model import SequenceBatchNorm
 
 
@@ -37,7 +37,7 @@ def scale_and_shift_pullback(
 
 
 @register(nn.BatchNorm1d, nn.BatchNorm2d)
-class BatchNormRule:
+class BatchNormRule(Rule):
     """``torch.nn.BatchNorm1d`` and ``2d`` on running statistics."""
 
     def covers(self, module: nn.Module) -> bool:
@@ -58,12 +58,8 @@ class BatchNormRule:
 
 
 @register(SequenceBatchNorm)
-class SequenceBatchNormRule:
+class SequenceBatchNormRule(Rule):
     """The built-in model's batch norm, whose output is zero on padding."""
-
-    def covers(self, module: nn.Module) -> bool:
-        """See ``Rule``."""
-        return True
 
     def prepare(
         self, module: SequenceBatchNorm, args: tuple[Any, ...], wanted: frozenset[str]
@@ -80,12 +76,8 @@ class SequenceBatchNormRule:
 
 
 @register(nn.LayerNorm)
-class LayerNormRule:
+class LayerNormRule(Rule):
     """``torch.nn.LayerNorm``."""
-
-    def covers(self, module: nn.Module) -> bool:
-        """See ``Rule``."""
-        return True
 
     def prepare(
         self, module: nn.LayerNorm, args: tuple[Any, ...], wanted: frozenset[str]

@@ -18,7 +18,7 @@ from egl_fast.gradients.contributions import (
     OuterProducts,
     factor_pays,
 )
-from egl_fast.gradients.rules import Pullback, register
+from egl_fast.gradients.rules.rule import Pullback, Rule, register
 from egl_fast.products import matrix_product
 
 #: Patches repeat every input as often as the kernel has elements; no more bytes of them exist at
@@ -159,12 +159,8 @@ class PatchProducts:
 
 
 @register(nn.Conv1d, nn.Conv2d)
-class ConvolutionRule:
+class ConvolutionRule(Rule):
     """``torch.nn.Conv1d`` and ``Conv2d`` with any stride, padding, dilation and groups."""
-
-    def covers(self, module: nn.Module) -> bool:
-        """See ``Rule``."""
-        return True
 
     def prepare(
         self, module: nn.Conv1d | nn.Conv2d, args: tuple[Any, ...], wanted: frozenset[str]

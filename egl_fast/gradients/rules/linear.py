@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from egl_fast.gradients.contributions import Activation, Contribution, Explicit, OuterProducts
-from egl_fast.gradients.rules import Pullback, register
+from egl_fast.gradients.rules.rule import Pullback, Rule, register
 
 
 def outer_product_pullback(
@@ -38,12 +38,8 @@ def outer_product_pullback(
 
 
 @register(nn.Linear)
-class LinearRule:
+class LinearRule(Rule):
     """``torch.nn.Linear`` over inputs [..., I]."""
-
-    def covers(self, module: nn.Module) -> bool:
-        """See ``Rule``."""
-        return True
 
     def prepare(self, module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
         """See ``Rule``."""

@@ -1,0 +1,3 @@
+"""One file per kind of module; importing it registers its rules. See docs/add-a-layer.md."""
+
+from egl_fast.gradients.rules import convolution, linear, normalization  # noqa: F401

@@ -1,0 +1,93 @@
+"""``exact``: squared norms of all hypotheses, from fewer rows than hypotheses.
+
+The best labelings of an utterance are combinations of a few local edits, and so are their
+cotangents: on recorded speech, 100 of them span 15 to 70 dimensions, but for rounding. With an
+orthogonal basis q_r of that span, delta_k = sum_r a_rk q_r, the gradients are g_k = sum_r a_rk
+J^T q_r, and the inner products of the J^T q_r give all their squared norms. Nothing is estimated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from egl_fast.methods.method import (
+    Estimate,
+    Method,
+    OwnRows,
+    Rows,
+    SingleNorms,
+    has_own_rows,
+    weights_of,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from egl_fast.ops import NbestCotangents
+
+#: Part of a cotangent's length that the basis may leave out: sixteen roundings of a float32, which
+#: is what cotangents are rounded to before they are pulled back. A squared norm is off by twice
+#: that, times what the model does to that part beyond what it does to the whole.
+SPAN: Final = 2.0**-20
+
+
+@dataclass(frozen=True)
+class OrthogonalBasis:
+    """Rows that span the hypotheses' cotangents.
+
+    Attributes:
+        weights: [K] float64, p(y_k|x) over their sum.
+        combinations: [R, K] float64: delta_k / ||delta_k|| = sum_r combinations[r, k] row_r.
+        cotangent_sq_norms: [K] float64, ||delta_k||^2.
+    """
+
+    needs_all_products: ClassVar[bool] = True
+    weights: Tensor
+    combinations: Tensor
+    cotangent_sq_norms: Tensor
+
+    @staticmethod
+    def of(found: NbestCotangents, utterance: int) -> OrthogonalBasis:
+        """Of one utterance of a batch that was searched with ``span``; its summary on the host."""
+        weights = weights_of(found, utterance)
+        directions = int(found.num_directions[utterance])
+        return OrthogonalBasis(
+            weights=weights,
+            combinations=found.combinations[utterance, :directions, : len(weights)],
+            cotangent_sq_norms=found.cotangent_sq_norms[utterance, : len(weights)],
+        )
+
+    def __len__(self) -> int:
+        return self.combinations.shape[0]
+
+    def wants_products(self, *, per_hypothesis: bool) -> bool:
+        """See ``Rows``."""
+        return True
+
+    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms]:
+        """See ``Rows``."""
+        of_unit = (self.combinations * (products @ self.combinations)).sum(0).clamp_min(0.0)
+        sq_norms = of_unit * self.cotangent_sq_norms
+        exact = Estimate(float(self.weights @ sq_norms), 0.0)
+        return exact, SingleNorms(sq_norms, sq_norms.new_zeros(sq_norms.shape))
+
+
+@dataclass(frozen=True)
+class Exact(Method):
+    """All K gradients."""
+
+    summary = "all K gradients, from as many backward passes as they have independent directions"
+
+    def compression(self, logits: Tensor) -> dict[str, Any]:
+        """See ``Method``; a Gram matrix in float64 does not resolve float64's precision."""
+        return {"span": SPAN} if logits.element_size() < 8 else {}
+
+    def rows(self, found: NbestCotangents, utterance: int) -> Rows:
+        """See ``Method``."""
+        if has_own_rows(found, utterance):
+            return OwnRows(weights_of(found, utterance))
+        return OrthogonalBasis.of(found, utterance)
+
+
+METHOD = Exact

@@ -1,0 +1,40 @@
+"""``lowrank``: as many directions and probes as a tolerance asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from egl_fast.methods.directions_and_probes import DirectionsAndProbes
+from egl_fast.methods.method import Method, Rows
+from egl_fast.methods.option import Share, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from egl_fast.ops import NbestCotangents
+
+
+@dataclass(frozen=True)
+class LowRank(Method):
+    """An estimate of a given precision; how many rows that takes, only the search tells."""
+
+    summary = "an estimate with an error bar (egl_stderr) as small as --tolerance asks for"
+    wants_output_layer = True
+
+    tolerance: float = option(0.01, Share("Standard error aimed at, as a share of egl."))
+
+    def likely_rows(self, k: int) -> int:
+        """See ``Method``."""
+        return 1
+
+    def compression(self, logits: Tensor) -> dict[str, Any]:
+        """See ``Method``."""
+        return {"tolerance": self.tolerance}
+
+    def rows(self, found: NbestCotangents, utterance: int) -> Rows:
+        """See ``Method``."""
+        return DirectionsAndProbes.of(found, utterance)
+
+
+METHOD = LowRank

@@ -1,0 +1,170 @@
+"""What a method decides, and the forms in which its rows come back as a score.
+
+Letters: K hypotheses of one utterance, R rows that are pulled back for it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from egl_fast.methods.option import check_options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from egl_fast.methods.samples import Labels, Samples
+    from egl_fast.ops import NbestCotangents
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a sum of probabilities times squared gradient norms.
+
+    Attributes:
+        value: unbiased over everything random.
+        variance: unbiased estimate of the value's variance; 0 where it is exact.
+    """
+
+    value: float
+    variance: float
+
+
+@dataclass(frozen=True)
+class SingleNorms:
+    """Squared norms of the single hypotheses.
+
+    Attributes:
+        sq_norms: [K], not negative.
+        stderr: [K], about how far they may be off; 0 where they are exact.
+    """
+
+    sq_norms: Tensor
+    stderr: Tensor
+
+
+class Rows(Protocol):
+    """What one utterance pulls back, and what the gradients of that say of its hypotheses.
+
+    Attributes:
+        needs_all_products: it is of no use unless inner products of all pairs of rows are known;
+            where memory does not allow that, ``OwnRows`` take its place.
+    """
+
+    needs_all_products: ClassVar[bool]
+
+    def __len__(self) -> int:
+        """R."""
+        ...
+
+    def wants_products(self, *, per_hypothesis: bool) -> bool:
+        """Whether ``finish`` wants inner products, not only squared norms."""
+        ...
+
+    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
+        """The sum of w_k ||g_k||^2, the w_k adding up to 1; and the ||g_k||^2 if they can be told.
+
+        Args:
+            products: [R] float64 squared norms of the rows' gradients over all parameters, or
+                [R, R] their inner products.
+            of_output: likewise, the output layer's share.
+        """
+        ...
+
+
+def weights_of(found: NbestCotangents, utterance: int) -> Tensor:
+    """[K] float64, p(y_k|x) over their sum.
+
+    In the log domain: in a long utterance every p may underflow, their ratios don't.
+    """
+    count = int(found.hypotheses.counts[utterance])
+    return found.hypotheses.log_prob[utterance, :count].softmax(dim=0)
+
+
+def has_own_rows(found: NbestCotangents, utterance: int) -> bool:
+    """Whether row k is the cotangent of hypothesis k: nothing would be saved by fewer rows."""
+    return int(found.num_directions[utterance]) == int(found.hypotheses.counts[utterance])
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """A row for each hypothesis: its own cotangent.
+
+    Attributes:
+        weights: [K] float64, adding up to 1.
+    """
+
+    needs_all_products: ClassVar[bool] = False
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def wants_products(self, *, per_hypothesis: bool) -> bool:
+        """See ``Rows``."""
+        return False
+
+    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms]:
+        """See ``Rows``."""
+        sq_norms = products.diagonal() if products.dim() == 2 else products
+        exact = Estimate(float(self.weights @ sq_norms), 0.0)
+        return exact, SingleNorms(sq_norms, sq_norms.new_zeros(sq_norms.shape))
+
+
+class Method(ABC):
+    """One way to compute ``egl``: a frozen dataclass whose fields are its options.
+
+    Attributes:
+        summary: what it does, for ``--help``.
+        wants_output_layer: it makes use of what the output layer's inputs tell before any backward
+            pass (``NbestCotangents.output_sq_norms``).
+    """
+
+    summary: ClassVar[str]
+    wants_output_layer: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def name(self) -> str:
+        """What ``--method`` calls it: its module's name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def most_rows(self, k: int) -> int:
+        """The most rows that an utterance with k hypotheses may need."""
+        return k
+
+    def likely_rows(self, k: int) -> int:
+        """How many to plan forward passes by; 1 if only the search tells."""
+        return self.most_rows(k)
+
+    @abstractmethod
+    def compression(self, logits: Tensor) -> dict[str, Any]:
+        """Arguments of ``ops.ctc_nbest_cotangents`` that decide which rows it makes.
+
+        Without any, row k is the cotangent of hypothesis k.
+        """
+
+    @abstractmethod
+    def rows(self, found: NbestCotangents, utterance: int) -> Rows:
+        """What to make of an utterance's rows; it pulls back the first so many of them.
+
+        Args:
+            found: of a batch; all but the cotangents on the CPU.
+            utterance: which of the batch.
+        """
+
+    def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
+        """How labelings drawn from the model are pulled back where they are not in the beam.
+
+        Args:
+            draws: n labelings, at least 2.
+            inside: the K best.
+            key: of the utterance's random signs.
+        """
+        from egl_fast.methods.samples import SeparateSamples
+
+        return SeparateSamples.of(draws, inside)

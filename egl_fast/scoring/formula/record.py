@@ -1,0 +1,156 @@
+"""The second half of the formula: squared gradient norms of the cotangents, and what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from egl_fast import ops
+from egl_fast.errors import ModelError
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.tape import Tape
+from egl_fast.methods.method import OwnRows, SingleNorms
+from egl_fast.records import Hypothesis, ScoreRecord, random_score
+from egl_fast.scoring.classes import Classes
+from egl_fast.scoring.formula.outputs import model_outputs
+from egl_fast.scoring.formula.search import Searched
+from egl_fast.scoring.options import ScoringOptions
+from egl_fast.vocabulary import decode
+
+
+def pull_back(
+    engine: GradientEngine,
+    tape: Tape,
+    searched: Sequence[Searched],
+    *,
+    classes: Classes,
+    options: ScoringOptions,
+) -> list[ScoreRecord]:
+    """Records of utterances that were searched.
+
+    Args:
+        engine: of the model that ran.
+        tape: a forward pass of the same utterances; not necessarily the one that was searched.
+        searched: what ``search`` made of them.
+        classes: as for ``search``.
+        options: as for ``search``.
+
+    Raises:
+        ModelError: an utterance has another number of frames in this pass.
+    """
+    logits, lengths = model_outputs(
+        tape.outputs, ids=[one.name for one in searched], num_classes=len(classes.vocabulary)
+    )
+    for one, length in zip(searched, lengths.tolist(), strict=True):
+        if length != one.num_frames:
+            raise ModelError(
+                f"utterance {one.name!r}: the model gives it {length} frames beside "
+                f"other neighbours than those where it had {one.num_frames}"
+            )
+    most = max(one.num_rows for one in searched)
+    if any(one.rows.needs_all_products for one in searched) and not engine.holds_gradients(
+        tape, most
+    ):
+        searched = [_one_by_one(one, classes.blank) for one in searched]
+    most = max(1, *(one.num_rows for one in searched))
+    cotangents = logits.new_zeros(len(searched), most, *logits.shape[1:])
+    for n, one in enumerate(searched):
+        cotangents[n, : one.num_rows, : one.num_frames] = one.cotangents
+    wanted = [one.rows.wants_products(per_hypothesis=options.per_hypothesis) for one in searched]
+    by_parameter = (engine.gram if any(wanted) else engine.sq_norms)(tape, cotangents)
+    products = torch.stack(list(by_parameter.values())).sum(dim=0)
+    of_output = torch.zeros_like(products)
+    for name in searched[0].output_layer:
+        of_output += by_parameter[name]
+    products, of_output = products.cpu(), of_output.cpu()
+    return [
+        record(one, products[n], of_output[n], classes=classes, options=options)
+        for n, one in enumerate(searched)
+    ]
+
+
+def _one_by_one(one: Searched, blank: int) -> Searched:
+    """With a row for each hypothesis: more of them, but their squared norms suffice."""
+    if not one.rows.needs_all_products:
+        return one
+    device = one.log_probs.device
+    own = ops.Hypotheses.of([one.labelings]).to(device)
+    lengths = torch.tensor([one.num_frames], device=device)
+    _, cotangents = ops.ctc_logits_cotangents(one.log_probs[None], lengths, own, blank=blank)
+    beyond = one.cotangents[len(one.rows) :]
+    return replace(
+        one,
+        rows=OwnRows(one.log_prob.softmax(dim=0)),
+        cotangents=torch.cat([cotangents[0].to(beyond.dtype), beyond]),
+    )
+
+
+def record(
+    one: Searched,
+    products: Tensor,
+    of_output: Tensor,
+    *,
+    classes: Classes,
+    options: ScoringOptions,
+) -> ScoreRecord:
+    """What the gradients of an utterance's rows say.
+
+    Args:
+        one: what was pulled back.
+        products: [rows] squared norms over all parameters, or [rows, rows] inner products; there
+            may be more, of other utterances.
+        of_output: likewise, the output layer's share.
+        classes: as for ``search``.
+        options: as for ``search``.
+    """
+    own = (slice(len(one.rows)),) * products.dim()
+    estimate, single = one.rows.finish(products[own], of_output[own])
+    probability = one.log_prob.exp()
+    mass = float(probability.sum())
+    full = full_stderr = None
+    if one.reading is not None:
+        norms = [x.diagonal() if x.dim() == 2 else x for x in (products, of_output)]
+        beyond = one.reading(*(x[len(one.rows) : one.num_rows] for x in norms))
+        full = mass * estimate.value + beyond.value
+        full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)
+    # p log p -> 0 as p -> 0, also where log p is -inf.
+    entropy = -torch.special.xlogy(one.log_probs.exp(), one.log_probs.exp()).sum(1).mean()
+    try:
+        return ScoreRecord(
+            id=one.name,
+            duration=one.duration,
+            num_frames=one.num_frames,
+            pred_text=decode(one.labelings[0], classes.vocabulary),
+            num_hypotheses=len(one.labelings),
+            beam_mass=mass,
+            egl=mass * estimate.value,
+            egl_stderr=mass * math.sqrt(estimate.variance),
+            egl_normalized=estimate.value,
+            egl_unsquared=None if single is None else float(probability @ single.sq_norms.sqrt()),
+            egl_full=full,
+            egl_full_stderr=full_stderr,
+            entropy=max(0.0, float(entropy)),
+            pctc=-float(one.log_prob[0]) / one.num_frames,
+            random=random_score(options.seed, one.name),
+            hypotheses=_hypotheses(one, single, classes) if options.per_hypothesis else (),
+        )
+    except ValueError as error:
+        raise ModelError(f"utterance {one.name!r}: {error}") from None
+
+
+def _hypotheses(
+    one: Searched, single: SingleNorms | None, classes: Classes
+) -> tuple[Hypothesis, ...]:
+    if single is None:
+        return ()
+    numbers = zip(
+        one.log_prob.tolist(), single.sq_norms.tolist(), single.stderr.tolist(), strict=True
+    )
+    return tuple(
+        Hypothesis(decode(labels, classes.vocabulary), labels, *three)
+        for labels, three in zip(one.labelings, numbers, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""A pool's recordings to outcomes (``pool``), kept as they come (``resumable_scores``)."""

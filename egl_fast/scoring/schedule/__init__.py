@@ -1,0 +1,1 @@
+"""Which utterances share passes (``batches``, ``sharing``), and in how much memory."""
