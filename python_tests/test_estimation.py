@@ -22,7 +22,7 @@ from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.methods.directions_and_probes import DirectionsAndProbes
 from egl_fast.methods.keys import sign_key
 from egl_fast.methods.method import Estimate, OwnRows
-from egl_fast.methods.samples import SeparateSamples, SignedGroups, sample_labelings
+from egl_fast.methods.samples import sample_labelings, separate_samples, signed_groups
 from egl_fast.reference.compression import combine, eigen, weighted_gram
 from egl_fast.reference.enumerate import enumerate_labelings
 from egl_fast.reference.scoring import reference_score
@@ -223,7 +223,7 @@ def test_draws_outside_are_unbiased() -> None:
     mean = variance = square = 0.0
     for draws in itertools.product(zip(LABELINGS, PROBABILITIES, strict=True), repeat=3):
         p = math.prod(q for _, q in draws)
-        outside = SeparateSamples.of([y for y, _ in draws], inside)
+        outside = separate_samples([y for y, _ in draws], inside)
         norms = torch.tensor([SQ_NORMS[y] for y in outside.labelings], dtype=torch.float64)
         rows, reading = outside.rows(norms[:, None, None], None)
         found = reading(rows[:, 0, 0], torch.zeros_like(norms))
@@ -256,7 +256,7 @@ def test_groups_of_draws_are_unbiased_over_draws_and_signs(
                 "egl_fast.methods.samples.ops.ctc_hypothesis_normals",
                 lambda *_, num_normals, s=signs: s[None],
             )
-            groups = SignedGroups.of(labelings, inside, num_groups=2, key=0)
+            groups = signed_groups(labelings, inside, num_groups=2, key=0)
             own = torch.stack([cotangents[y] for y in groups.labelings] or [torch.zeros(3, 2)])
             rows, reading = groups.rows(own[: len(groups.labelings)].double(), problem.frame_gram)
             found = reading(problem.sq_norms(rows), problem.of_output(rows))

@@ -404,7 +404,7 @@ def test_an_utterance_that_differs_in_its_batch_is_said(
 
 
 def test_patches_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from egl_fast.gradients import convolution
+    from egl_fast.gradients.rules import convolution
 
     torch.manual_seed(0)
     model = DeepSpeech2(preset("tiny")).double()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import Field, fields
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.shell_completion import CompletionItem
 
 from egl_fast.cli.console import stderr
 from egl_fast.methods import METHODS
-from egl_fast.methods.option import Flag, Integer, Option, Share, options_of
 from egl_fast.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -82,48 +82,51 @@ batch_seconds: Decorator = click.option(
 )
 
 
-def _click_option(name: str, what: Option, default: Any, **changes: Any) -> Decorator:
-    kwargs: dict[str, Any] = {"help": what.help, "default": default}
-    match what:
-        case Flag():
-            kwargs["is_flag"] = True
-        case Integer(least=least):
-            kwargs["type"] = int if least == -math.inf else click.IntRange(min=int(least))
-        case Share():
-            kwargs["type"] = Amount(0, 1, min_open=True, max_open=True)
-    if default is not None and not isinstance(what, Flag):
-        kwargs["show_default"] = True
-    return click.option(f"--{name.replace('_', '-')}", **{**kwargs, **changes})
+def _click_option(own: Field[Any], **changes: Any) -> Decorator:
+    facts = own.metadata
+    known: dict[str, Any] = {"help": facts["help"], "default": own.default}
+    if isinstance(own.default, bool):
+        known["is_flag"] = True
+    elif isinstance(own.default, float):
+        known["type"] = Amount(0, 1, min_open=True, max_open=True)
+    elif "least" in facts:
+        least = facts["least"]
+        known["type"] = int if least == -math.inf else click.IntRange(min=int(least))
+    elif own.name == "method":
+        known["type"] = click.Choice(list(METHODS))
+    elif own.name == "params":
+        known["metavar"] = "GLOB"
+    known |= changes
+    known["show_default"] = known["default"] is not None and "is_flag" not in known
+    return click.option(f"--{own.name.replace('_', '-')}", **known)
 
 
 def scoring_option(name: str, **changes: Any) -> Decorator:
     """One option of ``ScoringOptions``, with changes to what ``click.option`` is given."""
-    what, default = options_of(ScoringOptions)[name]
-    if name == "method":
-        changes = {"type": click.Choice(list(METHODS)), **changes}
-    if name == "params":
-        changes = {"metavar": "GLOB", **changes}
-    return _click_option(name, what, changes.pop("default", default), **changes)
+    [own] = [own for own in fields(ScoringOptions) if own.name == name]
+    return _click_option(own, **changes)
 
 
 #: Option of a method -> the methods that have it.
 METHOD_OPTIONS: dict[str, list[str]] = {}
+_METHOD_FIELDS: dict[str, Field[Any]] = {}
 for _name, _kind in METHODS.items():
-    for _option in options_of(_kind):
-        METHOD_OPTIONS.setdefault(_option, []).append(_name)
+    for _own in fields(cast(Any, _kind)):
+        METHOD_OPTIONS.setdefault(_own.name, []).append(_name)
+        _METHOD_FIELDS.setdefault(_own.name, _own)
 
 
 def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
     """All options of ``ScoringOptions``, and all of every method; see ``chosen_scoring``."""
     decorators = []
-    for name in options_of(ScoringOptions):
-        if name not in METHOD_OPTIONS:
-            decorators.append(scoring_option(name))
-        if name == "method":
-            for own, methods in METHOD_OPTIONS.items():
-                what, default = options_of(METHODS[methods[0]])[own]
-                text = f"Of {' and '.join(methods)}: {what.help[0].lower()}{what.help[1:]}"
-                decorators.append(_click_option(own, what, default, help=text))
+    for own in fields(ScoringOptions):
+        if own.name not in METHOD_OPTIONS:
+            decorators.append(_click_option(own))
+        if own.name == "method":
+            for name, methods in METHOD_OPTIONS.items():
+                text = _METHOD_FIELDS[name].metadata["help"]
+                text = f"Of {' and '.join(methods)}: {text[0].lower()}{text[1:]}"
+                decorators.append(_click_option(_METHOD_FIELDS[name], help=text))
     for decorator in reversed(decorators):
         command = decorator(command)
     return command
@@ -135,10 +138,10 @@ def chosen_scoring(values: dict[str, Any]) -> ScoringOptions:
     Raises:
         click.UsageError: a value is out of its range.
     """
-    kind = METHODS[values["method"]]
+    kind: Any = METHODS[values["method"]]
     rest = {name: value for name, value in values.items() if name not in METHOD_OPTIONS}
     try:
-        rest["method"] = kind(**{name: values[name] for name in options_of(kind)})
+        rest["method"] = kind(**{own.name: values[own.name] for own in fields(kind)})
         return ScoringOptions(**rest)
     except ValueError as error:
         raise click.UsageError(str(error).replace("_", "-")) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from egl_fast.methods.method import Estimate, OwnRows, Rows, SingleNorms, has_own_rows, weights_of
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DirectionsAndProbes:
+class DirectionsAndProbes(Rows):
     """R directions, then m probes.
 
     With D = [sqrt(w_k) delta_k] as columns, V the eigenvectors of D^T D and s random signs,
@@ -25,15 +25,13 @@ class DirectionsAndProbes:
     rest is estimated.
 
     Attributes:
-        weights: [K] float64, adding up to 1.
         combinations: [R + m, K] float64.
         num_directions: R.
         tail_energy: [K], what the directions leave of w_k ||delta_k||^2.
         of_output: [K], the output layer's squared norms of the hypotheses; None: unknown.
     """
 
-    needs_all_products: ClassVar[bool] = False
-    weights: Tensor
+    inner_products = "for single norms"
     combinations: Tensor
     num_directions: int
     tail_energy: Tensor
@@ -65,10 +63,6 @@ class DirectionsAndProbes:
 
     def __len__(self) -> int:
         return self.combinations.shape[0]
-
-    def wants_products(self, *, per_hypothesis: bool) -> bool:
-        """See ``Rows``."""
-        return per_hypothesis
 
     def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
         """See ``Rows``."""

@@ -9,7 +9,7 @@ J^T q_r, and the inner products of the J^T q_r give all their squared norms. Not
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from egl_fast.methods.method import (
     Estimate,
@@ -17,6 +17,7 @@ from egl_fast.methods.method import (
     OwnRows,
     Rows,
     SingleNorms,
+    exactly,
     has_own_rows,
     weights_of,
 )
@@ -33,17 +34,15 @@ SPAN: Final = 2.0**-20
 
 
 @dataclass(frozen=True)
-class OrthogonalBasis:
+class OrthogonalBasis(Rows):
     """Rows that span the hypotheses' cotangents.
 
     Attributes:
-        weights: [K] float64, p(y_k|x) over their sum.
         combinations: [R, K] float64: delta_k / ||delta_k|| = sum_r combinations[r, k] row_r.
         cotangent_sq_norms: [K] float64, ||delta_k||^2.
     """
 
-    needs_all_products: ClassVar[bool] = True
-    weights: Tensor
+    inner_products = "needed"
     combinations: Tensor
     cotangent_sq_norms: Tensor
 
@@ -52,25 +51,17 @@ class OrthogonalBasis:
         """Of one utterance of a batch that was searched with ``span``; its summary on the host."""
         weights = weights_of(found, utterance)
         directions = int(found.num_directions[utterance])
-        return OrthogonalBasis(
-            weights=weights,
-            combinations=found.combinations[utterance, :directions, : len(weights)],
-            cotangent_sq_norms=found.cotangent_sq_norms[utterance, : len(weights)],
-        )
+        combinations = found.combinations[utterance, :directions, : len(weights)]
+        sq_norms = found.cotangent_sq_norms[utterance, : len(weights)]
+        return OrthogonalBasis(weights, combinations, sq_norms)
 
     def __len__(self) -> int:
         return self.combinations.shape[0]
 
-    def wants_products(self, *, per_hypothesis: bool) -> bool:
-        """See ``Rows``."""
-        return True
-
     def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms]:
         """See ``Rows``."""
         of_unit = (self.combinations * (products @ self.combinations)).sum(0).clamp_min(0.0)
-        sq_norms = of_unit * self.cotangent_sq_norms
-        exact = Estimate(float(self.weights @ sq_norms), 0.0)
-        return exact, SingleNorms(sq_norms, sq_norms.new_zeros(sq_norms.shape))
+        return exactly(self.weights, of_unit * self.cotangent_sq_norms)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from egl_fast.methods.directions_and_probes import DirectionsAndProbes
 from egl_fast.methods.method import Method, Rows
-from egl_fast.methods.option import Share, option
+from egl_fast.methods.option import share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class LowRank(Method):
     summary = "an estimate with an error bar (egl_stderr) as small as --tolerance asks for"
     wants_output_layer = True
 
-    tolerance: float = option(0.01, Share("Standard error aimed at, as a share of egl."))
+    tolerance: float = share(0.01, "Standard error aimed at, as a share of egl.")
 
     def likely_rows(self, k: int) -> int:
         """See ``Method``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from egl_fast.methods.option import check_options
 
@@ -45,33 +45,33 @@ class SingleNorms:
     stderr: Tensor
 
 
-class Rows(Protocol):
+@dataclass(frozen=True)
+class Rows(ABC):
     """What one utterance pulls back, and what the gradients of that say of its hypotheses.
 
     Attributes:
-        needs_all_products: it is of no use unless inner products of all pairs of rows are known;
-            where memory does not allow that, ``OwnRows`` take its place.
+        inner_products: whether ``finish`` wants those, beside squared norms: never; to tell single
+            norms; or always, of all pairs of rows. Where there is no memory for all pairs,
+            ``OwnRows`` take the place of rows that need them.
+        weights: [K] float64, p(y_k|x) over their sum.
     """
 
-    needs_all_products: ClassVar[bool]
+    inner_products: ClassVar[Literal["unused", "for single norms", "needed"]] = "unused"
+    weights: Tensor
 
+    @abstractmethod
     def __len__(self) -> int:
         """R."""
-        ...
 
-    def wants_products(self, *, per_hypothesis: bool) -> bool:
-        """Whether ``finish`` wants inner products, not only squared norms."""
-        ...
-
+    @abstractmethod
     def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
-        """The sum of w_k ||g_k||^2, the w_k adding up to 1; and the ||g_k||^2 if they can be told.
+        """The sum of w_k ||g_k||^2; and the ||g_k||^2, if they can be told.
 
         Args:
             products: [R] float64 squared norms of the rows' gradients over all parameters, or
                 [R, R] their inner products.
             of_output: likewise, the output layer's share.
         """
-        ...
 
 
 def weights_of(found: NbestCotangents, utterance: int) -> Tensor:
@@ -89,28 +89,22 @@ def has_own_rows(found: NbestCotangents, utterance: int) -> bool:
 
 
 @dataclass(frozen=True)
-class OwnRows:
-    """A row for each hypothesis: its own cotangent.
-
-    Attributes:
-        weights: [K] float64, adding up to 1.
-    """
-
-    needs_all_products: ClassVar[bool] = False
-    weights: Tensor
+class OwnRows(Rows):
+    """A row for each hypothesis: its own cotangent."""
 
     def __len__(self) -> int:
         return len(self.weights)
 
-    def wants_products(self, *, per_hypothesis: bool) -> bool:
-        """See ``Rows``."""
-        return False
-
     def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms]:
         """See ``Rows``."""
         sq_norms = products.diagonal() if products.dim() == 2 else products
-        exact = Estimate(float(self.weights @ sq_norms), 0.0)
-        return exact, SingleNorms(sq_norms, sq_norms.new_zeros(sq_norms.shape))
+        return exactly(self.weights, sq_norms)
+
+
+def exactly(weights: Tensor, sq_norms: Tensor) -> tuple[Estimate, SingleNorms]:
+    """The result of exact squared norms of the hypotheses."""
+    single = SingleNorms(sq_norms, sq_norms.new_zeros(sq_norms.shape))
+    return Estimate(float(weights @ sq_norms), 0.0), single
 
 
 class Method(ABC):
@@ -141,12 +135,12 @@ class Method(ABC):
         """How many to plan forward passes by; 1 if only the search tells."""
         return self.most_rows(k)
 
-    @abstractmethod
     def compression(self, logits: Tensor) -> dict[str, Any]:
         """Arguments of ``ops.ctc_nbest_cotangents`` that decide which rows it makes.
 
         Without any, row k is the cotangent of hypothesis k.
         """
+        return {}
 
     @abstractmethod
     def rows(self, found: NbestCotangents, utterance: int) -> Rows:
@@ -165,6 +159,6 @@ class Method(ABC):
             inside: the K best.
             key: of the utterance's random signs.
         """
-        from egl_fast.methods.samples import SeparateSamples
+        from egl_fast.methods.samples import separate_samples
 
-        return SeparateSamples.of(draws, inside)
+        return separate_samples(draws, inside)

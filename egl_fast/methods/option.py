@@ -7,109 +7,80 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import field, fields
 from numbers import Real
 from typing import Any
 
 
-@dataclass(frozen=True)
-class Option:
-    """What an option may be. Any value, unless a subclass says otherwise.
+def option(default: Any, help: str, checked: Callable[[str, Any], Any], **facts: Any) -> Any:
+    """A dataclass field that is an option.
 
-    Attributes:
+    Args:
+        default: its default.
         help: one sentence for ``--help``.
+        checked: (name, value) -> the value as a plain Python one; ValueError where it is out of
+            range, which begins with the name.
+        **facts: more for the command line.
     """
-
-    help: str
-
-    def checked(self, name: str, value: Any) -> Any:
-        """The value as a plain Python one.
-
-        Raises:
-            ValueError: the option cannot have it.
-        """
-        return value
+    return field(default=default, metadata={"help": help, "checked": checked, **facts})
 
 
-@dataclass(frozen=True)
-class Integer(Option):
-    """An integer from ``least`` to ``most``, or None if that is the default.
+def integer(
+    default: int | None, help: str, least: float = -math.inf, most: float = math.inf
+) -> Any:
+    """An integer in a range, or None if that is the default.
 
     The largest of most options are far beyond what fits into memory for an utterance of any length;
     what is larger still does not fit into an operator's arguments.
     """
 
-    least: float = -math.inf
-    most: float = math.inf
-    optional: bool = False
-
-    def checked(self, name: str, value: Any) -> int | None:
-        """See ``Option``; numpy's integers become Python's, which JSON can hold."""
-        if value is None and self.optional:
+    def checked(name: str, value: Any) -> int | None:
+        if value is None and default is None:
             return None
         try:
             if isinstance(value, bool):
                 raise TypeError
-            number = operator.index(value)
+            number = operator.index(value)  # JSON cannot hold numpy's
         except TypeError:
             raise ValueError(f"{name}: expected an integer, got {value!r}") from None
-        if number < self.least:
-            raise ValueError(f"{name}: expected at least {self.least:g}, got {number}")
-        if number > self.most:
-            raise ValueError(f"{name}: expected at most {self.most:g}, got {number}")
+        if number < least:
+            raise ValueError(f"{name}: expected at least {least:g}, got {number}")
+        if number > most:
+            raise ValueError(f"{name}: expected at most {most:g}, got {number}")
         return number
 
+    return option(default, help, checked, least=least)
 
-@dataclass(frozen=True)
-class Share(Option):
+
+def share(default: float, help: str) -> Any:
     """A number between 0 and 1."""
 
-    def checked(self, name: str, value: Any) -> float:
-        """See ``Option``."""
+    def checked(name: str, value: Any) -> float:
         if not isinstance(value, Real) or not 0 < float(value) < 1:
             raise ValueError(f"{name}: expected a share between 0 and 1, got {value!r}")
         return float(value)
 
+    return option(default, help, checked)
 
-@dataclass(frozen=True)
-class Flag(Option):
-    """True or False."""
 
-    def checked(self, name: str, value: Any) -> bool:
-        """See ``Option``."""
+def flag(help: str) -> Any:
+    """True or, by default, False."""
+
+    def checked(name: str, value: Any) -> bool:
         if not isinstance(value, bool):
             raise ValueError(f"{name}: expected True or False, got {value!r}")
         return value
 
-
-@dataclass(frozen=True)
-class Patterns(Option):
-    """Shell patterns in one string, separated by commas; or None."""
-
-    def checked(self, name: str, value: Any) -> str | None:
-        """See ``Option``."""
-        if value is None or (isinstance(value, str) and value.strip()):
-            return value
-        raise ValueError(
-            f"{name}: expected one string of patterns separated by commas, or None, got {value!r}"
-        )
-
-
-def option(default: Any, what: Option) -> Any:
-    """A dataclass field that is an option; ``check_options`` checks it."""
-    return field(default=default, metadata={"option": what})
-
-
-def options_of(kind: Any) -> dict[str, tuple[Option, Any]]:
-    """Name -> (option, default) of a dataclass, in its order."""
-    return {f.name: (f.metadata["option"], f.default) for f in fields(kind)}
+    return option(False, help, checked)
 
 
 def check_options(holder: Any) -> None:
     """Replace the options of a frozen dataclass by plain Python values.
 
     Raises:
-        ValueError: one is out of its range; the message begins with its name.
+        ValueError: one is out of its range.
     """
-    for name, (what, _) in options_of(holder).items():
-        object.__setattr__(holder, name, what.checked(name, getattr(holder, name)))
+    for one in fields(holder):
+        value = one.metadata["checked"](one.name, getattr(holder, one.name))
+        object.__setattr__(holder, one.name, value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from egl_fast.methods.directions_and_probes import DirectionsAndProbes
 from egl_fast.methods.method import Method, Rows
-from egl_fast.methods.option import Integer, option
+from egl_fast.methods.option import integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ class Probe(Method):
     summary = "an estimate with an error bar, from --probes backward passes"
     wants_output_layer = True
 
-    probes: int = option(4, Integer("Backward passes per recording.", 2, 1e6))
+    probes: int = integer(4, "Backward passes per recording.", 2, 1e6)
 
     def most_rows(self, k: int) -> int:
         """See ``Method``."""
@@ -40,9 +40,9 @@ class Probe(Method):
 
     def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
         """In as many groups as there are probes, each one row under random signs of its own."""
-        from egl_fast.methods.samples import SignedGroups
+        from egl_fast.methods.samples import signed_groups
 
-        return SignedGroups.of(draws, inside, num_groups=self.probes, key=key)
+        return signed_groups(draws, inside, num_groups=self.probes, key=key)
 
 
 METHOD = Probe

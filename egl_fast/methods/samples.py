@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -67,113 +67,70 @@ def _collapsed(path: list[int], blank: int) -> Labels:
     return tuple(label for before, label in pairs if label not in (blank, before))
 
 
-class Samples(Protocol):
-    """n labelings drawn from p(y|x). Those among the K count as zero: nothing is rejected, and
-    nothing divided by a small rest of probability.
-    """
-
-    @property
-    def labelings(self) -> list[Labels]:
-        """The D distinct draws outside the K."""
-        ...
-
-    def rows(self, cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Reading]:
-        """[m, T, C] to pull back, and how to read what comes of it.
-
-        Args:
-            cotangents: [D, T, C] float64 of ``labelings``.
-            frame_gram: [T, T] of the output layer's inputs, or None.
-        """
-        ...
-
-
 @dataclass(frozen=True)
-class SeparateSamples:
-    """The distinct draws outside, pulled back one by one.
+class Samples:
+    """n labelings drawn from p(y|x), and how those outside the K best are pulled back.
+
+    Those among the K count as zero: nothing is rejected, and nothing divided by a small rest of
+    probability.
 
     Attributes:
-        counts: how often each was drawn.
-        num_draws: n.
-    """
-
-    counts: dict[Labels, int]
-    num_draws: int
-
-    @staticmethod
-    def of(draws: Sequence[Labels], inside: Collection[Labels]) -> SeparateSamples:
-        """From n draws, at least 2, and the K best."""
-        return SeparateSamples(Counter(y for y in draws if y not in inside), len(draws))
-
-    @property
-    def labelings(self) -> list[Labels]:
-        """See ``Samples``."""
-        return list(self.counts)
-
-    def rows(self, cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Reading]:
-        """See ``Samples``."""
-        return cotangents, self._estimate
-
-    def _estimate(self, sq_norms: Tensor, of_output: Tensor) -> Estimate:
-        counts = torch.tensor(list(self.counts.values()), dtype=torch.float64)
-        mean = float(counts @ sq_norms) / self.num_draws
-        squares = float(counts @ (sq_norms - mean).square())
-        squares += (self.num_draws - float(counts.sum())) * mean**2  # the draws that count as zero
-        return Estimate(mean, squares / (self.num_draws - 1) / self.num_draws)
-
-
-@dataclass(frozen=True)
-class SignedGroups:
-    """The draws in m groups, each one row with random signs of its own.
-
-    Groups are independent in draws and in signs, so their spread is the error of both.
-
-    Attributes:
-        labelings: see ``Samples``.
-        shares: [m, D]: how often each labeling is in a group, over the group's size.
-        signs: [D, m].
+        labelings: the D distinct draws outside.
+        rows: from their cotangents [D, T, C] float64, and the [T, T] of the output layer's inputs
+            or None, to rows [m, T, C] and how to read what comes of them.
     """
 
     labelings: list[Labels]
-    shares: Tensor
-    signs: Tensor
+    rows: Callable[[Tensor, Tensor | None], tuple[Tensor, Reading]]
 
-    @staticmethod
-    def of(
-        draws: Sequence[Labels], inside: Collection[Labels], *, num_groups: int, key: int
-    ) -> SignedGroups:
-        """From n draws, at least 2, and the K best.
 
-        Args:
-            draws: n labelings.
-            inside: the K best.
-            num_groups: m, at least 2; no more than draws are made.
-            key: decides the signs, as in ``ops.ctc_nbest_cotangents``.
-        """
-        num_groups = min(num_groups, len(draws))
-        groups = [draws[i::num_groups] for i in range(num_groups)]
-        counts = [Counter(y for y in group if y not in inside) for group in groups]
-        labelings = list(dict.fromkeys(y for count in counts for y in count))
-        shares = [
-            [count[y] / len(group) for y in labelings]
-            for count, group in zip(counts, groups, strict=True)
-        ]
-        normals = ops.ctc_hypothesis_normals(
-            ops.Hypotheses.of([labelings]), torch.tensor([key]), num_normals=num_groups
-        )
-        return SignedGroups(
-            labelings,
-            torch.tensor(shares, dtype=torch.float64).view(num_groups, len(labelings)),
-            torch.where(normals[0] < 0, -1.0, 1.0).double(),
-        )
+def separate_samples(draws: Sequence[Labels], inside: Collection[Labels]) -> Samples:
+    """A row for each distinct draw; n is at least 2."""
+    counted = Counter(y for y in draws if y not in inside)
+    counts = torch.tensor(list(counted.values()), dtype=torch.float64)
+    n = len(draws)
 
-    def rows(self, cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Reading]:
-        """See ``Samples``."""
-        weights = (self.shares.sqrt() * self.signs.T).to(cotangents.device)
-        combined: Tensor = torch.tensordot(weights, cotangents, dims=1)
-        known = None
+    def estimate(sq_norms: Tensor, of_output: Tensor) -> Estimate:
+        mean = float(counts @ sq_norms) / n
+        squares = float(counts @ (sq_norms - mean).square())
+        squares += (n - float(counts.sum())) * mean**2  # the draws that count as zero
+        return Estimate(mean, squares / (n - 1) / n)
+
+    return Samples(list(counted), lambda cotangents, _: (cotangents, estimate))
+
+
+def signed_groups(
+    draws: Sequence[Labels], inside: Collection[Labels], *, num_groups: int, key: int
+) -> Samples:
+    """A row for each of m groups of draws, with random signs of its own.
+
+    Groups are independent in draws and in signs, so their spread is the error of both.
+
+    Args:
+        draws: n labelings, at least 2.
+        inside: the K best.
+        num_groups: m, at least 2; no more than draws are made.
+        key: decides the signs, as in ``ops.ctc_nbest_cotangents``.
+    """
+    m = min(num_groups, len(draws))
+    groups = [draws[i::m] for i in range(m)]
+    counts = [Counter(y for y in group if y not in inside) for group in groups]
+    labelings = list(dict.fromkeys(y for count in counts for y in count))
+    # [m, D]: how often each labeling is in a group, over the group's size.
+    shares = torch.tensor(
+        [[c[y] / len(group) for y in labelings] for c, group in zip(counts, groups, strict=True)],
+        dtype=torch.float64,
+    ).view(m, len(labelings))
+    normals = ops.ctc_hypothesis_normals(
+        ops.Hypotheses.of([labelings]), torch.tensor([key]), num_normals=m
+    )
+    weights = shares.sqrt() * torch.where(normals[0] < 0, -1.0, 1.0).double().T
+
+    def rows(cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Reading]:
+        combined: Tensor = torch.tensordot(weights.to(cotangents.device), cotangents, dims=1)
+        known: Tensor | None = None
         if frame_gram is not None:
-            own = (cotangents * torch.matmul(frame_gram, cotangents)).sum((1, 2)).cpu()
-            known = self.shares @ own
+            known = shares @ (cotangents * torch.matmul(frame_gram, cotangents)).sum((1, 2)).cpu()
 
         def estimate(sq_norms: Tensor, of_output: Tensor) -> Estimate:
             if known is not None:  # for every draw: no need of the signs' estimate
@@ -181,3 +138,5 @@ class SignedGroups:
             return Estimate(float(sq_norms.mean()), float(sq_norms.var() / sq_norms.numel()))
 
         return combined, estimate
+
+    return Samples(labelings, rows)

@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from egl_fast.methods import METHODS, MethodName
 from egl_fast.methods.lowrank import LowRank
 from egl_fast.methods.method import Method
-from egl_fast.methods.option import (
-    Flag,
-    Integer,
-    Option,
-    Patterns,
-    check_options,
-    option,
-    options_of,
-)
+from egl_fast.methods.option import check_options, flag, integer, option
 from egl_fast.methods.probe import Probe
 
 if TYPE_CHECKING:
@@ -31,22 +23,28 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class _MethodChoice(Option):
-    def checked(self, name: str, value: Any) -> Any:
-        if isinstance(value, Method) or (isinstance(value, str) and value in METHODS):
-            return value
-        raise ValueError(f"{name}: expected one of {', '.join(METHODS)}, got {value!r}")
+def _method(name: str, value: Any) -> Any:
+    if isinstance(value, Method) or (isinstance(value, str) and value in METHODS):
+        return value
+    raise ValueError(f"{name}: expected one of {', '.join(METHODS)}, got {value!r}")
 
 
-def _of_method(kind: type[Method], name: str) -> Any:
-    what, default = options_of(kind)[name]
-    return option(default, what)
+def _patterns(name: str, value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    raise ValueError(
+        f"{name}: expected one string of patterns separated by commas, or None, got {value!r}"
+    )
+
+
+def _same(kind: type[Any], name: str) -> Any:
+    [own] = [own for own in fields(kind) if own.name == name]
+    return field(default=own.default, metadata=own.metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringOptions:
-    """What to compute; each option's ``help`` says what it is.
+    """What to compute; each option's help says what it is.
 
     ``method`` is a name, with its options beside it, or a ``Method`` that holds its own.
 
@@ -54,32 +52,27 @@ class ScoringOptions:
         ValueError: a value is out of its range, or names something not available.
     """
 
-    k: int = option(100, Integer("Most probable labelings that the expectation runs over.", 1, 1e6))
-    beam_width: int | None = option(
-        None,
-        Integer(
-            "Prefixes kept while searching, at least k [default: max(10 k, 100)].", 1, 1e9, True
-        ),
+    k: int = integer(100, "Most probable labelings that the expectation runs over.", 1, 1e6)
+    beam_width: int | None = integer(
+        None, "Prefixes kept while searching, at least k [default: max(10 k, 100)].", 1, 1e9
     )
     method: MethodName | Method = option(  # noqa: RUF009 (a field, as the others)
         "exact",
-        _MethodChoice("; ".join(f"{name}: {kind.summary}" for name, kind in METHODS.items()) + "."),
+        "; ".join(f"{name}: {kind.summary}" for name, kind in METHODS.items()) + ".",
+        _method,
     )
-    tolerance: float = _of_method(LowRank, "tolerance")
-    probes: int = _of_method(Probe, "probes")
-    full: bool = option(False, Flag("Also estimate the expectation over all labelings (egl_full)."))
-    full_samples: int = option(16, Integer("Of --full: labelings drawn from the model.", 2, 1e6))
-    per_hypothesis: bool = option(
-        False, Flag("Write each labeling, its probability and squared norm.")
-    )
+    tolerance: float = _same(LowRank, "tolerance")
+    probes: int = _same(Probe, "probes")
+    full: bool = flag("Also estimate the expectation over all labelings (egl_full).")
+    full_samples: int = integer(16, "Of --full: labelings drawn from the model.", 2, 1e6)
+    per_hypothesis: bool = flag("Write each labeling, its probability and squared norm.")
     params: str | None = option(
         None,
-        Patterns(
-            "Only parameters with these names count, such as 'output.*' or 'convs.*,recurrent.*' "
-            "[default: all]."
-        ),
+        "Only parameters with these names count, such as 'output.*' or 'convs.*,recurrent.*' "
+        "[default: all].",
+        _patterns,
     )
-    seed: int = option(0, Integer("Seed of everything random."))
+    seed: int = integer(0, "Seed of everything random.")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -91,10 +84,8 @@ class ScoringOptions:
         """The method, with its options."""
         if isinstance(self.method, Method):
             return self.method
-        kind = METHODS[self.method]
-        return kind(
-            **{name: getattr(self, name, given) for name, (_, given) in options_of(kind).items()}
-        )
+        kind: Any = METHODS[self.method]
+        return kind(**{f.name: getattr(self, f.name, f.default) for f in fields(kind)})  # type: ignore[no-any-return]
 
     def beam_width_on(self, device: torch.device) -> int:
         """The beam width that the search will use there."""
@@ -107,10 +98,10 @@ class ScoringOptions:
     def settings(self, device: torch.device) -> dict[str, Any]:
         """Plain values of all that decides a score; None for what has no part in it."""
         method = self.chosen_method
-        own = asdict(method)  # type: ignore[call-overload]
-        idle = dict.fromkeys(name for kind in METHODS.values() for name in options_of(kind))
-        found = {name: getattr(self, name) for name in options_of(self)}
-        found |= {"beam_width": self.beam_width_on(device), "method": method.name, **idle, **own}
+        kinds: list[Any] = list(METHODS.values())
+        idle = dict.fromkeys(own.name for kind in kinds for own in fields(kind))
+        found = {own.name: getattr(self, own.name) for own in fields(self)} | idle | vars(method)
+        found |= {"beam_width": self.beam_width_on(device), "method": method.name}
         if not found.pop("full"):
             found["full_samples"] = None
         return found

@@ -52,16 +52,18 @@ def pull_back(
                 f"other neighbours than those where it had {one.num_frames}"
             )
     most = max(one.num_rows for one in searched)
-    if any(one.rows.needs_all_products for one in searched) and not engine.holds_gradients(
-        tape, most
-    ):
+    wanted = {one.rows.inner_products for one in searched}
+    if "needed" in wanted and not engine.holds_gradients(tape, most):
+        wanted.remove("needed")
         searched = [_one_by_one(one, classes.blank) for one in searched]
     most = max(1, *(one.num_rows for one in searched))
     cotangents = logits.new_zeros(len(searched), most, *logits.shape[1:])
     for n, one in enumerate(searched):
         cotangents[n, : one.num_rows, : one.num_frames] = one.cotangents
-    wanted = [one.rows.wants_products(per_hypothesis=options.per_hypothesis) for one in searched]
-    by_parameter = (engine.gram if any(wanted) else engine.sq_norms)(tape, cotangents)
+    if "needed" in wanted or ("for single norms" in wanted and options.per_hypothesis):
+        by_parameter = engine.gram(tape, cotangents)
+    else:
+        by_parameter = engine.sq_norms(tape, cotangents)
     products = torch.stack(list(by_parameter.values())).sum(dim=0)
     of_output = torch.zeros_like(products)
     for name in searched[0].output_layer:
@@ -75,7 +77,7 @@ def pull_back(
 
 def _one_by_one(one: Searched, blank: int) -> Searched:
     """With a row for each hypothesis: more of them, but their squared norms suffice."""
-    if not one.rows.needs_all_products:
+    if one.rows.inner_products != "needed":
         return one
     device = one.log_probs.device
     own = ops.Hypotheses.of([one.labelings]).to(device)
