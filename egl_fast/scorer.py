@@ -137,8 +137,7 @@ class Scorer:
 
         Args:
             path: the model file.
-            device: where to compute: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be
-                used.
+            device: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be used.
             memory_bytes: see the class.
             precision: see the class.
 
@@ -262,17 +261,14 @@ class Scorer:
             )
             spectrograms.append(spectrogram_of(mono, features, name=f"waveform {name!r}"))
         seconds = self.default_batch_seconds if batch_seconds is None else batch_seconds
-        scoring = BatchScoring(
+        return BatchScoring(
             self._engine_for(chosen),
             self.classes,
             chosen,
             spectrograms,
             names,
             limit=BatchLimit(seconds),
-            skip=False,
-        )
-        scored = sorted(scoring.results().items())
-        return [record for _, record in scored if isinstance(record, ScoreRecord)]
+        ).records()
 
     @takes_scoring_options
     def score_manifest(

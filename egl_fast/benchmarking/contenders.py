@@ -125,17 +125,14 @@ class Contenders:
     def score(self, **options: Any) -> list[ScoreRecord]:
         """Everything from features to records."""
         self.engine.restart()
-        scoring = BatchScoring(
+        return BatchScoring(
             self.engine,
             self.scorer.classes,
             ScoringOptions(k=self.k, **options),
             [recording.spectrogram for recording in self.scored],
             [recording.id for recording in self.scored],
             limit=BatchLimit(self.scorer.default_batch_seconds),
-            skip=False,
-        )
-        found = sorted(scoring.results().items())
-        return [record for _, record in found if isinstance(record, ScoreRecord)]
+        ).records()
 
     def score_exactly(self) -> None:
         """``score`` with every hypothesis's norm."""

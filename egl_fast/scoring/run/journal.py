@@ -1,12 +1,12 @@
 """The journal of a run that may be stopped: its header, its tally, and how it is read back.
 
-What it is for, and what stands in it when: ``scoring.resumable_scores``.
+What it is for, and what stands in it when: ``resumable_scores``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,7 @@ class Tally:
     wall_seconds: float = 0.0
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.num_scored + other.num_scored,
-            self.num_failed + other.num_failed,
-            self.audio_seconds + other.audio_seconds,
-            self.wall_seconds + other.wall_seconds,
-        )
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -91,9 +86,14 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
                 f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start anew "
                 "by --overwrite"
             )
-        if len(lines) > 1 and not _is_json(lines[-1]):
-            del lines[-1]  # pages reach a disk in any order, so its end may be there alone
-        entries = [json_value(line) for line in lines[1:]]
+        entries = []
+        for number, line in enumerate(lines[1:], start=1):
+            try:
+                entries.append(json_value(line))
+            except ValueError:
+                if number < len(lines) - 1:
+                    raise
+                del lines[-1]  # pages reach a disk in any order, so its end may be there alone
         return Header.from_json(header), entries, sum(len(line) + 1 for line in lines)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise damaged(path, one_line(error)) from None
@@ -102,11 +102,3 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
 def damaged(path: Path, what: str) -> OutputError:
     """What to raise where a file is not as we have written it."""
     return OutputError(f"output {path}: is damaged ({what}); start anew by --overwrite")
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json_value(line)
-    except ValueError:
-        return False
-    return True

@@ -82,15 +82,12 @@ class PoolScoring:
             Outcomes in the order of computation: window by window, within it the recordings that
             cannot be read, then unit by unit, about shortest first.
         """
-        windows = [
-            range(start, min(start + WINDOW, len(utterances)))
-            for start in range(0, len(utterances), WINDOW)
-        ]
+        starts = range(0, len(utterances), WINDOW)
+        windows = [range(start, min(start + WINDOW, len(utterances))) for start in starts]
         windows = [w for w in windows if not all(position in completed for position in w)]
-        wanted = [utterances[position] for window in windows for position in window]
         loaded = read_ahead(
             self._load,
-            wanted,
+            [utterances[position] for window in windows for position in window],
             num_threads=decoders_beside(self.engine.device),
             timeout_seconds=self.limits.timeout_seconds,
         )
@@ -126,20 +123,16 @@ class PoolScoring:
             skip=True,
         )
         for unit in scoring.units():
-            if all(positions[i] in completed for batch in unit for i in batch):
-                continue
-            yield {positions[i]: result for i, result in scoring.score(unit).items()}
+            if not all(positions[i] in completed for batch in unit for i in batch):
+                yield {positions[i]: result for i, result in scoring.score(unit).items()}
 
     def _load(self, utterance: Utterance) -> Spectrogram:
-        if self.limits.max_duration is not None:
-            _refuse_longer(utterance, self.limits.max_duration)
-        return load_spectrogram(utterance, self.features, max_seconds=self.limits.max_duration)
-
-
-def _refuse_longer(utterance: Utterance, max_duration: float) -> None:
-    seconds = audio_seconds(utterance, enough_seconds=max_duration)
-    if seconds > max_duration:
-        raise AudioError(
-            f"{recording_name(utterance.audio_path)}: {seconds:.1f} s is longer than the "
-            f"{max_duration:g} s allowed; cut it, or raise --max-duration"
-        )
+        longest = self.limits.max_duration
+        if longest is not None:
+            seconds = audio_seconds(utterance, enough_seconds=longest)
+            if seconds > longest:
+                raise AudioError(
+                    f"{recording_name(utterance.audio_path)}: {seconds:.1f} s is longer than the "
+                    f"{longest:g} s allowed; cut it, or raise --max-duration"
+                )
+        return load_spectrogram(utterance, self.features, max_seconds=longest)

@@ -1,9 +1,9 @@
 """Many utterances' spectrograms to records: who shares a forward pass, and who a backward pass.
 
 Forward passes are shared by utterances of like length. How many rows each has to pull back, only
-its search may tell (see ``Method.likely_rows``). Where neighbours differ little, the forward pass
-of the search serves for the gradients, too; otherwise they wait until there are several, and those
-of like rank run once more, together.
+its search may tell (``Method.likely_rows``). Where neighbors differ little, the forward pass of the
+search serves for the gradients, too; otherwise they wait until there are several, and those of like
+rank run once more, together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 
@@ -32,15 +32,18 @@ from egl_fast.scoring.schedule.sharing import share_passes
 #: What running a model once more costs, in rows: where ranks differ by less, they are padded.
 FORWARD_ROWS = 2
 
-#: Neighbours in length that wait for each other. More would find closer matches in rank, and worse
+#: Neighbors in length that wait for each other. More would find closer matches in rank, and worse
 #: ones in length.
 WAITING = 16
 
-#: The same on a GPU, which needs more rows a pass.
+#: The same on a GPU, which needs more rows per pass.
 CUDA_WAITING = 64
 
 #: Bytes of cotangents that may wait: with thousands of classes, fewer utterances do.
 WAITING_BYTES = 2**28
+
+#: Forward batches, of indices, that may wait for each other.
+Unit: TypeAlias = list[list[int]]
 
 _T = TypeVar("_T")
 
@@ -63,10 +66,6 @@ class BatchLimit:
         if not self.planned > 0:
             raise ValueError(f"batch_seconds: expected more than 0, got {self.planned}")
         self.seconds = self.planned
-
-    def halve(self, seconds: float) -> None:
-        """Let no batch of so much padded audio run again, only of half as much."""
-        self.seconds = min(self.seconds, seconds / 2)
 
 
 class BatchScoring:
@@ -91,44 +90,55 @@ class BatchScoring:
         ids: Sequence[str],
         *,
         limit: BatchLimit,
-        skip: bool,
+        skip: bool = False,
     ) -> None:
         self._engine = engine
         self._classes = classes
         self._options = options
         self._spectrograms = spectrograms
+        self._seconds = [spectrogram.seconds for spectrogram in spectrograms]
         self._ids = ids
         self._limit = limit
         self._skip = skip
         self._row_bytes_per_second = 0.0
 
-    def units(self) -> list[list[list[int]]]:
+    def units(self) -> list[Unit]:
         """Batches by what they may share: nothing of a unit's results depends on other units.
 
         Returns:
-            Units of forward batches of indices, about shortest first. Who may wait for whom is
-            together; a batch of one utterance, which never waits, is a unit of its own.
+            Units of forward batches, about shortest first. Utterances that may wait for each other
+            are together; a batch of one utterance, which never waits, is a unit of its own.
         """
-        most_waiting = CUDA_WAITING if self._engine.device.type == "cuda" else WAITING
-        units: list[list[list[int]]] = []
+        size = 1
+        if self._engine.shares_batches:
+            # Where one utterance's cotangents fill a backward pass, sharing gains nothing.
+            likely = self._options.chosen_method.likely_rows(self._options.k)
+            size = max(1, self._engine.room.rows_per_pass // likely)
+        batches = [
+            batch[start : start + size]
+            for batch in length_batches(self._seconds, batch_seconds=self._limit.planned)
+            for start in range(0, len(batch), size)
+        ]
+        units: list[Unit] = []
         room = 0
-        for batch in self._forward_plan():
+        for batch in batches:
             if len(batch) == 1:
                 units.append([batch])
                 room = 0
                 continue
             if room <= 0:
                 units.append([])
-                room = most_waiting
+                room = CUDA_WAITING if self._engine.device.type == "cuda" else WAITING
             units[-1].append(batch)
             room -= len(batch)
         return units
 
-    def results(self) -> dict[int, ScoreRecord | EglError]:
-        """Records and errors of all utterances, by index."""
-        return {i: result for unit in self.units() for i, result in self.score(unit).items()}
+    def records(self) -> list[ScoreRecord]:
+        """Records of all utterances that did not fail, in their order."""
+        found = {i: result for unit in self.units() for i, result in self.score(unit).items()}
+        return [result for _, result in sorted(found.items()) if isinstance(result, ScoreRecord)]
 
-    def score(self, unit: list[list[int]]) -> dict[int, ScoreRecord | EglError]:
+    def score(self, unit: Unit) -> dict[int, ScoreRecord | EglError]:
         """Records and errors of a unit's utterances, by index."""
         self._row_bytes_per_second = 0.0
         results: dict[int, ScoreRecord | EglError] = {}
@@ -144,56 +154,17 @@ class BatchScoring:
                 waiting = {}
         return results | self._pull_back_together(waiting)
 
-    def _pull_back_together(
-        self, waiting: Mapping[int, Searched]
-    ) -> dict[int, ScoreRecord | EglError]:
-        indices = list(waiting)
-        groups = share_passes(
-            [waiting[i].num_rows for i in indices],
-            [self._spectrograms[i].seconds for i in indices],
-            fits=self._fits,
-        )
-
-        def run_once_more(group: list[int]) -> dict[int, ScoreRecord]:
-            return self._pull_back(self._run(group), group, [waiting[i] for i in group])
-
-        results: dict[int, ScoreRecord | EglError] = {}
-        for group in groups:
-            results |= self._each([indices[position] for position in group], run_once_more)
-        return results
-
-    def _pull_back(
-        self, tape: Tape, batch: Sequence[int], searched: Sequence[Searched]
-    ) -> dict[int, ScoreRecord]:
-        records = pull_back(
-            self._engine, tape, searched, classes=self._classes, options=self._options
-        )
-        return dict(zip(batch, records, strict=True))
-
-    def _forward_plan(self) -> list[list[int]]:
-        seconds = [spectrogram.seconds for spectrogram in self._spectrograms]
-        size = 1
-        if self._engine.shares_batches:
-            # Where one utterance's cotangents fill a backward pass, sharing gains nothing.
-            likely = self._options.chosen_method.likely_rows(self._options.k)
-            size = max(1, self._engine.room.rows_per_pass // likely)
-        return [
-            batch[start : start + size]
-            for batch in length_batches(seconds, batch_seconds=self._limit.planned)
-            for start in range(0, len(batch), size)
-        ]
-
     def _search(self, batch: list[int]) -> Mapping[int, Searched | ScoreRecord]:
         """Records already, where the forward pass of the search serves for the gradients, too."""
         tape = self._run(batch)
         searched = search(
             tape,
             ids=[self._ids[i] for i in batch],
-            durations=[self._spectrograms[i].seconds for i in batch],
+            durations=[self._seconds[i] for i in batch],
             classes=self._classes,
             options=self._options,
         )
-        longest = max(self._spectrograms[i].seconds for i in batch)
+        longest = max(self._seconds[i] for i in batch)
         row_bytes = self._engine.room.row_bytes(tape) / (len(batch) * longest)
         self._row_bytes_per_second = max(self._row_bytes_per_second, row_bytes)
         widest = max(one.num_rows for one in searched)
@@ -203,11 +174,37 @@ class BatchScoring:
             return self._pull_back(tape, batch, searched)
         return dict(zip(batch, searched, strict=True))
 
-    def _run(self, batch: list[int]) -> Tape:
-        features, lengths = pad_features(
-            [self._spectrograms[i].features for i in batch], device=self._engine.device
+    def _pull_back_together(
+        self, waiting: Mapping[int, Searched]
+    ) -> dict[int, ScoreRecord | EglError]:
+        indices = list(waiting)
+
+        def run_once_more(group: list[int]) -> dict[int, ScoreRecord]:
+            return self._pull_back(self._run(group), group, [waiting[i] for i in group])
+
+        results: dict[int, ScoreRecord | EglError] = {}
+        for group in share_passes(
+            [waiting[i].num_rows for i in indices],
+            [self._seconds[i] for i in indices],
+            fits=self._fits,
+        ):
+            results |= self._each([indices[position] for position in group], run_once_more)
+        return results
+
+    def _pull_back(
+        self, tape: Tape, batch: list[int], searched: Sequence[Searched]
+    ) -> dict[int, ScoreRecord]:
+        records = pull_back(
+            self._engine, tape, searched, classes=self._classes, options=self._options
         )
-        return self._engine.run(features.to(self._engine.dtype), lengths.to(self._engine.device))
+        return dict(zip(batch, records, strict=True))
+
+    def _run(self, batch: list[int]) -> Tape:
+        engine = self._engine
+        features, lengths = pad_features(
+            [self._spectrograms[i].features for i in batch], device=engine.device
+        )
+        return engine.run(features.to(engine.dtype), lengths.to(engine.device))
 
     def _fits(self, num_utterances: int, num_rows: int, seconds: float) -> bool:
         total_rows = num_utterances * num_rows
@@ -227,7 +224,8 @@ class BatchScoring:
         while parts:
             part = parts.pop()
             if len(part) > 1 and self._padded_seconds(part) > self._limit.seconds:
-                parts += _halves(part)
+                middle = (len(part) + 1) // 2
+                parts += [part[middle:], part[:middle]]  # what is popped first comes first
                 continue
             try:
                 results |= work(part)
@@ -236,60 +234,49 @@ class BatchScoring:
                 out_of_memory = is_out_of_memory(error)
                 if not (self._skip or out_of_memory):
                     raise
-                kept = error if isinstance(error, EglError) else self._named(part, error)
+                kept = error if isinstance(error, EglError) else self._named(part[0], error)
             # Here, because while it is handled the error holds on to what filled the memory.
-            if not out_of_memory:
-                parts += [[i] for i in reversed(part)] if len(part) > 1 else []
-            elif self._can_do_with_less(part):
+            if out_of_memory and self._can_do_with_less(part):
                 parts.append(part)
                 continue
-            else:
+            if out_of_memory:
                 # With however little: that was the utterance's fault, and others need not do so.
                 self._engine.room.use(memory_bytes)
-                kept = self._too_large(part[0])
+                kept = ModelError(
+                    f"utterance {self._ids[part[0]]!r}: {self._seconds[part[0]]:.1f} s do not fit "
+                    "into memory; cut it, or refuse the like by --max-duration"
+                )
                 if not self._skip:
                     raise kept
             if len(part) == 1:
                 results[part[0]] = kept
+            else:
+                parts += [[i] for i in reversed(part)]
         return results
 
     def _padded_seconds(self, batch: list[int]) -> float:
-        return len(batch) * max(self._spectrograms[i].seconds for i in batch)
+        return len(batch) * max(self._seconds[i] for i in batch)
 
     def _can_do_with_less(self, batch: list[int]) -> bool:
         """Lower what caused memory to run out; False where nothing is left to lower."""
+        room, limit = self._engine.room, self._limit
         if self._engine.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) > 1:
-            self._limit.halve(self._padded_seconds(batch))
-            _log.warning("out of memory: going on with at most %.3g s at once", self._limit.seconds)
+            limit.seconds = min(limit.seconds, self._padded_seconds(batch) / 2)
+            _log.warning("out of memory: going on with at most %.3g s at once", limit.seconds)
             return True
-        if self._engine.room.halve():
-            _log.warning(
-                "out of memory: going on with gradients in %d MiB",
-                self._engine.room.memory_bytes >> 20,
-            )
+        if room.halve():
+            mebibytes = room.memory_bytes >> 20
+            _log.warning("out of memory: going on with gradients in %d MiB", mebibytes)
             return True
         return False
 
-    def _named(self, part: list[int], error: Exception) -> ModelError:
+    def _named(self, index: int, error: Exception) -> ModelError:
         """What the model's code raised, with its traceback, but without the tensors in there."""
         traceback.clear_frames(error.__traceback__)
         kept = ModelError(
-            f"utterance {self._ids[part[0]]!r}: failed with {type(error).__name__}: "
-            f"{one_line(error)}"
+            f"utterance {self._ids[index]!r}: failed with {type(error).__name__}: {one_line(error)}"
         )
         kept.__cause__ = error
         return kept
-
-    def _too_large(self, index: int) -> ModelError:
-        return ModelError(
-            f"utterance {self._ids[index]!r}: {self._spectrograms[index].seconds:.1f} s do not fit "
-            "into memory; cut it, or refuse the like by --max-duration"
-        )
-
-
-def _halves(batch: list[int]) -> list[list[int]]:
-    """The second half, then the first: what is popped first comes first."""
-    middle = (len(batch) + 1) // 2
-    return [batch[middle:], batch[:middle]]
