@@ -10,9 +10,9 @@ import pytest
 from made_up_run import made_up_scores, write_run
 
 from egl_fast.errors import ManifestError, ReportError
-from egl_fast.reporting.run_folder import read_run_folder
-from egl_fast.reporting.scores_file import read_scores_file
-from egl_fast.simulation.tables import scores_table
+from egl_fast.evaluation.reporting.run_folder import read_run_folder
+from egl_fast.evaluation.reporting.scores_file import read_scores_file
+from egl_fast.evaluation.simulation.tables import scores_table
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from simulations import CONFIG, write_simulation
 
 from egl_fast.errors import ConfigError
-from egl_fast.simulation.config import SimulationConfig, read_config, resolved
-from egl_fast.simulation.toml_lines import key_lines
-from egl_fast.simulation.toml_reading import tomllib
+from egl_fast.evaluation.simulation.config import SimulationConfig, read_config, resolved
+from egl_fast.evaluation.simulation.toml_lines import key_lines
+from egl_fast.evaluation.simulation.toml_reading import tomllib
 
 TRICKY = '''\
 # [not] = "a table"
