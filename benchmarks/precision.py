@@ -25,10 +25,10 @@ from machine import machine
 from torch import Tensor
 
 from egl_fast import Scorer, _extension
+from egl_fast.compute.precision import BFloat16Products, ReducedProducts
 from egl_fast.data.manifest import read_manifest
 from egl_fast.evaluation.statistics.rank_correlation import spearman
 from egl_fast.gradients import engine as engine_module
-from egl_fast.precision import BFloat16Products, ReducedProducts
 from egl_fast.reference.recurrent import recurrent_backward as backward_loop
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.outcome import Outcome

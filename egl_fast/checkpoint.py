@@ -30,9 +30,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from egl_fast import atomic, kinds
+from egl_fast import kinds
 from egl_fast.errors import CheckpointError, ModelError, one_line
 from egl_fast.features import FeatureConfig
+from egl_fast.files import atomic
 from egl_fast.model import DeepSpeech2, ModelConfig
 from egl_fast.torch_file import formats
 from egl_fast.torch_file.archive import NotAnArchiveError, NotATorchFileError, torch_content

@@ -18,9 +18,10 @@ from recordings import random_checkpoint, waveform
 from torch.utils._pytree import tree_leaves
 
 import egl_fast
-from egl_fast import _extension, cuda_diagnosis, ops
+from egl_fast import _extension, ops
+from egl_fast.compute import cuda_diagnosis
+from egl_fast.compute.devices import usable_device
 from egl_fast.data.manifest import read_manifest
-from egl_fast.devices import usable_device
 from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.scoring import pipeline

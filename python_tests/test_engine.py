@@ -11,13 +11,13 @@ from foreign_models import FOREIGN_MODELS, NUM_CLASSES, batch, build
 from torch import Tensor, nn
 
 from egl_fast import ops
+from egl_fast.compute.products import matrix_product
 from egl_fast.errors import ModelError
 from egl_fast.gradients import engine as engine_module
 from egl_fast.gradients.contributions import factor_pays
 from egl_fast.gradients.engine import MEMORY_BYTES, GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
-from egl_fast.products import matrix_product
 from egl_fast.reference.gradients import looped_sq_norms
 
 # DESIGN.md, section 5: what `exact` promises of each squared norm.

@@ -17,7 +17,7 @@ from egl_fast.evaluation.simulation.plan import Expansion, Plan
 from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import Unit
 from egl_fast.evaluation.simulation.work import State, Watcher, ready, work
-from egl_fast.locking import LockHeldError
+from egl_fast.files.locking import LockHeldError
 
 PRETRAIN_SOURCE = """\
 [[data.pretrain]]

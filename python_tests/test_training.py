@@ -237,7 +237,7 @@ def test_a_failed_write_leaves_the_states_before(
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("egl_fast.atomic.os.fsync", full)
+    monkeypatch.setattr("egl_fast.files.atomic.os.fsync", full)
     resumed = trainer_of(clips, tmp_path)
     with pytest.raises(OutputError, match="No space left on device"):
         resumed.resume()

@@ -183,7 +183,7 @@ def _labelings(
 def _reference(
     model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[list[int]]
 ) -> list[dict[str, float]]:
-    from egl_fast.precision import products_in
+    from egl_fast.compute.precision import products_in
     from egl_fast.recurrent import without_cudnn
     from egl_fast.reference.gradients import looped_sq_norms
 

@@ -150,8 +150,8 @@ def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:
     """
     import torch
 
-    from egl_fast.allocator import keep_freed_memory
-    from egl_fast.devices import usable_device
+    from egl_fast.compute.devices import usable_device
+    from egl_fast.compute.memory import keep_freed_memory
 
     keep_freed_memory()
     if num_threads is not None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import Progress, TaskID
 
-from egl_fast.atomic import write_bytes
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ManifestError, MissingExtraError, OutputError
-from egl_fast.locking import sole_writer
+from egl_fast.files.atomic import write_bytes
+from egl_fast.files.locking import sole_writer
 
 if TYPE_CHECKING:
     from egl_fast.evaluation.reporting.page_model import Page

@@ -22,6 +22,8 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
+from egl_fast.compute.memory import is_out_of_memory
+from egl_fast.compute.precision import check_precision, products_in
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -35,8 +37,6 @@ from egl_fast.gradients.rules import Pullback
 from egl_fast.gradients.running import alone, unwrapped
 from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
-from egl_fast.memory import is_out_of_memory
-from egl_fast.precision import check_precision, products_in
 
 _log = logging.getLogger("egl_fast")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from egl_fast.devices import computes_on
+from egl_fast.compute.devices import computes_on
 
 
 def names_of(ids: Sequence[str] | None, count: int) -> list[str]:

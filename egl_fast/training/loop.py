@@ -23,9 +23,9 @@ from egl_fast.checkpoint import (
     checkpoint_content,
     plain_values,
 )
+from egl_fast.compute.precision import products_in
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
-from egl_fast.precision import products_in
 from egl_fast.recurrent import scanned_recurrence
 from egl_fast.training.augment import SpecAugment, seed_epoch
 from egl_fast.training.batches import Batch, training_batches

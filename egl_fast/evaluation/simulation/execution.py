@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import torch
 
-from egl_fast import atomic
 from egl_fast.checkpoint import Checkpoint, load_checkpoint
 from egl_fast.data.true_lengths import lacks_audio
 from egl_fast.errors import (
@@ -36,6 +35,7 @@ from egl_fast.evaluation.simulation.units import (
     Unit,
 )
 from egl_fast.features import FeatureConfig
+from egl_fast.files import atomic
 from egl_fast.model import DeepSpeech2
 from egl_fast.records import to_json
 from egl_fast.scorer import Scorer

@@ -14,13 +14,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from egl_fast import atomic
 from egl_fast.errors import OutputError, one_line
 from egl_fast.evaluation.simulation.config import SimulationConfig
 from egl_fast.evaluation.simulation.plan import Plan
 from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.tables import config_text, write_tables
-from egl_fast.locking import (
+from egl_fast.files import atomic
+from egl_fast.files.locking import (
     LockHeldError,
     alone,
     holder_of,

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from egl_fast import atomic
 from egl_fast.errors import MissingExtraError, cannot_be_written
 from egl_fast.evaluation.simulation.config import SimulationConfig, resolved
 from egl_fast.evaluation.simulation.plan import Expansion, Plan, Point
 from egl_fast.evaluation.simulation.sets import total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.files import atomic
 
 if TYPE_CHECKING:
     import polars

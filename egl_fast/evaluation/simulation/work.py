@@ -15,7 +15,7 @@ from egl_fast.evaluation.simulation.execution import CPU, Note, execute
 from egl_fast.evaluation.simulation.plan import Expansion, Plan
 from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import Unit
-from egl_fast.locking import LockHeldError
+from egl_fast.files.locking import LockHeldError
 
 #: Looks in a row that find nothing to do and nobody at work: more is a mistake in the plan.
 _MAX_IDLE: Final = 10

@@ -1,11 +1,31 @@
-"""What becomes of memory that large tensors give back."""
+"""What memory that is freed becomes, and how to tell that it ran out."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
 
+import torch
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+#: What torch's CPU and GPU allocators, C++, and NVIDIA's libraries say; and a native operator that
+#: gets no memory for its result, which is told no reason.
+_SIGNS = (
+    "DefaultCPUAllocator",
+    "allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "ALLOC_FAILED",
+    '"aten::new_empty"',
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, whoever noticed it."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def keep_freed_memory() -> None:

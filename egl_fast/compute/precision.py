@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from egl_fast.process_wide import SharedChange
+from egl_fast.compute.process_wide import SharedChange
 
 _T = TypeVar("_T")
 

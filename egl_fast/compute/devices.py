@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from egl_fast import _extension
-from egl_fast.cuda_diagnosis import cuda_obstacle
+from egl_fast.compute.cuda_diagnosis import cuda_obstacle
 from egl_fast.errors import DeviceError
 
 #: Kinds of device that there are operators for.

@@ -102,3 +102,8 @@ def unpack(packed: PackedSequence, *, num_frames: int) -> Tensor:
     place = (order[None, :] * num_frames + frame[:, None])[present].to(packed.data.device)
     index = inverse_index(place, num_utterances * num_frames)
     return gather_rows(packed.data, index, place).view(num_utterances, num_frames, -1)
+
+
+def valid_frames(lengths: Tensor, num_frames: int) -> Tensor:
+    """[N, T] bool, true on the first ``lengths[n]`` of ``num_frames`` frames."""
+    return torch.arange(num_frames, device=lengths.device)[None, :] < lengths[:, None]
