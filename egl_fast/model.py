@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from egl_fast import kinds
+from egl_fast.display import shown
 from egl_fast.errors import ModelError
 from egl_fast.recurrent.clipped_relu import CLIP, ClippedReluRNN
 from egl_fast.recurrent.packing import pack, unpack, valid_frames
@@ -46,7 +47,7 @@ class ConvShape(NamedTuple):
 def _conv_shapes(value: Any) -> tuple[ConvShape, ...]:
     """Kind: convolutions, as tuples or as the lists that files have."""
     if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 16:
-        raise ValueError(f"expected a list of 1 to 16 convolutions, got {kinds.shown(value)}")
+        raise ValueError(f"expected a list of 1 to 16 convolutions, got {shown(value)}")
     return tuple(_conv_shape(shape) for shape in value)
 
 
@@ -57,9 +58,9 @@ def _conv_shape(value: Any) -> ConvShape:
     if not is_pair(value) or not all(map(is_pair, value)):
         raise ValueError(
             "expected [[[41, 11], [2, 2]], ...]: kernel and stride over frequency and time, "
-            f"got {kinds.shown(value)}"
+            f"got {shown(value)}"
         )
-    size, step = kinds.integer(1, at_most=999), kinds.integer(1, at_most=100)
+    size, step = kinds.Integer(1, at_most=999), kinds.Integer(1, at_most=100)
     (frequency, time), stride = value
     kernel = (size(frequency), size(time))
     if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
@@ -86,16 +87,16 @@ class ModelConfig:
             than ``MAX_WEIGHTS`` weights, or a convolution more than ``MAX_WIDTH`` outputs a frame.
     """
 
-    num_bins: int = kinds.of_kind(161, kinds.integer(1, at_most=2**15 + 1))
-    num_classes: int = kinds.of_kind(29, kinds.integer(2, at_most=2**16))
-    conv_channels: int = kinds.of_kind(16, kinds.integer(1, at_most=4096))
+    num_bins: int = kinds.of_kind(161, kinds.Integer(1, at_most=2**15 + 1))
+    num_classes: int = kinds.of_kind(29, kinds.Integer(2, at_most=2**16))
+    conv_channels: int = kinds.of_kind(16, kinds.Integer(1, at_most=4096))
     conv_shapes: tuple[ConvShape, ...] = kinds.of_kind(
         (ConvShape((41, 11), (2, 2)), ConvShape((21, 11), (2, 1))), _conv_shapes
     )
-    cell: str = kinds.of_kind("gru", kinds.one_of(*CELLS))
-    num_layers: int = kinds.of_kind(3, kinds.integer(1, at_most=100))
-    hidden_size: int = kinds.of_kind(256, kinds.integer(1, at_most=2**14))
-    dropout: float = kinds.of_kind(0.0, kinds.number(at_least=0, below=1))
+    cell: str = kinds.of_kind("gru", kinds.OneOf(*CELLS))
+    num_layers: int = kinds.of_kind(3, kinds.Integer(1, at_most=100))
+    hidden_size: int = kinds.of_kind(256, kinds.Integer(1, at_most=2**14))
+    dropout: float = kinds.of_kind(0.0, kinds.Number(at_least=0, below=1))
 
     def __post_init__(self) -> None:
         try:

@@ -25,8 +25,9 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.scoring import pipeline
+from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
-from egl_fast.training.loop import Trainer, TrainingConfig
+from egl_fast.training.loop import Trainer
 from egl_fast.training.metrics import transcribe
 
 WAVES = [waveform(seconds, seed=i) for i, seconds in enumerate((0.5, 0.8, 0.3, 0.52))]

@@ -180,7 +180,7 @@ class TestScoresFile:
             ({"id": "a", "duration": 1e12, "egl": 1.0}, "'duration' is 1000000000000.0, not"),
             (
                 {"id": "a", "duration": 1.0, "egl": "x" * 9999},
-                "'egl' is 'x{59}[.]{3}, not a number",
+                "'egl' is 'x{47}[.]{3}x{48}', not a number",
             ),
             ({"id": "a", "duration": 1.0, "egl": 1.0, "egl_stderr": []}, "'egl_stderr' is"),
         ],

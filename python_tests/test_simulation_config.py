@@ -126,7 +126,7 @@ def line_of(config: str, part: str) -> int:
         ("max_epochs = 2", "max_epochs = 0", "training.max_epochs: expected at least 1, got 0"),
         ("max_epochs = 2", 'schedule = "cosin"', "training.schedule: expected one of cosine"),
         ("max_epochs = 2", "learning_rate = [1e-3, -1]", "training.learning_rate: expected a num"),
-        ("max_epochs = 2", "speed_perturb = 0.5", "expected a number below 0.5"),
+        ("max_epochs = 2", "speed_perturb = 0.6", "expected at most 0.5"),
         ("max_epochs = 2", "learning_rate = 0", "expected a number above 0, got 0"),
         ("max_epochs = 2", "max_grad_norm = inf", "expected a finite number, got inf"),
         ("max_epochs = 2", "weight_decay = nan", "expected a finite number, got nan"),

@@ -18,8 +18,9 @@ from egl_fast.checkpoint import load_checkpoint, read_torch
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import CheckpointError, EglError, ModelError, OutputError
 from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
+from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
-from egl_fast.training.loop import Progress, Trainer, TrainingConfig
+from egl_fast.training.loop import Progress, Trainer
 from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.training.schedule import rate_factor
 

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, tell, tell_json, warn
+from egl_fast.display import printable
 from egl_fast.errors import EglError, ManifestError, one_line
-from egl_fast.escaping import printable
 from egl_fast.reference import TOLERANCE
 
 if TYPE_CHECKING:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from egl_fast import kinds
 from egl_fast.cli.console import stderr
 
 if TYPE_CHECKING:
@@ -157,3 +159,41 @@ def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     return usable_device(device_name)
+
+
+def of_fields(config: type, *, but: Container[str] = ()) -> Decorator:
+    """An option for each field of a dataclass with kinds, in their order.
+
+    Args:
+        config: the dataclass.
+        but: fields that get none.
+    """
+    wanted = [described for described in fields(config) if described.name not in but]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for described in reversed(wanted):
+            command = _of_field(described)(command)
+        return command
+
+    return decorate
+
+
+def _of_field(described: Field[Any]) -> Decorator:
+    name, help = f"--{described.name.replace('_', '-')}", described.metadata["help"]
+    kind: Any = kinds.kind_of(described)
+    if kind is kinds.boolean:
+        return click.option(name, is_flag=True, help=help)
+    if isinstance(kind, kinds.OneOf):
+        kind = click.Choice(kind.choices)
+    elif isinstance(kind, kinds.Integer):
+        kind = click.IntRange(kind.at_least, kind.at_most)
+    else:
+        assert isinstance(kind, kinds.Number)
+        low, high = kind.above, kind.below
+        kind = Amount(
+            kind.at_least if low is None else low,
+            kind.at_most if high is None else high,
+            min_open=low is not None,
+            max_open=high is not None,
+        )
+    return click.option(name, type=kind, default=described.default, show_default=True, help=help)

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from egl_fast.display import json_text
 from egl_fast.errors import EglError, OutputError, cannot_be_written
-from egl_fast.escaping import json_text
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 

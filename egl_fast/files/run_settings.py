@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from textwrap import shorten
 from typing import Any
+
+from egl_fast.display import shortened
 
 #: Settings that are no option of a command, in words.
 _FILES = {
@@ -21,7 +22,7 @@ _GROUPS = {"training"}
 _OPTIONS = {"memory_bytes": "memory"}
 
 
-def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In words, what a run's settings were where they are not the same now.
 
     Args:
@@ -29,13 +30,13 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
         now: the same, of the run that wants to go on.
 
     Example:
-        >>> differences({"k": 50, "model_sha256": "0a"}, {"k": 100, "model_sha256": "3f"})
+        >>> changed_settings({"k": 50, "model_sha256": "0a"}, {"k": 100, "model_sha256": "3f"})
         ['--k 50 (now 100)', 'another model']
     """
-    return list(_differences(recorded, now, options=True))
+    return list(_changes(recorded, now, options=True))
 
 
-def _differences(
+def _changes(
     recorded: Mapping[str, Any], now: Mapping[str, Any], *, options: bool
 ) -> Iterator[str]:
     for key, new in now.items():
@@ -45,7 +46,7 @@ def _differences(
         if key in _FILES:
             yield _FILES[key]
         elif isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, options=options and key in _GROUPS)
+            yield from _changes(old, new, options=options and key in _GROUPS)
         else:
             name = f"--{_OPTIONS.get(key, key).replace('_', '-')}" if options else key
             yield f"{name} {_word(old)} (now {_word(new)})"
@@ -53,4 +54,4 @@ def _differences(
 
 def _word(value: Any) -> str:
     # What a file recorded may be anything.
-    return "unset" if value is None else shorten(str(value), 100, placeholder=" ...")
+    return "unset" if value is None else shortened(" ".join(str(value).split()), 100)

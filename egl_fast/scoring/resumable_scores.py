@@ -34,7 +34,7 @@ from egl_fast.data.jsonl import (
 from egl_fast.errors import OutputError, cannot_be_written, one_line
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
-from egl_fast.files.run_settings import differences
+from egl_fast.files.run_settings import changed_settings
 from egl_fast.records import to_json
 from egl_fast.scoring.journal import Header, Tally, damaged, read_journal
 from egl_fast.scoring.outcome import WINDOW, Outcome
@@ -255,7 +255,7 @@ class ResumableScores:
         return False
 
     def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        found = differences(recorded, now)
+        found = changed_settings(recorded, now)
         if found:
             raise OutputError(
                 f"output {self.out}: was begun with {'; '.join(found)}; resume it with the same, "

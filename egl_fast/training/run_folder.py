@@ -33,7 +33,7 @@ from egl_fast.data.jsonl import encoded_line
 from egl_fast.errors import CheckpointError, OutputError, cannot_be_written, one_line
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
-from egl_fast.files.run_settings import differences
+from egl_fast.files.run_settings import changed_settings
 from egl_fast.kinds import typed_from_mapping
 
 _log = logging.getLogger("egl_fast")
@@ -225,7 +225,7 @@ class RunFolder:
         content = read_torch(path)
         try:
             recorded = content["settings"]
-            found = differences(recorded, self.settings)
+            found = changed_settings(recorded, self.settings)
         except (TypeError, KeyError, AttributeError):
             raise CheckpointError(
                 f"run state {path}: is not a training state of egl-fast; give another --run-dir"

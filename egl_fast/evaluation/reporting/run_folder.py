@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from egl_fast.display import shown
 from egl_fast.errors import ReportError, one_line
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _checked(column: pl.Series, kind: str, where: str) -> pl.Series:
     if not fits.all():
         row = int(fits.arg_min() or 0)
         raise ReportError(
-            f"{where}, row {row + 1}: {column.name!r} is {str(column[row])[:60]!r}, not "
+            f"{where}, row {row + 1}: {column.name!r} is {shown(str(column[row]))}, not "
             f"{_KINDS[kind]}; `egl-fast simulate` with the same run folder writes it again"
         )
     return cast

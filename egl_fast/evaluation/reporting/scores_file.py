@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import ScoreRecords, score_records
 from egl_fast.records import STRATEGIES
@@ -138,13 +139,13 @@ class _Reader:
             if value is None:
                 value = np.nan
             elif isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ManifestError(f"{where}: {name!r} is {_short(value)}, not a number")
+                raise ManifestError(f"{where}: {name!r} is {shown(value)}, not a number")
             elif not -1e300 <= value <= 1e300:
-                raise ManifestError(f"{where}: {name!r} is {_short(value)}, beyond any score")
+                raise ManifestError(f"{where}: {name!r} is {shown(value)}, beyond any score")
             column.append(value)
         if not 0 <= self.numbers["duration"][-1] < 1e9:
             raise ManifestError(
-                f"{where}: 'duration' is {_short(record.get('duration'))}, not a number of seconds"
+                f"{where}: 'duration' is {shown(record.get('duration'))}, not a number of seconds"
             )
         for key in GROUP_KEYS:
             group = _group(record.get(key))
@@ -206,8 +207,3 @@ def _group(value: object) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, (bool, int, float)) else ""
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from egl_fast.display import escaped, shortened
 from egl_fast.evaluation.reporting.evaluation import Metric, Query
 from egl_fast.evaluation.statistics.bootstrap import Interval
 
@@ -13,7 +14,6 @@ from egl_fast.evaluation.statistics.bootstrap import Interval
 SAME_HOURS = 0.02
 
 MINUS = "\N{MINUS SIGN}"
-ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 RHO = "\N{GREEK SMALL LETTER RHO}"
 
 
@@ -134,9 +134,7 @@ def shown_text(value: object, *, most: int = 300) -> str:
     """
     if not isinstance(value, str):
         return ""
-    value = _STACKED.sub("", value)
-    cut = value if len(value) <= most else value[: most - 1] + ELLIPSIS
-    return _INVISIBLE.sub(_escape, cut)
+    return _INVISIBLE.sub(_escape, shortened(_STACKED.sub("", value), most))
 
 
 def shown_id(identity: str) -> str:
@@ -149,11 +147,8 @@ def shown_id(identity: str) -> str:
     return shown_text(identity) if identity.strip() else "(blank)"
 
 
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if match[0] in "\t\n\r":
-        return " "
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+def _escape(found: re.Match[str]) -> str:
+    return " " if found[0] in "\t\n\r" else escaped(found)
 
 
 def signed(value: float) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from egl_fast import kinds
+from egl_fast.checkpoint import plain_config
 from egl_fast.errors import ModelError, SelectionError
 from egl_fast.evaluation.simulation.toml_lines import KeyPath
 from egl_fast.evaluation.simulation.toml_reading import Table, TomlSource
@@ -19,8 +20,7 @@ from egl_fast.model import PRESETS, ModelConfig
 from egl_fast.records import STRATEGIES
 from egl_fast.scoring.options import METHODS, ScoringOptions
 from egl_fast.selection import parse_budget
-from egl_fast.training.loop import TrainingConfig
-from egl_fast.training.schedule import SCHEDULES
+from egl_fast.training.config import TrainingConfig
 
 #: What a pool can be ranked by, beyond the scores of ``egl-fast score``.
 CONTROLS: Final[dict[str, str]] = {
@@ -37,7 +37,12 @@ PARTS: Final = ("base", "pool", "valid", "test", "pretrain", "pretrain_valid")
 REQUIRED_PARTS: Final = PARTS[:4]
 
 #: torch takes no larger ones.
-_SEED: Final = kinds.integer(0, at_most=2**63 - 1)
+_SEED: Final = kinds.Integer(0, at_most=2**63 - 1)
+
+#: What the simulation, its data or the features decide, and the file does not.
+_GIVEN_SIZES: Final = ("num_bins", "num_classes")
+_GIVEN_TRAINING: Final = ("learning_rate", "seed")
+_GIVEN_SCORING: Final = ("seed", "per_hypothesis")
 
 Scalar: TypeAlias = str | int | float | bool
 
@@ -142,20 +147,20 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
     source = TomlSource(path, overrides)
     root = source.table()
     data_root = (path.parent / root.get("data_root", kinds.text, ".")).resolve()
-    strategies = root.required(
-        "strategies",
-        kinds.list_of(kinds.one_of(*STRATEGIES, *CONTROLS)),
-        'list some, such as ["random", "egl"]',
-    )
-    queries = root.required("queries", kinds.list_of(_query), 'list some, such as ["10%", "0.5h"]')
-    modes = root.get("modes", kinds.list_of(kinds.one_of(*MODES)), ["single"])
-    step = root.get("step", _query, "")
-    if step and "sequential" not in modes:
+    settings: dict[str, Any] = {
+        "strategies": root.required(
+            "strategies",
+            kinds.list_of(kinds.OneOf(*STRATEGIES, *CONTROLS)),
+            'list some, such as ["random", "egl"]',
+        ),
+        "queries": root.required(
+            "queries", kinds.list_of(_query), 'list some, such as ["10%", "0.5h"]'
+        ),
+    }
+    for name, (kind, default) in _SETTINGS.items():
+        settings[name] = root.get(name, kind, default)
+    if settings["step"] and "sequential" not in settings["modes"]:
         raise root.error("step", 'only "sequential" has rounds; add it to modes, or remove step')
-    end_points = root.get("end_points", kinds.boolean, True)
-    seeds = root.get("seeds", kinds.list_of(_SEED), [0])
-    start = root.get("start", kinds.one_of("warm", "scratch"), "warm")
-    keep_models = root.get("keep_models", kinds.boolean, False)
     data, sample_seed = _data(root.table("data"), path.parent, data_root)
     model, init_file = _model(root.table("model"), path.parent)
     defaults = TrainingPlan(TrainingConfig(), (TrainingConfig().learning_rate,))
@@ -168,21 +173,13 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
         raise root.error(
             "pretraining", "there is nothing to train on; add [[data.pretrain]], or remove this"
         )
-    scoring, num_hypotheses = _scoring(root.table("scoring"), strategies, root)
+    scoring, num_hypotheses = _scoring(root.table("scoring"), settings["strategies"], root)
     root.finish()
     return SimulationConfig(
         source=source,
         data_root=data_root,
         data=MappingProxyType(data),
         sample_seed=sample_seed,
-        strategies=tuple(strategies),
-        queries=tuple(queries),
-        end_points=end_points,
-        seeds=tuple(seeds),
-        modes=tuple(modes),
-        step=step or None,
-        start=start,
-        keep_models=keep_models,
         model=model,
         init_file=init_file,
         base=base,
@@ -191,37 +188,38 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
         pretrain_seed=pretrain_seed,
         scoring=scoring,
         num_hypotheses=num_hypotheses,
+        **settings,
     )
 
 
 def resolved(config: SimulationConfig) -> dict[str, Any]:
     """The configuration as TOML values, defaults and overrides included; paths are absolute."""
+    root = {name: getattr(config, name) for name in ("data_root", "strategies", "queries")}
+    sizes = {n: v for n, v in plain_config(config.model).items() if n not in _GIVEN_SIZES}
+    scoring = {n: v for n, v in asdict(config.scoring).items() if n not in _GIVEN_SCORING}
+    pretrain = config.pretrain
     content: dict[str, Any] = {
-        "data_root": str(config.data_root),
-        "strategies": list(config.strategies),
-        "queries": list(config.queries),
-        "end_points": config.end_points,
-        "seeds": list(config.seeds),
-        "modes": list(config.modes),
-        "start": config.start,
-        "keep_models": config.keep_models,
+        **root,
+        **{name: getattr(config, name) for name in _SETTINGS},
         "data": {"seed": config.sample_seed}
         | {part: [_plain_source(s) for s in sources] for part, sources in config.data.items()},
-        "model": {"init": str(config.init_file)} if config.init_file else _plain_model(config),
-        "scoring": {
-            key: value
-            for key, value in asdict(config.scoring).items()
-            if value is not None and key not in _GIVEN_SCORING
-        }
-        | {"hypotheses": config.num_hypotheses},
+        "model": {"init": config.init_file} if config.init_file else sizes,
+        "scoring": scoring | {"hypotheses": config.num_hypotheses},
         "training": _plain_training(config.query),
         "base_training": _plain_training(config.base),
+        "pretraining": pretrain and _plain_training(pretrain) | {"seed": config.pretrain_seed},
     }
-    if config.step is not None:
-        content["step"] = config.step
-    if config.pretrain is not None:
-        content["pretraining"] = _plain_training(config.pretrain) | {"seed": config.pretrain_seed}
-    return content
+    plain: dict[str, Any] = _toml(content)
+    return plain
+
+
+def _toml(value: Any) -> Any:
+    """Plain values, without what is None: TOML has no word for it."""
+    if isinstance(value, Mapping):
+        return {key: _toml(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (tuple, list)):
+        return [_toml(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _query(value: Any) -> str:
@@ -234,6 +232,17 @@ def _query(value: Any) -> str:
     if budget.unit == "%" and budget.amount == 100:
         raise ValueError("100% is an end point, computed unless end_points = false; remove it here")
     return str(value).strip()
+
+
+#: Keys that need no other to be understood -> kind and default.
+_SETTINGS: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
+    "end_points": (kinds.boolean, True),
+    "seeds": (kinds.list_of(_SEED), (0,)),
+    "modes": (kinds.list_of(kinds.OneOf(*MODES)), ("single",)),
+    "start": (kinds.OneOf("warm", "scratch"), "warm"),
+    "keep_models": (kinds.boolean, False),
+    "step": (_query, None),
+}
 
 
 def _scalar(value: Any) -> Scalar:
@@ -264,12 +273,11 @@ def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
     own_root = table.get("root", kinds.text, "")
     filters = table.table("where")
     scalars = kinds.one_or_list_of(_scalar)
-    where = {key: tuple(filters.required(key, scalars, "")) for key in filters.content}
+    where = {key: filters.required(key, scalars, "") for key in filters.content}
     additions = table.table("add")
     add = {key: additions.required(key, _scalar, "") for key in additions.content}
-    no_parts: list[str] = []
-    exclude = table.get("exclude", kinds.one_or_list_of(kinds.one_of(*PARTS)), no_parts)
-    sample = table.get("sample", kinds.integer(1), 0)
+    exclude = table.get("exclude", kinds.one_or_list_of(kinds.OneOf(*PARTS)), ())
+    sample = table.get("sample", kinds.Integer(1), None)
     prefix = table.get("prefix", kinds.text, "")
     table.finish()
     for key in ("audio_filepath", "id", "text", "duration", "offset"):
@@ -278,8 +286,8 @@ def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
     return SourceConfig(
         manifest=(folder / own_root).resolve() / manifest if own_root else data_root / manifest,
         where=MappingProxyType(where),
-        exclude=tuple(exclude),
-        sample=sample or None,
+        exclude=exclude,
+        sample=sample,
         prefix=prefix,
         add=MappingProxyType(add),
         path=table.path,
@@ -287,18 +295,8 @@ def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
 
 
 def _plain_source(source: SourceConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = {"manifest": str(source.manifest)}
-    if source.where:
-        plain["where"] = {key: list(values) for key, values in source.where.items()}
-    if source.exclude:
-        plain["exclude"] = list(source.exclude)
-    if source.sample is not None:
-        plain["sample"] = source.sample
-    if source.prefix:
-        plain["prefix"] = source.prefix
-    if source.add:
-        plain["add"] = dict(source.add)
-    return plain
+    """Without what is empty, or no part of the file."""
+    return {name: value for name, value in vars(source).items() if value and name != "path"}
 
 
 def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
@@ -309,15 +307,8 @@ def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
                 raise table.error(
                     name, "the file of init has its sizes already; remove one of both"
                 )
-    config = PRESETS[table.get("preset", kinds.one_of(*PRESETS), "small")]
-    readers = {
-        described.name: kinds.kind_of(described)
-        for described in fields(ModelConfig)
-        if described.name not in ("num_bins", "num_classes")
-    }
-    chosen = {
-        name: table.get(name, reader, getattr(config, name)) for name, reader in readers.items()
-    }
+    config = PRESETS[table.get("preset", kinds.OneOf(*PRESETS), "small")]
+    chosen = _fields(table, config, but=_GIVEN_SIZES)
     table.finish()
     try:
         return replace(config, **chosen), (folder / init).resolve() if init else None
@@ -325,65 +316,39 @@ def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
         raise table.error(None, str(error)) from None
 
 
-def _plain_model(config: SimulationConfig) -> dict[str, Any]:
-    model = config.model
+def _fields(table: Table, defaults: Any, *, but: Sequence[str]) -> dict[str, Any]:
+    """What a table says of the fields of a dataclass with kinds, or else its defaults."""
     return {
-        "conv_channels": model.conv_channels,
-        "conv_shapes": [[list(s.kernel), list(s.stride)] for s in model.conv_shapes],
-        "cell": model.cell,
-        "num_layers": model.num_layers,
-        "hidden_size": model.hidden_size,
-        "dropout": model.dropout,
+        described.name: table.get(
+            described.name, kinds.kind_of(described), getattr(defaults, described.name)
+        )
+        for described in fields(defaults)
+        if described.name not in but
     }
-
-
-_TRAINING_KINDS: Final[dict[str, Callable[[Any], Any]]] = {
-    "max_epochs": kinds.integer(1),
-    "patience": kinds.integer(0),
-    "monitor": kinds.one_of("loss", "cer"),
-    "batch_seconds": kinds.number(above=0),
-    "optimizer": kinds.one_of("adamw", "sgd"),
-    "weight_decay": kinds.number(at_least=0),
-    "schedule": kinds.one_of(*SCHEDULES),
-    "warm_up_epochs": kinds.number(at_least=0),
-    "max_grad_norm": kinds.number(above=0),
-    "spec_augment": kinds.boolean,
-    "speed_perturb": kinds.number(at_least=0, below=0.5),
-}
 
 
 def _training(table: Table, defaults: TrainingPlan) -> TrainingPlan:
-    chosen = {
-        name: table.get(name, kind, getattr(defaults.config, name))
-        for name, kind in _TRAINING_KINDS.items()
-    }
-    rates = table.get(
-        "learning_rate",
-        kinds.one_or_list_of(kinds.number(above=0)),
-        list(defaults.learning_rates),
-    )
+    chosen = _fields(table, defaults.config, but=_GIVEN_TRAINING)
+    rate = kinds.Number(above=0)
+    rates = table.get("learning_rate", kinds.one_or_list_of(rate), defaults.learning_rates)
     table.finish()
-    return TrainingPlan(TrainingConfig(**chosen, learning_rate=rates[0]), tuple(rates))
+    return TrainingPlan(TrainingConfig(**chosen, learning_rate=rates[0]), rates)
 
 
 def _plain_training(plan: TrainingPlan) -> dict[str, Any]:
-    plain = {name: getattr(plan.config, name) for name in _TRAINING_KINDS}
-    return {**plain, "learning_rate": list(plan.learning_rates)}
-
-
-#: Options of scoring that the simulation sets itself.
-_GIVEN_SCORING: Final = ("seed", "per_hypothesis")
+    settings = {n: v for n, v in asdict(plan.config).items() if n not in _GIVEN_TRAINING}
+    return settings | {"learning_rate": plan.learning_rates}
 
 
 def _scoring(table: Table, strategies: Sequence[str], root: Table) -> tuple[ScoringOptions, int]:
     readers: dict[str, Callable[[Any], Any]] = {
-        "k": kinds.integer(1),
-        "beam_width": kinds.integer(1),
-        "method": kinds.one_of(*METHODS),
-        "tolerance": kinds.number(above=0, below=1),
-        "probes": kinds.integer(2),
+        "k": kinds.Integer(1),
+        "beam_width": kinds.Integer(1),
+        "method": kinds.OneOf(*METHODS),
+        "tolerance": kinds.Number(above=0, below=1),
+        "probes": kinds.Integer(2),
         "full": kinds.boolean,
-        "full_samples": kinds.integer(2),
+        "full_samples": kinds.Integer(2),
         "params": kinds.text,
     }
     assert {*readers, *_GIVEN_SCORING} == {field.name for field in fields(ScoringOptions)}
@@ -391,7 +356,7 @@ def _scoring(table: Table, strategies: Sequence[str], root: Table) -> tuple[Scor
     chosen = {
         name: table.get(name, reader, getattr(default, name)) for name, reader in readers.items()
     }
-    num_hypotheses = table.get("hypotheses", kinds.integer(0), 5)
+    num_hypotheses = table.get("hypotheses", kinds.Integer(0), 5)
     table.finish()
     if "egl_full" in strategies and not chosen["full"]:
         raise root.error("strategies", "egl_full needs full = true in [scoring]")

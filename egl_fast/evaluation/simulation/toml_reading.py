@@ -18,6 +18,7 @@ else:
     import tomli as tomllib
 
 Value = TypeVar("Value")
+Default = TypeVar("Default")
 
 _ANY_LINE = re.compile(r"\(?at line (\d+), column \d+\)?")
 
@@ -118,9 +119,6 @@ class Table:
         self.content = content
         self._known: list[str] = []
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.content
-
     def error(self, name: str | None, message: str) -> ConfigError:
         """The error about one of the table's keys, or about the table itself."""
         path = self.path if name is None else (*self.path, name)
@@ -131,7 +129,7 @@ class Table:
         """The error about a key that is not there."""
         return self.source.error(self.path, f"{_dotted((*self.path, name))} is missing; {advice}")
 
-    def get(self, name: str, kind: Callable[[Any], Value], default: Value) -> Value:
+    def get(self, name: str, kind: Callable[[Any], Value], default: Default) -> Value | Default:
         """The value of a key, or the default; ``kind`` raises ValueError for a wrong one."""
         if name not in self.content:
             self._known.append(name)

@@ -14,7 +14,7 @@ from egl_fast.checkpoint import plain_config
 from egl_fast.evaluation.simulation.sets import Clip, digest, total_seconds
 from egl_fast.model import ModelConfig
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.training.loop import TrainingConfig
+from egl_fast.training.config import TrainingConfig
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 #: Of what units compute. A change that alters results needs a new number.

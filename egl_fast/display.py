@@ -1,6 +1,6 @@
-"""Text from strangers, made safe for a terminal.
+"""Values and texts from elsewhere, as people get to see them: on one line, short, harmless.
 
-Ids, paths and transcripts come from manifests, and a terminal obeys what stands in them: escape
+Ids, paths and transcripts come from manifests, and a terminal obeys what is in them: escape
 sequences move the cursor and rename the window, C1 codes do so in one character, and bidirectional
 overrides show another order than is there.
 """
@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = 100
 
 #: C0, DEL and C1; marks, overrides and isolates of direction; line and paragraph separators;
 #: characters without width but those that scripts need (U+200C, U+200D); halves of surrogate pairs,
@@ -20,6 +24,24 @@ _UNSAFE = re.compile(
 )
 
 
+def shown(value: Any) -> str:
+    """A value for use in a message: short, on one line, control characters escaped."""
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except ValueError:  # Python does not spell out integers of thousands of digits.
+        return f"a number of {value.bit_length()} bits"
+
+
+def shortened(text: str, most: int) -> str:
+    """The start of a text, so many characters of it with the ellipsis that stands for the rest.
+
+    Example:
+        >>> shortened("abcdef", 4)
+        'abc…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def printable(text: str) -> str:
     r"""One line that no terminal obeys: control characters come out as Python would escape them.
 
@@ -27,7 +49,12 @@ def printable(text: str) -> str:
         >>> print(printable("a\x1b[31m\u202eb\n"))
         a\x1b[31m\u202eb\n
     """
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNSAFE.sub(escaped, text)
+
+
+def escaped(found: re.Match[str]) -> str:
+    """What was found in a text, as Python would escape it."""
+    return found[0].encode("unicode_escape").decode()
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

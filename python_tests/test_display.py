@@ -19,7 +19,7 @@ from egl_fast.cli import console
 from egl_fast.cli.main import main
 from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import encoded_line
-from egl_fast.escaping import json_text, printable
+from egl_fast.display import json_text, printable
 from egl_fast.records import STRATEGIES
 
 #: ESC and BEL (a window's title), CSI in one character, DEL, an override of direction, line ends of
