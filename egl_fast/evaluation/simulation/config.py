@@ -14,8 +14,7 @@ from typing import Any, Final, TypeAlias
 from egl_fast import kinds
 from egl_fast.checkpoint import plain_config
 from egl_fast.errors import ModelError, SelectionError
-from egl_fast.evaluation.simulation.toml_lines import KeyPath
-from egl_fast.evaluation.simulation.toml_reading import Table, TomlSource
+from egl_fast.evaluation.simulation.toml_reading import KeyPath, Table, TomlSource
 from egl_fast.model import PRESETS, ModelConfig
 from egl_fast.records import STRATEGIES
 from egl_fast.scoring.options import METHODS, ScoringOptions

@@ -7,15 +7,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from egl_fast.errors import ConfigError, one_line
-from egl_fast.evaluation.simulation.toml_lines import KeyPath, key_lines
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+#: Keys from the root down; the items of an array are numbered from 0.
+KeyPath: TypeAlias = tuple[str | int, ...]
 
 Value = TypeVar("Value")
 Default = TypeVar("Default")
@@ -49,7 +51,7 @@ class TomlSource:
             line = found[1] if found else str(text.count("\n") + 1)
             message = _ANY_LINE.sub("", one_line(error)).strip()
             raise ConfigError(f"config {path}, line {line}: no TOML ({message})") from None
-        self._lines = key_lines(text)
+        self._text = text
         self._overrides: dict[KeyPath, str] = {}
         for override in overrides:
             self._override(override)
@@ -61,8 +63,9 @@ class TomlSource:
             if path[:end] in self._overrides:
                 return self._overrides[path[:end]]
         for end in range(len(path), 0, -1):
-            if path[:end] in self._lines:
-                return f"config {self.path}, line {self._lines[path[:end]]}"
+            line = line_of(self._text, path[:end])
+            if line is not None:
+                return f"config {self.path}, line {line}"
             for overridden, place in self._overrides.items():
                 if overridden[:end] == path[:end]:
                     return place
@@ -182,6 +185,37 @@ class Table:
             raise self.source.error(
                 (*self.path, name), f"unknown key {_dotted((*self.path, name))}; {advice}"
             )
+
+
+def line_of(text: str, path: KeyPath) -> int | None:
+    """The line, from 1, on which the statement begins that brings a key into a TOML text.
+
+    No TOML library of Python tells. But the text up to the end of a statement is TOML, too, and
+    the key is in it, and the text before the statement is TOML without the key.
+
+    Args:
+        text: what ``tomllib`` has read without complaint.
+        path: of a key, a table or an array's item.
+
+    Example:
+        >>> line_of("seeds = [1]\\n[[data.pool]]\\nmanifest = 'p'", ("data", "pool", 0, "manifest"))
+        3
+    """
+    lines = text.split("\n")
+    start = 1
+    for end in range(1, len(lines) + 1):
+        try:
+            at: Any = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:  # in the middle of a statement
+            continue
+        try:
+            for key in path:
+                at = at[key]
+        except (KeyError, IndexError, TypeError):
+            start = end + 1
+        else:
+            return start
+    return None
 
 
 def _dotted(path: KeyPath) -> str:
