@@ -20,7 +20,7 @@ from machine import ROOT, machine
 from pytest_benchmark.fixture import BenchmarkFixture
 from settings import FULL, QUICK, Settings
 
-from egl_fast.allocator import keep_freed_memory
+from egl_fast.compute.memory import keep_freed_memory
 
 _FIGURES = pytest.StashKey[dict[str, float]]()
 

@@ -33,7 +33,7 @@ import torch
 from machine import ROOT, machine
 
 from egl_fast import Scorer, ops
-from egl_fast.allocator import keep_freed_memory
+from egl_fast.compute.memory import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.gradients.engine import GradientEngine

@@ -15,11 +15,11 @@ import torch
 from machine import ROOT
 
 from egl_fast import Scorer
-from egl_fast.allocator import keep_freed_memory
 from egl_fast.benchmarking.contenders import METHODS, Contenders
 from egl_fast.benchmarking.recordings import Durations, Recording, choose
 from egl_fast.benchmarking.results import Pool
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
+from egl_fast.compute.memory import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
 

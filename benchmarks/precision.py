@@ -25,14 +25,14 @@ from machine import machine
 from torch import Tensor
 
 from egl_fast import Scorer, _extension
+from egl_fast.compute.precision import BFloat16Products, ReducedProducts
 from egl_fast.data.manifest import read_manifest
+from egl_fast.evaluation.statistics.rank_correlation import spearman
 from egl_fast.gradients import engine as engine_module
-from egl_fast.precision import BFloat16Products, ReducedProducts
 from egl_fast.reference.recurrent import recurrent_backward as backward_loop
 from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.run.outcome import Outcome, in_order
-from egl_fast.statistics.rank_correlation import spearman
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 CELLS = ("rnn", "gru", "lstm")

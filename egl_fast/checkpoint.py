@@ -30,9 +30,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from egl_fast import atomic, kinds
+from egl_fast import kinds
+from egl_fast.display import shortened, shown
 from egl_fast.errors import CheckpointError, ModelError, one_line
 from egl_fast.features import FeatureConfig
+from egl_fast.files import atomic
 from egl_fast.model import DeepSpeech2, ModelConfig
 from egl_fast.torch_file import formats
 from egl_fast.torch_file.archive import NotAnArchiveError, NotATorchFileError, torch_content
@@ -142,7 +144,7 @@ def checkpoint_from_content(
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"model {path}: has format version {kinds.shown(version)}, this egl-fast "
+            f"model {path}: has format version {shown(version)}, this egl-fast "
             f"reads version {FORMAT_VERSION}; use the egl-fast that wrote it"
         )
 
@@ -174,19 +176,19 @@ def plain_facts(value: Any) -> dict[str, Any]:
     Values that are read from a file are never deep or cyclic; ``torch_file`` sees to that.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"expected facts by name, got {kinds.shown(value)}")
+        raise ValueError(f"expected facts by name, got {shown(value)}")
 
     def check(fact: Any) -> None:
         if isinstance(fact, dict):
             for name, item in fact.items():
                 if not isinstance(name, str):
-                    raise ValueError(f"expected names that are strings, got {kinds.shown(name)}")
+                    raise ValueError(f"expected names that are strings, got {shown(name)}")
                 check(item)
         elif isinstance(fact, list):
             for item in fact:
                 check(item)
         elif not isinstance(fact, (str, int, float, type(None))):
-            raise ValueError(f"expected plain values, got {kinds.shown(fact)}")
+            raise ValueError(f"expected plain values, got {shown(fact)}")
 
     check(value)
     return value
@@ -203,13 +205,13 @@ def _model_of(config: ModelConfig, state: Any) -> DeepSpeech2:
         model = DeepSpeech2(config)
     expected = model.state_dict()
     if not isinstance(state, Mapping):
-        raise ValueError(f"expected tensors by name, got {kinds.shown(state)}")
+        raise ValueError(f"expected tensors by name, got {shown(state)}")
     for name in expected:
         if name not in state:
             raise ValueError(f"{name} is missing")
     for name in state:
         if name not in expected:
-            raise ValueError(f"{kinds.shown(name)} is not a weight of this model")
+            raise ValueError(f"{shown(name)} is not a weight of this model")
     if len({id(value) for value in state.values()}) != len(state):
         raise ValueError("has weights that share their numbers")
     weights = {name: _weights(name, value, expected[name]) for name, value in state.items()}
@@ -219,7 +221,7 @@ def _model_of(config: ModelConfig, state: Any) -> DeepSpeech2:
 
 def _weights(name: str, value: Any, expected: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name}: expected a tensor, got {kinds.shown(value)}")
+        raise ValueError(f"{name}: expected a tensor, got {shown(value)}")
     if value.shape != expected.shape:
         raise ValueError(
             f"{name}: the model has shape {list(expected.shape)}, the file {list(value.shape)}"
@@ -297,8 +299,7 @@ def _parsed(content: bytes, path: Path) -> Any:
         raise _not_a_checkpoint(path, formats.archive_format(error.names)) from None
     except ValueError as error:
         # Python's own messages can show what they stumbled over at length.
-        what = one_line(error)
-        what = what if len(what) <= 200 else f"{what[:200]} ..."
+        what = shortened(one_line(error), 200)
         raise CheckpointError(
             f"model {path}: is not an egl-fast checkpoint, or is damaged ({what}); "
             f"copy it again, or {_REMEDY}"

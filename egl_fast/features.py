@@ -35,11 +35,11 @@ class FeatureConfig:
             even one sample, the window is too long, or too many windows overlap.
     """
 
-    sample_rate_hz: int = kinds.of_kind(16000, kinds.integer(1, at_most=384_000))
-    window_seconds: float = kinds.of_kind(0.02, kinds.number(above=0, at_most=1e5))
-    hop_seconds: float = kinds.of_kind(0.01, kinds.number(above=0, at_most=1e5))
-    power_floor: float = kinds.of_kind(1e-7, kinds.number(at_least=1e-30, at_most=1))
-    std_floor: float = kinds.of_kind(0.1, kinds.number(at_least=1e-6, at_most=1e6))
+    sample_rate_hz: int = kinds.of_kind(16000, kinds.Integer(1, at_most=384_000))
+    window_seconds: float = kinds.of_kind(0.02, kinds.Number(above=0, at_most=1e5))
+    hop_seconds: float = kinds.of_kind(0.01, kinds.Number(above=0, at_most=1e5))
+    power_floor: float = kinds.of_kind(1e-7, kinds.Number(at_least=1e-30, at_most=1))
+    std_floor: float = kinds.of_kind(0.1, kinds.Number(at_least=1e-6, at_most=1e6))
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)

@@ -1,29 +1,21 @@
-"""What values a field may have: functions that take any value, and return it checked or refuse it.
+"""Kinds: what values a field may have. Each takes any value, and returns it checked or refuses it.
 
 They read what other people wrote: model files, TOML files, arguments. Every refusal is a ValueError
-of one short line, however large or strange the value is.
+of one short line, however large or strange the value is. Kinds with bounds or choices are classes,
+so that a command line can be made of them.
 """
 
 from __future__ import annotations
 
-import reprlib
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
+from egl_fast.display import shown
+
 Value = TypeVar("Value")
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxlong = 100
-
-
-def shown(value: Any) -> str:
-    """A value for use in a message: short, on one line, control characters escaped."""
-    try:
-        return " ".join(_SHORT.repr(value).split())
-    except ValueError:  # Python does not spell out integers of thousands of digits.
-        return f"a number of {value.bit_length()} bits"
 
 
 def _is(number: type, value: Any) -> bool:
@@ -45,90 +37,111 @@ def boolean(value: Any) -> bool:
     return value
 
 
-def integer(at_least: int | None = None, *, at_most: int | None = None) -> Callable[[Any], int]:
+@dataclass(frozen=True)
+class Integer:
     """Kind: a whole number in a range; NumPy's become Python's."""
 
-    def kind(value: Any) -> int:
+    at_least: int | None = None
+    at_most: int | None = None
+
+    def __call__(self, value: Any) -> int:
+        """The number."""
         if not _is(Integral, value):
             raise ValueError(f"expected a whole number, got {shown(value)}")
-        if at_least is not None and value < at_least:
-            raise ValueError(f"expected at least {at_least}, got {shown(value)}")
-        if at_most is not None and value > at_most:
-            raise ValueError(f"expected at most {at_most}, got {shown(value)}")
+        if self.at_least is not None and value < self.at_least:
+            raise ValueError(f"expected at least {self.at_least}, got {shown(value)}")
+        if self.at_most is not None and value > self.at_most:
+            raise ValueError(f"expected at most {self.at_most}, got {shown(value)}")
         return int(value)
 
-    return kind
 
-
-def number(
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    at_most: float | None = None,
-) -> Callable[[Any], float]:
+@dataclass(frozen=True, kw_only=True)
+class Number:
     """Kind: a finite number in a range; whole numbers and NumPy's become floats."""
 
-    def kind(value: Any) -> float:
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+
+    def __call__(self, value: Any) -> float:
+        """The number."""
         if not _is(Real, value):
             raise ValueError(f"expected a number, got {shown(value)}")
-        if not abs(value) < float("inf"):
-            raise ValueError(f"expected a finite number, got {shown(value)}")
-        if above is not None and value <= above:
-            raise ValueError(f"expected a number above {above:g}, got {shown(value)}")
-        if at_least is not None and value < at_least:
-            raise ValueError(f"expected at least {at_least:g}, got {shown(value)}")
-        if below is not None and value >= below:
-            raise ValueError(f"expected a number below {below:g}, got {shown(value)}")
-        if at_most is not None and value > at_most:
-            raise ValueError(f"expected at most {at_most:g}, got {shown(value)}")
         try:
-            return float(value)
+            number = float(value)
         except OverflowError:
-            raise ValueError(f"expected a finite number, got {shown(value)}") from None
+            number = math.inf
+        if not math.isfinite(number):
+            raise ValueError(f"expected a finite number, got {shown(value)}")
+        if self.above is not None and value <= self.above:
+            raise ValueError(f"expected a number above {self.above:g}, got {shown(value)}")
+        if self.at_least is not None and value < self.at_least:
+            raise ValueError(f"expected at least {self.at_least:g}, got {shown(value)}")
+        if self.below is not None and value >= self.below:
+            raise ValueError(f"expected a number below {self.below:g}, got {shown(value)}")
+        if self.at_most is not None and value > self.at_most:
+            raise ValueError(f"expected at most {self.at_most:g}, got {shown(value)}")
+        return number
 
-    return kind
 
-
-def one_of(*choices: str) -> Callable[[Any], str]:
+class OneOf:
     """Kind: one of a few words."""
 
-    def kind(value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}, got {shown(value)}")
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def __call__(self, value: Any) -> str:
+        """The word."""
+        if not isinstance(value, str) or value not in self.choices:
+            raise ValueError(f"expected one of {', '.join(self.choices)}, got {shown(value)}")
         return value
 
-    return kind
+
+@dataclass(frozen=True)
+class Optional:
+    """Kind: None, or a value of another kind."""
+
+    kind: Callable[[Any], Any]
+
+    def __call__(self, value: Any) -> Any:
+        """The value."""
+        return None if value is None else self.kind(value)
 
 
-def list_of(item: Callable[[Any], Value], *, distinct: bool = True) -> Callable[[Any], list[Value]]:
+def list_of(item: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
     """Kind: an array that is not empty, of items of a kind, none twice."""
 
-    def kind(value: Any) -> list[Value]:
-        if not isinstance(value, list) or not value:
+    def kind(value: Any) -> tuple[Value, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
             raise ValueError(f"expected an array of at least one item, got {shown(value)}")
-        items = [item(element) for element in value]
-        if distinct:
-            for place, element in enumerate(items):
-                if element in items[:place]:
-                    raise ValueError(f"{shown(element)} is there twice")
+        items = tuple(item(element) for element in value)
+        for place, element in enumerate(items):
+            if element in items[:place]:
+                raise ValueError(f"{shown(element)} is there twice")
         return items
 
     return kind
 
 
-def one_or_list_of(item: Callable[[Any], Value]) -> Callable[[Any], list[Value]]:
+def one_or_list_of(item: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
     """Kind: an item of a kind, or an array of such."""
 
-    def kind(value: Any) -> list[Value]:
-        return list_of(item)(value if isinstance(value, list) else [value])
+    def kind(value: Any) -> tuple[Value, ...]:
+        return list_of(item)(value if isinstance(value, (list, tuple)) else [value])
 
     return kind
 
 
-def of_kind(default: Value, kind: Callable[[Any], Value]) -> Value:
-    """A dataclass field with a default and a kind, which ``check_fields`` holds it to."""
-    return field(default=default, metadata={"kind": kind})
+def of_kind(default: Value, kind: Callable[[Any], Value], help: str = "") -> Value:
+    """A dataclass field with a default and a kind, which ``check_fields`` holds it to.
+
+    Args:
+        default: of the field.
+        kind: of its values.
+        help: what a command line says of it.
+    """
+    return field(default=default, metadata={"kind": kind, "help": help})
 
 
 def kind_of(described: Field[Any]) -> Callable[[Any], Any]:

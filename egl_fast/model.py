@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from egl_fast import kinds
+from egl_fast.display import shown
 from egl_fast.errors import ModelError
-from egl_fast.packing import pack, unpack
-
-#: Upper bound of the clipped ReLU, min(max(x, 0), 20) (Amodei et al., section 3.1).
-CLIP: Final = 20.0
+from egl_fast.recurrent.clipped_relu import CLIP, ClippedReluRNN
+from egl_fast.recurrent.packing import pack, unpack, valid_frames
 
 CELLS: Final = ("rnn_tanh", "rnn_clipped_relu", "gru", "lstm")
 
@@ -49,7 +47,7 @@ class ConvShape(NamedTuple):
 def _conv_shapes(value: Any) -> tuple[ConvShape, ...]:
     """Kind: convolutions, as tuples or as the lists that files have."""
     if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 16:
-        raise ValueError(f"expected a list of 1 to 16 convolutions, got {kinds.shown(value)}")
+        raise ValueError(f"expected a list of 1 to 16 convolutions, got {shown(value)}")
     return tuple(_conv_shape(shape) for shape in value)
 
 
@@ -60,9 +58,9 @@ def _conv_shape(value: Any) -> ConvShape:
     if not is_pair(value) or not all(map(is_pair, value)):
         raise ValueError(
             "expected [[[41, 11], [2, 2]], ...]: kernel and stride over frequency and time, "
-            f"got {kinds.shown(value)}"
+            f"got {shown(value)}"
         )
-    size, step = kinds.integer(1, at_most=999), kinds.integer(1, at_most=100)
+    size, step = kinds.Integer(1, at_most=999), kinds.Integer(1, at_most=100)
     (frequency, time), stride = value
     kernel = (size(frequency), size(time))
     if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
@@ -89,16 +87,16 @@ class ModelConfig:
             than ``MAX_WEIGHTS`` weights, or a convolution more than ``MAX_WIDTH`` outputs a frame.
     """
 
-    num_bins: int = kinds.of_kind(161, kinds.integer(1, at_most=2**15 + 1))
-    num_classes: int = kinds.of_kind(29, kinds.integer(2, at_most=2**16))
-    conv_channels: int = kinds.of_kind(16, kinds.integer(1, at_most=4096))
+    num_bins: int = kinds.of_kind(161, kinds.Integer(1, at_most=2**15 + 1))
+    num_classes: int = kinds.of_kind(29, kinds.Integer(2, at_most=2**16))
+    conv_channels: int = kinds.of_kind(16, kinds.Integer(1, at_most=4096))
     conv_shapes: tuple[ConvShape, ...] = kinds.of_kind(
         (ConvShape((41, 11), (2, 2)), ConvShape((21, 11), (2, 1))), _conv_shapes
     )
-    cell: str = kinds.of_kind("gru", kinds.one_of(*CELLS))
-    num_layers: int = kinds.of_kind(3, kinds.integer(1, at_most=100))
-    hidden_size: int = kinds.of_kind(256, kinds.integer(1, at_most=2**14))
-    dropout: float = kinds.of_kind(0.0, kinds.number(at_least=0, below=1))
+    cell: str = kinds.of_kind("gru", kinds.OneOf(*CELLS))
+    num_layers: int = kinds.of_kind(3, kinds.Integer(1, at_most=100))
+    hidden_size: int = kinds.of_kind(256, kinds.Integer(1, at_most=2**14))
+    dropout: float = kinds.of_kind(0.0, kinds.Number(at_least=0, below=1))
 
     def __post_init__(self) -> None:
         try:
@@ -163,11 +161,6 @@ def preset(name: str, *, cell: str | None = None, dropout: float | None = None) 
     return config if dropout is None else replace(config, dropout=dropout)
 
 
-def valid_frames(lengths: Tensor, num_frames: int) -> Tensor:
-    """[N, T] bool, true on the first ``lengths[n]`` of ``num_frames`` frames."""
-    return torch.arange(num_frames, device=lengths.device)[None, :] < lengths[:, None]
-
-
 class SequenceBatchNorm(nn.Module):
     """Batch normalization with statistics over all valid frames of a batch (and all bins).
 
@@ -210,55 +203,6 @@ class SequenceBatchNorm(nn.Module):
         shift = self.bias - mean * scale
         # The mask goes into the small factors: one pass over x, and one over its cotangents.
         return torch.addcmul(shift.view(shape) * mask, x, scale.view(shape) * mask)
-
-
-class ClippedReluRNN(nn.RNN):
-    """Bidirectional recurrent layer h_t = min(max(W x_t + U h_(t-1) + b, 0), 20).
-
-    Parameters are those of ``torch.nn.RNN``, under the same names. torch has no kernel for the
-    clipped cell, so this one steps through the frames in Python.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(
-            input_size, hidden_size, nonlinearity="relu", batch_first=True, bidirectional=True
-        )
-
-    def forward(  # type: ignore[override]
-        self, x: PackedSequence, hx: Tensor | None = None
-    ) -> tuple[PackedSequence, Tensor]:
-        """Outputs of both directions side by side, and the final states; packed in, packed out."""
-        padded = unpack(x, num_frames=x.batch_sizes.shape[0])
-        # Frame t has batch_sizes[t] sequences, so the sequence at place j has as many frames as
-        # there are batch sizes above j.
-        places = torch.arange(padded.shape[0])
-        lengths = (x.batch_sizes[None, :] > places[:, None]).sum(dim=1).to(padded.device)
-        if x.unsorted_indices is not None:
-            lengths = lengths[x.unsorted_indices]
-        directions = [
-            self._run(padded, lengths, suffix, reverse=bool(suffix)) for suffix in ("", "_reverse")
-        ]
-        outputs = torch.cat([states for states, _ in directions], dim=2)
-        return pack(outputs, lengths), torch.stack([final for _, final in directions])
-
-    def _run(
-        self, padded: Tensor, lengths: Tensor, suffix: str, *, reverse: bool
-    ) -> tuple[Tensor, Tensor]:
-        w_ih, w_hh, b_ih, b_hh = (
-            cast(Tensor, getattr(self, f"{name}_l0{suffix}"))
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        projected = padded @ w_ih.T + (b_ih + b_hh)
-        num_frames = padded.shape[1]
-        valid = valid_frames(lengths, num_frames).unsqueeze(2)
-        state = projected.new_zeros(padded.shape[0], self.hidden_size)
-        states: list[Tensor] = [state] * num_frames
-        for t in reversed(range(num_frames)) if reverse else range(num_frames):
-            new = (projected[:, t] + state @ w_hh.T).clamp(0.0, CLIP)
-            # Padding keeps the state: zero before the last frame in reverse, final after it.
-            state = torch.where(valid[:, t], new, state)
-            states[t] = state
-        return torch.stack(states, dim=1) * valid, state
 
 
 def recurrent_module(cell: str, input_size: int, hidden_size: int) -> nn.RNNBase:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from egl_fast.checkpoint import load_checkpoint
+from egl_fast.compute.devices import usable_device
+from egl_fast.compute.precision import Precision
 from egl_fast.data.loading import spectrogram_of
 from egl_fast.data.manifest import read_manifest
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS
 from egl_fast.data.waveforms import mono_waveform
-from egl_fast.devices import usable_device
 from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
-from egl_fast.precision import Precision
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.arguments import (
     compare_with_batch,

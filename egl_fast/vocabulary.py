@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from egl_fast import kinds
+from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 
 #: Control characters, halves of surrogate pairs, and separators of lines and paragraphs.
@@ -30,16 +31,16 @@ def class_names(value: Any) -> tuple[str, ...]:
             character that ends lines or cannot be written, or is there twice.
     """
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"expected a list of names, got {kinds.shown(value)}")
+        raise ValueError(f"expected a list of names, got {shown(value)}")
     place_of: dict[str, int] = {}
     for place, item in enumerate(value):
         name = kinds.text(item)
         if len(name) > _LONGEST_NAME:
             raise ValueError(f"expected names of at most {_LONGEST_NAME} characters")
         if any(unicodedata.category(character) in _NEVER_WRITTEN for character in name):
-            raise ValueError(f"{kinds.shown(name)} cannot be part of a text")
+            raise ValueError(f"{shown(name)} cannot be part of a text")
         if name in place_of:
-            raise ValueError(f"{kinds.shown(name)} names both class {place_of[name]} and {place}")
+            raise ValueError(f"{shown(name)} names both class {place_of[name]} and {place}")
         place_of[name] = place
     return tuple(place_of)
 

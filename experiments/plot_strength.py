@@ -16,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from egl_fast.reporting.names import label
+from egl_fast.evaluation.reporting.names import label
 
 ROOT = Path(__file__).resolve().parent.parent
 SUBJECTS = ("egl", "egl_normalized", "egl_full", "pctc")

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from egl_fast import atomic
 from egl_fast.errors import EglError
-from egl_fast.simulation.config import SimulationConfig, read_config
-from egl_fast.simulation.execution import execute
-from egl_fast.simulation.plan import Plan
-from egl_fast.simulation.preparation import prepare
-from egl_fast.simulation.store import UnitStore
-from egl_fast.simulation.units import ScoreUnit, TrainUnit
-from egl_fast.statistics.rank_correlation import spearman
+from egl_fast.evaluation.simulation.config import SimulationConfig, read_config
+from egl_fast.evaluation.simulation.execution import execute
+from egl_fast.evaluation.simulation.plan import Plan
+from egl_fast.evaluation.simulation.preparation import prepare
+from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.simulation.units import ScoreUnit, TrainUnit
+from egl_fast.evaluation.statistics.rank_correlation import spearman
+from egl_fast.files import atomic
 
 SCORES = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
 AGAINST = ("entropy", "oracle_loss")

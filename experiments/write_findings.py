@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from egl_fast.reporting.evaluation import METRICS, Evaluation, Metric, Series
-from egl_fast.reporting.findings import double_query, main_query, run_findings
-from egl_fast.reporting.names import label, look
-from egl_fast.reporting.pool_findings import ranking_findings
-from egl_fast.reporting.ranking import Ranking, rank_pool
-from egl_fast.reporting.run_folder import RunFolder, read_run_folder
-from egl_fast.reporting.scores_file import ScoresFile, read_scores_file
-from egl_fast.reporting.wording import number, shown, shown_text, signed
+from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Metric, Series
+from egl_fast.evaluation.reporting.findings import double_query, main_query, run_findings
+from egl_fast.evaluation.reporting.names import label, look
+from egl_fast.evaluation.reporting.pool_findings import ranking_findings
+from egl_fast.evaluation.reporting.ranking import Ranking, rank_pool
+from egl_fast.evaluation.reporting.run_folder import RunFolder, read_run_folder
+from egl_fast.evaluation.reporting.scores_file import ScoresFile, read_scores_file
+from egl_fast.evaluation.reporting.wording import number, shown, shown_text, signed
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from egl_fast import devices
+from egl_fast.compute import devices
 
 DEVICE = torch.device("meta")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from egl_fast.simulation.tables import scores_table
+from egl_fast.evaluation.simulation.tables import scores_table
 
 #: How fast each strategy's curve comes down; made up, but in the order that the paper found.
 SPEED = {"random": 1.0, "entropy": 1.5, "pctc": 1.55, "egl": 1.9, "egl_normalized": 2.1}

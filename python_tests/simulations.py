@@ -10,13 +10,13 @@ from typing import Any
 import soundfile
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
-from egl_fast import atomic
+from egl_fast.evaluation.simulation.config import CONTROLS, read_config
+from egl_fast.evaluation.simulation.plan import Plan
+from egl_fast.evaluation.simulation.preparation import prepare
+from egl_fast.evaluation.simulation.store import UnitStore, write_gzip
+from egl_fast.evaluation.simulation.units import ScoreUnit, Unit
+from egl_fast.files import atomic
 from egl_fast.records import STRATEGIES
-from egl_fast.simulation.config import CONTROLS, read_config
-from egl_fast.simulation.plan import Plan
-from egl_fast.simulation.preparation import prepare
-from egl_fast.simulation.store import UnitStore, write_gzip
-from egl_fast.simulation.units import ScoreUnit, Unit
 
 PITCH_OF = {"ab": 300.0, "no": 450.0, "": 900.0}
 

@@ -248,7 +248,7 @@ def test_without_nvcc_that_is_said(monkeypatch, capsys):
 def test_a_wheel_holds_the_package_and_nothing_else(tmp_path, tag, left_out, added, message):
     native = [check_wheel.OPERATORS, check_wheel.MODULE]
     package = [*check_wheel.tracked_files("egl_fast"), *native]
-    assert any(name.startswith("egl_fast/reporting/page/") for name in package)
+    assert any(name.startswith("egl_fast/evaluation/reporting/page/") for name in package)
     wheel = tmp_path / f"egl_fast-0.1.0-{tag}-{tag}-linux_x86_64.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in [*package, "egl_fast-0.1.0.dist-info/METADATA", *([added] if added else [])]:

@@ -9,7 +9,7 @@ import sys
 from commands import egl_fast
 
 from egl_fast import _extension
-from egl_fast.cuda_diagnosis import cuda_obstacle
+from egl_fast.compute.cuda_diagnosis import cuda_obstacle
 
 PACKAGES = ["torch", "numpy", "soundfile", "soxr"]
 
@@ -132,14 +132,14 @@ ops.ctc_beam_search = wrong
 
 GPU = """
 import egl_fast._extension
-import egl_fast.cuda_diagnosis
+import egl_fast.compute.cuda_diagnosis
 import torch
 torch.version.cuda = "13.0"
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 1
 torch.cuda.get_device_name = lambda i: "NVIDIA Wonder"
 torch.cuda.get_device_capability = lambda i: (8, 6)
-egl_fast.cuda_diagnosis.driver_cuda_version = lambda: (13, 1)
+egl_fast.compute.cuda_diagnosis.driver_cuda_version = lambda: (13, 1)
 facts = egl_fast._extension.build_info()
 egl_fast._extension.build_info = lambda: {**facts, **BUILT}
 """

@@ -19,7 +19,7 @@ from made_up_run import made_up_scores, write_run
 from PIL import Image
 
 from egl_fast.cli.main import main
-from egl_fast.escaping import printable
+from egl_fast.display import printable
 
 COMMAND = [sys.executable, "-c", "from egl_fast.cli.main import main; main()", "report"]
 

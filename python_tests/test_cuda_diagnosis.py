@@ -5,8 +5,8 @@ import ctypes
 import pytest
 import torch
 
-from egl_fast import cuda_diagnosis
-from egl_fast.cuda_diagnosis import cuda_obstacle, driver_cuda_version, has_code_for
+from egl_fast.compute import cuda_diagnosis
+from egl_fast.compute.cuda_diagnosis import cuda_obstacle, driver_cuda_version, has_code_for
 
 BUILT = {"built_with_cuda": True, "cuda_version": "13.0.88", "cuda_architectures": [75, 80, 90]}
 NOT_BUILT = {"built_with_cuda": False, "cuda_version": None, "cuda_architectures": []}

@@ -18,14 +18,16 @@ from recordings import random_checkpoint, waveform
 from torch.utils._pytree import tree_leaves
 
 import egl_fast
-from egl_fast import _extension, cuda_diagnosis, ops
+from egl_fast import _extension, ops
+from egl_fast.compute import cuda_diagnosis
+from egl_fast.compute.devices import usable_device
 from egl_fast.data.manifest import read_manifest
-from egl_fast.devices import usable_device
 from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.scoring.formula import search as search_module
+from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
-from egl_fast.training.loop import Trainer, TrainingConfig
+from egl_fast.training.loop import Trainer
 from egl_fast.training.metrics import transcribe
 
 WAVES = [waveform(seconds, seed=i) for i, seconds in enumerate((0.5, 0.8, 0.3, 0.52))]

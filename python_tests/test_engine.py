@@ -11,6 +11,7 @@ from foreign_models import FOREIGN_MODELS, NUM_CLASSES, batch, build
 from torch import Tensor, nn
 
 from egl_fast import ops
+from egl_fast.compute.products import matrix_product
 from egl_fast.errors import ModelError
 from egl_fast.gradients import room
 from egl_fast.gradients.contributions import factor_pays
@@ -18,7 +19,6 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.room import MEMORY_BYTES, Room
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
-from egl_fast.products import matrix_product
 from egl_fast.reference.gradients import looped_sq_norms
 
 # DESIGN.md, section 5: what `exact` promises of each squared norm.

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from egl_fast import ops
+from egl_fast.compute.products import matrix_product
 from egl_fast.ops.recurrent import _NUM_GATES, _RECURRENT_CELLS
 from egl_fast.ops.recurrent_forward import _NUM_COEFFICIENTS
-from egl_fast.products import matrix_product
 
 HUGE = [1e8, 1e16, 1e30, 1e300, 1.7e308]
 

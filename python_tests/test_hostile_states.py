@@ -15,7 +15,8 @@ from recordings import random_checkpoint, write_clips
 from egl_fast.checkpoint import read_torch, write_torch
 from egl_fast.cli.main import cli
 from egl_fast.errors import CheckpointError, EglError
-from egl_fast.training.loop import TrainingConfig, _make_optimizer
+from egl_fast.training.config import TrainingConfig
+from egl_fast.training.loop import _make_optimizer
 from egl_fast.training.run_folder import RunFolder
 from egl_fast.training.saved_state import load_state
 

@@ -18,8 +18,8 @@ from egl_fast.cli.select import _read_scores
 from egl_fast.data.json_reading import MAX_DEPTH, json_value
 from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
 from egl_fast.errors import ManifestError
+from egl_fast.evaluation.reporting.scores_file import read_scores_file
 from egl_fast.records import STRATEGIES
-from egl_fast.reporting.scores_file import read_scores_file
 from egl_fast.scoring.run.journal import Header, read_journal
 
 LINES = b'{"audio_filepath": "a.wav", "text": "\xc3\xa4"}\n{"audio_filepath": "b.wav"}\n'

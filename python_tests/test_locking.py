@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from egl_fast.errors import OutputError
-from egl_fast.locking import LockHeldError, sole_writer
+from egl_fast.files.locking import LockHeldError, sole_writer
 
 #: Takes the lock, says so, and holds it until its standard input ends.
 HOLDER = """
 import sys
 from pathlib import Path
-from egl_fast.locking import sole_writer
+from egl_fast.files.locking import sole_writer
 with sole_writer(Path(sys.argv[1]), of="output scores.jsonl"):
     print("taken", flush=True)
     sys.stdin.read()
@@ -33,7 +33,7 @@ RUSHER = """
 import os, sys
 from pathlib import Path
 from egl_fast.errors import OutputError
-from egl_fast.locking import sole_writer
+from egl_fast.files.locking import sole_writer
 lock, inside = Path(sys.argv[1]), sys.argv[2]
 taken = 0
 while taken < 300:
@@ -122,7 +122,7 @@ def test_a_full_disk_keeps_nobody_from_the_lock(
         def write(self, content: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("egl_fast.locking.FileIO", Full)
+    monkeypatch.setattr("egl_fast.files.locking.FileIO", Full)
     lock = tmp_path / "scores.jsonl.lock"
     with (
         sole_writer(lock, of="output scores.jsonl"),
@@ -202,7 +202,7 @@ def test_a_file_system_without_locks_is_one_line(
     def flock(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("egl_fast.locking.fcntl.flock", flock)
+    monkeypatch.setattr("egl_fast.files.locking.fcntl.flock", flock)
     with pytest.raises(OutputError, match=r"cannot be locked .*; name a place where") as caught:
         take(tmp_path / "scores.jsonl.lock")
     assert not isinstance(caught.value, LockHeldError)
@@ -220,7 +220,7 @@ def test_a_file_that_was_removed_on_another_machine_is_made_again(
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         flock(*arguments)
 
-    monkeypatch.setattr("egl_fast.locking.fcntl.flock", flock_on_nfs)
+    monkeypatch.setattr("egl_fast.files.locking.fcntl.flock", flock_on_nfs)
     take(tmp_path / "scores.jsonl.lock")
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import ops
-from egl_fast.products import matrix_product
+from egl_fast.compute.products import matrix_product
 
 Arguments = dict[str, Any]
 Call = Callable[[Arguments], Any]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from recordings import random_checkpoint
 
-from egl_fast import atomic
 from egl_fast.checkpoint import save_checkpoint
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
+from egl_fast.files import atomic
 from egl_fast.scoring.run.resumable_scores import ResumableScores
 
 

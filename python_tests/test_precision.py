@@ -13,8 +13,8 @@ from recordings import random_checkpoint, waveform
 from torch import Tensor, nn
 
 import egl_fast
+from egl_fast.compute.precision import BFloat16Products, products_in
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.precision import BFloat16Products, products_in
 from egl_fast.recurrent import without_cudnn
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from egl_fast.errors import ModelError
-from egl_fast.model import ClippedReluRNN
 from egl_fast.recurrent import Direction, scanned_recurrence
+from egl_fast.recurrent.clipped_relu import ClippedReluRNN
 
 FRAMES, UTTERANCES, INPUTS, HIDDEN = 9, 4, 3, 5
 LENGTHS = torch.tensor([6, 9, 1, 4])

@@ -11,7 +11,7 @@ import pytest
 from made_up_run import made_up_scores, write_run
 from test_cli_report import HOSTILE, run
 
-from egl_fast.reporting.scores_file import GROUP_KEYS
+from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS
 
 CHROMIUM = os.environ.get("EGL_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

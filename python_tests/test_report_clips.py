@@ -10,9 +10,9 @@ import soundfile
 from PIL import Image
 from recordings import waveform
 
-from egl_fast.reporting.clips import MAX_SECONDS, make_clip
-from egl_fast.reporting.listening import _hypotheses
-from egl_fast.reporting.wording import plain_exp
+from egl_fast.evaluation.reporting.clips import MAX_SECONDS, make_clip
+from egl_fast.evaluation.reporting.listening import _hypotheses
+from egl_fast.evaluation.reporting.wording import plain_exp
 
 
 def decoded(uri, kind):

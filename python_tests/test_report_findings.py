@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from test_report_evaluation import POINTS, run_of
 
+from egl_fast.evaluation.reporting.content import run_page
+from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Series
+from egl_fast.evaluation.reporting.findings import run_findings
+from egl_fast.evaluation.reporting.names import look as look_of
+from egl_fast.evaluation.reporting.picked import describe, group_names, overlap
+from egl_fast.evaluation.reporting.pool_findings import picked_findings, ranking_findings
+from egl_fast.evaluation.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
+from egl_fast.evaluation.reporting.scores_file import CONTROLS, Groups, ScoresFile
+from egl_fast.evaluation.reporting.wording import percent_range
+from egl_fast.evaluation.statistics.bootstrap import Interval
 from egl_fast.records import STRATEGIES
-from egl_fast.reporting.content import run_page
-from egl_fast.reporting.evaluation import METRICS, Evaluation, Series
-from egl_fast.reporting.findings import run_findings
-from egl_fast.reporting.names import look as look_of
-from egl_fast.reporting.picked import describe, group_names, overlap
-from egl_fast.reporting.pool_findings import picked_findings, ranking_findings
-from egl_fast.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
-from egl_fast.reporting.scores_file import CONTROLS, Groups, ScoresFile
-from egl_fast.reporting.wording import percent_range
-from egl_fast.statistics.bootstrap import Interval
 
 
 def findings_of(points, subject=None):

@@ -3,10 +3,10 @@
 import pytest
 from test_report_evaluation import POINTS, run_of
 
-from egl_fast.reporting.evaluation import METRICS, Evaluation
-from egl_fast.reporting.metric_tables import add_metrics, paper_tables
-from egl_fast.reporting.page_model import Page
-from egl_fast.reporting.wording import MINUS
+from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation
+from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
+from egl_fast.evaluation.reporting.page_model import Page
+from egl_fast.evaluation.reporting.wording import MINUS
 
 # Of two utterances there are three resamples: a a, a b, b b. EGL's CER at 40% is 10, 15 and 16.7%
 # in these; all else is the same in each.

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from egl_fast.reporting.provenance import in_a_line, of_run, of_scores
+from egl_fast.evaluation.reporting.provenance import in_a_line, of_run, of_scores
 
 #: As `egl-fast score` writes it, shortened.
 METADATA = {

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from egl_fast.reporting.wording import plain, plain_exp, shown_text, signed
+from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_text, signed
 
 NBSP = "\N{NO-BREAK SPACE}"
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 import egl_fast
 from egl_fast import ops
+from egl_fast.compute.memory import is_out_of_memory
+from egl_fast.compute.process_wide import SharedChange
 from egl_fast.gradients import engine as engine_module
-from egl_fast.memory import is_out_of_memory
-from egl_fast.process_wide import SharedChange
 
 VOCABULARY = ["-", "a", "b", "c"]
 

@@ -187,7 +187,7 @@ def test_frames_first_are_recognized() -> None:
 @pytest.mark.parametrize("name", ["k", "beam_width", "probes", "full_samples", "seed"])
 @pytest.mark.parametrize("value", [True, 200.0, math.nan, "200", np.float32(200)])
 def test_integers_are_integers(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: expected an integer, got"):
+    with pytest.raises(ValueError, match=f"^{name}: expected a whole number, got"):
         ScoringOptions(**{name: value})
 
 
@@ -209,15 +209,16 @@ def test_any_integer_is_a_seed(seed: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 2**63}, r"k: expected at most 1e\+06"),
-        ({"beam_width": 2**63}, r"beam_width: expected at most 1e\+09"),
+        ({"k": 2**63}, "k: expected at most 1000000"),
+        ({"beam_width": 2**63}, "beam_width: expected at most 1000000000"),
         ({"method": None}, "method: expected one of"),
-        ({"tolerance": math.nan}, "tolerance: expected a share between 0 and 1, got nan"),
-        ({"tolerance": math.inf}, "tolerance: expected a share"),
-        ({"tolerance": "0.1"}, "tolerance: expected a share between 0 and 1, got '0.1'"),
-        ({"tolerance": None}, "tolerance: expected a share"),
-        ({"full": "no"}, "full: expected True or False, got 'no'"),
-        ({"per_hypothesis": 1}, "per_hypothesis: expected True or False, got 1"),
+        ({"tolerance": math.nan}, "tolerance: expected a finite number, got nan"),
+        ({"tolerance": math.inf}, "tolerance: expected a finite number"),
+        ({"tolerance": 1.0}, "tolerance: expected a number below 1, got 1"),
+        ({"tolerance": "0.1"}, "tolerance: expected a number, got '0.1'"),
+        ({"tolerance": None}, "tolerance: expected a number"),
+        ({"full": "no"}, "full: expected true or false, got 'no'"),
+        ({"per_hypothesis": 1}, "per_hypothesis: expected true or false, got 1"),
         ({"params": ""}, "params: expected one string of patterns"),
         ({"params": ["output.*"]}, r"params: expected one string .*got \['output\.\*'\]"),
     ],

@@ -15,10 +15,10 @@ from simulations import plan_of
 
 from egl_fast.checkpoint import read_torch
 from egl_fast.errors import OutputError
-from egl_fast.simulation.plan import Plan
-from egl_fast.simulation.run_folder import at_work_in, refresh_tables
-from egl_fast.simulation.store import UnitStore
-from egl_fast.simulation.work import Watcher, work
+from egl_fast.evaluation.simulation.plan import Plan
+from egl_fast.evaluation.simulation.run_folder import at_work_in, refresh_tables
+from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.simulation.work import Watcher, work
 
 
 @pytest.fixture(scope="module")

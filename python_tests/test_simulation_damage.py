@@ -12,11 +12,11 @@ import pytest
 from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import CheckpointError, OutputError
-from egl_fast.simulation.execution import execute
-from egl_fast.simulation.plan import Plan
-from egl_fast.simulation.store import UnitStore
-from egl_fast.simulation.tables import write_tables
-from egl_fast.simulation.units import ScoreUnit
+from egl_fast.evaluation.simulation.execution import execute
+from egl_fast.evaluation.simulation.plan import Plan
+from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.simulation.tables import write_tables
+from egl_fast.evaluation.simulation.units import ScoreUnit
 
 Damage = Callable[[bytes], bytes]
 

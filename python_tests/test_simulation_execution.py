@@ -12,16 +12,16 @@ from simulations import CONFIG, edit_manifest, plan_of, pretend_unit, write_simu
 
 from egl_fast.cli.report import command as report
 from egl_fast.errors import ModelError
+from egl_fast.evaluation.simulation import execution, tables
+from egl_fast.evaluation.simulation.config import read_config
+from egl_fast.evaluation.simulation.execution import execute, starting_point
+from egl_fast.evaluation.simulation.plan import Plan
+from egl_fast.evaluation.simulation.preparation import prepare
+from egl_fast.evaluation.simulation.store import UnitStore, write_gzip
+from egl_fast.evaluation.simulation.tables import scores_table, write_tables
+from egl_fast.evaluation.simulation.units import FreshInit, Unit
+from egl_fast.evaluation.simulation.work import Watcher, work
 from egl_fast.model import preset
-from egl_fast.simulation import tables
-from egl_fast.simulation.config import read_config
-from egl_fast.simulation.execution import execute, starting_point
-from egl_fast.simulation.plan import Plan
-from egl_fast.simulation.preparation import prepare
-from egl_fast.simulation.store import UnitStore, write_gzip
-from egl_fast.simulation.tables import scores_table, write_tables
-from egl_fast.simulation.units import FreshInit, Unit
-from egl_fast.simulation.work import Watcher, work
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_an_error_about_a_hostile_id_is_one_printable_line(
     plan = prepare(read_config(tmp_path / "config.toml"))
     pretend_unit(base_of(plan, store), plan, store)
     score = next(unit for unit in plan.expand(store).units.values() if unit.kind == "score")
-    monkeypatch.setattr("egl_fast.simulation.execution._model_of", lambda *_: random_checkpoint())
+    monkeypatch.setattr(execution, "_model_of", lambda *_: random_checkpoint())
     (tmp_path / "pool4.wav").write_bytes(b"")
     with pytest.raises(ModelError) as caught:
         execute(score, store, lambda words: None)

@@ -11,10 +11,10 @@ import pytest
 from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import ConfigError
-from egl_fast.simulation.plan import Expansion, Plan
-from egl_fast.simulation.store import UnitStore
-from egl_fast.simulation.units import FileInit, FreshInit, ScoreUnit, TrainUnit
-from egl_fast.simulation.work import ready, state_of
+from egl_fast.evaluation.simulation.plan import Expansion, Plan
+from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.simulation.units import FileInit, FreshInit, ScoreUnit, TrainUnit
+from egl_fast.evaluation.simulation.work import ready, state_of
 
 PRETRAIN = '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n\n[model]'
 

@@ -10,9 +10,9 @@ import pytest
 from simulations import CONFIG, edit_manifest, write_simulation
 
 from egl_fast.errors import ConfigError
-from egl_fast.simulation.config import SimulationConfig, read_config
-from egl_fast.simulation.preparation import prepare
-from egl_fast.simulation.sets import digest, hidden, read_sets
+from egl_fast.evaluation.simulation.config import SimulationConfig, read_config
+from egl_fast.evaluation.simulation.preparation import prepare
+from egl_fast.evaluation.simulation.sets import digest, hidden, read_sets
 
 
 @pytest.fixture

@@ -17,21 +17,21 @@ import torch
 from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import OutputError
-from egl_fast.locking import LockHeldError, sole_writer
-from egl_fast.simulation import run_folder
-from egl_fast.simulation import work as work_module
-from egl_fast.simulation.config import SimulationConfig
-from egl_fast.simulation.execution import CPU, Note
-from egl_fast.simulation.run_folder import at_work_in, refresh_tables
-from egl_fast.simulation.store import UnitStore
-from egl_fast.simulation.units import Unit
-from egl_fast.simulation.work import State, Watcher, ready, work
+from egl_fast.evaluation.simulation import run_folder
+from egl_fast.evaluation.simulation import work as work_module
+from egl_fast.evaluation.simulation.config import SimulationConfig
+from egl_fast.evaluation.simulation.execution import CPU, Note
+from egl_fast.evaluation.simulation.run_folder import at_work_in, refresh_tables
+from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.simulation.units import Unit
+from egl_fast.evaluation.simulation.work import State, Watcher, ready, work
+from egl_fast.files.locking import LockHeldError, sole_writer
 
 #: Holds a lock, in the middle of a unit of work, until its standard input ends.
 HOLDER = """
 import sys
 from pathlib import Path
-from egl_fast.locking import sole_writer
+from egl_fast.files.locking import sole_writer
 with sole_writer(Path(sys.argv[1]), of="unit"):
     print("taken", flush=True)
     sys.stdin.read()

@@ -11,13 +11,13 @@ import torch
 from simulations import plan_of, pretend_unit
 
 from egl_fast.errors import CheckpointError
-from egl_fast.locking import LockHeldError
-from egl_fast.simulation import work as work_module
-from egl_fast.simulation.execution import CPU, Note
-from egl_fast.simulation.plan import Expansion, Plan
-from egl_fast.simulation.store import UnitStore
-from egl_fast.simulation.units import Unit
-from egl_fast.simulation.work import State, Watcher, ready, work
+from egl_fast.evaluation.simulation import work as work_module
+from egl_fast.evaluation.simulation.execution import CPU, Note
+from egl_fast.evaluation.simulation.plan import Expansion, Plan
+from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.simulation.units import Unit
+from egl_fast.evaluation.simulation.work import State, Watcher, ready, work
+from egl_fast.files.locking import LockHeldError
 
 PRETRAIN_SOURCE = """\
 [[data.pretrain]]

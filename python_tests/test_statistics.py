@@ -9,10 +9,10 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egl_fast.statistics import rank_correlation
-from egl_fast.statistics.bootstrap import bootstrap_ratios, interval, resampled_counts
-from egl_fast.statistics.curves import budget_to_reach, interpolate, mean_height
-from egl_fast.statistics.rank_correlation import midranks, spearman
+from egl_fast.evaluation.statistics import rank_correlation
+from egl_fast.evaluation.statistics.bootstrap import bootstrap_ratios, interval, resampled_counts
+from egl_fast.evaluation.statistics.curves import budget_to_reach, interpolate, mean_height
+from egl_fast.evaluation.statistics.rank_correlation import midranks, spearman
 
 INF = float("inf")
 
@@ -60,7 +60,7 @@ class TestBootstrap:
     def test_blocks_change_nothing(self, monkeypatch):
         errors = np.arange(12.0).reshape(1, 12)
         whole = bootstrap_ratios(errors, np.ones(12), replicates=50, seed=5)
-        monkeypatch.setattr("egl_fast.statistics.bootstrap._BLOCK_NUMBERS", 40)
+        monkeypatch.setattr("egl_fast.evaluation.statistics.bootstrap._BLOCK_NUMBERS", 40)
         assert np.array_equal(bootstrap_ratios(errors, np.ones(12), replicates=50, seed=5), whole)
 
     def test_the_seed_decides(self):

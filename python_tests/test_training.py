@@ -18,8 +18,9 @@ from egl_fast.checkpoint import load_checkpoint, read_torch
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import CheckpointError, EglError, ModelError, OutputError
 from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
+from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
-from egl_fast.training.loop import Progress, Trainer, TrainingConfig
+from egl_fast.training.loop import Progress, Trainer
 from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.training.schedule import rate_factor
 
@@ -237,7 +238,7 @@ def test_a_failed_write_leaves_the_states_before(
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("egl_fast.atomic.os.fsync", full)
+    monkeypatch.setattr("egl_fast.files.atomic.os.fsync", full)
     resumed = trainer_of(clips, tmp_path)
     with pytest.raises(OutputError, match="No space left on device"):
         resumed.resume()

@@ -19,8 +19,9 @@ from run_states import timeless
 from egl_fast.checkpoint import read_torch
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import OutputError
+from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
-from egl_fast.training.loop import Progress, Trainer, TrainingConfig
+from egl_fast.training.loop import Progress, Trainer
 
 CONFIG = TrainingConfig(max_epochs=2, patience=0, batch_seconds=0.7, learning_rate=3e-3)
 

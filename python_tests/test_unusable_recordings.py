@@ -22,11 +22,12 @@ from egl_fast.checkpoint import load_checkpoint, read_torch, save_checkpoint
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError, ModelError
-from egl_fast.simulation.execution import _transcripts
-from egl_fast.simulation.sets import Clip
+from egl_fast.evaluation.simulation.execution import _transcripts
+from egl_fast.evaluation.simulation.sets import Clip
 from egl_fast.training import batches, metrics
+from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import Example, examples_of_length, prepare_examples
-from egl_fast.training.loop import Progress, Trainer, TrainingConfig
+from egl_fast.training.loop import Progress, Trainer
 from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.training.schedule import rate_factor
 from egl_fast.vocabulary import ENGLISH_CHARACTERS

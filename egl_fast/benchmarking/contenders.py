@@ -18,9 +18,9 @@ from torch import nn
 from egl_fast.benchmarking.recordings import Recording
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.benchmarking.turns import Work
+from egl_fast.compute.precision import products_in
 from egl_fast.data.loading import pad_features
 from egl_fast.errors import ModelError
-from egl_fast.precision import products_in
 from egl_fast.records import ScoreRecord
 from egl_fast.recurrent import without_cudnn
 from egl_fast.reference import TOLERANCE

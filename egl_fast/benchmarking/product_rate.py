@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from egl_fast.benchmarking.turns import CPU, Work
-from egl_fast.precision import products_in
-from egl_fast.products import matrix_product
+from egl_fast.compute.precision import products_in
+from egl_fast.compute.products import matrix_product
 
 #: Order of the square matrices: large enough for either library's best rate, and 0.1 s or so.
 ORDER = 2048

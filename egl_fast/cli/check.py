@@ -15,8 +15,8 @@ from rich.table import Table
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, tell, tell_json, warn
+from egl_fast.display import printable
 from egl_fast.errors import EglError, ManifestError, one_line
-from egl_fast.escaping import printable
 from egl_fast.reference import TOLERANCE
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _labelings(
 def _reference(
     model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[list[int]]
 ) -> list[dict[str, float]]:
-    from egl_fast.precision import products_in
+    from egl_fast.compute.precision import products_in
     from egl_fast.recurrent import without_cudnn
     from egl_fast.reference.gradients import looped_sq_norms
 

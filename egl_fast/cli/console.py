@@ -26,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from egl_fast.escaping import json_text, printable
+from egl_fast.display import json_text, printable
 
 
 class _Notes:

@@ -160,7 +160,7 @@ def _cuda(extension: dict[str, Any] | None) -> tuple[bool, str, str | None]:
     if extension is None:
         return False, "the native extension cannot be loaded", None
     from egl_fast._extension import BuildInfo
-    from egl_fast.cuda_diagnosis import cuda_obstacle, device_names
+    from egl_fast.compute.cuda_diagnosis import cuda_obstacle, device_names
 
     obstacle = cuda_obstacle(cast(BuildInfo, extension))
     if obstacle is not None:

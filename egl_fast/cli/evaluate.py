@@ -18,8 +18,8 @@ from egl_fast.cli.failures import Failures
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.transcribe import base_record, transcripts_with_progress
 from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.display import printable, shortened
 from egl_fast.errors import ManifestError
-from egl_fast.escaping import printable
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -206,8 +206,8 @@ def _print_table(total: _Row, rows: dict[str, _Row], key: str | None) -> None:
     from egl_fast.training.metrics import in_nats
 
     lines = [*rows.items(), ("all" if rows else "", total)]
-    lines = [(_shortened(printable(name)), row) for name, row in lines]
-    title = _shortened(printable(key or ""))
+    lines = [(shortened(printable(name), _MOST_CHARACTERS), row) for name, row in lines]
+    title = shortened(printable(key or ""), _MOST_CHARACTERS)
     width = max(len(title), *(len(name) for name, _ in lines))
     tell(f"{title:{width}}  utterances  CTC loss     CER     WER".strip())
     for name, row in lines:
@@ -227,10 +227,6 @@ def _print_table(total: _Row, rows: dict[str, _Row], key: str | None) -> None:
             f"{total.left_out} of {total.rates.num_utterances + total.left_out} recordings could "
             "not be evaluated; all numbers leave them out"
         )
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _MOST_CHARACTERS else f"{name[: _MOST_CHARACTERS - 1]}…"
 
 
 def _rate(rate: float | None) -> str:

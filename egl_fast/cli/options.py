@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.shell_completion import CompletionItem
 
+from egl_fast import kinds
 from egl_fast.cli.console import stderr
 from egl_fast.methods import METHODS
 from egl_fast.scoring.options import ScoringOptions
@@ -80,74 +81,6 @@ batch_seconds: Decorator = click.option(
     show_default=True,
     help="Padded audio that runs through the model at once.",
 )
-
-
-def _click_option(own: Field[Any], **changes: Any) -> Decorator:
-    facts = own.metadata
-    known: dict[str, Any] = {"help": facts["help"], "default": own.default}
-    if isinstance(own.default, bool):
-        known["is_flag"] = True
-    elif isinstance(own.default, float):
-        known["type"] = Amount(0, 1, min_open=True, max_open=True)
-    elif "least" in facts:
-        least = facts["least"]
-        known["type"] = int if least == -math.inf else click.IntRange(min=int(least))
-    elif own.name == "method":
-        known["type"] = click.Choice(list(METHODS))
-    elif own.name == "params":
-        known["metavar"] = "GLOB"
-    known |= changes
-    known["show_default"] = known["default"] is not None and "is_flag" not in known
-    return click.option(f"--{own.name.replace('_', '-')}", **known)
-
-
-def scoring_option(name: str, **changes: Any) -> Decorator:
-    """One option of ``ScoringOptions``, with changes to what ``click.option`` is given."""
-    [own] = [own for own in fields(ScoringOptions) if own.name == name]
-    return _click_option(own, **changes)
-
-
-#: Option of a method -> the methods that have it.
-METHOD_OPTIONS: dict[str, list[str]] = {}
-_METHOD_FIELDS: dict[str, Field[Any]] = {}
-for _name, _kind in METHODS.items():
-    for _own in fields(cast(Any, _kind)):
-        METHOD_OPTIONS.setdefault(_own.name, []).append(_name)
-        _METHOD_FIELDS.setdefault(_own.name, _own)
-
-
-def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """All options of ``ScoringOptions``, and all of every method; see ``chosen_scoring``."""
-    decorators = []
-    for own in fields(ScoringOptions):
-        if own.name not in METHOD_OPTIONS:
-            decorators.append(_click_option(own))
-        if own.name == "method":
-            for name, methods in METHOD_OPTIONS.items():
-                text = _METHOD_FIELDS[name].metadata["help"]
-                text = f"Of {' and '.join(methods)}: {text[0].lower()}{text[1:]}"
-                decorators.append(_click_option(_METHOD_FIELDS[name], help=text))
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
-
-
-def chosen_scoring(values: dict[str, Any]) -> ScoringOptions:
-    """What ``scoring`` made of a command line.
-
-    Raises:
-        click.UsageError: a value is out of its range.
-    """
-    kind: Any = METHODS[values["method"]]
-    rest = {name: value for name, value in values.items() if name not in METHOD_OPTIONS}
-    try:
-        rest["method"] = kind(**{own.name: values[own.name] for own in fields(kind)})
-        return ScoringOptions(**rest)
-    except ValueError as error:
-        raise click.UsageError(str(error).replace("_", "-")) from None
-
-
-seed: Decorator = scoring_option("seed")
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -238,10 +171,95 @@ def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:
     """
     import torch
 
-    from egl_fast.allocator import keep_freed_memory
-    from egl_fast.devices import usable_device
+    from egl_fast.compute.devices import usable_device
+    from egl_fast.compute.memory import keep_freed_memory
 
     keep_freed_memory()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     return usable_device(device_name)
+
+
+def of_fields(config: type, *, but: Container[str] = ()) -> Decorator:
+    """An option for each field of a dataclass with kinds, in their order.
+
+    Args:
+        config: the dataclass.
+        but: fields that get none.
+    """
+    wanted = [described for described in fields(config) if described.name not in but]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for described in reversed(wanted):
+            command = _of_field(described)(command)
+        return command
+
+    return decorate
+
+
+def _of_field(described: Field[Any], **changes: Any) -> Decorator:
+    kind: Any = kinds.kind_of(described)
+    facts: dict[str, Any] = {"help": described.metadata["help"]}
+    if isinstance(kind, kinds.Optional):
+        kind = kind.kind
+    else:
+        facts |= {"default": described.default, "show_default": True}
+    if kind is kinds.boolean:
+        facts |= {"is_flag": True, "show_default": False}
+    elif isinstance(kind, kinds.OneOf):
+        facts["type"] = click.Choice(kind.choices)
+    elif isinstance(kind, kinds.Integer):
+        bounds = (kind.at_least, kind.at_most)
+        facts["type"] = int if bounds == (None, None) else click.IntRange(*bounds)
+    elif isinstance(kind, kinds.Number):
+        low, high = kind.above, kind.below
+        facts["type"] = Amount(
+            kind.at_least if low is None else low,
+            kind.at_most if high is None else high,
+            min_open=low is not None,
+            max_open=high is not None,
+        )
+    else:
+        facts["metavar"] = getattr(kind, "metavar", None)
+    return click.option(f"--{described.name.replace('_', '-')}", **facts | changes)
+
+
+#: Option of a method -> the methods that have it.
+METHOD_OPTIONS: dict[str, list[str]] = {}
+for _name, _kind in METHODS.items():
+    for _own in fields(cast(Any, _kind)):
+        METHOD_OPTIONS.setdefault(_own.name, []).append(_name)
+
+
+def scoring_option(name: str, **changes: Any) -> Decorator:
+    """One option of ``ScoringOptions``, with changes to what ``click.option`` is given."""
+    return _of_field(next(f for f in fields(ScoringOptions) if f.name == name), **changes)
+
+
+def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All options of ``ScoringOptions``, and all of every method; see ``chosen_scoring``."""
+    common = [own.name for own in fields(ScoringOptions)]
+    for name, methods in METHOD_OPTIONS.items():
+        if name not in common:
+            own = next(f for f in fields(cast(Any, METHODS[methods[0]])) if f.name == name)
+            help = f"Of {' and '.join(methods)}: {own.metadata['help']}"
+            command = _of_field(own, help=help)(command)
+    return of_fields(ScoringOptions)(command)
+
+
+def chosen_scoring(values: dict[str, Any]) -> ScoringOptions:
+    """What ``scoring`` made of a command line.
+
+    Raises:
+        click.UsageError: a value is out of its range.
+    """
+    kind: Any = METHODS[values["method"]]
+    rest = {name: value for name, value in values.items() if name not in METHOD_OPTIONS}
+    try:
+        rest["method"] = kind(**{own.name: values[own.name] for own in fields(kind)})
+        return ScoringOptions(**rest)
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("_", "-")) from None
+
+
+seed = scoring_option("seed")

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import Progress, TaskID
 
-from egl_fast.atomic import write_bytes
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ManifestError, MissingExtraError, OutputError
-from egl_fast.locking import sole_writer
+from egl_fast.files.atomic import write_bytes
+from egl_fast.files.locking import sole_writer
 
 if TYPE_CHECKING:
-    from egl_fast.reporting.page_model import Page
+    from egl_fast.evaluation.reporting.page_model import Page
 
 #: What a report of ours holds near its beginning, and may be replaced by the next.
 GENERATOR = b'<meta name="generator" content="egl-fast'
@@ -132,12 +132,12 @@ def _is_report(path: Path) -> bool:
 
 
 def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) -> bytes:
-    from egl_fast.reporting.content import run_page
-    from egl_fast.reporting.evaluation import Evaluation
-    from egl_fast.reporting.ranking import rank_pool
-    from egl_fast.reporting.render import render
-    from egl_fast.reporting.run_folder import read_run_folder
-    from egl_fast.reporting.scores_file import read_scores_file
+    from egl_fast.evaluation.reporting.content import run_page
+    from egl_fast.evaluation.reporting.evaluation import Evaluation
+    from egl_fast.evaluation.reporting.ranking import rank_pool
+    from egl_fast.evaluation.reporting.render import render
+    from egl_fast.evaluation.reporting.run_folder import read_run_folder
+    from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
     run = read_run_folder(run_dir)
     with progress_bar() as bar:
@@ -157,7 +157,7 @@ def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) ->
         html = render(page, name=Path(run_dir).resolve().name)
     _warn(page)
     if figures is not None:
-        from egl_fast.reporting.figures import draw_curves, draw_ranks
+        from egl_fast.evaluation.reporting.figures import draw_curves, draw_ranks
 
         drawn = draw_curves(evaluation, Path(figures))
         for ranking in list(rankings.values())[:1]:
@@ -167,10 +167,10 @@ def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) ->
 
 
 def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) -> bytes:
-    from egl_fast.reporting.content import scores_page
-    from egl_fast.reporting.ranking import rank_pool
-    from egl_fast.reporting.render import render
-    from egl_fast.reporting.scores_file import read_scores_file
+    from egl_fast.evaluation.reporting.content import scores_page
+    from egl_fast.evaluation.reporting.ranking import rank_pool
+    from egl_fast.evaluation.reporting.render import render
+    from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
     folder, unknown = Path(scores).parent, None
     if top:
@@ -196,7 +196,7 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
         html = render(page, name=Path(scores).name)
     _warn(page)
     if figures is not None:
-        from egl_fast.reporting.figures import draw_ranks
+        from egl_fast.evaluation.reporting.figures import draw_ranks
 
         _say_figures(draw_ranks(ranking, Path(figures)))
     return html

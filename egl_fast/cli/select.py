@@ -22,8 +22,8 @@ from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.display import printable
 from egl_fast.errors import ManifestError
-from egl_fast.escaping import printable
 from egl_fast.records import STRATEGIES
 from egl_fast.selection import low_mass_warning, parse_budget, select
 

@@ -21,10 +21,10 @@ from egl_fast.cli.console import progress_bar, say, tell, warn
 if TYPE_CHECKING:
     import torch
 
-    from egl_fast.simulation.plan import Expansion, Plan
-    from egl_fast.simulation.store import UnitStore
-    from egl_fast.simulation.units import Unit
-    from egl_fast.simulation.work import State, Watcher
+    from egl_fast.evaluation.simulation.plan import Expansion, Plan
+    from egl_fast.evaluation.simulation.store import UnitStore
+    from egl_fast.evaluation.simulation.units import Unit
+    from egl_fast.evaluation.simulation.work import State, Watcher
 
 
 @click.command("simulate")
@@ -81,11 +81,11 @@ def command(
       egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --dry-run
       egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --jobs 2 --threads 1
     """
-    from egl_fast.simulation.config import read_config
-    from egl_fast.simulation.preparation import prepare
-    from egl_fast.simulation.run_folder import at_work_in
-    from egl_fast.simulation.store import UnitStore
-    from egl_fast.simulation.tables import require_table_packages
+    from egl_fast.evaluation.simulation.config import read_config
+    from egl_fast.evaluation.simulation.preparation import prepare
+    from egl_fast.evaluation.simulation.run_folder import at_work_in
+    from egl_fast.evaluation.simulation.store import UnitStore
+    from egl_fast.evaluation.simulation.tables import require_table_packages
 
     require_table_packages()
     place = options.set_up_torch(device, threads)
@@ -115,8 +115,8 @@ def _work(
     place: torch.device,
     worker: int | None,
 ) -> None:
-    from egl_fast.simulation.run_folder import refresh_tables
-    from egl_fast.simulation.work import state_of, work
+    from egl_fast.evaluation.simulation.run_folder import refresh_tables
+    from egl_fast.evaluation.simulation.work import state_of, work
 
     if worker is not None:
         work(plan, store, _writing_tables(plan, store, run_dir), device=place)
@@ -149,7 +149,7 @@ def _watcher(
     plan: Plan, store: UnitStore, run_dir: Path, state: State, waiting: _Waiting
 ) -> Iterator[Watcher]:
     """Progress on standard error, tables after each unit."""
-    from egl_fast.simulation.work import Watcher
+    from egl_fast.evaluation.simulation.work import Watcher
 
     tables = _writing_tables(plan, store, run_dir)
     with progress_bar(with_time_left=False) as bar:
@@ -177,8 +177,8 @@ def _watcher(
 
 
 def _writing_tables(plan: Plan, store: UnitStore, run_dir: Path) -> Watcher:
-    from egl_fast.simulation.run_folder import refresh_tables
-    from egl_fast.simulation.work import Watcher
+    from egl_fast.evaluation.simulation.run_folder import refresh_tables
+    from egl_fast.evaluation.simulation.work import Watcher
 
     return Watcher(on_finish=lambda unit, expansion, state: refresh_tables(plan, store, run_dir))
 
@@ -247,8 +247,8 @@ def _end_with_parent() -> None:
 
 
 def _print_plan(plan: Plan, store: UnitStore, jobs: int) -> None:
-    from egl_fast.simulation.sets import total_seconds
-    from egl_fast.simulation.work import state_of
+    from egl_fast.evaluation.simulation.sets import total_seconds
+    from egl_fast.evaluation.simulation.work import state_of
 
     tell("set              clips  minutes")
     for part, clips in plan.sets.items():

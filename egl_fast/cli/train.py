@@ -16,6 +16,7 @@ from egl_fast.cli.interruption import between_steps
 from egl_fast.cli.training_data import Transcribed, prepared, remedy_for, shared_audio
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
+from egl_fast.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
@@ -71,77 +72,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Put all texts in lower case first; `evaluate` does the same for the model.",
 )
-@click.option(
-    "--max-epochs",
-    type=click.IntRange(min=1),
-    default=40,
-    show_default=True,
-    help="Stop after so many at the latest; the cosine schedule ends there.",
-)
-@click.option(
-    "--patience",
-    type=click.IntRange(min=0),
-    default=5,
-    show_default=True,
-    help="Stop after so many epochs without a better validation metric; 0: never.",
-)
-@click.option(
-    "--monitor",
-    type=click.Choice(["loss", "cer"]),
-    default="loss",
-    show_default=True,
-    help="Validation metric that decides which epoch is kept, and when to stop.",
-)
-@click.option(
-    "--optimizer",
-    type=click.Choice(["adamw", "sgd"]),
-    default="adamw",
-    show_default=True,
-    help="AdamW, or SGD with Nesterov momentum 0.9.",
-)
-@click.option(
-    "--learning-rate",
-    type=options.Amount(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="Peak rate.",
-)
-@click.option(
-    "--weight-decay",
-    type=options.Amount(min=0),
-    default=1e-2,
-    show_default=True,
-    help="Decoupled for AdamW, L2 for SGD; not on biases and norms.",
-)
-@click.option(
-    "--schedule",
-    type=click.Choice(["cosine", "plateau", "constant"]),
-    default="cosine",
-    show_default=True,
-    help="Course of the learning rate after the warm-up.",
-)
-@click.option(
-    "--warm-up-epochs",
-    type=options.Amount(min=0),
-    default=1.0,
-    show_default=True,
-    help="Epochs, or a fraction, over which the learning rate rises.",
-)
-@click.option(
-    "--max-grad-norm",
-    type=options.Amount(min=0, min_open=True),
-    default=100.0,
-    show_default=True,
-    help="Gradient clipping.",
-)
-@click.option("--spec-augment", is_flag=True, help="Mask bands and spans of the spectrogram.")
-@click.option(
-    "--speed-perturb",
-    type=options.Amount(0, 0.5),
-    default=0.0,
-    show_default=True,
-    help="Draw the playback speed from 1 -+ this.",
-)
+@options.of_fields(TrainingConfig, but=("batch_seconds", "seed"))
 @options.batch_seconds
 @options.seed
 @options.device
@@ -189,7 +120,7 @@ def command(
 
     from egl_fast.checkpoint import plain_config
     from egl_fast.training.examples import digest
-    from egl_fast.training.loop import Trainer, TrainingConfig
+    from egl_fast.training.loop import Trainer
     from egl_fast.training.metrics import in_nats
     from egl_fast.training.run_folder import RunFolder
 

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.display import printable
 from egl_fast.errors import AudioError
-from egl_fast.escaping import printable
 
 #: Audio that may be missing at the end without a word: lengths are rounded to packets.
 _ALLOWED_GAP_SECONDS = 0.25

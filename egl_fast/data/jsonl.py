@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from egl_fast import atomic
+from egl_fast.display import json_text
 from egl_fast.errors import EglError, OutputError, cannot_be_written
-from egl_fast.escaping import json_text
-from egl_fast.locking import sole_writer
+from egl_fast.files import atomic
+from egl_fast.files.locking import sole_writer
 
 #: Endings of names -> the format that they promise.
 _OTHER_FORMATS = {

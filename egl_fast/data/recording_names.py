@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from egl_fast.escaping import printable
+from egl_fast.display import printable
 
 
 def recording_name(path: PurePath) -> str:

@@ -15,8 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from egl_fast.compute.products import matrix_product
 from egl_fast.ops import row_sq_norms
-from egl_fast.products import matrix_product
 
 
 class Contribution(Protocol):

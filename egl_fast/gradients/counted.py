@@ -8,7 +8,7 @@ from itertools import chain
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from egl_fast.devices import computes_on
+from egl_fast.compute.devices import computes_on
 from egl_fast.errors import DeviceError, ModelError
 
 

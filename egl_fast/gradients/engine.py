@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 import egl_fast.gradients.rules  # noqa: F401  (importing registers them)
+from egl_fast.compute.memory import is_out_of_memory
+from egl_fast.compute.precision import check_precision, products_in
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -33,8 +35,6 @@ from egl_fast.gradients.room import Room
 from egl_fast.gradients.running import alone, unwrapped
 from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
-from egl_fast.memory import is_out_of_memory
-from egl_fast.precision import check_precision, products_in
 
 _log = logging.getLogger("egl_fast")
 

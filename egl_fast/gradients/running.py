@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from egl_fast.process_wide import SharedChange
+from egl_fast.compute.process_wide import SharedChange
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from egl_fast import kinds
 from egl_fast.methods.directions_and_probes import DirectionsAndProbes
 from egl_fast.methods.method import Method, Rows
-from egl_fast.methods.option import share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,9 @@ class LowRank(Method):
     summary = "an estimate with an error bar (egl_stderr) as small as --tolerance asks for"
     wants_output_layer = True
 
-    tolerance: float = share(0.01, "Standard error aimed at, as a share of egl.")
+    tolerance: float = kinds.of_kind(
+        0.01, kinds.Number(above=0, below=1), "standard error aimed at, as a share of egl."
+    )
 
     def likely_rows(self, k: int) -> int:
         """See ``Method``."""

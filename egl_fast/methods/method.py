@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from egl_fast.methods.option import check_options
+from egl_fast import kinds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,21 +111,21 @@ class Method(ABC):
     """One way to compute ``egl``: a frozen dataclass whose fields are its options.
 
     Attributes:
+        name: what ``--method`` calls it: its module's name.
         summary: what it does, for ``--help``.
         wants_output_layer: it makes use of what the output layer's inputs tell before any backward
             pass (``NbestCotangents.output_sq_norms``).
     """
 
+    name: ClassVar[str]
     summary: ClassVar[str]
     wants_output_layer: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        check_options(self)
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__module__.rpartition(".")[2]
 
-    @property
-    def name(self) -> str:
-        """What ``--method`` calls it: its module's name."""
-        return type(self).__module__.rpartition(".")[2]
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     def most_rows(self, k: int) -> int:
         """The most rows that an utterance with k hypotheses may need."""

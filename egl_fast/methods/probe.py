@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from egl_fast import kinds
 from egl_fast.methods.directions_and_probes import DirectionsAndProbes
 from egl_fast.methods.method import Method, Rows
-from egl_fast.methods.option import integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ class Probe(Method):
     summary = "an estimate with an error bar, from --probes backward passes"
     wants_output_layer = True
 
-    probes: int = integer(4, "Backward passes per recording.", 2, 1e6)
+    probes: int = kinds.of_kind(4, kinds.Integer(2, 10**6), "backward passes per recording.")
 
     def most_rows(self, k: int) -> int:
         """See ``Method``."""

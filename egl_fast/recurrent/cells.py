@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from egl_fast.model import CLIP, ClippedReluRNN
 from egl_fast.ops import RecurrentCell
+from egl_fast.recurrent.clipped_relu import CLIP, ClippedReluRNN
 
 
 @dataclass(frozen=True)

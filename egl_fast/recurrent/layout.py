@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from egl_fast.packing import gather_rows
+from egl_fast.recurrent.packing import gather_rows
 
 
 @dataclass(frozen=True)

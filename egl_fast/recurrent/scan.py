@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from egl_fast.compute.products import matrix_product
 from egl_fast.ops import RecurrentCell, RecurrentStates, recurrent_backward
-from egl_fast.products import matrix_product
 
 
 class Projection(torch.autograd.Function):

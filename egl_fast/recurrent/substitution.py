@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from egl_fast.compute.process_wide import SharedChange
 from egl_fast.errors import ModelError
 from egl_fast.ops import RecurrentScan, recurrent_forward
-from egl_fast.process_wide import SharedChange
 from egl_fast.recurrent.cells import TORCH_FORWARDS, Cell, cell_of
 from egl_fast.recurrent.layout import Layout
 from egl_fast.recurrent.scan import Projection, Scan

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from egl_fast.devices import computes_on
+from egl_fast.compute.devices import computes_on
 
 _log = logging.getLogger("egl_fast")
 

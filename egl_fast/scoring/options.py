@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
+from egl_fast import kinds
+from egl_fast.kinds import Integer, Optional, boolean, check_fields, kind_of, of_kind
 from egl_fast.methods import METHODS, MethodName
 from egl_fast.methods.lowrank import LowRank
 from egl_fast.methods.method import Method
-from egl_fast.methods.option import check_options, flag, integer, option
 from egl_fast.methods.probe import Probe
 
 if TYPE_CHECKING:
@@ -23,23 +24,28 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _method(name: str, value: Any) -> Any:
-    if isinstance(value, Method) or (isinstance(value, str) and value in METHODS):
-        return value
-    raise ValueError(f"{name}: expected one of {', '.join(METHODS)}, got {value!r}")
+class _MethodKind(kinds.OneOf):
+    def __call__(self, value: Any) -> Any:
+        return value if isinstance(value, Method) else super().__call__(value)
 
 
-def _patterns(name: str, value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value.strip()):
-        return value
-    raise ValueError(
-        f"{name}: expected one string of patterns separated by commas, or None, got {value!r}"
-    )
+class _Patterns:
+    metavar = "GLOB"
+
+    def __call__(self, value: Any) -> str:
+        if isinstance(value, str) and value.strip():
+            return value
+        raise ValueError(f"expected one string of patterns separated by commas, got {value!r}")
 
 
-def _same(kind: type[Any], name: str) -> Any:
-    [own] = [own for own in fields(kind) if own.name == name]
-    return field(default=own.default, metadata=own.metadata)
+def _of_method(method: type[Method], name: str) -> Any:
+    own: Any = next(own for own in fields(cast(Any, method)) if own.name == name)
+    return of_kind(own.default, kind_of(own), f"Of {method.name}: {own.metadata['help']}")
+
+
+#: Far beyond what fits into memory for an utterance of any length; what is larger still does not
+#: fit into an operator's arguments.
+_MANY = 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,30 +58,38 @@ class ScoringOptions:
         ValueError: a value is out of its range, or names something not available.
     """
 
-    k: int = integer(100, "Most probable labelings that the expectation runs over.", 1, 1e6)
-    beam_width: int | None = integer(
-        None, "Prefixes kept while searching, at least k [default: max(10 k, 100)].", 1, 1e9
+    k: int = of_kind(
+        100, Integer(1, _MANY), "Most probable labelings that the expectation runs over."
     )
-    method: MethodName | Method = option(  # noqa: RUF009 (a field, as the others)
-        "exact",
-        "; ".join(f"{name}: {kind.summary}" for name, kind in METHODS.items()) + ".",
-        _method,
-    )
-    tolerance: float = _same(LowRank, "tolerance")
-    probes: int = _same(Probe, "probes")
-    full: bool = flag("Also estimate the expectation over all labelings (egl_full).")
-    full_samples: int = integer(16, "Of --full: labelings drawn from the model.", 2, 1e6)
-    per_hypothesis: bool = flag("Write each labeling, its probability and squared norm.")
-    params: str | None = option(
+    beam_width: int | None = of_kind(
         None,
+        Optional(Integer(1, 10**9)),
+        "Prefixes kept while searching, at least k [default: max(10 k, 100)].",
+    )
+    method: MethodName | Method = of_kind(  # noqa: RUF009 (a field, as the others)
+        "exact",
+        _MethodKind(*METHODS),
+        "; ".join(f"{name}: {kind.summary}" for name, kind in METHODS.items()) + ".",
+    )
+    tolerance: float = _of_method(LowRank, "tolerance")
+    probes: int = _of_method(Probe, "probes")
+    full: bool = of_kind(
+        False, boolean, "Also estimate the expectation over all labelings (egl_full)."
+    )
+    full_samples: int = of_kind(16, Integer(2, _MANY), "Of --full: labelings drawn from the model.")
+    per_hypothesis: bool = of_kind(
+        False, boolean, "Write each labeling, its probability and squared norm."
+    )
+    params: str | None = of_kind(
+        None,
+        Optional(_Patterns()),
         "Only parameters with these names count, such as 'output.*' or 'convs.*,recurrent.*' "
         "[default: all].",
-        _patterns,
     )
-    seed: int = integer(0, "Seed of everything random.")
+    seed: int = of_kind(0, Integer(), "Seed of everything random.")
 
     def __post_init__(self) -> None:
-        check_options(self)
+        check_fields(self)
         if self.beam_width is not None and self.beam_width < self.k:
             raise ValueError(f"beam_width: expected at least k = {self.k}, got {self.beam_width}")
 

@@ -12,8 +12,8 @@ import sys
 import zipfile
 from typing import Any, Final
 
+from egl_fast.display import shown
 from egl_fast.errors import one_line
-from egl_fast.kinds import shown
 from egl_fast.torch_file.pickled import plain_content
 
 #: Members that an archive may have. A model has some fifty, a training state three times as many.

@@ -22,7 +22,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from egl_fast.kinds import shown
+from egl_fast.display import shown
 
 MAX_PROGRAM_BYTES: Final = 2**22
 MAX_STEPS: Final = 300_000

@@ -23,12 +23,13 @@ from egl_fast.checkpoint import (
     checkpoint_content,
     plain_values,
 )
+from egl_fast.compute.precision import products_in
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
-from egl_fast.precision import products_in
 from egl_fast.recurrent import scanned_recurrence
 from egl_fast.training.augment import SpecAugment, seed_epoch
 from egl_fast.training.batches import Batch, training_batches
+from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import Example, refuse_misfit
 from egl_fast.training.metrics import error_rates, transcribe
 from egl_fast.training.run_folder import (
@@ -43,41 +44,6 @@ from egl_fast.training.texts import frames_needed
 
 #: How often the state is saved within an epoch: what a kill can cost.
 SAVE_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides the weights, but for data, model and initialisation.
-
-    Attributes:
-        max_epochs: upper limit of epochs.
-        patience: stop after so many epochs without a better validation ``monitor``; 0: never.
-        monitor: what "better" means, "loss" or "cer" on the validation set.
-        batch_seconds: padded audio in a batch.
-        optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
-        learning_rate: peak rate.
-        weight_decay: decoupled for AdamW, L2 for SGD; not applied to biases and norms.
-        schedule: see ``schedule.rate_factor``.
-        warm_up_epochs: length of the linear warm-up.
-        max_grad_norm: gradients are scaled down to this Euclidean norm.
-        spec_augment: masks over frequency and time.
-        speed_perturb: playback speed is drawn from 1 -+ this share.
-        seed: of all random draws.
-    """
-
-    max_epochs: int = 40
-    patience: int = 5
-    monitor: str = "loss"
-    batch_seconds: float = 80.0
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    schedule: str = "cosine"
-    warm_up_epochs: float = 1.0
-    max_grad_norm: float = 100.0
-    spec_augment: bool = False
-    speed_perturb: float = 0.0
-    seed: int = 0
 
 
 @dataclass

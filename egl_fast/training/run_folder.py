@@ -22,7 +22,6 @@ from typing import Any
 
 from torch import Tensor
 
-from egl_fast import atomic
 from egl_fast.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -32,9 +31,10 @@ from egl_fast.checkpoint import (
 )
 from egl_fast.data.jsonl import encoded_line
 from egl_fast.errors import CheckpointError, OutputError, cannot_be_written, one_line
+from egl_fast.files import atomic
+from egl_fast.files.locking import sole_writer
+from egl_fast.files.run_settings import changed_settings
 from egl_fast.kinds import typed_from_mapping
-from egl_fast.locking import sole_writer
-from egl_fast.run_settings import differences
 
 _log = logging.getLogger("egl_fast")
 
@@ -225,7 +225,7 @@ class RunFolder:
         content = read_torch(path)
         try:
             recorded = content["settings"]
-            found = differences(recorded, self.settings)
+            found = changed_settings(recorded, self.settings)
         except (TypeError, KeyError, AttributeError):
             raise CheckpointError(
                 f"run state {path}: is not a training state of egl-fast; give another --run-dir"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint, checkpoint_from_content
+from egl_fast.display import shown
 from egl_fast.errors import CheckpointError, one_line
-from egl_fast.kinds import shown
 from egl_fast.training.run_folder import TrainingState
 
 #: What an optimizer keeps for a parameter: a number of steps, or numbers of the parameter's shape.

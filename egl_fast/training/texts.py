@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from egl_fast.data.manifest import Utterance
+from egl_fast.display import shortened
 from egl_fast.errors import ManifestError
 from egl_fast.vocabulary import encode
 
@@ -36,9 +37,7 @@ def reference_labels(
         return encode(utterance.text, vocabulary)
     except ManifestError:
         unknown = next(c for c in utterance.text if c not in vocabulary[1:])
-        text = utterance.text
-        if len(text) > _MOST_CHARACTERS:
-            text = text[: _MOST_CHARACTERS - 1] + "…"
+        text = shortened(utterance.text, _MOST_CHARACTERS)
         raise ManifestError(
             f"{where}: text {text!r}: character {unknown!r} is not in the model's vocabulary; "
             f"{remedy}"

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from egl_fast.compute.products import matrix_product
 from egl_fast.gradients.contributions import (
     Activation,
     Contribution,
@@ -19,7 +20,6 @@ from egl_fast.gradients.contributions import (
     factor_pays,
 )
 from egl_fast.gradients.rules.rule import Pullback, Rule, register
-from egl_fast.products import matrix_product
 
 #: Patches repeat every input as often as the kernel has elements; no more bytes of them exist at
 #: a time than these, but for those of a single frame.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from egl_fast.devices import computes_on
+from egl_fast.compute.devices import computes_on
 from egl_fast.errors import ModelError
 
 

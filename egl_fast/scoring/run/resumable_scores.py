@@ -24,7 +24,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from egl_fast import atomic
 from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import (
     encoded_line,
@@ -33,9 +32,10 @@ from egl_fast.data.jsonl import (
     refuse_unwritable,
 )
 from egl_fast.errors import OutputError, cannot_be_written, one_line
-from egl_fast.locking import sole_writer
+from egl_fast.files import atomic
+from egl_fast.files.locking import sole_writer
+from egl_fast.files.run_settings import changed_settings
 from egl_fast.records import to_json
-from egl_fast.run_settings import differences
 from egl_fast.scoring.run.journal import Header, Tally, damaged, read_journal
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
 
@@ -255,7 +255,7 @@ class ResumableScores:
         return False
 
     def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        found = differences(recorded, now)
+        found = changed_settings(recorded, now)
         if found:
             raise OutputError(
                 f"output {self.out}: was begun with {'; '.join(found)}; resume it with the same, "

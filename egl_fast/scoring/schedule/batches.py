@@ -16,12 +16,12 @@ from typing import TypeAlias, TypeVar
 
 import torch
 
+from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.errors import EglError, ModelError, one_line
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
-from egl_fast.memory import is_out_of_memory
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.classes import Classes
 from egl_fast.scoring.formula.record import pull_back

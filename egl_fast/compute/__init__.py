@@ -1,0 +1,1 @@
+"""What computes, and how: devices, memory, precision and rate of matrix products."""

@@ -1,0 +1,51 @@
+"""Which device a name stands for, and whether it can be used."""
+
+from __future__ import annotations
+
+import torch
+
+from egl_fast import _extension
+from egl_fast.compute.cuda_diagnosis import cuda_obstacle
+from egl_fast.errors import DeviceError
+
+#: Kinds of device that there are operators for.
+COMPUTES_ON: tuple[str, ...] = ("cpu", "cuda")
+
+
+def computes_on(device: torch.device) -> bool:
+    """Whether there are operators for a device's kind."""
+    return device.type in COMPUTES_ON
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of a name: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be used.
+
+    Args:
+        name: as above.
+
+    Raises:
+        DeviceError: the name means nothing, a GPU that cannot be used, or a device that torch
+            knows and egl-fast does not.
+    """
+    if name == "auto":
+        return torch.device("cuda" if cuda_obstacle(_extension.build_info(), 0) is None else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(
+            f"device {name!r}: is unknown; choose auto, cpu, cuda or one of several by its number, "
+            "such as cuda:1"
+        ) from None
+    if not computes_on(device):
+        raise DeviceError(
+            f"device {name}: egl-fast has operators for the CPU and NVIDIA GPUs alone; choose cpu, "
+            "cuda or auto"
+        )
+    if device.type == "cuda":
+        obstacle = cuda_obstacle(_extension.build_info(), device.index or 0)
+        if obstacle is not None:
+            raise DeviceError(
+                f"device {name}: {obstacle.what}; `egl-fast doctor` says more, `--device cpu` does "
+                "without"
+            )
+    return device

@@ -1,0 +1,5 @@
+"""The active-learning evaluation and its report. Nothing that scores imports it.
+
+``simulation`` runs the evaluation, ``reporting`` turns its files, or those of a scored pool, into a
+page, and ``statistics`` holds the numerical methods that reports use.
+"""

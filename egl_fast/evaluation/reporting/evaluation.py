@@ -1,0 +1,461 @@
+"""The numbers of an evaluation: means over seeds, and every comparison with its interval.
+
+All metrics of all training runs are bootstrapped together, on the same resampled test sets
+(``statistics.bootstrap``). Whatever is asked later - a difference, a label efficiency, the height
+of a curve at equal hours - is computed from these values along with its interval, seeds in pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.errors import ReportError
+from egl_fast.evaluation.statistics.bootstrap import Interval, bootstrap_ratios, interval
+from egl_fast.evaluation.statistics.curves import budget_to_reach, interpolate, mean_height
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from egl_fast.evaluation.reporting.run_folder import RunFolder
+
+Floats = npt.NDArray[np.float64]
+
+REPLICATES = 2000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured on the test set; less is better.
+
+    Attributes:
+        key: column of the results.
+        label: as people write it.
+        long_label: in full.
+        unit: behind a value, with its space.
+        scale: values are shown multiplied by this.
+        numerator: column of the test utterances that is summed.
+        denominator: column that the sum is divided by; None for the number of utterances.
+    """
+
+    key: str
+    label: str
+    long_label: str
+    unit: str
+    scale: float
+    numerator: str
+    denominator: str | None
+
+
+METRICS = (
+    Metric("cer", "CER", "character error rate", "%", 100.0, "char_errors", "num_chars"),
+    Metric("wer", "WER", "word error rate", "%", 100.0, "word_errors", "num_words"),
+    Metric("ctc_loss", "CTC loss", "CTC loss, nats per utterance", "", 1.0, "ctc_loss", None),
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A way of choosing what to label.
+
+    Attributes:
+        strategy: what ranked the pool.
+        mode: "single" batch or "sequential" rounds with re-scoring.
+    """
+
+    strategy: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """A labeling budget.
+
+    Attributes:
+        name: as configured, "20%" or "0.2h".
+        fraction: share of the pool's clips, averaged over strategies and seeds.
+    """
+
+    name: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One series against another at one query, over the seeds that both have.
+
+    Attributes:
+        difference: mean over seeds of (this - other); below zero is better.
+        reduction: the same relative to the other, as a share; above zero is better.
+        by_seed: the difference of each seed.
+        reduction_by_seed: the relative reduction of each seed.
+    """
+
+    difference: Interval
+    reduction: Interval
+    by_seed: tuple[float, ...]
+    reduction_by_seed: tuple[float, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What can be said of the difference.
+
+        "better" or "worse": the interval excludes zero and every seed points the same way.
+        "ahead" or "behind": the interval excludes zero, but not every seed agrees; the interval
+        knows nothing of how much training runs differ. "open": neither.
+        """
+        if not self.difference.excludes_zero:
+            return "open"
+        if self.difference.high < 0:
+            return "better" if max(self.by_seed) < 0 else "ahead"
+        return "worse" if min(self.by_seed) > 0 else "behind"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A series' metric against what was labeled, averaged over seeds.
+
+    Attributes:
+        queries: names of the points, end points included where the run has them.
+        fractions: [Q] share of the pool's clips, mean over seeds, rising.
+        hours: [Q] hours labeled, mean over seeds.
+        values: [1 + B, Q] bootstrapped means over seeds.
+        by_seed: [S, Q].
+        seeds: [S], those that have every point.
+    """
+
+    queries: tuple[str, ...]
+    fractions: Floats
+    hours: Floats
+    values: Floats
+    by_seed: Floats
+    seeds: tuple[int, ...]
+
+
+class Evaluation:
+    """The results of a run, ready to be asked.
+
+    Args:
+        run: its tables.
+        replicates: resamples of the bootstrap.
+
+    Raises:
+        ReportError: training runs were tested on different utterances, or a table contradicts
+            another.
+
+    Attributes:
+        series: in the order of the results; sequential ones after all single ones.
+        queries: budgets between the end points, ascending.
+        seeds: all of them, ascending.
+        num_test: utterances of the test set.
+        baseline: random selection, or None where it was not run.
+    """
+
+    def __init__(self, run: RunFolder, *, replicates: int = REPLICATES) -> None:
+        rows = run.results.to_dicts()
+        units, self._values = _bootstrapped(run.test_utterances, replicates)
+        unit_idx = {unit: position for position, unit in enumerate(units)}
+        for row in rows:
+            if row["unit"] not in unit_idx:
+                raise ReportError(
+                    f"run {run.path}: results name the unit {row['unit']!r}, which "
+                    "test_utterances.parquet does not hold; run `egl-fast simulate` again"
+                )
+        self.num_test = len(run.test_utterances) // len(units)
+        self.replicates = replicates
+        self.facts = {
+            key: rows[0][key]
+            for key in ("pool_clips", "pool_seconds", "base_clips", "base_seconds")
+        }
+        self.seeds = tuple(sorted({int(row["seed"]) for row in rows}))
+        self._points: dict[tuple[Series, str, int], tuple[dict[str, Any], int]] = {}
+        for row in sorted(rows, key=lambda row: int(row["round"])):
+            # Of several rounds that lead to the same budget, the last one is the result.
+            key = (Series(row["strategy"], row["mode"]), row["query"], int(row["seed"]))
+            self._points[key] = (row, unit_idx[row["unit"]])
+        named = dict.fromkeys(series for series, _, _ in self._points if series.strategy)
+        self.series = tuple(sorted(named, key=lambda series: series.mode != "single"))
+        self.queries = self._queries()
+        self.baseline = next((one for one in self.series if one.strategy == "random"), None)
+
+    def _queries(self) -> tuple[Query, ...]:
+        fractions: dict[str, list[float]] = {}
+        for (series, query, _), (row, _) in self._points.items():
+            if series.strategy:
+                fractions.setdefault(query, []).append(float(row["fraction"]))
+        queries = [Query(name, float(np.mean(of))) for name, of in fractions.items()]
+        return tuple(sorted(queries, key=lambda query: query.fraction))
+
+    def end_points(self, mode: str) -> list[str]:
+        """Queries that belong to every strategy of a mode (0% and 100%), ascending."""
+        found = {
+            query: float(row["fraction"])
+            for (series, query, _), (row, _) in self._points.items()
+            if not series.strategy and series.mode == self._end_mode(mode)
+        }
+        return sorted(found, key=lambda query: found[query])
+
+    def _end_mode(self, mode: str) -> str:
+        """The mode whose end points a mode has: its own, or else those of the single batch."""
+        modes = {series.mode for series, _, _ in self._points if not series.strategy}
+        return mode if mode in modes else "single"
+
+    def _point(self, series: Series, query: str, seed: int) -> tuple[dict[str, Any], int] | None:
+        own = self._points.get((series, query, seed))
+        return own or self._points.get((Series("", self._end_mode(series.mode)), query, seed))
+
+    def seeds_of(self, wanted: Iterable[tuple[Series, str]]) -> tuple[int, ...]:
+        """Seeds for which every (series, query) of ``wanted`` was run."""
+        asked = list(wanted)
+        return tuple(
+            seed
+            for seed in self.seeds
+            if all(self._point(s, q, seed) is not None for s, q in asked)
+        )
+
+    def values(self, series: Series, query: str, metric: Metric, seeds: Sequence[int]) -> Floats:
+        """Bootstrapped values of each seed, [1 + B, S]."""
+        columns = []
+        for seed in seeds:
+            point = self._point(series, query, seed)
+            assert point is not None, "ask seeds_of first"
+            columns.append(point[1])
+        return self._values[metric.key][:, columns]
+
+    def value(self, series: Series, query: str, metric: Metric) -> Interval | None:
+        """A metric's mean over the seeds that have it; None where no seed does."""
+        seeds = self.seeds_of([(series, query)])
+        if not seeds:
+            return None
+        return interval(self.values(series, query, metric, seeds).mean(axis=1))
+
+    def by_seed(self, series: Series, query: str, metric: Metric) -> tuple[float, ...]:
+        """A metric's value for each seed that has it."""
+        seeds = self.seeds_of([(series, query)])
+        return tuple(self.values(series, query, metric, seeds)[0].tolist()) if seeds else ()
+
+    def compare(
+        self,
+        this: Series,
+        other: Series,
+        query: str,
+        metric: Metric,
+        *,
+        other_query: str | None = None,
+    ) -> Comparison | None:
+        """One series against another at a query, or the other at one of its own.
+
+        None where they share no seed.
+        """
+        other_query = other_query or query
+        seeds = self.seeds_of([(this, query), (other, other_query)])
+        if not seeds:
+            return None
+        ours = self.values(this, query, metric, seeds)
+        theirs = self.values(other, other_query, metric, seeds)
+        mean = ours.mean(axis=1), theirs.mean(axis=1)
+        return Comparison(
+            interval(mean[0] - mean[1]),
+            interval(_reduction(*mean)),
+            tuple((ours - theirs)[0].tolist()),
+            tuple(_reduction(ours, theirs)[0].tolist()),
+        )
+
+    def curve(
+        self, series: Series, metric: Metric, *, seeds: Sequence[int] | None = None
+    ) -> Curve | None:
+        """A metric against what was labeled, over all queries that the series has.
+
+        Args:
+            series: which.
+            metric: which.
+            seeds: take these only; otherwise all that have every query.
+
+        Returns:
+            None where no seed has every query.
+        """
+        names = [*self.end_points(series.mode), *(query.name for query in self.queries)]
+        present = [name for name in names if self.seeds_of([(series, name)])]
+        having = self.seeds_of((series, name) for name in present)
+        if seeds is not None:
+            having = tuple(seed for seed in seeds if seed in having)
+        if not having or not present:
+            return None
+
+        def mean_of(name: str, column: str) -> float:
+            rows = [self._point(series, name, seed) for seed in having]
+            return float(np.mean([row[0][column] for row in rows if row is not None]))
+
+        x = {name: mean_of(name, "fraction") for name in present}
+        present.sort(key=lambda name: x[name])
+        # Two budgets may come down to the same clips; a curve has one point there.
+        present = [
+            name
+            for place, name in enumerate(present)
+            if place == 0 or x[present[place - 1]] < x[name]
+        ]
+        values = np.stack([self.values(series, name, metric, having) for name in present], axis=-1)
+        return Curve(
+            tuple(present),
+            np.array([x[name] for name in present]),
+            np.array([mean_of(name, "labeled_seconds") / 3600 for name in present]),
+            values.mean(axis=1),
+            values[0],
+            having,
+        )
+
+    def label_efficiency(
+        self, this: Series, other: Series, query: str, metric: Metric
+    ) -> Interval | None:
+        """The share of the pool at which ``other`` does as well as ``this`` does at a query.
+
+        Infinite where the other's curve does not come down so far, or starts below. None where
+        they share no seed or the other has no curve.
+        """
+        seeds = self.seeds_of([(this, query)])
+        curve = self.curve(other, metric, seeds=seeds)
+        if curve is None:
+            return None
+        target = self.values(this, query, metric, curve.seeds).mean(axis=1)
+        return interval(budget_to_reach(curve.fractions, curve.values, target))
+
+    def mean_height(self, series: Series, metric: Metric) -> Interval | None:
+        """The metric averaged over budgets from none to the largest query (area / width)."""
+        curve = self._below_all(series, metric)
+        return None if curve is None else interval(mean_height(curve[0], curve[1]))
+
+    def compare_mean_height(self, this: Series, other: Series, metric: Metric) -> Interval | None:
+        """Difference of two mean heights over the seeds that both have."""
+        curves = self.curve(this, metric), self.curve(other, metric)
+        if curves[0] is None or curves[1] is None:
+            return None
+        seeds = [seed for seed in curves[0].seeds if seed in curves[1].seeds]
+        ours, theirs = (self._below_all(s, metric, seeds) for s in (this, other))
+        if ours is None or theirs is None:
+            return None
+        return interval(mean_height(*ours) - mean_height(*theirs))
+
+    def _below_all(
+        self, series: Series, metric: Metric, seeds: Sequence[int] | None = None
+    ) -> tuple[Floats, Floats] | None:
+        """The curve up to the largest query: what lies beyond is shared by every strategy.
+
+        None where a query is missing: the mean over other budgets could not be compared.
+        """
+        curve = self.curve(series, metric, seeds=seeds)
+        if curve is None or not {query.name for query in self.queries} <= set(curve.queries):
+            return None
+        own = curve.fractions <= self.queries[-1].fraction + 1e-9
+        if own.sum() < 2:
+            return None
+        return curve.fractions[own], curve.values[:, own]
+
+    def at_hours(self, series: Series, hours: float, metric: Metric) -> Interval | None:
+        """The metric at a number of labeled hours, along each seed's own curve; then their mean.
+
+        None where no seed's curve spans so many hours.
+        """
+        values = self._at_hours(series, hours, metric)
+        return None if values is None else interval(np.mean(list(values.values()), axis=0))
+
+    def compare_at_hours(
+        self, this: Series, other: Series, hours: float, metric: Metric
+    ) -> Comparison | None:
+        """One series against another where both have labeled the same number of hours."""
+        ours, theirs = (self._at_hours(s, hours, metric) for s in (this, other))
+        if ours is None or theirs is None:
+            return None
+        seeds = [seed for seed in ours if seed in theirs]
+        if not seeds:
+            return None
+        pairs = [np.stack([of[seed] for seed in seeds], axis=-1) for of in (ours, theirs)]
+        means = pairs[0].mean(axis=-1), pairs[1].mean(axis=-1)
+        return Comparison(
+            interval(means[0] - means[1]),
+            interval(_reduction(*means)),
+            tuple((pairs[0] - pairs[1])[0].tolist()),
+            tuple(_reduction(*pairs)[0].tolist()),
+        )
+
+    def _at_hours(self, series: Series, hours: float, metric: Metric) -> dict[int, Floats] | None:
+        """Bootstrapped values [1 + B] of each seed whose curve spans so many hours."""
+        found = {}
+        for seed in self.seeds:
+            curve = self.curve(series, metric, seeds=[seed])
+            if curve is None or not (np.diff(curve.hours) > 0).all():
+                continue
+            values = interpolate(curve.hours, curve.values, hours)
+            if not np.isnan(values[0]):
+                found[seed] = values
+        return found or None
+
+    def num_missing(self) -> int:
+        """How many points a complete run would have more; each series need not have each query."""
+        return sum(
+            len(self.seeds) - len(seeds)
+            for series in self.series
+            for query in self.queries
+            if (seeds := self.seeds_of([(series, query.name)]))
+        )
+
+    def num_labeled(self, series: Series, query: str, seed: int) -> int | None:
+        """Pool clips labeled at a query; None where this seed was not run."""
+        point = self._point(series, query, seed)
+        return None if point is None else int(point[0]["num_labeled"])
+
+    def mean_hours(self, series: Series, query: str) -> float | None:
+        """Hours labeled at a query, averaged over seeds."""
+        points = [self._point(series, query, seed) for seed in self.seeds]
+        seconds = [point[0]["labeled_seconds"] for point in points if point is not None]
+        return float(np.mean(seconds)) / 3600 if seconds else None
+
+
+def _reduction(ours: Floats, theirs: Floats) -> Floats:
+    return np.divide(theirs - ours, theirs, out=np.zeros_like(theirs), where=theirs > 0)
+
+
+def _bootstrapped(
+    test_utterances: pl.DataFrame, replicates: int
+) -> tuple[list[str], dict[str, Floats]]:
+    """Names of the U units, and each metric's values [1 + B, U]."""
+    import polars as pl
+
+    table = test_utterances.sort("unit", "id")
+    if table.select("unit", "id").is_duplicated().any():
+        raise ReportError("test_utterances: holds a unit's test utterance twice")
+    parts = table.partition_by("unit", maintain_order=True)
+    first = parts[0]
+    for part in parts:
+        if not part["id"].equals(first["id"]):
+            raise ReportError(
+                f"test_utterances: the units {first['unit'][0]!r} and {part['unit'][0]!r} were "
+                "tested on different utterances; results of one test set only can be compared"
+            )
+        for column in ("num_chars", "num_words"):
+            if not part[column].equals(first[column]):
+                raise ReportError(
+                    f"test_utterances: {column} differs between the units {first['unit'][0]!r} and "
+                    f"{part['unit'][0]!r}; their references were not the same"
+                )
+    values = {}
+    for metric in METRICS:
+        numerators = np.stack(
+            [part[metric.numerator].cast(pl.Float64).to_numpy() for part in parts]
+        )
+        below = (
+            np.ones(len(first))
+            if metric.denominator is None
+            else first[metric.denominator].cast(pl.Float64).to_numpy()
+        )
+        if not below.sum() > 0:
+            raise ReportError(
+                f"test_utterances: {metric.denominator} is 0 in every row, so there is no "
+                f"{metric.long_label}"
+            )
+        # One seed for all metrics: they are resampled together too.
+        values[metric.key] = bootstrap_ratios(numerators, below, replicates=replicates, seed=0)
+    return [part["unit"][0] for part in parts], values

@@ -1,0 +1,332 @@
+"""Sentences made of a run's numbers, with their intervals, and none that says more than they do.
+
+A difference is called one only where its interval excludes zero. Where it does not, the sentence
+says that the two cannot be told apart, which is not that they are equal.
+"""
+
+from __future__ import annotations
+
+import math
+
+from egl_fast.evaluation.reporting.evaluation import (
+    METRICS,
+    Comparison,
+    Evaluation,
+    Metric,
+    Query,
+    Series,
+)
+from egl_fast.evaluation.reporting.names import label, look
+from egl_fast.evaluation.reporting.wording import (
+    SAME_HOURS,
+    Finding,
+    listed,
+    number,
+    percent,
+    percent_range,
+    shown,
+)
+from egl_fast.evaluation.statistics.bootstrap import Interval
+
+#: The budget at which the paper states its main claim; the nearest query is taken.
+_MAIN_FRACTION = 0.20
+
+
+def main_query(evaluation: Evaluation) -> Query | None:
+    """The query nearest to 20% of the pool; None where there are end points only."""
+    return min(
+        evaluation.queries, key=lambda query: abs(query.fraction - _MAIN_FRACTION), default=None
+    )
+
+
+def focus(evaluation: Evaluation) -> Series | None:
+    """What the report is about: EGL if it was run, else the first that is not chance."""
+    others = [series for series in evaluation.series if series.strategy != "random"]
+    return next((one for one in others if one.strategy == "egl"), next(iter(others), None))
+
+
+def run_findings(
+    evaluation: Evaluation, metric: Metric = METRICS[0], *, subject: Series | None = None
+) -> list[Finding]:
+    """What an evaluation found, most important first.
+
+    Args:
+        evaluation: the results.
+        metric: what the sentences speak of.
+        subject: which of the series they are about; None: ``focus``.
+    """
+    query, subject = main_query(evaluation), subject or focus(evaluation)
+    if query is None or subject is None:
+        return []
+    found = []
+    baseline = evaluation.baseline
+    if baseline is not None:
+        found += [
+            _against_random(evaluation, subject, baseline, query, metric),
+            _half_the_labels(evaluation, subject, baseline, query, metric),
+            _label_efficiency(evaluation, subject, baseline, query, metric),
+            _equal_hours(evaluation, subject, baseline, query, metric),
+        ]
+    found += [
+        _against_confidence(evaluation, subject, query, metric),
+        _lowest(evaluation, query, metric),
+        _sequential(evaluation, subject, query, metric),
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _against_random(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    comparison = evaluation.compare(subject, baseline, query.name, metric)
+    ours = evaluation.value(subject, query.name, metric)
+    theirs = evaluation.value(baseline, query.name, metric)
+    if comparison is None or ours is None or theirs is None:
+        return None
+    name = look(subject).label
+    verdict = comparison.verdict
+    title = f"{_versus(verdict, name, 'random selection')} at {shown(query)}"
+    elsewhere = [
+        other.verdict
+        for q in evaluation.queries
+        if q != query
+        and (other := evaluation.compare(subject, baseline, q.name, metric)) is not None
+    ]
+    text = (
+        f"With {shown(query)} of the pool labeled, its {metric.label} is "
+        f"{number(ours.estimate, metric)}, and random selection's is "
+        f"{number(theirs.estimate, metric)}: {_relative(comparison)}{_in_seeds(comparison)}."
+    )
+    if elsewhere:
+        text += f" {_elsewhere(elsewhere)}"
+    return Finding(verdict, title, text)
+
+
+def double_query(evaluation: Evaluation, query: Query) -> Query | None:
+    """The query of twice the budget, if there is one."""
+    return next(
+        (
+            q
+            for q in evaluation.queries
+            if query.fraction > 0 and abs(q.fraction / query.fraction - 2) <= SAME_HOURS
+        ),
+        None,
+    )
+
+
+def _half_the_labels(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    """The paper's claim that EGL does with half of the labels."""
+    double = double_query(evaluation, query)
+    if double is None:
+        return None
+    comparison = evaluation.compare(subject, baseline, query.name, metric, other_query=double.name)
+    if comparison is None:
+        return None
+    name = f"{shown(query)} by {look(subject).label}"
+    return Finding(
+        comparison.verdict,
+        _versus(comparison.verdict, name, f"{shown(double)} at random"),
+        f"Its {metric.label} is {_relative(comparison)} with half of the labels"
+        f"{_in_seeds(comparison)}.",
+    )
+
+
+def _label_efficiency(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    span = evaluation.label_efficiency(subject, baseline, query.name, metric)
+    if span is None:
+        return None
+    name = look(subject).label
+    if math.isinf(span.estimate) and span.estimate > 0:
+        title = f"{shown(query)} by {name} is beyond anything random selection reached"
+        text = f"Random selection never gets down to that {metric.label}"
+    elif math.isinf(span.estimate):
+        title = f"{shown(query)} by {name} is worth no random labels at all"
+        text = f"Its {metric.label} is above where random selection starts"
+    else:
+        title = f"{shown(query)} by {name} is worth {percent(span.estimate)} at random"
+        text = (
+            f"Random selection needs {percent(span.estimate)} of the pool to come down to the "
+            f"{metric.label} that {name} has at {shown(query)}"
+        )
+    low, high = sorted((span.low, span.high))
+    verdict = "open"
+    if low > query.fraction:
+        verdict = "better"
+    elif high < query.fraction:
+        verdict = "worse"
+    text += (
+        f" (95% interval: {percent_range(span)}), read off straight lines between measured budgets."
+    )
+    return Finding(verdict, title, text + _wide_gap(evaluation, span))
+
+
+def _wide_gap(evaluation: Evaluation, span: Interval) -> str:
+    """A warning where the answer lies between the last query and the whole pool."""
+    last = evaluation.queries[-1].fraction
+    if not last < span.estimate < 1:
+        return ""
+    return f" Nothing was measured between {percent(last)} and 100%, so this is rough."
+
+
+def _equal_hours(
+    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
+) -> Finding | None:
+    """How the comparison changes when hours are held equal, not clips."""
+    ours = evaluation.mean_hours(subject, query.name)
+    theirs = evaluation.mean_hours(baseline, query.name)
+    if not ours or not theirs:
+        return None
+    comparison = evaluation.compare_at_hours(subject, baseline, theirs, metric)
+    if comparison is None:
+        return None
+    name = look(subject).label
+    ratio = ours / theirs
+    if abs(ratio - 1) <= SAME_HOURS:
+        length = f"{name} picks recordings of about average length"
+    else:
+        length = (
+            f"{shown(query)} of the recordings is {_hours(ours)} of audio by {name} and "
+            f"{_hours(theirs)} at random: its picks are {'longer' if ratio > 1 else 'shorter'}"
+        )
+    title = f"At equal hours, {_versus(comparison.verdict, name, 'random selection')}"
+    text = (
+        f"{length}. With {_hours(theirs)} labeled by both, its {metric.label} is "
+        f"{_relative(comparison)}{_in_seeds(comparison)}."
+    )
+    return Finding(comparison.verdict, title, text)
+
+
+def _against_confidence(
+    evaluation: Evaluation, subject: Series, query: Query, metric: Metric
+) -> Finding | None:
+    """Against the rankings by confidence."""
+    parts, verdicts = [], []
+    for strategy in ("entropy", "pctc"):
+        other = Series(strategy, "single")
+        if other not in evaluation.series or other == subject:
+            continue
+        comparison = evaluation.compare(subject, other, query.name, metric)
+        if comparison is not None:
+            verdicts.append(comparison.verdict)
+            parts.append(f"{_relative(comparison)} than with {label(strategy)}")
+    if not parts:
+        return None
+    name = look(subject).label
+    if len(set(verdicts)) == 1:
+        title = f"{_versus(verdicts[0], name, 'confidence')} at {shown(query)}"
+        verdict = verdicts[0]
+    else:
+        title, verdict = f"{name} against confidence at {shown(query)}: mixed", "open"
+    return Finding(verdict, title, f"Its {metric.label} is {', and '.join(parts)}.")
+
+
+def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | None:
+    values = {
+        series: value
+        for series in evaluation.series
+        if (value := evaluation.value(series, query.name, metric)) is not None
+    }
+    if len(values) < 3:
+        return None
+    best = min(values, key=lambda series: values[series].estimate)
+    level = []
+    for series in values:
+        comparison = evaluation.compare(series, best, query.name, metric)
+        # Of an incomplete run, two may share no seed, or only seeds that say otherwise.
+        if series != best and (comparison is None or comparison.verdict not in ("worse", "behind")):
+            level.append(look(series).label)
+    name = look(best).label
+    text = (
+        f"At {shown(query)} its mean {metric.label} over seeds is "
+        f"{number(values[best].estimate, metric)} (95% interval {_span(values[best], metric)})."
+    )
+    if level:
+        text += f" By the paired intervals, {listed(level)} cannot be told apart from it."
+    else:
+        text += " Every other strategy is worse, with intervals that exclude zero."
+    text += " Part of being the lowest of several is luck."
+    return Finding("fact", f"Lowest at {shown(query)}: {name}", text)
+
+
+def _sequential(
+    evaluation: Evaluation, subject: Series, query: Query, metric: Metric
+) -> Finding | None:
+    rounds = Series(subject.strategy, "sequential")
+    if subject == rounds:
+        return None
+    shared = [
+        q for q in evaluation.queries if evaluation.seeds_of([(subject, q.name), (rounds, q.name)])
+    ]
+    if rounds not in evaluation.series or not shared:
+        return None
+    at = query if query in shared else shared[-1]
+    comparison = evaluation.compare(rounds, subject, at.name, metric)
+    if comparison is None:
+        return None
+    name = look(subject).label
+    return Finding(
+        comparison.verdict,
+        _versus(comparison.verdict, f"{name} in rounds", f"{name} in a single batch"),
+        f"At {shown(at)}, with the pool scored again after each round, the {metric.label} is "
+        f"{_relative(comparison)} than with a single batch"
+        f"{_in_seeds(comparison)}.",
+    )
+
+
+def _versus(verdict: str, name: str, other: str) -> str:
+    return {
+        "better": f"{name} beats {other}",
+        "ahead": f"{name} tends to beat {other}",
+        "worse": f"{name} does worse than {other}",
+        "behind": f"{name} tends to do worse than {other}",
+        "open": f"{name} and {other} cannot be told apart",
+    }[verdict]
+
+
+def _relative(comparison: Comparison) -> str:
+    """ "12% lower (95% interval 8 to 16%)"; ends that point the other way carry a minus."""
+    span = comparison.reduction
+    if span.estimate < 0:
+        span = Interval(-span.estimate, -span.high, -span.low)
+        word = "higher"
+    else:
+        word = "lower"
+    return (
+        f"{percent(span.estimate, digits=1)} {word} (95% interval {percent_range(span, digits=1)})"
+    )
+
+
+def _in_seeds(comparison: Comparison) -> str:
+    seeds = comparison.by_seed
+    if len(seeds) < 2:
+        return ", in a single seed"
+    lower = sum(value < 0 for value in seeds)
+    return f", and lower in {lower} of {len(seeds)} seeds"
+
+
+def _elsewhere(verdicts: list[str]) -> str:
+    """How the same comparison comes out at the other budgets."""
+    better, worse = verdicts.count("better"), verdicts.count("worse")
+    if len(verdicts) == 1:
+        found = "it better" if better else "it worse" if worse else "no clear difference"
+        return f"At the other budget, the same comparison finds {found}."
+    return f"It is better at {better} and worse at {worse} of the {len(verdicts)} other budgets."
+
+
+def _span(value: Interval, metric: Metric) -> str:
+    low, high = (f"{end * metric.scale:.1f}" for end in (value.low, value.high))
+    return f"{low} to {high}{metric.unit}"
+
+
+def _hours(hours: float) -> str:
+    """Hours, or minutes below two of them.
+
+    Example:
+        >>> _hours(0.25), _hours(3.0)
+        ('15.0 min', '3.0 h')
+    """
+    return f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"

@@ -1,0 +1,179 @@
+"""The listening table: each strategy's top picks, to be heard, seen and read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.evaluation.reporting.clips import MAX_SECONDS, Clip, make_clip
+from egl_fast.evaluation.reporting.evaluation import Series
+from egl_fast.evaluation.reporting.names import look
+from egl_fast.evaluation.reporting.page_model import Heard, Listen, Page
+from egl_fast.evaluation.reporting.ranking import Ranking
+from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS, ScoresFile
+from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_id, shown_text
+
+Integers = npt.NDArray[np.int64]
+
+MAX_HYPOTHESES = 8
+#: What sound and pictures of a page may take, as written into it; recordings beyond are text alone.
+MAX_MEDIA_BYTES = 3 * 2**20
+_MAX_TEXT = 600
+_MAX_TAG = 60
+
+
+def add_listening(
+    page: Page,
+    pool: ScoresFile,
+    picks: Mapping[Series, Integers],
+    ranking: Ranking,
+    audio_folder: Path,
+    top: int,
+    advance: Callable[[], None],
+) -> None:
+    """The first ``top`` picks of every series, each recording once.
+
+    Args:
+        page: gets the recordings; one that cannot be heard says why.
+        pool: the scores.
+        picks: positions in the pool, most wanted first.
+        ranking: of the pool.
+        audio_folder: what relative audio paths count from.
+        top: how many a series; 0 for no table.
+        advance: called at each recording.
+    """
+    if top == 0 or not picks:
+        return
+    top_of: dict[int, dict[int, int]] = {}
+    for series, indices in picks.items():
+        place = page.looks.index(look(series))
+        page.listen_series.append((place, look(series).label))
+        for rank, index in enumerate(indices[:top].tolist(), start=1):
+            top_of.setdefault(index, {})[place] = rank
+    # 1 + how many stand higher, so that equal scores share a rank.
+    standing = {
+        name: (place, 1 + np.searchsorted(np.sort(-scores), -scores[list(top_of)]))
+        for name, scores in pool.strategies.items()
+        if name in {series.strategy for series in picks}
+        for place in [page.looks.index(look(Series(name, "single")))]
+    }
+    media, unreadable, over = 0, [], 0
+    for at, (index, record) in enumerate(zip(top_of, pool.records(top_of), strict=True)):
+        advance()
+        if media > MAX_MEDIA_BYTES:
+            over += 1
+            clip = Clip(None, None, 0.0, "left out, to keep the page small")
+        else:
+            clip = _clip_of(record, audio_folder)
+            if clip.problem is not None:
+                unreadable.append(clip.problem)
+        media += len(clip.audio or "") + len(clip.thumbnail or "")
+        page.listen.append(
+            Listen(
+                number=at + 1,
+                id=shown_id(record["id"]),
+                tags=tuple(
+                    tag for key in GROUP_KEYS if (tag := shown_text(record.get(key), most=_MAX_TAG))
+                ),
+                seconds=float(pool.durations[index]),
+                text=_said(record.get("text")),
+                pred_text=shown_text(record.get("pred_text"), most=_MAX_TEXT),
+                scores=tuple(
+                    (look(Series(name, "single")).label, place, int(ranks[at]),
+                     _score(pool, name, index))
+                    for name, (place, ranks) in standing.items()
+                ),
+                top_of=top_of[index],
+                clip=clip,
+                hypotheses=_hypotheses(record),
+                beam_mass="" if math.isnan(pool.beam_mass[index])
+                else plain(float(pool.beam_mass[index])),
+            )
+        )  # fmt: skip
+    if over:
+        page.listen_note = (
+            f"{over} of {len(page.listen)} recordings are shown without sound, to keep the page "
+            "small."
+        )
+    if unreadable:
+        page.warnings.append(_without_sound(unreadable, len(page.listen)))
+    numbers = {index: at for at, index in enumerate(top_of, start=1)}
+    for index, utterance in zip(
+        ranking.shown.tolist(), page.data["ranking"]["utterances"], strict=True
+    ):
+        if index in numbers:
+            utterance["n"] = numbers[index]
+
+
+def _without_sound(problems: list[str], total: int) -> str:
+    if len(problems) == total == 1:
+        return f"The top pick cannot be played: {problems[0]}."
+    if len(problems) == total:
+        return f"None of the {total} top picks can be played. The first: {problems[0]}."
+    return (
+        f"{len(problems)} of the {total} top picks cannot be played; their rows say why. The "
+        f"first: {problems[0]}."
+    )
+
+
+def _said(value: object) -> str | None:
+    return shown_text(value, most=_MAX_TEXT) if isinstance(value, str) else None
+
+
+def _clip_of(record: Mapping[str, Any], audio_folder: Path) -> Clip:
+    audio = record.get("audio_filepath")
+    if not isinstance(audio, str) or not audio or "\0" in audio:
+        return Clip(None, None, 0.0, "the record names no recording")
+    offset, duration = (_seconds(record.get(key)) for key in ("offset", "duration"))
+    return make_clip(
+        audio_folder / audio, offset_seconds=offset or 0.0, duration_seconds=duration or MAX_SECONDS
+    )
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        return None
+    return float(value)
+
+
+def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:
+    """The best hypotheses, with what each adds to EGL's sum; what is malformed is left out."""
+    lines = record.get("hypotheses")
+    if not isinstance(lines, list):
+        return ()
+    read = []
+    for line in lines:
+        try:
+            log_prob, sq_norm = float(line["log_prob"]), float(line["sq_grad_norm"])
+            text = shown_text(line["text"], most=_MAX_TEXT)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm):
+            read.append((text, log_prob, sq_norm))
+    if not read:
+        return ()
+    highest = max(log_prob for _, log_prob, _ in read)
+    # Relative to the best: with long recordings exp(log_prob) itself is 0.
+    parts = [math.exp(log_prob - highest) * sq_norm for _, log_prob, sq_norm in read]
+    total = sum(parts)
+    return tuple(
+        Heard(
+            text,
+            plain_exp(log_prob),
+            plain(sq_norm),
+            f"{100 * part / total:.0f}%" if total > 0 else "–",
+        )
+        for (text, log_prob, sq_norm), part in list(zip(read, parts, strict=True))[:MAX_HYPOTHESES]
+    )
+
+
+def _score(pool: ScoresFile, strategy: str, index: int) -> str:
+    """A score, and where it is an estimate, its standard error."""
+    score = plain(float(pool.strategies[strategy][index]))
+    stderr = float(pool.stderrs[strategy][index]) if strategy in pool.stderrs else 0.0
+    return f"{score} ± {plain(stderr, digits=2)}" if stderr > 0 else score

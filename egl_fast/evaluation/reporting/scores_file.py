@@ -1,0 +1,209 @@
+"""A scores file of any size: its numbers in memory, the rest read again where it is shown."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.display import shown
+from egl_fast.errors import ManifestError
+from egl_fast.evaluation.reporting.score_records import ScoreRecords, score_records
+from egl_fast.records import STRATEGIES
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+#: Rankings that only an evaluation has, to compare with -> what they rank by.
+CONTROLS: dict[str, str] = {
+    "longest": "longest recordings first",
+    "shortest": "shortest recordings first",
+    "oracle_loss": "CTC loss of the true text, which nobody has for an unlabeled pool",
+}
+
+#: Keys of manifests by which pools are commonly told apart.
+GROUP_KEYS = ("corpus", "kind", "speaker")
+
+#: Scores that may be estimates -> the key of their standard error.
+_STDERR_KEYS = {"egl": "egl_stderr", "egl_full": "egl_full_stderr"}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which group each utterance belongs to.
+
+    Attributes:
+        names: of the groups, in order of first appearance; "" where the manifest says nothing.
+        codes: [N] positions in ``names``.
+    """
+
+    names: tuple[str, ...]
+    codes: Integers
+
+
+@dataclass(frozen=True)
+class ScoresFile:
+    """The numbers of a scores file.
+
+    Attributes:
+        path: the file.
+        strategies: score of each utterance [N], by each strategy that every record has a finite
+            number for; higher is more informative.
+        stderrs: standard error of each score [N], 0 where it is exact or the record does not
+            tell, by each strategy that some record holds an estimate for.
+        durations: [N] seconds.
+        beam_mass: [N], NaN where a record holds none.
+        groups: by the keys of ``GROUP_KEYS`` that some record holds.
+        ids: [N], filled only where they were asked for.
+        incomplete: strategies that some records hold and others do not; they cannot rank.
+    """
+
+    path: Path
+    strategies: dict[str, Floats]
+    stderrs: dict[str, Floats]
+    durations: Floats
+    beam_mass: Floats
+    groups: dict[str, Groups]
+    ids: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    _records: ScoreRecords
+
+    def __len__(self) -> int:
+        """N, the number of utterances."""
+        return len(self.durations)
+
+    def records(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Whole records, read again from the file.
+
+        Args:
+            indices: positions in the file's order.
+
+        Raises:
+            ManifestError: the file has changed since it was read.
+        """
+        return self._records.at(indices)
+
+
+def read_scores_file(
+    path: str | Path, *, keep_ids: bool = False, advance: Callable[[int], None] | None = None
+) -> ScoresFile:
+    """The numbers of a scores file, one pass over it.
+
+    Args:
+        path: JSON Lines as `egl-fast score` writes them, or Parquet as `egl-fast simulate` does.
+        keep_ids: fill ``ScoresFile.ids``.
+        advance: told now and then how many more bytes have been read.
+
+    Raises:
+        ManifestError: the file is missing or empty or no file, a line is no score record, or no
+            strategy has a number in every record; the message names the line or row.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
+        raise ManifestError(f"scores {path}: is {what}; name a scores file")
+    records, reader = score_records(path), _Reader(f"scores {path}", keep_ids)
+    for where, record in records.read(advance):
+        reader.add(record, where)
+    return reader.finish(path, records)
+
+
+class _Reader:
+    """Collects the columns of records as they come."""
+
+    def __init__(self, source: str, keep_ids: bool) -> None:
+        self.source = source
+        self.keep_ids = keep_ids
+        self.numbers = {
+            name: array("d")
+            for name in ("duration", "beam_mass", *_STDERR_KEYS.values(), *STRATEGIES, *CONTROLS)
+        }
+        self.codes = {key: array("q") for key in GROUP_KEYS}
+        self.names: dict[str, dict[str, int]] = {key: {} for key in GROUP_KEYS}
+        self.ids: list[str] = []
+
+    def add(self, record: Mapping[str, Any], where: str) -> None:
+        """One record of the file."""
+        if not isinstance(record.get("id"), str) or not any(map(record.__contains__, STRATEGIES)):
+            raise ManifestError(
+                f"{where}: holds no score; is this a scores file, as `egl-fast score` writes it?"
+            )
+        for name, column in self.numbers.items():
+            value = record.get(name)
+            if value is None:
+                value = np.nan
+            elif isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ManifestError(f"{where}: {name!r} is {shown(value)}, not a number")
+            elif not -1e300 <= value <= 1e300:
+                raise ManifestError(f"{where}: {name!r} is {shown(value)}, beyond any score")
+            column.append(value)
+        if not 0 <= self.numbers["duration"][-1] < 1e9:
+            raise ManifestError(
+                f"{where}: 'duration' is {shown(record.get('duration'))}, not a number of seconds"
+            )
+        for key in GROUP_KEYS:
+            group = _group(record.get(key))
+            names = self.names[key]
+            self.codes[key].append(names.setdefault(group, len(names)))
+        if self.keep_ids:
+            self.ids.append(record["id"])
+
+    def finish(self, path: Path, records: ScoreRecords) -> ScoresFile:
+        """What was collected."""
+        if not self.numbers["duration"]:
+            raise ManifestError(f"{self.source}: holds no record; write it with `egl-fast score`")
+        # The arrays as they are: copies of a million records would be another 100 MB.
+        columns = {name: np.frombuffer(column) for name, column in self.numbers.items()}
+        missing = {name: np.isnan(column) for name, column in columns.items()}
+        ranked = [*STRATEGIES, *CONTROLS]
+        strategies = {name: columns[name] for name in ranked if not missing[name].any()}
+        if not strategies:
+            raise ManifestError(
+                f"{self.source}: no score is there in every record; score the pool anew, all in "
+                "one run"
+            )
+        return ScoresFile(
+            path=path,
+            strategies=strategies,
+            stderrs=_stderrs(columns, strategies),
+            durations=columns["duration"],
+            beam_mass=columns["beam_mass"],
+            groups={
+                key: Groups(tuple(names), np.frombuffer(self.codes[key], np.int64))
+                for key, names in self.names.items()
+                if set(names) != {""}
+            },
+            ids=tuple(self.ids),
+            incomplete=tuple(
+                name for name in ranked if missing[name].any() and not missing[name].all()
+            ),
+            _records=records,
+        )
+
+
+def _stderrs(columns: dict[str, Floats], strategies: dict[str, Floats]) -> dict[str, Floats]:
+    stderrs = {
+        name: np.nan_to_num(columns[key])
+        for name, key in _STDERR_KEYS.items()
+        if name in strategies and (columns[key] > 0).any()
+    }
+    if "egl" in stderrs and "egl_normalized" in strategies:
+        # The mass that egl is divided by is exact.
+        mass = columns["beam_mass"]
+        stderrs["egl_normalized"] = np.divide(
+            stderrs["egl"], mass, out=np.zeros_like(mass), where=mass > 0
+        )
+    return stderrs
+
+
+def _group(value: object) -> str:
+    """A group's name; a list or an object names none."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else ""

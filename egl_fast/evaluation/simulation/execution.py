@@ -1,0 +1,293 @@
+"""Doing one unit of work: training with its evaluation, or scoring."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from egl_fast.checkpoint import Checkpoint, load_checkpoint
+from egl_fast.data.true_lengths import lacks_audio
+from egl_fast.errors import (
+    CheckpointError,
+    EglError,
+    ManifestError,
+    ModelError,
+    OutputError,
+    one_line,
+)
+from egl_fast.evaluation.simulation.sets import Clip, hidden
+from egl_fast.evaluation.simulation.store import UnitStore, write_gzip
+from egl_fast.evaluation.simulation.units import (
+    FileInit,
+    FreshInit,
+    ScoreUnit,
+    TrainUnit,
+    Unit,
+)
+from egl_fast.features import FeatureConfig
+from egl_fast.files import atomic
+from egl_fast.model import DeepSpeech2
+from egl_fast.records import to_json
+from egl_fast.scorer import Scorer, pool_scoring
+from egl_fast.scoring.run.outcome import in_order
+from egl_fast.training.examples import Example, examples_of_length
+from egl_fast.training.loop import Progress, Trainer
+from egl_fast.training.metrics import Transcript, count_edits, error_rates, in_nats, transcribe
+from egl_fast.training.run_folder import EpochMetrics
+from egl_fast.vocabulary import ENGLISH_CHARACTERS
+
+#: Told what is going on within a unit.
+Note = Callable[[str], None]
+
+
+CPU: Final = torch.device("cpu")
+
+
+def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = CPU) -> None:
+    """Do a unit's work and write its result, or go on with work that was cut off.
+
+    A training whose result is there already is done again for its model alone.
+
+    Args:
+        unit: what to do; the model that it needs must be there. Its lock must be held.
+        store: where.
+        note: called now and then with a few words.
+        device: where to compute. It is no part of a unit's name: as with the number of threads,
+            results differ by rounding, which training may amplify.
+
+    Raises:
+        EglError: the work cannot be done; the message names the unit.
+    """
+    started = datetime.now(timezone.utc)
+    clock = time.monotonic()
+    folder = store.folder(unit.name)
+    was_done = store.is_done(unit.name)
+    atomic.make_folder(folder)
+    if not was_done:
+        atomic.write_json(folder / "spec.json", unit.spec)
+    try:
+        if isinstance(unit, TrainUnit):
+            result, before = _train(unit, store, folder, note, device, for_its_model=was_done)
+        else:
+            result, before = _score(unit, store, folder, note, device), 0.0
+    except OutputError:
+        raise
+    except EglError as error:
+        raise type(error)(f"{unit.title} ({unit.name}): {error}") from None
+    if not was_done:
+        seconds = before + time.monotonic() - clock
+        atomic.write_json(
+            folder / "timing.json",
+            {
+                "wall_seconds": round(seconds, 3),
+                "started": started.isoformat(timespec="seconds"),
+                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                "machine": platform.platform(),
+                "device": str(device),
+            },
+        )
+        atomic.write_json(folder / "result.json", result)
+    store.discard_run(unit.name)
+
+
+def starting_point(
+    init: FreshInit | FileInit | TrainUnit, store: UnitStore | None = None
+) -> Checkpoint:
+    """The model that a training starts from; only that of a unit needs the store.
+
+    Raises:
+        CheckpointError: its file is missing or damaged.
+    """
+    if isinstance(init, FreshInit):
+        with torch.random.fork_rng():
+            torch.manual_seed(init.seed)
+            model = DeepSpeech2(init.model).eval()
+        return Checkpoint(model, FeatureConfig(), ENGLISH_CHARACTERS)
+    if isinstance(init, FileInit):
+        return load_checkpoint(init.path)
+    assert store is not None
+    return _model_of(init, store, CPU)
+
+
+def _model_of(unit: TrainUnit, store: UnitStore, device: torch.device) -> Checkpoint:
+    path = store.model_path(unit.name)
+    checkpoint = load_checkpoint(path, device=device)
+    if checkpoint.training.get("unit") != unit.name:
+        raise CheckpointError(
+            f"model {path}: is not the one that this unit trained; remove it to train it again"
+        )
+    return checkpoint
+
+
+def _train(
+    unit: TrainUnit,
+    store: UnitStore,
+    folder: Path,
+    note: Note,
+    device: torch.device,
+    *,
+    for_its_model: bool,
+) -> tuple[dict[str, Any], float]:
+    """The result, and the seconds of epochs that were there before.
+
+    Where there is a result already, whose model is gone, that and its tables stay as they are: on
+    another machine they would differ by rounding.
+    """
+    start = starting_point(unit.init, store)
+    start.model.to(device)
+    trainer = Trainer(
+        start,
+        unit.config,
+        train=examples(unit.train, start),
+        valid=examples(unit.valid, start),
+        run_dir=store.run_dir(unit.name),
+        settings={"unit": unit.name},
+    )
+    trainer.resume()
+    before = trainer.seconds
+    epochs = unit.config.max_epochs
+
+    def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
+        note(f"epoch {epoch}/{epochs}, batch {batch}/{num_batches}, loss {in_nats(loss)}")
+
+    def on_epoch(metrics: EpochMetrics, best: bool) -> None:
+        note(f"epoch {metrics.epoch}/{epochs}, validation loss {in_nats(metrics.valid_loss)}")
+
+    best = trainer.run(Progress(on_batch, on_epoch))
+    result: dict[str, Any] = {
+        "kind": unit.kind,
+        "learning_rate": unit.config.learning_rate,
+        "epochs": len(trainer.history),
+        "best_epoch": best.epoch,
+        "train_loss": best.train_loss,
+        "valid_loss": best.valid_loss,
+        "valid_cer": best.valid_cer,
+        "valid_wer": best.valid_wer,
+    }
+    if unit.test and not for_its_model:
+        note("testing")
+        result["test"] = _test(
+            unit, load_checkpoint(trainer.folder.model_path, device=device), folder
+        )
+    # Into its place only now: a model that is there is a finished one.
+    for path in (trainer.folder.metrics_path, trainer.folder.model_path):
+        if path == trainer.folder.model_path or not for_its_model:
+            atomic.write_bytes(folder / path.name, path.read_bytes())
+    return result, before
+
+
+def _test(unit: TrainUnit, checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
+    transcripts = _transcripts(checkpoint, unit.test, unit.config.batch_seconds)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    columns = ["id", "ctc_loss", "char_errors", "num_chars", "word_errors", "num_words"]
+    writer.writerow(columns)
+    num_chars = 0
+    for transcript in transcripts:
+        counts = count_edits(transcript.utterance.text or "", transcript.text)
+        num_chars += counts.chars
+        writer.writerow(
+            [
+                transcript.utterance.id,
+                repr(_finite_loss(transcript)),
+                *(counts.char_edits, counts.chars, counts.word_edits, counts.words),
+            ]
+        )
+    write_gzip(folder / "test.csv.gz", table.getvalue())
+    rates = error_rates(transcripts)
+    assert rates.loss is not None, "every loss is finite, and there is at least one"
+    total = rates.loss * len(transcripts)
+    return {
+        "utterances": len(transcripts),
+        "ctc_loss": rates.loss,
+        "ctc_loss_per_char": total / num_chars if num_chars else None,
+        "cer": rates.cer,
+        "wer": rates.wer,
+    }
+
+
+def _score(
+    unit: ScoreUnit, store: UnitStore, folder: Path, note: Note, device: torch.device
+) -> dict[str, Any]:
+    checkpoint = _model_of(unit.model, store, device)
+    scorer = Scorer(
+        checkpoint.model,
+        checkpoint.vocabulary,
+        features=checkpoint.features,
+        model_hash=checkpoint.sha256,
+    )
+    records = []
+    for outcome in in_order(pool_scoring(scorer, unit.options).outcomes(hidden(unit.pool))):
+        if outcome.record is None:
+            raise ModelError(
+                f"utterance {outcome.utterance.id!r} of the pool cannot be scored "
+                f"({one_line(outcome.error) if outcome.error else 'unknown'}); filter it out"
+            )
+        records.append(to_json(outcome.record))
+        note(f"{len(records)}/{len(unit.pool)} clips")
+    note("true losses")
+    losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)
+    lines = []
+    for record, clip, transcript in zip(records, unit.pool, losses, strict=True):
+        # What the first n labelings say of a clip; all K would fill megabytes.
+        record["hypotheses"] = record.pop("hypotheses", [])[: unit.num_hypotheses]
+        record |= {
+            "longest": clip.seconds,
+            "shortest": -clip.seconds,
+            "oracle_loss": _finite_loss(transcript),
+        }
+        lines.append(json.dumps(record, allow_nan=False) + "\n")
+    write_gzip(folder / "scores.jsonl.gz", "".join(lines))
+    masses = sorted(record["beam_mass"] for record in records)
+    return {"kind": "score", "clips": len(records), "median_beam_mass": masses[len(masses) // 2]}
+
+
+def examples(clips: Sequence[Clip], checkpoint: Checkpoint) -> list[Example]:
+    """Clips ready for training; their lengths are known from when the sets were read.
+
+    Raises:
+        ManifestError: a text cannot be trained on; the message names it.
+    """
+    return examples_of_length(
+        [clip.utterance for clip in clips], [clip.seconds for clip in clips], checkpoint
+    )
+
+
+def _transcripts(
+    checkpoint: Checkpoint, clips: tuple[Clip, ...], batch_seconds: float
+) -> list[Transcript]:
+    utterances = [clip.utterance for clip in clips]
+    windows = transcribe(checkpoint, utterances, batch_seconds=batch_seconds, with_loss=True)
+    transcripts = [transcript for window in windows for transcript in window]
+    for transcript in transcripts:
+        # Hours picked and labeled are counted by what the manifest says.
+        if lacks_audio(transcript.utterance, transcript.seconds):
+            raise ManifestError(
+                f"utterance {transcript.utterance.id!r}: {transcript.seconds:.2f} s were decoded "
+                f"of the {transcript.utterance.duration_seconds:g} s that its manifest promises; "
+                "correct its duration"
+            )
+    return transcripts
+
+
+def _finite_loss(transcript: Transcript) -> float:
+    loss = transcript.loss
+    # Texts were checked against the frames of their audio before anything was trained.
+    if loss is None or not math.isfinite(loss):
+        raise ModelError(
+            f"utterance {transcript.utterance.id!r}: its text needs more frames than its audio "
+            "has; is its duration in the manifest right?"
+        )
+    return loss

@@ -1,0 +1,297 @@
+"""The sets of a simulation: which clips are in them, and that no clip is in two."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from egl_fast.data.audio import audio_seconds
+from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.errors import AudioError, ConfigError, ManifestError, one_line
+from egl_fast.evaluation.simulation.config import PARTS, SimulationConfig, SourceConfig
+
+#: Pairs of parts that must not share a clip.
+_DISJOINT = (
+    *(("base", part) for part in ("pool", "valid", "test")),
+    ("pool", "valid"),
+    ("pool", "test"),
+    ("valid", "test"),
+    *(("pretrain", part) for part in ("pool", "valid", "test", "pretrain_valid")),
+    # What decides about pretraining must not be hidden, nor what models are tested on.
+    *(("pretrain_valid", part) for part in ("pool", "test")),
+)
+
+_Key = TypeVar("_Key")
+
+#: Clips may share so much audio, in seconds: less than a syllable, where cuts were rounded or
+#: padded.
+SHARED_SECONDS = 0.1
+
+#: So much of a file's start, and its size, tell it from any other.
+_IDENTITY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A transcribed clip.
+
+    Attributes:
+        utterance: its line, id prefixed and keys added as the configuration says.
+        seconds: length of the audio.
+        audio_identity: hash of the audio file, wherever it lies.
+    """
+
+    utterance: Utterance
+    seconds: float
+    audio_identity: str
+
+    @cached_property
+    def identity(self) -> str:
+        """Everything about the clip that training sees, as one line."""
+        utterance = self.utterance
+        return json.dumps(
+            [
+                utterance.id,
+                self.audio_identity,
+                utterance.offset_seconds,
+                utterance.duration_seconds,
+                utterance.text,
+            ]
+        )
+
+
+def digest(clips: Iterable[Clip]) -> str:
+    """A name for a sequence of clips: texts, audio and order."""
+    content = "\n".join(clip.identity for clip in clips)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def hidden(clips: Iterable[Clip]) -> list[Utterance]:
+    """The clips as a scorer may see them: without their texts."""
+    return [
+        replace(
+            clip.utterance,
+            text=None,
+            record={key: value for key, value in clip.utterance.record.items() if key != "text"},
+        )
+        for clip in clips
+    ]
+
+
+def total_seconds(clips: Iterable[Clip]) -> float:
+    """Audio of a set, in seconds."""
+    return sum(clip.seconds for clip in clips)
+
+
+def read_sets(config: SimulationConfig) -> dict[str, tuple[Clip, ...]]:
+    """All parts of the configuration's data, checked.
+
+    Returns:
+        Part -> its clips, source by source, in the manifests' order.
+
+    Raises:
+        ConfigError: a manifest cannot be used, a filter leaves nothing, a clip has no text or no
+            audio, an id is there twice, or two parts share a recording.
+    """
+    reader = _Reader(config)
+    sets = {part: reader.part(part) for part in PARTS}
+    for part, other in _DISJOINT:
+        _refuse_overlap(config, sets, part, other)
+    # Base and pool are trained on together.
+    for parts in (("base", "pool"), ("valid",), ("test",), ("pretrain",), ("pretrain_valid",)):
+        _refuse_equal_ids(config, sets, parts)
+    return {part: tuple(clip for _, clip in clips) for part, clips in sets.items()}
+
+
+class _Reader:
+    def __init__(self, config: SimulationConfig) -> None:
+        self.config = config
+        self._parts: dict[str, list[tuple[SourceConfig, Clip]]] = {}
+        self._under_way: list[str] = []
+        self._identities: dict[Path, str] = {}
+        self._manifests: dict[Path, list[Utterance]] = {}
+
+    def part(self, name: str) -> list[tuple[SourceConfig, Clip]]:
+        if name not in self._parts:
+            self._under_way.append(name)
+            self._parts[name] = [
+                (source, clip)
+                for source in self.config.data[name]
+                for clip in self._source(name, source)
+            ]
+            self._under_way.pop()
+        return self._parts[name]
+
+    def _source(self, name: str, source: SourceConfig) -> list[Clip]:
+        out: list[tuple[Path, Clip]] = []
+        for other in source.exclude:
+            if other in self._under_way:
+                chain = " excludes ".join([*self._under_way, other])
+                raise self._error((*source.path, "exclude"), f"{chain}: remove one of them")
+            out += [(clip.utterance.audio_path.resolve(), clip) for _, clip in self.part(other)]
+        excluded = _Recordings(out)
+        taken = self._read(source)
+        for key, values in source.where.items():
+            if not any(key in utterance.record for utterance in taken):
+                raise self._error(
+                    (*source.path, "where", key),
+                    f"no line of {source.manifest} that is left has the key {key!r}",
+                )
+            taken = [u for u in taken if _matches(u.record.get(key), values)]
+            found = [u.record.get(key) for u in taken]
+            for value in values:
+                if not any(_matches(have, (value,)) for have in found):
+                    raise self._error(
+                        (*source.path, "where", key),
+                        f"no line of {source.manifest} that is left has {key} = {value!r}",
+                    )
+        taken = [
+            u
+            for u in taken
+            if not excluded.twin_of(
+                u.audio_path.resolve(),
+                u.offset_seconds,
+                math.inf if u.duration_seconds is None else u.duration_seconds,
+            )
+        ]
+        if not taken:
+            raise self._error(source.path, f"{name}: no clip is left of {source.manifest}")
+        if source.sample is not None:
+            taken = self._sample(taken, source)
+        return [self._clip(name, source, utterance) for utterance in taken]
+
+    def _read(self, source: SourceConfig) -> list[Utterance]:
+        if source.manifest not in self._manifests:
+            try:
+                self._manifests[source.manifest] = read_manifest(source.manifest)
+            except ManifestError as error:
+                raise self._error((*source.path, "manifest"), str(error)) from None
+        return self._manifests[source.manifest]
+
+    def _sample(self, utterances: list[Utterance], source: SourceConfig) -> list[Utterance]:
+        assert source.sample is not None
+        if source.sample > len(utterances):
+            raise self._error(
+                (*source.path, "sample"),
+                f"sample = {source.sample}, but only {len(utterances)} clips are left",
+            )
+
+        def chance(index: int) -> str:
+            key = f"{self.config.sample_seed}\0{utterances[index].id}"
+            return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+        chosen = sorted(range(len(utterances)), key=chance)[: source.sample]
+        return [utterances[index] for index in sorted(chosen)]
+
+    def _clip(self, name: str, source: SourceConfig, utterance: Utterance) -> Clip:
+        where = f"{name}: utterance {utterance.id!r} ({source.manifest}, line {utterance.line})"
+        if utterance.text is None:
+            raise self._error(
+                source.path,
+                f'{where} has no text; add its transcript, "" for no speech, or filter it out',
+            )
+        try:
+            seconds = audio_seconds(utterance)
+            identity = self._audio_identity(utterance.audio_path)
+        except (AudioError, OSError) as error:
+            raise self._error(source.path, f"{where}: {one_line(error)}") from None
+        record = {**utterance.record, **source.add}
+        named = replace(utterance, id=source.prefix + utterance.id, record=record)
+        return Clip(named, seconds, identity)
+
+    def _audio_identity(self, path: Path) -> str:
+        if path not in self._identities:
+            with open(path, "rb") as file:
+                start = file.read(_IDENTITY_BYTES)
+            content = hashlib.sha256(f"{path.stat().st_size}\0".encode() + start)
+            self._identities[path] = content.hexdigest()[:32]
+        return self._identities[path]
+
+    def _error(self, path: tuple[str | int, ...], message: str) -> ConfigError:
+        return self.config.source.error(path, message)
+
+
+def _matches(have: object, values: Sequence[object]) -> bool:
+    # 1 == True to Python, but not to whoever wrote the manifest.
+    return any(
+        have == value and isinstance(have, bool) == isinstance(value, bool) for value in values
+    )
+
+
+class _Recordings(Generic[_Key]):
+    """Which stretches of which recordings are taken, to find what shares audio with them."""
+
+    def __init__(self, clips: Iterable[tuple[_Key, Clip]]) -> None:
+        self._taken: dict[_Key, list[tuple[float, float, Utterance]]] = {}
+        for recording, clip in clips:
+            start = clip.utterance.offset_seconds
+            stretch = start, start + clip.seconds, clip.utterance
+            self._taken.setdefault(recording, []).append(stretch)
+        for stretches in self._taken.values():
+            stretches.sort(key=_start)
+        self._longest = {
+            recording: max(end - start for start, end, _ in stretches)
+            for recording, stretches in self._taken.items()
+        }
+
+    def twin_of(self, recording: _Key, start: float, seconds: float) -> Utterance | None:
+        """A clip of the same recording that shares audio with this stretch, if one was taken."""
+        stretches = self._taken.get(recording, [])
+        first = bisect_left(stretches, start - self._longest.get(recording, 0.0), key=_start)
+        for other_start, other_end, utterance in stretches[first:]:
+            if other_start > start + seconds:
+                break
+            shared = min(start + seconds, other_end) - max(start, other_start)
+            if shared > min(SHARED_SECONDS, seconds / 2, (other_end - other_start) / 2):
+                return utterance
+        return None
+
+
+def _start(stretch: tuple[float, float, Utterance]) -> float:
+    return stretch[0]
+
+
+def _refuse_overlap(
+    config: SimulationConfig,
+    sets: Mapping[str, Sequence[tuple[SourceConfig, Clip]]],
+    part: str,
+    other: str,
+) -> None:
+    seen = _Recordings((clip.audio_identity, clip) for _, clip in sets[part])
+    for source, clip in sets[other]:
+        start = clip.utterance.offset_seconds
+        twin = seen.twin_of(clip.audio_identity, start, clip.seconds)
+        if twin is not None:
+            what = "is the same recording as"
+            if twin.offset_seconds != start:
+                what = "shares audio with"
+            raise config.source.error(
+                source.path,
+                f"{other}: utterance {clip.utterance.id!r} {what} {twin.id!r} of {part}; "
+                f'give exclude = ["{part}"], or filter one of them out',
+            )
+
+
+def _refuse_equal_ids(
+    config: SimulationConfig,
+    sets: Mapping[str, Sequence[tuple[SourceConfig, Clip]]],
+    parts: Sequence[str],
+) -> None:
+    first: dict[str, Path] = {}
+    for part in parts:
+        for source, clip in sets[part]:
+            name = clip.utterance.id
+            if name in first:
+                raise config.source.error(
+                    source.path,
+                    f"{part}: id {name!r} of {source.manifest} is in {first[name]} already; "
+                    'tell them apart with prefix = "..."',
+                )
+            first[name] = source.manifest

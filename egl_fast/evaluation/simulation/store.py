@@ -1,0 +1,264 @@
+"""The folder of units: a folder each, done once, whoever is at work.
+
+units/<kind>-<hash>/spec.json      what the unit is, readable; the hash is of this
+                    result.json    written last: the unit is done
+                    test.csv.gz    training: numbers of each test utterance
+                    scores.jsonl.gz  scoring: a record per utterance of the pool
+                    metrics.jsonl  training: a line per epoch
+                    timing.json    when, where and how long; no result
+                    model.pt       training: while something may need it
+                    run/           training: state of a run that is not finished
+units/.locks/<kind>-<hash>         held by the process at work
+
+Results are used for weeks after they were written, and may be edited or cut short by then. They are
+compared with what else the folder says of them before anything is made out of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from egl_fast.data.json_reading import json_value
+from egl_fast.errors import OutputError, cannot_be_written, one_line
+from egl_fast.evaluation.simulation.config import CONTROLS
+from egl_fast.evaluation.simulation.units import ScoreUnit, unit_name
+from egl_fast.files import atomic
+from egl_fast.files.locking import sole_writer
+from egl_fast.records import STRATEGIES
+
+_Result = TypeVar("_Result")
+
+
+class UnitStore:
+    """The folder of units: what is done, and who is at work.
+
+    Args:
+        root: the folder; several simulations may share it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # Results never change once they are there.
+        self._results: dict[str, dict[str, Any]] = {}
+        self._tests: dict[str, dict[str, list[Any]]] = {}
+        self._scores: dict[str, list[dict[str, Any]]] = {}
+
+    def folder(self, name: str) -> Path:
+        """Where a unit's files are."""
+        return self.root / name
+
+    def model_path(self, name: str) -> Path:
+        """The model file of a training, if it is kept."""
+        return self.root / name / "model.pt"
+
+    def has_model(self, name: str) -> bool:
+        """Whether a training's model is there; one that is, is finished."""
+        return self.model_path(name).exists()
+
+    def discard_model(self, name: str) -> None:
+        """Remove a training's model file, which can be made again.
+
+        Raises:
+            OutputError: that fails.
+        """
+        path = self.model_path(name)
+        if not os.path.lexists(path):  # not even that can be removed where nothing may be written
+            return
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_be_written(path, error) from None
+
+    def run_dir(self, name: str) -> Path:
+        """Where a training is under way; see ``training.loop``."""
+        return self.root / name / "run"
+
+    def discard_run(self, name: str) -> None:
+        """Remove what a training was resumed from, and what an earlier removal left."""
+        run = self.run_dir(name)
+        doomed = run.with_name("run.removed")
+        shutil.rmtree(doomed, ignore_errors=True)
+        # Under its own name, half of it would look like a run that lost its states.
+        with suppress(OSError):
+            os.replace(run, doomed)
+            atomic.sync_folder(run.parent)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    def is_done(self, name: str) -> bool:
+        """Whether a unit's result is there."""
+        return self.result(name) is not None
+
+    def result(self, name: str) -> dict[str, Any] | None:
+        """What a unit came to; None while it is not done.
+
+        Raises:
+            OutputError: the file is damaged, or says something else than the others in its folder.
+        """
+        if name not in self._results:
+            path = self.folder(name) / "result.json"
+            if not path.exists():
+                return None
+            spec = _read(path.with_name("spec.json"), lambda path: _spec_of(path, name))
+            content = _read(path, _json_object)
+            _read(path, lambda path: self._check_result(name, spec, content))
+            self._results[name] = content
+        return self._results[name]
+
+    def seconds(self, name: str) -> float | None:
+        """How long a unit took; None where that is not known."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            seconds = float(_json_object(self.folder(name) / "timing.json")["wall_seconds"])
+            return seconds if 0 <= seconds < math.inf else None
+        return None
+
+    def test_numbers(self, name: str) -> dict[str, list[Any]]:
+        """Columns id, ctc_loss, char_errors, num_chars, word_errors, num_words of a training.
+
+        Raises:
+            OutputError: the file is damaged.
+        """
+        if name not in self._tests:
+            self._tests[name] = _read(self.folder(name) / "test.csv.gz", _test_columns)
+        return self._tests[name]
+
+    def scores(self, unit: ScoreUnit) -> list[dict[str, Any]]:
+        """The records of a scoring, in the order of its pool.
+
+        Raises:
+            OutputError: the file is damaged, or is of another pool.
+        """
+        if unit.name not in self._scores:
+            path = self.folder(unit.name) / "scores.jsonl.gz"
+            self._scores[unit.name] = _read(path, lambda path: _score_records(path, unit))
+        return self._scores[unit.name]
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a unit while at work on it.
+
+        Raises:
+            LockHeldError: another process does.
+            OutputError: the lock cannot be made.
+        """
+        folder = self.root / ".locks"
+        atomic.make_folder(folder)
+        with sole_writer(folder / name, of=f"unit {self.folder(name)}"):
+            yield
+
+    def _check_result(self, name: str, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        if spec["kind"] == "score":
+            return
+        epochs = map(json_value, _lines((self.folder(name) / "metrics.jsonl").read_text()))
+        losses = {epoch["epoch"]: epoch["valid_loss"] for epoch in epochs}
+        if losses[result["best_epoch"]] != result["valid_loss"] or len(losses) != result["epochs"]:
+            _disagree("valid_loss or epochs", "metrics.jsonl")
+        if not spec["test"]["clips"]:
+            return
+        test, numbers = result["test"], self.test_numbers(name)
+        count = len(numbers["id"])
+        if count == 0:
+            _disagree("test", "test.csv.gz")
+        loss, chars = math.fsum(numbers["ctc_loss"]), sum(numbers["num_chars"])
+        expected = {
+            "utterances": count,
+            "ctc_loss": loss / count,
+            "ctc_loss_per_char": loss / chars if chars else None,
+            "cer": sum(numbers["char_errors"]) / (chars or count),
+            "wer": sum(numbers["word_errors"]) / (sum(numbers["num_words"]) or count),
+        }
+        for key, value in expected.items():
+            # By rounding alone: a sum's last digits are those of the Python that made it.
+            if value != test[key] and not math.isclose(value, test[key], rel_tol=1e-9):
+                _disagree(key, "test.csv.gz")
+
+
+def write_gzip(path: Path, text: str) -> None:
+    """Write a compressed file atomically, the same bytes for the same text.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    atomic.write_bytes(path, gzip.compress(text.encode("utf-8", "surrogatepass"), mtime=0))
+
+
+def _read(path: Path, reader: Callable[[Path], _Result]) -> _Result:
+    """Read a file of a unit.
+
+    Raises:
+        OutputError: ``reader`` finds it damaged.
+    """
+    try:
+        return reader(path)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, csv.Error, zlib.error) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
+        raise OutputError(
+            f"unit {path}: is damaged ({what}); remove the folder {path.parent} to have its work "
+            "done again"
+        ) from None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    content = json_value(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError("no JSON object")
+    return content
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]
+
+
+def _gunzipped(path: Path) -> str:
+    return gzip.decompress(path.read_bytes()).decode("utf-8", "surrogatepass")
+
+
+def _spec_of(path: Path, name: str) -> dict[str, Any]:
+    spec = _json_object(path)
+    if unit_name(spec["kind"], spec) != name:
+        raise ValueError("it is of another unit than its folder's name says")
+    return spec
+
+
+def _disagree(key: str, other: str) -> NoReturn:
+    raise ValueError(f"{key} disagrees with {other}")
+
+
+def _test_columns(path: Path) -> dict[str, list[Any]]:
+    header, *rows = csv.reader(io.StringIO(_gunzipped(path), newline=""))
+    readers: dict[str, Callable[[str], Any]] = {"id": str, "ctc_loss": _finite}
+    return {
+        column: [readers.get(column, int)(row[place]) for row in rows]
+        for place, column in enumerate(header)
+    }
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"a loss of {number}")
+    return number
+
+
+def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
+    records = [json_value(line) for line in _lines(_gunzipped(path))]
+    if [record["id"] for record in records] != [clip.utterance.id for clip in unit.pool]:
+        raise ValueError("its records are not those of the pool")
+    for record in records:
+        for name in (*STRATEGIES, *CONTROLS):
+            if not isinstance(record[name], (int, float, type(None))):
+                raise ValueError(f"{name} {record[name]!r}")
+        for hypothesis in record.get("hypotheses", ()):
+            for name, kind in (("text", str), ("log_prob", float), ("sq_grad_norm", float)):
+                if not isinstance(hypothesis[name], kind):
+                    raise ValueError(f"hypothesis with {name} {hypothesis[name]!r}")
+    return records

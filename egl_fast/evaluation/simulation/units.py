@@ -1,0 +1,161 @@
+"""Units of work, named by what determines their result; where they are kept: ``store``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from egl_fast.checkpoint import plain_config
+from egl_fast.evaluation.simulation.sets import Clip, digest, total_seconds
+from egl_fast.model import ModelConfig
+from egl_fast.scoring.options import ScoringOptions
+from egl_fast.training.config import TrainingConfig
+from egl_fast.vocabulary import ENGLISH_CHARACTERS
+
+#: Of what units compute. A change that alters results needs a new number.
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class FreshInit:
+    """Random weights."""
+
+    model: ModelConfig
+    seed: int
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What identifies it."""
+        return {"model": plain_config(self.model), "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class FileInit:
+    """The weights of a model file."""
+
+    path: Path
+    sha256: str
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What identifies it."""
+        return {"file_sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class TrainUnit:
+    """One training run, with its evaluation.
+
+    Attributes:
+        kind: "pretrain", "base" or "train".
+        init: where its weights come from; a unit must have its model by then.
+        train: what it is trained on.
+        valid: what decides about the best epoch.
+        test: what its model is evaluated on; empty for none.
+        config: how it is trained.
+        title: what to call it in progress lines.
+    """
+
+    kind: Literal["pretrain", "base", "train"]
+    init: FreshInit | FileInit | TrainUnit
+    train: tuple[Clip, ...]
+    valid: tuple[Clip, ...]
+    test: tuple[Clip, ...]
+    config: TrainingConfig
+    title: str = field(compare=False)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """All that determines the result."""
+        init = {"unit": self.init.name} if isinstance(self.init, TrainUnit) else self.init.spec
+        return {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "init": init,
+            "vocabulary": "".join(ENGLISH_CHARACTERS[1:]),
+            "train": _set_spec(self.train),
+            "valid": _set_spec(self.valid),
+            "test": _set_spec(self.test),
+            "training": asdict(self.config),
+        }
+
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder."""
+        return unit_name(self.kind, self.spec)
+
+    @property
+    def needs(self) -> TrainUnit | None:
+        """The unit whose model it starts from."""
+        return self.init if isinstance(self.init, TrainUnit) else None
+
+    @cached_property
+    def cost(self) -> float:
+        """Seconds of audio, which its time is about proportional to."""
+        return total_seconds(self.train)
+
+
+@dataclass(frozen=True)
+class ScoreUnit:
+    """Scores of a pool, or of what is left of it, by one model.
+
+    Attributes:
+        model: the unit whose model scores.
+        pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
+        options: how.
+        num_hypotheses: labelings kept of each clip.
+        title: what to call it in progress lines.
+    """
+
+    model: TrainUnit
+    pool: tuple[Clip, ...]
+    options: ScoringOptions
+    num_hypotheses: int
+    title: str = field(compare=False)
+    kind: Literal["score"] = "score"
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """All that determines the result."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "model": self.model.name,
+            "pool": _set_spec(self.pool),
+            "scoring": asdict(self.options),
+            "hypotheses": self.num_hypotheses,
+        }
+
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder."""
+        return unit_name(self.kind, self.spec)
+
+    @property
+    def needs(self) -> TrainUnit | None:
+        """The unit whose model it uses."""
+        return self.model
+
+    @cached_property
+    def cost(self) -> float:
+        """Seconds of audio, which its time is about proportional to."""
+        return total_seconds(self.pool)
+
+
+Unit = TrainUnit | ScoreUnit
+
+
+def _set_spec(clips: Sequence[Clip]) -> dict[str, Any]:
+    seconds = round(total_seconds(clips), 3)
+    return {"clips": len(clips), "seconds": seconds, "sha256": digest(clips)}
+
+
+def unit_name(kind: str, spec: Mapping[str, Any]) -> str:
+    """The name that a unit has by what determines its result."""
+    canonical = json.dumps(spec, sort_keys=True)
+    return f"{kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"

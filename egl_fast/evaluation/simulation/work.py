@@ -1,0 +1,196 @@
+"""Getting a plan done, alone or beside other processes at the same folder of units."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from egl_fast.errors import CheckpointError
+from egl_fast.evaluation.simulation.execution import CPU, Note, execute
+from egl_fast.evaluation.simulation.plan import Expansion, Plan
+from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.simulation.units import Unit
+from egl_fast.files.locking import LockHeldError
+
+#: Looks in a row that find nothing to do and nobody at work: more is a mistake in the plan.
+_MAX_IDLE: Final = 10
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a simulation has come.
+
+    Attributes:
+        done: units finished, by whomever.
+        total: units in all; a little too many while equal sets are not known to be equal.
+        left_seconds: estimated time left, from the units finished so far; None while unknown.
+    """
+
+    done: int
+    total: int
+    left_seconds: float | None
+
+
+@dataclass
+class Watcher:
+    """What the work tells its caller; ``on_wait``: who holds all that could be done."""
+
+    on_start: Callable[[Unit, State], None] = field(default=lambda unit, state: None)
+    on_note: Note = field(default=lambda words: None)
+    on_finish: Callable[[Unit, Expansion, State], None] = field(
+        default=lambda unit, expansion, state: None
+    )
+    on_wait: Callable[[State, Sequence[str]], None] = field(default=lambda state, holders: None)
+
+
+def work(
+    plan: Plan,
+    store: UnitStore,
+    watcher: Watcher | None = None,
+    *,
+    poll_seconds: float = 1.0,
+    device: torch.device = CPU,
+) -> Expansion:
+    """Do units until none is left, leaving those that other processes hold to them.
+
+    Args:
+        plan: what is wanted.
+        store: where units are.
+        watcher: told about progress.
+        poll_seconds: pause before looking again, where others hold all that can be done.
+        device: where to compute.
+
+    Returns:
+        The plan with everything known.
+
+    Raises:
+        EglError: a unit cannot be done.
+    """
+    watcher = watcher or Watcher()
+    _sweep(plan.expand(store), store)
+    made: set[str] = set()
+    num_idle = 0
+    while True:
+        expansion = plan.expand(store)
+        if not expansion.later and all(map(store.is_done, expansion.units)):
+            if not plan.config.keep_models:
+                _discard_models(expansion, expansion.units, store)
+            return expansion
+        with ExitStack() as stack:
+            unit, holders = _take(expansion, store, stack)
+            workers = len(holders) + 1
+            now = state_of(expansion, store, workers=workers)
+            if unit is None:
+                # Nobody at work: others have finished since the plan was expanded.
+                num_idle = 0 if holders else num_idle + 1
+                assert num_idle < _MAX_IDLE, "nothing can be done while nobody is at work"
+                watcher.on_wait(now, holders)
+                time.sleep(poll_seconds)
+                continue
+            num_idle = 0
+            watcher.on_start(unit, now)
+            try:
+                execute(unit, store, watcher.on_note, device=device)
+            except CheckpointError:
+                if unit.needs is None or store.has_model(unit.needs.name):
+                    raise
+                # Another simulation of the same folder had no more use for the model it starts
+                # from: it is made again.
+                continue
+        made.add(unit.name)
+        expansion = plan.expand(store)
+        if not plan.config.keep_models:
+            _discard_models(expansion, made, store)
+        watcher.on_finish(unit, expansion, state_of(expansion, store, workers=workers))
+
+
+def ready(expansion: Expansion, store: UnitStore) -> Iterator[Unit]:
+    """What can be done now, first things first."""
+    for unit in expansion.units.values():
+        if _is_wanted(unit, expansion, store) and (
+            unit.needs is None or store.has_model(unit.needs.name)
+        ):
+            yield unit
+
+
+def _is_wanted(unit: Unit, expansion: Expansion, store: UnitStore) -> bool:
+    """Not done; or done, but its model is gone and something starts from it."""
+    if not store.is_done(unit.name):
+        return True
+    return unit.name in expansion.needed_models and not store.has_model(unit.name)
+
+
+def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
+    """How far a plan has come, and how long it will take so many processes.
+
+    Time is taken to be proportional to the audio of a unit, at the rate of its kind.
+    """
+    spent: dict[str, float] = {}
+    audio: dict[str, float] = {}
+    left: dict[str, float] = {}
+    done = 0
+    for unit in expansion.units.values():
+        if not store.is_done(unit.name):
+            left[unit.kind] = left.get(unit.kind, 0.0) + unit.cost
+            continue
+        done += 1
+        seconds = store.seconds(unit.name)
+        if seconds is not None:
+            spent[unit.kind] = spent.get(unit.kind, 0.0) + seconds
+            audio[unit.kind] = audio.get(unit.kind, 0.0) + unit.cost
+    for kind, cost in expansion.later.values():
+        left[kind] = left.get(kind, 0.0) + cost
+    rates = {kind: spent[kind] / audio[kind] for kind in spent}
+    if "base" in rates:  # until a query training tells better
+        rates.setdefault("train", rates["base"])
+    known = all(kind in rates for kind in left)
+    seconds_left = sum(rates[kind] * cost for kind, cost in left.items()) if known else None
+    return State(
+        done,
+        len(expansion.units) + len(expansion.later),
+        None if seconds_left is None else seconds_left / workers,
+    )
+
+
+def _take(
+    expansion: Expansion, store: UnitStore, stack: ExitStack
+) -> tuple[Unit | None, list[str]]:
+    """A unit to do, held until the stack ends, if there is one; who holds others."""
+    # All take the first that is free, so what others hold mostly comes before it.
+    holders = []
+    for unit in ready(expansion, store):
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(store.lock(unit.name))
+            except LockHeldError as error:
+                holders.append(error.holder)
+                continue
+            if _is_wanted(unit, expansion, store):  # not finished between our look and our lock
+                stack.push(lock.pop_all())
+                return unit, holders
+    return None, holders
+
+
+def _discard_models(expansion: Expansion, names: Iterable[str], store: UnitStore) -> None:
+    """Remove those models of query trainings that nothing of this plan starts from any more."""
+    for name in names:
+        # Base models are few, and other simulations of the same folder may start from them.
+        if (
+            expansion.units[name].kind == "train"
+            and name not in expansion.needed_models
+            and store.is_done(name)
+        ):
+            store.discard_model(name)
+
+
+def _sweep(expansion: Expansion, store: UnitStore) -> None:
+    """Remove training states that processes left which died right after their result."""
+    for unit in expansion.units.values():
+        if store.is_done(unit.name) and any(store.folder(unit.name).glob("run*")):
+            with suppress(LockHeldError), store.lock(unit.name):
+                store.discard_run(unit.name)

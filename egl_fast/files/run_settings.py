@@ -1,0 +1,57 @@
+"""What decides the result of a run, compared when it is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from egl_fast.display import shortened
+
+#: Settings that are no option of a command, in words.
+_FILES = {
+    "model_sha256": "another model",
+    "pool_sha256": "another manifest",
+    "train": "another --train manifest",
+    "valid": "another --valid manifest",
+    "init": "another --init model",
+    "vocabulary": "another --vocabulary",
+    "recordings": "other recordings that could be read",
+}
+#: Settings that hold options; what others hold is no option.
+_GROUPS = {"training"}
+_OPTIONS = {"memory_bytes": "memory"}
+
+
+def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, what a run's settings were where they are not the same now.
+
+    Args:
+        recorded: plain values by name, as a file holds them; what ``now`` lacks is left out.
+        now: the same, of the run that wants to go on.
+
+    Example:
+        >>> changed_settings({"k": 50, "model_sha256": "0a"}, {"k": 100, "model_sha256": "3f"})
+        ['--k 50 (now 100)', 'another model']
+    """
+    return list(_changes(recorded, now, options=True))
+
+
+def _changes(
+    recorded: Mapping[str, Any], now: Mapping[str, Any], *, options: bool
+) -> Iterator[str]:
+    for key, new in now.items():
+        old = recorded.get(key)
+        if old == new:
+            continue
+        if key in _FILES:
+            yield _FILES[key]
+        elif isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, options=options and key in _GROUPS)
+        else:
+            name = f"--{_OPTIONS.get(key, key).replace('_', '-')}" if options else key
+            yield f"{name} {_word(old)} (now {_word(new)})"
+
+
+def _word(value: Any) -> str:
+    # What a file recorded may be anything.
+    return "unset" if value is None else shortened(" ".join(str(value).split()), 100)

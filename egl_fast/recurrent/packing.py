@@ -1,0 +1,109 @@
+"""Padded batches to packed sequences and back, by gathers that vectorise.
+
+torch's own ``pack_padded_sequence`` and ``pad_packed_sequence`` are loops over frames, and have
+no batching rule: pulled back under ``vmap``, they run once a cotangent. Here each is one gather
+of rows by a one-to-one index, and its backward pass the inverse gather.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+class _Gather(torch.autograd.Function):
+    """Rows by a one-to-one index, a zero row where the index is one too large."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(index, inverse)
+        return _with_zero_row(rows).index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        _, inverse = ctx.saved_tensors
+        (cotangent,) = cotangents
+        return _with_zero_row(cotangent).index_select(0, inverse), None, None
+
+
+def _with_zero_row(rows: Tensor) -> Tensor:
+    return torch.cat([rows, torch.zeros_like(rows[:1])])
+
+
+def gather_rows(rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """``rows[index]``, with zeros where ``index`` is the number of rows.
+
+    Args:
+        rows: [A, D].
+        index: [B] int64 into the rows; no row twice.
+        inverse: [A] int64, the place of each row in the result, B where it is not used.
+
+    Returns:
+        [B, D], differentiable.
+    """
+    return cast(Tensor, _Gather.apply(rows, index, inverse))  # type: ignore[no-untyped-call]
+
+
+def inverse_index(index: Tensor, size: int) -> Tensor:
+    """``inverse`` for ``gather_rows``: [size], with len(index) where nothing points."""
+    inverse = torch.full((size + 1,), index.shape[0], dtype=torch.int64, device=index.device)
+    inverse[index] = torch.arange(index.shape[0], device=index.device)
+    return inverse[:size]
+
+
+def pack(padded: Tensor, lengths: Tensor) -> PackedSequence:
+    """As ``torch.nn.utils.rnn.pack_padded_sequence`` for unsorted, batch-first input.
+
+    Args:
+        padded: [N, T, D].
+        lengths: [N] int64, at least 1 each.
+
+    Returns:
+        The packed sequence, longest utterance first.
+    """
+    num_utterances, num_frames, width = padded.shape
+    lengths = lengths.cpu()
+    order = torch.argsort(lengths, descending=True, stable=True)
+    longest = int(lengths.max())
+    if num_utterances == 1:  # its frames are the packed rows as they are
+        rows = padded[0, :longest].contiguous()
+        order = order.to(padded.device)
+        return PackedSequence(rows, torch.ones(longest, dtype=torch.int64), order, order)
+    frame = torch.arange(longest)
+    present = frame[:, None] < lengths[order][None, :]
+    index = (order[None, :] * num_frames + frame[:, None])[present]
+    index = index.to(padded.device)
+    rows = gather_rows(
+        padded.reshape(-1, width), index, inverse_index(index, num_utterances * num_frames)
+    )
+    order = order.to(padded.device)
+    return PackedSequence(rows, present.sum(dim=1), order, torch.argsort(order))
+
+
+def unpack(packed: PackedSequence, *, num_frames: int) -> Tensor:
+    """[N, num_frames, D], zero on padding: the inverse of ``pack``.
+
+    Args:
+        packed: N sequences of at most ``num_frames`` frames.
+        num_frames: T of the result.
+    """
+    sizes = packed.batch_sizes
+    num_utterances = int(sizes[0])
+    if num_utterances == 1:
+        return F.pad(packed.data, (0, 0, 0, num_frames - sizes.shape[0])).unsqueeze(0)
+    column = torch.arange(num_utterances)
+    present = column[None, :] < sizes[:, None]
+    order = column if packed.sorted_indices is None else packed.sorted_indices.cpu()
+    frame = torch.arange(sizes.shape[0])
+    place = (order[None, :] * num_frames + frame[:, None])[present].to(packed.data.device)
+    index = inverse_index(place, num_utterances * num_frames)
+    return gather_rows(packed.data, index, place).view(num_utterances, num_frames, -1)
+
+
+def valid_frames(lengths: Tensor, num_frames: int) -> Tensor:
+    """[N, T] bool, true on the first ``lengths[n]`` of ``num_frames`` frames."""
+    return torch.arange(num_frames, device=lengths.device)[None, :] < lengths[:, None]
