@@ -18,24 +18,56 @@ try:
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
+if TYPE_CHECKING:
+    from egl_fast import ops
+    from egl_fast.errors import (
+        AudioError,
+        CheckpointError,
+        ConfigError,
+        DeviceError,
+        EglError,
+        ExtensionError,
+        ManifestError,
+        MissingExtraError,
+        ModelError,
+        OutputError,
+        ReportError,
+        SelectionError,
+    )
+    from egl_fast.features import FeatureConfig
+    from egl_fast.records import Hypothesis, ScoreRecord
+    from egl_fast.scorer import Scorer
+    from egl_fast.selection import select
+
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "ConfigError",
+    "DeviceError",
+    "EglError",
+    "ExtensionError",
+    "FeatureConfig",
+    "Hypothesis",
+    "ManifestError",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "ReportError",
+    "ScoreRecord",
+    "Scorer",
+    "SelectionError",
+    "ops",
+    "select",
+]
+
 _HOMES = {
-    "EglError": "egl_fast.errors",
     "FeatureConfig": "egl_fast.features",
     "Hypothesis": "egl_fast.records",
     "ScoreRecord": "egl_fast.records",
     "Scorer": "egl_fast.scorer",
     "select": "egl_fast.selection",
+    **{name: "egl_fast.errors" for name in __all__ if name.endswith("Error")},
 }
-
-__all__ = ["EglError", "FeatureConfig", "Hypothesis", "ScoreRecord", "Scorer", "ops", "select"]
-
-if TYPE_CHECKING:
-    from egl_fast import ops
-    from egl_fast.errors import EglError
-    from egl_fast.features import FeatureConfig
-    from egl_fast.records import Hypothesis, ScoreRecord
-    from egl_fast.scorer import Scorer
-    from egl_fast.selection import select
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, TypeVar, cast
+
+_R = TypeVar("_R")
 
 #: What a pool can be ranked by -> what it measures. Each is a field of ``ScoreRecord``; higher is
 #: more informative.
@@ -47,8 +49,7 @@ class Hypothesis:
     sq_grad_norm_stderr: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("log_prob", "sq_grad_norm", "sq_grad_norm_stderr"):
-            _check_number(name, getattr(self, name))
+        _check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -97,23 +98,7 @@ class ScoreRecord:
     hypotheses: tuple[Hypothesis, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            _check_count(name, getattr(self, name))
-        for name in _NUMBERS:
-            _check_number(name, getattr(self, name))
-        for name in _OPTIONAL_NUMBERS:
-            if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name))
-
-
-_TEXTS = ("id", "pred_text")
-_COUNTS = ("num_frames", "num_hypotheses")
-_OPTIONAL_NUMBERS = ("egl_unsquared", "egl_full", "egl_full_stderr")
-_NUMBERS = tuple(
-    field.name
-    for field in fields(ScoreRecord)
-    if field.name not in (*_TEXTS, *_COUNTS, *_OPTIONAL_NUMBERS, "hypotheses")
-)
+        _check_fields(self)
 
 
 def to_json(
@@ -142,19 +127,10 @@ def to_json(
     del line["hypotheses"]
     if record.hypotheses:
         line["hypotheses"] = [
-            {
-                "text": hypothesis.text,
-                "labels": list(hypothesis.labels),
-                "log_prob": hypothesis.log_prob,
-                "sq_grad_norm": hypothesis.sq_grad_norm,
-                # Exact norms have none.
-                **(
-                    {"sq_grad_norm_stderr": hypothesis.sq_grad_norm_stderr}
-                    if hypothesis.sq_grad_norm_stderr
-                    else {}
-                ),
-            }
-            for hypothesis in record.hypotheses
+            {"text": one.text, "labels": list(one.labels), "log_prob": one.log_prob}
+            | {"sq_grad_norm": one.sq_grad_norm}
+            | ({"sq_grad_norm_stderr": one.sq_grad_norm_stderr} if one.sq_grad_norm_stderr else {})
+            for one in record.hypotheses
         ]
     return line
 
@@ -171,22 +147,33 @@ def from_json(line: Mapping[str, Any]) -> ScoreRecord:
     Raises:
         ValueError: a field is missing, of the wrong kind, NaN or infinite; the message names it.
     """
-    values: dict[str, Any] = {}
-    for field in fields(ScoreRecord):
-        if field.name == "hypotheses":
-            continue
-        if field.name not in line:
-            raise ValueError(f"{field.name}: missing")
-        values[field.name] = line[field.name]
     hypotheses = line.get("hypotheses", ())
     if not isinstance(hypotheses, (list, tuple)):
         raise ValueError(f"hypotheses: expected a list, got {hypotheses!r}")
     try:
-        for name in _TEXTS:
-            _check_text(name, values[name])
-        return ScoreRecord(**values, hypotheses=tuple(map(_hypothesis, hypotheses)))
+        return _read(ScoreRecord, line, hypotheses=tuple(map(_hypothesis, hypotheses)))
     except TypeError as error:
         raise ValueError(str(error)) from None
+
+
+def _hypothesis(line: object) -> Hypothesis:
+    if not isinstance(line, Mapping):
+        raise ValueError(f"hypotheses: expected objects, got {line!r}")
+    labels = line.get("labels")
+    if not isinstance(labels, (list, tuple)):
+        raise ValueError(f"hypotheses: labels: expected a list, got {labels!r}")
+    for label in labels:
+        _check("labels", "int", label)
+    return _read(Hypothesis, line, labels=tuple(labels))
+
+
+def _read(kind: Callable[..., _R], line: Mapping[str, Any], **known: Any) -> _R:
+    for field in fields(cast(Any, kind)):
+        if field.name in line:
+            known.setdefault(field.name, line[field.name])
+        elif field.name not in known and field.default is MISSING:
+            raise ValueError(f"{field.name}: missing")
+    return kind(**known)
 
 
 def random_score(seed: int, id: str) -> float:
@@ -205,43 +192,23 @@ def random_score(seed: int, id: str) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def _hypothesis(line: object) -> Hypothesis:
-    if not isinstance(line, Mapping):
-        raise ValueError(f"hypotheses: expected objects, got {line!r}")
-    for name in ("text", "labels", "log_prob", "sq_grad_norm"):
-        if name not in line:
-            raise ValueError(f"hypotheses: {name} missing")
-    _check_text("text", line["text"])
-    labels = line["labels"]
-    if not isinstance(labels, (list, tuple)):
-        raise ValueError(f"labels: expected a list, got {labels!r}")
-    for label in labels:
-        _check_count("labels", label)
-    return Hypothesis(
-        line["text"],
-        tuple(labels),
-        line["log_prob"],
-        line["sq_grad_norm"],
-        line.get("sq_grad_norm_stderr", 0.0),
-    )
+def _check_fields(record: Any) -> None:
+    for field in fields(record):
+        _check(field.name, str(field.type), getattr(record, field.name))
 
 
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
+def _check(name: str, kind: str, value: object) -> None:
+    """Hold a value to an annotation, as a plain number that JSON can hold."""
+    if kind == "str" and not isinstance(value, str):
         raise TypeError(f"{name}: expected a string, got {value!r}")
-
-
-def _check_count(name: str, value: object) -> None:
+    if kind not in ("int", "float", "float | None") or (value is None and "None" in kind):
+        return
     # bool is an int to Python.
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < 0:
+    if not isinstance(value, int if kind == "int" else (int, float)) or isinstance(value, bool):
+        what = "an integer" if kind == "int" else "a plain number"
+        raise TypeError(f"{name}: expected {what}, got {value!r}")
+    if kind == "int" and value < 0:
         raise ValueError(f"{name}: expected 0 or more, got {value}")
-
-
-def _check_number(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a plain number, got {value!r}")
     # Comparing, unlike math.isfinite, also takes integers too large for a float.
     if not -math.inf < value < math.inf:
         raise ValueError(f"{name}: expected a finite number, got {value}")

@@ -169,7 +169,7 @@ def test_from_json_names_what_is_missing(name):
         ({"entropy": None}, "^entropy: "),
         ({"hypotheses": "hi"}, "^hypotheses: "),
         ({"hypotheses": ["hi"]}, "^hypotheses: "),
-        ({"hypotheses": [{"text": "hi"}]}, "labels missing"),
+        ({"hypotheses": [{"text": "hi"}]}, "^hypotheses: labels: expected a list"),
         (
             {"hypotheses": [{"text": "", "labels": [0.5], "log_prob": 0, "sq_grad_norm": 0}]},
             "^labels: ",
