@@ -65,7 +65,7 @@ class Rows(ABC):
 
     @abstractmethod
     def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
-        """The sum of w_k ||g_k||^2; and the ||g_k||^2, if they can be told.
+        """The sum of w_k ||g_k||^2; and the ||g_k||^2, if all K can be told.
 
         Args:
             products: [R] float64 squared norms of the rows' gradients over all parameters, or
