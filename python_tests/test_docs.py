@@ -150,11 +150,15 @@ def test_the_python_of_the_readme_runs() -> None:
 
 
 def test_fields_of_a_score() -> None:
-    names = [field.name for field in fields(ScoreRecord)]
+    values: dict[str, Any] = {
+        field.name: {"str": "a", "int": 1}.get(str(field.type), 1.0)
+        for field in fields(ScoreRecord)
+        if field.name != "hypotheses"
+    }
+    names = [*values, "hypotheses"]
     assert table_under(FORMATS, "Scores") == names
-    numbers = [1.0 if field.type != "int" else 1 for field in fields(ScoreRecord)][4:-1]
     hypothesis = Hypothesis("a", (1,), -1.0, 2.0, 0.5)
-    record = ScoreRecord("x", 1.0, 1, "a", *numbers, hypotheses=(hypothesis,))  # type: ignore[arg-type]
+    record = ScoreRecord(**values, hypotheses=(hypothesis,))
     line = to_json(record)
     assert list(line) == names
     assert table_under(FORMATS, "Scores", nth=1) == list(line["hypotheses"][0])

@@ -112,10 +112,9 @@ class ScoringOptions:
     def settings(self, device: torch.device) -> dict[str, Any]:
         """Plain values of all that decides a score; None for what has no part in it."""
         method = self.chosen_method
-        kinds: list[Any] = list(METHODS.values())
-        idle = dict.fromkeys(own.name for kind in kinds for own in fields(kind))
-        found = {own.name: getattr(self, own.name) for own in fields(self)} | idle | vars(method)
-        found |= {"beam_width": self.beam_width_on(device), "method": method.name}
+        found = {own.name: getattr(self, own.name) for own in fields(self)}
+        found |= {"tolerance": None, "probes": None, **vars(method), "method": method.name}
+        found["beam_width"] = self.beam_width_on(device)
         if not found.pop("full"):
             found["full_samples"] = None
         return found
