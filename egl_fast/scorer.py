@@ -313,10 +313,10 @@ class Scorer:
         # A generator of its own, so that what is wrong with the call is said at the call.
         def records() -> Iterator[ScoreRecord]:
             for outcome in outcomes:
-                if outcome.record is not None:
-                    yield outcome.record
-                elif on_error == "raise" and outcome.error is not None:
-                    raise outcome.error
+                if isinstance(outcome.result, ScoreRecord):
+                    yield outcome.result
+                elif on_error == "raise":
+                    raise outcome.result
 
         return records()
 

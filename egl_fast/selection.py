@@ -98,7 +98,19 @@ def within_budget(
     parsed = parse_budget(budget)
     if parsed.seconds is not None:
         return _fill(records, ranking, parsed.seconds, budget)
-    return list(ranking[: _count(parsed.amount, parsed.unit, len(records), budget)])
+    count, available = parsed.amount, len(records)
+    if parsed.unit == "%":
+        count = Fraction(math.floor(available * parsed.amount / 100 + Fraction(1, 2)))
+        if count == 0:
+            raise SelectionError(
+                f"budget {budget}: of {available} records that is less than half a record; "
+                "give a larger budget"
+            )
+    if count > available:
+        raise SelectionError(
+            f"budget {budget}: there are only {available} records; give at most {available}"
+        )
+    return list(ranking[: int(count)])
 
 
 def low_mass_warning(records: Iterable[Scored]) -> str | None:
@@ -113,11 +125,8 @@ def low_mass_warning(records: Iterable[Scored]) -> str | None:
     Returns:
         None where the median ``beam_mass`` is at least 0.5, or where no record holds one.
     """
-    masses = [
-        mass
-        for mass in (_field(record, "beam_mass") for record in records)
-        if isinstance(mass, (int, float))
-    ]
+    found = (_field(record, "beam_mass") for record in records)
+    masses = [mass for mass in found if isinstance(mass, (int, float))]
     if not masses or (median := statistics.median(masses)) >= _LOW_MASS:
         return None
     return (
@@ -150,22 +159,6 @@ def parse_budget(budget: str | int) -> Budget:
     return Budget(amount, unit)
 
 
-def _count(amount: Fraction, unit: str, num_records: int, budget: str | int) -> int:
-    if unit == "%":
-        count = math.floor(num_records * amount / 100 + Fraction(1, 2))
-        if count == 0:
-            raise SelectionError(
-                f"budget {budget}: of {num_records} records that is less than half a record; "
-                "give a larger budget"
-            )
-        return count
-    if amount > num_records:
-        raise SelectionError(
-            f"budget {budget}: there are only {num_records} records; give at most {num_records}"
-        )
-    return int(amount)
-
-
 def _fill(
     records: Sequence[Scored], ranking: Sequence[int], seconds: Fraction, budget: str | int
 ) -> list[int]:
@@ -193,11 +186,7 @@ def _fill(
 
 def _scores(records: Sequence[Scored], strategy: str) -> list[float]:
     if all(_field(record, strategy) is None for record in records):
-        held = [
-            name
-            for name in STRATEGIES
-            if all(_field(record, name) is not None for record in records)
-        ]
+        held = [s for s in STRATEGIES if None not in (_field(record, s) for record in records)]
         instead = f"rank by what it holds: {', '.join(held)}" if held else "is it a scores file?"
         raise SelectionError(f"strategy {strategy}: this file holds no {strategy}; {instead}")
     return [_number(records, index, strategy) for index in range(len(records))]
@@ -209,16 +198,14 @@ def _number(records: Sequence[Scored], index: int, name: str) -> float:
         raise SelectionError(
             f"{_name(records, index)} holds no {name}; score the pool anew, all in one run"
         )
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not -math.inf < value < math.inf
-    ):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not -math.inf < value < math.inf:
         raise SelectionError(
             f"{_name(records, index)}: its {name} is {value!r}, not a finite number; "
             "score the pool anew"
         )
-    return value
+    number: float = value
+    return number
 
 
 def _field(record: Scored, name: str) -> Any:

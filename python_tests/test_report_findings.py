@@ -303,7 +303,8 @@ def test_no_two_strategies_look_alike():
     looks = [look_of(Series(name, mode)) for name in [*STRATEGIES, *CONTROLS]
              for mode in ("single", "sequential")]  # fmt: skip
     assert len({look.label for look in looks}) == len(looks)
-    assert len({look.light for look in looks}) == len({look.dark for look in looks}) == len([*STRATEGIES, *CONTROLS])
+    count = len([*STRATEGIES, *CONTROLS])
+    assert len({look.light for look in looks}) == len({look.dark for look in looks}) == count
 
 
 def test_metrics_are_those_of_the_paper():

@@ -32,7 +32,7 @@ def outcome(position: int, *, broken: bool) -> Outcome:
         name, Path(f"{name}.wav"), 0.0, None, None, {"id": name, "who": "é"}, position + 1
     )
     if broken:
-        return Outcome.of(position, utterance, AudioError(f"audio {name}.wav:\nno such file"))
+        return Outcome(position, utterance, AudioError(f"audio {name}.wav:\nno such file"))
     rng = random.Random(position)
     record = ScoreRecord(
         id=name, duration=rng.random(), num_frames=7, pred_text="so " * rng.randrange(9),
@@ -40,7 +40,7 @@ def outcome(position: int, *, broken: bool) -> Outcome:
         egl_normalized=rng.random(), egl_unsquared=None, egl_full=None, egl_full_stderr=None,
         entropy=rng.random(), pctc=rng.random(), random=rng.random(),
     )  # fmt: skip
-    return Outcome.of(position, utterance, record)
+    return Outcome(position, utterance, record)
 
 
 def units(*, num_broken: int = 9) -> list[list[Outcome]]:

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 from rich.console import Console
@@ -65,32 +65,30 @@ def command(
 
     place = options.set_up_torch(device, threads)
     scorer = Scorer.from_checkpoint(model_path, device=place)
-    double = copy.deepcopy(scorer.model).double().eval()
+    single, double = scorer.model, copy.deepcopy(scorer.model).double().eval()
     inputs = _inputs(scorer, pool, num_utterances)
-    worst: dict[str, dict[str, float]] = {
-        name: defaultdict(float) for name in ("float32", _PLAIN, "float64")
-    }
+    worst: _Errors = {name: defaultdict(float) for name in ("float32", _PLAIN, "float64")}
     share: dict[str, float] = defaultdict(float)
     with progress_bar() as bar:
         task = bar.add_task("checking", total=len(inputs), note="")
         for features in inputs:
-            features = features.to(place)
-            lengths = torch.tensor([features.shape[1]], device=place)
-            labelings = _labelings(scorer, double, features.double(), lengths, k)
-            truth = _reference(double, features.double(), lengths, labelings)
-            x64 = features.double()
-            plain = _reference(scorer.model, features, lengths, labelings)
-            for dtype, found in (
-                ("float32", _engine_norms(scorer.model, features, lengths, labelings)),
-                (_PLAIN, plain),
+            x32 = features.to(place)
+            x64, lengths = x32.double(), torch.tensor([features.shape[1]], device=place)
+            labelings = _labelings(scorer, double, x64, lengths, k)
+            truth = list(map(_by_group, _reference(double, x64, lengths, labelings)))
+            for name, found in (
+                ("float32", _engine_norms(single, x32, lengths, labelings)),
+                (_PLAIN, _reference(single, x32, lengths, labelings)),
                 ("float64", _engine_norms(double, x64, lengths, labelings)),
             ):
-                for group, expected, got in _compare(truth, found):
-                    error = abs(got - expected) / expected if expected > 0 else abs(got)
-                    if not error <= worst[dtype][group]:  # so that NaN is the worst
-                        worst[dtype][group] = error
-                    if dtype == "float64":
-                        share[group] += expected
+                for expected, got in zip(truth, map(_by_group, found), strict=True):
+                    for group, value in expected.items():
+                        error = abs(got[group] - value) / value if value > 0 else abs(got[group])
+                        if not error <= worst[name][group]:  # so that NaN is the worst
+                            worst[name][group] = error
+            for expected in truth:
+                for group, value in expected.items():
+                    share[group] += value
             bar.advance(task)
     passed = all(_passes(worst, group) for group in share)
     if as_json:
@@ -99,8 +97,8 @@ def command(
             "allowed": TOLERANCE,
             # A norm that is NaN has no error that JSON could hold.
             "largest_error": {
-                dtype: {group: e if math.isfinite(e) else None for group, e in errors.items()}
-                for dtype, errors in worst.items()
+                name: {group: e if math.isfinite(e) else None for group, e in errors.items()}
+                for name, errors in worst.items()
             },
             "share": {group: value / share[_TOTAL] for group, value in share.items()},
         }
@@ -110,16 +108,23 @@ def command(
     return 0 if passed else 2
 
 
-def _passes(worst: dict[str, dict[str, float]], group: str) -> bool:
-    return all(worst[dtype][group] <= limit for dtype, limit in TOLERANCE.items())
-
+#: Whose norms -> group of parameters -> largest relative error.
+_Errors: TypeAlias = dict[str, dict[str, float]]
 
 _TOTAL = "all"
 
 
-def _group(name: str) -> str:
-    """The module that holds a parameter."""
-    return name.rpartition(".")[0] or name
+def _by_group(norms: dict[str, float]) -> dict[str, float]:
+    """A labeling's squared norms by the module that holds the parameters, and their total."""
+    found: dict[str, float] = defaultdict(float)
+    for name, value in norms.items():
+        for group in (name.rpartition(".")[0] or name, _TOTAL):
+            found[group] += value
+    return found
+
+
+def _passes(worst: _Errors, group: str) -> bool:
+    return all(worst[dtype][group] <= limit for dtype, limit in TOLERANCE.items())
 
 
 def _inputs(scorer: Scorer, pool: str | None, count: int) -> list[Tensor]:
@@ -155,7 +160,7 @@ def _readable(pool: str, features: FeatureConfig) -> Iterator[Tensor]:
 
 def _labelings(
     scorer: Scorer, model: nn.Module, features: Tensor, lengths: Tensor, k: int
-) -> list[list[int]]:
+) -> list[tuple[int, ...]]:
     """The k best labelings of one utterance, the same for all that is compared."""
     import torch
 
@@ -173,14 +178,11 @@ def _labelings(
         num_hypotheses=k,
         blank=scorer.classes.blank,
     )
-    return [
-        found.labels[0, i, : int(found.label_lengths[0, i])].tolist()
-        for i in range(int(found.counts[0]))
-    ]
+    return found.labelings(0)
 
 
 def _reference(
-    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[list[int]]
+    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
 ) -> list[dict[str, float]]:
     from egl_fast.compute.precision import products_in
     from egl_fast.recurrent import without_cudnn
@@ -193,7 +195,7 @@ def _reference(
 
 
 def _engine_norms(
-    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[list[int]]
+    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
 ) -> list[dict[str, float]]:
     """The engine's squared norms, in the form of the reference's."""
     from egl_fast import ops
@@ -210,23 +212,7 @@ def _engine_norms(
     ]
 
 
-def _compare(
-    truth: list[dict[str, float]], found: list[dict[str, float]]
-) -> Iterator[tuple[str, float, float]]:
-    """(group, expected, got) for each labeling and group of parameters, and for their total."""
-    for by_parameter, norms in zip(truth, found, strict=True):
-        expected: dict[str, float] = defaultdict(float)
-        got: dict[str, float] = defaultdict(float)
-        for name, value in by_parameter.items():
-            for group in (_group(name), _TOTAL):
-                expected[group] += value
-                got[group] += norms[name]
-        yield from ((group, expected[group], got[group]) for group in expected)
-
-
-def _print_table(
-    worst: dict[str, dict[str, float]], share: dict[str, float], num_utterances: int, k: int
-) -> None:
+def _print_table(worst: _Errors, share: dict[str, float], num_utterances: int, k: int) -> None:
     table = Table(title=f"engine against looped float64 autograd, {num_utterances} x {k} labelings")
     table.add_column("parameters of", no_wrap=True)
     table.add_column("share of the squared norm", justify="right")
@@ -234,13 +220,14 @@ def _print_table(
         name = dtype if dtype == _PLAIN else f"engine, {dtype}"
         table.add_column(f"largest error: {name}", justify="right")
     table.add_column("")
-    for group in [*(g for g in share if g != _TOTAL), _TOTAL]:
+    groups = [group for group in share if group != _TOTAL]
+    for group in [*groups, _TOTAL]:
         table.add_row(
             printable(group),
             f"{share[group] / share[_TOTAL]:.1%}",
             *(f"{worst[dtype][group]:.1e}" for dtype in worst),
             "ok" if _passes(worst, group) else "TOO LARGE",
-            end_section=group != _TOTAL and group == [g for g in share if g != _TOTAL][-1],
+            end_section=group == groups[-1],
         )
     Console(highlight=False).print(table)
     limits = ", ".join(f"{limit:g} in {dtype}" for dtype, limit in TOLERANCE.items())

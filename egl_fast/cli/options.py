@@ -230,6 +230,12 @@ for _name, _kind in METHODS.items():
     for _own in fields(cast(Any, _kind)):
         METHOD_OPTIONS.setdefault(_own.name, []).append(_name)
 
+#: For ``refuse_idle_options``: what each of them needs to have a part in the scores.
+NEEDED_METHODS = {
+    f"--{name.replace('_', '-')}": f"--method {'|'.join(methods)}"
+    for name, methods in METHOD_OPTIONS.items()
+}
+
 
 def scoring_option(name: str, **changes: Any) -> Decorator:
     """One option of ``ScoringOptions``, with changes to what ``click.option`` is given."""

@@ -6,8 +6,6 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,13 +19,15 @@ from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
-from egl_fast.records import to_json
+from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
 from egl_fast.scoring.run.outcome import Outcome, in_order
 from egl_fast.scoring.run.resumable_scores import ResumableScores
 from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from egl_fast.data.manifest import Utterance
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
@@ -63,10 +63,7 @@ LONG_SECONDS = 1800.0
 @options.quiet
 @refuse_idle_options(
     without={
-        **{
-            f"--{name}": f"--method {'|'.join(methods)}"
-            for name, methods in options.METHOD_OPTIONS.items()
-        },
+        **options.NEEDED_METHODS,
         "--full-samples": "--full",
         "--resume": "--out",
         "--overwrite": "--out",
@@ -136,8 +133,8 @@ def command(
             _score_into(results, pool_scorer, utterances, settings, _circumstances(scorer, pool))
         except KeyboardInterrupt:
             say(
-                f"interrupted: {results.num_known} of {len(utterances)} recordings are done and "
-                "kept; the same command with --resume goes on"
+                f"interrupted: {results.num_completed} of {len(utterances)} recordings are done "
+                "and kept; the same command with --resume goes on"
             )
             return 130
     if as_json:
@@ -155,22 +152,20 @@ def _score_into(
     if not results.begin(settings, len(utterances)):
         say(f"{results.out}: complete already")
         return
-    if results.num_known:
-        say(f"resuming: {results.num_known} of {len(utterances)} recordings are done")
-    with (
-        _Meter(len(utterances), pool_scoring.options, done=results.num_known) as meter,
-        between_steps("the recordings at work") as interruption,
-    ):
+    if results.num_completed:
+        say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
+    with progress_bar() as bar, between_steps("the recordings at work") as interruption:
+        meter = _Meter(bar, len(utterances), pool_scoring.options, done=results.num_completed)
         clock = time.monotonic()
         for outcomes in pool_scoring.outcomes(utterances, completed=results):
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
-            if results.num_known < len(utterances):
+            if results.num_completed < len(utterances):
                 interruption.stop_if_requested()
         masses = results.masses()
         results.finish({**settings, **circumstances})
-    _summarise(meter, results.tally, masses, name=str(results.out))
+    meter.summarize(results.tally, masses, name=str(results.out))
     if results.tally.num_failed:
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
 
@@ -178,64 +173,60 @@ def _score_into(
 def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Utterance]) -> int:
     tally = Tally()
     masses = []
-    with _Meter(len(utterances), pool_scoring.options) as meter, JsonlWriter(None) as writer:
+    with progress_bar() as bar, JsonlWriter(None) as writer:
+        meter = _Meter(bar, len(utterances), pool_scoring.options)
         for outcome in in_order(pool_scoring.outcomes(utterances)):
             meter.advance([outcome])
-            if outcome.record is not None:
+            if isinstance(outcome.result, ScoreRecord):
                 tally += Tally(num_scored=1)
-                masses.append(outcome.record.beam_mass)
-                writer.write(to_json(outcome.record, outcome.utterance.record))
+                masses.append(outcome.result.beam_mass)
+                writer.write(to_json(outcome.result, outcome.utterance.record))
                 writer.flush()
             else:
                 tally += Tally(num_failed=1)
-                error = "unknown" if outcome.error is None else one_line(outcome.error)
-                complain(f"{outcome.utterance.id}: {error}")
-    _summarise(meter, tally, masses)
+                complain(f"{outcome.utterance.id}: {one_line(outcome.result)}")
+    meter.summarize(tally, masses)
     return 3 if tally.num_failed else 0
 
 
-class _Meter(AbstractContextManager["_Meter"]):
+class _Meter:
     """The progress line: how fast, how much is left, and how it would be faster."""
 
-    def __init__(self, total: int, scoring: ScoringOptions, *, done: int = 0) -> None:
-        self._total = total
+    def __init__(self, bar: Progress, total: int, scoring: ScoringOptions, *, done: int = 0):
         self._left = total - done
-        self._scoring = scoring
-        self._bar = progress_bar()
-        self._task = self._bar.add_task("scoring", total=total, completed=done, note="")
+        self._exact = scoring.chosen_method.name == "exact"
+        self._bar = bar
+        self._task = bar.add_task("scoring", total=total, completed=done, note="")
         self._started = time.monotonic()
-        self.num_done = 0
-        self.lengths = TrueLengths()
+        self._num_done = 0
+        self._lengths = TrueLengths()
         self._audio_seconds = 0.0
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    def __enter__(self) -> _Meter:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
     def advance(self, outcomes: Sequence[Outcome]) -> None:
-        self.num_done += len(outcomes)
+        self._num_done += len(outcomes)
         for outcome in outcomes:
             if outcome.record is not None:
                 self._audio_seconds += outcome.record.duration
-                self.lengths.add(outcome.utterance, outcome.record.duration)
-        rates = self.num_done / self.seconds, self._audio_seconds / self.seconds
-        note = f"{rates[0]:.2f}/s, {rates[1]:.1f} x real time"
-        seconds_left = (self._left - self.num_done) / rates[0]
-        if self._scoring.chosen_method.name == "exact" and seconds_left > LONG_SECONDS:
+                self._lengths.add(outcome.utterance, outcome.record.duration)
+        seconds = time.monotonic() - self._started
+        rate = self._num_done / seconds
+        note = f"{rate:.2f}/s, {self._audio_seconds / seconds:.1f} x real time"
+        if self._exact and (self._left - self._num_done) / rate > LONG_SECONDS:
             note += " (--method lowrank or probe is faster)"
         self._bar.update(self._task, advance=len(outcomes), note=note)
+
+    def summarize(self, tally: Tally, masses: Sequence[float], *, name: str | None = None) -> None:
+        seconds = time.monotonic() - self._started
+        total = tally.num_scored + tally.num_failed
+        line = (
+            f"scored {tally.num_scored} of {total} recordings in {seconds:.1f} s "
+            f"({self._num_done / seconds:.2f}/s)"
+        )
+        say(line if name is None else f"{line}: {name}")
+        low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
+        for warning in (self._lengths.warning(), low_mass):
+            if warning is not None:
+                warn(warning)
 
 
 def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:
@@ -274,18 +265,3 @@ def _circumstances(scorer: Scorer, pool: str) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(scorer.device) if scorer.device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
     }
-
-
-def _summarise(
-    meter: _Meter, tally: Tally, masses: Sequence[float], *, name: str | None = None
-) -> None:
-    total = tally.num_scored + tally.num_failed
-    line = (
-        f"scored {tally.num_scored} of {total} recordings in {meter.seconds:.1f} s "
-        f"({meter.num_done / meter.seconds:.2f}/s)"
-    )
-    say(line if name is None else f"{line}: {name}")
-    low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
-    for warning in (meter.lengths.warning(), low_mass):
-        if warning is not None:
-            warn(warning)

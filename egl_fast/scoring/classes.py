@@ -68,20 +68,19 @@ def _in_index_order(vocabulary: Any) -> list[Any]:
     if isinstance(vocabulary, Mapping):
         return _by_index(vocabulary)
     if isinstance(vocabulary, (bytes, bytearray, Set)) or not isinstance(vocabulary, Iterable):
+        kind = "None" if vocabulary is None else f"a {type(vocabulary).__name__}"
         raise ModelError(
-            f"vocabulary: expected the classes' names in index order, got {_kind(vocabulary)}; "
+            f"vocabulary: expected the classes' names in index order, got {kind}; "
             "give a list, or a dictionary from names to indices"
         )
     return list(vocabulary)
 
 
 def _by_index(vocabulary: Mapping[Any, Any]) -> list[Any]:
-    if all(isinstance(name, str) for name in vocabulary):
-        pairs = [(index, name) for name, index in vocabulary.items()]
-    else:
-        pairs = list(vocabulary.items())
+    of_names = all(isinstance(name, str) for name in vocabulary)
     found: dict[int, Any] = {}
-    for given, name in pairs:
+    for key, value in vocabulary.items():
+        name, given = (key, value) if of_names else (value, key)
         index = _integer(given)
         if index is None:
             raise ModelError(f"vocabulary: expected {name!r} at an index, got {given!r}")
@@ -99,13 +98,12 @@ def _by_index(vocabulary: Mapping[Any, Any]) -> list[Any]:
 
 def _blank_index(blank: Any, names: list[Any]) -> int:
     if isinstance(blank, str):
-        places = [index for index, name in enumerate(names) if name == blank]
-        if len(places) != 1:
+        if names.count(blank) != 1:
             raise ModelError(
-                f"blank {blank!r}: is the name of {len(places)} of the {len(names)} classes; give "
-                "the blank's index"
+                f"blank {blank!r}: is the name of {names.count(blank)} of the {len(names)} "
+                "classes; give the blank's index"
             )
-        return places[0]
+        return names.index(blank)
     index = _integer(blank)
     if index is None:
         raise ModelError(f"blank: expected a class's index or name, got {blank!r}")
@@ -115,13 +113,7 @@ def _blank_index(blank: Any, names: list[Any]) -> int:
 
 
 def _integer(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
     try:
-        return operator.index(value)
+        return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"

@@ -230,12 +230,12 @@ def _score(
     )
     records = []
     for outcome in in_order(pool_scoring(scorer, unit.options).outcomes(hidden(unit.pool))):
-        if outcome.record is None:
+        if isinstance(outcome.result, EglError):
             raise ModelError(
                 f"utterance {outcome.utterance.id!r} of the pool cannot be scored "
-                f"({one_line(outcome.error) if outcome.error else 'unknown'}); filter it out"
+                f"({one_line(outcome.result)}); filter it out"
             )
-        records.append(to_json(outcome.record))
+        records.append(to_json(outcome.result))
         note(f"{len(records)}/{len(unit.pool)} clips")
     note("true losses")
     losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)

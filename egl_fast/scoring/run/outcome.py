@@ -21,21 +21,22 @@ class Outcome:
     Attributes:
         position: its place in the pool, from 0.
         utterance: its line of the manifest.
-        record: its scores, or None.
-        error: what prevented them, or None.
+        result: its scores, or what prevented them.
     """
 
     position: int
     utterance: Utterance
-    record: ScoreRecord | None
-    error: EglError | None
+    result: ScoreRecord | EglError
 
-    @classmethod
-    def of(cls, position: int, utterance: Utterance, result: ScoreRecord | EglError) -> Outcome:
-        """The outcome of a record or an error."""
-        if isinstance(result, ScoreRecord):
-            return cls(position, utterance, result, None)
-        return cls(position, utterance, None, result)
+    @property
+    def record(self) -> ScoreRecord | None:
+        """Its scores, or None."""
+        return self.result if isinstance(self.result, ScoreRecord) else None
+
+    @property
+    def error(self) -> EglError | None:
+        """What prevented them, or None."""
+        return self.result if isinstance(self.result, EglError) else None
 
 
 def in_order(outcomes: Iterable[Sequence[Outcome]]) -> Iterator[Outcome]:

@@ -96,7 +96,7 @@ class PoolScoring:
             audio = {position: next(loaded) for position in window}
             for results in self._window(utterances, audio, limit, completed):
                 fresh = [
-                    Outcome.of(position, utterances[position], result)
+                    Outcome(position, utterances[position], result)
                     for position, result in results.items()
                     if position not in completed
                 ]

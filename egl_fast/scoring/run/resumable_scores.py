@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from egl_fast.data.jsonl import (
     refuse_other_formats,
     refuse_unwritable,
 )
-from egl_fast.errors import OutputError, cannot_be_written, one_line
+from egl_fast.errors import EglError, OutputError, cannot_be_written, one_line
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.files.run_settings import changed_settings
@@ -68,6 +68,8 @@ class ResumableScores:
         self.tally = Tally()
         self._resume = resume
         self._overwrite = overwrite
+        #: The errors file.
+        self.errors_path = self._named(".errors.jsonl")
         self._records = self._named(".partial")
         self._errors = self._named(".errors.jsonl.partial")
         self._journal = self._named(".journal")
@@ -83,12 +85,7 @@ class ResumableScores:
             self._refuse_leftovers()
 
     @property
-    def errors_path(self) -> Path:
-        """The errors file."""
-        return self._named(".errors.jsonl")
-
-    @property
-    def num_known(self) -> int:
+    def num_completed(self) -> int:
         """Utterances whose outcome is known."""
         return self._position + len(self._ahead)
 
@@ -171,12 +168,12 @@ class ResumableScores:
         Raises:
             OutputError: the disk is full or the like. What was kept before stays kept.
         """
-        entry = {"seconds": seconds, "outcomes": [_kept(outcome) for outcome in outcomes]}
+        entry = {"seconds": seconds, "outcomes": [_as_line(outcome) for outcome in outcomes]}
         with self._failing_in_one_line():
             journal = self._files[self._journal]
             journal.write(encoded_line(entry))
             atomic.sync(journal)
-            self._take(entry)
+            self._count(entry)
             self._write_in_order()
             if self._position >= self._end_of_window(self._header):
                 self._close_window()
@@ -188,7 +185,8 @@ class ResumableScores:
             OutputError: that fails, or ``OUT`` has come into being and may not be overwritten.
         """
         with self._failing_in_one_line():
-            self._close_window(metadata={**metadata, **_rounded(self.tally)})
+            tally = {key: round(value, 3) for key, value in asdict(self.tally).items()}
+            self._close_window(metadata={**metadata, **tally})
             self._publish()
 
     def _named(self, suffix: str) -> Path:
@@ -226,7 +224,7 @@ class ResumableScores:
             for entry in entries:
                 if not all(line["position"] in window for line in entry["outcomes"]):
                     raise damaged(self._journal, "a position beyond its window")
-                self._take(entry)
+                self._count(entry)
         except (KeyError, TypeError):
             raise damaged(self._journal, "an outcome of another form") from None
         with open(self._journal, "r+b") as file:
@@ -290,16 +288,14 @@ class ResumableScores:
         atomic.write_bytes(self._journal, encoded_line(header.to_json()))
         self._header = header
 
-    def _take(self, entry: Mapping[str, Any]) -> None:
-        kept: Iterable[dict[str, Any]] = entry["outcomes"]
-        scored = [line["record"] for line in kept if "record" in line]
-        self._ahead |= {line["position"]: line for line in kept}
-        self.tally += Tally(
-            num_scored=len(scored),
-            num_failed=len(entry["outcomes"]) - len(scored),
-            audio_seconds=sum(record["duration"] for record in scored),
-            wall_seconds=entry["seconds"],
-        )
+    def _count(self, entry: Mapping[str, Any]) -> None:
+        """Let outcomes wait for their turn to be written."""
+        lines: Sequence[dict[str, Any]] = entry["outcomes"]
+        scored = [line["record"] for line in lines if "record" in line]
+        self._ahead |= {line["position"]: line for line in lines}
+        audio_seconds = sum(record["duration"] for record in scored)
+        num_failed = len(lines) - len(scored)
+        self.tally += Tally(len(scored), num_failed, audio_seconds, entry["seconds"])
 
     def _write_in_order(self) -> None:
         while self._position in self._ahead:
@@ -367,14 +363,10 @@ class ResumableScores:
             ) from None
 
 
-def _kept(outcome: Outcome) -> dict[str, Any]:
+def _as_line(outcome: Outcome) -> dict[str, Any]:
     """An outcome as a line of the journal holds it."""
-    if outcome.record is not None:
-        line = to_json(outcome.record, outcome.utterance.record)
-        return {"position": outcome.position, "record": line}
-    error = "unknown" if outcome.error is None else one_line(outcome.error)
-    return {"position": outcome.position, "id": outcome.utterance.id, "error": error}
-
-
-def _rounded(tally: Tally) -> dict[str, Any]:
-    return {key: round(value, 3) for key, value in asdict(tally).items()}
+    if isinstance(outcome.result, EglError):
+        error = one_line(outcome.result)
+        return {"position": outcome.position, "id": outcome.utterance.id, "error": error}
+    line = to_json(outcome.result, outcome.utterance.record)
+    return {"position": outcome.position, "record": line}
