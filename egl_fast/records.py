@@ -39,7 +39,7 @@ class Hypothesis:
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
-        TypeError: a field is no plain number.
+        TypeError: a field is not a plain number.
     """
 
     text: str
@@ -77,7 +77,7 @@ class ScoreRecord:
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
-        TypeError: a field is no plain number.
+        TypeError: a field is not a plain number.
     """
 
     id: str

@@ -116,7 +116,7 @@ class Scorer:
 
     @property
     def default_batch_seconds(self) -> float:
-        """Padded audio that shares a forward pass where nobody says otherwise."""
+        """Padded audio that shares a forward pass unless the caller says otherwise."""
         return CUDA_BATCH_SECONDS if self.device.type == "cuda" else BATCH_SECONDS
 
     @property

@@ -153,7 +153,7 @@ def parse_budget(budget: str | int) -> Budget:
     if match["sign"] == "-" or amount == 0:
         raise SelectionError(f"budget {budget}: must be above zero; give {_BUDGET_FORMS}")
     if not unit and "." in match["number"]:
-        raise SelectionError(f"budget {budget}: no whole number; give {_BUDGET_FORMS}")
+        raise SelectionError(f"budget {budget}: not a whole number; give {_BUDGET_FORMS}")
     if unit == "%" and amount > 100:
         raise SelectionError(f"budget {budget}: more than there is; give at most 100%")
     return Budget(amount, unit)
@@ -196,13 +196,13 @@ def _number(records: Sequence[Scored], index: int, name: str) -> float:
     value = _field(records[index], name)
     if value is None:
         raise SelectionError(
-            f"{_name(records, index)} holds no {name}; score the pool anew, all in one run"
+            f"{_name(records, index)} holds no {name}; score the pool again, all in one run"
         )
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not -math.inf < value < math.inf:
         raise SelectionError(
             f"{_name(records, index)}: its {name} is {value!r}, not a finite number; "
-            "score the pool anew"
+            "score the pool again"
         )
     number: float = value
     return number

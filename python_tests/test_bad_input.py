@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "--resume does nothing without --out", ""),
     "--resume with --overwrite": (
         lambda p: p.score("--resume"),
-        "--resume goes on with a run, --overwrite starts anew", "give one"),
+        "--resume goes on with a run, --overwrite starts over", "give one"),
 }  # fmt: skip
 
 
@@ -466,7 +466,7 @@ def test_a_run_is_not_gone_on_with_by_another(place: Place) -> None:
     assert "output new.jsonl: was begun with" in line
     for difference in ("another model", "another manifest", "--k 3 (now 4)"):
         assert difference in line
-    assert "resume it with the same, or start anew by --overwrite" in line
+    assert "resume it with the same, or start over with --overwrite" in line
     # A lock that the killed run left is removed by the next to hold it.
     before.pop("new.jsonl.lock")
     assert contents(place.folder) == before

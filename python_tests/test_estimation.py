@@ -77,7 +77,7 @@ class LinearProblem:
             combinations=combinations,
             num_directions=directions,
             tail_energy=vectors[:, directions:].square() @ values[directions:],
-            of_output=self.of_output(self.cotangents) if output_known else None,
+            output_sq_norms=self.of_output(self.cotangents) if output_known else None,
         )
         return rows, cotangents
 

@@ -204,7 +204,7 @@ def test_a_run_that_was_stopped_is_not_begun_anew_unasked(tmp_path: Path) -> Non
     line = refusal(out, resume=False)
     assert line == (
         ": a run was stopped before it was complete, or is at work; give --resume to go on with "
-        "it, or --overwrite to start anew"
+        "it, or --overwrite to start over"
     )
     finish(out, resume=False, overwrite=True)
     assert files(out) == undisturbed(tmp_path / "undisturbed")
@@ -249,7 +249,7 @@ def test_a_damaged_journal_is_refused(
     line = refusal(out)
     assert line.startswith(".journal: ")
     assert complaint in line
-    assert "start anew by --overwrite" in line
+    assert "start over with --overwrite" in line
 
 
 def test_a_last_line_that_is_torn_is_computed_again(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_files_shorter_than_the_journal_says_are_refused(tmp_path: Path, suffix:
     path.write_bytes(content[:10])
     line = refusal(out)
     assert line.startswith(f"{suffix}: is damaged (10 bytes are left of ")
-    assert line.endswith("; start anew by --overwrite")
+    assert line.endswith("; start over with --overwrite")
 
 
 def test_scores_that_came_into_being_meanwhile_are_kept(tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ def test_vocabularies_without_an_order_are_refused(vocabulary: Any, message: str
     [
         ("<blank>", "blank '<blank>': is the name of 0 of the 4 classes"),
         ("twice", "blank 'twice': is the name of 2 of the 4 classes"),
-        (-1, "blank -1 is no index of the 4 classes"),
-        (4, "blank 4 is no index"),
+        (-1, "blank -1 is not an index of the 4 classes"),
+        (4, "blank 4 is not an index"),
         (None, "expected a class's index or name, got None"),
         (True, "got True"),
         (1.0, r"got 1\.0"),

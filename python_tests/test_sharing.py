@@ -201,7 +201,7 @@ def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.Monk
         results(engine, spectrograms, options, scorer=scorer, skip=False)
 
 
-def test_frames_that_depend_on_neighbours_are_refused() -> None:
+def test_frames_that_depend_on_neighbors_are_refused() -> None:
     scorer, [spectrogram] = made_up([0.5])
     engine = GradientEngine(scorer.model)
     features = spectrogram.features[None]
@@ -214,5 +214,5 @@ def test_frames_that_depend_on_neighbours_are_refused() -> None:
         options=options,
     )
     fewer = engine.run(features, torch.tensor([features.shape[1] - 2]))
-    with pytest.raises(ModelError, match=r"'a'.* 24 frames beside other neighbours .* had 25"):
+    with pytest.raises(ModelError, match=r"'a'.* 24 frames beside other neighbors .* had 25"):
         pull_back(engine, fewer, searched, classes=scorer.classes, options=options)

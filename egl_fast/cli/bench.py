@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from egl_fast.benchmarking.measurement import Measurement
     from egl_fast.benchmarking.recordings import Stratum
     from egl_fast.features import FeatureConfig
-    from egl_fast.scorer import Scorer
 
 #: As many rounds are taken as there is time for, ...
 ENOUGH_SECONDS = 40.0
@@ -75,6 +74,8 @@ def command(
       egl-fast bench --model base.pt --pool pool.jsonl --utterances 12 --threads 1
       egl-fast bench --model base.pt --json | jq .contenders.exact.times_real_time
     """
+    import torch
+
     from egl_fast.benchmarking.machine import machine
     from egl_fast.benchmarking.measurement import Measurement
     from egl_fast.benchmarking.memory import peak_memory_bytes
@@ -83,6 +84,7 @@ def command(
     facts = machine()
     place = options.set_up_torch(device, threads)
     scorer = options.load_scorer(model_path, place, memory_bytes=memory_bytes, precision=precision)
+    gpu = scorer.device if scorer.device.type == "cuda" else None
     source = _Source(pool, num_utterances, seed)
     strata = source.strata(scorer.features or FeatureConfig(), scorer.default_batch_seconds)
     before = peak_memory_bytes()
@@ -94,7 +96,8 @@ def command(
             measurement.strata[number].warm_up()
             bar.update(task, advance=1)
         # Before the plain loop and float64 take theirs.
-        peak, gpu_peak = peak_memory_bytes(), _gpu_peak(scorer)
+        peak = peak_memory_bytes()
+        gpu_peak = None if gpu is None else torch.cuda.max_memory_allocated(gpu)
         errors = []
         for number in range(count):
             errors.append(measurement.strata[number].check())
@@ -114,8 +117,8 @@ def command(
         "egl_fast": __version__,
         "machine": facts,
         "device": str(scorer.device),
-        "gpu": _gpu_name(scorer),
-        "threads": _threads(),
+        "gpu": None if gpu is None else torch.cuda.get_device_name(gpu),
+        "threads": torch.get_num_threads(),
         "precision": precision,
         "model": model_path,
         "model_sha256": scorer.model_hash,
@@ -183,26 +186,23 @@ class _Source:
 
     def facts(self, strata: list[Stratum]) -> dict[str, Any]:
         """What numbers are about."""
-        return {
-            "pool": {
-                "path": self.path,
-                "recordings": self.num_recordings,
-                "audio_seconds": sum(stratum.audio_seconds for stratum in strata),
-                "durations_from": self.durations_from,
-                "not_readable": self.num_broken,
-            },
-            "strata": [
-                {
-                    "shortest_seconds": stratum.shortest,
-                    "longest_seconds": stratum.longest,
-                    "audio_seconds": stratum.audio_seconds,
-                    "recordings": [
-                        {"id": one.id, "seconds": one.seconds} for one in stratum.recordings
-                    ],
-                }
-                for stratum in strata
-            ],
+        pool = {
+            "path": self.path,
+            "recordings": self.num_recordings,
+            "audio_seconds": sum(stratum.audio_seconds for stratum in strata),
+            "durations_from": self.durations_from,
+            "not_readable": self.num_broken,
         }
+        measured = [
+            {
+                "shortest_seconds": stratum.shortest,
+                "longest_seconds": stratum.longest,
+                "audio_seconds": stratum.audio_seconds,
+                "recordings": [{"id": r.id, "seconds": r.seconds} for r in stratum.recordings],
+            }
+            for stratum in strata
+        ]
+        return {"pool": pool, "strata": measured}
 
 
 def _results(measurement: Measurement, source: _Source, strata: list[Stratum]) -> dict[str, Any]:
@@ -220,49 +220,25 @@ def _results(measurement: Measurement, source: _Source, strata: list[Stratum]) -
         name: Bound.of(timings[name], stages, pool, rate=rate, countable=not not_counted)
         for name, stages in measurement.stages().items()
     }
-    sentences = [bound.sentence(name) for name, bound in bounds.items()]
+    contenders: dict[str, dict[str, Any]] = {}
+    for name, timing in timings.items():
+        measured = zip(timing.audio_seconds, timing.seconds, strict=True)
+        parts = [{"audio_seconds": audio, **quartiles(seconds)} for audio, seconds in measured]
+        contenders[name] = {**asdict(rates[name]), "strata": parts}
+        if name in bounds:
+            contenders[name]["bound"] = asdict(bounds[name])
     return {
         "hypotheses": [len(one.labelings) for one in measurement.strata],
         "hypotheses_looped": [len(one.looped) for one in measurement.strata],
         "product_flop_per_second": 2 * rate,
         "modules_not_counted": not_counted,
-        "contenders": {
-            name: {
-                **asdict(rates[name]),
-                "strata": [
-                    {"audio_seconds": audio, **quartiles(seconds)}
-                    for audio, seconds in zip(timing.audio_seconds, timing.seconds, strict=True)
-                ],
-                **({"bound": asdict(bounds[name])} if name in bounds else {}),
-            }
-            for name, timing in timings.items()
-        },
+        "contenders": contenders,
         "in_words": [
             f"A large matrix product ran at {2e-9 * rate:,.0f} GFLOP/s.",
-            *sentences,
+            *(bound.sentence(name) for name, bound in bounds.items()),
             *advice(rates, bounds),
         ],
     }
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
-def _gpu_name(scorer: Scorer) -> str | None:
-    import torch
-
-    on_gpu = scorer.device.type == "cuda"
-    return torch.cuda.get_device_name(scorer.device) if on_gpu else None
-
-
-def _gpu_peak(scorer: Scorer) -> int | None:
-    import torch
-
-    on_gpu = scorer.device.type == "cuda"
-    return torch.cuda.max_memory_allocated(scorer.device) if on_gpu else None
 
 
 def _print(results: dict[str, Any]) -> None:

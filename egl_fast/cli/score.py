@@ -44,7 +44,7 @@ LONG_SECONDS = 1800.0
 @click.option("--out", type=options.FILE, help="Scores file (JSONL) [default: standard output].")
 @click.option("--resume", is_flag=True, help="Go on with --out where an earlier run was stopped, "
               "if there was one.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Start anew, and replace --out if it exists.")
+@click.option("--overwrite", is_flag=True, help="Start over, and replace --out if it exists.")
 @options.scoring
 @click.option("--batch-seconds", type=options.Amount(min=0, min_open=True),
               help="Padded audio that shares a forward pass [default: 8; on a GPU, "
@@ -96,7 +96,8 @@ def command(
 
     A run with --out may be stopped at any moment, by Ctrl-C (exit status 130), a signal or a power
     cut. The same command with --resume goes on, and ends with the same file as a run that was
-    never stopped. It starts anew if there is nothing to go on with, so it may always be given.
+    never stopped. It starts from the beginning if there is nothing to go on with, so it may always
+    be given.
 
     \b
     Examples:
@@ -106,7 +107,7 @@ def command(
     """
     out = None if out == "-" else out
     if resume and overwrite:
-        raise click.UsageError("--resume goes on with a run, --overwrite starts anew: give one")
+        raise click.UsageError("--resume goes on with a run, --overwrite starts over: give one")
     results = None
     if out is not None:
         inputs = [pool, model_path]
@@ -247,7 +248,7 @@ def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict
 
 
 def _circumstances(scorer: Scorer, pool: str) -> dict[str, Any]:
-    """What else somebody may want to know of how the scores were made."""
+    """What else there is to know about how the scores were made."""
     import torch
 
     from egl_fast import _extension

@@ -2,7 +2,7 @@
 
 The parameter gradient of a loss with logits cotangent delta is g = J^T delta, J the Jacobian of
 the logits. J belongs to the utterance: the model runs once, and R cotangents are pulled back
-through the same stored activations in one vectorised pass, only as far as the outputs of the
+through the same stored activations in one vectorized pass, only as far as the outputs of the
 modules with parameters. See ``tape`` for what is recorded, ``rules`` for what follows.
 """
 
@@ -78,7 +78,7 @@ class GradientEngine:
         check_precision(precision, self.device)
         self.precision = precision
         self._reported_uncovered: set[str] = set()
-        self._vectorises = True
+        self._vectorizes = True
         self._verified: frozenset[int] = frozenset()
 
     @property
@@ -269,7 +269,7 @@ class GradientEngine:
     def _each_row(
         self, pull_one: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor
     ) -> Sequence[Tensor]:
-        if self._vectorises:
+        if self._vectorizes:
             try:
                 with warnings.catch_warnings():
                     # An operator without a batching rule is looped over inside torch: slower
@@ -282,8 +282,8 @@ class GradientEngine:
                     raise
                 reason = one_line(error)[:200]
         one_by_one = [pull_one(row) for row in rows]
-        if self._vectorises:  # and so it was vectorizing that failed
-            self._vectorises = False
+        if self._vectorizes:  # and so it was vectorizing that failed
+            self._vectorizes = False
             _log.warning(
                 "this model's backward pass cannot be vectorized, so cotangents are pulled back "
                 "one at a time (%s)",

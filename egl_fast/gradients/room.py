@@ -85,7 +85,7 @@ class Room:
         passes = self.passes(tape, num_rows)
         if len(passes) <= 1:
             return True
-        # Coordinates of a gradient are no more than its numbers, nor than the cotangents it is of.
+        # A gradient has no more coordinates than numbers, nor than the cotangents it is made of.
         calls, direct = tape.reachable
         numbers = sum(parameter.numel() for parameter in direct.values())
         for call in calls:

@@ -247,7 +247,7 @@ def _recorded_modules(
         # A call that failed inside the model left its parameters held back.
         _, own = held_back.setdefault(id(module), (module, dict(module._parameters)))
         for name, parameter in own.items():
-            # What is no leaf was computed from parameters, whose gradients pass through here.
+            # What is not a leaf was computed from parameters, whose gradients pass through here.
             if parameter is not None and parameter.is_leaf:
                 # A plain tensor in the place of a parameter: lookups find it all the same.
                 module._parameters[name] = parameter.detach()  # type: ignore[assignment]

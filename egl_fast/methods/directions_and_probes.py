@@ -28,14 +28,14 @@ class DirectionsAndProbes(Rows):
         combinations: [R + m, K] float64.
         num_directions: R.
         tail_energy: [K], what the directions leave of w_k ||delta_k||^2.
-        of_output: [K], the output layer's squared norms of the hypotheses; None: unknown.
+        output_sq_norms: [K], the output layer's squared norms of the hypotheses; None: unknown.
     """
 
     inner_products = "for single norms"
     combinations: Tensor
     num_directions: int
     tail_energy: Tensor
-    of_output: Tensor | None
+    output_sq_norms: Tensor | None
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> Rows:
@@ -58,37 +58,37 @@ class DirectionsAndProbes(Rows):
             combinations=combinations,
             num_directions=directions,
             tail_energy=(energy - kept @ combinations[:directions].square()).clamp_min(0.0),
-            of_output=None if norms is None else norms[utterance, :count],
+            output_sq_norms=None if norms is None else norms[utterance, :count],
         )
 
     def __len__(self) -> int:
         return self.combinations.shape[0]
 
-    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
+    def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms | None]:
         """See ``Rows``."""
         if products.dim() == 1:
-            return self.estimate(products, of_output), None
-        single = self.single_norms(products, of_output)
-        return self.estimate(products.diagonal(), of_output.diagonal()), single
+            return self.estimate(products, output_share), None
+        single = self.single_norms(products, output_share)
+        return self.estimate(products.diagonal(), output_share.diagonal()), single
 
-    def estimate(self, sq_norms: Tensor, of_output: Tensor) -> Estimate:
+    def estimate(self, sq_norms: Tensor, output_share: Tensor) -> Estimate:
         """What the rows' squared norms say.
 
         Args:
             sq_norms: [R + m] over all parameters.
-            of_output: [R + m], the output layer's share of them; ignored where ``of_output`` of
+            output_share: [R + m], the output layer's share of them; ignored where that of
                 the hypotheses is unknown.
         """
         known = 0.0
-        if self.of_output is not None:
-            sq_norms = sq_norms - of_output
-            known = float(self.weights @ self.of_output)
+        if self.output_sq_norms is not None:
+            sq_norms = sq_norms - output_share
+            known = float(self.weights @ self.output_sq_norms)
         kept, probes = sq_norms[: self.num_directions], sq_norms[self.num_directions :]
         tail = float(probes.mean()) if len(probes) else 0.0
         variance = float(probes.var() / len(probes)) if len(probes) else 0.0
         return Estimate(known + float(kept.sum()) + tail, variance)
 
-    def single_norms(self, gram: Tensor, of_output: Tensor) -> SingleNorms:
+    def single_norms(self, gram: Tensor, output_share: Tensor) -> SingleNorms:
         """Squared norms of the single hypotheses, from the rows' inner products.
 
         With column k of D written in the eigenvectors, w_k ||g_k||^2 has a part among directions,
@@ -100,10 +100,10 @@ class DirectionsAndProbes(Rows):
         Args:
             gram: [R + m, R + m] inner products over all parameters; NaN where unknown, which is
                 left out of the norms and, by Cauchy and Schwarz, put into the error.
-            of_output: likewise, the output layer's share.
+            output_share: likewise, the output layer's share.
         """
-        if self.of_output is not None:
-            gram = gram - of_output
+        if self.output_sq_norms is not None:
+            gram = gram - output_share
         lengths = gram.diagonal().clamp_min(0.0).sqrt()
         missing = (gram.isnan() * lengths).T * lengths
         gram = gram.nan_to_num(0.0)
@@ -122,4 +122,6 @@ class DirectionsAndProbes(Rows):
         usable = self.weights > 1e-200
         sums = [(kept + share).clamp_min(0.0), error.sqrt()]
         sq_norms, stderr = ((x / self.weights).where(usable, x.sum()) for x in sums)
-        return SingleNorms(sq_norms + (0.0 if self.of_output is None else self.of_output), stderr)
+        return SingleNorms(
+            sq_norms + (0.0 if self.output_sq_norms is None else self.output_sq_norms), stderr
+        )

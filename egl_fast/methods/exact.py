@@ -58,7 +58,7 @@ class OrthogonalBasis(Rows):
     def __len__(self) -> int:
         return self.combinations.shape[0]
 
-    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms]:
+    def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms]:
         """See ``Rows``."""
         of_unit = (self.combinations * (products @ self.combinations)).sum(0).clamp_min(0.0)
         return exactly(self.weights, of_unit * self.cotangent_sq_norms)

@@ -64,13 +64,13 @@ class Rows(ABC):
         """R."""
 
     @abstractmethod
-    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms | None]:
+    def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms | None]:
         """The sum of w_k ||g_k||^2; and the ||g_k||^2, if all K can be told.
 
         Args:
             products: [R] float64 squared norms of the rows' gradients over all parameters, or
                 [R, R] their inner products.
-            of_output: likewise, the output layer's share.
+            output_share: likewise, the output layer's share.
         """
 
 
@@ -95,7 +95,7 @@ class OwnRows(Rows):
     def __len__(self) -> int:
         return len(self.weights)
 
-    def finish(self, products: Tensor, of_output: Tensor) -> tuple[Estimate, SingleNorms]:
+    def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms]:
         """See ``Rows``."""
         sq_norms = products.diagonal() if products.dim() == 2 else products
         return exactly(self.weights, sq_norms)

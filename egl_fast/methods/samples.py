@@ -90,7 +90,7 @@ def separate_samples(draws: Sequence[Labels], inside: Collection[Labels]) -> Sam
     counts = torch.tensor(list(counted.values()), dtype=torch.float64)
     n = len(draws)
 
-    def estimate(sq_norms: Tensor, of_output: Tensor) -> Estimate:
+    def estimate(sq_norms: Tensor, output_share: Tensor) -> Estimate:
         mean = float(counts @ sq_norms) / n
         squares = float(counts @ (sq_norms - mean).square())
         squares += (n - float(counts.sum())) * mean**2  # the draws that count as zero
@@ -132,9 +132,9 @@ def signed_groups(
         if frame_gram is not None:
             known = shares @ (cotangents * torch.matmul(frame_gram, cotangents)).sum((1, 2)).cpu()
 
-        def estimate(sq_norms: Tensor, of_output: Tensor) -> Estimate:
+        def estimate(sq_norms: Tensor, output_share: Tensor) -> Estimate:
             if known is not None:  # for every draw: no need of the signs' estimate
-                sq_norms = sq_norms - of_output + known
+                sq_norms = sq_norms - output_share + known
             return Estimate(float(sq_norms.mean()), float(sq_norms.var() / sq_norms.numel()))
 
         return combined, estimate

@@ -29,11 +29,11 @@ class Projection(torch.autograd.Function):
         """Cotangents of the inputs, the weight and the bias, where asked for."""
         inputs, weight = ctx.saved_tensors
         (gates,) = cotangents
-        of_inputs, of_weight, of_bias = ctx.needs_input_grad
+        wants_inputs, wants_weight, wants_bias = ctx.needs_input_grad
         return (
-            matrix_product(gates, weight) if of_inputs else None,
-            gates.flatten(0, 1).t() @ inputs.flatten(0, 1) if of_weight else None,
-            gates.sum((0, 1)) if of_bias else None,
+            matrix_product(gates, weight) if wants_inputs else None,
+            gates.flatten(0, 1).t() @ inputs.flatten(0, 1) if wants_weight else None,
+            gates.sum((0, 1)) if wants_bias else None,
         )
 
 
@@ -80,28 +80,28 @@ class Scan(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """Cotangents of the projected input, the weights where asked for, the initial states."""
         coefficients, weight_hh, previous = ctx.saved_tensors
-        of_states, of_cell = cotangents
-        if of_states is None:
-            of_states = torch.zeros_like(previous)
+        state_cotangents, cell_cotangent = cotangents
+        if state_cotangents is None:
+            state_cotangents = torch.zeros_like(previous)
         result = recurrent_backward(
             ctx.kind,
-            of_states.unsqueeze(1),
+            state_cotangents.unsqueeze(1),
             coefficients,
             weight_hh,
             reverse=ctx.reverse,
-            final_cell_cotangents=None if of_cell is None else of_cell.unsqueeze(0),
+            final_cell_cotangents=None if cell_cotangent is None else cell_cotangent.unsqueeze(0),
         )
         input_side, hidden_side = result.gates.squeeze(1), result.hidden_gates.squeeze(1)
-        of_weight = of_bias = None
+        weight_gradient = bias_gradient = None
         if ctx.needs_input_grad[2] or (ctx.has_bias and ctx.needs_input_grad[3]):
             rows = hidden_side.flatten(0, 1)
-            of_weight = rows.t() @ previous.flatten(0, 1)
-            of_bias = rows.sum(0) if ctx.has_bias else None
+            weight_gradient = rows.t() @ previous.flatten(0, 1)
+            bias_gradient = rows.sum(0) if ctx.has_bias else None
         return (
             input_side,
             hidden_side if ctx.needs_input_grad[1] else None,
-            of_weight,
-            of_bias,
+            weight_gradient,
+            bias_gradient,
             result.state.squeeze(0),
             None if result.cell is None else result.cell.squeeze(0),
             *(None,) * 3,

@@ -21,7 +21,7 @@ def names_of(ids: Sequence[str] | None, count: int) -> list[str]:
     """Names of so many utterances; "0", "1", ... if none are given.
 
     Raises:
-        ValueError: there are more or fewer, or one is no string.
+        ValueError: there are more or fewer, or one is not a string.
     """
     if ids is None:
         return [str(n) for n in range(count)]
@@ -38,7 +38,7 @@ def durations_of(durations: Sequence[float] | None, count: int) -> list[float]:
     """Lengths of so many utterances in seconds; 0 if none are given.
 
     Raises:
-        ValueError: there are more or fewer, or one is no length.
+        ValueError: there are more or fewer, or one is not a length.
     """
     if durations is None:
         return [0.0] * count
@@ -85,7 +85,7 @@ def sliced(model_inputs: tuple[Any, ...], index: int, num_utterances: int) -> tu
 def compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
     """Warn where an utterance's own logits are not those it has in the caller's batch.
 
-    Its neighbours or its padding reach it, or an input that all utterances share has been sliced
+    Its neighbors or its padding reach it, or an input that all utterances share has been sliced
     because its first dimension happens to be N.
     """
     (own, [length]), (logits, lengths) = alone, together

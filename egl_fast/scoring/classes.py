@@ -42,7 +42,7 @@ class Classes:
             blank: index of the blank, or its name.
 
         Raises:
-            ModelError: the vocabulary has no order, or gaps, or names that are no strings; or the
+            ModelError: the vocabulary has no order, or gaps, or names that are not strings; or the
                 blank is not one of the classes.
 
         Example:
@@ -108,7 +108,7 @@ def _blank_index(blank: Any, names: list[Any]) -> int:
     if index is None:
         raise ModelError(f"blank: expected a class's index or name, got {blank!r}")
     if not 0 <= index < len(names):
-        raise ModelError(f"blank {blank} is no index of the {len(names)} classes")
+        raise ModelError(f"blank {blank} is not an index of the {len(names)} classes")
     return index
 
 

@@ -105,7 +105,7 @@ class Patches:
 
     @cached_property
     def _buffer(self) -> Tensor:
-        """Memory of one block: asking the system for it anew costs ten times the copy."""
+        """Memory of one block: asking the system for it again costs ten times the copy."""
         start, stop = self._bounds[0]
         num_positions = self.positions_per_frame * (stop - start)
         return self.padded.new_empty(self.groups * self.num_inputs * num_positions)

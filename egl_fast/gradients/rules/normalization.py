@@ -1,4 +1,4 @@
-"""Normalisation layers in evaluation mode: reductions of cotangent times normalised input."""
+"""Normalization layers in evaluation mode: reductions of cotangent times normalized input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def scale_and_shift_pullback(
     """Weight and bias of y = weight * normalized + bias.
 
     Args:
-        normalized: the normalised input of one utterance.
+        normalized: the normalized input of one utterance.
         reduced: its dimensions that share a weight.
         wanted: names of parameters asked for.
     """

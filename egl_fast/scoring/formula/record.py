@@ -49,7 +49,7 @@ def pull_back(
         if length != one.num_frames:
             raise ModelError(
                 f"utterance {one.name!r}: the model gives it {length} frames beside "
-                f"other neighbours than those where it had {one.num_frames}"
+                f"other neighbors than those where it had {one.num_frames}"
             )
     most = max(one.num_rows for one in searched)
     wanted = {one.rows.inner_products for one in searched}
@@ -65,12 +65,12 @@ def pull_back(
     else:
         by_parameter = engine.sq_norms(tape, cotangents)
     products = torch.stack(list(by_parameter.values())).sum(dim=0)
-    of_output = torch.zeros_like(products)
+    output_share = torch.zeros_like(products)
     for name in searched[0].output_layer:
-        of_output += by_parameter[name]
-    products, of_output = products.cpu(), of_output.cpu()
+        output_share += by_parameter[name]
+    products, output_share = products.cpu(), output_share.cpu()
     return [
-        record(one, products[n], of_output[n], classes=classes, options=options)
+        record(one, products[n], output_share[n], classes=classes, options=options)
         for n, one in enumerate(searched)
     ]
 
@@ -94,7 +94,7 @@ def _one_by_one(one: Searched, blank: int) -> Searched:
 def record(
     one: Searched,
     products: Tensor,
-    of_output: Tensor,
+    output_share: Tensor,
     *,
     classes: Classes,
     options: ScoringOptions,
@@ -105,17 +105,17 @@ def record(
         one: what was pulled back.
         products: [rows] squared norms over all parameters, or [rows, rows] inner products; there
             may be more, of other utterances.
-        of_output: likewise, the output layer's share.
+        output_share: likewise, the output layer's share.
         classes: as for ``search``.
         options: as for ``search``.
     """
     own = (slice(len(one.rows)),) * products.dim()
-    estimate, single = one.rows.finish(products[own], of_output[own])
+    estimate, single = one.rows.finish(products[own], output_share[own])
     probability = one.log_prob.exp()
     mass = float(probability.sum())
     full = full_stderr = None
     if one.reading is not None:
-        norms = [x.diagonal() if x.dim() == 2 else x for x in (products, of_output)]
+        norms = [x.diagonal() if x.dim() == 2 else x for x in (products, output_share)]
         beyond = one.reading(*(x[len(one.rows) : one.num_rows] for x in norms))
         full = mass * estimate.value + beyond.value
         full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)

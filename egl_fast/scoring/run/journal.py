@@ -83,8 +83,8 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
         if header["format"] == FORMAT and version != FORMAT_VERSION:
             raise OutputError(
                 f"output {path}: has format version {version}, this egl-fast reads "
-                f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start anew "
-                "by --overwrite"
+                f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start over "
+                "with --overwrite"
             )
         entries = []
         for number, line in enumerate(lines[1:], start=1):
@@ -101,4 +101,4 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
 
 def damaged(path: Path, what: str) -> OutputError:
     """What to raise where a file is not as we have written it."""
-    return OutputError(f"output {path}: is damaged ({what}); start anew by --overwrite")
+    return OutputError(f"output {path}: is damaged ({what}); start over with --overwrite")

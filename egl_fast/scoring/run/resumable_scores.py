@@ -46,7 +46,7 @@ class ResumableScores:
     Args:
         out: the scores file.
         resume: go on with a run that was stopped, if there is one.
-        overwrite: start anew, whatever there is. Until the new file is complete, the old one stays.
+        overwrite: start over, whatever there is. Until the new file is complete, the old one stays.
         inputs: files that the run reads, which it never overwrites.
 
     Raises:
@@ -196,7 +196,7 @@ class ResumableScores:
         if self._journal.exists():
             raise OutputError(
                 f"output {self.out}: a run was stopped before it was complete, or is at work; give "
-                "--resume to go on with it, or --overwrite to start anew"
+                "--resume to go on with it, or --overwrite to start over"
             )
         if os.path.lexists(self.out):
             raise OutputError(
@@ -257,7 +257,7 @@ class ResumableScores:
         if found:
             raise OutputError(
                 f"output {self.out}: was begun with {'; '.join(found)}; resume it with the same, "
-                "or start anew by --overwrite"
+                "or start over with --overwrite"
             )
 
     def _open_files(self) -> None:
@@ -307,7 +307,7 @@ class ResumableScores:
                 self._files[self._errors].write(encoded_line(error))
             self._position += 1
         for file in self._files.values():
-            file.flush()  # so that whoever looks sees them
+            file.flush()  # so that they can be read already
 
     def _close_window(self, metadata: dict[str, Any] | None = None) -> None:
         assert not self._ahead, "a window is closed when all its outcomes are known"
