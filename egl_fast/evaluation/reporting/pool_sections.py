@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.evaluation.reporting import charts
 from egl_fast.evaluation.reporting.evaluation import Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Cell, Page, Row, Table
@@ -61,8 +60,7 @@ def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequenc
         "sampled": ranking.is_sampled,
         "gridSize": GRID_SIZE,
         "grids": {
-            f"{one}/{other}": charts.grid_cells(counts.tolist())
-            for one, other, counts in ranking.grids()
+            f"{one}/{other}": counts.ravel().tolist() for one, other, counts in ranking.grids()
         }
         if ranking.is_sampled
         else {},
