@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Metric, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import double_query, main_query, run_findings
+from egl_fast.evaluation.reporting.measures import METRICS, Metric, Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.pool_findings import ranking_findings
 from egl_fast.evaluation.reporting.ranking import Ranking, rank_pool

@@ -10,7 +10,8 @@ import scipy.stats
 from made_up_run import made_up_scores, write_run
 
 from egl_fast.errors import ReportError
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
+from egl_fast.evaluation.reporting.measures import METRICS, Series
 from egl_fast.evaluation.reporting.run_folder import RunFolder, read_run_folder
 
 CER, WER, LOSS = METRICS

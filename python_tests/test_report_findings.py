@@ -7,8 +7,9 @@ import pytest
 from test_report_evaluation import POINTS, run_of
 
 from egl_fast.evaluation.reporting.content import run_page
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import run_findings
+from egl_fast.evaluation.reporting.measures import METRICS, Series
 from egl_fast.evaluation.reporting.names import look as look_of
 from egl_fast.evaluation.reporting.picked import describe, group_names, overlap
 from egl_fast.evaluation.reporting.pool_findings import picked_findings, ranking_findings

@@ -3,7 +3,8 @@
 import pytest
 from test_report_evaluation import POINTS, run_of
 
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation
+from egl_fast.evaluation.reporting.evaluation import Evaluation
+from egl_fast.evaluation.reporting.measures import METRICS
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.evaluation.reporting.page_model import Page
 from egl_fast.evaluation.reporting.wording import MINUS

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ReportError
 from egl_fast.evaluation.reporting import findings, provenance
-from egl_fast.evaluation.reporting.evaluation import Evaluation, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import main_query
 from egl_fast.evaluation.reporting.listening import add_listening
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Page

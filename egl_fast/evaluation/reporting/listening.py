@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.evaluation.reporting.clips import MAX_SECONDS, Clip, make_clip
-from egl_fast.evaluation.reporting.evaluation import Series
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import look
 from egl_fast.evaluation.reporting.page_model import Heard, Listen, Page
 from egl_fast.evaluation.reporting.ranking import Ranking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from egl_fast.evaluation.reporting.evaluation import Series
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.wording import shown_text
 
 _LABELS = {

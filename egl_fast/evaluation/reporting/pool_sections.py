@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.evaluation.reporting.evaluation import Series
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Cell, Page, Row, Table
 from egl_fast.evaluation.reporting.picked import Picked, describe, group_names, overlap

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from egl_fast.display import escaped, shortened
-from egl_fast.evaluation.reporting.evaluation import Metric, Query
+from egl_fast.evaluation.reporting.measures import Metric, Query
 from egl_fast.evaluation.statistics.bootstrap import Interval
 
 #: What counts as the same length of audio: 2%.
@@ -36,7 +36,7 @@ def number(value: float, metric: Metric, *, digits: int = 1) -> str:
     """A metric's value as people write it, with its unit.
 
     Example:
-        >>> from egl_fast.evaluation.reporting.evaluation import METRICS
+        >>> from egl_fast.evaluation.reporting.measures import METRICS
         >>> number(0.1284, METRICS[0])
         '12.8%'
     """
