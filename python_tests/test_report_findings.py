@@ -14,9 +14,10 @@ from egl_fast.evaluation.reporting.names import look as look_of
 from egl_fast.evaluation.reporting.picked import describe, group_names, overlap
 from egl_fast.evaluation.reporting.pool_findings import picked_findings, ranking_findings
 from egl_fast.evaluation.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
-from egl_fast.evaluation.reporting.scores_file import CONTROLS, Groups, ScoresFile
+from egl_fast.evaluation.reporting.scores_file import Groups, ScoresFile
 from egl_fast.evaluation.reporting.wording import percent_range
 from egl_fast.evaluation.statistics.bootstrap import Interval
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES
 
 

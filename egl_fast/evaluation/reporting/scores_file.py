@@ -15,17 +15,11 @@ import numpy.typing as npt
 from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import ScoreRecords, score_records
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-#: Rankings that only an evaluation has, to compare with -> what they rank by.
-CONTROLS: dict[str, str] = {
-    "longest": "longest recordings first",
-    "shortest": "shortest recordings first",
-    "oracle_loss": "CTC loss of the true text, which nobody has for an unlabeled pool",
-}
 
 #: Keys of manifests by which pools are commonly told apart.
 GROUP_KEYS = ("corpus", "kind", "speaker")

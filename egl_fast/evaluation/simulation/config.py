@@ -15,20 +15,14 @@ from egl_fast import kinds
 from egl_fast.checkpoint import plain_config
 from egl_fast.errors import ModelError, SelectionError
 from egl_fast.evaluation.simulation.toml_reading import KeyPath, Table, TomlSource
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.model import PRESETS, ModelConfig
 from egl_fast.records import STRATEGIES
 from egl_fast.scoring.options import METHODS, ScoringOptions
 from egl_fast.selection import parse_budget
 from egl_fast.training.config import TrainingConfig
 
-#: What a pool can be ranked by, beyond the scores of ``egl-fast score``.
-CONTROLS: Final[dict[str, str]] = {
-    "longest": "seconds of audio, most first",
-    "shortest": "seconds of audio, least first",
-    "oracle_loss": "true CTC loss of the hidden text under the current model",
-}
-
-#: Of these, later rounds would say what the first said: they need no model.
+#: Rankings that need no model: later rounds would say what the first said.
 MODEL_FREE: Final = frozenset({"random", "longest", "shortest"})
 
 MODES: Final = ("single", "sequential")

@@ -30,8 +30,8 @@ from typing import Any, NoReturn, TypeVar
 
 from egl_fast.data.json_reading import json_value
 from egl_fast.errors import OutputError, cannot_be_written, one_line
-from egl_fast.evaluation.simulation.config import CONTROLS
 from egl_fast.evaluation.simulation.units import ScoreUnit, unit_name
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.records import STRATEGIES
