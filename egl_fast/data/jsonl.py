@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from egl_fast.display import json_text
-from egl_fast.errors import EglError, OutputError, cannot_be_written
+from egl_fast.errors import EglError, OutputError
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 
@@ -262,12 +262,5 @@ class JsonlWriter:
                 self.path.unlink(missing_ok=True)
         atomic.sync_folder(self.path.parent)
 
-    @contextmanager
-    def _failing_in_one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:  # No failure: the reader, say head, has seen enough.
-            raise
-        except OSError as error:
-            name = "to standard output" if self.path is None else str(self.path)
-            raise cannot_be_written(name, error) from None
+    def _failing_in_one_line(self) -> AbstractContextManager[None]:
+        return atomic.failing_in_one_line("to standard output" if self.path is None else self.path)

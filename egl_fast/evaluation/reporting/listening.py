@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.data.manifest import seconds_of
+from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.clips import MAX_SECONDS, Clip, make_clip
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import look
@@ -129,16 +131,17 @@ def _clip_of(record: Mapping[str, Any], audio_folder: Path) -> Clip:
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio or "\0" in audio:
         return Clip(None, None, 0.0, "the record names no recording")
-    offset, duration = (_seconds(record.get(key)) for key in ("offset", "duration"))
+    offset, duration = (_seconds(record, key) for key in ("offset", "duration"))
     return make_clip(
         audio_folder / audio, offset_seconds=offset or 0.0, duration_seconds=duration or MAX_SECONDS
     )
 
 
-def _seconds(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+def _seconds(record: Mapping[str, Any], key: str) -> float | None:
+    try:
+        return seconds_of(record, key, "")
+    except ManifestError:
         return None
-    return float(value)
 
 
 def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from egl_fast.errors import MissingExtraError, cannot_be_written
+from egl_fast.errors import MissingExtraError
 from egl_fast.evaluation.simulation.config import SimulationConfig, resolved
 from egl_fast.evaluation.simulation.plan import Expansion, Plan, Point
 from egl_fast.evaluation.simulation.sets import total_seconds
@@ -60,10 +60,7 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
     for path in (run_dir / "scores").glob("seed-*"):
         # Of the folder's run before, with another configuration or an earlier version.
         if path.suffix in (".parquet", ".jsonl") and path not in paths.values():
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise cannot_be_written(path, error) from None
+            atomic.remove(path)
     for seed, unit in expansion.base_scores.items():
         lines = _scored_pool(plan, store.scores(unit), run_dir / "scores")
         heard = picks.filter((picks["seed"] == seed) & (picks["rank"] <= NUM_HEARD))
