@@ -15,8 +15,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from made_up_run import made_up_scores, write_run
 from PIL import Image
+from synthetic_run import synthetic_scores, write_run
 
 from egl_fast.cli.main import main
 from egl_fast.display import printable
@@ -88,7 +88,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def records(examples):
-    return made_up_scores(examples / "pool.jsonl")
+    return synthetic_scores(examples / "pool.jsonl")
 
 
 @pytest.fixture(scope="module")

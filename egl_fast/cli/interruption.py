@@ -31,7 +31,7 @@ class Interruption:
 
 
 @contextmanager
-def between_steps(step: str) -> Iterator[Interruption]:
+def interruption_after(step: str) -> Iterator[Interruption]:
     """Let a first signal wait for the end of a step, and a second one stop at once.
 
     Args:

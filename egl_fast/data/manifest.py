@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
+from egl_fast.display import printable
 from egl_fast.errors import ManifestError
 
 
@@ -121,3 +122,8 @@ def seconds_of(record: Mapping[str, Any], key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise ManifestError(f"{where}: '{key}' is {value!r}, not a number of seconds")
     return float(value)
+
+
+def recording_name(path: PurePath) -> str:
+    """What a recording is called in errors: one line, with control characters escaped."""
+    return f"audio {printable(str(path))}"
