@@ -23,7 +23,7 @@ from egl_fast.evaluation.reporting.pool_sections import add_histograms, add_pick
 from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.run_folder import RunFolder
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
-from egl_fast.evaluation.reporting.wording import Finding, listed, plain, shown
+from egl_fast.evaluation.reporting.wording import Finding, duration, listed, plain, shown
 from egl_fast.selection import low_mass_warning
 
 Integers = npt.NDArray[np.int64]
@@ -114,7 +114,6 @@ def scores_page(
         advance: called at each recording of the listening table.
     """
     series = [Series(name, "single") for name in pool.strategies]
-    hours = pool.durations.sum() / 3600
     page = Page(
         title="Which recordings are worth transcribing?",
         lead=(
@@ -124,7 +123,7 @@ def scores_page(
         ),
         facts=[
             (f"{len(pool):,}", "recordings" if len(pool) > 1 else "recording"),
-            (f"{hours:,.1f} h" if hours >= 2 else f"{hours * 60:.1f} min", "of audio"),
+            (duration(pool.durations.sum() / 3600, digits=(1, 1)), "of audio"),
             (f"{pool.durations.mean():.1f} s", "on average"),
         ],
         looks=[look(one) for one in series],
@@ -229,7 +228,7 @@ def _run_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _long(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.0f} min"
+    return duration(seconds / 3600, digits=(1, 0))
 
 
 def _run_notes(evaluation: Evaluation) -> list[str]:

@@ -15,6 +15,7 @@ from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.wording import (
     SAME_HOURS,
     Finding,
+    duration,
     listed,
     number,
     percent,
@@ -176,16 +177,17 @@ def _equal_hours(about: _About, baseline: Series) -> Finding | None:
         return None
     name = about.name
     ratio = ours / theirs
+    own, at_random = (duration(hours, digits=(1, 1)) for hours in (ours, theirs))
     if abs(ratio - 1) <= SAME_HOURS:
         length = f"{name} picks recordings of about average length"
     else:
         length = (
-            f"{shown(query)} of the recordings is {_hours(ours)} of audio by {name} and "
-            f"{_hours(theirs)} at random: its picks are {'longer' if ratio > 1 else 'shorter'}"
+            f"{shown(query)} of the recordings is {own} of audio by {name} and {at_random} at "
+            f"random: its picks are {'longer' if ratio > 1 else 'shorter'}"
         )
     title = f"At equal hours, {_versus(comparison.verdict, name, 'random selection')}"
     text = (
-        f"{length}. With {_hours(theirs)} labeled by both, its {metric.label} is "
+        f"{length}. With {at_random} labeled by both, its {metric.label} is "
         f"{_relative(comparison)}{_in_seeds(comparison)}."
     )
     return Finding(comparison.verdict, title, text)
@@ -306,13 +308,3 @@ def _elsewhere(verdicts: list[str]) -> str:
 def _span(value: Interval, metric: Metric) -> str:
     low, high = (f"{end * metric.scale:.1f}" for end in (value.low, value.high))
     return f"{low} to {high}{metric.unit}"
-
-
-def _hours(hours: float) -> str:
-    """Hours, or minutes below two of them.
-
-    Example:
-        >>> _hours(0.25), _hours(3.0)
-        ('15.0 min', '3.0 h')
-    """
-    return f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"

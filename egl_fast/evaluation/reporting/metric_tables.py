@@ -13,7 +13,7 @@ from egl_fast.evaluation.reporting.findings import main_query
 from egl_fast.evaluation.reporting.measures import METRICS, Metric, Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Cell, Page, Row, Table
-from egl_fast.evaluation.reporting.wording import MINUS, percent, percent_range, shown
+from egl_fast.evaluation.reporting.wording import MINUS, duration, percent, percent_range, shown
 from egl_fast.evaluation.statistics.bootstrap import Interval
 
 
@@ -265,9 +265,7 @@ def _equal_hours(evaluation: Evaluation, baseline: Series, metric: Metric) -> Ta
 
 
 def _duration(hours: float | None) -> str:
-    if hours is None:
-        return "–"
-    return f"{hours:.2f} h" if hours >= 2 else f"{hours * 60:.1f} min"
+    return "–" if hours is None else duration(hours)
 
 
 def _titled(metric: Metric) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from egl_fast.evaluation.reporting.clips import Clip
-from egl_fast.evaluation.reporting.names import Look
+from egl_fast.evaluation.reporting.measures import Series
+from egl_fast.evaluation.reporting.names import Look, look
 from egl_fast.evaluation.reporting.wording import Finding
 
 
@@ -131,3 +133,8 @@ class Page:
     warnings: list[str] = field(default_factory=list)
     config: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
+
+    def row(self, series: Series, cells: Iterable[Cell]) -> Row:
+        """The row of a series that is on the page."""
+        of = look(series)
+        return Row(of.label, self.looks.index(of), tuple(cells))

@@ -70,6 +70,18 @@ def percent_range(span: Interval, *, digits: int = 0) -> str:
     return f"{low} to {high}%"
 
 
+def duration(hours: float, *, digits: tuple[int, int] = (2, 1)) -> str:
+    """Hours, or minutes below two of them, each to so many digits.
+
+    Example:
+        >>> duration(0.25), duration(3.0)
+        ('15.0 min', '3.00 h')
+    """
+    if hours >= 2:
+        return f"{hours:,.{digits[0]}f} h"
+    return f"{hours * 60:.{digits[1]}f} min"
+
+
 def plain(value: float, *, digits: int = 3) -> str:
     """A number of any size for people to read, to so many digits that count.
 
