@@ -108,12 +108,7 @@ def command(
 
 
 def _work(
-    plan: Plan,
-    store: UnitStore,
-    run_dir: Path,
-    jobs: int,
-    place: torch.device,
-    worker: int | None,
+    plan: Plan, store: UnitStore, run_dir: Path, jobs: int, place: torch.device, worker: int | None
 ) -> None:
     from egl_fast.evaluation.simulation.run_folder import refresh_tables
     from egl_fast.evaluation.simulation.work import state_of, work

@@ -87,9 +87,7 @@ def curves(looks: Sequence[Look]) -> Spec:
     place = {
         "x": _number("x", axis={"title": "x_title", "grid": False, "tickCount": 10}),
         "y": _number(
-            "y",
-            scale={"zero": False, "nice": True},
-            axis={"title": "y_title", "tickCount": 6},
+            "y", scale={"zero": False, "nice": True}, axis={"title": "y_title", "tickCount": 6}
         ),
     }
     lead = {"x2": {"field": "label_x"}, "y2": {"field": "label_y"}}

@@ -122,8 +122,7 @@ def _mel_levels(wave: Waveform) -> npt.NDArray[np.float64]:
     )
     columns = np.linspace(0, bands.shape[1], _THUMBNAIL_WIDTH + 1).astype(int)
     shrunk = np.stack(
-        [bands[:, low : max(high, low + 1)].max(axis=1) for low, high in pairwise(columns)],
-        axis=1,
+        [bands[:, low : max(high, low + 1)].max(axis=1) for low, high in pairwise(columns)], axis=1
     )
     decibels = 10 * np.log10(np.maximum(shrunk, 1e-12))
     return np.asarray(np.clip((decibels - decibels.max()) / _DYNAMIC_RANGE_DB + 1, 0, 1)[::-1])

@@ -218,10 +218,7 @@ def _run_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
             f"{int(facts['pool_clips']):,}",
             f"recordings in the pool, {_long(facts['pool_seconds'])}",
         ),
-        (
-            f"{int(facts['base_clips']):,}",
-            f"labeled to begin with, {_long(facts['base_seconds'])}",
-        ),
+        (f"{int(facts['base_clips']):,}", f"labeled to begin with, {_long(facts['base_seconds'])}"),
         (f"{evaluation.num_test:,}", "test utterances"),
         (f"{len(evaluation.seeds)}", "seed" if len(evaluation.seeds) == 1 else "seeds"),
     ]

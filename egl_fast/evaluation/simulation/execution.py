@@ -31,6 +31,7 @@ from egl_fast.evaluation.simulation.units import (
     FileInit,
     FreshInit,
     ScoreUnit,
+    Start,
     TrainUnit,
     Unit,
 )
@@ -101,9 +102,7 @@ def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = 
     store.discard_run(unit.name)
 
 
-def starting_point(
-    init: FreshInit | FileInit | TrainUnit, store: UnitStore | None = None
-) -> Checkpoint:
+def starting_point(init: Start, store: UnitStore | None = None) -> Checkpoint:
     """The model that a training starts from; only that of a unit needs the store.
 
     Raises:

@@ -22,6 +22,8 @@ from egl_fast.evaluation.simulation.units import (
     FileInit,
     FreshInit,
     ScoreUnit,
+    Start,
+    TrainKind,
     TrainUnit,
     Unit,
 )
@@ -186,20 +188,15 @@ class _Expander:
 
     def expand(self) -> Expansion:
         config = self.config
-        init: FreshInit | FileInit | TrainUnit | None = self.plan.init
+        init: Start | None = self.plan.init
         pretrain = config.pretrain
         if pretrain is not None:
             assert not isinstance(init, TrainUnit)
             if isinstance(init, FreshInit):
                 init = replace(init, seed=config.pretrain_seed)
+            clips, seed = self.plan.sets["pretrain"], config.pretrain_seed
             init = self._train(
-                ("pretrain",),
-                "pretrain",
-                init,
-                self.plan.sets["pretrain"],
-                pretrain,
-                config.pretrain_seed,
-                "pretraining",
+                ("pretrain",), "pretrain", init, clips, pretrain, seed, "pretraining"
             )
         for seed in config.seeds:
             own = replace(init, seed=seed) if isinstance(init, FreshInit) else init
@@ -210,7 +207,7 @@ class _Expander:
                     self.out.points += points
         return self.out
 
-    def _seed(self, seed: int, init: FreshInit | FileInit | TrainUnit | None) -> None:
+    def _seed(self, seed: int, init: Start | None) -> None:
         config, plan = self.config, self.plan
         base = self._train(
             ("base", seed), "base", init, plan.sets["base"], config.base, seed, f"base, seed {seed}"
@@ -234,11 +231,7 @@ class _Expander:
                 points[""] += run(strategy, seed, scores, start)
 
     def _single(
-        self,
-        strategy: str,
-        seed: int,
-        scores: ScoreUnit | None,
-        start: FreshInit | FileInit | TrainUnit | None,
+        self, strategy: str, seed: int, scores: ScoreUnit | None, start: Start | None
     ) -> list[Point]:
         ranking = None if scores is None else self._ranking(scores, strategy)
         points = []
@@ -250,11 +243,7 @@ class _Expander:
         return points
 
     def _sequential(
-        self,
-        strategy: str,
-        seed: int,
-        scores: ScoreUnit | None,
-        start: FreshInit | FileInit | TrainUnit | None,
+        self, strategy: str, seed: int, scores: ScoreUnit | None, start: Start | None
     ) -> list[Point]:
         points = []
         picked: tuple[int, ...] | None = ()
@@ -289,12 +278,7 @@ class _Expander:
         return rank([record[strategy] for record in self.store.scores(scores)])
 
     def _query(
-        self,
-        key: StepKey,
-        start: FreshInit | FileInit | TrainUnit | None,
-        picks: Sequence[int] | None,
-        seed: int,
-        title: str,
+        self, key: StepKey, start: Start | None, picks: Sequence[int] | None, seed: int, title: str
     ) -> TrainUnit | None:
         if picks is None:
             query = str(key[-1])
@@ -308,8 +292,8 @@ class _Expander:
     def _train(
         self,
         key: StepKey,
-        kind: str,
-        init: FreshInit | FileInit | TrainUnit | None,
+        kind: TrainKind,
+        init: Start | None,
         clips: tuple[Clip, ...],
         plan: TrainingPlan,
         seed: int,
@@ -320,19 +304,21 @@ class _Expander:
             self.out.later[key] = kind, total_seconds(clips)
             return None
         sets = self.plan.sets
+        valid, test = sets["valid"], sets["test"]
+        if kind == "pretrain":
+            valid, test = sets["pretrain_valid"] or valid, ()
+        several = len(plan.learning_rates) > 1
         candidates = [
             TrainUnit(
-                kind=kind,  # type: ignore[arg-type]
+                kind=kind,
                 init=init,
                 train=clips,
-                valid=sets["pretrain_valid"] or sets["valid"]
-                if kind == "pretrain"
-                else sets["valid"],
-                test=() if kind == "pretrain" else sets["test"],
+                valid=valid,
+                test=test,
                 config=config,
-                title=title if len(plan.learning_rates) == 1 else f"{title}, rate {rate:g}",
+                title=f"{title}, rate {config.learning_rate:g}" if several else title,
             )
-            for config, rate in zip(plan.candidates(seed), plan.learning_rates, strict=True)
+            for config in plan.candidates(seed)
         ]
         losses = []
         for unit in candidates:
@@ -349,12 +335,7 @@ class _Expander:
         return candidates[losses.index(min(losses))]
 
     def _score(
-        self,
-        key: StepKey,
-        model: TrainUnit | None,
-        indices: Sequence[int],
-        seed: int,
-        title: str,
+        self, key: StepKey, model: TrainUnit | None, indices: Sequence[int], seed: int, title: str
     ) -> ScoreUnit | None:
         pool = tuple(self.plan.pool[index] for index in indices)
         if model is None:
@@ -373,7 +354,7 @@ class _Expander:
             return None
         return unit
 
-    def _keep(self, init: FreshInit | FileInit | TrainUnit | None) -> None:
+    def _keep(self, init: Start | None) -> None:
         if isinstance(init, TrainUnit):
             self.out.needed_models.add(init.name)
             # A model that is gone is made again, which starts from another.

@@ -49,9 +49,7 @@ def _init(config: SimulationConfig) -> FreshInit | FileInit:
 
 
 def _check_texts(
-    config: SimulationConfig,
-    sets: Mapping[str, Sequence[Clip]],
-    checkpoint: Checkpoint,
+    config: SimulationConfig, sets: Mapping[str, Sequence[Clip]], checkpoint: Checkpoint
 ) -> None:
     for part in PARTS:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from egl_fast.checkpoint import plain_config
 from egl_fast.evaluation.simulation.sets import Clip, digest, total_seconds
@@ -19,6 +19,9 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 #: Of what units compute. A change that alters results needs a new number.
 FORMAT_VERSION: Final = 1
+
+
+TrainKind: TypeAlias = Literal["pretrain", "base", "train"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class TrainUnit:
         title: what to call it in progress lines.
     """
 
-    kind: Literal["pretrain", "base", "train"]
-    init: FreshInit | FileInit | TrainUnit
+    kind: TrainKind
+    init: Start
     train: tuple[Clip, ...]
     valid: tuple[Clip, ...]
     test: tuple[Clip, ...]
@@ -147,7 +150,10 @@ class ScoreUnit:
         return total_seconds(self.pool)
 
 
-Unit = TrainUnit | ScoreUnit
+Unit: TypeAlias = TrainUnit | ScoreUnit
+
+#: What a training may start from.
+Start: TypeAlias = FreshInit | FileInit | TrainUnit
 
 
 def _set_spec(clips: Sequence[Clip]) -> dict[str, Any]:
