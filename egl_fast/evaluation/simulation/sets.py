@@ -16,6 +16,7 @@ from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import AudioError, ConfigError, ManifestError, one_line
 from egl_fast.evaluation.simulation.config import PARTS, SimulationConfig, SourceConfig
+from egl_fast.hashing import hashed
 
 #: Pairs of parts that must not share a clip.
 _DISJOINT = (
@@ -69,8 +70,7 @@ class Clip:
 
 def digest(clips: Iterable[Clip]) -> str:
     """A name for a sequence of clips: texts, audio and order."""
-    content = "\n".join(clip.identity for clip in clips)
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashed(*(clip.identity for clip in clips), separator="\n").hex()[:32]
 
 
 def hidden(clips: Iterable[Clip]) -> list[Utterance]:
@@ -183,9 +183,8 @@ class _Reader:
                 f"sample = {source.sample}, but only {len(utterances)} clips are left",
             )
 
-        def chance(index: int) -> str:
-            key = f"{self.config.sample_seed}\0{utterances[index].id}"
-            return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        def chance(index: int) -> bytes:
+            return hashed(self.config.sample_seed, utterances[index].id)
 
         chosen = sorted(range(len(utterances)), key=chance)[: source.sample]
         return [utterances[index] for index in sorted(chosen)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from egl_fast.checkpoint import plain_config
 from egl_fast.evaluation.simulation.sets import Clip, digest, total_seconds
+from egl_fast.hashing import hashed
 from egl_fast.model import ModelConfig
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.training.config import TrainingConfig
@@ -163,5 +163,4 @@ def _set_spec(clips: Sequence[Clip]) -> dict[str, Any]:
 
 def unit_name(kind: str, spec: Mapping[str, Any]) -> str:
     """The name that a unit has by what determines its result."""
-    canonical = json.dumps(spec, sort_keys=True)
-    return f"{kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
+    return f"{kind}-{hashed(json.dumps(spec, sort_keys=True)).hex()[:16]}"
