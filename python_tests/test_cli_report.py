@@ -451,7 +451,7 @@ class TestRefusals:
     def test_what_is_there_is_not_lost(self, report, tmp_path):
         out = tmp_path / "thesis.html"
         out.write_text("three years of work")
-        assert "is no report" in refusal(report[1], "--out", out)
+        assert "is not a report" in refusal(report[1], "--out", out)
         assert out.read_text() == "three years of work"
         assert "is a folder" in refusal(report[1], "--out", tmp_path)
         assert "does not exist" in refusal(report[1], "--out", tmp_path / "no" / "r.html")

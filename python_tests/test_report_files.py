@@ -202,7 +202,7 @@ class TestScoresFile:
             read_scores_file(tmp_path / "packed")
         with pytest.raises(ManifestError, match="holds no record"):
             read_scores_file(write([""]))
-        with pytest.raises(ManifestError, match="no score is there in every record"):
+        with pytest.raises(ManifestError, match="no strategy has a score in every record"):
             read_scores_file(write([{"id": "a", "duration": 1.0, "egl": None}]))
 
 

@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """Whether somebody wants the command to stop."""
+    """Whether the command has been asked to stop."""
 
     def __init__(self) -> None:
         self.requested = False

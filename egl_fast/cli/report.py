@@ -119,7 +119,7 @@ def _output(out: str | None, default: Path, *, source: str) -> Path:
     if out is not None or path.parent.is_dir():
         refuse_unwritable(path, inputs=[source])
     if path.is_file() and not _is_report(path):
-        raise OutputError(f"output {path}: exists and is no report; give another name")
+        raise OutputError(f"output {path}: exists and is not a report; give another name")
     return path
 
 

@@ -11,7 +11,7 @@ from egl_fast.errors import AudioError, EglError, one_line
 
 Result = TypeVar("Result")
 
-#: How long one recording may take to be read and decoded, unless somebody says otherwise.
+#: How long one recording may take to be read and decoded, unless the caller says otherwise.
 READ_TIMEOUT_SECONDS = 120.0
 
 

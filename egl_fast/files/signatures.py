@@ -97,7 +97,7 @@ def signature_of(head: bytes) -> Signature | None:
 
 
 def text_kind(head: bytes) -> str | None:
-    """What a text is: an HTML page, JSON and so on; None for what is no text, or empty.
+    """What a text is: an HTML page, JSON and so on; None if it is not text, or empty.
 
     Args:
         head: the first bytes of a file.

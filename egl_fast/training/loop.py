@@ -114,7 +114,7 @@ class Trainer:
         self.folder.start()
 
     def resume(self) -> None:
-        """Go back to the last state that was saved; a run that had none starts anew.
+        """Go back to the last state that was saved; a run that had none starts over.
 
         Raises:
             CheckpointError: every state is damaged, or the best model is lost.

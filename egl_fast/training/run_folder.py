@@ -283,8 +283,8 @@ class RunFolder:
             load_checkpoint(self.model_path)
         except CheckpointError as error:
             raise CheckpointError(
-                f"run folder {self.path}: the model of its best epoch is lost ({error}); train "
-                "anew, in another --run-dir"
+                f"run folder {self.path}: the model of its best epoch is lost ({error}); start "
+                "over in another --run-dir"
             ) from None
 
     def write_errors(self, errors: Iterable[Mapping[str, str]]) -> None:

@@ -28,7 +28,7 @@ _THUMBNAIL_WIDTH, _THUMBNAIL_HEIGHT = 224, 56
 _FRAME_SAMPLES, _HOP_SAMPLES, _FFT_SIZE = 400, 160, 512
 _DYNAMIC_RANGE_DB = 60.0
 #: From quiet to loud; readable on a light and on a dark page, lightness rising throughout.
-_COLOURS = (
+_COLORS = (
     (13, 17, 38),
     (40, 40, 98),
     (45, 92, 140),
@@ -87,13 +87,13 @@ def _mp3(wave: Waveform) -> bytes:
 
 
 def _thumbnail(wave: Waveform) -> bytes:
-    """A PNG of the spectrogram: 0 to 8 kHz on a mel scale upwards, decibels as colour."""
+    """A PNG of the spectrogram: 0 to 8 kHz on a mel scale upwards, decibels as color."""
     from PIL import Image
 
     levels = _mel_levels(wave)
     palette = [
         round(channel)
-        for place in np.linspace(0, len(_COLOURS) - 1, _NUM_LEVELS)
+        for place in np.linspace(0, len(_COLORS) - 1, _NUM_LEVELS)
         for channel in _blend(place)
     ]
     image = Image.fromarray((levels * (_NUM_LEVELS - 1)).round().astype(np.uint8), mode="P")
@@ -104,9 +104,9 @@ def _thumbnail(wave: Waveform) -> bytes:
 
 
 def _blend(place: float) -> npt.NDArray[np.float64]:
-    low = min(int(place), len(_COLOURS) - 2)
+    low = min(int(place), len(_COLORS) - 2)
     share = place - low
-    return np.array(_COLOURS[low]) * (1 - share) + np.array(_COLOURS[low + 1]) * share
+    return np.array(_COLORS[low]) * (1 - share) + np.array(_COLORS[low + 1]) * share
 
 
 def _mel_levels(wave: Waveform) -> npt.NDArray[np.float64]:

@@ -190,7 +190,7 @@ def _incomplete(evaluation: Evaluation) -> list[str]:
         for query in evaluation.queries
         if evaluation.seeds_of([(series, query.name)])
     }
-    # Rounds on the way to a query are nobody's but those of series in rounds.
+    # Rounds on the way to a query exist only for series that run in rounds.
     asked = {(series.mode, query) for series, query in done}
     absent = sorted(
         f"{look(series).label} at {shown(query)}"

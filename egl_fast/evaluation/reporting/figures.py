@@ -1,4 +1,4 @@
-"""The figures for a paper: PNG to look at, PDF to print, the same colours as on the page."""
+"""The figures for a paper: PNG to look at, PDF to print, in the same colors as on the page."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Page:
         lead: one sentence beneath it.
         facts: (number, what it counts).
         findings: in sentences.
-        looks: every series on the page; the place in this list is its colour.
+        looks: every series on the page; the place in this list decides its color.
         made: how the scores were made: (what, its value).
         error_bars: how far the scores are estimates, or "".
         warnings: what a reader must know before anything else.

@@ -1,4 +1,4 @@
-"""What a strategy picked: how long, from where, by whom, and how much of it is no speech."""
+"""What a strategy picked: how long, from where, by whom, and how much of it is not speech."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rank against rank: where a pool's utterances stand by one strategy and by another.
 
-Ranks are normalised as in the paper's Fig. 2: 0 the least, 1 the most informative utterance. Up to
+Ranks are normalized as in the paper's Fig. 2: 0 the least, 1 the most informative utterance. Up to
 ``MAX_POINTS`` utterances are shown as points. A larger pool is shown as counts over a grid, one
 grid a pair of strategies, with a sample of its utterances to look at: what is kept does not grow
 with the pool.
@@ -32,7 +32,7 @@ class Ranking:
 
     Attributes:
         strategies: [M] names.
-        ranks: [M, N] normalised ranks, 1 = most informative.
+        ranks: [M, N] normalized ranks, 1 = most informative.
         shown: positions of the utterances that are shown one by one, ascending: all of a small
             pool, a sample of a large one.
         correlations: Spearman's, of every pair.
@@ -68,7 +68,7 @@ class Ranking:
 
 
 def rank_pool(scores: Mapping[str, Floats], *, replicates: int = 1000) -> Ranking:
-    """Normalised ranks and their correlations.
+    """Normalized ranks and their correlations.
 
     Args:
         scores: each strategy's score of the N utterances [N], higher = more informative.

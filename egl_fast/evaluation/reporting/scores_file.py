@@ -95,7 +95,7 @@ def read_scores_file(
         advance: told now and then how many more bytes have been read.
 
     Raises:
-        ManifestError: the file is missing or empty or no file, a line is no score record, or no
+        ManifestError: the file is missing, empty or not a file, a line is not a score record, or no
             strategy has a number in every record; the message names the line or row.
     """
     path = Path(path)
@@ -159,8 +159,8 @@ class _Reader:
         strategies = {name: columns[name] for name in ranked if not missing[name].any()}
         if not strategies:
             raise ManifestError(
-                f"{self.source}: no score is there in every record; score the pool anew, all in "
-                "one run"
+                f"{self.source}: no strategy has a score in every record; score the whole pool "
+                "again, in one run"
             )
         return ScoresFile(
             path=path,

@@ -92,7 +92,7 @@ class SimulationConfig:
         strategies: what to rank the pool by.
         queries: budgets, as written.
         end_points: train on nothing of the pool and on all of it, too.
-        seeds: of initialisation, order, augmentation, the random strategy, signs.
+        seeds: of initialization, order, augmentation, the random strategy, signs.
         modes: "single" and "sequential".
         step: budget of a round of "sequential"; None: from query to query.
         start: "warm", from the base model (or the last round's), or "scratch".

@@ -62,7 +62,7 @@ def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = 
         unit: what to do; the model that it needs must be there. Its lock must be held.
         store: where.
         note: called now and then with a few words.
-        device: where to compute. It is no part of a unit's name: as with the number of threads,
+        device: where to compute. It is not part of a unit's name: as with the number of threads,
             results differ by rounding, which training may amplify.
 
     Raises:

@@ -158,7 +158,7 @@ class Plan:
         for query, amount in zip(config.queries, amounts, strict=True):
             if amount % step:
                 raise self._rounds_error(
-                    f"{query} is no multiple of step = {config.step!r}; change one of them"
+                    f"{query} is not a multiple of step = {config.step!r}; change one of them"
                 )
         written = dict(zip(amounts, config.queries, strict=True))
         unit = parse_budget(config.step).unit

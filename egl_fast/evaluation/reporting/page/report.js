@@ -2,12 +2,12 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
-  const drawn = {}; // what stands in each chart: {view, draw}, to draw it anew or take it down
+  const drawn = {}; // what each chart shows: {view, draw}, to redraw it or take it down
   const NARROW = 560; // pixels; below, labels at the lines' ends would cover the lines
 
   // ---- charts -------------------------------------------------------------------------------
 
-  // Specifications name colours of the style sheet, so that they follow it into the dark.
+  // Specifications name colors of the style sheet, so that they follow it into the dark.
   function themed(spec) {
     const style = getComputedStyle(document.documentElement);
     return JSON.parse(JSON.stringify(spec), (_, value) => {
