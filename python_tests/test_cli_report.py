@@ -179,14 +179,14 @@ def test_the_tables_hold_the_numbers(page):
     assert "the paper's Table 1 and this run" in page.text
     assert "12.70" in page.text
     points = [p for p in page.data["points"] if labels[p["s"]] == "EGL"]
-    assert [p["clips"] for p in points] == [0.0, 9.375, 20.312, 29.688, 40.625, 100.0]
+    assert [p["recordings"] for p in points] == [0.0, 9.375, 20.312, 29.688, 40.625, 100.0]
     assert all(len(p["seeds"][0]) == 2 for p in points)
 
 
 def test_picks_are_those_of_the_budget(page):
     assert "What was picked at 20" in page.text
     for name in ("random", "EGL normalized", "EGL (sequential)"):
-        # 13 of 64 clips, of the 26 that the picks hold for 40%.
+        # 13 of 64 recordings, of the 26 that the picks hold for 40%.
         assert re.search(re.escape(name) + r" 13 [0-9.]+ min", page.text), name
 
 

@@ -67,7 +67,7 @@ class Curve:
 
     Attributes:
         queries: names of the points, end points included where the run has them.
-        fractions: [Q] share of the pool's clips, mean over seeds, rising.
+        fractions: [Q] share of the pool's recordings, mean over seeds, rising.
         hours: [Q] hours labeled, mean over seeds.
         values: [1 + B, Q] bootstrapped means over seeds.
         by_seed: [S, Q].
@@ -221,7 +221,7 @@ class Evaluation:
 
         x = {name: mean_of(name, "fraction") for name in present}
         present.sort(key=lambda name: x[name])
-        # Two budgets may come down to the same clips; a curve has one point there.
+        # Two budgets may come down to the same recordings; a curve has one point there.
         present = [
             name
             for place, name in enumerate(present)
@@ -323,7 +323,7 @@ class Evaluation:
         )
 
     def num_labeled(self, series: Series, query: str, seed: int) -> int | None:
-        """Pool clips labeled at a query; None where this seed was not run."""
+        """Recordings of the pool labeled at a query; None where this seed was not run."""
         return next(map(int, self._column(series, query, "num_labeled", [seed])), None)
 
     def mean_hours(self, series: Series, query: str) -> float | None:

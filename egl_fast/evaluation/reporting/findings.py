@@ -166,7 +166,7 @@ def _wide_gap(evaluation: Evaluation, span: Interval) -> str:
 
 
 def _equal_hours(about: _About, baseline: Series) -> Finding | None:
-    """How the comparison changes when hours are held equal, not clips."""
+    """How the comparison changes when hours are held equal, not numbers of recordings."""
     evaluation, subject, query, metric = about
     ours = evaluation.mean_hours(subject, query.name)
     theirs = evaluation.mean_hours(baseline, query.name)

@@ -54,7 +54,7 @@ class Query:
 
     Attributes:
         name: as configured, "20%" or "0.2h".
-        fraction: share of the pool's clips, averaged over strategies and seeds.
+        fraction: share of the pool's recordings, averaged over strategies and seeds.
     """
 
     name: str

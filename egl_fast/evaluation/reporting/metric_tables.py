@@ -92,7 +92,7 @@ def _points(evaluation: Evaluation) -> list[dict[str, Any]]:
                     "s": place,
                     "q": query,
                     "end": query not in {q.name for q in evaluation.queries},
-                    "clips": round(float(first.fractions[at]) * 100, 3),
+                    "recordings": round(float(first.fractions[at]) * 100, 3),
                     "hours": round(float(first.hours[at]), 5),
                     "y": [_rounded(curve.values[0, at] * m.scale) for m, curve in drawn],
                     "said": ["" if value is None else _said(value, m) for m, value in values],

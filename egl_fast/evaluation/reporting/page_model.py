@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from egl_fast.evaluation.reporting.clips import Clip
+from egl_fast.evaluation.reporting.excerpts import Excerpt
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import Look, look
 from egl_fast.evaluation.reporting.wording import Finding
@@ -74,7 +74,7 @@ class Listen:
         pred_text: what the model heard.
         scores: (label, look's place, rank in the pool from 1, score), by every strategy.
         top_of: place of each series of which this is a top pick -> its rank there.
-        clip: sound and picture.
+        excerpt: sound and picture.
         hypotheses: best first.
         beam_mass: probability that all hypotheses hold, or "".
     """
@@ -87,7 +87,7 @@ class Listen:
     pred_text: str
     scores: tuple[tuple[str, int, int, str], ...]
     top_of: dict[int, int]
-    clip: Clip
+    excerpt: Excerpt
     hypotheses: tuple[Heard, ...]
     beam_mass: str
 

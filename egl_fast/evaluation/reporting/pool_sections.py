@@ -183,7 +183,7 @@ def _durations(page: Page, everything: Picked, of: Mapping[Series, Picked]) -> T
     with_speakers = everything.speakers is not None
 
     def cells(picked: Picked) -> Iterator[Cell]:
-        yield Cell(f"{picked.clips:,.0f}")
+        yield Cell(f"{picked.recordings:,.0f}")
         yield Cell(duration(picked.hours))
         yield Cell(f"{picked.mean_seconds:.2f} s")
         yield Cell(f"{picked.quantiles[2]:.2f} s")

@@ -35,7 +35,7 @@ class RunFolder:
             how the trained model did.
         test_utterances: a row for each test utterance and training run.
         picks: a row for each picked utterance, in the order of (round, rank) for each strategy,
-            mode and seed: a budget of n clips is the first n. None where there is no such table.
+            mode and seed: a budget of n is the first n. None where there is no such table.
         scores: the pool's scores by the base model, a file for each seed that has one.
         config: the configuration's text, or None.
     """

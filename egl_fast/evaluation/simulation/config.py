@@ -42,14 +42,14 @@ Scalar: TypeAlias = str | int | float | bool
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Clips out of one manifest.
+    """Utterances out of one manifest.
 
     Attributes:
         manifest: resolved path.
         where: manifest key -> the values that are taken.
-        exclude: parts whose clips are left out.
+        exclude: parts whose utterances are left out.
         sample: take so many by chance, in the manifest's order; None: all.
-        prefix: put before every id, to tell the clips of two manifests apart.
+        prefix: put before every id, to tell the utterances of two manifests apart.
         add: keys added to every line.
         path: of the table in the file, for errors.
     """
@@ -102,7 +102,7 @@ class SimulationConfig:
         base, query, pretrain: how to train; ``pretrain`` is None without such data.
         pretrain_seed: of the pretraining, which all seeds share.
         scoring: options, with seed 0.
-        num_hypotheses: labelings of each clip that are kept beside its scores.
+        num_hypotheses: labelings of each utterance that are kept beside its scores.
     """
 
     source: TomlSource

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from egl_fast.errors import ConfigError, SelectionError
 from egl_fast.evaluation.simulation.config import MODEL_FREE, SimulationConfig, TrainingPlan
-from egl_fast.evaluation.simulation.sets import Clip, total_seconds
+from egl_fast.evaluation.simulation.sets import Member, total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import (
     FileInit,
@@ -90,14 +90,14 @@ class Plan:
     def __init__(
         self,
         config: SimulationConfig,
-        sets: dict[str, tuple[Clip, ...]],
+        sets: dict[str, tuple[Member, ...]],
         init: FreshInit | FileInit,
     ) -> None:
         self.config = config
         self.sets = sets
         self.init = init
         self.pool = sets["pool"]
-        self._durations = [{"duration": clip.seconds} for clip in self.pool]
+        self._durations = [{"duration": member.seconds} for member in self.pool]
         for number, query in enumerate(config.queries):
             self._check_query(query, ("queries", number))
         self.rounds = {
@@ -121,7 +121,7 @@ class Plan:
         of = 100 if budget.unit == "%" else len(self.pool)
         return float(budget.amount / of) * total_seconds(self.pool)
 
-    def labeled(self, picks: Sequence[int]) -> tuple[Clip, ...]:
+    def labeled(self, picks: Sequence[int]) -> tuple[Member, ...]:
         """Base set and picks. In the pool's order, so that equal sets are equal work."""
         return self.sets["base"] + tuple(self.pool[index] for index in sorted(picks))
 
@@ -133,11 +133,12 @@ class Plan:
                 raise SelectionError(
                     f"budget {query}: the pool has only {float(whole):.0f} s of audio"
                 )
-            # The longest clips first: a ranking may begin with one that a short time cannot hold.
-            longest_first = rank([clip.seconds for clip in self.pool])
+            # The longest first: a ranking may begin with one that a short time cannot hold.
+            longest_first = rank([member.seconds for member in self.pool])
             if len(self.picks(longest_first, query)) == len(self.pool):
                 raise SelectionError(
-                    f"budget {query}: takes all {len(self.pool)} clips of the pool, which is an "
+                    f"budget {query}: takes all {len(self.pool)} utterances of the pool, which is "
+                    f"an "
                     "end point"
                 )
         except SelectionError as error:
@@ -194,9 +195,9 @@ class _Expander:
             assert not isinstance(init, TrainUnit)
             if isinstance(init, FreshInit):
                 init = replace(init, seed=config.pretrain_seed)
-            clips, seed = self.plan.sets["pretrain"], config.pretrain_seed
+            members, seed = self.plan.sets["pretrain"], config.pretrain_seed
             init = self._train(
-                ("pretrain",), "pretrain", init, clips, pretrain, seed, "pretraining"
+                ("pretrain",), "pretrain", init, members, pretrain, seed, "pretraining"
             )
         for seed in config.seeds:
             own = replace(init, seed=seed) if isinstance(init, FreshInit) else init
@@ -286,22 +287,22 @@ class _Expander:
             self.out.later[key] = "train", audio
             self._keep(start)
             return None
-        clips = self.plan.labeled(picks)
-        return self._train(key, "train", start, clips, self.config.query, seed, title)
+        members = self.plan.labeled(picks)
+        return self._train(key, "train", start, members, self.config.query, seed, title)
 
     def _train(
         self,
         key: StepKey,
         kind: TrainKind,
         init: Start | None,
-        clips: tuple[Clip, ...],
+        members: tuple[Member, ...],
         plan: TrainingPlan,
         seed: int,
         title: str,
     ) -> TrainUnit | None:
         """The best of a training's candidates, once all are done."""
         if init is None:
-            self.out.later[key] = kind, total_seconds(clips)
+            self.out.later[key] = kind, total_seconds(members)
             return None
         sets = self.plan.sets
         valid, test = sets["valid"], sets["test"]
@@ -312,7 +313,7 @@ class _Expander:
             TrainUnit(
                 kind=kind,
                 init=init,
-                train=clips,
+                train=members,
                 valid=valid,
                 test=test,
                 config=config,

@@ -245,7 +245,7 @@ def _finite(text: str) -> float:
 
 def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
     records = [json_value(line) for line in _lines(_gunzipped(path))]
-    if [record["id"] for record in records] != [clip.utterance.id for clip in unit.pool]:
+    if [record["id"] for record in records] != [member.utterance.id for member in unit.pool]:
         raise ValueError("its records are not those of the pool")
     for record in records:
         for name in (*STRATEGIES, *CONTROLS):

@@ -86,7 +86,7 @@ def test_table(expansion: Expansion, store: UnitStore) -> polars.DataFrame:
 
 
 def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.DataFrame:
-    """A row a clip picked, of the largest query of each strategy, mode and seed known so far."""
+    """A row per pick, of the largest query of each strategy, mode and seed known so far."""
     last: dict[tuple[str, str, int], list[Point]] = {}
     for point in expansion.points:
         if point.strategy and point.picks is not None:
@@ -191,8 +191,8 @@ def _scored_pool(
     """Paths hold from the folder, so that it may be shared with its audio."""
     lines = []
     real_folder = os.path.realpath(folder)
-    for clip, record in zip(plan.pool, records, strict=True):
-        utterance = clip.utterance
+    for member, record in zip(plan.pool, records, strict=True):
+        utterance = member.utterance
         audio = os.path.relpath(utterance.audio_path.resolve(), real_folder)
         # Hypotheses in the manifest are those of another scoring.
         others = {**utterance.record, "hypotheses": ()}

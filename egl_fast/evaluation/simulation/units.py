@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from egl_fast.checkpoint import plain_config
-from egl_fast.evaluation.simulation.sets import Clip, digest, total_seconds
+from egl_fast.evaluation.simulation.sets import Member, digest, total_seconds
 from egl_fast.hashing import hashed
 from egl_fast.model import ModelConfig
 from egl_fast.scoring.options import ScoringOptions
@@ -66,9 +66,9 @@ class TrainUnit:
 
     kind: TrainKind
     init: Start
-    train: tuple[Clip, ...]
-    valid: tuple[Clip, ...]
-    test: tuple[Clip, ...]
+    train: tuple[Member, ...]
+    valid: tuple[Member, ...]
+    test: tuple[Member, ...]
     config: TrainingConfig
     title: str = field(compare=False)
 
@@ -111,12 +111,12 @@ class ScoreUnit:
         model: the unit whose model scores.
         pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
         options: how.
-        num_hypotheses: labelings kept of each clip.
+        num_hypotheses: labelings kept of each utterance.
         title: what to call it in progress lines.
     """
 
     model: TrainUnit
-    pool: tuple[Clip, ...]
+    pool: tuple[Member, ...]
     options: ScoringOptions
     num_hypotheses: int
     title: str = field(compare=False)
@@ -156,9 +156,9 @@ Unit: TypeAlias = TrainUnit | ScoreUnit
 Start: TypeAlias = FreshInit | FileInit | TrainUnit
 
 
-def _set_spec(clips: Sequence[Clip]) -> dict[str, Any]:
-    seconds = round(total_seconds(clips), 3)
-    return {"clips": len(clips), "seconds": seconds, "sha256": digest(clips)}
+def _set_spec(members: Sequence[Member]) -> dict[str, Any]:
+    seconds = round(total_seconds(members), 3)
+    return {"clips": len(members), "seconds": seconds, "sha256": digest(members)}
 
 
 def unit_name(kind: str, spec: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ _NUM_LEVELS = 32
 
 
 @dataclass(frozen=True)
-class Clip:
+class Excerpt:
     """One recording, ready to be put into a page.
 
     Attributes:
@@ -56,7 +56,7 @@ class Clip:
     problem: str | None
 
 
-def make_clip(path: Path, *, offset_seconds: float, duration_seconds: float | None) -> Clip:
+def make_excerpt(path: Path, *, offset_seconds: float, duration_seconds: float | None) -> Excerpt:
     """The first ``MAX_SECONDS`` of an utterance; a recording that cannot be read says why."""
     seconds = MAX_SECONDS if duration_seconds is None else min(MAX_SECONDS, duration_seconds)
     # Utterance is what load_audio takes; only where the sound lies matters to it.
@@ -65,8 +65,8 @@ def make_clip(path: Path, *, offset_seconds: float, duration_seconds: float | No
         wave = load_audio(utterance, sample_rate_hz=SAMPLE_RATE_HZ)
         sound = _mp3(wave)
     except (AudioError, soundfile.LibsndfileError, RuntimeError, OSError, ValueError) as error:
-        return Clip(None, None, 0.0, shown_text(one_line(error)))
-    return Clip(
+        return Excerpt(None, None, 0.0, shown_text(one_line(error)))
+    return Excerpt(
         f"data:audio/mpeg;base64,{base64.b64encode(sound).decode()}",
         f"data:image/png;base64,{base64.b64encode(_thumbnail(wave)).decode()}",
         len(wave) / SAMPLE_RATE_HZ,
