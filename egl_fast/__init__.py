@@ -1,4 +1,4 @@
-"""Expected Gradient Length for any CTC speech recogniser: which recordings to transcribe.
+"""Expected Gradient Length for any CTC speech recognizer: which recordings to transcribe.
 
     scorer = egl_fast.Scorer.from_checkpoint("base.pt")
     records = list(scorer.score_manifest("pool.jsonl", k=100))

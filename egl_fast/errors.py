@@ -31,7 +31,7 @@ class AudioError(EglError):
 
 
 class CheckpointError(EglError):
-    """A file is no egl-fast checkpoint, is damaged, or has another format version."""
+    """A file is not an egl-fast checkpoint, is damaged, or has another format version."""
 
 
 class ModelError(EglError):

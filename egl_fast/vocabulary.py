@@ -66,7 +66,7 @@ def encode(text: str, vocabulary: Sequence[str], *, blank: int = 0) -> list[int]
     except KeyError as missing:
         raise ManifestError(
             f"text {text!r}: character {missing.args[0]!r} is not in the model's vocabulary; "
-            "normalise the transcript to the vocabulary's characters"
+            "normalize the transcript to the vocabulary's characters"
         ) from None
 
 

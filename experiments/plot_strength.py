@@ -48,7 +48,7 @@ def main() -> int:
     right.plot(
         rates, [row["median_beam_mass"] for row in rows], "o-", color="#444444", markersize=4
     )
-    right.set(ylabel="probability that the 100 best hold, median clip", ylim=(0, 1))
+    right.set(ylabel="probability that the 100 best hold, median utterance", ylim=(0, 1))
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xlim(50, 1.2)

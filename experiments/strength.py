@@ -3,8 +3,8 @@
     python experiments/strength.py --config experiments/grid.toml \
         --units runs/grid/units --out experiments/results/grid/strength.json
 
-Trains base models on more and more labeled clips of a simulation's base set and pool, in an order
-drawn by seed, each from the simulation's pretrained model, and lets each score the simulation's
+Trains base models on more and more labeled utterances of a simulation's base set and pool, in an
+order drawn by seed, each from the simulation's pretrained model, and lets each score the simulation's
 test set, which none of them has seen. Units of work are those of ``egl-fast simulate``: what is in
 UNITS is not done again, and a killed run goes on where it was.
 """
@@ -35,8 +35,8 @@ from egl_fast.files import atomic
 SCORES = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
 AGAINST = ("entropy", "oracle_loss")
 
-#: From so many clips on, the simulation's query training, whose epochs are fewer and steps longer.
-MANY_CLIPS = 100
+#: From here on, the simulation's query training, whose epochs are fewer and steps longer.
+MANY_UTTERANCES = 100
 
 
 def main() -> int:
@@ -75,26 +75,26 @@ def main() -> int:
 def units_of(
     plan: Plan, pretraining: TrainUnit, size: int, seed: int
 ) -> tuple[TrainUnit, ScoreUnit]:
-    """The training on so many clips, and the scoring of the test set by its model."""
-    clips = [*plan.sets["base"], *plan.sets["pool"]]
-    random.Random(seed).shuffle(clips)
+    """The training on so many utterances, and the scoring of the test set by its model."""
+    utterances = [*plan.sets["base"], *plan.sets["pool"]]
+    random.Random(seed).shuffle(utterances)
     config = plan.config
-    how = config.query if size >= MANY_CLIPS else config.base
+    how = config.query if size >= MANY_UTTERANCES else config.base
     trained = TrainUnit(
         kind="base",
         init=pretraining,
-        train=tuple(clips[:size]),
+        train=tuple(utterances[:size]),
         valid=plan.sets["valid"],
         test=plan.sets["test"],
         config=how.candidates(seed)[0],
-        title=f"{size} clips, seed {seed}",
+        title=f"{size} utterances, seed {seed}",
     )
     scored = ScoreUnit(
         model=trained,
         pool=plan.sets["test"],
         options=replace(config.scoring, seed=seed),
         num_hypotheses=0,
-        title=f"scores after {size} clips, seed {seed}",
+        title=f"scores after {size} utterances, seed {seed}",
     )
     return trained, scored
 
@@ -129,7 +129,7 @@ def row(
     return {
         "clips": size,
         "seed": seed,
-        "seconds": round(sum(clip.seconds for clip in trained.train), 1),
+        "seconds": round(sum(one.seconds for one in trained.train), 1),
         "cer": result["test"]["cer"],
         "median_beam_mass": float(np.median([record["beam_mass"] for record in records])),
         "correlations": {

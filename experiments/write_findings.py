@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Metric, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import double_query, main_query, run_findings
+from egl_fast.evaluation.reporting.measures import METRICS, Metric, Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.pool_findings import ranking_findings
 from egl_fast.evaluation.reporting.ranking import Ranking, rank_pool
@@ -42,12 +43,12 @@ EXPERIMENTS = {
     ),
     "speechocean_outliers": (
         "speechocean762 with outliers in the pool",
-        "Noise, room tone, fillers, overlapping speech and hardly intelligible clips are mixed "
-        "into the pool.",
+        "Noise, room tone, fillers, overlapping speech and hardly intelligible recordings are "
+        "mixed into the pool.",
     ),
     "speechocean_sequential": (
         "speechocean762 in rounds",
-        "The same budget spent at once, or in rounds with the pool scored anew by each model.",
+        "The same budget spent at once, or in rounds with the pool scored again by each model.",
     ),
 }
 
@@ -167,9 +168,10 @@ def section(name: str, run: RunFolder, evaluation: Evaluation) -> Iterator[str]:
     yield f"## {heading}"
     yield ""
     yield (
-        f"{words} Pool: {int(facts['pool_clips']):,} clips, {pool_minutes:.0f} min; base set: "
-        f"{int(facts['base_clips']):,} clips, {base_minutes:.1f} min; test: "
-        f"{evaluation.num_test:,} clips; {len(evaluation.seeds)} seeds. {end_points(evaluation)}"
+        f"{words} Pool: {int(facts['pool_clips']):,} utterances, {pool_minutes:.0f} min; base set: "
+        f"{int(facts['base_clips']):,} utterances, {base_minutes:.1f} min; test: "
+        f"{evaluation.num_test:,} utterances; {len(evaluation.seeds)} seeds. "
+        f"{end_points(evaluation)}"
     )
     if evaluation.num_missing():
         yield ""
@@ -279,7 +281,7 @@ def rankings(pools: dict[int, ScoresFile]) -> Iterator[str]:
     masses = [float(np.nanmedian(pool.beam_mass)) for pool in pools.values()]
     yield (
         f"- The K best labelings hold {min(masses):.1e} to {max(masses):.1e} of the probability of "
-        "the median clip, by base model."
+        "the median utterance, by base model."
     )
     first = next(iter(ranked.values()))
     names = [s for s in first.strategies if s != "random"]
@@ -306,7 +308,7 @@ def mean_correlation(ranked: dict[int, Ranking], one: str, other: str) -> float:
 
 
 def outliers(run: RunFolder, evaluation: Evaluation, pools: dict[int, ScoresFile]) -> Iterator[str]:
-    """Shares of clips that are no speech worth transcribing, among what each strategy picked."""
+    """What share of each strategy's picks is not speech worth transcribing."""
     assert run.picks is not None
     query = main_query(evaluation)
     if query is None:
@@ -350,7 +352,7 @@ def outliers(run: RunFolder, evaluation: Evaluation, pools: dict[int, ScoresFile
 
 
 def kinds_of(pool: ScoresFile) -> dict[str, str]:
-    """Id -> kind of outlier, "" for a clip that is none."""
+    """Id -> kind of outlier, "" for an utterance that is none."""
     kinds, corpora = pool.groups["kind"], pool.groups.get("corpus")
     found = {name: kinds.names[code] for name, code in zip(pool.ids, kinds.codes, strict=True)}
     if corpora is not None:
@@ -366,8 +368,8 @@ def strength(path: Path) -> Iterator[str]:
     yield "### From a weak base model to a strong one"
     yield ""
     yield (
-        "Base models trained on more and more of the labeled clips, in an order drawn by seed, "
-        "score the test set, which none of them has seen (`experiments/strength.py`). Spearman's "
+        "Base models trained on more and more of the labeled utterances, in an order drawn by "
+        "seed, score the test set, which none of them has seen (`experiments/strength.py`). Spearman's "
         "rank correlation with entropy, 95% intervals over utterances."
     )
     yield ""
@@ -385,7 +387,7 @@ def strength(path: Path) -> Iterator[str]:
     yield ""
     subjects = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
     names = " | ".join(label(subject) for subject in subjects)
-    yield f"| labeled clips (seed) | CER | median beam mass | {names} |"
+    yield f"| labeled utterances (seed) | CER | median beam mass | {names} |"
     yield f"| --- | --- | --- |{' --- |' * len(subjects)}"
     for row in rows:
         cells = []

@@ -10,11 +10,12 @@ from typing import Any
 import soundfile
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
-from egl_fast.evaluation.simulation.config import CONTROLS, read_config
+from egl_fast.evaluation.simulation.config import read_config
 from egl_fast.evaluation.simulation.plan import Plan
 from egl_fast.evaluation.simulation.preparation import prepare
 from egl_fast.evaluation.simulation.store import UnitStore, write_gzip
 from egl_fast.evaluation.simulation.units import ScoreUnit, Unit
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.files import atomic
 from egl_fast.records import STRATEGIES
 

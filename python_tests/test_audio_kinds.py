@@ -134,7 +134,7 @@ NO_AUDIO: dict[str, tuple[bytes, str]] = {
     "zeros": (bytes(5000), "nothing but zeros"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture"),
     "pdf": (b"%PDF-1.7\n%\xe2\xe3" + bytes(99), "a PDF"),
-    "midi": (b"MThd\0\0\0\x06" + bytes(99), "notes and no sound"),
+    "midi": (b"MThd\0\0\0\x06" + bytes(99), "a MIDI file, not audio"),
 }
 
 

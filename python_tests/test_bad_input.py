@@ -250,7 +250,7 @@ def test_one_line_with_the_remedy(place: Place, what: str) -> None:
 def test_no_file_takes_the_place_of_a_pipe_or_device(place: Place, command: str) -> None:
     os.mkfifo(place.folder / "pipe")
     line = refused(*getattr(place, command)(out="pipe"), cwd=place.folder)
-    assert "output pipe: is no file but a pipe or device; name a file" in line
+    assert "output pipe: is a pipe or device, not a file; name a file" in line
     assert (place.folder / "pipe").is_fifo()
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from made_up_run import made_up_scores, write_run
 from PIL import Image
+from synthetic_run import synthetic_scores, write_run
 
 from egl_fast.cli.main import main
 from egl_fast.display import printable
@@ -88,7 +88,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def records(examples):
-    return made_up_scores(examples / "pool.jsonl")
+    return synthetic_scores(examples / "pool.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -179,14 +179,14 @@ def test_the_tables_hold_the_numbers(page):
     assert "the paper's Table 1 and this run" in page.text
     assert "12.70" in page.text
     points = [p for p in page.data["points"] if labels[p["s"]] == "EGL"]
-    assert [p["clips"] for p in points] == [0.0, 9.375, 20.312, 29.688, 40.625, 100.0]
+    assert [p["recordings"] for p in points] == [0.0, 9.375, 20.312, 29.688, 40.625, 100.0]
     assert all(len(p["seeds"][0]) == 2 for p in points)
 
 
 def test_picks_are_those_of_the_budget(page):
     assert "What was picked at 20" in page.text
     for name in ("random", "EGL normalized", "EGL (sequential)"):
-        # 13 of 64 clips, of the 26 that the picks hold for 40%.
+        # 13 of 64 recordings, of the 26 that the picks hold for 40%.
         assert re.search(re.escape(name) + r" 13 [0-9.]+ min", page.text), name
 
 
@@ -451,7 +451,7 @@ class TestRefusals:
     def test_what_is_there_is_not_lost(self, report, tmp_path):
         out = tmp_path / "thesis.html"
         out.write_text("three years of work")
-        assert "is no report" in refusal(report[1], "--out", out)
+        assert "is not a report" in refusal(report[1], "--out", out)
         assert out.read_text() == "three years of work"
         assert "is a folder" in refusal(report[1], "--out", tmp_path)
         assert "does not exist" in refusal(report[1], "--out", tmp_path / "no" / "r.html")

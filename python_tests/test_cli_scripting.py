@@ -19,7 +19,7 @@ from recordings import write_clips
 from egl_fast import errors
 from egl_fast.cli import completion
 from egl_fast.cli.console import progress_bar, stderr
-from egl_fast.cli.interruption import as_keyboard_interrupt, between_steps
+from egl_fast.cli.interruption import as_keyboard_interrupt, interruption_after
 from egl_fast.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,7 +120,7 @@ def heard_signals() -> Iterator[None]:
 def test_impatience_does_not_break_into_leaving() -> None:
     left = False
     with as_keyboard_interrupt():
-        with pytest.raises(KeyboardInterrupt), between_steps("a step") as interruption:
+        with pytest.raises(KeyboardInterrupt), interruption_after("a step") as interruption:
             try:
                 signal.raise_signal(signal.SIGTERM)
                 assert interruption.requested

@@ -20,7 +20,7 @@ from simulations import CONFIG, edit_manifest, write_simulation
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.cli.main import main
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.evaluation.simulation.config import CONTROLS
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES, from_json, random_score
 from egl_fast.scorer import Scorer
 from egl_fast.scoring.run.pool import PoolScoring

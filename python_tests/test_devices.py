@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from another_device import DEVICE, MixedDevicesError, another_device, moved
+from fake_device import DEVICE, MixedDevicesError, fake_device, moved
 from foreign_models import FOREIGN_MODELS, batch, build
 from recordings import random_checkpoint, waveform
 from torch.utils._pytree import tree_leaves
@@ -34,7 +34,7 @@ WAVES = [waveform(seconds, seed=i) for i, seconds in enumerate((0.5, 0.8, 0.3, 0
 
 
 def test_the_other_device_refuses_what_a_gpu_refuses() -> None:
-    with another_device() as device:
+    with fake_device() as device:
         there = torch.zeros(3, device=device)
         assert (there + 1.0).device == device
         assert (there + torch.tensor(2.0)).tolist() == [2.0, 2.0, 2.0]
@@ -141,7 +141,7 @@ def scorer_on(device: torch.device | str) -> egl_fast.Scorer:
 def test_scores_are_those_of_the_cpu(options: dict[str, Any]) -> None:
     arguments: dict[str, Any] = {"sample_rate_hz": 16000, "k": 12, "beam_width": 40, **options}
     expected = scorer_on("cpu").score_waveforms(WAVES, **arguments)
-    with another_device() as device:
+    with fake_device() as device:
         scorer = scorer_on(device)
         assert all(p.device == device for p in scorer.model.parameters())
         records = scorer.score_waveforms(WAVES, **arguments)
@@ -165,7 +165,7 @@ def test_rows_that_have_no_room_together_are_searched_apart(
     assert max(sizes) > 1
     sizes.clear()
     monkeypatch.setattr(search_module, "SEARCH_BYTES", 1)
-    with another_device() as device:
+    with fake_device() as device:
         records = scorer_on(device).score_waveforms(WAVES, **arguments)
     assert set(sizes) == {1}
     assert_close(records, expected)
@@ -193,14 +193,14 @@ def test_foreign_models_run_where_they_are(name: str) -> None:
     options: dict[str, Any] = {"k": 6, "per_hypothesis": True}
     vocabulary = ["<blank>", "a", "b", "c"]
     expected = egl_fast.Scorer(copy.deepcopy(model), vocabulary).score_batch(*inputs, **options)
-    with another_device() as device:
+    with fake_device() as device:
         scorer = egl_fast.Scorer(model.to(device), vocabulary)
         assert_close(scorer.score_batch(*moved(inputs), **options), expected)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn_tanh", "rnn_clipped_relu"])
 def test_norms_and_products_stay_on_the_device(cell: str) -> None:
-    with another_device() as device:
+    with fake_device() as device:
         model = random_checkpoint(cell=cell).model.to(device)
         engine = GradientEngine(model)
         generator = torch.Generator().manual_seed(0)
@@ -218,7 +218,7 @@ def test_training_and_transcribing_on_the_device(clips: Path, tmp_path: Path) ->
         checkpoint = random_checkpoint(dropout=0.0)
         utterances = read_manifest(clips)
         config = TrainingConfig(max_epochs=2, batch_seconds=1.5, spec_augment=True)
-        with another_device() as device:
+        with fake_device() as device:
             if place == "elsewhere":
                 checkpoint.model.to(device)
             examples = prepare_examples(utterances, checkpoint).examples
@@ -240,7 +240,7 @@ def test_labels_on_a_device_are_not_waited_for() -> None:
     log_probs = torch.zeros(1, 4, 3).log_softmax(2)
     lengths = torch.tensor([2])
     found = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=2)
-    with another_device():
+    with fake_device():
         there = ops.ctc_beam_search(*moved((log_probs, lengths)), num_hypotheses=2)
         assert there.labels.shape == (1, 2, 4)
         back = there.to(torch.device("cpu"))
@@ -250,6 +250,6 @@ def test_labels_on_a_device_are_not_waited_for() -> None:
 
 def test_waveforms_may_be_on_the_device() -> None:
     records = scorer_on("cpu").score_waveforms(WAVES[:1], sample_rate_hz=16000, k=3)
-    with another_device():
+    with fake_device():
         there = [torch.from_numpy(np.asarray(WAVES[0])).to(DEVICE)]
         assert_close(scorer_on(DEVICE).score_waveforms(there, sample_rate_hz=16000, k=3), records)

@@ -639,7 +639,7 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
         "a safetensors file"),
     "ONNX": ("x.onnx", b"\x08\x08\x12\x07pytorch", "an ONNX model"),
     "NeMo": ("x.nemo", nemo(), "a tar archive, as NeMo writes them"),
-    "NeMo, compressed": ("x.nemo", gzip.compress(nemo()), "compressed by gzip"),
+    "NeMo, compressed": ("x.nemo", gzip.compress(nemo()), "compressed with gzip"),
     "Keras 2": ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file, as Keras writes"),
     "Keras 3": (
         "x.keras", zipped({"config.json": b"{}", "model.weights.h5": b""}), "a Keras model"),
@@ -649,11 +649,11 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "GGUF": ("x.gguf", b"GGUF" + bytes(50), "a GGUF file"),
     "an LFS pointer": (
         "base.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "a page": ("base.pt", b"\n<!DOCTYPE html><html>not found</html>", "a web page"),
+    "a page": ("base.pt", b"\n<!DOCTYPE html><html>not found</html>", "an HTML page"),
     "a recording": ("x.wav", b"RIFF" + bytes(40), "a recording"),
     "an empty file": ("x.pt", b"", "an empty file"),
     "zeros": ("x.pt", bytes(600), "a file of zeros"),
-    "text": ("x.pt", b"hello\n", "is not an egl-fast checkpoint;"),
+    "text": ("x.pt", b"hello\n", "is not an egl-fast checkpoint but text;"),
     "a list": ("x.pt", made.saved([1]), "a torch file of something else"),
     "weights alone": (
         "x.pt", made.saved(torch.nn.Linear(2, 2).state_dict()), "a torch file of weights alone"),

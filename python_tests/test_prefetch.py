@@ -86,7 +86,7 @@ def test_calls_that_hang_are_given_up_and_the_others_go_on(
             num_threads=num_threads,
             ahead=4,
             timeout_seconds=0.05,
-            overdue=lambda x: -x,
+            on_timeout=lambda x: -x,
         )
     )
     assert results == [-x if x in hanging else 3 * x for x in range(10)]
@@ -114,7 +114,7 @@ def test_a_timeout_of_the_call_itself_is_its_result(timeout_seconds: float | Non
     def fail(x: int) -> int:
         raise TimeoutError(f"the server of {x} is down")
 
-    results = prefetch(fail, [7], timeout_seconds=timeout_seconds, overdue=lambda x: x)
+    results = prefetch(fail, [7], timeout_seconds=timeout_seconds, on_timeout=lambda x: x)
     with pytest.raises(TimeoutError, match=r"^the server of 7 is down$"):
         next(results)
 
@@ -139,7 +139,7 @@ def test_a_decoder_that_was_given_up_does_not_abort_the_end(
         release.wait()
         return seconds
 
-    results = prefetch(hang, [0.0], timeout_seconds=0.01, overdue=lambda item: -1.0)
+    results = prefetch(hang, [0.0], timeout_seconds=0.01, on_timeout=lambda item: -1.0)
     assert list(results) == [-1.0]
     try:
         leave_abandoned_threads(SystemExit(3))

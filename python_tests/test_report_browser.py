@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from made_up_run import made_up_scores, write_run
+from synthetic_run import synthetic_scores, write_run
 from test_cli_report import HOSTILE, run
 
 from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS
@@ -41,7 +41,7 @@ DRAWN = """() => window.reportCharts
 def files(tmp_path_factory, examples):
     """Paths of two reports: of a run, and of a pool large enough to be drawn as cells."""
     folder = tmp_path_factory.mktemp("pages")
-    records = made_up_scores(examples / "pool.jsonl")
+    records = synthetic_scores(examples / "pool.jsonl")
     records[0] = {**records[0], "text": HOSTILE, "pred_text": HOSTILE, "id": HOSTILE}
     records[0] |= {"entropy": 9.0, "egl": 1e9}
     run_dir = write_run(
@@ -69,7 +69,7 @@ def files(tmp_path_factory, examples):
                 }
             ) + "\n"
             for at, (text, record) in enumerate(
-                zip(HOSTILE_TEXTS, made_up_scores(examples / "pool.jsonl"), strict=False)
+                zip(HOSTILE_TEXTS, synthetic_scores(examples / "pool.jsonl"), strict=False)
             )
         )
     )  # fmt: skip

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.stats
-from made_up_run import made_up_scores, write_run
+from synthetic_run import synthetic_scores, write_run
 
 from egl_fast.errors import ReportError
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
+from egl_fast.evaluation.reporting.measures import METRICS, Series
 from egl_fast.evaluation.reporting.run_folder import RunFolder, read_run_folder
 
 CER, WER, LOSS = METRICS
@@ -261,7 +262,7 @@ def test_tables_that_contradict_each_other():
 
 def test_a_run_of_many_points_agrees_with_scipy(tmp_path, examples):
     run = read_run_folder(
-        write_run(tmp_path, made_up_scores(examples / "pool.jsonl"), num_test=80, seeds=(0,))
+        write_run(tmp_path, synthetic_scores(examples / "pool.jsonl"), num_test=80, seeds=(0,))
     )
     evaluation = Evaluation(run, replicates=4000)
     got = evaluation.compare(EGL, RANDOM, "20%", CER).difference

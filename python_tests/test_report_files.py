@@ -7,7 +7,7 @@ import os
 import numpy as np
 import polars as pl
 import pytest
-from made_up_run import made_up_scores, write_run
+from synthetic_run import synthetic_scores, write_run
 
 from egl_fast.errors import ManifestError, ReportError
 from egl_fast.evaluation.reporting.run_folder import read_run_folder
@@ -17,7 +17,7 @@ from egl_fast.evaluation.simulation.tables import scores_table
 
 @pytest.fixture(scope="module")
 def records(examples):
-    return made_up_scores(examples / "pool.jsonl")
+    return synthetic_scores(examples / "pool.jsonl")
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ class TestScoresFile:
             read_scores_file(tmp_path / "packed")
         with pytest.raises(ManifestError, match="holds no record"):
             read_scores_file(write([""]))
-        with pytest.raises(ManifestError, match="no score is there in every record"):
+        with pytest.raises(ManifestError, match="no strategy has a score in every record"):
             read_scores_file(write([{"id": "a", "duration": 1.0, "egl": None}]))
 
 

@@ -7,15 +7,17 @@ import pytest
 from test_report_evaluation import POINTS, run_of
 
 from egl_fast.evaluation.reporting.content import run_page
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import run_findings
+from egl_fast.evaluation.reporting.measures import METRICS, Series
 from egl_fast.evaluation.reporting.names import look as look_of
 from egl_fast.evaluation.reporting.picked import describe, group_names, overlap
 from egl_fast.evaluation.reporting.pool_findings import picked_findings, ranking_findings
 from egl_fast.evaluation.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
-from egl_fast.evaluation.reporting.scores_file import CONTROLS, Groups, ScoresFile
+from egl_fast.evaluation.reporting.scores_file import Groups, ScoresFile
 from egl_fast.evaluation.reporting.wording import percent_range
 from egl_fast.evaluation.statistics.bootstrap import Interval
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES
 
 
@@ -221,7 +223,7 @@ def test_what_was_picked():
     assert everything.mean_seconds == 2.5
     picked = describe(pool, [np.array([0, 1]), np.array([1])])
     assert picked.shares["kind"] == (0.25, 0.75)
-    assert picked.clips == 1.5
+    assert picked.recordings == 1.5
     assert picked.mean_seconds == pytest.approx((1.5 + 2) / 2)
     found = picked_findings(everything, {"egl": picked}, group_names(pool.groups["kind"]), "20%")
     assert [finding.title for finding in found] == [
@@ -256,7 +258,7 @@ def test_overlap_is_of_common_seeds():
     one = {0: np.array([1, 2]), 1: np.array([3, 4])}
     assert overlap(one, {0: np.array([2, 9]), 7: np.array([3])}) == 0.5
     assert overlap(one, {2: np.array([1])}) is None
-    # Budgets of time take unlike numbers of clips: the share is that of the first.
+    # Budgets of time take unlike numbers of recordings: the share is that of the first.
     assert overlap({0: np.array([1, 2, 3, 4])}, {0: np.array([4])}) == 0.25
 
 

@@ -3,7 +3,8 @@
 import pytest
 from test_report_evaluation import POINTS, run_of
 
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation
+from egl_fast.evaluation.reporting.evaluation import Evaluation
+from egl_fast.evaluation.reporting.measures import METRICS
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.evaluation.reporting.page_model import Page
 from egl_fast.evaluation.reporting.wording import MINUS
@@ -53,7 +54,7 @@ def test_the_points_of_the_curves(page):
         ("15.00", ""), ("10.0 to 16.7", ""), ("0.600", ""), ("15.00, 15.00", "")
     ]  # fmt: skip
     own = [point for point in page.data["points"] if point["s"] == 1]
-    assert [(p["q"], p["end"], p["clips"], p["hours"], p["y"][0]) for p in own] == [
+    assert [(p["q"], p["end"], p["recordings"], p["hours"], p["y"][0]) for p in own] == [
         ("0%", True, 0.0, 0.0, 40.0),
         ("20%", False, 20.0, 0.2, 20.0),
         ("40%", False, 40.0, 0.6, 15.0),

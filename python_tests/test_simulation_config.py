@@ -178,7 +178,7 @@ def test_a_missing_set_is_named(folder: Path) -> None:
 
 
 def test_toml_that_is_none_is_named_with_its_line(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"line 3: no TOML \("):
+    with pytest.raises(ConfigError, match=r"line 3: not TOML \("):
         read(folder, CONFIG.replace("seeds = [0]", "seeds = = 1"))
     with pytest.raises(ConfigError, match="no such file"):
         read_config(folder / "nothing.toml")

@@ -173,7 +173,7 @@ def test_rounds_that_are_queries_are_called_as_these(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("queries", "step", "complaint"),
     [
-        ('["25%", "50%"]', '"20%"', "25% is no multiple of step = '20%'"),
+        ('["25%", "50%"]', '"20%"', "25% is not a multiple of step = '20%'"),
         ('["25%", "1s"]', '"25%"', "rounds need queries and step in one unit"),
         ('["50%", "25%"]', '"25%"', "queries from small to large"),
         ('["50%"]', '"5%"', "less than half a record"),

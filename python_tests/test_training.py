@@ -222,7 +222,7 @@ def test_a_lost_best_model_is_noticed_before_more_time_goes_into_the_run(
     trainer.folder.model_path.unlink()
     if content is not None:
         trainer.folder.model_path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"best epoch is lost .*model\.pt.*train anew"):
+    with pytest.raises(CheckpointError, match=r"best epoch is lost .*model\.pt.*start over"):
         trainer_of(clips, tmp_path).resume()
 
 

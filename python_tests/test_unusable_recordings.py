@@ -23,7 +23,7 @@ from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError, ModelError
 from egl_fast.evaluation.simulation.execution import _transcripts
-from egl_fast.evaluation.simulation.sets import Clip
+from egl_fast.evaluation.simulation.sets import Member
 from egl_fast.training import batches, metrics
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import Example, examples_of_length, prepare_examples
@@ -521,7 +521,7 @@ def test_check_takes_the_first_that_can_be_read(run: Run, mixed: Path, tiny_mode
 def test_a_simulation_does_not_count_hours_that_are_not_there(clips: Path) -> None:
     utterances = read_manifest(clips)
     checkpoint = random_checkpoint()
-    set_of_clips = tuple(Clip(u, u.duration_seconds or 0.0, "") for u in utterances)
+    set_of_clips = tuple(Member(u, u.duration_seconds or 0.0, "") for u in utterances)
     assert len(_transcripts(checkpoint, set_of_clips, 2.0)) == 4
     wrong = replace(set_of_clips[2], utterance=replace(utterances[2], duration_seconds=30.0))
     with pytest.raises(ManifestError, match=r"'clip2\.wav': 0\.65 s were decoded of the 30 s"):

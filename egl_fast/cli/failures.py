@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from egl_fast.cli.console import complain, say
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import EglError, one_line
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class Failures(AbstractContextManager["Failures"]):
+
+class Failures(ExitStack):
     """Lists failed recordings in ``OUT.errors.jsonl``, or, without OUT, on standard error.
 
     The file is there only if a recording failed; one from an earlier run is removed.
@@ -28,40 +31,27 @@ class Failures(AbstractContextManager["Failures"]):
     """
 
     def __init__(self, out: Path | None, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
+        super().__init__()
         self._writer = None
         if out is not None:
             path = out.with_name(f"{out.name}.errors.jsonl")
             self._writer = JsonlWriter(path, overwrite=overwrite, inputs=inputs, only_if_any=True)
         self.utterances: list[Utterance] = []
 
-    @property
-    def status(self) -> int:
-        """The command's exit status."""
-        return 3 if self.utterances else 0
-
-    def __enter__(self) -> Failures:
-        """Create the file, under another name.
+    def __enter__(self) -> Self:
+        """Create the file, under another name; in the end it gets its own.
 
         Raises:
             OutputError: it cannot be created.
         """
         if self._writer is not None:
-            self._writer.__enter__()
-        return self
+            self.enter_context(self._writer)
+        return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the file its name.
-
-        Raises:
-            OutputError: that fails.
-        """
-        if self._writer is not None:
-            self._writer.__exit__(kind, error, traceback)
+    @property
+    def status(self) -> int:
+        """The command's exit status."""
+        return 3 if self.utterances else 0
 
     def add(self, utterance: Utterance, error: EglError) -> None:
         """One recording, and what is wrong with it.

@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """Whether somebody wants the command to stop."""
+    """Whether the command has been asked to stop."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -31,7 +31,7 @@ class Interruption:
 
 
 @contextmanager
-def between_steps(step: str) -> Iterator[Interruption]:
+def interruption_after(step: str) -> Iterator[Interruption]:
     """Let a first signal wait for the end of a step, and a second one stop at once.
 
     Args:

@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="egl-fast", prog_name="egl-fast")
 def cli() -> None:
-    """Which recordings are worth transcribing, for any CTC speech recogniser.
+    """Which recordings are worth transcribing, for any CTC speech recognizer.
 
     \b
     The usual way:

@@ -15,6 +15,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
+from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import ManifestError, MissingExtraError, OutputError
 from egl_fast.files.atomic import write_bytes
 from egl_fast.files.locking import sole_writer
@@ -115,14 +116,10 @@ def _refuse_missing_packages(*, with_figures: bool) -> None:
 
 def _output(out: str | None, default: Path, *, source: str) -> Path:
     path = default if out is None else Path(out)
-    if path.is_dir():
-        raise OutputError(f"output {path}: is a folder; name a file in it")
-    if os.path.exists(source) and path.exists() and path.samefile(source):
-        raise OutputError(f"output {path}: is the input itself; give another name")
+    if out is not None or path.parent.is_dir():
+        refuse_unwritable(path, inputs=[source])
     if path.is_file() and not _is_report(path):
-        raise OutputError(f"output {path}: exists and is no report; give another name")
-    if out is not None and not path.parent.is_dir():
-        raise OutputError(f"output {path}: its folder {path.parent} does not exist")
+        raise OutputError(f"output {path}: exists and is not a report; give another name")
     return path
 
 
@@ -191,7 +188,7 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
             scored, ranking, folder=folder, audio=top,
             advance=lambda: bar.update(task, advance=1),
         )  # fmt: skip
-        if unknown is not None and any(one.clip.audio is None for one in page.listen):
+        if unknown is not None and any(one.excerpt.audio is None for one in page.listen):
             page.warnings.append(f"{unknown}.")
         html = render(page, name=Path(scores).name)
     _warn(page)

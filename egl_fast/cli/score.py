@@ -14,7 +14,7 @@ from egl_fast import __version__
 from egl_fast.cli import options
 from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
-from egl_fast.cli.interruption import between_steps
+from egl_fast.cli.interruption import interruption_after
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.data.true_lengths import TrueLengths
@@ -155,7 +155,7 @@ def _score_into(
         return
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
-    with progress_bar() as bar, between_steps("the recordings at work") as interruption:
+    with progress_bar() as bar, interruption_after("the recordings at work") as interruption:
         meter = _Meter(bar, len(utterances), pool_scoring.options, done=results.num_completed)
         clock = time.monotonic()
         for outcomes in pool_scoring.outcomes(utterances, completed=results):

@@ -22,6 +22,7 @@ from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.data.manifest import seconds_of
 from egl_fast.display import printable
 from egl_fast.errors import ManifestError
 from egl_fast.records import STRATEGIES
@@ -142,13 +143,7 @@ def _refuse_other_records(record: dict[str, Any], where: str) -> None:
         raise ManifestError(
             f"{where}: holds no 'id'; is this a scores file, as `egl-fast score` writes it?"
         )
-    duration = record.get("duration")
-    if (
-        isinstance(duration, bool)
-        or not isinstance(duration, (int, float))
-        or not 0 <= duration < 1e9
-    ):
-        raise ManifestError(f"{where}: 'duration' is {duration!r}, not a number of seconds")
+    seconds_of(record, "duration", where)
 
 
 def _is_relative(record: dict[str, Any]) -> bool:

@@ -108,12 +108,7 @@ def command(
 
 
 def _work(
-    plan: Plan,
-    store: UnitStore,
-    run_dir: Path,
-    jobs: int,
-    place: torch.device,
-    worker: int | None,
+    plan: Plan, store: UnitStore, run_dir: Path, jobs: int, place: torch.device, worker: int | None
 ) -> None:
     from egl_fast.evaluation.simulation.run_folder import refresh_tables
     from egl_fast.evaluation.simulation.work import state_of, work
@@ -250,10 +245,10 @@ def _print_plan(plan: Plan, store: UnitStore, jobs: int) -> None:
     from egl_fast.evaluation.simulation.sets import total_seconds
     from egl_fast.evaluation.simulation.work import state_of
 
-    tell("set              clips  minutes")
-    for part, clips in plan.sets.items():
-        if clips:
-            tell(f"{part:15}  {len(clips):5}  {total_seconds(clips) / 60:7.1f}")
+    tell("set              utterances  minutes")
+    for part, members in plan.sets.items():
+        if members:
+            tell(f"{part:15}  {len(members):10}  {total_seconds(members) / 60:7.1f}")
     expansion = plan.expand(store)
     done = Counter[str](unit.kind for unit in expansion.units.values() if store.is_done(unit.name))
     costs = [(str(unit.kind), unit.cost) for unit in expansion.units.values()]

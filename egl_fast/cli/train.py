@@ -12,7 +12,7 @@ import click
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
-from egl_fast.cli.interruption import between_steps
+from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.training_data import Transcribed, prepared, remedy_for, shared_audio
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
@@ -209,7 +209,7 @@ def _run(trainer: Trainer) -> EpochMetrics:
     from egl_fast.training.metrics import in_nats
 
     max_epochs = trainer.config.max_epochs
-    with progress_bar() as bar, between_steps("the batch") as interruption:
+    with progress_bar() as bar, interruption_after("the batch") as interruption:
         task = bar.add_task("epoch", total=None, note="")
 
         def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:

@@ -1,7 +1,7 @@
 """How exactly matrix products of float32 numbers are taken.
 
 GPUs multiply short numbers many times as fast. torch lets cuDNN shorten those of convolutions
-unless told otherwise; here nothing is shortened unless somebody asks for it. Sums are float32 in
+unless told otherwise; here nothing is shortened unless asked for. Sums are float32 in
 any case.
 docs/cuda.md says what each choice does to scores.
 """

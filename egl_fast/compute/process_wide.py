@@ -16,7 +16,7 @@ class SharedChange(Generic[_V]):
 
     If every thread saved and restored the setting for itself, one that started second and ended
     last would restore what the first had changed. Threads that want the same value share it;
-    one that wants another value waits until nobody else is left.
+    one that wants another value waits until the others are done.
 
     Args:
         change: makes the change to a value, and returns what undoes it.

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import soxr
 
 from egl_fast.data.decoding import Block, decoded, known_seconds
-from egl_fast.data.manifest import Utterance
+from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.parts import Recording
-from egl_fast.data.recording_names import recording_name
 from egl_fast.errors import AudioError, one_line
 
 Waveform = npt.NDArray[np.float32]

@@ -11,13 +11,24 @@ import numpy.typing as npt
 import soundfile
 
 from egl_fast.data.ffmpeg_decoding import conversion, decoded_by_ffmpeg, pyav_is_installed
-from egl_fast.data.file_kinds import ONE_IS_READ, file_kind, without_sound
 from egl_fast.data.libsndfile import Stream, headerless
 from egl_fast.data.parts import Recording, ogg_is_cut_short, parts_of, starts_again
 from egl_fast.errors import AudioError
+from egl_fast.files.signatures import (
+    MPEG_4,
+    PACKED,
+    RECORDING,
+    SOUND,
+    WINDOWS_MEDIA,
+    signature_of,
+    text_kind,
+)
 
 #: What is read of a file to tell what it is.
 _HEAD_BYTES = 1024
+
+#: Of two such files in one, FFmpeg reads the first.
+_ONE_IS_READ = (MPEG_4, WINDOWS_MEDIA)
 
 
 class Block(NamedTuple):
@@ -89,15 +100,16 @@ def _first_stream(recording: Recording, path: Path, name: str) -> Stream | None:
         reason = error.error_string
     recording.file.seek(0)
     head = recording.file.read(_HEAD_BYTES)
-    nothing = without_sound(head)
+    nothing = _without_sound(head)
     if nothing is not None:
         raise AudioError(f"{name}: is {nothing}")
     raw = headerless(path, head)
     if raw is not None:
         return Stream(recording, part, name, raw)
-    kind = file_kind(head)
+    found = signature_of(head)
+    kind = None if found is None or found.name == RECORDING else found.name
     if pyav_is_installed():
-        if kind in ONE_IS_READ and starts_again(recording):
+        if kind in _ONE_IS_READ and starts_again(recording):
             raise AudioError(
                 f"{name}: several recordings joined in one file ({kind}), of which only the first "
                 f"can be read; take them apart, or to have the first alone: {conversion(path)}"
@@ -108,6 +120,21 @@ def _first_stream(recording: Recording, path: Path, name: str) -> Stream | None:
         f"{name}: {what}; convert it: {conversion(path)}; or install what reads it: "
         "pip install 'egl-fast[av]'"
     )
+
+
+def _without_sound(head: bytes) -> str | None:
+    """What a file is that is certainly no audio, and what to do about it; None: it may be audio."""
+    if not head:
+        return "empty; fetch it again"
+    found = signature_of(head)
+    if found is not None and found.group != SOUND:
+        return f"{found.name}; unpack it" if found.group == PACKED else f"{found.name}, not audio"
+    if not head.strip(b"\0"):
+        return "nothing but zeros at its beginning; fetch it again"
+    text = text_kind(head)
+    if text in (None, "text"):
+        return text and f"{text}, not audio"
+    return f"{text}, not audio; see what its address answers, and fetch it again"
 
 
 def _streams(recording: Recording, first: Stream, name: str) -> Iterator[Stream]:

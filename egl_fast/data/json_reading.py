@@ -13,10 +13,12 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 
 #: How deep a record may nest arrays and objects: more than any real one does, and few enough that
 #: what was read can always be written again.
@@ -29,20 +31,6 @@ _ONE_PER_LINE = "write one JSON object per line"
 _TEXT = "give a file of UTF-8 text"
 _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
 
-#: How files start that are not text -> what they are, and what to do.
-_BINARY = (
-    (b"PAR1", "is a Parquet file", "export it as JSON Lines"),
-    (b"ARROW1", "is an Arrow file", "export it as JSON Lines"),
-    (b"PK\x03\x04", "is a zip archive, as model files and spreadsheets are", _TEXT),
-    (b"BZh", "is compressed with bzip2", "decompress it, or use gzip"),
-    (b"\xfd7zXZ\0", "is compressed with xz", "decompress it, or use gzip"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "decompress it, or use gzip"),
-    *(
-        (start, "is a recording", _NO_MANIFEST)
-        for start in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
-    ),
-    *((bytes((0xFF, x)), "is a recording", _NO_MANIFEST) for x in (0xFB, 0xF3, 0xF2, 0xFA, 0xF1)),
-)
 #: Numbers that may be beyond 1.8e308: an exponent of three digits; or so many digits in a row that
 #: one of two may be enough (199 digits and e99 are below 1e299).
 _MAY_OVERFLOW = re.compile(r"[eE]\+?0*[1-9]\d\d|\d{200}")
@@ -117,8 +105,15 @@ def read_file(path: str | Path, source: str) -> bytes:
     Raises:
         ManifestError: it cannot be read.
     """
+    with _opened(path, source) as file:
+        return file.read()
+
+
+@contextmanager
+def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            yield file
     except FileNotFoundError:
         raise ManifestError(f"{source}: no such file; give one that exists") from None
     except IsADirectoryError:
@@ -174,9 +169,16 @@ def refuse_binary(start: bytes, source: str) -> None:
         raise ManifestError(
             f"{source}: is UTF-16 or UTF-32 text; convert it: iconv -f utf-16 -t utf-8"
         )
-    for signature, what, remedy in _BINARY:
-        if start.startswith(signature):
-            raise ManifestError(f"{source}: {what}, cannot be read as text; {remedy}")
+    found = signature_of(start)
+    if found is not None:
+        what, remedy = found.name, _TEXT
+        if found.group == SOUND:
+            what, remedy = RECORDING, _NO_MANIFEST
+        elif found.group == TABLE:
+            remedy = "export it as JSON Lines"
+        elif found.name.startswith("compressed"):
+            remedy = "decompress it, or use gzip"
+        raise ManifestError(f"{source}: is {what}, cannot be read as text; {remedy}")
     if b"\0" in start[:4096]:
         raise ManifestError(f"{source}: is binary, cannot be read as text; {_TEXT}")
 
@@ -221,15 +223,7 @@ def open_lines(path: Path, source: str) -> Iterator[BinaryIO]:
     Raises:
         ManifestError: it is missing, or is not text.
     """
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below)
-    except FileNotFoundError:
-        raise ManifestError(f"{source}: no such file") from None
-    except IsADirectoryError:
-        raise ManifestError(f"{source}: is a folder; name a file in it") from None
-    except OSError as error:
-        raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
-    with file:
+    with _opened(path, source) as file:
         start = file.peek(4096)  # not a second opening, which a pipe does not have
         if start.startswith(_GZIP):
             with gzip.open(file, "rb") as unpacked:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from egl_fast.display import json_text
-from egl_fast.errors import EglError, OutputError, cannot_be_written
+from egl_fast.errors import EglError, OutputError
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 
@@ -72,7 +72,7 @@ def refuse_name(path: Path) -> None:
 
 
 def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
-    """Say at once what is bound to fail at the end, or to destroy what nobody meant.
+    """Say at once what is bound to fail at the end, or to destroy a file by mistake.
 
     Args:
         path: the output.
@@ -88,7 +88,7 @@ def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
         # A rename would put a file in the place of /dev/null, for everybody.
         if not path.is_file():
             raise OutputError(
-                f"output {path}: is no file but a pipe or device; name a file, or leave --out out "
+                f"output {path}: is a pipe or device, not a file; name a file, or leave --out out "
                 "for standard output"
             )
         if any(x is not None and os.path.exists(x) and path.samefile(x) for x in inputs):
@@ -124,7 +124,7 @@ class JsonlWriter:
     The constructor refuses what is bound to fail, so that a command which makes its writer
     first says so before it has computed anything. Nothing is created before the context is
     entered. Leaving it by an exception keeps the records written so far in the partial file,
-    and removes one that holds none; the next run to the same output starts it anew.
+    and removes one that holds none; the next run to the same output starts it over.
 
     Args:
         path: the file to write; None or "-" is standard output, where records go as they are.
@@ -262,12 +262,5 @@ class JsonlWriter:
                 self.path.unlink(missing_ok=True)
         atomic.sync_folder(self.path.parent)
 
-    @contextmanager
-    def _failing_in_one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:  # No failure: the reader, say head, has seen enough.
-            raise
-        except OSError as error:
-            name = "to standard output" if self.path is None else str(self.path)
-            raise cannot_be_written(name, error) from None
+    def _failing_in_one_line(self) -> AbstractContextManager[None]:
+        return atomic.failing_in_one_line("to standard output" if self.path is None else self.path)

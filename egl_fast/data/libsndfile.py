@@ -60,12 +60,7 @@ def headerless(path: PurePath, head: bytes) -> dict[str, Any] | None:
     signs = head[::_GSM_FRAME_BYTES] if encoding == "GSM610" else b""
     if encoding is None or any(sign >> 4 != _GSM_SIGN for sign in signs):
         return None
-    return {
-        "format": "RAW",
-        "subtype": encoding,
-        "samplerate": _HEADERLESS_RATE_HZ,
-        "channels": 1,
-    }
+    return {"format": "RAW", "subtype": encoding, "samplerate": _HEADERLESS_RATE_HZ, "channels": 1}
 
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]

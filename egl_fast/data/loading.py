@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast.data.audio import Waveform, load_audio
-from egl_fast.data.manifest import Utterance
-from egl_fast.data.recording_names import recording_name
+from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.errors import AudioError
 from egl_fast.features import FeatureConfig, log_spectrogram
 

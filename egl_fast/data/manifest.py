@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
+from egl_fast.display import printable
 from egl_fast.errors import ManifestError
 
 
@@ -106,10 +108,22 @@ def _utterance(record: dict[str, Any], number: int, folder: Path, where: str) ->
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:
+    return None if record.get(key) is None else seconds_of(record, key, where)
+
+
+def seconds_of(record: Mapping[str, Any], key: str, where: str) -> float:
+    """A key that holds seconds of audio.
+
+    Raises:
+        ManifestError: it is missing, no number, below 0 or more than any recording has.
+    """
     value = record.get(key)
-    if value is None:
-        return None
     # bool is an int to Python.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise ManifestError(f"{where}: '{key}' is {value!r}, not a number of seconds")
     return float(value)
+
+
+def recording_name(path: PurePath) -> str:
+    """What a recording is called in errors: one line, with control characters escaped."""
+    return f"audio {printable(str(path))}"

@@ -157,7 +157,7 @@ class _Run:
 
 
 def mpeg_parts(file: BinaryIO, start: int, size: int) -> Iterator[MpegStream]:
-    """The streams of an MPEG audio file, without tags and junk; none where it is no such file.
+    """The streams of an MPEG audio file, without tags and junk; none for any other file.
 
     A new one begins with each table of frames, and where rate, layer or channels change.
     """

@@ -1,7 +1,7 @@
 """The parts of an audio file: byte ranges that each hold one complete stream.
 
 Most files are one part. ``cat a.mp3 b.mp3`` makes a file of two, and decoders stop after the first.
-Other files carry a length that nobody knew when it was written: 0, or the largest number that fits.
+Other files carry a length that was unknown when it was written: 0, or the largest number that fits.
 A part replaces such a header by one that holds the truth, so that decoders read to the end.
 """
 

@@ -41,7 +41,7 @@ def prefetch(
     ahead: int = 64,
     num_threads: int = 2,
     timeout_seconds: float | None = None,
-    overdue: Callable[[Item], Result] | None = None,
+    on_timeout: Callable[[Item], Result] | None = None,
 ) -> Iterator[Result]:
     """``map(function, items)``, computed up to ``ahead`` items in advance by threads.
 
@@ -56,7 +56,7 @@ def prefetch(
         num_threads: threads at work.
         timeout_seconds: how long one call may take from its start; None: for ever. A call that
             takes longer is left to itself, and another thread takes the place of its own.
-        overdue: gives the result of an item whose call took too long; without it,
+        on_timeout: gives the result of an item whose call took too long; without it,
             ``TimeoutError`` is raised.
 
     Example:
@@ -66,7 +66,7 @@ def prefetch(
     source = iter(items)
     workers = _Workers(function)
     for _ in range(num_threads):
-        workers.hire()
+        workers.start_thread()
     waiting: deque[_Call[Item, Result]] = deque()
     try:
         waiting.extend(workers.submit(item) for item in islice(source, ahead))
@@ -74,15 +74,15 @@ def prefetch(
             call = waiting.popleft()
             try:
                 result = call.result(timeout_seconds)
-            except _OverdueError:
+            except _TimedOutError:
                 workers.replace(call)
-                if overdue is None:
+                if on_timeout is None:
                     raise TimeoutError(f"took longer than {timeout_seconds:g} s") from None
-                result = overdue(call.item)
+                result = on_timeout(call.item)
             waiting.extend(workers.submit(item) for item in islice(source, 1))
             yield result
     finally:
-        workers.dismiss()
+        workers.stop()
 
 
 def abandoned_threads() -> bool:
@@ -90,7 +90,7 @@ def abandoned_threads() -> bool:
     return any(thread.name == _THREAD_NAME for thread in threading.enumerate())
 
 
-class _OverdueError(Exception):
+class _TimedOutError(Exception):
     """A call has taken longer than it may."""
 
 
@@ -124,7 +124,7 @@ class _Call(Generic[Item, Result]):
             # Or the call itself has raised a TimeoutError, which is its result.
             if self.future.done():
                 return self.future.result()
-            raise _OverdueError from None
+            raise _TimedOutError from None
 
 
 class _Workers(Generic[Item, Result]):
@@ -134,9 +134,9 @@ class _Workers(Generic[Item, Result]):
         self._function = function
         self._calls: queue.SimpleQueue[_Call[Item, Result] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._dismissed = False
+        self._stopped = False
 
-    def hire(self) -> None:
+    def start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=_THREAD_NAME, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -145,15 +145,15 @@ class _Workers(Generic[Item, Result]):
         """Leave the thread of a call to itself; it ends with the call, if that ever ends."""
         call.given_up = True
         self._threads = [thread for thread in self._threads if thread is not call.thread]
-        self.hire()
+        self.start_thread()
 
     def submit(self, item: Item) -> _Call[Item, Result]:
         call: _Call[Item, Result] = _Call(item)
         self._calls.put(call)
         return call
 
-    def dismiss(self) -> None:
-        self._dismissed = True
+    def stop(self) -> None:
+        self._stopped = True
         for _ in self._threads:
             self._calls.put(None)
         deadline = time.monotonic() + _FAREWELL_SECONDS
@@ -161,7 +161,7 @@ class _Workers(Generic[Item, Result]):
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None and not self._dismissed:
+        while (call := self._calls.get()) is not None and not self._stopped:
             call.run(self._function)
             if call.given_up:
                 return

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from egl_fast.data.manifest import Utterance
+from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.prefetch import prefetch
-from egl_fast.data.recording_names import recording_name
 from egl_fast.errors import AudioError, EglError, one_line
 
 Result = TypeVar("Result")
 
-#: How long one recording may take to be read and decoded, unless somebody says otherwise.
+#: How long one recording may take to be read and decoded, unless the caller says otherwise.
 READ_TIMEOUT_SECONDS = 120.0
 
 
@@ -38,25 +37,21 @@ def read_ahead(
         except EglError as error:
             return error
         except MemoryError:
-            return AudioError(
-                f"{recording_name(utterance.audio_path)}: does not fit into memory; cut it"
-            )
+            return failed(utterance, "does not fit into memory; cut it")
         except Exception as error:  # Whatever a decoder does to one recording, others go on.
-            return AudioError(
-                f"{recording_name(utterance.audio_path)}: cannot be read "
-                f"({type(error).__name__}: {one_line(error)})"
-            )
+            return failed(utterance, f"cannot be read ({type(error).__name__}: {one_line(error)})")
 
-    def overdue(utterance: Utterance) -> Result | EglError:
-        return AudioError(
-            f"{recording_name(utterance.audio_path)}: was not read within "
-            f"{timeout_seconds:g} s; check its disk, or raise --read-timeout of `score`"
-        )
+    def failed(utterance: Utterance, what: str) -> EglError:
+        return AudioError(f"{recording_name(utterance.audio_path)}: {what}")
+
+    def on_timeout(utterance: Utterance) -> Result | EglError:
+        remedy = "check its disk, or raise --read-timeout of `score`"
+        return failed(utterance, f"was not read within {timeout_seconds:g} s; {remedy}")
 
     return prefetch(
         attempt,
         utterances,
         num_threads=num_threads,
         timeout_seconds=timeout_seconds,
-        overdue=overdue,
+        on_timeout=on_timeout,
     )

@@ -19,8 +19,8 @@ def read_vocabulary(path: str | Path) -> tuple[str, ...]:
             space; or a JSON list of strings.
 
     Raises:
-        ManifestError: the file cannot be read, a label is no single character or is there twice, or
-            there is none; the message names the line.
+        ManifestError: the file cannot be read, a label is not a single character or occurs twice,
+            or there is none; the message names the line.
     """
     source = f"vocabulary {path}"
     text = text_of(decompressed(read_file(path, source), source), source).removeprefix("\ufeff")

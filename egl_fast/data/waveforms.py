@@ -18,7 +18,7 @@ from egl_fast.errors import AudioError, one_line
 #: a very soft recording (-48 dB) but for samples of 16 or 24 bits in a type that is too wide.
 _LEAST_PEAK = 2.0**-8
 
-#: Floats above this are integers that nobody scaled, not a recording that is too loud (30 dB).
+#: Floats above this are integers that were never scaled, not a recording that is too loud (30 dB).
 _LARGEST_PEAK = 32.0
 
 _WAYS = "give a tensor, an array, (samples, rate), or {'array': ..., 'sampling_rate': ...}"
@@ -135,7 +135,7 @@ def _one_recording(samples: npt.NDArray[Any], channels_first: bool, name: str) -
 def _full_scale(samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.floating]:
     """Samples as float32, full scale = 1."""
     if samples.dtype.kind == "f" or samples.size == 0:
-        # NaN and infinity are somebody else's question.
+        # NaN and infinity are checked elsewhere.
         peak = float(np.abs(samples[np.isfinite(samples)]).max(initial=0.0))
         if peak > _LARGEST_PEAK:
             raise AudioError(

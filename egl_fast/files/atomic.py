@@ -28,18 +28,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         OutputError: it cannot be written.
     """
     partial = path.with_name(path.name + PARTIAL)
-    try:
-        with new_file(partial) as file:
-            yield file
-            sync(file)
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        _remove(partial)
-        raise cannot_be_written(path, error) from None
-    except BaseException:
-        _remove(partial)
-        raise
+    with failing_in_one_line(path):
+        try:
+            with new_file(partial) as file:
+                yield file
+                sync(file)
+            os.replace(partial, path)
+            sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
 
 def new_file(path: Path) -> BinaryIO:
@@ -75,19 +74,43 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+@contextlib.contextmanager
+def failing_in_one_line(path: object) -> Iterator[None]:
+    """What the system says against an output becomes an ``OutputError``, but for a closed pipe.
+
+    Raises:
+        OutputError: the output cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # No failure: the reader, say head, has seen enough.
+        raise
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        OutputError: that fails.
+    """
+    with failing_in_one_line(path):
+        if os.path.lexists(path):  # not even nothing can be removed where nothing may be written
+            path.unlink(missing_ok=True)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, so that a power cut does not take them away.
 
     Raises:
         OutputError: that fails.
     """
-    try:
+    with failing_in_one_line(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
             sync_folder(folder.parent)
-    except OSError as error:
-        raise cannot_be_written(path, error) from None
 
 
 def sync(file: BinaryIO) -> None:
@@ -113,8 +136,3 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Locks between processes, on files (``flock``).
 
 The system lets go of a lock when its process ends, however that happens: a file that is left over
-keeps nobody out, whatever process has the number in it by now. A process that is only stopped
+keeps no process out, whichever has the number in it by now. A process that is only stopped
 (``kill -STOP``) keeps its locks. On a network file system without locks across machines
 (``nolock``), only processes on the same machine see each other.
 """
@@ -48,7 +48,7 @@ def sole_writer(path: Path, *, of: str) -> Iterator[None]:
 
     Raises:
         LockHeldError: another process holds it.
-        OutputError: the file cannot be made, or is somebody else's.
+        OutputError: the file cannot be made, or is not a lock of ours.
     """
     file = locked_file(path, of=of)
     if file is None:
@@ -84,7 +84,7 @@ def locked_file(path: Path, *, of: str, shared: bool = False) -> FileIO | None:
         The file, which holds the lock until it is closed; None where another process has it.
 
     Raises:
-        OutputError: the file cannot be made, or is somebody else's.
+        OutputError: the file cannot be made, or is not a lock of ours.
     """
     try:
         return _locked(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -103,7 +103,7 @@ def locked_file(path: Path, *, of: str, shared: bool = False) -> FileIO | None:
 
 
 def alone(file: FileIO) -> bool:
-    """Whether nobody shares a lock; it is this process's alone then."""
+    """Whether no other process shares a lock; from then on it is this process's alone."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

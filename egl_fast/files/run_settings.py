@@ -7,7 +7,7 @@ from typing import Any
 
 from egl_fast.display import shortened
 
-#: Settings that are no option of a command, in words.
+#: Settings that are not options of a command, in words.
 _FILES = {
     "model_sha256": "another model",
     "pool_sha256": "another manifest",
@@ -17,7 +17,7 @@ _FILES = {
     "vocabulary": "another --vocabulary",
     "recordings": "other recordings that could be read",
 }
-#: Settings that hold options; what others hold is no option.
+#: Settings that hold options; what the others hold are not options.
 _GROUPS = {"training"}
 _OPTIONS = {"memory_bytes": "memory"}
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension, decoder
+from egl_fast.ops.arguments import check_integers, check_same_device
 from egl_fast.ops.hypotheses import Hypotheses
-from egl_fast.ops.placement import check_integers, check_placement
 
 #: A beam lives in the shared memory of a GPU's block, which holds no more.
 MAX_CUDA_BEAM_WIDTH = 1024
@@ -83,7 +83,7 @@ def ctc_beam_search(
         >>> best.labels.tolist(), best.log_prob.exp().mul(10).round().tolist()
         ([[[1], [-1]]], [[7.0, 3.0]])
     """
-    check_placement("log_probs", log_probs, lengths=lengths)
+    check_same_device("log_probs", log_probs, lengths=lengths)
     check_integers(num_hypotheses=num_hypotheses, blank=blank)
     beam_width = as_beam_width(beam_width, num_hypotheses, log_probs)
     found = _extension.operators().ctc_beam_search.default(
@@ -116,7 +116,7 @@ def ctc_occupancy(
     Raises:
         ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
     """
-    check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    check_same_device("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
     check_integers(blank=blank)
     log_prob, occupancy = _extension.operators().ctc_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
@@ -153,7 +153,7 @@ def ctc_sparse_occupancy(
         >>> classes.tolist(), occupancy.shape
         ([[[0, 2]]], torch.Size([1, 1, 2, 2]))
     """
-    check_placement("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
+    check_same_device("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
     check_integers(blank=blank)
     log_prob, classes, occupancy = _extension.operators().ctc_sparse_occupancy.default(
         log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
@@ -187,7 +187,7 @@ def ctc_logits_cotangents(
         ValueError: an argument has a wrong dtype, shape, device or value; NaN, +inf or a frame
             without a finite value in ``logits`` (the message names the utterance).
     """
-    check_placement("logits", logits, lengths=lengths, **hypotheses.by_name)
+    check_same_device("logits", logits, lengths=lengths, **hypotheses.by_name)
     check_integers(blank=blank)
     log_prob, cotangents = _extension.operators().ctc_logits_cotangents.default(
         logits.detach(), as_int64(lengths), *hypotheses.as_arguments, blank

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
-from egl_fast.ops.placement import check_integers, check_placement
+from egl_fast.ops.arguments import check_integers, check_same_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals:
         True
     """
     labels, label_lengths, counts = hypotheses.as_arguments
-    check_placement("labels", labels, label_lengths=label_lengths, counts=counts, keys=keys)
+    check_same_device("labels", labels, label_lengths=label_lengths, counts=counts, keys=keys)
     check_integers(num_normals=num_normals)
     normals: Tensor = _extension.operators().ctc_hypothesis_normals.default(
         labels, label_lengths, counts, keys, num_normals

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
+from egl_fast.ops.arguments import check_integers, check_same_device, given
 from egl_fast.ops.ctc import as_beam_width, as_int64, shape_of_search
 from egl_fast.ops.hypotheses import Hypotheses
-from egl_fast.ops.placement import check_integers, check_placement, given
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ def ctc_nbest_cotangents(
         (torch.Size([1, 4, 20, 5]), 4)
     """
     tensors = given(keys=keys, frame_gram=frame_gram)
-    check_placement("logits", logits, lengths=lengths, **tensors)
+    check_same_device("logits", logits, lengths=lengths, **tensors)
     if type(logits) is Tensor and logits.is_meta:
         raise ValueError("logits: expected values, which decide how many rows there are, got meta")
     check_integers(num_hypotheses=num_hypotheses, blank=blank, **given(probes=probes))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
-from egl_fast.ops.placement import check_placement, given
+from egl_fast.ops.arguments import check_same_device, given
 
 RecurrentCell = Literal["rnn", "gru", "lstm"]
 
@@ -89,7 +89,7 @@ def recurrent_backward(
     """
     if cell not in _RECURRENT_CELLS:
         raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
-    check_placement(
+    check_same_device(
         "cotangents",
         cotangents,
         coefficients=coefficients,

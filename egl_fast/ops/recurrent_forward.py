@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
-from egl_fast.ops.placement import check_placement, given
+from egl_fast.ops.arguments import check_same_device, given
 from egl_fast.ops.recurrent import _RECURRENT_CELLS, RecurrentCell
 
 _NUM_COEFFICIENTS = (1, 5, 6)
@@ -99,7 +99,7 @@ def recurrent_forward(
         raise ValueError("scans: expected one at least, got none")
 
     for scan in scans:
-        check_placement(
+        check_same_device(
             "projected",
             scans[0].projected,
             projected=scan.projected,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from egl_fast import _extension
-from egl_fast.ops.placement import check_placement
+from egl_fast.ops.arguments import check_same_device
 
 #: Most numbers whose squares are added up in float32 on the CPU. A sum of a hundred thousand loses
 #: four digits, one of thousands two or three bits; and runs are read where they lie, at once.
@@ -31,7 +31,7 @@ def row_sq_norms(rows: Tensor) -> Tensor:
     Raises:
         ValueError: a wrong dtype or number of dimensions.
     """
-    check_placement("rows", rows)
+    check_same_device("rows", rows)
     norms: Tensor = _extension.operators().row_sq_norms.default(rows.detach())
     return norms
 

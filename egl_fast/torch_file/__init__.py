@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote, when somebody else may have written it.
+"""Reading what ``torch.save`` wrote, from sources that need not be trusted.
 
 A torch file is a zip archive of a pickle and the numbers of its tensors. Pickles are programs, and
 archives can claim to hold more than they do. So neither is given to a library that believes it:

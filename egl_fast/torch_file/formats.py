@@ -8,30 +8,10 @@ from typing import Any, Final
 
 from torch import Tensor
 
-#: How formats begin, and what they are.
-_STARTS: Final = (
-    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "a torch file of the form before torch 1.6"),
-    (b"\x80\x02", "a pickle"),
-    (b"\x80\x03", "a pickle"),
-    (b"\x80\x04", "a pickle"),
-    (b"\x80\x05", "a pickle"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them"),
-    (b"GGUF", "a GGUF file"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"\x1f\x8b", "compressed by gzip"),
-    (b"BZh", "compressed by bzip2"),
-    (b"\xfd7zXZ\x00", "compressed by xz"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
-    (b"Rar!", "a RAR archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` gets the file itself)"),
-    (b"RIFF", "a recording"),
-    (b"fLaC", "a recording"),
-    (b"OggS", "a recording"),
-    (b"ID3", "a recording"),
-    (b"%PDF", "a PDF"),
-    (b"\x7fELF", "a program"),
-)
+from egl_fast.files.signatures import RECORDING, SOUND, TAR, signature_of, text_kind
+
+_LEGACY: Final = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def format_of(start: bytes, suffix: str) -> str:
@@ -41,11 +21,13 @@ def format_of(start: bytes, suffix: str) -> str:
         start: its first bytes, 512 of them if it has so many.
         suffix: of its name, with the dot.
     """
-    for sign, name in _STARTS:
-        if start.startswith(sign):
-            return name
-    if start[257:262] == b"ustar":
-        return "a tar archive, as NeMo writes them"
+    if start.startswith(_PICKLES):
+        legacy = start.startswith(_LEGACY)
+        return "a torch file of the form before torch 1.6" if legacy else "a pickle"
+    found = signature_of(start)
+    if found is not None:
+        name = RECORDING if found.group == SOUND else found.name
+        return f"{name}, as NeMo writes them" if name == TAR else name
     if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 2**27:
         return "a safetensors file"
     if suffix == ".onnx" or (start[:1] == b"\x08" and start[2:3] == b"\x12"):
@@ -56,12 +38,7 @@ def format_of(start: bytes, suffix: str) -> str:
         return "an empty file"
     if not start.strip(b"\0"):
         return "a file of zeros"
-    text = start.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page"
-    if text.startswith((b"{", b"[")):
-        return "a JSON file"
-    return ""
+    return text_kind(start) or ""
 
 
 def archive_format(names: Iterable[str]) -> str:

@@ -150,7 +150,7 @@ class _Machine:
         elif name == "REDUCE":
             stack.append(_made(*self._pop(2)))
         elif name == "BUILD":
-            # Attributes of an ordered dictionary: versions of modules, which nobody reads.
+            # Attributes of an ordered dictionary: versions of modules, which are never read.
             self._pop(1)
             self._top(dict)
         elif name not in ("PROTO", "STOP"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from egl_fast.data.audio import Waveform
+from egl_fast.hashing import hashed
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,12 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
 
 def utterance_rng(seed: int, epoch: int, identity: str) -> np.random.Generator:
     """Random numbers of one utterance in one epoch, whatever the order of the others."""
-    digest = hashlib.sha256(
-        f"{seed}\0{epoch}\0{identity}".encode("utf-8", "surrogatepass")
-    ).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    return np.random.default_rng(int.from_bytes(hashed(seed, epoch, identity)[:8], "little"))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """Seed of everything in an epoch that belongs to no single utterance."""
-    digest = hashlib.sha256(f"{seed}\0{epoch}".encode()).digest()
-    return int.from_bytes(digest[:7], "little")
+    return int.from_bytes(hashed(seed, epoch)[:7], "little")
 
 
 def seed_epoch(seed: int, epoch: int) -> np.random.Generator:

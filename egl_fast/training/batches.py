@@ -11,7 +11,7 @@ from torch import Tensor
 
 from egl_fast.data.audio import load_audio
 from egl_fast.data.loading import pad_features, spectrogram_of
-from egl_fast.data.manifest import Utterance
+from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.prefetch import decoders_beside
 from egl_fast.data.reading import read_ahead
 from egl_fast.errors import EglError
@@ -73,7 +73,7 @@ def training_batches(
             # A recording of one frame, played back faster, would have none.
             if features.num_frames(changed.shape[0]) > 0:
                 waveform = changed
-        name = f"audio {utterance.audio_path}"
+        name = recording_name(utterance.audio_path)
         found = spectrogram_of(waveform, features, name=name).features
         return found if spec_augment is None else spec_augment(found, rng)
 

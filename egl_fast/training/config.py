@@ -33,9 +33,7 @@ class TrainingConfig:
     """
 
     max_epochs: int = of_kind(
-        40,
-        kinds.Integer(1),
-        "Stop after so many at the latest; the cosine schedule ends there.",
+        40, kinds.Integer(1), "Stop after so many at the latest; the cosine schedule ends there."
     )
     patience: int = of_kind(
         5,
@@ -59,9 +57,7 @@ class TrainingConfig:
         "cosine", kinds.OneOf(*SCHEDULES), "Course of the learning rate after the warm-up."
     )
     warm_up_epochs: float = of_kind(
-        1.0,
-        kinds.Number(at_least=0),
-        "Epochs, or a fraction, over which the learning rate rises.",
+        1.0, kinds.Number(at_least=0), "Epochs, or a fraction, over which the learning rate rises."
     )
     max_grad_norm: float = of_kind(100.0, kinds.Number(above=0), "Gradient clipping.")
     spec_augment: bool = of_kind(False, kinds.boolean, "Mask bands and spans of the spectrogram.")

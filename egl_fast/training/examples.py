@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from egl_fast.data.manifest import Utterance
 from egl_fast.data.prefetch import decoders_beside
 from egl_fast.data.reading import read_ahead
 from egl_fast.errors import EglError, ManifestError
+from egl_fast.hashing import hashed
 from egl_fast.training.texts import all_labels, frames_needed
 
 
@@ -119,7 +119,7 @@ def examples_of_length(
 def digest(*sets: Sequence[Example]) -> str:
     """A name for what a run trains and validates on: which utterances, and how long they are."""
     facts = [[(e.utterance.id, e.seconds) for e in examples] for examples in sets]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return hashed(json.dumps(facts)).hex()
 
 
 def refuse_misfit(example: Example, frames: int) -> None:

@@ -18,11 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egl_fast.checkpoint import (
-    Checkpoint,
-    checkpoint_content,
-    plain_values,
-)
+from egl_fast.checkpoint import Checkpoint, checkpoint_content, plain_values
 from egl_fast.compute.precision import products_in
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
@@ -32,12 +28,7 @@ from egl_fast.training.batches import Batch, training_batches
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import Example, refuse_misfit
 from egl_fast.training.metrics import error_rates, transcribe
-from egl_fast.training.run_folder import (
-    EpochMetrics,
-    RunFolder,
-    TrainingState,
-    UnfinishedEpoch,
-)
+from egl_fast.training.run_folder import EpochMetrics, RunFolder, TrainingState, UnfinishedEpoch
 from egl_fast.training.saved_state import load_state
 from egl_fast.training.schedule import rate_factor
 from egl_fast.training.texts import frames_needed
@@ -123,7 +114,7 @@ class Trainer:
         self.folder.start()
 
     def resume(self) -> None:
-        """Go back to the last state that was saved; a run that had none starts anew.
+        """Go back to the last state that was saved; a run that had none starts over.
 
         Raises:
             CheckpointError: every state is damaged, or the best model is lost.
@@ -156,10 +147,7 @@ class Trainer:
             started = time.monotonic()
             if self.unfinished is not None:
                 started -= self.unfinished.seconds
-            with (
-                scanned_recurrence(self.checkpoint.model),
-                products_in("float32", self._device),
-            ):
+            with scanned_recurrence(self.checkpoint.model), products_in("float32", self._device):
                 sums, rate = self._train_epoch(epoch, progress, started)
             metrics = self._validate(epoch, sums, rate, started)
             self.history.append(metrics)

@@ -30,7 +30,7 @@ from egl_fast.checkpoint import (
     write_torch,
 )
 from egl_fast.data.jsonl import encoded_line
-from egl_fast.errors import CheckpointError, OutputError, cannot_be_written, one_line
+from egl_fast.errors import CheckpointError, OutputError, one_line
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.files.run_settings import changed_settings
@@ -116,31 +116,12 @@ class RunFolder:
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         self.settings = settings
-
-    @property
-    def last_path(self) -> Path:
-        """The newest training state."""
-        return self.path / "last.pt"
-
-    @property
-    def previous_path(self) -> Path:
-        """The training state before that."""
-        return self.path / "previous.pt"
-
-    @property
-    def model_path(self) -> Path:
-        """Model file of the best epoch."""
-        return self.path / "model.pt"
-
-    @property
-    def metrics_path(self) -> Path:
-        """Metrics of all finished epochs."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def errors_path(self) -> Path:
-        """Recordings that cannot be trained on."""
-        return self.path / "errors.jsonl"
+        self.settings_path = path / "settings.json"
+        self.metrics_path = path / "metrics.jsonl"
+        self.errors_path = path / "errors.jsonl"
+        self.last_path = path / "last.pt"
+        self.previous_path = path / "previous.pt"
+        self.model_path = path / "model.pt"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -168,8 +149,8 @@ class RunFolder:
         Raises:
             OutputError: it holds one.
         """
-        own = (self.last_path, self.previous_path, self.model_path, self.metrics_path)
-        for path in (*own, self.errors_path, self.path / "settings.json"):
+        states = (self.last_path, self.previous_path, self.model_path)
+        for path in (*states, self.metrics_path, self.errors_path, self.settings_path):
             if path.exists():
                 raise OutputError(
                     f"run folder {self.path}: holds a run already; give --resume to go on with "
@@ -178,7 +159,7 @@ class RunFolder:
 
     def _begin(self) -> None:
         atomic.make_folder(self.path)
-        atomic.write_json(self.path / "settings.json", self.settings)
+        atomic.write_json(self.settings_path, self.settings)
         self.write_metrics(())
 
     def resume(self) -> TrainingState | None:
@@ -202,8 +183,7 @@ class RunFolder:
             epochs = len(state.history)
             _log.warning("%s; going on from %s, after epoch %d", error, self.previous_path, epochs)
             # Or the next state would have the damaged one take the good one's place.
-            with _failing_in_one_line(self.last_path):
-                self.last_path.unlink(missing_ok=True)
+            atomic.remove(self.last_path)
         self.write_metrics(state.history)
         return state
 
@@ -275,7 +255,7 @@ class RunFolder:
 
     def _keep_previous(self) -> None:
         spare = self.previous_path.with_name(self.previous_path.name + atomic.PARTIAL)
-        with _failing_in_one_line(self.previous_path):
+        with atomic.failing_in_one_line(self.previous_path):
             spare.unlink(missing_ok=True)
             try:
                 os.link(self.last_path, spare)
@@ -303,8 +283,8 @@ class RunFolder:
             load_checkpoint(self.model_path)
         except CheckpointError as error:
             raise CheckpointError(
-                f"run folder {self.path}: the model of its best epoch is lost ({error}); train "
-                "anew, in another --run-dir"
+                f"run folder {self.path}: the model of its best epoch is lost ({error}); start "
+                "over in another --run-dir"
             ) from None
 
     def write_errors(self, errors: Iterable[Mapping[str, str]]) -> None:
@@ -327,11 +307,3 @@ class RunFolder:
         """
         lines = b"".join(encoded_line(asdict(metrics)) for metrics in history)
         atomic.write_bytes(self.metrics_path, lines)
-
-
-@contextmanager
-def _failing_in_one_line(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise cannot_be_written(path, error) from None

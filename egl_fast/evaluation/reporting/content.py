@@ -11,9 +11,10 @@ import numpy.typing as npt
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.errors import ReportError
 from egl_fast.evaluation.reporting import findings, provenance
-from egl_fast.evaluation.reporting.evaluation import Evaluation, Series
+from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import main_query
 from egl_fast.evaluation.reporting.listening import add_listening
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Page
@@ -22,7 +23,7 @@ from egl_fast.evaluation.reporting.pool_sections import add_histograms, add_pick
 from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.run_folder import RunFolder
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
-from egl_fast.evaluation.reporting.wording import Finding, listed, plain, shown
+from egl_fast.evaluation.reporting.wording import Finding, duration, listed, plain, shown
 from egl_fast.selection import low_mass_warning
 
 Integers = npt.NDArray[np.int64]
@@ -113,7 +114,6 @@ def scores_page(
         advance: called at each recording of the listening table.
     """
     series = [Series(name, "single") for name in pool.strategies]
-    hours = pool.durations.sum() / 3600
     page = Page(
         title="Which recordings are worth transcribing?",
         lead=(
@@ -123,7 +123,7 @@ def scores_page(
         ),
         facts=[
             (f"{len(pool):,}", "recordings" if len(pool) > 1 else "recording"),
-            (f"{hours:,.1f} h" if hours >= 2 else f"{hours * 60:.1f} min", "of audio"),
+            (duration(pool.durations.sum() / 3600, digits=(1, 1)), "of audio"),
             (f"{pool.durations.mean():.1f} s", "on average"),
         ],
         looks=[look(one) for one in series],
@@ -190,7 +190,7 @@ def _incomplete(evaluation: Evaluation) -> list[str]:
         for query in evaluation.queries
         if evaluation.seeds_of([(series, query.name)])
     }
-    # Rounds on the way to a query are nobody's but those of series in rounds.
+    # Rounds on the way to a query exist only for series that run in rounds.
     asked = {(series.mode, query) for series, query in done}
     absent = sorted(
         f"{look(series).label} at {shown(query)}"
@@ -218,17 +218,14 @@ def _run_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
             f"{int(facts['pool_clips']):,}",
             f"recordings in the pool, {_long(facts['pool_seconds'])}",
         ),
-        (
-            f"{int(facts['base_clips']):,}",
-            f"labeled to begin with, {_long(facts['base_seconds'])}",
-        ),
+        (f"{int(facts['base_clips']):,}", f"labeled to begin with, {_long(facts['base_seconds'])}"),
         (f"{evaluation.num_test:,}", "test utterances"),
         (f"{len(evaluation.seeds)}", "seed" if len(evaluation.seeds) == 1 else "seeds"),
     ]
 
 
 def _long(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.0f} min"
+    return duration(seconds / 3600, digits=(1, 0))
 
 
 def _run_notes(evaluation: Evaluation) -> list[str]:

@@ -7,6 +7,7 @@ of a curve at equal hours - is computed from these values along with its interva
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.errors import ReportError
+from egl_fast.evaluation.reporting.measures import METRICS, Metric, Query, Series
 from egl_fast.evaluation.statistics.bootstrap import Interval, bootstrap_ratios, interval
 from egl_fast.evaluation.statistics.curves import budget_to_reach, interpolate, mean_height
 
@@ -26,62 +28,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 REPLICATES = 2000
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What is measured on the test set; less is better.
-
-    Attributes:
-        key: column of the results.
-        label: as people write it.
-        long_label: in full.
-        unit: behind a value, with its space.
-        scale: values are shown multiplied by this.
-        numerator: column of the test utterances that is summed.
-        denominator: column that the sum is divided by; None for the number of utterances.
-    """
-
-    key: str
-    label: str
-    long_label: str
-    unit: str
-    scale: float
-    numerator: str
-    denominator: str | None
-
-
-METRICS = (
-    Metric("cer", "CER", "character error rate", "%", 100.0, "char_errors", "num_chars"),
-    Metric("wer", "WER", "word error rate", "%", 100.0, "word_errors", "num_words"),
-    Metric("ctc_loss", "CTC loss", "CTC loss, nats per utterance", "", 1.0, "ctc_loss", None),
-)
-
-
-@dataclass(frozen=True)
-class Series:
-    """A way of choosing what to label.
-
-    Attributes:
-        strategy: what ranked the pool.
-        mode: "single" batch or "sequential" rounds with re-scoring.
-    """
-
-    strategy: str
-    mode: str
-
-
-@dataclass(frozen=True)
-class Query:
-    """A labeling budget.
-
-    Attributes:
-        name: as configured, "20%" or "0.2h".
-        fraction: share of the pool's clips, averaged over strategies and seeds.
-    """
-
-    name: str
-    fraction: float
 
 
 @dataclass(frozen=True)
@@ -121,7 +67,7 @@ class Curve:
 
     Attributes:
         queries: names of the points, end points included where the run has them.
-        fractions: [Q] share of the pool's clips, mean over seeds, rising.
+        fractions: [Q] share of the pool's recordings, mean over seeds, rising.
         hours: [Q] hours labeled, mean over seeds.
         values: [1 + B, Q] bootstrapped means over seeds.
         by_seed: [S, Q].
@@ -183,10 +129,10 @@ class Evaluation:
         self.baseline = next((one for one in self.series if one.strategy == "random"), None)
 
     def _queries(self) -> tuple[Query, ...]:
-        fractions: dict[str, list[float]] = {}
+        fractions = defaultdict(list)
         for (series, query, _), (row, _) in self._points.items():
             if series.strategy:
-                fractions.setdefault(query, []).append(float(row["fraction"]))
+                fractions[query].append(float(row["fraction"]))
         queries = [Query(name, float(np.mean(of))) for name, of in fractions.items()]
         return tuple(sorted(queries, key=lambda query: query.fraction))
 
@@ -211,20 +157,12 @@ class Evaluation:
     def seeds_of(self, wanted: Iterable[tuple[Series, str]]) -> tuple[int, ...]:
         """Seeds for which every (series, query) of ``wanted`` was run."""
         asked = list(wanted)
-        return tuple(
-            seed
-            for seed in self.seeds
-            if all(self._point(s, q, seed) is not None for s, q in asked)
-        )
+        return tuple(seed for seed in self.seeds if all(self._point(*one, seed) for one in asked))
 
     def values(self, series: Series, query: str, metric: Metric, seeds: Sequence[int]) -> Floats:
-        """Bootstrapped values of each seed, [1 + B, S]."""
-        columns = []
-        for seed in seeds:
-            point = self._point(series, query, seed)
-            assert point is not None, "ask seeds_of first"
-            columns.append(point[1])
-        return self._values[metric.key][:, columns]
+        """Bootstrapped values [1 + B, S] of seeds out of ``seeds_of``."""
+        points = [self._point(series, query, seed) for seed in seeds]
+        return self._values[metric.key][:, [point[1] for point in points if point is not None]]
 
     def value(self, series: Series, query: str, metric: Metric) -> Interval | None:
         """A metric's mean over the seeds that have it; None where no seed does."""
@@ -251,19 +189,11 @@ class Evaluation:
 
         None where they share no seed.
         """
-        other_query = other_query or query
-        seeds = self.seeds_of([(this, query), (other, other_query)])
+        pairs = (this, query), (other, other_query or query)
+        seeds = self.seeds_of(pairs)
         if not seeds:
             return None
-        ours = self.values(this, query, metric, seeds)
-        theirs = self.values(other, other_query, metric, seeds)
-        mean = ours.mean(axis=1), theirs.mean(axis=1)
-        return Comparison(
-            interval(mean[0] - mean[1]),
-            interval(_reduction(*mean)),
-            tuple((ours - theirs)[0].tolist()),
-            tuple(_reduction(ours, theirs)[0].tolist()),
-        )
+        return _comparison(*(self.values(*pair, metric, seeds) for pair in pairs))
 
     def curve(
         self, series: Series, metric: Metric, *, seeds: Sequence[int] | None = None
@@ -287,12 +217,11 @@ class Evaluation:
             return None
 
         def mean_of(name: str, column: str) -> float:
-            rows = [self._point(series, name, seed) for seed in having]
-            return float(np.mean([row[0][column] for row in rows if row is not None]))
+            return float(np.mean(self._column(series, name, column, having)))
 
         x = {name: mean_of(name, "fraction") for name in present}
         present.sort(key=lambda name: x[name])
-        # Two budgets may come down to the same clips; a curve has one point there.
+        # Two budgets may come down to the same recordings; a curve has one point there.
         present = [
             name
             for place, name in enumerate(present)
@@ -330,11 +259,11 @@ class Evaluation:
 
     def compare_mean_height(self, this: Series, other: Series, metric: Metric) -> Interval | None:
         """Difference of two mean heights over the seeds that both have."""
-        curves = self.curve(this, metric), self.curve(other, metric)
-        if curves[0] is None or curves[1] is None:
+        curve = self.curve(this, metric)
+        other_curve = self.curve(other, metric, seeds=None if curve is None else curve.seeds)
+        if curve is None or other_curve is None:
             return None
-        seeds = [seed for seed in curves[0].seeds if seed in curves[1].seeds]
-        ours, theirs = (self._below_all(s, metric, seeds) for s in (this, other))
+        ours, theirs = (self._below_all(s, metric, other_curve.seeds) for s in (this, other))
         if ours is None or theirs is None:
             return None
         return interval(mean_height(*ours) - mean_height(*theirs))
@@ -360,28 +289,19 @@ class Evaluation:
         None where no seed's curve spans so many hours.
         """
         values = self._at_hours(series, hours, metric)
-        return None if values is None else interval(np.mean(list(values.values()), axis=0))
+        return interval(np.mean(list(values.values()), axis=0)) if values else None
 
     def compare_at_hours(
         self, this: Series, other: Series, hours: float, metric: Metric
     ) -> Comparison | None:
         """One series against another where both have labeled the same number of hours."""
         ours, theirs = (self._at_hours(s, hours, metric) for s in (this, other))
-        if ours is None or theirs is None:
-            return None
         seeds = [seed for seed in ours if seed in theirs]
         if not seeds:
             return None
-        pairs = [np.stack([of[seed] for seed in seeds], axis=-1) for of in (ours, theirs)]
-        means = pairs[0].mean(axis=-1), pairs[1].mean(axis=-1)
-        return Comparison(
-            interval(means[0] - means[1]),
-            interval(_reduction(*means)),
-            tuple((pairs[0] - pairs[1])[0].tolist()),
-            tuple(_reduction(*pairs)[0].tolist()),
-        )
+        return _comparison(*(np.stack([of[s] for s in seeds], axis=-1) for of in (ours, theirs)))
 
-    def _at_hours(self, series: Series, hours: float, metric: Metric) -> dict[int, Floats] | None:
+    def _at_hours(self, series: Series, hours: float, metric: Metric) -> dict[int, Floats]:
         """Bootstrapped values [1 + B] of each seed whose curve spans so many hours."""
         found = {}
         for seed in self.seeds:
@@ -391,7 +311,7 @@ class Evaluation:
             values = interpolate(curve.hours, curve.values, hours)
             if not np.isnan(values[0]):
                 found[seed] = values
-        return found or None
+        return found
 
     def num_missing(self) -> int:
         """How many points a complete run would have more; each series need not have each query."""
@@ -403,15 +323,29 @@ class Evaluation:
         )
 
     def num_labeled(self, series: Series, query: str, seed: int) -> int | None:
-        """Pool clips labeled at a query; None where this seed was not run."""
-        point = self._point(series, query, seed)
-        return None if point is None else int(point[0]["num_labeled"])
+        """Recordings of the pool labeled at a query; None where this seed was not run."""
+        return next(map(int, self._column(series, query, "num_labeled", [seed])), None)
 
     def mean_hours(self, series: Series, query: str) -> float | None:
         """Hours labeled at a query, averaged over seeds."""
-        points = [self._point(series, query, seed) for seed in self.seeds]
-        seconds = [point[0]["labeled_seconds"] for point in points if point is not None]
+        seconds = self._column(series, query, "labeled_seconds", self.seeds)
         return float(np.mean(seconds)) / 3600 if seconds else None
+
+    def _column(self, series: Series, query: str, column: str, seeds: Iterable[int]) -> list[float]:
+        """What the results say of the seeds that were run."""
+        points = (self._point(series, query, seed) for seed in seeds)
+        return [point[0][column] for point in points if point is not None]
+
+
+def _comparison(ours: Floats, theirs: Floats) -> Comparison:
+    """Of bootstrapped values [1 + B, S], seeds in pairs."""
+    means = ours.mean(axis=1), theirs.mean(axis=1)
+    return Comparison(
+        interval(means[0] - means[1]),
+        interval(_reduction(*means)),
+        tuple((ours - theirs)[0].tolist()),
+        tuple(_reduction(ours, theirs)[0].tolist()),
+    )
 
 
 def _reduction(ours: Floats, theirs: Floats) -> Floats:
@@ -422,35 +356,28 @@ def _bootstrapped(
     test_utterances: pl.DataFrame, replicates: int
 ) -> tuple[list[str], dict[str, Floats]]:
     """Names of the U units, and each metric's values [1 + B, U]."""
-    import polars as pl
-
     table = test_utterances.sort("unit", "id")
     if table.select("unit", "id").is_duplicated().any():
         raise ReportError("test_utterances: holds a unit's test utterance twice")
     parts = table.partition_by("unit", maintain_order=True)
     first = parts[0]
     for part in parts:
-        if not part["id"].equals(first["id"]):
-            raise ReportError(
-                f"test_utterances: the units {first['unit'][0]!r} and {part['unit'][0]!r} were "
-                "tested on different utterances; results of one test set only can be compared"
-            )
-        for column in ("num_chars", "num_words"):
+        for column in ("id", "num_chars", "num_words"):
             if not part[column].equals(first[column]):
+                of = f"the units {first['unit'][0]!r} and {part['unit'][0]!r}"
                 raise ReportError(
-                    f"test_utterances: {column} differs between the units {first['unit'][0]!r} and "
-                    f"{part['unit'][0]!r}; their references were not the same"
+                    f"test_utterances: {of} were tested on different utterances; results of one "
+                    "test set only can be compared"
+                    if column == "id"
+                    else f"test_utterances: {column} differs between {of}; their references were "
+                    "not the same"
                 )
     values = {}
     for metric in METRICS:
-        numerators = np.stack(
-            [part[metric.numerator].cast(pl.Float64).to_numpy() for part in parts]
-        )
-        below = (
-            np.ones(len(first))
-            if metric.denominator is None
-            else first[metric.denominator].cast(pl.Float64).to_numpy()
-        )
+        numerators = np.stack([part[metric.numerator].to_numpy() for part in parts]).astype(float)
+        below = np.ones(len(first))
+        if metric.denominator is not None:
+            below = first[metric.denominator].to_numpy().astype(float)
         if not below.sum() > 0:
             raise ReportError(
                 f"test_utterances: {metric.denominator} is 0 in every row, so there is no "

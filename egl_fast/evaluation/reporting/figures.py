@@ -1,4 +1,4 @@
-"""The figures for a paper: PNG to look at, PDF to print, the same colours as on the page."""
+"""The figures for a paper: PNG to look at, PDF to print, in the same colors as on the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from egl_fast.errors import OutputError, one_line
-from egl_fast.evaluation.reporting.evaluation import METRICS, Evaluation
+from egl_fast.evaluation.reporting.evaluation import Evaluation
+from egl_fast.evaluation.reporting.measures import METRICS
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.ranking import GRID_SIZE, Ranking
 

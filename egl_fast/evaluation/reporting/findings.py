@@ -7,19 +7,15 @@ says that the two cannot be told apart, which is not that they are equal.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from egl_fast.evaluation.reporting.evaluation import (
-    METRICS,
-    Comparison,
-    Evaluation,
-    Metric,
-    Query,
-    Series,
-)
+from egl_fast.evaluation.reporting.evaluation import Comparison, Evaluation
+from egl_fast.evaluation.reporting.measures import METRICS, Metric, Query, Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.wording import (
     SAME_HOURS,
     Finding,
+    duration,
     listed,
     number,
     percent,
@@ -58,40 +54,47 @@ def run_findings(
     query, subject = main_query(evaluation), subject or focus(evaluation)
     if query is None or subject is None:
         return []
-    found = []
+    about = _About(evaluation, subject, query, metric)
     baseline = evaluation.baseline
+    found: list[Finding | None] = []
     if baseline is not None:
-        found += [
-            _against_random(evaluation, subject, baseline, query, metric),
-            _half_the_labels(evaluation, subject, baseline, query, metric),
-            _label_efficiency(evaluation, subject, baseline, query, metric),
-            _equal_hours(evaluation, subject, baseline, query, metric),
-        ]
-    found += [
-        _against_confidence(evaluation, subject, query, metric),
-        _lowest(evaluation, query, metric),
-        _sequential(evaluation, subject, query, metric),
-    ]
+        against = (_against_random, _half_the_labels, _label_efficiency, _equal_hours)
+        found += [finding(about, baseline) for finding in against]
+    found += [finding(about) for finding in (_against_confidence, _lowest, _sequential)]
     return [finding for finding in found if finding is not None]
 
 
-def _against_random(
-    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
-) -> Finding | None:
-    comparison = evaluation.compare(subject, baseline, query.name, metric)
+class _About(NamedTuple):
+    """What sentences are about."""
+
+    evaluation: Evaluation
+    subject: Series
+    query: Query
+    metric: Metric
+
+    @property
+    def name(self) -> str:
+        return look(self.subject).label
+
+    def against(
+        self, other: Series, *, query: Query | None = None, other_query: str | None = None
+    ) -> Comparison | None:
+        at = query or self.query
+        return self.evaluation.compare(
+            self.subject, other, at.name, self.metric, other_query=other_query
+        )
+
+
+def _against_random(about: _About, baseline: Series) -> Finding | None:
+    evaluation, subject, query, metric = about
+    comparison = about.against(baseline)
     ours = evaluation.value(subject, query.name, metric)
     theirs = evaluation.value(baseline, query.name, metric)
     if comparison is None or ours is None or theirs is None:
         return None
-    name = look(subject).label
     verdict = comparison.verdict
-    title = f"{_versus(verdict, name, 'random selection')} at {shown(query)}"
-    elsewhere = [
-        other.verdict
-        for q in evaluation.queries
-        if q != query
-        and (other := evaluation.compare(subject, baseline, q.name, metric)) is not None
-    ]
+    others = [about.against(baseline, query=q) for q in evaluation.queries if q != query]
+    elsewhere = [other.verdict for other in others if other is not None]
     text = (
         f"With {shown(query)} of the pool labeled, its {metric.label} is "
         f"{number(ours.estimate, metric)}, and random selection's is "
@@ -99,47 +102,41 @@ def _against_random(
     )
     if elsewhere:
         text += f" {_elsewhere(elsewhere)}"
+    title = f"{_versus(verdict, about.name, 'random selection')} at {shown(query)}"
     return Finding(verdict, title, text)
 
 
 def double_query(evaluation: Evaluation, query: Query) -> Query | None:
     """The query of twice the budget, if there is one."""
-    return next(
-        (
-            q
-            for q in evaluation.queries
-            if query.fraction > 0 and abs(q.fraction / query.fraction - 2) <= SAME_HOURS
-        ),
-        None,
-    )
+    for other in evaluation.queries:
+        if query.fraction > 0 and abs(other.fraction / query.fraction - 2) <= SAME_HOURS:
+            return other
+    return None
 
 
-def _half_the_labels(
-    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
-) -> Finding | None:
+def _half_the_labels(about: _About, baseline: Series) -> Finding | None:
     """The paper's claim that EGL does with half of the labels."""
-    double = double_query(evaluation, query)
+    double = double_query(about.evaluation, about.query)
     if double is None:
         return None
-    comparison = evaluation.compare(subject, baseline, query.name, metric, other_query=double.name)
+    comparison = about.against(baseline, other_query=double.name)
     if comparison is None:
         return None
-    name = f"{shown(query)} by {look(subject).label}"
+    name = f"{shown(about.query)} by {about.name}"
     return Finding(
         comparison.verdict,
         _versus(comparison.verdict, name, f"{shown(double)} at random"),
-        f"Its {metric.label} is {_relative(comparison)} with half of the labels"
+        f"Its {about.metric.label} is {_relative(comparison)} with half of the labels"
         f"{_in_seeds(comparison)}.",
     )
 
 
-def _label_efficiency(
-    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
-) -> Finding | None:
+def _label_efficiency(about: _About, baseline: Series) -> Finding | None:
+    evaluation, subject, query, metric = about
     span = evaluation.label_efficiency(subject, baseline, query.name, metric)
     if span is None:
         return None
-    name = look(subject).label
+    name = about.name
     if math.isinf(span.estimate) and span.estimate > 0:
         title = f"{shown(query)} by {name} is beyond anything random selection reached"
         text = f"Random selection never gets down to that {metric.label}"
@@ -153,11 +150,7 @@ def _label_efficiency(
             f"{metric.label} that {name} has at {shown(query)}"
         )
     low, high = sorted((span.low, span.high))
-    verdict = "open"
-    if low > query.fraction:
-        verdict = "better"
-    elif high < query.fraction:
-        verdict = "worse"
+    verdict = "better" if low > query.fraction else "worse" if high < query.fraction else "open"
     text += (
         f" (95% interval: {percent_range(span)}), read off straight lines between measured budgets."
     )
@@ -172,10 +165,9 @@ def _wide_gap(evaluation: Evaluation, span: Interval) -> str:
     return f" Nothing was measured between {percent(last)} and 100%, so this is rough."
 
 
-def _equal_hours(
-    evaluation: Evaluation, subject: Series, baseline: Series, query: Query, metric: Metric
-) -> Finding | None:
-    """How the comparison changes when hours are held equal, not clips."""
+def _equal_hours(about: _About, baseline: Series) -> Finding | None:
+    """How the comparison changes when hours are held equal, not numbers of recordings."""
+    evaluation, subject, query, metric = about
     ours = evaluation.mean_hours(subject, query.name)
     theirs = evaluation.mean_hours(baseline, query.name)
     if not ours or not theirs:
@@ -183,48 +175,46 @@ def _equal_hours(
     comparison = evaluation.compare_at_hours(subject, baseline, theirs, metric)
     if comparison is None:
         return None
-    name = look(subject).label
+    name = about.name
     ratio = ours / theirs
+    own, at_random = (duration(hours, digits=(1, 1)) for hours in (ours, theirs))
     if abs(ratio - 1) <= SAME_HOURS:
         length = f"{name} picks recordings of about average length"
     else:
         length = (
-            f"{shown(query)} of the recordings is {_hours(ours)} of audio by {name} and "
-            f"{_hours(theirs)} at random: its picks are {'longer' if ratio > 1 else 'shorter'}"
+            f"{shown(query)} of the recordings is {own} of audio by {name} and {at_random} at "
+            f"random: its picks are {'longer' if ratio > 1 else 'shorter'}"
         )
     title = f"At equal hours, {_versus(comparison.verdict, name, 'random selection')}"
     text = (
-        f"{length}. With {_hours(theirs)} labeled by both, its {metric.label} is "
+        f"{length}. With {at_random} labeled by both, its {metric.label} is "
         f"{_relative(comparison)}{_in_seeds(comparison)}."
     )
     return Finding(comparison.verdict, title, text)
 
 
-def _against_confidence(
-    evaluation: Evaluation, subject: Series, query: Query, metric: Metric
-) -> Finding | None:
+def _against_confidence(about: _About) -> Finding | None:
     """Against the rankings by confidence."""
     parts, verdicts = [], []
     for strategy in ("entropy", "pctc"):
         other = Series(strategy, "single")
-        if other not in evaluation.series or other == subject:
+        if other not in about.evaluation.series or other == about.subject:
             continue
-        comparison = evaluation.compare(subject, other, query.name, metric)
+        comparison = about.against(other)
         if comparison is not None:
             verdicts.append(comparison.verdict)
             parts.append(f"{_relative(comparison)} than with {label(strategy)}")
     if not parts:
         return None
-    name = look(subject).label
-    if len(set(verdicts)) == 1:
-        title = f"{_versus(verdicts[0], name, 'confidence')} at {shown(query)}"
-        verdict = verdicts[0]
-    else:
-        title, verdict = f"{name} against confidence at {shown(query)}: mixed", "open"
-    return Finding(verdict, title, f"Its {metric.label} is {', and '.join(parts)}.")
+    verdict, at = verdicts[0], shown(about.query)
+    title = f"{_versus(verdict, about.name, 'confidence')} at {at}"
+    if len(set(verdicts)) > 1:
+        title, verdict = f"{about.name} against confidence at {at}: mixed", "open"
+    return Finding(verdict, title, f"Its {about.metric.label} is {', and '.join(parts)}.")
 
 
-def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | None:
+def _lowest(about: _About) -> Finding | None:
+    evaluation, _, query, metric = about
     values = {
         series: value
         for series in evaluation.series
@@ -252,9 +242,8 @@ def _lowest(evaluation: Evaluation, query: Query, metric: Metric) -> Finding | N
     return Finding("fact", f"Lowest at {shown(query)}: {name}", text)
 
 
-def _sequential(
-    evaluation: Evaluation, subject: Series, query: Query, metric: Metric
-) -> Finding | None:
+def _sequential(about: _About) -> Finding | None:
+    evaluation, subject, query, metric = about
     rounds = Series(subject.strategy, "sequential")
     if subject == rounds:
         return None
@@ -267,10 +256,9 @@ def _sequential(
     comparison = evaluation.compare(rounds, subject, at.name, metric)
     if comparison is None:
         return None
-    name = look(subject).label
     return Finding(
         comparison.verdict,
-        _versus(comparison.verdict, f"{name} in rounds", f"{name} in a single batch"),
+        _versus(comparison.verdict, f"{about.name} in rounds", f"{about.name} in a single batch"),
         f"At {shown(at)}, with the pool scored again after each round, the {metric.label} is "
         f"{_relative(comparison)} than with a single batch"
         f"{_in_seeds(comparison)}.",
@@ -320,13 +308,3 @@ def _elsewhere(verdicts: list[str]) -> str:
 def _span(value: Interval, metric: Metric) -> str:
     low, high = (f"{end * metric.scale:.1f}" for end in (value.low, value.high))
     return f"{low} to {high}{metric.unit}"
-
-
-def _hours(hours: float) -> str:
-    """Hours, or minutes below two of them.
-
-    Example:
-        >>> _hours(0.25), _hours(3.0)
-        ('15.0 min', '3.0 h')
-    """
-    return f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"

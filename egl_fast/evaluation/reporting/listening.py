@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.evaluation.reporting.clips import MAX_SECONDS, Clip, make_clip
-from egl_fast.evaluation.reporting.evaluation import Series
+from egl_fast.data.manifest import seconds_of
+from egl_fast.errors import ManifestError
+from egl_fast.evaluation.reporting.excerpts import MAX_SECONDS, Excerpt, make_excerpt
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import look
 from egl_fast.evaluation.reporting.page_model import Heard, Listen, Page
 from egl_fast.evaluation.reporting.ranking import Ranking
@@ -67,12 +69,12 @@ def add_listening(
         advance()
         if media > MAX_MEDIA_BYTES:
             over += 1
-            clip = Clip(None, None, 0.0, "left out, to keep the page small")
+            excerpt = Excerpt(None, None, 0.0, "left out, to keep the page small")
         else:
-            clip = _clip_of(record, audio_folder)
-            if clip.problem is not None:
-                unreadable.append(clip.problem)
-        media += len(clip.audio or "") + len(clip.thumbnail or "")
+            excerpt = _excerpt_of(record, audio_folder)
+            if excerpt.problem is not None:
+                unreadable.append(excerpt.problem)
+        media += len(excerpt.audio or "") + len(excerpt.thumbnail or "")
         page.listen.append(
             Listen(
                 number=at + 1,
@@ -89,7 +91,7 @@ def add_listening(
                     for name, (place, ranks) in standing.items()
                 ),
                 top_of=top_of[index],
-                clip=clip,
+                excerpt=excerpt,
                 hypotheses=_hypotheses(record),
                 beam_mass="" if math.isnan(pool.beam_mass[index])
                 else plain(float(pool.beam_mass[index])),
@@ -125,20 +127,21 @@ def _said(value: object) -> str | None:
     return shown_text(value, most=_MAX_TEXT) if isinstance(value, str) else None
 
 
-def _clip_of(record: Mapping[str, Any], audio_folder: Path) -> Clip:
+def _excerpt_of(record: Mapping[str, Any], audio_folder: Path) -> Excerpt:
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio or "\0" in audio:
-        return Clip(None, None, 0.0, "the record names no recording")
-    offset, duration = (_seconds(record.get(key)) for key in ("offset", "duration"))
-    return make_clip(
+        return Excerpt(None, None, 0.0, "the record names no recording")
+    offset, duration = (_seconds(record, key) for key in ("offset", "duration"))
+    return make_excerpt(
         audio_folder / audio, offset_seconds=offset or 0.0, duration_seconds=duration or MAX_SECONDS
     )
 
 
-def _seconds(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+def _seconds(record: Mapping[str, Any], key: str) -> float | None:
+    try:
+        return seconds_of(record, key, "")
+    except ManifestError:
         return None
-    return float(value)
 
 
 def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from egl_fast.evaluation.reporting import paper
-from egl_fast.evaluation.reporting.evaluation import METRICS, Comparison, Evaluation, Metric, Series
+from egl_fast.evaluation.reporting.evaluation import Comparison, Evaluation
 from egl_fast.evaluation.reporting.findings import main_query
+from egl_fast.evaluation.reporting.measures import METRICS, Metric, Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Cell, Page, Row, Table
-from egl_fast.evaluation.reporting.wording import MINUS, percent, percent_range, shown
+from egl_fast.evaluation.reporting.wording import MINUS, duration, percent, percent_range, shown
 from egl_fast.evaluation.statistics.bootstrap import Interval
 
 
@@ -40,30 +43,18 @@ def paper_tables(evaluation: Evaluation) -> list[Table]:
         for query, published in paper.TABLE_1[metric.key].items():
             if query not in {own.name for own in evaluation.queries}:
                 continue
-            for place, strategy in enumerate(paper.STRATEGIES):
-                theirs = published[place]
-                ours = evaluation.value(Series(strategy, "single"), query, metric)
-                comparison = (
-                    evaluation.compare(
-                        Series(strategy, "single"), evaluation.baseline, query, metric
-                    )
-                    if strategy != "random" and evaluation.baseline is not None
-                    else None
+            for strategy, theirs in zip(paper.STRATEGIES, published, strict=True):
+                series = Series(strategy, "single")
+                ours = evaluation.value(series, query, metric)
+                is_random = strategy == "random"
+                cells = (
+                    Cell(f"{theirs:.2f}"),
+                    Cell("" if is_random else _change(1 - theirs / published[0])),
+                    Cell("" if ours is None else _value(ours.estimate, metric)),
+                    _change_cell(_against_baseline(evaluation, series, query, metric)),
                 )
-                rows.append(
-                    Row(
-                        f"{label(strategy)} at {query[:-1]}%",
-                        _place(page_series=evaluation.series, strategy=strategy),
-                        (
-                            Cell(f"{theirs:.2f}"),
-                            Cell(
-                                _change(1 - theirs / published[0]) if strategy != "random" else ""
-                            ),
-                            Cell("" if ours is None else _value(ours.estimate, metric)),
-                            _change_cell(comparison),
-                        ),
-                    )
-                )
+                place = evaluation.series.index(series) if series in evaluation.series else None
+                rows.append(Row(f"{label(strategy)} at {query[:-1]}%", place, cells))
         if rows:
             tables.append(
                 Table(
@@ -75,41 +66,38 @@ def paper_tables(evaluation: Evaluation) -> list[Table]:
     return tables
 
 
-def _place(page_series: tuple[Series, ...], strategy: str) -> int | None:
-    series = Series(strategy, "single")
-    return page_series.index(series) if series in page_series else None
+def _against_baseline(
+    evaluation: Evaluation, series: Series, query: str, metric: Metric
+) -> Comparison | None:
+    """None for the baseline itself, and where there is none."""
+    baseline = evaluation.baseline
+    if baseline is None or series == baseline or series.strategy == "random":
+        return None
+    return evaluation.compare(series, baseline, query, metric)
 
 
 def _points(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row for each point of each curve, end points included; metrics in their order."""
     rows = []
     for place, series in enumerate(evaluation.series):
-        curves = [evaluation.curve(series, metric) for metric in METRICS]
-        first = curves[0]
-        if first is None:
+        curves = [(metric, evaluation.curve(series, metric)) for metric in METRICS]
+        drawn = [(metric, curve) for metric, curve in curves if curve is not None]
+        if not drawn:
             continue
+        first = drawn[0][1]
         for at, query in enumerate(first.queries):
-            values = [evaluation.value(series, query, metric) for metric in METRICS]
+            values = [(m, evaluation.value(series, query, m)) for m in METRICS]
             rows.append(
                 {
                     "s": place,
                     "q": query,
                     "end": query not in {q.name for q in evaluation.queries},
-                    "clips": round(float(first.fractions[at]) * 100, 3),
+                    "recordings": round(float(first.fractions[at]) * 100, 3),
                     "hours": round(float(first.hours[at]), 5),
-                    "y": [
-                        _rounded(float(curve.values[0, at]) * metric.scale)
-                        for curve, metric in zip(curves, METRICS, strict=True)
-                        if curve is not None
-                    ],
-                    "said": [
-                        "" if value is None else _said(value, metric)
-                        for value, metric in zip(values, METRICS, strict=True)
-                    ],
+                    "y": [_rounded(curve.values[0, at] * m.scale) for m, curve in drawn],
+                    "said": ["" if value is None else _said(value, m) for m, value in values],
                     "seeds": [
-                        [_rounded(float(y) * metric.scale) for y in curve.by_seed[:, at]]
-                        for curve, metric in zip(curves, METRICS, strict=True)
-                        if curve is not None
+                        [_rounded(y * m.scale) for y in curve.by_seed[:, at]] for m, curve in drawn
                     ],
                 }
             )
@@ -143,26 +131,16 @@ def _table_1(evaluation: Evaluation, metric: Metric) -> Table:
     """One metric's part of Table 1: a row a budget, a column a strategy."""
     rows = []
     for query in evaluation.queries:
-        values = [evaluation.value(series, query.name, metric) for series in evaluation.series]
-        measured = [value.estimate for value in values if value is not None]
+        values = {s: evaluation.value(s, query.name, metric) for s in evaluation.series}
+        lowest = min((v.estimate for v in values.values() if v is not None), default=None)
         cells = []
-        for series, value in zip(evaluation.series, values, strict=True):
-            if value is None:
-                cells.append(Cell("–"))
-                continue
-            comparison = (
-                evaluation.compare(series, evaluation.baseline, query.name, metric)
-                if evaluation.baseline is not None and series != evaluation.baseline
-                else None
-            )
-            cells.append(
-                Cell(
-                    _value(value.estimate, metric),
-                    _ends(value, metric),
-                    best=value.estimate == min(measured),
-                    verdict="" if comparison is None else comparison.verdict,
-                )
-            )
+        for series, value in values.items():
+            cell = _value_cell(value, metric)
+            if value is not None:
+                comparison = _against_baseline(evaluation, series, query.name, metric)
+                verdict = "" if comparison is None else comparison.verdict
+                cell = replace(cell, best=value.estimate == lowest, verdict=verdict)
+            cells.append(cell)
         rows.append(Row(shown(query), None, tuple(cells)))
     return Table(
         _titled(metric),
@@ -196,18 +174,13 @@ def _behind_the_curves(evaluation: Evaluation, metric: Metric) -> Table:
             if value is None or hours is None:
                 continue
             seeds = evaluation.by_seed(series, query, metric)
-            rows.append(
-                Row(
-                    f"{look(series).label}, {query}",
-                    place,
-                    (
-                        Cell(_value(value.estimate, metric)),
-                        Cell(_ends(value, metric)),
-                        Cell(f"{hours:.3f}"),
-                        Cell(", ".join(_value(seed, metric) for seed in seeds)),
-                    ),
-                )
+            cells = (
+                Cell(_value(value.estimate, metric)),
+                Cell(_ends(value, metric)),
+                Cell(f"{hours:.3f}"),
+                Cell(", ".join(_value(seed, metric) for seed in seeds)),
             )
+            rows.append(Row(f"{look(series).label}, {query}", place, cells))
     return Table(
         f"{_titled(metric)}: the points of the curves",
         ("mean", "95% interval", "hours labeled", "each seed"),
@@ -216,39 +189,39 @@ def _behind_the_curves(evaluation: Evaluation, metric: Metric) -> Table:
     )
 
 
+def _rows(
+    evaluation: Evaluation, cells: Callable[[Series], Iterable[Cell]], *, but: Series | None = None
+) -> tuple[Row, ...]:
+    """A row a series."""
+    return tuple(
+        Row(look(series).label, place, tuple(cells(series)))
+        for place, series in enumerate(evaluation.series)
+        if series != but
+    )
+
+
 def _behind_the_reductions(evaluation: Evaluation, baseline: Series, metric: Metric) -> Table:
-    rows = []
-    for place, series in enumerate(evaluation.series):
-        if series == baseline:
-            continue
-        cells = tuple(
-            _change_cell(evaluation.compare(series, baseline, query.name, metric))
-            for query in evaluation.queries
-        )
-        rows.append(Row(look(series).label, place, cells))
+    def cells(series: Series) -> Iterator[Cell]:
+        for query in evaluation.queries:
+            yield _change_cell(evaluation.compare(series, baseline, query.name, metric))
+
     return Table(
         f"{metric.label}: change against random selection, with 95% intervals",
         tuple(shown(query) for query in evaluation.queries),
-        tuple(rows),
+        _rows(evaluation, cells, but=baseline),
     )
 
 
 def _efficiency(evaluation: Evaluation, baseline: Series, metric: Metric) -> Table:
-    rows = []
-    for place, series in enumerate(evaluation.series):
-        if series == baseline:
-            continue
-        cells = []
+    def cells(series: Series) -> Iterator[Cell]:
         for query in evaluation.queries:
             span = evaluation.label_efficiency(series, baseline, query.name, metric)
-            cells.append(
-                Cell("–") if span is None else Cell(_budget(span.estimate), percent_range(span))
-            )
-        rows.append(Row(look(series).label, place, tuple(cells)))
+            yield Cell("–") if span is None else Cell(_budget(span.estimate), percent_range(span))
+
     return Table(
         f"{metric.label}: how much of the pool random selection needs to do as well",
         tuple(f"as at {shown(query)}" for query in evaluation.queries),
-        tuple(rows),
+        _rows(evaluation, cells, but=baseline),
     )
 
 
@@ -258,58 +231,41 @@ def _budget(share: float) -> str:
 
 def _equal_hours(evaluation: Evaluation, baseline: Series, metric: Metric) -> Table:
     query = main_query(evaluation)
-    hours = evaluation.mean_hours(baseline, query.name) if query is not None else None
-    rows = []
-    for place, series in enumerate(evaluation.series):
-        height = evaluation.mean_height(series, metric)
-        against = evaluation.compare_mean_height(series, baseline, metric)
-        own = evaluation.mean_hours(series, query.name) if query is not None else None
+    hours = None if query is None else evaluation.mean_hours(baseline, query.name)
+
+    def cells(series: Series) -> Iterator[Cell]:
+        own = None if query is None else evaluation.mean_hours(series, query.name)
+        yield Cell(_duration(own))
         value = None if hours is None else evaluation.at_hours(series, hours, metric)
-        comparison = (
-            None
-            if hours is None or series == baseline
-            else evaluation.compare_at_hours(series, baseline, hours, metric)
-        )
-        rows.append(
-            Row(
-                look(series).label,
-                place,
-                (
-                    Cell("–") if own is None else Cell(_duration(own)),
-                    Cell("–")
-                    if value is None
-                    else Cell(_value(value.estimate, metric), _ends(value, metric)),
-                    _change_cell(comparison),
-                    Cell("–")
-                    if height is None
-                    else Cell(_value(height.estimate, metric), _ends(height, metric)),
-                    Cell("")
-                    if against is None or series == baseline
-                    else Cell(
-                        _signed(against.estimate * metric.scale, 2),
-                        f"{_signed(against.low * metric.scale, 2)} to "
-                        f"{_signed(against.high * metric.scale, 2)}",
-                    ),
-                ),
-            )
-        )
-    at = "–" if hours is None else _duration(hours)
-    budget = "–" if query is None else shown(query)
+        yield _value_cell(value, metric)
+        comparison = None
+        if hours is not None and series != baseline:
+            comparison = evaluation.compare_at_hours(series, baseline, hours, metric)
+        yield _change_cell(comparison)
+        yield _value_cell(evaluation.mean_height(series, metric), metric)
+        against = evaluation.compare_mean_height(series, baseline, metric)
+        if against is None or series == baseline:
+            yield Cell("")
+        else:
+            ends = (against.estimate, against.low, against.high)
+            middle, low, high = (_signed(end * metric.scale, 2) for end in ends)
+            yield Cell(middle, f"{low} to {high}")
+
     return Table(
         f"{_titled(metric)}: at equal hours, and over the whole curve",
         (
-            f"audio in {budget} of the recordings",
-            f"{metric.label} at {at} labeled",
+            f"audio in {'–' if query is None else shown(query)} of the recordings",
+            f"{metric.label} at {_duration(hours)} labeled",
             "compared with random",
             "mean over budgets",
             "difference from random",
         ),
-        tuple(rows),
+        _rows(evaluation, cells),
     )
 
 
-def _duration(hours: float) -> str:
-    return f"{hours:.2f} h" if hours >= 2 else f"{hours * 60:.1f} min"
+def _duration(hours: float | None) -> str:
+    return "–" if hours is None else duration(hours)
 
 
 def _titled(metric: Metric) -> str:
@@ -324,6 +280,12 @@ def _value(value: float, metric: Metric) -> str:
 
 def _ends(value: Interval, metric: Metric) -> str:
     return f"{value.low * metric.scale:.1f} to {value.high * metric.scale:.1f}"
+
+
+def _value_cell(value: Interval | None, metric: Metric) -> Cell:
+    return (
+        Cell("–") if value is None else Cell(_value(value.estimate, metric), _ends(value, metric))
+    )
 
 
 def _said(value: Interval, metric: Metric) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from egl_fast.evaluation.reporting.evaluation import Series
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.wording import shown_text
 
 _LABELS = {
@@ -38,7 +38,7 @@ MEANINGS = {
 }
 
 #: Light page, dark page, marker. The EGL family is blue to violet, confidence orange to red,
-#: controls grey, green and olive: families stay apart for every kind of colour vision, members by
+#: controls gray, green and olive: families stay apart for every kind of color vision, members by
 #: lightness; markers and labels say the same again. At least 3:1 against the page.
 _LOOKS = {
     "egl": ("#0067a5", "#5cb0ee", "circle"),
@@ -65,8 +65,8 @@ class Look:
 
     Attributes:
         label: its name for people.
-        light: colour on a light page.
-        dark: colour on a dark page.
+        light: color on a light page.
+        dark: color on a dark page.
         shape: marker, by Vega's names.
         dashed: whether its line is dashed; sequential querying is.
         meaning: what it ranks by, or "" where we don't know.

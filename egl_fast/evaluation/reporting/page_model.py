@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from egl_fast.evaluation.reporting.clips import Clip
-from egl_fast.evaluation.reporting.names import Look
+from egl_fast.evaluation.reporting.excerpts import Excerpt
+from egl_fast.evaluation.reporting.measures import Series
+from egl_fast.evaluation.reporting.names import Look, look
 from egl_fast.evaluation.reporting.wording import Finding
 
 
@@ -72,7 +74,7 @@ class Listen:
         pred_text: what the model heard.
         scores: (label, look's place, rank in the pool from 1, score), by every strategy.
         top_of: place of each series of which this is a top pick -> its rank there.
-        clip: sound and picture.
+        excerpt: sound and picture.
         hypotheses: best first.
         beam_mass: probability that all hypotheses hold, or "".
     """
@@ -85,7 +87,7 @@ class Listen:
     pred_text: str
     scores: tuple[tuple[str, int, int, str], ...]
     top_of: dict[int, int]
-    clip: Clip
+    excerpt: Excerpt
     hypotheses: tuple[Heard, ...]
     beam_mass: str
 
@@ -99,7 +101,7 @@ class Page:
         lead: one sentence beneath it.
         facts: (number, what it counts).
         findings: in sentences.
-        looks: every series on the page; the place in this list is its colour.
+        looks: every series on the page; the place in this list decides its color.
         made: how the scores were made: (what, its value).
         error_bars: how far the scores are estimates, or "".
         warnings: what a reader must know before anything else.
@@ -131,3 +133,8 @@ class Page:
     warnings: list[str] = field(default_factory=list)
     config: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
+
+    def row(self, series: Series, cells: Iterable[Cell]) -> Row:
+        """The row of a series that is on the page."""
+        of = look(series)
+        return Row(of.label, self.looks.index(of), tuple(cells))

@@ -1,4 +1,4 @@
-"""What a strategy picked: how long, from where, by whom, and how much of it is no speech."""
+"""What a strategy picked: how long, from where, by whom, and how much of it is not speech."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Picked:
     """A set of utterances, described; shares and means are averaged over seeds.
 
     Attributes:
-        clips: how many.
+        recordings: how many.
         hours: of audio.
-        mean_seconds: of a clip.
+        mean_seconds: of a recording.
         quantiles: of the durations at 10, 25, 50, 75 and 90%, of all seeds' picks together.
         speakers: how many different ones, or None where the manifest names none.
-        shares: by key of the manifest, the share of the clips in each group of ``group_names``.
+        shares: by key of the manifest, what share is in each group of ``group_names``.
     """
 
-    clips: float
+    recordings: float
     hours: float
     mean_seconds: float
     quantiles: tuple[float, ...]
@@ -68,7 +68,7 @@ def describe(pool: ScoresFile, picks: Sequence[Integers]) -> Picked:
         shares[key] = tuple(np.mean(of_seeds, axis=0).tolist())
     speakers = pool.groups.get("speaker")
     return Picked(
-        clips=float(np.mean([len(pick) for pick in picks])),
+        recordings=float(np.mean([len(pick) for pick in picks])),
         hours=float(np.mean([seconds.sum() for seconds in durations])) / 3600,
         mean_seconds=float(np.mean([seconds.mean() for seconds in durations])),
         quantiles=tuple(

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from egl_fast.evaluation.reporting.names import label
 from egl_fast.evaluation.reporting.picked import Picked
-from egl_fast.evaluation.reporting.ranking import Ranking
+from egl_fast.evaluation.reporting.ranking import Ranking, estimates
 from egl_fast.evaluation.reporting.wording import MINUS, RHO, SAME_HOURS, Finding, percent, signed
-from egl_fast.evaluation.statistics.bootstrap import Interval
 
 
 def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> list[Finding]:
@@ -19,35 +18,17 @@ def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> 
         ranking: of one base model.
         by_seed: of all base models, to show how far they agree.
     """
-    found = []
     subjects = [s for s in ("egl", "egl_normalized", "egl_full") if s in ranking.strategies]
-    if "entropy" not in ranking.strategies or not subjects:
+    if "entropy" not in ranking.strategies:
         return []
-    other = ranking.strategies.index("entropy")
     parts = []
     for subject in subjects:
-        at = ranking.strategies.index(subject)
-        rho = Interval(
-            *(
-                float(table[at, other])
-                for table in (
-                    ranking.correlations.estimate,
-                    ranking.correlations.low,
-                    ranking.correlations.high,
-                )
-            )
-        )
+        rho = ranking.between(subject, "entropy")
         if math.isnan(rho.estimate):
             continue
         text = f"{label(subject)} {signed(rho.estimate)} ({signed(rho.low)} to {signed(rho.high)})"
         if by_seed and len(by_seed) > 1:
-            values = [
-                float(seed.correlations.estimate[
-                    seed.strategies.index(subject), seed.strategies.index("entropy")
-                ])
-                for seed in by_seed
-                if {subject, "entropy"} <= set(seed.strategies)
-            ]  # fmt: skip
+            values = estimates(by_seed, subject, "entropy")
             text += (
                 f", over {len(values)} base models {signed(min(values))} to {signed(max(values))}"
             )
@@ -58,7 +39,7 @@ def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> 
     relation = (
         "agrees with" if rho.low > 0 else "runs against" if rho.high < 0 else "is unrelated to"
     )
-    found.append(
+    return [
         Finding(
             "fact",
             f"{label(subject)}'s ranking {relation} entropy's ({RHO} = {signed(rho.estimate)})",
@@ -66,8 +47,7 @@ def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> 
             + "; ".join(text for _, _, text in parts)
             + f". 1 means the same ranking, {MINUS}1 the reverse, 0 unrelated rankings.",
         )
-    )
-    return found
+    ]
 
 
 def picked_findings(

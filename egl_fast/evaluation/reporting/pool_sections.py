@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.evaluation.reporting import charts
-from egl_fast.evaluation.reporting.evaluation import Series
+from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Cell, Page, Row, Table
 from egl_fast.evaluation.reporting.picked import Picked, describe, group_names, overlap
 from egl_fast.evaluation.reporting.pool_findings import picked_findings
-from egl_fast.evaluation.reporting.ranking import GRID_SIZE, Ranking
+from egl_fast.evaluation.reporting.ranking import GRID_SIZE, Ranking, estimates
 from egl_fast.evaluation.reporting.scores_file import Groups, ScoresFile
-from egl_fast.evaluation.reporting.wording import percent, plain, shown_id, shown_text, signed
+from egl_fast.evaluation.reporting.wording import (
+    duration,
+    percent,
+    plain,
+    shown_id,
+    shown_text,
+    signed,
+)
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -50,10 +57,10 @@ def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequenc
         ],
         "rho": [
             [
-                [_or_none(float(table[one, other])) for table in _three(ranking)]
-                for other in range(len(ranking.strategies))
+                list(map(_or_none, astuple(ranking.between(one, other))))
+                for other in ranking.strategies
             ]
-            for one in range(len(ranking.strategies))
+            for one in ranking.strategies
         ],
         # Four digits place a point to a tenth of a pixel.
         "ranks": [np.rint(row[shown] * 9999).astype(int).tolist() for row in ranking.ranks],
@@ -61,8 +68,7 @@ def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequenc
         "sampled": ranking.is_sampled,
         "gridSize": GRID_SIZE,
         "grids": {
-            f"{one}/{other}": charts.grid_cells(counts.tolist())
-            for one, other, counts in ranking.grids()
+            f"{one}/{other}": counts.ravel().tolist() for one, other, counts in ranking.grids()
         }
         if ranking.is_sampled
         else {},
@@ -72,32 +78,19 @@ def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequenc
     page.correlation_table = _correlations(page, ranking, by_seed)
 
 
-def _three(ranking: Ranking) -> tuple[Floats, Floats, Floats]:
-    table = ranking.correlations
-    return table.estimate, table.low, table.high
-
-
 def _correlations(page: Page, ranking: Ranking, by_seed: Sequence[Ranking]) -> Table:
-    rows = []
-    for one, name in enumerate(ranking.strategies):
-        cells = []
-        for other, against in enumerate(ranking.strategies):
-            estimate, low, high = (float(table[one, other]) for table in _three(ranking))
-            if one == other or math.isnan(estimate):
-                cells.append(Cell("" if one == other else "–"))
-                continue
-            note = f"{signed(low)} to {signed(high)}"
-            seeds = [
-                float(of.correlations.estimate[
-                    of.strategies.index(name), of.strategies.index(against)
-                ])
-                for of in by_seed
-                if {name, against} <= set(of.strategies)
-            ]  # fmt: skip
-            if len(seeds) > 1:
-                note += f"; seeds {signed(min(seeds))} to {signed(max(seeds))}"
-            cells.append(Cell(signed(estimate), note))
-        rows.append(Row(label(name), _place(page, name), tuple(cells)))
+    def cell(name: str, against: str) -> Cell:
+        rho = ranking.between(name, against)
+        if name == against or math.isnan(rho.estimate):
+            return Cell("" if name == against else "–")
+        note = f"{signed(rho.low)} to {signed(rho.high)}"
+        seeds = estimates(by_seed, name, against)
+        if len(seeds) > 1:
+            note += f"; seeds {signed(min(seeds))} to {signed(max(seeds))}"
+        return Cell(signed(rho.estimate), note)
+
+    names = ranking.strategies
+    rows = [page.row(Series(name, "single"), (cell(name, o) for o in names)) for name in names]
     return Table(
         "Spearman's rank correlations between strategies, with 95% intervals",
         tuple(label(name) for name in ranking.strategies),
@@ -189,28 +182,22 @@ def _duration_row(name: str, place: int | None, picked: Picked) -> dict[str, Any
 def _durations(page: Page, everything: Picked, of: Mapping[Series, Picked]) -> Table:
     with_speakers = everything.speakers is not None
 
-    def row(name: str, place: int | None, picked: Picked) -> Row:
-        cells = [
-            Cell(f"{picked.clips:,.0f}"),
-            Cell(f"{picked.hours:.2f} h" if picked.hours >= 2 else f"{picked.hours * 60:.1f} min"),
-            Cell(f"{picked.mean_seconds:.2f} s"),
-            Cell(f"{picked.quantiles[2]:.2f} s"),
-            Cell(f"{picked.quantiles[0]:.1f} to {picked.quantiles[4]:.1f} s"),
-        ]
+    def cells(picked: Picked) -> Iterator[Cell]:
+        yield Cell(f"{picked.recordings:,.0f}")
+        yield Cell(duration(picked.hours))
+        yield Cell(f"{picked.mean_seconds:.2f} s")
+        yield Cell(f"{picked.quantiles[2]:.2f} s")
+        yield Cell(f"{picked.quantiles[0]:.1f} to {picked.quantiles[4]:.1f} s")
         if with_speakers:
-            cells.append(Cell(f"{picked.speakers:,.0f}"))
-        return Row(name, place, tuple(cells))
+            yield Cell(f"{picked.speakers:,.0f}")
 
     columns = ("recordings", "audio", "mean", "median", "10th to 90th percentile")
     return Table(
         f"What was picked at {page.budget} of the pool",
         (*columns, "speakers") if with_speakers else columns,
         (
-            row(POOL, None, everything),
-            *(
-                row(look(series).label, page.looks.index(look(series)), picked)
-                for series, picked in of.items()
-            ),
+            Row(POOL, None, tuple(cells(everything))),
+            *(page.row(series, cells(picked)) for series, picked in of.items()),
         ),
     )
 
@@ -220,30 +207,21 @@ def _shares(
 ) -> Table:
     names = group_names(groups)
 
-    def cells(picked: Picked) -> tuple[Cell, ...]:
-        made = []
+    def cells(picked: Picked) -> Iterator[Cell]:
         for share, base in zip(picked.shares[key], everything.shares[key], strict=True):
             ratio = share / base if base > 0 else 1.0
-            own = picked is everything
-            made.append(
-                Cell(
-                    _share(share),
-                    "" if own else f"{ratio:.1f} ×",
-                    level=2 if own else _tint(ratio),
-                )
-            )
-        return tuple(made)
+            if picked is everything:
+                yield Cell(_share(share))
+            else:
+                yield Cell(_share(share), f"{ratio:.1f} ×", level=_tint(ratio))
 
     unnamed = "speech" if key == "kind" else f"no {key}"
     return Table(
         f"Share of the picks by {key}, and the ratio to its share of the pool",
         tuple(name or unnamed for name in names),
         (
-            Row(POOL, None, cells(everything)),
-            *(
-                Row(look(series).label, page.looks.index(look(series)), cells(picked))
-                for series, picked in of.items()
-            ),
+            Row(POOL, None, tuple(cells(everything))),
+            *(page.row(series, cells(picked)) for series, picked in of.items()),
         ),
     )
 
@@ -266,7 +244,7 @@ def _overlaps(
                 cells.append(Cell("" if other == series else "–"))
             else:
                 cells.append(Cell(percent(share), level=_tint(share / chance)))
-        rows.append(Row(look(series).label, page.looks.index(look(series)), tuple(cells)))
+        rows.append(page.row(series, cells))
     return Table(
         "Share of a strategy's picks (row) that another strategy (column) also picks",
         tuple(look(series).label for series in picks),

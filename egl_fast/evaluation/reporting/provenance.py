@@ -98,7 +98,7 @@ def _scoring(said: Mapping[str, Any]) -> list[Fact]:
 
 
 def _pool(said: Mapping[str, Any]) -> str:
-    """The manifest's name without its folders, which are nobody's business, and its hash."""
+    """The manifest's name without its folders, which are private, and its hash."""
     name, digest = _name_of(said, "pool"), _hashed(said, "pool_sha256")
     return f"{name} ({digest})" if name and digest else name or digest
 

@@ -58,7 +58,7 @@ def render(page: Page, *, name: str) -> bytes:
     )
     environment.filters["units"] = _with_units
     environment.filters["breakable"] = _breakable
-    style = _colours(page) + (_FOLDER / "report.css").read_text(encoding="utf-8")
+    style = _colors(page) + (_FOLDER / "report.css").read_text(encoding="utf-8")
     library = _in_script(_chart_library())
     script = _in_script((_FOLDER / "report.js").read_text(encoding="utf-8"))
     figures: dict[str, str] = {}
@@ -145,8 +145,8 @@ def _in_script(code: str) -> str:
     return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _colours(page: Page) -> str:
-    """Every series' colour as a property of the page, light and dark, and a class that uses it."""
+def _colors(page: Page) -> str:
+    """Every series' color as a property of the page, light and dark, and a class that uses it."""
     light = "".join(f"--c{place}:{look.light};" for place, look in enumerate(page.looks))
     dark = "".join(f"--c{place}:{look.dark};" for place, look in enumerate(page.looks))
     classes = "".join(f".k{place}{{--c:var(--c{place})}}" for place in range(len(page.looks)))

@@ -9,31 +9,18 @@ from typing import TYPE_CHECKING
 
 from egl_fast.display import shown
 from egl_fast.errors import ReportError, one_line
+from egl_fast.evaluation.table_columns import PICKS, RESULTS, TEST_UTTERANCES
 
 if TYPE_CHECKING:
     import polars as pl
 
-#: What each column that a report reads must hold: text, a whole number, or an amount, which is
-#: finite and not below zero.
-_RESULTS_COLUMNS = {
-    "strategy": "text", "mode": "text", "round": "whole", "seed": "whole", "query": "text",
-    "fraction": "amount", "num_labeled": "amount", "labeled_seconds": "amount",
-    "pool_clips": "amount", "pool_seconds": "amount", "base_clips": "amount",
-    "base_seconds": "amount", "unit": "text", "ctc_loss": "amount", "cer": "amount",
-    "wer": "amount",
-}  # fmt: skip
-_TEST_COLUMNS = {
-    "unit": "text", "id": "text", "ctc_loss": "amount", "char_errors": "amount",
-    "num_chars": "amount", "word_errors": "amount", "num_words": "amount",
-}  # fmt: skip
-_PICKS_COLUMNS = {
-    "strategy": "text", "mode": "text", "seed": "whole", "round": "whole", "rank": "whole",
-    "id": "text",
-}  # fmt: skip
+#: What no report reads.
+_NOT_READ = ("valid_loss", "ctc_loss_per_char", "epochs")
 #: Columns whose empty string CSV cannot tell from nothing.
 _MAY_BE_EMPTY = ("strategy", "query")
 
-_KINDS = {"text": "text", "whole": "a whole number", "amount": "a number of 0 or more"}
+_KINDS = {"text": "text", "whole": "a whole number"}
+_AMOUNT = "a number of 0 or more"
 
 _MAX_CONFIG = 200_000
 
@@ -48,7 +35,7 @@ class RunFolder:
             how the trained model did.
         test_utterances: a row for each test utterance and training run.
         picks: a row for each picked utterance, in the order of (round, rank) for each strategy,
-            mode and seed: a budget of n clips is the first n. None where there is no such table.
+            mode and seed: a budget of n is the first n. None where there is no such table.
         scores: the pool's scores by the base model, a file for each seed that has one.
         config: the configuration's text, or None.
     """
@@ -75,13 +62,13 @@ def read_run_folder(path: str | Path) -> RunFolder:
     if not path.is_dir():
         hint = "; for a scores file give --scores FILE" if path.is_file() else ""
         raise ReportError(f"run {path}: no such folder{hint}")
-    results = _read_table(path, "results", _RESULTS_COLUMNS)
+    results = _read_table(path, "results", RESULTS)
     if results is None or results.is_empty():
         raise ReportError(
             f"run {path}: holds no results; `egl-fast simulate --config FILE --run-dir {path}` "
             "makes them"
         )
-    test_utterances = _read_table(path, "test_utterances", _TEST_COLUMNS)
+    test_utterances = _read_table(path, "test_utterances", TEST_UTTERANCES)
     if results.filter(results["strategy"] != "").is_empty():
         raise ReportError(
             f"run {path}: holds no results of any strategy yet; wait until `egl-fast simulate` has "
@@ -96,7 +83,7 @@ def read_run_folder(path: str | Path) -> RunFolder:
         path=path,
         results=results,
         test_utterances=test_utterances,
-        picks=_read_table(path, "picks", _PICKS_COLUMNS),
+        picks=_read_table(path, "picks", PICKS),
         scores=_scores(path / "scores"),
         config=_config(path / "config.toml"),
     )
@@ -132,6 +119,7 @@ def _read_table(folder: Path, name: str, columns: dict[str, str]) -> pl.DataFram
             table = read(file)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ReportError(f"table {file}: cannot be read ({one_line(error)})") from None
+        columns = {name: kind for name, kind in columns.items() if name not in _NOT_READ}
         missing = [column for column in columns if column not in table.columns]
         if missing:
             raise ReportError(
@@ -148,19 +136,20 @@ def _checked(column: pl.Series, kind: str, where: str) -> pl.Series:
     """The column in its type; what does not fit is an error that names the row."""
     import polars as pl
 
-    wanted = {"text": pl.String(), "whole": pl.Int64(), "amount": pl.Float64()}[kind]
+    what = _KINDS.get(kind, _AMOUNT)
     if column.dtype.is_nested():
-        raise ReportError(f"{where}: {column.name!r} holds lists, not {_KINDS[kind]}")
-    cast: pl.Series = column.cast(wanted, strict=False)
+        raise ReportError(f"{where}: {column.name!r} holds lists, not {what}")
+    types = {"text": pl.String(), "whole": pl.Int64()}
+    cast: pl.Series = column.cast(types.get(kind, pl.Float64()), strict=False)
     if column.name in _MAY_BE_EMPTY:
         cast = cast.fill_null("")
     fits = cast.is_not_null()
-    if kind == "amount":
+    if kind not in _KINDS:
         fits &= cast.is_finite().fill_null(False) & (cast >= 0).fill_null(False)
     if not fits.all():
         row = int(fits.arg_min() or 0)
         raise ReportError(
             f"{where}, row {row + 1}: {column.name!r} is {shown(str(column[row]))}, not "
-            f"{_KINDS[kind]}; `egl-fast simulate` with the same run folder writes it again"
+            f"{what}; `egl-fast simulate` with the same run folder writes it again"
         )
     return cast

@@ -15,17 +15,11 @@ import numpy.typing as npt
 from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import ScoreRecords, score_records
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-#: Rankings that only an evaluation has, to compare with -> what they rank by.
-CONTROLS: dict[str, str] = {
-    "longest": "longest recordings first",
-    "shortest": "shortest recordings first",
-    "oracle_loss": "CTC loss of the true text, which nobody has for an unlabeled pool",
-}
 
 #: Keys of manifests by which pools are commonly told apart.
 GROUP_KEYS = ("corpus", "kind", "speaker")
@@ -101,7 +95,7 @@ def read_scores_file(
         advance: told now and then how many more bytes have been read.
 
     Raises:
-        ManifestError: the file is missing or empty or no file, a line is no score record, or no
+        ManifestError: the file is missing, empty or not a file, a line is not a score record, or no
             strategy has a number in every record; the message names the line or row.
     """
     path = Path(path)
@@ -165,8 +159,8 @@ class _Reader:
         strategies = {name: columns[name] for name in ranked if not missing[name].any()}
         if not strategies:
             raise ManifestError(
-                f"{self.source}: no score is there in every record; score the pool anew, all in "
-                "one run"
+                f"{self.source}: no strategy has a score in every record; score the whole pool "
+                "again, in one run"
             )
         return ScoresFile(
             path=path,

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from egl_fast.display import escaped, shortened
-from egl_fast.evaluation.reporting.evaluation import Metric, Query
+from egl_fast.evaluation.reporting.measures import Metric, Query
 from egl_fast.evaluation.statistics.bootstrap import Interval
 
 #: What counts as the same length of audio: 2%.
@@ -36,7 +36,7 @@ def number(value: float, metric: Metric, *, digits: int = 1) -> str:
     """A metric's value as people write it, with its unit.
 
     Example:
-        >>> from egl_fast.evaluation.reporting.evaluation import METRICS
+        >>> from egl_fast.evaluation.reporting.measures import METRICS
         >>> number(0.1284, METRICS[0])
         '12.8%'
     """
@@ -68,6 +68,18 @@ def percent_range(span: Interval, *, digits: int = 0) -> str:
         return f"{percent(span.low, digits=digits)} to {percent(span.high, digits=digits)}"
     low, high = (_fixed(end * 100, digits) for end in (span.low, span.high))
     return f"{low} to {high}%"
+
+
+def duration(hours: float, *, digits: tuple[int, int] = (2, 1)) -> str:
+    """Hours, or minutes below two of them, each to so many digits.
+
+    Example:
+        >>> duration(0.25), duration(3.0)
+        ('15.0 min', '3.00 h')
+    """
+    if hours >= 2:
+        return f"{hours:,.{digits[0]}f} h"
+    return f"{hours * 60:.{digits[1]}f} min"
 
 
 def plain(value: float, *, digits: int = 3) -> str:

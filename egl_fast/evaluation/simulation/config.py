@@ -15,20 +15,14 @@ from egl_fast import kinds
 from egl_fast.checkpoint import plain_config
 from egl_fast.errors import ModelError, SelectionError
 from egl_fast.evaluation.simulation.toml_reading import KeyPath, Table, TomlSource
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.model import PRESETS, ModelConfig
 from egl_fast.records import STRATEGIES
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.selection import parse_budget
 from egl_fast.training.config import TrainingConfig
 
-#: What a pool can be ranked by, beyond the scores of ``egl-fast score``.
-CONTROLS: Final[dict[str, str]] = {
-    "longest": "seconds of audio, most first",
-    "shortest": "seconds of audio, least first",
-    "oracle_loss": "true CTC loss of the hidden text under the current model",
-}
-
-#: Of these, later rounds would say what the first said: they need no model.
+#: Rankings that need no model: later rounds would say what the first said.
 MODEL_FREE: Final = frozenset({"random", "longest", "shortest"})
 
 MODES: Final = ("single", "sequential")
@@ -48,14 +42,14 @@ Scalar: TypeAlias = str | int | float | bool
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Clips out of one manifest.
+    """Utterances out of one manifest.
 
     Attributes:
         manifest: resolved path.
         where: manifest key -> the values that are taken.
-        exclude: parts whose clips are left out.
+        exclude: parts whose utterances are left out.
         sample: take so many by chance, in the manifest's order; None: all.
-        prefix: put before every id, to tell the clips of two manifests apart.
+        prefix: put before every id, to tell the utterances of two manifests apart.
         add: keys added to every line.
         path: of the table in the file, for errors.
     """
@@ -98,7 +92,7 @@ class SimulationConfig:
         strategies: what to rank the pool by.
         queries: budgets, as written.
         end_points: train on nothing of the pool and on all of it, too.
-        seeds: of initialisation, order, augmentation, the random strategy, signs.
+        seeds: of initialization, order, augmentation, the random strategy, signs.
         modes: "single" and "sequential".
         step: budget of a round of "sequential"; None: from query to query.
         start: "warm", from the base model (or the last round's), or "scratch".
@@ -108,7 +102,7 @@ class SimulationConfig:
         base, query, pretrain: how to train; ``pretrain`` is None without such data.
         pretrain_seed: of the pretraining, which all seeds share.
         scoring: options, with seed 0.
-        num_hypotheses: labelings of each clip that are kept beside its scores.
+        num_hypotheses: labelings of each utterance that are kept beside its scores.
     """
 
     source: TomlSource

@@ -25,12 +25,13 @@ from egl_fast.errors import (
     OutputError,
     one_line,
 )
-from egl_fast.evaluation.simulation.sets import Clip, hidden
+from egl_fast.evaluation.simulation.sets import Member, hidden
 from egl_fast.evaluation.simulation.store import UnitStore, write_gzip
 from egl_fast.evaluation.simulation.units import (
     FileInit,
     FreshInit,
     ScoreUnit,
+    Start,
     TrainUnit,
     Unit,
 )
@@ -62,7 +63,7 @@ def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = 
         unit: what to do; the model that it needs must be there. Its lock must be held.
         store: where.
         note: called now and then with a few words.
-        device: where to compute. It is no part of a unit's name: as with the number of threads,
+        device: where to compute. It is not part of a unit's name: as with the number of threads,
             results differ by rounding, which training may amplify.
 
     Raises:
@@ -102,9 +103,7 @@ def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = 
     store.discard_run(unit.name)
 
 
-def starting_point(
-    init: FreshInit | FileInit | TrainUnit, store: UnitStore | None = None
-) -> Checkpoint:
+def starting_point(init: Start, store: UnitStore | None = None) -> Checkpoint:
     """The model that a training starts from; only that of a unit needs the store.
 
     Raises:
@@ -236,16 +235,16 @@ def _score(
                 f"({one_line(outcome.result)}); filter it out"
             )
         records.append(to_json(outcome.result))
-        note(f"{len(records)}/{len(unit.pool)} clips")
+        note(f"{len(records)}/{len(unit.pool)} utterances")
     note("true losses")
     losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)
     lines = []
-    for record, clip, transcript in zip(records, unit.pool, losses, strict=True):
-        # What the first n labelings say of a clip; all K would fill megabytes.
+    for record, member, transcript in zip(records, unit.pool, losses, strict=True):
+        # What the first n labelings say of an utterance; all K would fill megabytes.
         record["hypotheses"] = record.pop("hypotheses", [])[: unit.num_hypotheses]
         record |= {
-            "longest": clip.seconds,
-            "shortest": -clip.seconds,
+            "longest": member.seconds,
+            "shortest": -member.seconds,
             "oracle_loss": _finite_loss(transcript),
         }
         lines.append(json.dumps(record, allow_nan=False) + "\n")
@@ -254,21 +253,21 @@ def _score(
     return {"kind": "score", "clips": len(records), "median_beam_mass": masses[len(masses) // 2]}
 
 
-def examples(clips: Sequence[Clip], checkpoint: Checkpoint) -> list[Example]:
-    """Clips ready for training; their lengths are known from when the sets were read.
+def examples(members: Sequence[Member], checkpoint: Checkpoint) -> list[Example]:
+    """Utterances ready for training; their lengths are known from when the sets were read.
 
     Raises:
         ManifestError: a text cannot be trained on; the message names it.
     """
     return examples_of_length(
-        [clip.utterance for clip in clips], [clip.seconds for clip in clips], checkpoint
+        [member.utterance for member in members], [member.seconds for member in members], checkpoint
     )
 
 
 def _transcripts(
-    checkpoint: Checkpoint, clips: tuple[Clip, ...], batch_seconds: float
+    checkpoint: Checkpoint, members: tuple[Member, ...], batch_seconds: float
 ) -> list[Transcript]:
-    utterances = [clip.utterance for clip in clips]
+    utterances = [member.utterance for member in members]
     windows = transcribe(checkpoint, utterances, batch_seconds=batch_seconds, with_loss=True)
     transcripts = [transcript for window in windows for transcript in window]
     for transcript in transcripts:

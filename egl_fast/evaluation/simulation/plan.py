@@ -16,12 +16,14 @@ from typing import TypeAlias
 
 from egl_fast.errors import ConfigError, SelectionError
 from egl_fast.evaluation.simulation.config import MODEL_FREE, SimulationConfig, TrainingPlan
-from egl_fast.evaluation.simulation.sets import Clip, total_seconds
+from egl_fast.evaluation.simulation.sets import Member, total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import (
     FileInit,
     FreshInit,
     ScoreUnit,
+    Start,
+    TrainKind,
     TrainUnit,
     Unit,
 )
@@ -88,14 +90,14 @@ class Plan:
     def __init__(
         self,
         config: SimulationConfig,
-        sets: dict[str, tuple[Clip, ...]],
+        sets: dict[str, tuple[Member, ...]],
         init: FreshInit | FileInit,
     ) -> None:
         self.config = config
         self.sets = sets
         self.init = init
         self.pool = sets["pool"]
-        self._durations = [{"duration": clip.seconds} for clip in self.pool]
+        self._durations = [{"duration": member.seconds} for member in self.pool]
         for number, query in enumerate(config.queries):
             self._check_query(query, ("queries", number))
         self.rounds = {
@@ -119,7 +121,7 @@ class Plan:
         of = 100 if budget.unit == "%" else len(self.pool)
         return float(budget.amount / of) * total_seconds(self.pool)
 
-    def labeled(self, picks: Sequence[int]) -> tuple[Clip, ...]:
+    def labeled(self, picks: Sequence[int]) -> tuple[Member, ...]:
         """Base set and picks. In the pool's order, so that equal sets are equal work."""
         return self.sets["base"] + tuple(self.pool[index] for index in sorted(picks))
 
@@ -131,11 +133,12 @@ class Plan:
                 raise SelectionError(
                     f"budget {query}: the pool has only {float(whole):.0f} s of audio"
                 )
-            # The longest clips first: a ranking may begin with one that a short time cannot hold.
-            longest_first = rank([clip.seconds for clip in self.pool])
+            # The longest first: a ranking may begin with one that a short time cannot hold.
+            longest_first = rank([member.seconds for member in self.pool])
             if len(self.picks(longest_first, query)) == len(self.pool):
                 raise SelectionError(
-                    f"budget {query}: takes all {len(self.pool)} clips of the pool, which is an "
+                    f"budget {query}: takes all {len(self.pool)} utterances of the pool, which is "
+                    f"an "
                     "end point"
                 )
         except SelectionError as error:
@@ -156,7 +159,7 @@ class Plan:
         for query, amount in zip(config.queries, amounts, strict=True):
             if amount % step:
                 raise self._rounds_error(
-                    f"{query} is no multiple of step = {config.step!r}; change one of them"
+                    f"{query} is not a multiple of step = {config.step!r}; change one of them"
                 )
         written = dict(zip(amounts, config.queries, strict=True))
         unit = parse_budget(config.step).unit
@@ -186,20 +189,15 @@ class _Expander:
 
     def expand(self) -> Expansion:
         config = self.config
-        init: FreshInit | FileInit | TrainUnit | None = self.plan.init
+        init: Start | None = self.plan.init
         pretrain = config.pretrain
         if pretrain is not None:
             assert not isinstance(init, TrainUnit)
             if isinstance(init, FreshInit):
                 init = replace(init, seed=config.pretrain_seed)
+            members, seed = self.plan.sets["pretrain"], config.pretrain_seed
             init = self._train(
-                ("pretrain",),
-                "pretrain",
-                init,
-                self.plan.sets["pretrain"],
-                pretrain,
-                config.pretrain_seed,
-                "pretraining",
+                ("pretrain",), "pretrain", init, members, pretrain, seed, "pretraining"
             )
         for seed in config.seeds:
             own = replace(init, seed=seed) if isinstance(init, FreshInit) else init
@@ -210,7 +208,7 @@ class _Expander:
                     self.out.points += points
         return self.out
 
-    def _seed(self, seed: int, init: FreshInit | FileInit | TrainUnit | None) -> None:
+    def _seed(self, seed: int, init: Start | None) -> None:
         config, plan = self.config, self.plan
         base = self._train(
             ("base", seed), "base", init, plan.sets["base"], config.base, seed, f"base, seed {seed}"
@@ -234,11 +232,7 @@ class _Expander:
                 points[""] += run(strategy, seed, scores, start)
 
     def _single(
-        self,
-        strategy: str,
-        seed: int,
-        scores: ScoreUnit | None,
-        start: FreshInit | FileInit | TrainUnit | None,
+        self, strategy: str, seed: int, scores: ScoreUnit | None, start: Start | None
     ) -> list[Point]:
         ranking = None if scores is None else self._ranking(scores, strategy)
         points = []
@@ -250,11 +244,7 @@ class _Expander:
         return points
 
     def _sequential(
-        self,
-        strategy: str,
-        seed: int,
-        scores: ScoreUnit | None,
-        start: FreshInit | FileInit | TrainUnit | None,
+        self, strategy: str, seed: int, scores: ScoreUnit | None, start: Start | None
     ) -> list[Point]:
         points = []
         picked: tuple[int, ...] | None = ()
@@ -289,12 +279,7 @@ class _Expander:
         return rank([record[strategy] for record in self.store.scores(scores)])
 
     def _query(
-        self,
-        key: StepKey,
-        start: FreshInit | FileInit | TrainUnit | None,
-        picks: Sequence[int] | None,
-        seed: int,
-        title: str,
+        self, key: StepKey, start: Start | None, picks: Sequence[int] | None, seed: int, title: str
     ) -> TrainUnit | None:
         if picks is None:
             query = str(key[-1])
@@ -302,37 +287,39 @@ class _Expander:
             self.out.later[key] = "train", audio
             self._keep(start)
             return None
-        clips = self.plan.labeled(picks)
-        return self._train(key, "train", start, clips, self.config.query, seed, title)
+        members = self.plan.labeled(picks)
+        return self._train(key, "train", start, members, self.config.query, seed, title)
 
     def _train(
         self,
         key: StepKey,
-        kind: str,
-        init: FreshInit | FileInit | TrainUnit | None,
-        clips: tuple[Clip, ...],
+        kind: TrainKind,
+        init: Start | None,
+        members: tuple[Member, ...],
         plan: TrainingPlan,
         seed: int,
         title: str,
     ) -> TrainUnit | None:
         """The best of a training's candidates, once all are done."""
         if init is None:
-            self.out.later[key] = kind, total_seconds(clips)
+            self.out.later[key] = kind, total_seconds(members)
             return None
         sets = self.plan.sets
+        valid, test = sets["valid"], sets["test"]
+        if kind == "pretrain":
+            valid, test = sets["pretrain_valid"] or valid, ()
+        several = len(plan.learning_rates) > 1
         candidates = [
             TrainUnit(
-                kind=kind,  # type: ignore[arg-type]
+                kind=kind,
                 init=init,
-                train=clips,
-                valid=sets["pretrain_valid"] or sets["valid"]
-                if kind == "pretrain"
-                else sets["valid"],
-                test=() if kind == "pretrain" else sets["test"],
+                train=members,
+                valid=valid,
+                test=test,
                 config=config,
-                title=title if len(plan.learning_rates) == 1 else f"{title}, rate {rate:g}",
+                title=f"{title}, rate {config.learning_rate:g}" if several else title,
             )
-            for config, rate in zip(plan.candidates(seed), plan.learning_rates, strict=True)
+            for config in plan.candidates(seed)
         ]
         losses = []
         for unit in candidates:
@@ -349,12 +336,7 @@ class _Expander:
         return candidates[losses.index(min(losses))]
 
     def _score(
-        self,
-        key: StepKey,
-        model: TrainUnit | None,
-        indices: Sequence[int],
-        seed: int,
-        title: str,
+        self, key: StepKey, model: TrainUnit | None, indices: Sequence[int], seed: int, title: str
     ) -> ScoreUnit | None:
         pool = tuple(self.plan.pool[index] for index in indices)
         if model is None:
@@ -373,7 +355,7 @@ class _Expander:
             return None
         return unit
 
-    def _keep(self, init: FreshInit | FileInit | TrainUnit | None) -> None:
+    def _keep(self, init: Start | None) -> None:
         if isinstance(init, TrainUnit):
             self.out.needed_models.add(init.name)
             # A model that is gone is made again, which starts from another.

@@ -9,7 +9,7 @@ from egl_fast.errors import CheckpointError, ManifestError, ModelError
 from egl_fast.evaluation.simulation.config import PARTS, SimulationConfig
 from egl_fast.evaluation.simulation.execution import examples, starting_point
 from egl_fast.evaluation.simulation.plan import Plan
-from egl_fast.evaluation.simulation.sets import Clip, read_sets
+from egl_fast.evaluation.simulation.sets import Member, read_sets
 from egl_fast.evaluation.simulation.units import FileInit, FreshInit
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
@@ -49,9 +49,7 @@ def _init(config: SimulationConfig) -> FreshInit | FileInit:
 
 
 def _check_texts(
-    config: SimulationConfig,
-    sets: Mapping[str, Sequence[Clip]],
-    checkpoint: Checkpoint,
+    config: SimulationConfig, sets: Mapping[str, Sequence[Member]], checkpoint: Checkpoint
 ) -> None:
     for part in PARTS:
         try:

@@ -74,7 +74,7 @@ def refresh_tables(
     while True:
         try:
             with sole_writer(run_dir / ".tables.lock", of=f"tables of {run_dir}"):
-                # Looked up here, so that nobody's newer tables are replaced by older ones.
+                # Looked up here, so that older tables never replace newer ones.
                 write_tables(plan, plan.expand(store), store, run_dir)
                 return
         except LockHeldError as error:

@@ -1,4 +1,4 @@
-"""The sets of a simulation: which clips are in them, and that no clip is in two."""
+"""The sets of a simulation: which utterances are in them, and that none is in two."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import AudioError, ConfigError, ManifestError, one_line
 from egl_fast.evaluation.simulation.config import PARTS, SimulationConfig, SourceConfig
+from egl_fast.hashing import hashed
 
-#: Pairs of parts that must not share a clip.
+#: Pairs of parts that must not share an utterance.
 _DISJOINT = (
     *(("base", part) for part in ("pool", "valid", "test")),
     ("pool", "valid"),
@@ -30,8 +31,8 @@ _DISJOINT = (
 
 _Key = TypeVar("_Key")
 
-#: Clips may share so much audio, in seconds: less than a syllable, where cuts were rounded or
-#: padded.
+#: Two utterances may share this much audio, in seconds: less than a syllable, where cuts were
+#: rounded or padded.
 SHARED_SECONDS = 0.1
 
 #: So much of a file's start, and its size, tell it from any other.
@@ -39,8 +40,8 @@ _IDENTITY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A transcribed clip.
+class Member:
+    """A transcribed utterance of a set.
 
     Attributes:
         utterance: its line, id prefixed and keys added as the configuration says.
@@ -54,7 +55,7 @@ class Clip:
 
     @cached_property
     def identity(self) -> str:
-        """Everything about the clip that training sees, as one line."""
+        """Everything about the utterance that training sees, as one line."""
         utterance = self.utterance
         return json.dumps(
             [
@@ -67,38 +68,37 @@ class Clip:
         )
 
 
-def digest(clips: Iterable[Clip]) -> str:
-    """A name for a sequence of clips: texts, audio and order."""
-    content = "\n".join(clip.identity for clip in clips)
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def digest(members: Iterable[Member]) -> str:
+    """A name for a sequence of utterances: texts, audio and order."""
+    return hashed(*(member.identity for member in members), separator="\n").hex()[:32]
 
 
-def hidden(clips: Iterable[Clip]) -> list[Utterance]:
-    """The clips as a scorer may see them: without their texts."""
+def hidden(members: Iterable[Member]) -> list[Utterance]:
+    """The utterances as a scorer may see them: without their texts."""
     return [
         replace(
-            clip.utterance,
+            member.utterance,
             text=None,
-            record={key: value for key, value in clip.utterance.record.items() if key != "text"},
+            record={key: value for key, value in member.utterance.record.items() if key != "text"},
         )
-        for clip in clips
+        for member in members
     ]
 
 
-def total_seconds(clips: Iterable[Clip]) -> float:
+def total_seconds(members: Iterable[Member]) -> float:
     """Audio of a set, in seconds."""
-    return sum(clip.seconds for clip in clips)
+    return sum(member.seconds for member in members)
 
 
-def read_sets(config: SimulationConfig) -> dict[str, tuple[Clip, ...]]:
+def read_sets(config: SimulationConfig) -> dict[str, tuple[Member, ...]]:
     """All parts of the configuration's data, checked.
 
     Returns:
-        Part -> its clips, source by source, in the manifests' order.
+        Part -> its utterances, source by source, in the manifests' order.
 
     Raises:
-        ConfigError: a manifest cannot be used, a filter leaves nothing, a clip has no text or no
-            audio, an id is there twice, or two parts share a recording.
+        ConfigError: a manifest cannot be used, a filter leaves nothing, an utterance has no text or
+            no audio, an id is there twice, or two parts share a recording.
     """
     reader = _Reader(config)
     sets = {part: reader.part(part) for part in PARTS}
@@ -107,35 +107,37 @@ def read_sets(config: SimulationConfig) -> dict[str, tuple[Clip, ...]]:
     # Base and pool are trained on together.
     for parts in (("base", "pool"), ("valid",), ("test",), ("pretrain",), ("pretrain_valid",)):
         _refuse_equal_ids(config, sets, parts)
-    return {part: tuple(clip for _, clip in clips) for part, clips in sets.items()}
+    return {part: tuple(member for _, member in members) for part, members in sets.items()}
 
 
 class _Reader:
     def __init__(self, config: SimulationConfig) -> None:
         self.config = config
-        self._parts: dict[str, list[tuple[SourceConfig, Clip]]] = {}
+        self._parts: dict[str, list[tuple[SourceConfig, Member]]] = {}
         self._under_way: list[str] = []
         self._identities: dict[Path, str] = {}
         self._manifests: dict[Path, list[Utterance]] = {}
 
-    def part(self, name: str) -> list[tuple[SourceConfig, Clip]]:
+    def part(self, name: str) -> list[tuple[SourceConfig, Member]]:
         if name not in self._parts:
             self._under_way.append(name)
             self._parts[name] = [
-                (source, clip)
+                (source, member)
                 for source in self.config.data[name]
-                for clip in self._source(name, source)
+                for member in self._source(name, source)
             ]
             self._under_way.pop()
         return self._parts[name]
 
-    def _source(self, name: str, source: SourceConfig) -> list[Clip]:
-        out: list[tuple[Path, Clip]] = []
+    def _source(self, name: str, source: SourceConfig) -> list[Member]:
+        out: list[tuple[Path, Member]] = []
         for other in source.exclude:
             if other in self._under_way:
                 chain = " excludes ".join([*self._under_way, other])
                 raise self._error((*source.path, "exclude"), f"{chain}: remove one of them")
-            out += [(clip.utterance.audio_path.resolve(), clip) for _, clip in self.part(other)]
+            out += [
+                (member.utterance.audio_path.resolve(), member) for _, member in self.part(other)
+            ]
         excluded = _Recordings(out)
         taken = self._read(source)
         for key, values in source.where.items():
@@ -162,10 +164,10 @@ class _Reader:
             )
         ]
         if not taken:
-            raise self._error(source.path, f"{name}: no clip is left of {source.manifest}")
+            raise self._error(source.path, f"{name}: no utterance is left of {source.manifest}")
         if source.sample is not None:
             taken = self._sample(taken, source)
-        return [self._clip(name, source, utterance) for utterance in taken]
+        return [self._member(name, source, utterance) for utterance in taken]
 
     def _read(self, source: SourceConfig) -> list[Utterance]:
         if source.manifest not in self._manifests:
@@ -180,17 +182,16 @@ class _Reader:
         if source.sample > len(utterances):
             raise self._error(
                 (*source.path, "sample"),
-                f"sample = {source.sample}, but only {len(utterances)} clips are left",
+                f"sample = {source.sample}, but only {len(utterances)} utterances are left",
             )
 
-        def chance(index: int) -> str:
-            key = f"{self.config.sample_seed}\0{utterances[index].id}"
-            return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        def chance(index: int) -> bytes:
+            return hashed(self.config.sample_seed, utterances[index].id)
 
         chosen = sorted(range(len(utterances)), key=chance)[: source.sample]
         return [utterances[index] for index in sorted(chosen)]
 
-    def _clip(self, name: str, source: SourceConfig, utterance: Utterance) -> Clip:
+    def _member(self, name: str, source: SourceConfig, utterance: Utterance) -> Member:
         where = f"{name}: utterance {utterance.id!r} ({source.manifest}, line {utterance.line})"
         if utterance.text is None:
             raise self._error(
@@ -204,7 +205,7 @@ class _Reader:
             raise self._error(source.path, f"{where}: {one_line(error)}") from None
         record = {**utterance.record, **source.add}
         named = replace(utterance, id=source.prefix + utterance.id, record=record)
-        return Clip(named, seconds, identity)
+        return Member(named, seconds, identity)
 
     def _audio_identity(self, path: Path) -> str:
         if path not in self._identities:
@@ -228,11 +229,11 @@ def _matches(have: object, values: Sequence[object]) -> bool:
 class _Recordings(Generic[_Key]):
     """Which stretches of which recordings are taken, to find what shares audio with them."""
 
-    def __init__(self, clips: Iterable[tuple[_Key, Clip]]) -> None:
+    def __init__(self, members: Iterable[tuple[_Key, Member]]) -> None:
         self._taken: dict[_Key, list[tuple[float, float, Utterance]]] = {}
-        for recording, clip in clips:
-            start = clip.utterance.offset_seconds
-            stretch = start, start + clip.seconds, clip.utterance
+        for recording, member in members:
+            start = member.utterance.offset_seconds
+            stretch = start, start + member.seconds, member.utterance
             self._taken.setdefault(recording, []).append(stretch)
         for stretches in self._taken.values():
             stretches.sort(key=_start)
@@ -242,7 +243,7 @@ class _Recordings(Generic[_Key]):
         }
 
     def twin_of(self, recording: _Key, start: float, seconds: float) -> Utterance | None:
-        """A clip of the same recording that shares audio with this stretch, if one was taken."""
+        """One that shares audio with a stretch of the same recording, if any was taken."""
         stretches = self._taken.get(recording, [])
         first = bisect_left(stretches, start - self._longest.get(recording, 0.0), key=_start)
         for other_start, other_end, utterance in stretches[first:]:
@@ -260,34 +261,34 @@ def _start(stretch: tuple[float, float, Utterance]) -> float:
 
 def _refuse_overlap(
     config: SimulationConfig,
-    sets: Mapping[str, Sequence[tuple[SourceConfig, Clip]]],
+    sets: Mapping[str, Sequence[tuple[SourceConfig, Member]]],
     part: str,
     other: str,
 ) -> None:
-    seen = _Recordings((clip.audio_identity, clip) for _, clip in sets[part])
-    for source, clip in sets[other]:
-        start = clip.utterance.offset_seconds
-        twin = seen.twin_of(clip.audio_identity, start, clip.seconds)
+    seen = _Recordings((member.audio_identity, member) for _, member in sets[part])
+    for source, member in sets[other]:
+        start = member.utterance.offset_seconds
+        twin = seen.twin_of(member.audio_identity, start, member.seconds)
         if twin is not None:
             what = "is the same recording as"
             if twin.offset_seconds != start:
                 what = "shares audio with"
             raise config.source.error(
                 source.path,
-                f"{other}: utterance {clip.utterance.id!r} {what} {twin.id!r} of {part}; "
+                f"{other}: utterance {member.utterance.id!r} {what} {twin.id!r} of {part}; "
                 f'give exclude = ["{part}"], or filter one of them out',
             )
 
 
 def _refuse_equal_ids(
     config: SimulationConfig,
-    sets: Mapping[str, Sequence[tuple[SourceConfig, Clip]]],
+    sets: Mapping[str, Sequence[tuple[SourceConfig, Member]]],
     parts: Sequence[str],
 ) -> None:
     first: dict[str, Path] = {}
     for part in parts:
-        for source, clip in sets[part]:
-            name = clip.utterance.id
+        for source, member in sets[part]:
+            name = member.utterance.id
             if name in first:
                 raise config.source.error(
                     source.path,

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from egl_fast.data.json_reading import json_value
-from egl_fast.errors import OutputError, cannot_be_written, one_line
-from egl_fast.evaluation.simulation.config import CONTROLS
+from egl_fast.errors import OutputError, one_line
 from egl_fast.evaluation.simulation.units import ScoreUnit, unit_name
+from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.records import STRATEGIES
@@ -71,13 +71,7 @@ class UnitStore:
         Raises:
             OutputError: that fails.
         """
-        path = self.model_path(name)
-        if not os.path.lexists(path):  # not even that can be removed where nothing may be written
-            return
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_be_written(path, error) from None
+        atomic.remove(self.model_path(name))
 
     def run_dir(self, name: str) -> Path:
         """Where a training is under way; see ``training.loop``."""
@@ -251,7 +245,7 @@ def _finite(text: str) -> float:
 
 def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
     records = [json_value(line) for line in _lines(_gunzipped(path))]
-    if [record["id"] for record in records] != [clip.utterance.id for clip in unit.pool]:
+    if [record["id"] for record in records] != [member.utterance.id for member in unit.pool]:
         raise ValueError("its records are not those of the pool")
     for record in records:
         for name in (*STRATEGIES, *CONTROLS):

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from egl_fast.errors import MissingExtraError, cannot_be_written
+from egl_fast.errors import MissingExtraError
 from egl_fast.evaluation.simulation.config import SimulationConfig, resolved
 from egl_fast.evaluation.simulation.plan import Expansion, Plan, Point
 from egl_fast.evaluation.simulation.sets import total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
+from egl_fast.evaluation.table_columns import PICKS, RESULTS, TEST_UTTERANCES
 from egl_fast.files import atomic
 
 if TYPE_CHECKING:
@@ -59,10 +60,7 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
     for path in (run_dir / "scores").glob("seed-*"):
         # Of the folder's run before, with another configuration or an earlier version.
         if path.suffix in (".parquet", ".jsonl") and path not in paths.values():
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise cannot_be_written(path, error) from None
+            atomic.remove(path)
     for seed, unit in expansion.base_scores.items():
         lines = _scored_pool(plan, store.scores(unit), run_dir / "scores")
         heard = picks.filter((picks["seed"] == seed) & (picks["rank"] <= NUM_HEARD))
@@ -71,89 +69,39 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
 
 def results_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.DataFrame:
     """A row a point that is done, in the plan's order."""
-    pl = _package("polars")
     rows = [_result(plan, point, store) for point in expansion.points if point.unit is not None]
-    schema = {
-        "strategy": pl.String,
-        "mode": pl.String,
-        "round": pl.Int64,
-        "seed": pl.Int64,
-        "query": pl.String,
-        "fraction": pl.Float64,
-        "num_labeled": pl.Int64,
-        "labeled_seconds": pl.Float64,
-        "pool_clips": pl.Int64,
-        "pool_seconds": pl.Float64,
-        "base_clips": pl.Int64,
-        "base_seconds": pl.Float64,
-        "unit": pl.String,
-        "valid_loss": pl.Float64,
-        "ctc_loss": pl.Float64,
-        "ctc_loss_per_char": pl.Float64,
-        "cer": pl.Float64,
-        "wer": pl.Float64,
-        "epochs": pl.Int64,
-    }
-    return _frame(rows, schema)
+    return _frame({name: [row[name] for row in rows] for name in RESULTS}, RESULTS)
 
 
 def test_table(expansion: Expansion, store: UnitStore) -> polars.DataFrame:
     """A row a training and test utterance."""
-    pl = _package("polars")
-    schema = {
-        "unit": pl.String,
-        "id": pl.String,
-        "ctc_loss": pl.Float64,
-        "char_errors": pl.Int64,
-        "num_chars": pl.Int64,
-        "word_errors": pl.Int64,
-        "num_words": pl.Int64,
-    }
     names = dict.fromkeys(p.unit.name for p in expansion.points if p.unit is not None)
-    columns: dict[str, list[Any]] = {name: [] for name in schema}
+    columns: dict[str, list[Any]] = {name: [] for name in TEST_UTTERANCES}
     for name in names:
         numbers = store.test_numbers(name)
         columns["unit"] += [name] * len(numbers["id"])
-        numbers = {**numbers, "id": [_utf8(identity) for identity in numbers["id"]]}
         for column, values in numbers.items():
-            columns[column] += values
-    frame: polars.DataFrame = pl.DataFrame(columns, schema=schema)
-    return frame
+            columns[column] += map(_utf8, values) if column == "id" else values
+    return _frame(columns, TEST_UTTERANCES)
 
 
 def picks_table(plan: Plan, expansion: Expansion, store: UnitStore) -> polars.DataFrame:
-    """A row a clip picked, of the largest query of each strategy, mode and seed known so far."""
-    pl = _package("polars")
+    """A row per pick, of the largest query of each strategy, mode and seed known so far."""
     last: dict[tuple[str, str, int], list[Point]] = {}
     for point in expansion.points:
         if point.strategy and point.picks is not None:
             last.setdefault((point.strategy, point.mode, point.seed), []).append(point)
     rows = []
-    for (strategy, mode, seed), points in last.items():
+    for key, points in last.items():
         seen: set[int] = set()
         for point in points:
-            fresh = [index for index in point.picks or () if index not in seen]
-            for index in fresh:
-                rows.append(
-                    {
-                        "strategy": strategy,
-                        "mode": mode,
-                        "seed": seed,
-                        "round": point.round,
-                        "rank": len(seen) + 1,
-                        "id": _utf8(plan.pool[index].utterance.id),
-                    }
-                )
-                seen.add(index)
-    schema = {
-        "strategy": pl.String,
-        "mode": pl.String,
-        "seed": pl.Int64,
-        "round": pl.Int64,
-        "rank": pl.Int64,
-        "id": pl.String,
-    }
-    return _frame(rows, schema)
+            for index in point.picks or ():
+                if index not in seen:
+                    seen.add(index)
+                    identity = _utf8(plan.pool[index].utterance.id)
+                    rows.append((*key, point.round, len(seen), identity))
+    columns = zip(*rows, strict=True) if rows else ((),) * len(PICKS)
+    return _frame(dict(zip(PICKS, columns, strict=True)), PICKS)
 
 
 def scores_table(lines: Sequence[Mapping[str, Any]], heard: Set[str]) -> polars.DataFrame:
@@ -243,8 +191,8 @@ def _scored_pool(
     """Paths hold from the folder, so that it may be shared with its audio."""
     lines = []
     real_folder = os.path.realpath(folder)
-    for clip, record in zip(plan.pool, records, strict=True):
-        utterance = clip.utterance
+    for member, record in zip(plan.pool, records, strict=True):
+        utterance = member.utterance
         audio = os.path.relpath(utterance.audio_path.resolve(), real_folder)
         # Hypotheses in the manifest are those of another scoring.
         others = {**utterance.record, "hypotheses": ()}
@@ -252,9 +200,11 @@ def _scored_pool(
     return lines
 
 
-def _frame(rows: list[dict[str, Any]], schema: dict[str, Any]) -> polars.DataFrame:
-    columns = {name: [row[name] for row in rows] for name in schema}
-    frame: polars.DataFrame = _package("polars").DataFrame(columns, schema=schema)
+def _frame(columns: Mapping[str, Sequence[Any]], kinds: Mapping[str, str]) -> polars.DataFrame:
+    pl = _package("polars")
+    types = {"text": pl.String, "whole": pl.Int64, "count": pl.Int64}
+    schema = {name: types.get(kind, pl.Float64) for name, kind in kinds.items()}
+    frame: polars.DataFrame = pl.DataFrame(columns, schema=schema)
     return frame
 
 

@@ -33,7 +33,7 @@ class TomlSource:
         overrides: ``key=value`` each; the key dotted, the value in TOML or else a plain string.
 
     Raises:
-        ConfigError: the file is missing or no TOML; an override has no form, or leads nowhere.
+        ConfigError: the file is missing or not TOML; an override is malformed, or leads nowhere.
     """
 
     def __init__(self, path: Path, overrides: Sequence[str] = ()) -> None:
@@ -50,7 +50,7 @@ class TomlSource:
             found = _ANY_LINE.search(str(error))
             line = found[1] if found else str(text.count("\n") + 1)
             message = _ANY_LINE.sub("", one_line(error)).strip()
-            raise ConfigError(f"config {path}, line {line}: no TOML ({message})") from None
+            raise ConfigError(f"config {path}, line {line}: not TOML ({message})") from None
         self._text = text
         self._overrides: dict[KeyPath, str] = {}
         for override in overrides:
@@ -96,7 +96,7 @@ class TomlSource:
                     )
                 step = int(key)
             elif not isinstance(at, dict):
-                raise ConfigError(f"{place}: {_dotted(path)} is no table")
+                raise ConfigError(f"{place}: {_dotted(path)} is not a table")
             path = (*path, step)
             if number == len(keys) - 1:
                 at[step] = _toml_value(text.strip())
@@ -108,7 +108,7 @@ class TomlSource:
 
 
 class Table:
-    """One table under strict reading: what nobody asked for is an error in the end.
+    """One table under strict reading: a key that was never read is an error in the end.
 
     Args:
         source: the file.
@@ -172,7 +172,7 @@ class Table:
             yield Table(self.source, (*self.path, name, number), item)
 
     def finish(self) -> None:
-        """Refuse the keys that nobody asked for.
+        """Refuse the keys that were never read.
 
         Raises:
             ConfigError: there is one; the message names it and its likely meaning.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from egl_fast.checkpoint import plain_config
-from egl_fast.evaluation.simulation.sets import Clip, digest, total_seconds
+from egl_fast.evaluation.simulation.sets import Member, digest, total_seconds
+from egl_fast.hashing import hashed
 from egl_fast.model import ModelConfig
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.training.config import TrainingConfig
@@ -19,6 +19,9 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 #: Of what units compute. A change that alters results needs a new number.
 FORMAT_VERSION: Final = 1
+
+
+TrainKind: TypeAlias = Literal["pretrain", "base", "train"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,11 @@ class TrainUnit:
         title: what to call it in progress lines.
     """
 
-    kind: Literal["pretrain", "base", "train"]
-    init: FreshInit | FileInit | TrainUnit
-    train: tuple[Clip, ...]
-    valid: tuple[Clip, ...]
-    test: tuple[Clip, ...]
+    kind: TrainKind
+    init: Start
+    train: tuple[Member, ...]
+    valid: tuple[Member, ...]
+    test: tuple[Member, ...]
     config: TrainingConfig
     title: str = field(compare=False)
 
@@ -108,12 +111,12 @@ class ScoreUnit:
         model: the unit whose model scores.
         pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
         options: how.
-        num_hypotheses: labelings kept of each clip.
+        num_hypotheses: labelings kept of each utterance.
         title: what to call it in progress lines.
     """
 
     model: TrainUnit
-    pool: tuple[Clip, ...]
+    pool: tuple[Member, ...]
     options: ScoringOptions
     num_hypotheses: int
     title: str = field(compare=False)
@@ -147,15 +150,17 @@ class ScoreUnit:
         return total_seconds(self.pool)
 
 
-Unit = TrainUnit | ScoreUnit
+Unit: TypeAlias = TrainUnit | ScoreUnit
+
+#: What a training may start from.
+Start: TypeAlias = FreshInit | FileInit | TrainUnit
 
 
-def _set_spec(clips: Sequence[Clip]) -> dict[str, Any]:
-    seconds = round(total_seconds(clips), 3)
-    return {"clips": len(clips), "seconds": seconds, "sha256": digest(clips)}
+def _set_spec(members: Sequence[Member]) -> dict[str, Any]:
+    seconds = round(total_seconds(members), 3)
+    return {"clips": len(members), "seconds": seconds, "sha256": digest(members)}
 
 
 def unit_name(kind: str, spec: Mapping[str, Any]) -> str:
     """The name that a unit has by what determines its result."""
-    canonical = json.dumps(spec, sort_keys=True)
-    return f"{kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
+    return f"{kind}-{hashed(json.dumps(spec, sort_keys=True)).hex()[:16]}"

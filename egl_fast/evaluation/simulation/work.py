@@ -17,7 +17,7 @@ from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import Unit
 from egl_fast.files.locking import LockHeldError
 
-#: Looks in a row that find nothing to do and nobody at work: more is a mistake in the plan.
+#: Looks in a row that find neither work nor workers; more of them mean a mistake in the plan.
 _MAX_IDLE: Final = 10
 
 
@@ -26,7 +26,7 @@ class State:
     """How far a simulation has come.
 
     Attributes:
-        done: units finished, by whomever.
+        done: units finished, by any process.
         total: units in all; a little too many while equal sets are not known to be equal.
         left_seconds: estimated time left, from the units finished so far; None while unknown.
     """
@@ -86,9 +86,9 @@ def work(
             workers = len(holders) + 1
             now = state_of(expansion, store, workers=workers)
             if unit is None:
-                # Nobody at work: others have finished since the plan was expanded.
+                # No process at work: others have finished since the plan was expanded.
                 num_idle = 0 if holders else num_idle + 1
-                assert num_idle < _MAX_IDLE, "nothing can be done while nobody is at work"
+                assert num_idle < _MAX_IDLE, "nothing can be done, and no process is at work"
                 watcher.on_wait(now, holders)
                 time.sleep(poll_seconds)
                 continue

@@ -9,8 +9,8 @@ import numpy as np
 
 from egl_fast.evaluation.statistics.bootstrap import Floats, resampled_counts
 
-#: From so many utterances on, intervals come from a formula: ranking them anew a thousand times
-#: would take minutes, to learn what is known to the third digit.
+#: Above this many utterances, intervals come from a formula: ranking them again for each of a
+#: thousand resamples would take minutes, for a result that is known to three digits.
 MAX_BOOTSTRAP_SIZE = 20_000
 
 
@@ -60,7 +60,7 @@ def spearman(
 ) -> RankCorrelations:
     """Rank correlations of all pairs of rows, with intervals over utterances.
 
-    Intervals are percentiles over resampled utterances, ranked anew each time; for more than
+    Intervals are percentiles over resampled utterances, ranked again each time; for more than
     ``MAX_BOOTSTRAP_SIZE`` utterances they are Bonett and Wright's (Psychometrika 65, 2000):
     Fisher's z with standard error sqrt((1 + rho^2 / 2) / (N - 3)).
 

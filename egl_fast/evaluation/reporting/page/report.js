@@ -2,12 +2,12 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
-  const drawn = {}; // what stands in each chart: {view, draw}, to draw it anew or take it down
+  const drawn = {}; // what each chart shows: {view, draw}, to redraw it or take it down
   const NARROW = 560; // pixels; below, labels at the lines' ends would cover the lines
 
   // ---- charts -------------------------------------------------------------------------------
 
-  // Specifications name colours of the style sheet, so that they follow it into the dark.
+  // Specifications name colors of the style sheet, so that they follow it into the dark.
   function themed(spec) {
     const style = getComputedStyle(document.documentElement);
     return JSON.parse(JSON.stringify(spec), (_, value) => {
@@ -124,7 +124,7 @@
     const state = curveState();
     const points = data.points.filter((p) => state.shown.has(p.s) && (state.all || !p.end));
     const metric = data.metrics[state.metric];
-    const amount = (p) => (state.x === "clips" ? `${+p.clips.toFixed(1)}% of the recordings`
+    const amount = (p) => (state.x === "recordings" ? `${+p.recordings.toFixed(1)}% of the recordings`
       : p.hours >= 2 ? `${p.hours.toFixed(2)} h` : `${(p.hours * 60).toFixed(1)} min`);
     const means = points.map((p) => ({
       series: label(p.s), x: p[state.x], y: p.y[state.metric],
@@ -134,7 +134,7 @@
     const seeds = !state.seeds ? [] : points.flatMap((p) =>
       p.seeds[state.metric].map((y, seed) => ({ series: label(p.s), seed, x: p[state.x], y })));
     const spec = titled(data.specs.curves, {
-      x_title: state.x === "clips" ? "labeled, % of the pool's recordings" : "labeled, hours of audio",
+      x_title: state.x === "recordings" ? "labeled, % of the pool's recordings" : "labeled, hours of audio",
       y_title: metric.title,
     });
     const wide = byId("curves").clientWidth >= NARROW;

@@ -28,7 +28,7 @@ _THUMBNAIL_WIDTH, _THUMBNAIL_HEIGHT = 224, 56
 _FRAME_SAMPLES, _HOP_SAMPLES, _FFT_SIZE = 400, 160, 512
 _DYNAMIC_RANGE_DB = 60.0
 #: From quiet to loud; readable on a light and on a dark page, lightness rising throughout.
-_COLOURS = (
+_COLORS = (
     (13, 17, 38),
     (40, 40, 98),
     (45, 92, 140),
@@ -40,7 +40,7 @@ _NUM_LEVELS = 32
 
 
 @dataclass(frozen=True)
-class Clip:
+class Excerpt:
     """One recording, ready to be put into a page.
 
     Attributes:
@@ -56,7 +56,7 @@ class Clip:
     problem: str | None
 
 
-def make_clip(path: Path, *, offset_seconds: float, duration_seconds: float | None) -> Clip:
+def make_excerpt(path: Path, *, offset_seconds: float, duration_seconds: float | None) -> Excerpt:
     """The first ``MAX_SECONDS`` of an utterance; a recording that cannot be read says why."""
     seconds = MAX_SECONDS if duration_seconds is None else min(MAX_SECONDS, duration_seconds)
     # Utterance is what load_audio takes; only where the sound lies matters to it.
@@ -65,8 +65,8 @@ def make_clip(path: Path, *, offset_seconds: float, duration_seconds: float | No
         wave = load_audio(utterance, sample_rate_hz=SAMPLE_RATE_HZ)
         sound = _mp3(wave)
     except (AudioError, soundfile.LibsndfileError, RuntimeError, OSError, ValueError) as error:
-        return Clip(None, None, 0.0, shown_text(one_line(error)))
-    return Clip(
+        return Excerpt(None, None, 0.0, shown_text(one_line(error)))
+    return Excerpt(
         f"data:audio/mpeg;base64,{base64.b64encode(sound).decode()}",
         f"data:image/png;base64,{base64.b64encode(_thumbnail(wave)).decode()}",
         len(wave) / SAMPLE_RATE_HZ,
@@ -87,13 +87,13 @@ def _mp3(wave: Waveform) -> bytes:
 
 
 def _thumbnail(wave: Waveform) -> bytes:
-    """A PNG of the spectrogram: 0 to 8 kHz on a mel scale upwards, decibels as colour."""
+    """A PNG of the spectrogram: 0 to 8 kHz on a mel scale upwards, decibels as color."""
     from PIL import Image
 
     levels = _mel_levels(wave)
     palette = [
         round(channel)
-        for place in np.linspace(0, len(_COLOURS) - 1, _NUM_LEVELS)
+        for place in np.linspace(0, len(_COLORS) - 1, _NUM_LEVELS)
         for channel in _blend(place)
     ]
     image = Image.fromarray((levels * (_NUM_LEVELS - 1)).round().astype(np.uint8), mode="P")
@@ -104,9 +104,9 @@ def _thumbnail(wave: Waveform) -> bytes:
 
 
 def _blend(place: float) -> npt.NDArray[np.float64]:
-    low = min(int(place), len(_COLOURS) - 2)
+    low = min(int(place), len(_COLORS) - 2)
     share = place - low
-    return np.array(_COLOURS[low]) * (1 - share) + np.array(_COLOURS[low + 1]) * share
+    return np.array(_COLORS[low]) * (1 - share) + np.array(_COLORS[low + 1]) * share
 
 
 def _mel_levels(wave: Waveform) -> npt.NDArray[np.float64]:
@@ -122,8 +122,7 @@ def _mel_levels(wave: Waveform) -> npt.NDArray[np.float64]:
     )
     columns = np.linspace(0, bands.shape[1], _THUMBNAIL_WIDTH + 1).astype(int)
     shrunk = np.stack(
-        [bands[:, low : max(high, low + 1)].max(axis=1) for low, high in pairwise(columns)],
-        axis=1,
+        [bands[:, low : max(high, low + 1)].max(axis=1) for low, high in pairwise(columns)], axis=1
     )
     decibels = 10 * np.log10(np.maximum(shrunk, 1e-12))
     return np.asarray(np.clip((decibels - decibels.max()) / _DYNAMIC_RANGE_DB + 1, 0, 1)[::-1])

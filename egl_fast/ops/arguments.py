@@ -1,4 +1,4 @@
-"""What the operators ask of any tensor and any number, whatever it stands for.
+"""Checks of arguments that all operators share: dense tensors on one device, integers of 64 bits.
 
 torch picks an operator by what its arguments are and where they lie, so a sparse or a quantized
 tensor would be answered by torch's dispatcher, in its words. What remains, dtypes, shapes and
@@ -21,7 +21,7 @@ def given(**arguments: _T | None) -> dict[str, _T]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def check_placement(name: str, like: Tensor, /, **others: Tensor) -> None:
+def check_same_device(name: str, like: Tensor, /, **others: Tensor) -> None:
     """Make sure that arguments are dense tensors on one device.
 
     Args:

@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 from recordings import waveform
 
-from egl_fast.evaluation.reporting.clips import MAX_SECONDS, make_clip
+from egl_fast.evaluation.reporting.excerpts import MAX_SECONDS, make_excerpt
 from egl_fast.evaluation.reporting.listening import _hypotheses
 from egl_fast.evaluation.reporting.wording import plain_exp
 
@@ -21,29 +21,29 @@ def decoded(uri, kind):
     return io.BytesIO(base64.b64decode(body, validate=True))
 
 
-def clip_of(path, samples, rate=16000, **place):
+def made(path, samples, rate=16000, **place):
     soundfile.write(path, samples, rate)
-    return make_clip(path, **{"offset_seconds": 0.0, "duration_seconds": None, **place})
+    return make_excerpt(path, **{"offset_seconds": 0.0, "duration_seconds": None, **place})
 
 
 def test_the_sound_can_be_played_again(tmp_path):
     samples = waveform(1.5, pitch_hz=500.0)
-    clip = clip_of(tmp_path / "a.wav", samples)
-    assert clip.problem is None
-    assert clip.shown_seconds == pytest.approx(1.5)
-    heard, rate = soundfile.read(decoded(clip.audio, "audio/mpeg"))
+    excerpt = made(tmp_path / "a.wav", samples)
+    assert excerpt.problem is None
+    assert excerpt.shown_seconds == pytest.approx(1.5)
+    heard, rate = soundfile.read(decoded(excerpt.audio, "audio/mpeg"))
     assert rate == 16000
     assert len(heard) / rate == pytest.approx(1.5, abs=0.15)  # an MP3 is whole frames, padded
     spectrum = np.abs(np.fft.rfft(heard))
     assert np.argmax(spectrum) * rate / len(heard) == pytest.approx(500.0, abs=5.0)
-    assert len(clip.audio) < 1.5 * 12_000
+    assert len(excerpt.audio) < 1.5 * 12_000
 
 
 def test_the_picture_shows_the_pitch(tmp_path):
     heights = []
     for pitch in (300.0, 3000.0):
         tone = np.sin(2 * np.pi * pitch * np.arange(16000) / 16000).astype(np.float32)
-        image = Image.open(decoded(clip_of(tmp_path / "a.wav", tone).thumbnail, "image/png"))
+        image = Image.open(decoded(made(tmp_path / "a.wav", tone).thumbnail, "image/png"))
         assert image.size == (224, 56)
         heights.append(int(np.asarray(image)[:, 112].argmax()))
     low, high = heights
@@ -51,16 +51,16 @@ def test_the_picture_shows_the_pitch(tmp_path):
 
 
 def test_long_recordings_are_cut_and_segments_kept(tmp_path):
-    long = clip_of(tmp_path / "long.wav", waveform(MAX_SECONDS + 3))
+    long = made(tmp_path / "long.wav", waveform(MAX_SECONDS + 3))
     assert long.shown_seconds == MAX_SECONDS
-    segment = clip_of(tmp_path / "b.wav", waveform(3.0), offset_seconds=1.0, duration_seconds=0.5)
+    segment = made(tmp_path / "b.wav", waveform(3.0), offset_seconds=1.0, duration_seconds=0.5)
     assert segment.shown_seconds == pytest.approx(0.5)
 
 
 def test_quiet_recordings_are_made_louder_at_most_tenfold(tmp_path):
     def peak(gain):
-        clip = clip_of(tmp_path / "a.wav", gain * waveform(1.0))
-        return np.abs(soundfile.read(decoded(clip.audio, "audio/mpeg"))[0]).max()
+        excerpt = made(tmp_path / "a.wav", gain * waveform(1.0))
+        return np.abs(soundfile.read(decoded(excerpt.audio, "audio/mpeg"))[0]).max()
 
     loudest = np.abs(waveform(1.0)).max()
     assert peak(0.3) == pytest.approx(0.7, rel=0.15)
@@ -70,37 +70,37 @@ def test_quiet_recordings_are_made_louder_at_most_tenfold(tmp_path):
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_any_rate_and_channels(tmp_path, rate):
     stereo = np.stack([waveform(0.5, rate_hz=rate)] * 2, axis=1)
-    assert clip_of(tmp_path / "a.wav", stereo, rate).shown_seconds == pytest.approx(0.5, abs=0.01)
+    assert made(tmp_path / "a.wav", stereo, rate).shown_seconds == pytest.approx(0.5, abs=0.01)
 
 
 def test_silence_and_the_shortest_of_sounds(tmp_path):
-    assert clip_of(tmp_path / "a.wav", np.zeros(8000)).problem is None
-    assert clip_of(tmp_path / "b.wav", np.ones(3) * 0.1).problem is None
+    assert made(tmp_path / "a.wav", np.zeros(8000)).problem is None
+    assert made(tmp_path / "b.wav", np.ones(3) * 0.1).problem is None
 
 
 def test_what_cannot_be_heard_says_why(tmp_path):
-    missing = make_clip(tmp_path / "none.wav", offset_seconds=0.0, duration_seconds=1.0)
+    missing = make_excerpt(tmp_path / "none.wav", offset_seconds=0.0, duration_seconds=1.0)
     assert missing.audio is None
     assert missing.thumbnail is None
     assert "no such file" in missing.problem
     (tmp_path / "text.wav").write_text("no sound")
-    broken = make_clip(tmp_path / "text.wav", offset_seconds=0.0, duration_seconds=None)
+    broken = make_excerpt(tmp_path / "text.wav", offset_seconds=0.0, duration_seconds=None)
     assert "is text, not audio" in broken.problem
     assert "\n" not in broken.problem
 
 
 @pytest.mark.parametrize("name", ["a\0b.wav", "a\ud800.wav", "x" * 5000])
 def test_a_path_that_no_file_can_have_is_said(tmp_path, name):
-    clip = make_clip(tmp_path / name, offset_seconds=0.0, duration_seconds=1.0)
-    assert clip.audio is None
-    assert clip.problem
+    excerpt = make_excerpt(tmp_path / name, offset_seconds=0.0, duration_seconds=1.0)
+    assert excerpt.audio is None
+    assert excerpt.problem
 
 
 @pytest.mark.parametrize("subtype", ["PCM_24", "DOUBLE", "ULAW", "IMA_ADPCM"])
 def test_what_browsers_do_not_play_becomes_mp3(tmp_path, subtype):
     soundfile.write(tmp_path / "a.wav", waveform(0.5), 16000, subtype=subtype)
-    clip = make_clip(tmp_path / "a.wav", offset_seconds=0.0, duration_seconds=None)
-    heard, rate = soundfile.read(decoded(clip.audio, "audio/mpeg"))
+    excerpt = make_excerpt(tmp_path / "a.wav", offset_seconds=0.0, duration_seconds=None)
+    heard, rate = soundfile.read(decoded(excerpt.audio, "audio/mpeg"))
     assert (rate, heard.ndim) == (16000, 1)
 
 

@@ -18,7 +18,7 @@ from egl_fast.evaluation.simulation.tables import scores_table
 SPEED = {"random": 1.0, "entropy": 1.5, "pctc": 1.55, "egl": 1.9, "egl_normalized": 2.1}
 
 
-def made_up_scores(manifest: Path, *, seed: int = 0) -> list[dict[str, Any]]:
+def synthetic_scores(manifest: Path, *, seed: int = 0) -> list[dict[str, Any]]:
     """Score records of a manifest, as `egl-fast score --per-hypothesis` writes them."""
     rng = np.random.default_rng(seed)
     records = []

@@ -1,6 +1,6 @@
 """A device that is not the CPU, for machines that have none: tensors elsewhere with values here.
 
-Inside ``another_device()`` tensors of the device ``meta`` have values, and refuse what CUDA tensors
+Inside ``fake_device()`` tensors of the device ``meta`` have values, and refuse what CUDA tensors
 refuse: to work together with CPU tensors, and to be read but by way of ``.cpu()`` or ``.item()``.
 So a program that runs here moves everything it should to the device of its model. What is beyond
 that, kernels and streams, this says nothing about.
@@ -112,7 +112,7 @@ def _run(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def another_device() -> Iterator[torch.device]:
+def fake_device() -> Iterator[torch.device]:
     """Tensors of the device that it gives have values while the context is open."""
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     # Else a module's move would make new parameters, of which tied ones were no longer one.

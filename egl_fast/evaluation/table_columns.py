@@ -1,0 +1,43 @@
+"""The tables that `simulate` writes and `report` reads: their columns, and what each holds.
+
+"text"; "whole", a whole number; "count", a whole number of 0 or more; "amount", a number of 0 or
+more; "maybe", a number that may be missing. docs/simulate.md says what they mean.
+"""
+
+from typing import Final
+
+RESULTS: Final = {
+    **dict.fromkeys(("strategy", "mode"), "text"),
+    **dict.fromkeys(("round", "seed"), "whole"),
+    "query": "text",
+    "fraction": "amount",
+    "num_labeled": "count",
+    "labeled_seconds": "amount",
+    "pool_clips": "count",
+    "pool_seconds": "amount",
+    "base_clips": "count",
+    "base_seconds": "amount",
+    "unit": "text",
+    "valid_loss": "maybe",
+    "ctc_loss": "amount",
+    "ctc_loss_per_char": "maybe",
+    **dict.fromkeys(("cer", "wer"), "amount"),
+    "epochs": "count",
+}
+TEST_UTTERANCES: Final = {
+    **dict.fromkeys(("unit", "id"), "text"),
+    "ctc_loss": "amount",
+    **dict.fromkeys(("char_errors", "num_chars", "word_errors", "num_words"), "count"),
+}
+PICKS: Final = {
+    **dict.fromkeys(("strategy", "mode"), "text"),
+    **dict.fromkeys(("seed", "round", "rank"), "whole"),
+    "id": "text",
+}
+
+#: Rankings that only an evaluation has, to compare with -> what they rank by.
+CONTROLS: Final[dict[str, str]] = {
+    "longest": "seconds of audio, most first",
+    "shortest": "seconds of audio, least first",
+    "oracle_loss": "true CTC loss of the hidden text under the current model",
+}
