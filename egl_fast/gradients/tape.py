@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from egl_fast.errors import ModelError
-from egl_fast.gradients.rules.recurrent import GateInputs, gate_inputs
+from egl_fast.gradients.rules.linear import outer_product_pullback
 from egl_fast.gradients.rules.rule import Pullback, Rule, rule_of
 from egl_fast.gradients.running import constants, running
 from egl_fast.recurrent import Direction, scanned_recurrence
@@ -28,19 +28,32 @@ from egl_fast.recurrent import Direction, scanned_recurrence
 
 @dataclass
 class Call(ABC):
-    """One call of a module (or one direction of a recurrent layer) that a rule covers.
+    """One call of a module (or one side of one direction of a recurrent layer) that a rule covers.
 
     Attributes:
         parameters: name in the module (and rule) -> qualified name, of the parameters asked for.
         edge: where autograd delivers the cotangent of the call's output.
         output: shape of that output.
-        values: tensors the rule will read, with their versions when they were recorded.
+        args: what the rule will read.
+        versions: of the tensors among them, when they were recorded.
     """
 
     parameters: dict[str, str]
     edge: GradientEdge
     output: torch.Size
-    values: list[tuple[Tensor, int]] = field(init=False)
+    args: tuple[Any, ...]
+    versions: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.versions = self._versions()
+
+    def _versions(self) -> list[int]:
+        return [a._version for a in self.args if isinstance(a, Tensor)]
+
+    @property
+    def is_modified(self) -> bool:
+        """Whether something that the rule will read was overwritten since."""
+        return self._versions() != self.versions
 
     @abstractmethod
     def prepare(self, utterance: int | None) -> Pullback:
@@ -57,10 +70,6 @@ class ModuleCall(Call):
 
     module: nn.Module
     rule: Rule
-    args: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        self.values = [(a, a._version) for a in self.args if isinstance(a, Tensor)]
 
     def prepare(self, utterance: int | None) -> Pullback:
         """See ``Call``."""
@@ -76,21 +85,34 @@ class ModuleCall(Call):
 
 @dataclass
 class GateCall(Call):
-    """One side of one direction of a recurrent layer; utterances are columns."""
+    """What one set of gate weights of one direction multiplies: [T, N, I], utterances as columns.
 
-    gates: GateInputs
+    Attributes:
+        weight: the weight's name, without the direction's suffix.
+        bias: the bias's name, likewise.
+        columns: utterance of each column, or None where they are in order.
+    """
 
-    def __post_init__(self) -> None:
-        self.values = [(self.gates.inputs, self.gates.inputs._version)]
+    weight: str
+    bias: str
+    columns: tuple[int, ...] | None
+
+    def _column_of(self, utterance: int | None) -> slice:
+        if utterance is None:
+            return slice(None)  # all columns are the one utterance's
+        column = utterance if self.columns is None else self.columns.index(utterance)
+        return slice(column, column + 1)
 
     def prepare(self, utterance: int | None) -> Pullback:
-        """See ``Call``."""
-        return self.gates.prepare(utterance, frozenset(self.parameters))
+        """See ``Call``; of gate cotangents [R, T, 1 (or all columns), G*H]."""
+        inputs = self.args[0][:, self._column_of(utterance)].flatten(0, 1)
+        wanted = frozenset(self.parameters)
+        linear = outer_product_pullback(inputs, wanted, weight=self.weight, bias=self.bias)
+        return lambda cotangent: linear(cotangent.flatten(1, 2))
 
     def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
         """See ``Call``."""
-        column = self.gates.column_of(utterance)
-        return cotangent if column is None else cotangent[:, :, column : column + 1]
+        return cotangent[:, :, self._column_of(utterance)]
 
 
 @dataclass(frozen=True)
@@ -136,7 +158,7 @@ class Tape:
             ModelError: one was.
         """
         for call in self.calls:
-            if any(value._version != version for value, version in call.values):
+            if call.is_modified:
                 names = ", ".join(call.parameters.values())
                 raise ModelError(
                     f"the input of the module that holds {names} is modified in place after the "
@@ -170,16 +192,21 @@ def record(
             if not torch.is_grad_enabled():
                 return  # the model cuts its gradient here
             own = direction.module._parameters
-            for gates in gate_inputs(direction):
+            for weight, bias, inputs, tap in (
+                ("weight_ih", "bias_ih", direction.inputs, direction.projected),
+                ("weight_hh", "bias_hh", direction.previous, direction.hidden_tap),
+            ):
                 wanted = {
                     local: names[id(parameter)]
-                    for local in (gates.weight, gates.bias)
+                    for local in (weight, bias)
                     if (parameter := own.get(local + direction.suffix)) is not None
                     and id(parameter) in names
                 }
                 if wanted:
-                    edge = get_gradient_edge(gates.tap)
-                    calls.append(GateCall(wanted, edge, gates.tap.shape, gates))
+                    edge, columns = get_gradient_edge(tap), direction.columns
+                    calls.append(
+                        GateCall(wanted, edge, tap.shape, (inputs,), weight, bias, columns)
+                    )
 
         stack.enter_context(
             scanned_recurrence(
@@ -285,7 +312,7 @@ def _recorded_modules(
         assert rule is not None
         positional = args or tuple(kwargs.values())
         kept = tuple(a.detach() if isinstance(a, Tensor) else a for a in positional)
-        calls.append(ModuleCall(wanted, edge, output.shape, module, rule, kept))
+        calls.append(ModuleCall(wanted, edge, output.shape, kept, module, rule))
         return result
 
     with ExitStack() as stack:
