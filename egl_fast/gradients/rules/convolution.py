@@ -19,7 +19,7 @@ from egl_fast.gradients.contributions import (
     OuterProducts,
     factor_pays,
 )
-from egl_fast.gradients.rules.rule import Pullback, Rule, register
+from egl_fast.gradients.rules.rule import Pullback, register
 
 #: Patches repeat every input as often as the kernel has elements; no more bytes of them exist at
 #: a time than these, but for those of a single frame.
@@ -159,31 +159,28 @@ class PatchProducts:
 
 
 @register(nn.Conv1d, nn.Conv2d)
-class ConvolutionRule(Rule):
+def convolution(
+    module: nn.Conv1d | nn.Conv2d, args: tuple[Any, ...], wanted: frozenset[str]
+) -> Pullback:
     """``torch.nn.Conv1d`` and ``Conv2d`` with any stride, padding, dilation and groups."""
+    patches = Patches(module, args[0])
+    groups, num_outputs = module.groups, module.out_channels // module.groups
 
-    def prepare(
-        self, module: nn.Conv1d | nn.Conv2d, args: tuple[Any, ...], wanted: frozenset[str]
-    ) -> Pullback:
-        """See ``Rule``."""
-        patches = Patches(module, args[0])
-        groups, num_outputs = module.groups, module.out_channels // module.groups
+    def pull(cotangent: Tensor) -> dict[str, Contribution]:
+        unbatched = cotangent.dim() == len(module.kernel_size) + 2
+        calls = cotangent.unsqueeze(1) if unbatched else cotangent
+        # [R, calls, G, O, E, V]
+        spread = calls.reshape(*calls.shape[:2], groups, num_outputs, -1, patches.num_frames)
+        found: dict[str, Contribution] = {}
+        if "weight" in wanted:
+            num_columns = spread.shape[0] * num_outputs
+            if factor_pays(patches.num_positions, patches.num_inputs, num_columns):
+                positions = spread.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
+                found["weight"] = OuterProducts(patches.as_activation, positions)
+            else:
+                found["weight"] = PatchProducts(patches, spread)
+        if "bias" in wanted:
+            found["bias"] = Explicit(spread.sum(dim=(1, 4, 5)))
+        return found
 
-        def pull(cotangent: Tensor) -> dict[str, Contribution]:
-            unbatched = cotangent.dim() == len(module.kernel_size) + 2
-            calls = cotangent.unsqueeze(1) if unbatched else cotangent
-            # [R, calls, G, O, E, V]
-            spread = calls.reshape(*calls.shape[:2], groups, num_outputs, -1, patches.num_frames)
-            found: dict[str, Contribution] = {}
-            if "weight" in wanted:
-                num_columns = spread.shape[0] * num_outputs
-                if factor_pays(patches.num_positions, patches.num_inputs, num_columns):
-                    positions = spread.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
-                    found["weight"] = OuterProducts(patches.as_activation, positions)
-                else:
-                    found["weight"] = PatchProducts(patches, spread)
-            if "bias" in wanted:
-                found["bias"] = Explicit(spread.sum(dim=(1, 4, 5)))
-            return found
-
-        return pull
+    return pull

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from egl_fast.gradients.contributions import Activation, Contribution, Explicit, OuterProducts
-from egl_fast.gradients.rules.rule import Pullback, Rule, register
+from egl_fast.gradients.rules.rule import Pullback, register
 
 
 def outer_product_pullback(
@@ -38,13 +38,7 @@ def outer_product_pullback(
 
 
 @register(nn.Linear)
-class LinearRule(Rule):
+def linear(module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
     """``torch.nn.Linear`` over inputs [..., I]."""
-
-    def prepare(self, module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
-        """See ``Rule``."""
-        inputs: Tensor = args[0]
-        pull = outer_product_pullback(inputs.reshape(-1, module.in_features), wanted)
-        return lambda cotangent: pull(
-            cotangent.reshape(cotangent.shape[0], -1, module.out_features)
-        )
+    pull = outer_product_pullback(args[0].reshape(-1, module.in_features), wanted)
+    return lambda cotangent: pull(cotangent.reshape(cotangent.shape[0], -1, module.out_features))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egl_fast.gradients.contributions import Contribution, Explicit
-from egl_fast.gradients.rules.rule import Pullback, Rule, register
+from egl_fast.gradients.rules.rule import Pullback, register
 from egl_fast.model import SequenceBatchNorm
 
 
@@ -36,54 +36,38 @@ def scale_and_shift_pullback(
     return pull
 
 
-@register(nn.BatchNorm1d, nn.BatchNorm2d)
-class BatchNormRule(Rule):
+def _batch_normalized(module: Any, inputs: Tensor) -> tuple[Tensor, list[int]]:
+    normalized = F.batch_norm(
+        inputs, module.running_mean, module.running_var, training=False, eps=module.eps
+    )
+    return normalized, [d for d in range(inputs.dim()) if d != 1]
+
+
+# Without running statistics, evaluation mode is not affine.
+@register(
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    covers=lambda module: getattr(module, "running_mean", None) is not None,
+)
+def batch_norm(module: Any, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
     """``torch.nn.BatchNorm1d`` and ``2d`` on running statistics."""
-
-    def covers(self, module: nn.Module) -> bool:
-        """See ``Rule``; without running statistics, evaluation mode is not affine."""
-        return getattr(module, "running_mean", None) is not None
-
-    def prepare(
-        self, module: nn.BatchNorm1d | nn.BatchNorm2d, args: tuple[Any, ...], wanted: frozenset[str]
-    ) -> Pullback:
-        """See ``Rule``."""
-        inputs: Tensor = args[0]
-        normalized = F.batch_norm(
-            inputs, module.running_mean, module.running_var, training=False, eps=module.eps
-        )
-        return scale_and_shift_pullback(
-            normalized, [d for d in range(inputs.dim()) if d != 1], wanted
-        )
+    return scale_and_shift_pullback(*_batch_normalized(module, args[0]), wanted)
 
 
 @register(SequenceBatchNorm)
-class SequenceBatchNormRule(Rule):
+def sequence_batch_norm(module: Any, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
     """The built-in model's batch norm, whose output is zero on padding."""
-
-    def prepare(
-        self, module: SequenceBatchNorm, args: tuple[Any, ...], wanted: frozenset[str]
-    ) -> Pullback:
-        """See ``Rule``."""
-        inputs, mask = args
-        normalized = F.batch_norm(
-            inputs, module.running_mean, module.running_var, training=False, eps=module.eps
-        )
-        dims = [d for d in range(inputs.dim()) if d != 1]
-        pull = scale_and_shift_pullback(normalized * mask, dims, wanted)
-        # Later layers may send cotangents to padding, which the mask stops.
-        return lambda cotangent: pull(cotangent * mask)
+    inputs, mask = args
+    normalized, reduced = _batch_normalized(module, inputs)
+    pull = scale_and_shift_pullback(normalized * mask, reduced, wanted)
+    # Later layers may send cotangents to padding, which the mask stops.
+    return lambda cotangent: pull(cotangent * mask)
 
 
 @register(nn.LayerNorm)
-class LayerNormRule(Rule):
+def layer_norm(module: nn.LayerNorm, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
     """``torch.nn.LayerNorm``."""
-
-    def prepare(
-        self, module: nn.LayerNorm, args: tuple[Any, ...], wanted: frozenset[str]
-    ) -> Pullback:
-        """See ``Rule``."""
-        inputs: Tensor = args[0]
-        normalized = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
-        leading = inputs.dim() - len(module.normalized_shape)
-        return scale_and_shift_pullback(normalized, list(range(leading)), wanted)
+    inputs: Tensor = args[0]
+    normalized = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
+    leading = inputs.dim() - len(module.normalized_shape)
+    return scale_and_shift_pullback(normalized, list(range(leading)), wanted)
