@@ -109,7 +109,7 @@ def _clocked(command: list[str], clock: Path) -> int:
     pool.read_ahead = timed_prefetch  # type: ignore[assignment]
     for name in ("run", "infer"):
         setattr(GradientEngine, name, timed("model", getattr(GradientEngine, name)))
-    for name in ("sq_norms", "gram", "holds_gradients"):
+    for name in ("sq_norms", "gram"):
         setattr(GradientEngine, name, timed("gradients", getattr(GradientEngine, name)))
     for name in ("ctc_nbest_cotangents", "ctc_logits_cotangents"):
         setattr(ops, name, timed("search and cotangents", getattr(ops, name)))

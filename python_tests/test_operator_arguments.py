@@ -310,7 +310,7 @@ def test_wide_beams_and_many_probes_cost_no_more_than_is_there() -> None:
 
 
 def test_results_that_do_not_fit_into_memory_say_so() -> None:
-    """In words by which scoring knows to go on with less (scoring/batches.py)."""
+    """In words by which scoring knows to go on with less (scoring/schedule/batches.py)."""
     repeated = torch.zeros(1).expand(1, 2**40, 2**12)
     with pytest.raises(RuntimeError, match=r"DefaultCPUAllocator: .*memory|overflow") as caught:
         ops.ctc_logits_cotangents(repeated, torch.tensor([2]), ops.Hypotheses.of([[(1,)]]))

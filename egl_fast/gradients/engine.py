@@ -159,8 +159,8 @@ class GradientEngine:
 
         Returns:
             By qualified name, [N, R, R] float64 on the cotangents' device, with the squared norms
-            on the diagonal. Unless ``holds_gradients``, NaN for pairs whose cotangents did not fit
-            into one backward pass.
+            on the diagonal. NaN for pairs whose cotangents did not fit into one backward pass, where
+            ``room.holds_gradients`` says no.
 
         Raises:
             ModelError: see ``sq_norms``.
@@ -169,7 +169,7 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_full((N, R, R), torch.nan, dtype=torch.float64)
         )
-        holds = self.holds_gradients(tape, R)
+        holds = self.room.holds_gradients(tape, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
         for name, n, rows, own in self._gradients(tape, cotangents):
             earlier = kept[name, n]
@@ -185,10 +185,6 @@ class GradientEngine:
         norms = {name: total.diagonal(dim1=1, dim2=2) for name, total in grams.items()}
         self._verify(tape, cotangents, norms)
         return grams
-
-    def holds_gradients(self, tape: Tape, num_rows: int) -> bool:
-        """Whether ``gram`` gives all inner products of so many cotangents an utterance."""
-        return self.room.holds_gradients(tape, num_rows)
 
     def _gradients(
         self, tape: Tape, cotangents: Tensor

@@ -53,7 +53,7 @@ def pull_back(
             )
     most = max(one.num_rows for one in searched)
     wanted = {one.rows.inner_products for one in searched}
-    if "needed" in wanted and not engine.holds_gradients(tape, most):
+    if "needed" in wanted and not engine.room.holds_gradients(tape, most):
         wanted.remove("needed")
         searched = [_one_by_one(one, classes.blank) for one in searched]
     most = max(1, *(one.num_rows for one in searched))
