@@ -159,8 +159,8 @@ class GradientEngine:
 
         Returns:
             By qualified name, [N, R, R] float64 on the cotangents' device, with the squared norms
-            on the diagonal. NaN for pairs whose cotangents did not fit into one backward pass, where
-            ``room.holds_gradients`` says no.
+            on the diagonal. Where ``room.holds_gradients`` says no, NaN for pairs whose cotangents
+            did not fit into one backward pass.
 
         Raises:
             ModelError: see ``sq_norms``.

@@ -111,9 +111,10 @@ class ScoringOptions:
 
     def settings(self, device: torch.device) -> dict[str, Any]:
         """Plain values of all that decides a score; None for what has no part in it."""
-        method = self.chosen_method
+        method: Any = self.chosen_method
         found = {own.name: getattr(self, own.name) for own in fields(self)}
-        found |= {"tolerance": None, "probes": None, **vars(method), "method": method.name}
+        found |= {"tolerance": None, "probes": None, "method": method.name}
+        found |= {own.name: getattr(method, own.name) for own in fields(method)}
         found["beam_width"] = self.beam_width_on(device)
         if not found.pop("full"):
             found["full_samples"] = None
