@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "utterance 'other' (line 2): text 'größe': character 'ö'", "vocabulary"),
     "a text that is empty on every line": (
         lambda p: p.train("", first=""), "manifest.jsonl: every 'text' is empty", "fill in"),
-    "--k 0": (lambda p: p.score("--k", 0), "'--k'", "x>=1"),
+    "--k 0": (lambda p: p.score("--k", 0), "'--k'", "1<=x"),
     "a budget of 0": (lambda p: p.select("0"), "budget 0: must be above zero", "give"),
     "a budget of 0 %": (lambda p: p.select("0%"), "budget 0%: must be above zero", "give"),
     "a budget of 0 h": (lambda p: p.select("0h"), "budget 0h: must be above zero", "give"),

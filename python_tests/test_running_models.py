@@ -302,7 +302,7 @@ def test_memory_that_runs_out_does_not_end_vectorizing(
     with pytest.raises(type(error)):
         scorer.score_batch(*batch(dtype=torch.float32), k=3)
     assert scorer.score_batch(*batch(dtype=torch.float32), k=3)
-    assert scorer._engine._vectorises
+    assert scorer._engine._vectorizes
     assert "vectorized" not in caplog.text
 
 
@@ -328,7 +328,7 @@ def test_a_failure_that_is_not_of_vectorizing_does_not_end_it(
     scorer = egl_fast.Scorer(model, VOCABULARY)
     with pytest.raises(RuntimeError, match="license server"):
         scorer.score_batch(*batch(dtype=torch.float32), k=3)
-    assert scorer._engine._vectorises
+    assert scorer._engine._vectorizes
     assert "vectorized" not in caplog.text
 
 

@@ -279,7 +279,7 @@ def test_outputs_of_another_form(outputs: object, message: str) -> None:
         ({"k": 0}, "k: expected at least 1, got 0"),
         ({"k": 10, "beam_width": 9}, "beam_width: expected at least k = 10, got 9"),
         ({"method": "magic"}, "method: expected one of exact, lowrank, probe, got 'magic'"),
-        ({"tolerance": 0.0}, "tolerance: expected a share between 0 and 1"),
+        ({"tolerance": 0.0}, "tolerance: expected a number"),
     ],
 )
 def test_options_out_of_range(options: dict[str, object], message: str) -> None:
