@@ -115,6 +115,6 @@ def log_spectrogram(waveform: Tensor, config: FeatureConfig) -> Tensor:
     # Dividing by the window's energy makes the floor mean the same for every window length.
     power = spectrum.abs().square() / window.square().sum()
     log_power = (power + config.power_floor).log().transpose(0, 1)
-    centred = log_power - log_power.mean(dim=0)
-    std = centred.square().mean().sqrt().clamp_min(config.std_floor)
-    return (centred / std).contiguous()
+    centered = log_power - log_power.mean(dim=0)
+    std = centered.square().mean().sqrt().clamp_min(config.std_floor)
+    return (centered / std).contiguous()

@@ -4,9 +4,9 @@
         --units runs/grid/units --out experiments/results/grid/strength.json
 
 Trains base models on more and more labeled utterances of a simulation's base set and pool, in an
-order drawn by seed, each from the simulation's pretrained model, and lets each score the simulation's
-test set, which none of them has seen. Units of work are those of ``egl-fast simulate``: what is in
-UNITS is not done again, and a killed run goes on where it was.
+order drawn by seed, each from the simulation's pretrained model, and lets each score the
+simulation's test set, which none of them has seen. Units of work are those of ``egl-fast
+simulate``: what is in UNITS is not done again, and a killed run goes on where it was.
 """
 
 from __future__ import annotations

@@ -369,8 +369,8 @@ def strength(path: Path) -> Iterator[str]:
     yield ""
     yield (
         "Base models trained on more and more of the labeled utterances, in an order drawn by "
-        "seed, score the test set, which none of them has seen (`experiments/strength.py`). Spearman's "
-        "rank correlation with entropy, 95% intervals over utterances."
+        "seed, score the test set, which none of them has seen (`experiments/strength.py`). "
+        "Spearman's rank correlation with entropy, 95% intervals over utterances."
     )
     yield ""
     weakest, strongest = (row["correlations"]["egl entropy"] for row in (rows[0], rows[-1]))

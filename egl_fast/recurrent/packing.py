@@ -1,4 +1,4 @@
-"""Padded batches to packed sequences and back, by gathers that vectorise.
+"""Padded batches to packed sequences and back, by gathers that vectorize.
 
 torch's own ``pack_padded_sequence`` and ``pad_packed_sequence`` are loops over frames, and have
 no batching rule: pulled back under ``vmap``, they run once a cotangent. Here each is one gather

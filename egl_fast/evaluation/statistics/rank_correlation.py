@@ -99,8 +99,8 @@ def _correlations(ranks: Floats, counts: Floats) -> Floats:
     """Pearson's correlation [..., M, M] of rows [..., M, N], weighted by counts [..., N]."""
     weights = counts[..., None, :]
     total = weights.sum(axis=-1, keepdims=True)
-    centred = ranks - (ranks * weights).sum(axis=-1, keepdims=True) / total
-    products = (centred * weights) @ np.swapaxes(centred, -1, -2)
+    centered = ranks - (ranks * weights).sum(axis=-1, keepdims=True) / total
+    products = (centered * weights) @ np.swapaxes(centered, -1, -2)
     lengths = np.sqrt(np.diagonal(products, axis1=-2, axis2=-1))
     scale = lengths[..., :, None] * lengths[..., None, :]
     correlation = np.full(products.shape, np.nan)
