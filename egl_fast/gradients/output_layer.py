@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
-from egl_fast.gradients.tape import ModuleCall, Tape
+from egl_fast.gradients.tape import Tape
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def output_layer_of(tape: Tape) -> OutputLayer | None:
     calls = [
         call
         for call in tape.calls
-        if isinstance(call, ModuleCall)
-        and type(call.module) is nn.Linear
+        if type(call.module) is nn.Linear
         and made is not None
         and made.next_functions[:1] == ((call.edge.node, call.edge.output_nr),)
     ]

@@ -8,7 +8,6 @@ Together they are every use there is, each counted once.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,99 +19,65 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from egl_fast.errors import ModelError
-from egl_fast.gradients.rules.linear import outer_product_pullback
-from egl_fast.gradients.rules.rule import Pullback, Rule, rule_of
+from egl_fast.gradients.rules.linear import gate_products
+from egl_fast.gradients.rules.rule import Prepare, Pullback, rule_of
 from egl_fast.gradients.running import constants, running
 from egl_fast.recurrent import Direction, scanned_recurrence
 
 
-@dataclass
-class Call(ABC):
+@dataclass(frozen=True)
+class Call:
     """One call of a module (or one side of one direction of a recurrent layer) that a rule covers.
 
     Attributes:
         parameters: name in the module (and rule) -> qualified name, of the parameters asked for.
         edge: where autograd delivers the cotangent of the call's output.
         output: shape of that output.
-        args: what the rule will read.
-        versions: of the tensors among them, when they were recorded.
+        module: what was called.
+        rule: for its gradients.
+        args: what the rule reads.
+        dimension: along which utterances lie, in ``args`` and in the output.
+        columns: which utterance is where along it; None where they are in order.
     """
 
     parameters: dict[str, str]
     edge: GradientEdge
     output: torch.Size
+    module: nn.Module
+    rule: Prepare
     args: tuple[Any, ...]
-    versions: list[int] = field(init=False)
+    dimension: int = 0
+    columns: tuple[int, ...] | None = None
+    _versions: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.versions = self._versions()
+        self._versions.extend(self._versions_now())
 
-    def _versions(self) -> list[int]:
+    def _versions_now(self) -> list[int]:
         return [a._version for a in self.args if isinstance(a, Tensor)]
 
     @property
     def is_modified(self) -> bool:
-        """Whether something that the rule will read was overwritten since."""
-        return self._versions() != self.versions
+        """Whether something that the rule reads has been overwritten since the call."""
+        return self._versions_now() != self._versions
 
-    @abstractmethod
+    def _only(self, x: Tensor, utterance: int | None, dimension: int) -> Tensor:
+        if utterance is None:
+            return x
+        column = utterance if self.columns is None else self.columns.index(utterance)
+        return x.narrow(dimension, column, 1)
+
     def prepare(self, utterance: int | None) -> Pullback:
         """The rule's pullback for one utterance of the batch; None: the batch is one utterance."""
+        args = tuple(
+            self._only(a, utterance, self.dimension) if isinstance(a, Tensor) else a
+            for a in self.args
+        )
+        return self.rule(self.module, args, frozenset(self.parameters))
 
-    @abstractmethod
     def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
         """The utterance's share of output cotangents [R, ...]."""
-
-
-@dataclass
-class ModuleCall(Call):
-    """A call of a module with a rule of its own; utterances lie along dimension 0."""
-
-    module: nn.Module
-    rule: Rule
-
-    def prepare(self, utterance: int | None) -> Pullback:
-        """See ``Call``."""
-        args = self.args
-        if utterance is not None:
-            args = tuple(a[utterance : utterance + 1] if isinstance(a, Tensor) else a for a in args)
-        return self.rule.prepare(self.module, args, frozenset(self.parameters))
-
-    def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
-        """See ``Call``."""
-        return cotangent if utterance is None else cotangent[:, utterance : utterance + 1]
-
-
-@dataclass
-class GateCall(Call):
-    """What one set of gate weights of one direction multiplies: [T, N, I], utterances as columns.
-
-    Attributes:
-        weight: the weight's name, without the direction's suffix.
-        bias: the bias's name, likewise.
-        columns: utterance of each column, or None where they are in order.
-    """
-
-    weight: str
-    bias: str
-    columns: tuple[int, ...] | None
-
-    def _column_of(self, utterance: int | None) -> slice:
-        if utterance is None:
-            return slice(None)  # all columns are the one utterance's
-        column = utterance if self.columns is None else self.columns.index(utterance)
-        return slice(column, column + 1)
-
-    def prepare(self, utterance: int | None) -> Pullback:
-        """See ``Call``; of gate cotangents [R, T, 1 (or all columns), G*H]."""
-        inputs = self.args[0][:, self._column_of(utterance)].flatten(0, 1)
-        wanted = frozenset(self.parameters)
-        linear = outer_product_pullback(inputs, wanted, weight=self.weight, bias=self.bias)
-        return lambda cotangent: linear(cotangent.flatten(1, 2))
-
-    def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
-        """See ``Call``."""
-        return cotangent[:, :, self._column_of(utterance)]
+        return self._only(cotangent, utterance, self.dimension + 1)
 
 
 @dataclass(frozen=True)
@@ -203,9 +168,10 @@ def record(
                     and id(parameter) in names
                 }
                 if wanted:
-                    edge, columns = get_gradient_edge(tap), direction.columns
+                    edge, rule = get_gradient_edge(tap), gate_products(weight, bias)
+                    at = (1, direction.columns)
                     calls.append(
-                        GateCall(wanted, edge, tap.shape, (inputs,), weight, bias, columns)
+                        Call(wanted, edge, tap.shape, direction.module, rule, (inputs,), *at)
                     )
 
         stack.enter_context(
@@ -312,7 +278,7 @@ def _recorded_modules(
         assert rule is not None
         positional = args or tuple(kwargs.values())
         kept = tuple(a.detach() if isinstance(a, Tensor) else a for a in positional)
-        calls.append(ModuleCall(wanted, edge, output.shape, kept, module, rule))
+        calls.append(Call(wanted, edge, output.shape, module, rule.prepare, kept))
         return result
 
     with ExitStack() as stack:
