@@ -22,6 +22,7 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.convolution
 import egl_fast.gradients.linear
 import egl_fast.gradients.normalization  # noqa: F401  (importing registers the rules)
+from egl_fast.devices import start_backward_thread
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -44,9 +45,9 @@ _log = logging.getLogger("egl_fast")
 #: larger matrix products; beyond this they gain nothing.
 ROWS_PER_PASS = 50
 
-#: The same on a GPU. By arithmetic, not by measurement: a frame of 256 units is a product of 2,048
-#: by 768 by 256, which takes an H100 12 microseconds at its float32 rate; launching it takes 5.
-CUDA_ROWS_PER_PASS = 2048
+#: The same on a GPU. On an H200 a frame of a GRU of 512 units takes 17 TMAC/s of 2,048 rows, 18 of
+#: 4,096, 20 of 8,192 (benchmarks/gpu_timings.py); more rows cost memory.
+CUDA_ROWS_PER_PASS = 4096
 
 #: Bytes that gradients may take unless somebody says otherwise: half of them the intermediate
 #: results of one backward pass, as far as they are known beforehand, so that long recordings get
@@ -160,6 +161,7 @@ class GradientEngine:
         with alone(self.model):  # another thread's run holds parameters back
             parameters = counted_parameters(self.model, self.params)
             self.parameters = parameters
+            start_backward_thread(self.device)
             with self._products():
                 return record(self.model, inputs, parameters)
 
@@ -195,8 +197,9 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_zeros(shape, dtype=torch.float64)
         )
-        for name, n, rows, coordinates in self._gradients(tape, logits, cotangents):
-            totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
+        with self._products():  # once for all: setting it takes as long as a small product
+            for name, n, rows, coordinates in self._gradients(tape, logits, cotangents):
+                totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
         self._verify(tape, cotangents, norms)
         return norms
@@ -225,16 +228,17 @@ class GradientEngine:
         )
         holds = self.holds_gradients(tape, logits, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
-        for name, n, rows, own in self._gradients(tape, logits, cotangents):
-            earlier = kept[name, n]
-            for others, coordinates in [*earlier, (rows, own)]:
-                with products_in("float32", self.device):
-                    products = inner_products(own, coordinates)
-                products = products[: _size(rows), : _size(others)].double()
-                totals[name][n, rows, others] = products
-                totals[name][n, others, rows] = products.t()
-            if holds and rows.stop < R:
-                earlier.append((rows, own))
+        with self._products():
+            for name, n, rows, own in self._gradients(tape, logits, cotangents):
+                earlier = kept[name, n]
+                for others, coordinates in [*earlier, (rows, own)]:
+                    with products_in("float32", self.device):
+                        products = inner_products(own, coordinates)
+                    products = products[: _size(rows), : _size(others)].double()
+                    totals[name][n, rows, others] = products
+                    totals[name][n, others, rows] = products.t()
+                if holds and rows.stop < R:
+                    earlier.append((rows, own))
         grams = {name: totals[name] for name in tape.parameters if name in totals}
         norms = {name: total.diagonal(dim1=1, dim2=2) for name, total in grams.items()}
         self._verify(tape, cotangents, norms)

@@ -27,7 +27,7 @@ from egl_fast.scoring.classes import Classes
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.pending import PendingScore
 from egl_fast.scoring.pipeline import pull_back, search
-from egl_fast.scoring.sharing import share_passes
+from egl_fast.scoring.sharing import CUDA_PASS_OVERHEAD_ROWS, PASS_OVERHEAD_ROWS, share_passes
 
 #: What running a model once more costs, in rows: where ranks differ by less, they are padded.
 FORWARD_ROWS = 2
@@ -103,6 +103,10 @@ class BatchScoring:
         self._waiting: dict[int, PendingScore] = {}
         self._row_bytes_per_second = 0.0
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self._engine.device.type == "cuda"
+
     def units(self) -> list[list[list[int]]]:
         """Batches by what they may share: nothing of a unit's results depends on other units.
 
@@ -110,7 +114,7 @@ class BatchScoring:
             Units of forward batches of indices, about shortest first. Who may wait for whom is
             together; a batch of one utterance, which never waits, is a unit of its own.
         """
-        most_waiting = CUDA_WAITING if self._engine.device.type == "cuda" else WAITING
+        most_waiting = CUDA_WAITING if self._on_gpu else WAITING
         units: list[list[list[int]]] = []
         room = 0
         for batch in self._forward_plan():
@@ -147,6 +151,7 @@ class BatchScoring:
             [self._waiting[i].num_rows for i in indices],
             [self._spectrograms[i].seconds for i in indices],
             fits=self._fits,
+            overhead_rows=CUDA_PASS_OVERHEAD_ROWS if self._on_gpu else PASS_OVERHEAD_ROWS,
         )
         results: dict[int, ScoreRecord | EglError] = {}
         for group in groups:
@@ -182,7 +187,8 @@ class BatchScoring:
         self._row_bytes_per_second = max(self._row_bytes_per_second, row_bytes)
         widest = max(score.num_rows for score in pending)
         padding = sum(widest - score.num_rows for score in pending)
-        alike = padding <= FORWARD_ROWS * len(batch) and self._fits(len(batch), widest, longest)
+        saved = CUDA_PASS_OVERHEAD_ROWS if self._on_gpu else FORWARD_ROWS * len(batch)
+        alike = padding <= saved and self._fits(len(batch), widest, longest)
         if len(batch) == 1 or alike:
             return dict(zip(batch, pull_back(self._engine, tape, pending), strict=True))
         return dict(zip(batch, pending, strict=True))
