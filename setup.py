@@ -128,11 +128,15 @@ def operators() -> CppExtension:
         define_macros=macros(),
     )
     built.include_dirs = [str(ROOT)]
+    if sys.platform == "linux":
+        # Some compilers link libstdc++ statically. Exported, its symbols would mix with those of
+        # torch's own libstdc++, and the first error message to be formatted would be a crash.
+        built.extra_link_args += ["-Wl,--exclude-libs,ALL"]
     if CUDA is not None:
         built.library_dirs += CUDA.nvcc.library_folders
         built.extra_link_args += [
             # The runtime is ours alone: torch may bring another version of it.
-            *("-lcudart_static", "-Wl,--exclude-libs,libcudart_static.a"),
+            "-lcudart_static",
             *("-ldl", "-lrt", "-lpthread"),
             # torch's C interface to streams is in its CUDA library, which this one brings along.
             *("-Wl,--no-as-needed", "-ltorch"),

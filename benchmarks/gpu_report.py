@@ -1,12 +1,23 @@
-"""All that is to be known of egl_fast on a machine with an NVIDIA GPU, in one folder to send back.
+"""Everything we want to know of egl-fast on an NVIDIA GPU, in one folder to send back.
 
-    python3 benchmarks/gpu_report.py [--out FOLDER]
+    python3 benchmarks/gpu_report.py                       # all steps, about half an hour
+    python3 benchmarks/gpu_report.py tests sanitizer       # some of them again
+    python3 benchmarks/gpu_report.py --python python3      # no network: the packages that are there
 
-From a fresh clone: makes .venv, builds both halves (EGL_CUDA=on), runs the tests on the GPU,
-compares its results with the CPU's, measures, and writes report.md and report.json, with the logs
-beside them. Needs the NVIDIA driver, nvcc and g++; takes about an hour. Stops with one line where
-there is no GPU. A step that fails is reported, and the others are done all the same; then the exit
-status is 1.
+Steps, in this order:
+
+    build      both halves of the extension for this GPU's architecture, then `egl-fast doctor`
+    tests      everything marked `cuda`, the operators first, each file in processes of its own
+    agreement  the GPU's results against the CPU's, on the sample pool
+    sanitizer  compute-sanitizer's memcheck, racecheck and synccheck on the operators' tests
+    timings    kernels and the whole pipeline, beside what the hardware could do
+
+Every step writes FOLDER/STEP.json and its logs as it goes, and FOLDER/report.md shows whatever is
+there; a step can be repeated alone, and a failed one does not keep the others from running. The
+exit status is 1 if a step failed, 2 if there is nothing to run on.
+
+Without --python, the first step makes .venv from requirements.lock (that takes the network).
+docs/gpu-runbook.md says what to look at.
 """
 
 from __future__ import annotations
@@ -14,133 +25,202 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from gpu_report_page import render
+
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = ROOT / ".venv/bin/python"
+
+#: Tests of one process. A kernel that faults takes its process's later launches with it.
+TESTS_PER_PROCESS = 40
+
+#: Of these, the operators are tested first: everything else stands on them.
+OPERATORS = "test_cuda_halves.py"
+
+SANITIZERS = ("memcheck", "racecheck", "synccheck")
 
 
-class NoGpuError(Exception):
-    """One line: what is missing, and what helps."""
+class NothingToRunOnError(Exception):
+    """One line: what is missing, and the remedy."""
 
 
-def main() -> int:
-    """Run all steps; see above."""
+@dataclass(frozen=True)
+class Report:
+    """What the steps share.
+
+    Attributes:
+        folder: where results and logs go.
+        python: the interpreter that has torch; None until the first step has made .venv.
+        jobs: processes at once, except for timings.
+        limit: seconds that a process may take.
+        repeats: of the pool, for throughput.
+    """
+
+    folder: Path
+    python: str | None
+    jobs: int
+    limit: float
+    repeats: int
+
+    def interpreter(self) -> str:
+        """The interpreter that has torch."""
+        return self.python or str(ROOT / ".venv/bin/python")
+
+    def write(self, step: str, result: dict[str, Any]) -> None:
+        """Keep what a step has so far."""
+        (self.folder / f"{step}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+    def run(self, name: str, command: Sequence[str], **environment: str) -> dict[str, Any]:
+        """Run a command in the source folder, its output in FOLDER/NAME.log.
+
+        Returns:
+            ``name``, ``status`` (-9 after ``limit`` seconds) and ``seconds``.
+        """
+        log = self.folder / f"{name}.log"
+        start = time.monotonic()
+        variables = {**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
+        with log.open("w") as printed:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**variables, **environment},
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                status = process.wait(self.limit)
+            except subprocess.TimeoutExpired:
+                # First as Ctrl-C does, which lets pytest and compute-sanitizer say what they have.
+                os.killpg(process.pid, signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                status = -9
+        seconds = round(time.monotonic() - start, 1)
+        print(f"  {name}: status {status}, {seconds} s", flush=True)
+        return {"name": name, "status": status, "seconds": seconds}
+
+    def run_all(
+        self, commands: dict[str, list[str]], told: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Run commands, ``jobs`` at once; ``told`` of each as it ends."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for done in pool.map(lambda item: self.run(*item), commands.items()):
+                told(done)
+
+
+def python_path() -> str:
+    """The source folder before whatever the caller's is."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the steps that were asked for; see above."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)}; or all")
     parser.add_argument("--out", type=Path, default=ROOT / "build/gpu-report", metavar="FOLDER")
+    parser.add_argument("--python", help="an interpreter that has torch: nothing is installed")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one process")
     parser.add_argument("--repeats", type=int, default=20, help="of the pool, for throughput")
-    options = parser.parse_args()
+    parser.add_argument("--without-gpu", action="store_true", help="rehearse: as far as a CPU goes")
+    options = parser.parse_args(arguments)
+    unknown = [step for step in options.steps if step not in STEPS]
+    if unknown:
+        parser.error(f"{unknown[0]}: no such step; there are {', '.join(STEPS)}")
     folder = options.out.resolve()
+    report = Report(folder, options.python, options.jobs, options.limit, options.repeats)
     try:
-        nvidia_smi = require_gpu()
-        folder.mkdir(parents=True, exist_ok=True)
-        report: dict[str, Any] = {"commit": commit(), "nvidia_smi": nvidia_smi, "steps": []}
-        steps = Steps(folder, report["steps"])
-        steps.run("venv", ["make", "venv"])
-        require_torch_with_cuda()
-    except NoGpuError as error:
+        gpu = {"nvidia_smi": "", "architecture": "90"} if options.without_gpu else require_gpu()
+    except NothingToRunOnError as error:
         print(f"gpu_report: {error}", file=sys.stderr)
         return 2
-    # The stamp may be of a build without CUDA.
-    (ROOT / "build/.extension-built").unlink(missing_ok=True)
-    steps.run("build", ["make", "build", "emulated"], EGL_CUDA="on")
-    doctor = steps.run("doctor", [str(PYTHON), "-m", "egl_fast", "doctor", "--json"])
-    report["doctor"] = parsed(doctor)
-    tests = folder / "tests.xml"
-    tests.unlink(missing_ok=True)
-    steps.run("tests", [str(PYTHON), "-m", "pytest", "python_tests", f"--junitxml={tests}"])
-    report["tests"] = test_counts(tests)
-    measured = folder / "measurements.json"
-    measured.unlink(missing_ok=True)
-    steps.run(
-        "measurements",
-        [
-            *(str(PYTHON), "benchmarks/gpu_measurements.py"),
-            *("--out", str(measured), "--repeats", str(options.repeats)),
-        ],
-    )
-    report["measurements"] = parsed(measured.read_text() if measured.exists() else "")
-    (folder / "report.json").write_text(json.dumps(report, indent=2))
-    (folder / "report.md").write_text(render(report))
-    print(f"{folder}/report.md; please send the folder back")
-    return 0 if succeeded(report) else 1
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write("gpu", {**gpu, "commit": commit()})
+    failed = []
+    for step in options.steps or STEPS:
+        print(f"{step} ...", flush=True)
+        result: dict[str, Any] = {"ok": False}
+        try:
+            result = STEPS[step](report)
+        except Exception as error:
+            result["error"] = f"{type(error).__name__}: {error}"
+            print(f"  {result['error']}", flush=True)
+        report.write(step, result)
+        failed += [] if result["ok"] else [step]
+        (folder / "report.md").write_text(render(folder, list(STEPS)))
+    print(f"{folder}/report.md" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
 
 
-def require_gpu() -> str:
-    """What nvidia-smi says.
+def require_gpu() -> dict[str, str]:
+    """What nvidia-smi says, and the compute capability of the first GPU, such as "90".
 
     Raises:
-        NoGpuError: it says nothing, or lists no GPU.
+        NothingToRunOnError: there is no driver, or no GPU.
     """
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True)
+        return done.stdout + ("" if done.returncode == 0 else f" {done.stderr}")
+
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+        listed = said("-L")
     except FileNotFoundError:
-        raise NoGpuError("nvidia-smi: not found; this needs a GPU, and NVIDIA's driver") from None
-    if listed.returncode != 0 or "GPU" not in listed.stdout:
-        said = " ".join((listed.stdout + listed.stderr).split())
-        raise NoGpuError(f"nvidia-smi lists no GPU: {said or 'it prints nothing'}")
-    return subprocess.run(["nvidia-smi"], capture_output=True, text=True).stdout
-
-
-def require_torch_with_cuda() -> None:
-    """Raises NoGpuError unless the torch of .venv can use the GPU."""
-    code = (
-        "import torch, sys\n"
-        "if torch.version.cuda is None: sys.exit('is a CPU build')\n"
-        "if not torch.cuda.is_available(): sys.exit('finds no GPU')\n"
-    )
-    done = subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-1:] or ["cannot be loaded"]
-        raise NoGpuError(
-            f"the torch in .venv: {said[0]}; install a CUDA build that fits the driver there "
-            "(.venv/bin/pip install --force-reinstall torch==...), and run this again"
-        )
-
-
-class Steps:
-    """Runs commands in the source folder, each with a log of its own.
-
-    Args:
-        folder: of the logs.
-        done: receives what became of each step.
-    """
-
-    def __init__(self, folder: Path, done: list[dict[str, Any]]) -> None:
-        self._folder, self._done = folder, done
-
-    def run(self, name: str, command: list[str], **environment: str) -> str:
-        """What the command printed."""
-        log = self._folder / f"{name}.log"
-        print(f"{name}: {' '.join(command)}\n  log: {log}", flush=True)
-        start = time.monotonic()
-        with log.open("w") as printed:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env={**os.environ, **environment},
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-            )
-        seconds = time.monotonic() - start
-        print(f"  status {done.returncode}, {seconds:.0f} s", flush=True)
-        self._done.append({"name": name, "status": done.returncode, "seconds": round(seconds, 1)})
-        return log.read_text()
+        raise NothingToRunOnError(
+            "nvidia-smi: not found; this needs a GPU and NVIDIA's driver"
+        ) from None
+    if not listed.startswith("GPU"):
+        found = " ".join(listed.split()) or "it prints nothing"
+        raise NothingToRunOnError(f"nvidia-smi lists no GPU: {found}")
+    capability = said("--query-gpu=compute_cap", "--format=csv,noheader").split()[0]
+    return {"nvidia_smi": said(), "architecture": capability.replace(".", "")}
 
 
 def commit() -> str:
-    """Of the source folder, and whether anything was changed."""
+    """Of the source folder, and whether anything was changed; a copy may lack it."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
     )
     return described.stdout.strip() or "unknown"
+
+
+def build(report: Report) -> dict[str, Any]:
+    """The first step."""
+    steps = []
+    if report.python is None:
+        steps.append(report.run("venv", ["make", "venv"]))
+    python = report.interpreter()
+    architecture = json.loads((report.folder / "gpu.json").read_text())["architecture"]
+    steps.append(
+        report.run(
+            "build",
+            [python, "setup.py", "build_ext", "--inplace", "--force"],
+            EGL_CUDA="on",
+            EGL_CUDA_ARCHS=architecture,
+        )
+    )
+    steps.append(report.run("doctor", [python, "-m", "egl_fast", "doctor", "--json"]))
+    return {
+        "ok": all(step["status"] == 0 for step in steps),
+        "steps": steps,
+        "doctor": parsed((report.folder / "doctor.log").read_text()),
+    }
 
 
 def parsed(text: str) -> Any:
@@ -151,94 +231,156 @@ def parsed(text: str) -> Any:
         return None
 
 
+def cuda_tests(report: Report) -> list[str]:
+    """Names of all tests marked `cuda`, the operators' first; collected once.
+
+    Raises:
+        RuntimeError: they cannot be collected.
+    """
+    collected = report.folder / "cuda-tests.txt"
+    if not collected.exists():
+        options = ["-m", "cuda", "--collect-only", "-q", "--continue-on-collection-errors"]
+        report.run("collect", [*pytest_of(report), "python_tests", *options])
+        lines = (report.folder / "collect.log").read_text().splitlines()
+        names = [line for line in lines if line.startswith("python_tests/") and "::" in line]
+        if not names:
+            raise RuntimeError("no tests marked cuda were collected; see collect.log")
+        names.sort(key=lambda name: OPERATORS not in name)
+        collected.write_text("\n".join(names) + "\n")
+    return collected.read_text().splitlines()
+
+
+def pytest_of(report: Report) -> list[str]:
+    """pytest without what is of no use here."""
+    return [report.interpreter(), "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"]
+
+
+def processes_of(names: Sequence[str], size: int) -> dict[str, list[str]]:
+    """Tests by the process they run in: of one file, ``size`` at most."""
+    by_file: dict[str, list[str]] = {}
+    for name in names:
+        by_file.setdefault(Path(name.partition("::")[0]).stem, []).append(name)
+    return {
+        f"{stem}-{start // size}": of_file[start : start + size]
+        for stem, of_file in by_file.items()
+        for start in range(0, len(of_file), size)
+    }
+
+
+def tests(report: Report) -> dict[str, Any]:
+    """The second step. What failed among others is tried again alone, to tell who is at fault."""
+    result = run_tests(report, processes_of(cuda_tests(report), TESTS_PER_PROCESS), "tests", [])
+    alone = {f"alone-{n}": [name] for n, name in enumerate(result["failed"][:40])}
+    if alone:
+        again = run_tests(report, alone, "tests", [])
+        result["failed_alone"] = again["failed"]
+    return result
+
+
+def run_tests(
+    report: Report, processes: dict[str, list[str]], step: str, tool: Sequence[str]
+) -> dict[str, Any]:
+    """Run tests, each process under ``tool``, if any; what became of them."""
+    result: dict[str, Any] = {"ok": True, "tests": 0, "failed": [], "skipped": 0, "processes": []}
+    commands = {}
+    for name, chosen in processes.items():
+        xml = report.folder / f"{step}-{name}.xml"
+        xml.unlink(missing_ok=True)
+        commands[f"{step}-{name}"] = [
+            *(*tool, *pytest_of(report), "-v", "--tb=short", f"--junitxml={xml}"),
+            *chosen,
+        ]
+
+    def told(done: dict[str, Any]) -> None:
+        counts = test_counts(report.folder / f"{done['name']}.xml")
+        chosen = processes[done["name"].removeprefix(f"{step}-")]
+        if counts is None:  # the process died: each of its tests is under suspicion
+            counts = {"tests": 0, "failed": chosen, "skipped": 0}
+        result["processes"].append({**done, **counts, "failed": len(counts["failed"])})
+        for key in ("tests", "failed", "skipped"):
+            result[key] += counts[key]
+        result["ok"] = result["ok"] and done["status"] == 0
+        report.write(step, {**result, "ok": False})
+
+    report.run_all(commands, told)
+    return result
+
+
 def test_counts(junit: Path) -> dict[str, Any] | None:
-    """How many tests there were, and how many of them used the GPU."""
+    """How many tests there were, which failed, and how many were skipped."""
     if not junit.exists():
         return None
     cases = list(ElementTree.parse(junit).iter("testcase"))
     failed = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
     skipped = [c for c in cases if c.find("skipped") is not None]
-    on_gpu = [c for c in cases if "cuda" in f"{c.get('classname')}.{c.get('name')}"]
-    return {
-        "tests": len(cases),
-        "failed": [f"{c.get('classname')}::{c.get('name')}" for c in failed],
-        "skipped": len(skipped),
-        "on_gpu": len([c for c in on_gpu if c not in skipped]),
-    }
+
+    def name(case: ElementTree.Element) -> str:
+        return f"{(case.get('classname') or '').replace('.', '/')}.py::{case.get('name')}"
+
+    return {"tests": len(cases), "failed": [name(c) for c in failed], "skipped": len(skipped)}
 
 
-def succeeded(report: dict[str, Any]) -> bool:
-    """Whether every step did, and tests ran on the GPU."""
-    tests = report["tests"]
-    return all(step["status"] == 0 for step in report["steps"]) and bool(tests and tests["on_gpu"])
+def agreement(report: Report) -> dict[str, Any]:
+    """The third step."""
+    return by_script(report, "agreement", [])
 
 
-def render(report: dict[str, Any]) -> str:
-    """The report for people."""
-    measured = report["measurements"] or {}
-    verdict = "Everything passed." if succeeded(report) else "**Something failed, see below.**"
-    lines = [f"# egl-fast {report['commit']} on a GPU", "", verdict, ""]
-    for name in ("gpu", "machine"):
-        facts = measured.get(name, {})
-        lines += [f"- {key}: {value}" for key, value in facts.items()]
-    lines += ["", "## Steps", "", *table(report["steps"], ["name", "status", "seconds"])]
-    tests = report["tests"]
-    if tests:
-        lines += [
-            "",
-            f"{tests['tests']} tests, {tests['on_gpu']} of them on the GPU or of what it needs, "
-            f"{tests['skipped']} skipped, {len(tests['failed'])} failed.",
-            *(f"- failed: `{name}`" for name in tests["failed"]),
+def sanitizer(report: Report) -> dict[str, Any]:
+    """The fourth step: only kernels of ours are watched, torch's are not ours to mend."""
+    names = [name for name in cuda_tests(report) if OPERATORS in name]
+    # Dealt out like cards: neighbors in a file take about as long.
+    count = max(1, report.jobs // len(SANITIZERS))
+    processes = {f"operators-{n}": names[n::count] for n in range(min(count, len(names)))}
+    result: dict[str, Any] = {"ok": True}
+
+    def run(tool: str) -> dict[str, Any]:
+        command = ["compute-sanitizer", "--tool", tool, *our_kernels_alone()]
+        command += ["--error-exitcode", "9", "--print-limit", "20"]
+        found = run_tests(report, processes, f"sanitizer-{tool}", command)
+        logs = [report.folder / f"{done['name']}.log" for done in found["processes"]]
+        found["summaries"] = [
+            line for log in logs for line in log.read_text().splitlines() if "SUMMARY" in line
         ]
-    lines += [
-        *section("Results against the CPU's", measured.get("agreement"), AGREEMENT_COLUMNS),
-        *section("The same bits twice", measured.get("repeatable"), ["utterances", "different"]),
-        *section("The fused operator in a CUDA graph", measured.get("graph"), ["holds"]),
-        *section("Operators", measured.get("operators"), OPERATOR_COLUMNS),
-        *section("From audio files to records", measured.get("throughput"), THROUGHPUT_COLUMNS),
+        return found
+
+    with ThreadPoolExecutor(len(SANITIZERS)) as pool:
+        for tool, found in zip(SANITIZERS, pool.map(run, SANITIZERS), strict=True):
+            result[tool] = found
+            result["ok"] = result["ok"] and found["ok"]
+    return result
+
+
+def our_kernels_alone() -> list[str]:
+    """compute-sanitizer's option for that, which was renamed over the years."""
+    done = subprocess.run(["compute-sanitizer", "--help"], capture_output=True, text=True)
+    known = [
+        name for name in ("--kernel-regex", "--kernel-name", "--filter") if name in done.stdout
     ]
-    if isinstance(measured.get("profile"), str):
-        lines += ["", "## Where exact scoring's time goes", "", "```", measured["profile"], "```"]
-    lines += ["", "## nvidia-smi", "", "```", report["nvidia_smi"].rstrip(), "```", ""]
-    return "\n".join(lines)
+    return [known[0], "kns=egl"] if known else []
 
 
-AGREEMENT_COLUMNS = [
-    *("what", "utterances", "labelings_in_common", "same_best_labeling", "sq_grad_norm"),
-    *("egl", "egl_normalized", "beam_mass", "entropy", "promised", "holds"),
-]
-OPERATOR_COLUMNS = [
-    *("what", "shape", "largest_difference", "holds", "cpu_seconds", "gpu_seconds", "times"),
-]
-THROUGHPUT_COLUMNS = [
-    *("model", "method", "egl", "utterances", "utterances_per_second", "audio_per_second"),
-    *("cpu_audio_per_second", "times", "peak_memory_bytes"),
-]
+def timings(report: Report) -> dict[str, Any]:
+    """The fifth step, alone on the machine."""
+    return by_script(report, "timings", ["--repeats", str(report.repeats)])
 
 
-def section(title: str, part: Any, columns: list[str]) -> list[str]:
-    """A part of the measurements as a table, or what became of it."""
-    lines = ["", f"## {title}", ""]
-    if part is None:
-        return [*lines, "Not measured."]
-    if isinstance(part, dict) and "error" in part:
-        return [*lines, f"Failed: `{part['error']}`"]
-    return lines + table(part if isinstance(part, list) else [part], columns)
+def by_script(report: Report, name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Run benchmarks/gpu_NAME.py, which writes its results as it goes."""
+    written = report.folder / f"{name}.parts.json"
+    written.unlink(missing_ok=True)
+    script = ROOT / f"benchmarks/gpu_{name}.py"
+    done = report.run(name, [report.interpreter(), str(script), "--out", str(written), *arguments])
+    parts = parsed(written.read_text()) if written.exists() else None
+    return {"ok": done["status"] == 0, "steps": [done], "parts": parts}
 
 
-def table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
-    """In Markdown."""
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    for row in rows:
-        lines.append(f"| {' | '.join(cell(row.get(column)) for column in columns)} |")
-    return lines
-
-
-def cell(value: Any) -> str:
-    """A number to four digits, and nothing for nothing."""
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+STEPS: dict[str, Callable[[Report], dict[str, Any]]] = {
+    "build": build,
+    "tests": tests,
+    "agreement": agreement,
+    "sanitizer": sanitizer,
+    "timings": timings,
+}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ settings.register_profile("deterministic", derandomize=True, deadline=None, data
 settings.load_profile("deterministic")
 
 
-@pytest.fixture(scope="module", params=["emulated", *(["cuda"] if engines.has_gpu() else [])])
+ENGINES = [
+    "emulated",
+    *([pytest.param("cuda", marks=pytest.mark.cuda)] if engines.has_gpu() else []),
+]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The operators' CUDA halves in the CPU halves' place."""
     with engines.using(request.param):

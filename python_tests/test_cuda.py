@@ -188,12 +188,13 @@ def test_the_recurrent_operators_in_a_cuda_graph(cell: ops.RecurrentCell) -> Non
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_the_fused_operator_waits_for_nothing() -> None:
     arguments = problem(CUDA)
     fused(arguments, span=2.0**-20)
     mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")  # of what torch does itself
     try:
+        torch.cuda.set_sync_debug_mode("error")  # of what torch does itself
         fused(arguments, span=2.0**-20)
     finally:
         torch.cuda.set_sync_debug_mode(mode)

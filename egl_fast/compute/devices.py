@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from egl_fast import _extension
@@ -49,3 +51,15 @@ def usable_device(name: str | torch.device) -> torch.device:
                 "without"
             )
     return device
+
+
+@cache
+def start_backward_thread(device: torch.device) -> None:
+    """Launch something from the thread in which autograd works for a GPU; nothing on a CPU.
+
+    The thread has no CUDA context before that, and torch warns if its first work is a product by
+    cuBLAS.
+    """
+    if device.type == "cuda":
+        with torch.inference_mode(False), torch.enable_grad():
+            torch.autograd.backward(torch.zeros(1, device=device, requires_grad=True).sum())

@@ -71,8 +71,10 @@ def _set_fp32_products(form: str) -> Callable[[], None]:
     before = [setting.fp32_precision for setting in new_way]
     matmul_before = _if_told(torch.get_float32_matmul_precision)
     convolutions_before = _if_told(lambda: cudnn.allow_tf32)
+    choice_before = cudnn.deterministic, cudnn.benchmark
 
     def put_back() -> None:
+        cudnn.deterministic, cudnn.benchmark = choice_before
         if matmul_before is not None:
             torch.set_float32_matmul_precision(matmul_before)
         if convolutions_before is not None:
@@ -86,6 +88,9 @@ def _set_fp32_products(form: str) -> Callable[[], None]:
         cudnn.allow_tf32 = form == "tf32"
     for setting in here:
         setting.fp32_precision = form
+    # Left to itself, cuDNN takes the way back through a convolution by atomic additions, and may
+    # choose another algorithm in the next run: other bits either way.
+    cudnn.deterministic, cudnn.benchmark = True, False
     return put_back
 
 

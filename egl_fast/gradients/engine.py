@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 import egl_fast.gradients.rules  # noqa: F401  (importing registers them)
+from egl_fast.compute.devices import start_backward_thread
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import check_precision, products_in
 from egl_fast.errors import ModelError, one_line
@@ -112,6 +113,7 @@ class GradientEngine:
         # Every time: a training pipeline freezes, unfreezes and replaces layers.
         with alone(self.model):  # another thread's run holds parameters back
             self.parameters = counted_parameters(self.model, self.params)
+            start_backward_thread(self.device)
             with self._products():
                 return record(self.model, inputs, self.parameters)
 
@@ -142,8 +144,9 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
-        for name, n, rows, coordinates in self._gradients(tape, cotangents):
-            totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
+        with self._products():  # once for all: setting it takes as long as a small product
+            for name, n, rows, coordinates in self._gradients(tape, cotangents):
+                totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
         self._verify(tape, cotangents, norms)
         return norms
@@ -171,16 +174,17 @@ class GradientEngine:
         )
         holds = self.room.holds_gradients(tape, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
-        for name, n, rows, own in self._gradients(tape, cotangents):
-            earlier = kept[name, n]
-            for others, coordinates in [*earlier, (rows, own)]:
-                with products_in("float32", self.device):
-                    products = inner_products(own, coordinates)
-                products = products[: _size(rows), : _size(others)].double()
-                totals[name][n, rows, others] = products
-                totals[name][n, others, rows] = products.t()
-            if holds and rows.stop < R:
-                earlier.append((rows, own))
+        with self._products():
+            for name, n, rows, own in self._gradients(tape, cotangents):
+                earlier = kept[name, n]
+                for others, coordinates in [*earlier, (rows, own)]:
+                    with products_in("float32", self.device):
+                        products = inner_products(own, coordinates)
+                    products = products[: _size(rows), : _size(others)].double()
+                    totals[name][n, rows, others] = products
+                    totals[name][n, others, rows] = products.t()
+                if holds and rows.stop < R:
+                    earlier.append((rows, own))
         grams = {name: totals[name] for name in tape.parameters if name in totals}
         norms = {name: total.diagonal(dim1=1, dim2=2) for name, total in grams.items()}
         self._verify(tape, cotangents, norms)

@@ -27,7 +27,11 @@ from egl_fast.scoring.classes import Classes
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import Searched, search
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.schedule.sharing import share_passes
+from egl_fast.scoring.schedule.sharing import (
+    CUDA_PASS_OVERHEAD_ROWS,
+    PASS_OVERHEAD_ROWS,
+    share_passes,
+)
 
 #: What running a model once more costs, in rows: where ranks differ by less, they are padded.
 FORWARD_ROWS = 2
@@ -102,6 +106,10 @@ class BatchScoring:
         self._skip = skip
         self._row_bytes_per_second = 0.0
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self._engine.device.type == "cuda"
+
     def units(self) -> list[Unit]:
         """Batches by what they may share: nothing of a unit's results depends on other units.
 
@@ -128,7 +136,7 @@ class BatchScoring:
                 continue
             if room <= 0:
                 units.append([])
-                room = CUDA_WAITING if self._engine.device.type == "cuda" else WAITING
+                room = CUDA_WAITING if self._on_gpu else WAITING
             units[-1].append(batch)
             room -= len(batch)
         return units
@@ -169,7 +177,8 @@ class BatchScoring:
         self._row_bytes_per_second = max(self._row_bytes_per_second, row_bytes)
         widest = max(one.num_rows for one in searched)
         padding = sum(widest - one.num_rows for one in searched)
-        alike = padding <= FORWARD_ROWS * len(batch) and self._fits(len(batch), widest, longest)
+        saved = CUDA_PASS_OVERHEAD_ROWS if self._on_gpu else FORWARD_ROWS * len(batch)
+        alike = padding <= saved and self._fits(len(batch), widest, longest)
         if len(batch) == 1 or alike:
             return self._pull_back(tape, batch, searched)
         return dict(zip(batch, searched, strict=True))
@@ -187,6 +196,7 @@ class BatchScoring:
             [waiting[i].num_rows for i in indices],
             [self._seconds[i] for i in indices],
             fits=self._fits,
+            overhead_rows=CUDA_PASS_OVERHEAD_ROWS if self._on_gpu else PASS_OVERHEAD_ROWS,
         ):
             results |= self._each([indices[position] for position in group], run_once_more)
         return results

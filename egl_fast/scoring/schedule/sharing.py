@@ -8,9 +8,18 @@ from collections.abc import Callable, Sequence
 #: however few rows there are. From `benchmarks/estimators.py passes`: 2.6 on two cores of 2025.
 PASS_OVERHEAD_ROWS = 3
 
+#: The same on a GPU, where a recurrent layer's frames wait for launches rather than for products.
+#: On an H200 two launches take as long as 450 rows of a GRU of 512 units, forward and backward
+#: alike (benchmarks/gpu_timings.py, docs/cuda.md).
+CUDA_PASS_OVERHEAD_ROWS = 1000
+
 
 def share_passes(
-    num_rows: Sequence[int], seconds: Sequence[float], *, fits: Callable[[int, int, float], bool]
+    num_rows: Sequence[int],
+    seconds: Sequence[float],
+    *,
+    fits: Callable[[int, int, float], bool],
+    overhead_rows: int = PASS_OVERHEAD_ROWS,
 ) -> list[list[int]]:
     """Groups of utterances whose rows are pulled back together.
 
@@ -23,6 +32,7 @@ def share_passes(
         seconds: length of each utterance.
         fits: whether one pass can carry (utterances, rows of each, seconds of each); never asked
             of one utterance alone.
+        overhead_rows: what a pass costs besides its rows, in rows.
 
     Returns:
         Groups of indices, a function of the arguments alone.
@@ -42,7 +52,7 @@ def share_passes(
             longest = max(longest, seconds[order[start]])
             if size > 1 and not fits(size, widest, longest):
                 break
-            work = least[start] + longest * (size * widest + PASS_OVERHEAD_ROWS)
+            work = least[start] + longest * (size * widest + overhead_rows)
             if work < best:
                 best, begin = work, start
         least.append(best)
