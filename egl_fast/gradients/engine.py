@@ -144,7 +144,7 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
-        with self._products():  # once for all: setting it takes as long as a small product
+        with products_in("float32", self.device):  # once: setting it takes as long as a product
             for name, n, rows, coordinates in self._gradients(tape, cotangents):
                 totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
@@ -174,12 +174,11 @@ class GradientEngine:
         )
         holds = self.room.holds_gradients(tape, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
-        with self._products():
+        with products_in("float32", self.device):
             for name, n, rows, own in self._gradients(tape, cotangents):
                 earlier = kept[name, n]
                 for others, coordinates in [*earlier, (rows, own)]:
-                    with products_in("float32", self.device):
-                        products = inner_products(own, coordinates)
+                    products = inner_products(own, coordinates)
                     products = products[: _size(rows), : _size(others)].double()
                     totals[name][n, rows, others] = products
                     totals[name][n, others, rows] = products.t()
