@@ -64,6 +64,8 @@ class Report:
         jobs: processes at once, except for timings.
         limit: seconds that a process may take.
         repeats: of the pool, for throughput.
+        tools: of compute-sanitizer.
+        every: of so many operators' tests, one runs under compute-sanitizer.
     """
 
     folder: Path
@@ -71,6 +73,8 @@ class Report:
     jobs: int
     limit: float
     repeats: int
+    tools: tuple[str, ...] = SANITIZERS
+    every: int = 1
 
     def interpreter(self) -> str:
         """The interpreter that has torch."""
@@ -138,13 +142,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one process")
     parser.add_argument("--repeats", type=int, default=20, help="of the pool, for throughput")
+    parser.add_argument("--tools", nargs="+", choices=SANITIZERS, default=SANITIZERS)
+    parser.add_argument("--every", type=int, default=1, help="one in so many tests, sanitized")
     parser.add_argument("--without-gpu", action="store_true", help="rehearse: as far as a CPU goes")
     options = parser.parse_args(arguments)
     unknown = [step for step in options.steps if step not in STEPS]
     if unknown:
         parser.error(f"{unknown[0]}: no such step; there are {', '.join(STEPS)}")
     folder = options.out.resolve()
-    report = Report(folder, options.python, options.jobs, options.limit, options.repeats)
+    report = Report(
+        folder,
+        options.python,
+        options.jobs,
+        options.limit,
+        options.repeats,
+        tuple(options.tools),
+        options.every,
+    )
     try:
         gpu = {"nvidia_smi": "", "architecture": "90"} if options.without_gpu else require_gpu()
     except NothingToRunOnError as error:
@@ -327,9 +341,9 @@ def agreement(report: Report) -> dict[str, Any]:
 
 def sanitizer(report: Report) -> dict[str, Any]:
     """The fourth step: only kernels of ours are watched, torch's are not ours to mend."""
-    names = [name for name in cuda_tests(report) if OPERATORS in name]
+    names = [name for name in cuda_tests(report) if OPERATORS in name][:: report.every]
     # Dealt out like cards: neighbors in a file take about as long.
-    count = max(1, report.jobs // len(SANITIZERS))
+    count = max(1, report.jobs // len(report.tools))
     processes = {f"operators-{n}": names[n::count] for n in range(min(count, len(names)))}
     result: dict[str, Any] = {"ok": True}
 
@@ -343,8 +357,8 @@ def sanitizer(report: Report) -> dict[str, Any]:
         ]
         return found
 
-    with ThreadPoolExecutor(len(SANITIZERS)) as pool:
-        for tool, found in zip(SANITIZERS, pool.map(run, SANITIZERS), strict=True):
+    with ThreadPoolExecutor(len(report.tools)) as pool:
+        for tool, found in zip(report.tools, pool.map(run, report.tools), strict=True):
             result[tool] = found
             result["ok"] = result["ok"] and found["ok"]
     return result

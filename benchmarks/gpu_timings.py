@@ -69,7 +69,7 @@ class Sizes:
     clips: int = 32
     repeats: int = 10
     deep: str = "paper"
-    deep_repeats: int = 2
+    deep_repeats: int = 1
     rounds: int = 10
     matrix: int = 8192
 
