@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import gpu_page
 import must_hold
 import performance_plots
 from machine import ROOT
@@ -101,6 +102,7 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield LIBRARIES
     yield "![Times of other libraries](figures/performance-libraries.png)\n"
     yield from contenders(group(run, "libraries"))
+    yield from gpu_page.section(json.loads(gpu_page.RESULTS.read_text(encoding="utf-8")))
 
 
 def group(run: dict[str, Any], name: str) -> list[Entry]:
