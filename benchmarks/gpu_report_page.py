@@ -71,8 +71,8 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"\n### {name}\n"
         if isinstance(part, dict) and "error" in part:
             yield f"Failed: `{part['error']}`"
-        elif isinstance(part, str):
-            yield f"```\n{part.rstrip()}\n```"
+        elif isinstance(part, dict) and any(isinstance(x, (dict, list)) for x in part.values()):
+            yield f"```json\n{json.dumps(part, indent=1)}\n```"
         else:
             rows = part if isinstance(part, list) else [part]
             columns = list(dict.fromkeys(key for row in rows for key in row))

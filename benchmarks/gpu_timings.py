@@ -8,6 +8,7 @@ a step.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -35,11 +36,7 @@ from machine import machine
 from torch import Tensor, nn
 
 from egl_fast import Scorer, ops
-from egl_fast.data.loading import load_spectrogram, pad_features
-from egl_fast.data.manifest import read_manifest
-from egl_fast.gradients.engine import GradientEngine
 from egl_fast.methods.exact import SPAN
-from egl_fast.recurrent import scanned_recurrence
 
 METHODS: dict[str, dict[str, Any]] = {
     "exact": {"method": "exact"},
@@ -100,6 +97,7 @@ def parts(model: Path, pool: Path, sizes: Sizes) -> dict[str, Callable[[], Any]]
         "operators": lambda: operators(model, pool, sizes),
         "recurrent": lambda: recurrent(sizes),
         "throughput": lambda: throughputs(model, pool, sizes),
+        "bench": lambda: bench(model, pool, sizes),
         "profile, shipped model": lambda: profile(model, pool, sizes),
         "profile, deep": lambda: profile(model, pool, sizes, deep=sizes.deep),
         "wav2vec 2.0 base": lambda: foreign(sizes),
@@ -278,7 +276,7 @@ def recurrent(sizes: Sizes) -> Iterator[dict[str, Any]]:
 
 
 def throughputs(model: Path, pool: Path, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """From audio files to records, of both models and all methods; then inference and the loop."""
+    """From audio files to records, of both models and all methods."""
     for deep in (None, sizes.deep):
         scorer = scorer_on(sizes.device, model, deep=deep)
         repeats = sizes.deep_repeats if deep else sizes.repeats
@@ -299,67 +297,21 @@ def throughputs(model: Path, pool: Path, sizes: Sizes) -> Iterator[dict[str, Any
                 if sizes.device == "cuda"
                 else None,
             }
-        yield from loop_and_inference(scorer, deep or model.name, pool, sizes)
 
 
-def loop_and_inference(
-    scorer: Scorer, name: str, pool: Path, sizes: Sizes
-) -> Iterator[dict[str, Any]]:
-    """One inference pass of a batch, and the plain loop over some labelings of one utterance."""
-    assert scorer.features is not None
-    features = [
-        load_spectrogram(one, scorer.features).features
-        for one in read_manifest(pool)[: sizes.clips]
-    ]
-    inputs = [tensor.to(scorer.device) for tensor in pad_features(features)]
-
-    def inference() -> None:
-        with torch.inference_mode():
-            scorer.model(*inputs)
-
-    took = seconds_of(inference, sizes)
-    yield {"model": name, "method": "inference", "utterances_a_second": len(features) / took}
-    engine = GradientEngine(scorer.model)
-    one = [tensor.to(scorer.device) for tensor in pad_features(features[:1])]
-    logits, lengths = engine.run(*one).outputs
-    found = ops.ctc_beam_search(
-        logits.detach().double().log_softmax(2), lengths.to(logits.device), num_hypotheses=sizes.k
+def bench(model: Path, pool: Path, sizes: Sizes) -> dict[str, Any]:
+    """What ``egl-fast bench`` says: all methods against the plain loop and one inference pass."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "egl_fast", "bench", "--model", model, "--pool", pool),
+            *("--k", str(sizes.k), "--device", sizes.device, "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    parameters = list(scorer.model.parameters())
-    rounds = 3
-
-    def loop() -> None:
-        with scanned_recurrence(scorer.model):
-            logits, lengths = scorer.model(*one)
-        log_probs = logits.log_softmax(2).transpose(0, 1)
-        for n in range(rounds):
-            length = int(found.label_lengths[0, n])
-            loss = F.ctc_loss(
-                log_probs, found.labels[0, n, :length][None], lengths.to(logits.device),
-                torch.tensor([length], device=logits.device), reduction="sum",
-            )  # fmt: skip
-            torch.autograd.grad(loss, parameters, retain_graph=True)
-
-    def native_loop() -> None:
-        scorer.model.train()
-        logits, lengths = scorer.model(*one)
-        log_probs = logits.log_softmax(2).transpose(0, 1)
-        for n in range(rounds):
-            length = int(found.label_lengths[0, n])
-            loss = F.ctc_loss(
-                log_probs, found.labels[0, n, :length][None], lengths.to(logits.device),
-                torch.tensor([length], device=logits.device), reduction="sum",
-            )  # fmt: skip
-            torch.autograd.grad(loss, parameters, retain_graph=True)
-        scorer.model.eval()
-
-    for what, work in (("our scans", loop), ("cuDNN", native_loop)):
-        took = seconds_of(work, sizes) / rounds
-        yield {
-            "model": name,
-            "method": f"plain loop, {what}",
-            "utterances_a_second": 1 / (took * sizes.k),
-        }
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def profile(
