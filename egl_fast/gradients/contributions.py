@@ -189,7 +189,8 @@ def combined(contributions: Sequence[Contribution]) -> Contribution:
 
 def sq_norms(coordinates: Sequence[Tensor]) -> Tensor:
     """[R] float64, squared norms of the gradients of these coordinates."""
-    return torch.stack([row_sq_norms(c) for c in coordinates]).sum(0)
+    norms = [row_sq_norms(c) for c in coordinates]
+    return sum(norms[1:], norms[0])
 
 
 def inner_products(coordinates: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
@@ -199,4 +200,4 @@ def inner_products(coordinates: Sequence[Tensor], others: Sequence[Tensor]) -> T
         left = a.transpose(0, 1).flatten(1)
         right = left if a is b else b.transpose(0, 1).flatten(1)
         parts.append(left @ right.t())
-    return torch.stack(parts).sum(0)
+    return sum(parts[1:], parts[0])

@@ -179,9 +179,10 @@ class GradientEngine:
                 earlier = kept[name, n]
                 for others, coordinates in [*earlier, (rows, own)]:
                     products = inner_products(own, coordinates)
-                    products = products[: _size(rows), : _size(others)].double()
-                    totals[name][n, rows, others] = products
+                    products = products[: _size(rows), : _size(others)]
                     totals[name][n, others, rows] = products.t()
+                    if coordinates is not own:
+                        totals[name][n, rows, others] = products
                 if holds and rows.stop < R:
                     earlier.append((rows, own))
         grams = {name: totals[name] for name in tape.parameters if name in totals}
