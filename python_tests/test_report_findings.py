@@ -302,6 +302,7 @@ def test_colours_stand_out_from_the_page(strategy):
 
 
 def test_no_two_strategies_look_alike():
+    assert not {*STRATEGIES} & {*CONTROLS}, "a strategy has the name of a control of simulate"
     looks = [look_of(Series(name, mode)) for name in [*STRATEGIES, *CONTROLS]
              for mode in ("single", "sequential")]  # fmt: skip
     assert len({look.label for look in looks}) == len(looks)

@@ -59,14 +59,14 @@ def command(
 ) -> int:
     """How fast this model is scored on this machine, what bounds it, how long a pool takes.
 
-    Every method of `score` takes turns with one inference pass (the price of entropy) and with the
-    plain loop of one torch.autograd backward pass a labeling, so that whatever else the machine
-    does slows all of them alike. Results are compared before they are timed; if they are wrong, one
-    line says so (exit status 2). Takes about a minute with a small model.
+    The built-in methods of `score` take turns with one inference pass (all that entropy needs) and
+    with the plain loop of one torch.autograd backward pass per labeling, so that anything else the
+    machine does slows all of them alike. Results are compared before they are timed; if they are
+    wrong, one line says so (exit status 2). Takes about a minute with a small model.
 
-    With --pool, recordings are drawn over its whole range of durations (by --seed), and what they
-    took a second of audio is scaled to all of it. Without, noise stands for speech, and noise takes
-    other numbers of backward passes.
+    With --pool, recordings are drawn from its whole range of durations (by --seed), and their time
+    per second of audio is scaled to the whole pool. Without it, noise stands in for speech, and
+    noise takes a different number of backward passes.
 
     \b
     Examples:
