@@ -70,7 +70,7 @@ def main() -> None:
     seconds = 5.0
     print(
         f"| model, rows | products float32 | TF32 | bf16 | scans | CTC | search | {seconds:g} s "
-        "clips a second, float32 |"
+        "utterances per second, float32 |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in ("small", "paper"):
