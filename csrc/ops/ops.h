@@ -31,12 +31,6 @@ std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Ten
                                                  const Tensor& labels, const Tensor& label_lengths,
                                                  const Tensor& counts, int64_t blank);
 
-// -> log_prob [N, K], classes [N, K, U + 1], occupancy [N, K, T, U + 1]
-std::tuple<Tensor, Tensor, Tensor> ctc_sparse_occupancy(const Tensor& log_probs,
-                                                        const Tensor& lengths, const Tensor& labels,
-                                                        const Tensor& label_lengths,
-                                                        const Tensor& counts, int64_t blank);
-
 // Search, then what is to be pulled back. `tolerance`, `num_probes` and `span` at 0: all K
 // cotangents. R is the most that an utterance of the batch needs.
 using NbestCotangents = std::tuple<Tensor,   // labels [N, K, T], as ctc_beam_search

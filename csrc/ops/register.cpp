@@ -12,8 +12,6 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) {
                TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::ctc_beam_search>::call));
   library.impl("ctc_occupancy",
                TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::ctc_occupancy>::call));
-  library.impl("ctc_sparse_occupancy",
-               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::ctc_sparse_occupancy>::call));
   library.impl("ctc_logits_cotangents",
                TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::ctc_logits_cotangents>::call));
   library.impl("ctc_nbest_cotangents",

@@ -15,10 +15,6 @@ inline void define_operators(torch::stable::detail::StableLibrary& library) {
       "ctc_occupancy(Tensor log_probs, Tensor lengths, Tensor labels, Tensor label_lengths, "
       "Tensor counts, int blank) -> (Tensor log_prob, Tensor occupancy)");
   library.def(
-      "ctc_sparse_occupancy(Tensor log_probs, Tensor lengths, Tensor labels, "
-      "Tensor label_lengths, Tensor counts, int blank) -> "
-      "(Tensor log_prob, Tensor classes, Tensor occupancy)");
-  library.def(
       "ctc_logits_cotangents(Tensor logits, Tensor lengths, Tensor labels, Tensor label_lengths, "
       "Tensor counts, int blank) -> (Tensor log_prob, Tensor cotangents)");
   library.def(

@@ -9,7 +9,6 @@ namespace egl::ops::cuda {
 decltype(ops::ctc_beam_search) ctc_beam_search;
 decltype(ops::ctc_occupancy) ctc_occupancy;
 decltype(ops::ctc_logits_cotangents) ctc_logits_cotangents;
-decltype(ops::ctc_sparse_occupancy) ctc_sparse_occupancy;
 decltype(ops::ctc_nbest_cotangents) ctc_nbest_cotangents;
 decltype(ops::ctc_hypothesis_normals) ctc_hypothesis_normals;
 decltype(ops::recurrent_forward) recurrent_forward;

@@ -25,8 +25,6 @@ STABLE_TORCH_LIBRARY_IMPL(egl_fast, CUDA, library) {
                TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_beam_search>::call));
   library.impl("ctc_occupancy",
                TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_occupancy>::call));
-  library.impl("ctc_sparse_occupancy",
-               TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_sparse_occupancy>::call));
   library.impl("ctc_logits_cotangents",
                TORCH_BOX(&egl::ops::WithTorchErrors<&egl::ops::cuda::ctc_logits_cotangents>::call));
   library.impl("ctc_nbest_cotangents",
