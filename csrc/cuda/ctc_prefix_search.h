@@ -12,7 +12,7 @@
 
 #include "csrc/core/labeling_order.h"
 #include "csrc/core/linear_domain.h"
-#include "csrc/core/mass.h"
+#include "csrc/core/semiring.h"
 #include "csrc/cuda/block_select.h"
 #include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/ctc_token_selection.h"
@@ -83,7 +83,7 @@ inline constexpr int kSlotsPerThread = static_cast<int>(kMaxBeamWidth) / kMaxSea
 //     of the radix selection multiplies them again. Threads own equal parts of the staircase.
 //   - Ties with the last that is kept are gone through in parts that fit beside the kept ones, and
 //     after each part only the first in labeling order stay.
-template <typename Mass>
+template <Semiring Mass>
 class BlockPrefixSearch {
  public:
   __device__ BlockPrefixSearch(const PrefixSearchShared& shared, DevicePrefixTree& tree, int width,
@@ -157,8 +157,8 @@ class BlockPrefixSearch {
     if (threadIdx.x == 0) {
       shared_.nodes[0] = 0;
       shared_.parents[0] = shared_.labels[0] = DevicePrefixTree::kNone;
-      shared_.ends_in_blank[0] = Mass::kAll;
-      shared_.ends_in_label[0] = Mass::kNone;
+      shared_.ends_in_blank[0] = Mass::one;
+      shared_.ends_in_label[0] = Mass::zero;
     }
     beam_size_ = 1;
     exponent_ = 0;
@@ -178,12 +178,12 @@ class BlockPrefixSearch {
   template <typename Scalar>
   __device__ __forceinline__ void load_frame(const Emissions<Scalar>& log_probs,
                                              const FrameTokens& tokens, int64_t frame, int64_t t) {
-    scale_ = Mass::kAll;
+    scale_ = Mass::one;
     if constexpr (std::is_same_v<Mass, LinearMass>) {
       const int exponent = ilogb(total_of(0));
       scale_ = ldexp(1.0, -exponent);
       exponent_ += exponent;
-      const double scaled = Mass::to_log(Mass::kLeast) - Mass::to_log(scale_);
+      const double scaled = Mass::to_log(Mass::underflow) - Mass::to_log(scale_);
       const double least = scaled > kLeastLinear ? scaled : kLeastLinear;
       incomplete_ = tokens.least[frame] <= least;  // the same for all threads
     }
@@ -203,8 +203,8 @@ class BlockPrefixSearch {
     const double blank = emission(log_probs, t, blank_);
     for (int i = thread(); i < beam_size_; i += step()) {
       const double ends_in_blank = Mass::times(total_of(i), blank);
-      double mass = Mass::kNone;  // that may end in the label
-      double arriving = Mass::kNone;
+      double mass = Mass::zero;  // that may end in the label
+      double arriving = Mass::zero;
       const int label = shared_.labels[i];
       if (label != DevicePrefixTree::kNone) {
         const int parent = tree_.slot(shared_.parents[i]);
@@ -220,7 +220,7 @@ class BlockPrefixSearch {
       shared_.stays_in_label[i] = ends_in_label;
       const bool lost = underflows(total_of(i), blank, ends_in_blank) ||
                         underflows(mass, arriving, ends_in_label);
-      dropped_ |= lost && stay_total(i) <= Mass::kLeast;
+      dropped_ |= lost && stay_total(i) <= Mass::underflow;
       lost_ |= lost;
     }
     __syncthreads();
@@ -228,7 +228,7 @@ class BlockPrefixSearch {
 
   // Whether a product of what is possible may be lost.
   static __device__ __forceinline__ bool underflows(double mass, double emission, double product) {
-    return product <= Mass::kLeast && mass > Mass::kNone && emission > Mass::kNone;
+    return product <= Mass::underflow && mass > Mass::zero && emission > Mass::zero;
   }
 
   // Mass that may be followed by `next` and grow the prefix.
@@ -298,21 +298,21 @@ class BlockPrefixSearch {
     part_rank_ = first - shared_.row_starts[low];
   }
 
-  // An extension's total, or kNone where it is no candidate.
+  // An extension's total, or zero where it is no candidate.
   __device__ __forceinline__ double extension_total(int slot, int rank) {
     const double token = shared_.token_masses[rank];
-    if (Mass::times(total_of(slot), token) < Mass::kLeast) {
+    if (Mass::times(total_of(slot), token) < Mass::underflow) {
       dropped_ = true;
-      return Mass::kNone;
+      return Mass::zero;
     }
     const int label = shared_.token_labels[rank];
     const double mass = extendable(slot, label);
     const double total = Mass::times(mass, token);
-    if (total > Mass::kLeast) {
-      return is_in_beam(extending(slot, label)) ? Mass::kNone : total;
+    if (total > Mass::underflow) {
+      return is_in_beam(extending(slot, label)) ? Mass::zero : total;
     }
-    dropped_ |= mass > Mass::kNone && !is_in_beam(extending(slot, label));
-    return Mass::kNone;
+    dropped_ |= mass > Mass::zero && !is_in_beam(extending(slot, label));
+    return Mass::zero;
   }
 
   // Calls visit(total, candidate) for those of this thread: of the staircase, and of those that
@@ -321,7 +321,7 @@ class BlockPrefixSearch {
   __device__ __forceinline__ void for_each_candidate(const Visit& visit) {
     for (int i = thread(); i < beam_size_; i += step()) {
       const double total = stay_total(i);
-      if (total > Mass::kLeast) visit(total, staying(i));
+      if (total > Mass::underflow) visit(total, staying(i));
     }
     int slot = part_slot_;
     int rank = part_rank_;
@@ -331,7 +331,7 @@ class BlockPrefixSearch {
         rank = 0;
       }
       const double total = extension_total(slot, rank);
-      if (total > Mass::kLeast) visit(total, extending(slot, shared_.token_labels[rank]));
+      if (total > Mass::underflow) visit(total, extending(slot, shared_.token_labels[rank]));
       ++rank;
     }
   }
@@ -346,7 +346,7 @@ class BlockPrefixSearch {
     num_candidates_ = *shared_.count;
     too_narrow_ |= num_candidates_ > width_;
     const bool matters = num_candidates_ < width_ ? dropped_ || lost_ : lost_ && !too_narrow_;
-    if (__syncthreads_or(matters ? 1 : 0) != 0) incomplete_ = Mass::kLeast > Mass::kNone;
+    if (__syncthreads_or(matters ? 1 : 0) != 0) incomplete_ = Mass::underflow > Mass::zero;
     SelectedKeys selected{0, 0};
     if (num_candidates_ > width_) {
       selected = select_largest(
@@ -435,12 +435,12 @@ class BlockPrefixSearch {
       const int i = first + thread();
       if (i < beam_size_) {
         const double total = stay_total(i);
-        if (total > Mass::kLeast && ordered_key(total) == key) append(total, staying(i));
+        if (total > Mass::underflow && ordered_key(total) == key) append(total, staying(i));
       } else if (i < all) {
         const int slot = (i - beam_size_) / num_tokens_;
         const int rank = (i - beam_size_) % num_tokens_;
         const double total = extension_total(slot, rank);
-        if (total > Mass::kLeast && ordered_key(total) == key) {
+        if (total > Mass::underflow && ordered_key(total) == key) {
           append(total, extending(slot, shared_.token_labels[rank]));
         }
       }
@@ -484,7 +484,7 @@ class BlockPrefixSearch {
         nodes[s] = tree_.find(parents[s], labels[s]);
         is_new[s] = nodes[s] == DevicePrefixTree::kNone;
         if (is_new[s]) nodes[s] = static_cast<int>(1 + t * width_ + j);
-        blanks[s] = Mass::kNone;
+        blanks[s] = Mass::zero;
         totals[s] = shared_.totals[j];
       }
     }
@@ -544,7 +544,7 @@ class BlockPrefixSearch {
 //   about 10 ms. Of 128 threads, at 128 registers each, an H100 holds 528 such blocks, more than a
 //   batch has utterances.
 // In the log domain only the utterances for which the linear domain did not do: kept.counts is -1.
-template <typename Mass, typename Scalar>
+template <Semiring Mass, typename Scalar>
 __global__ void __launch_bounds__(kMaxSearchThreads, 1)
     prefix_search_kernel(EmissionBatch<Scalar> batch, int64_t blank, FrameTokens tokens,
                          int64_t width, unsigned char* trees, int64_t tree_bytes,
