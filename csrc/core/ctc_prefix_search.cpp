@@ -36,10 +36,10 @@ using Node = PrefixTree::Node;
 // needs more tokens than the first, W + 1 and ties.
 //
 // In the linear domain, masses are scaled by powers of two, exactly, so that the best of a frame
-// is about 1. What is not above Mass::underflow then may be lost: a whole prefix, which is dropped, or
-// one of the two masses of a prefix that stays, which may be all that a later frame asks for. Where
-// a beam has room for what was lost, `incomplete` says so, and the log domain has to do it again. A
-// beam that was too narrow has dropped much more than that.
+// is about 1. What is not above Mass::underflow then may be lost: a whole prefix, which is dropped,
+// or one of the two masses of a prefix that stays, which may be all that a later frame asks for.
+// Where a beam has room for what was lost, `incomplete` says so, and the log domain has to do it
+// again. A beam that was too narrow has dropped much more than that.
 //
 // Of emissions that are no probabilities, masses may become NaN. All comparisons are made so that
 // NaN is never kept: the search ends, and what it finds means nothing.
@@ -337,13 +337,13 @@ class PrefixSearch {
   bool lost_ = false;        // in any frame, mass of a prefix that was to stay
   bool too_narrow_ = false;  // in any frame, for all candidates
 
-  double scale_ = Mass::one;           // of this frame's emissions
+  double scale_ = Mass::one;            // of this frame's emissions
   std::vector<double> log_probs_;       // this frame's emissions, by class
   std::vector<double> frame_;           // their masses, scaled; NaN where nobody has asked yet
   std::vector<Token> tokens_;           // labels that are possible here, most probable first
   std::vector<Slot> stays_;             // beam_ one frame later, in the same order
   std::vector<Candidate> candidates_;   // prefixes with mass > Mass::underflow that may be kept
-  double threshold_ = Mass::zero;      // what a candidate has to reach
+  double threshold_ = Mass::zero;       // what a candidate has to reach
   bool has_last_tie_ = false;           // of those at the threshold, what comes after
   Candidate last_tie_{};                // this one in labeling order is out
   std::vector<size_t> row_ends_;        // where each row of the staircase stopped

@@ -8,6 +8,7 @@
 
 #include "csrc/core/emissions.h"
 #include "csrc/core/prefix_tree.h"
+#include "csrc/core/semiring.h"
 
 namespace egl {
 

@@ -59,8 +59,8 @@ Result<Out> run(const Batch<In>& batch, int64_t blank, size_t scratch_bytes = kP
   std::memset(workspace.data(), 0xff, bytes);
   egl::cuda::ctc_posteriors<kKind>(
       batch.emissions(), batch.labelings(), blank,
-      egl::cuda::PosteriorOutput<Out>{result.log_prob.data(), result.rows.data()},
-      workspace.data(), bytes, nullptr);
+      egl::cuda::PosteriorOutput<Out>{result.log_prob.data(), result.rows.data()}, workspace.data(),
+      bytes, nullptr);
   return result;
 }
 
