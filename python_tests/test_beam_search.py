@@ -336,9 +336,8 @@ def test_what_is_no_log_probability_is_named(value: float) -> None:
     message = r"log_probs: .* in utterance 1, frame 0, class 2; log_softmax makes them of logits"
     with pytest.raises(ValueError, match=message):
         ctc_beam_search(broken, LENGTHS, num_hypotheses=1)
-    for operator in (ops.ctc_occupancy, ops.ctc_sparse_occupancy):
-        with pytest.raises(ValueError, match=message):
-            operator(broken, LENGTHS, one)
+    with pytest.raises(ValueError, match=message):
+        ops.ctc_occupancy(broken, LENGTHS, one)
 
 
 def test_infinity_times_zero_is_refused_and_rounding_is_not() -> None:

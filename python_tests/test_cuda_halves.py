@@ -93,7 +93,5 @@ from test_row_norms import (
     test_what_is_not_finite_stays_so,
 )
 from test_row_norms import test_wrong_arguments_are_named as test_wrong_rows_are_named
-from test_sparse_occupancy import test_it_is_the_dense_occupancy
-from test_sparse_occupancy import test_wrong_arguments_are_named as test_wrong_sparse_arguments
 
 pytestmark = pytest.mark.usefixtures("engine")

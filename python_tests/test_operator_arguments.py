@@ -47,10 +47,6 @@ OPERATORS: dict[str, tuple[Arguments, Call]] = {
         {"log_probs": _EMISSIONS, "lengths": _LENGTHS, **_LABELINGS},
         lambda a: ops.ctc_occupancy(a["log_probs"], a["lengths"], _hypotheses(a)),
     ),
-    "ctc_sparse_occupancy": (
-        {"log_probs": _EMISSIONS, "lengths": _LENGTHS, **_LABELINGS},
-        lambda a: ops.ctc_sparse_occupancy(a["log_probs"], a["lengths"], _hypotheses(a)),
-    ),
     "ctc_logits_cotangents": (
         {"logits": _EMISSIONS, "lengths": _LENGTHS, **_LABELINGS},
         lambda a: ops.ctc_logits_cotangents(a["logits"], a["lengths"], _hypotheses(a)),
@@ -283,7 +279,7 @@ def test_absurd_numbers_are_named(
         with pytest.raises(error, match=f"^{message}"):
             ops.ctc_beam_search(_EMISSIONS, _LENGTHS, **arguments)
     if "blank" in changes:
-        for operator in (ops.ctc_occupancy, ops.ctc_sparse_occupancy, ops.ctc_logits_cotangents):
+        for operator in (ops.ctc_occupancy, ops.ctc_logits_cotangents):
             with pytest.raises(error, match=f"^{message}"):
                 operator(_EMISSIONS, _LENGTHS, _HYPOTHESES, **changes)
 

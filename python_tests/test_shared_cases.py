@@ -141,7 +141,6 @@ def test_occupancy_and_cotangents(case: Case, monkeypatch: pytest.MonkeyPatch) -
         tolerance["atol"] += 1e-7  # results are rounded
     for operator, emissions in (
         (ops.ctc_occupancy, few.log_probs),
-        (ops.ctc_sparse_occupancy, few.log_probs),
         (ops.ctc_logits_cotangents, few.logits),
     ):
 
@@ -208,7 +207,7 @@ def test_tensors_elsewhere_are_named(name: str) -> None:
     hypotheses = ops.Hypotheses(
         parts["labels"], parts["label_lengths"], unknown, unknown, parts["counts"]
     )
-    for operator in (ops.ctc_occupancy, ops.ctc_sparse_occupancy, ops.ctc_logits_cotangents):
+    for operator in (ops.ctc_occupancy, ops.ctc_logits_cotangents):
         with pytest.raises(ValueError, match=ELSEWHERE[name]):
             operator(logits, parts["lengths"], hypotheses)
     if name == "lengths":

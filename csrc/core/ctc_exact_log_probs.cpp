@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "csrc/core/linear_domain.h"
-#include "csrc/core/mass.h"
+#include "csrc/core/semiring.h"
 
 namespace egl {
 namespace {
@@ -51,7 +51,7 @@ struct ForwardResult {
       normalized;  // whether the classes that occur have, in each frame, at most a probability of 1
 };
 
-template <typename Mass, typename Scalar>
+template <Semiring Mass, typename Scalar>
 ForwardResult forward(const Emissions<Scalar>& log_probs, int64_t blank, const Trie& trie) {
   struct Masses {
     double ends_in_blank;
@@ -59,11 +59,11 @@ ForwardResult forward(const Emissions<Scalar>& log_probs, int64_t blank, const T
     double total;
   };
   ForwardResult result{{}, true};
-  std::vector<Masses> masses(trie.cells.size(), {Mass::kNone, Mass::kNone, Mass::kNone});
+  std::vector<Masses> masses(trie.cells.size(), {Mass::zero, Mass::zero, Mass::zero});
   if (masses.empty()) return result;
-  masses[0] = {Mass::kAll, Mass::kNone, Mass::kAll};
+  masses[0] = {Mass::one, Mass::zero, Mass::one};
   std::vector<int64_t> classes = {blank};
-  std::vector<double> frame(log_probs.num_classes, Mass::kNone);
+  std::vector<double> frame(log_probs.num_classes, Mass::zero);
   std::vector<bool> occurs(frame.size(), false);
   for (const Trie::Cell& cell : trie.cells) {
     if (cell.label == PrefixTree::kNone || occurs[cell.label]) continue;
@@ -85,7 +85,7 @@ ForwardResult forward(const Emissions<Scalar>& log_probs, int64_t blank, const T
       const Masses& parent = masses[cell.parent];
       Masses& own = masses[i];
       const double arriving = cell.repeats ? parent.ends_in_blank : parent.total;
-      if (arriving == Mass::kNone && own.total == Mass::kNone) continue;
+      if (arriving == Mass::zero && own.total == Mass::zero) continue;
       own.ends_in_label = Mass::times(Mass::plus(own.ends_in_label, arriving), frame[cell.label]);
       own.ends_in_blank = Mass::times(own.total, of_blank);
       own.total = Mass::plus(own.ends_in_blank, own.ends_in_label);

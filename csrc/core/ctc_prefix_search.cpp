@@ -9,7 +9,7 @@
 #include "csrc/core/ctc_beam.h"
 #include "csrc/core/debug_check.h"
 #include "csrc/core/linear_domain.h"
-#include "csrc/core/mass.h"
+#include "csrc/core/semiring.h"
 
 namespace egl {
 namespace {
@@ -36,21 +36,21 @@ using Node = PrefixTree::Node;
 // needs more tokens than the first, W + 1 and ties.
 //
 // In the linear domain, masses are scaled by powers of two, exactly, so that the best of a frame
-// is about 1. What is not above Mass::kLeast then may be lost: a whole prefix, which is dropped, or
-// one of the two masses of a prefix that stays, which may be all that a later frame asks for. Where
-// a beam has room for what was lost, `incomplete` says so, and the log domain has to do it again. A
-// beam that was too narrow has dropped much more than that.
+// is about 1. What is not above Mass::underflow then may be lost: a whole prefix, which is dropped,
+// or one of the two masses of a prefix that stays, which may be all that a later frame asks for.
+// Where a beam has room for what was lost, `incomplete` says so, and the log domain has to do it
+// again. A beam that was too narrow has dropped much more than that.
 //
 // Of emissions that are no probabilities, masses may become NaN. All comparisons are made so that
 // NaN is never kept: the search ends, and what it finds means nothing.
-template <typename Mass>
+template <Semiring Mass>
 class PrefixSearch {
  public:
   PrefixSearch(int64_t width, int32_t blank, PrefixTree& tree)
       : width_(width), blank_(blank), tree_(tree) {
-    const double none = Mass::kNone;
+    const double none = Mass::zero;
     beam_.push_back(
-        {PrefixTree::kRoot, PrefixTree::kNone, PrefixTree::kNone, Mass::kAll, none, Mass::kAll});
+        {PrefixTree::kRoot, PrefixTree::kNone, PrefixTree::kNone, Mass::one, none, Mass::one});
     slot_of_node_.push_back(0);
   }
 
@@ -78,14 +78,14 @@ class PrefixSearch {
 
   template <typename Scalar>
   void load_frame(const Emissions<Scalar>& log_probs, int64_t frame) {
-    scale_ = Mass::kAll;
+    scale_ = Mass::one;
     double least = kNegInf;  // what is below, but possible, is lost
     if constexpr (std::is_same_v<Mass, LinearMass>) {
       const int exponent = beam_.empty() ? 0 : std::ilogb(beam_[0].total);
       scale_ = std::ldexp(1.0, -exponent);
       exponent_ += exponent;
       // Scaled, and before that.
-      least = std::max(Mass::to_log(Mass::kLeast) - Mass::to_log(scale_), kLeastLinear);
+      least = std::max(Mass::to_log(Mass::underflow) - Mass::to_log(scale_), kLeastLinear);
     }
     const auto num_classes = static_cast<size_t>(log_probs.num_classes);
     log_probs_.resize(num_classes);
@@ -109,7 +109,7 @@ class PrefixSearch {
   void select_tokens() {
     tokens_.clear();
     // Nothing below the last of a full beam of candidates can enter.
-    threshold_ = Mass::kLeast;
+    threshold_ = Mass::underflow;
     has_last_tie_ = false;
     if (static_cast<int64_t>(candidates_.size()) == width_) {
       threshold_ = std::min_element(candidates_.begin(), candidates_.end(), below)->total;
@@ -148,8 +148,8 @@ class PrefixSearch {
     const double blank = emission(blank_);
     for (const Slot& slot : beam_) {
       const double ends_in_blank = Mass::times(slot.total, blank);
-      double mass = Mass::kNone;  // that may end in the label
-      double label = Mass::kNone;
+      double mass = Mass::zero;  // that may end in the label
+      double label = Mass::zero;
       if (slot.node != PrefixTree::kRoot) {
         const int32_t parent = slot_of_node_[slot.parent];
         mass = slot.ends_in_label;
@@ -163,12 +163,12 @@ class PrefixSearch {
       const double total = Mass::plus(ends_in_blank, ends_in_label);
       const auto index = static_cast<int32_t>(stays_.size());
       stays_.push_back({slot.node, slot.parent, slot.label, ends_in_blank, ends_in_label, total});
-      if (total > Mass::kLeast) candidates_.push_back({total, index, PrefixTree::kNone});
-      if (ends_in_blank <= Mass::kLeast || ends_in_label <= Mass::kLeast) {
+      if (total > Mass::underflow) candidates_.push_back({total, index, PrefixTree::kNone});
+      if (ends_in_blank <= Mass::underflow || ends_in_label <= Mass::underflow) {
         const bool lost =
             underflows(slot.total, blank, ends_in_blank) || underflows(mass, label, ends_in_label);
         lost_ |= lost;
-        dropped_ |= lost && total <= Mass::kLeast;
+        dropped_ |= lost && total <= Mass::underflow;
       }
     }
     for (const size_t mark : marks_) in_beam_[mark] = 1;
@@ -176,7 +176,7 @@ class PrefixSearch {
 
   // Whether a product of what is possible may be lost.
   static bool underflows(double mass, double emission, double product) {
-    return product <= Mass::kLeast && mass > Mass::kNone && emission > Mass::kNone;
+    return product <= Mass::underflow && mass > Mass::zero && emission > Mass::zero;
   }
 
   void extend() {
@@ -206,15 +206,15 @@ class PrefixSearch {
     for (; rank < end; ++rank) {
       const Token& token = tokens_[rank];
       if (Mass::times(slot.total, token.mass) < threshold_) {
-        dropped_ |= slot.total > Mass::kNone;
+        dropped_ |= slot.total > Mass::zero;
         break;
       }
       if (in_beam[token.label]) continue;
       const double mass = slot.extendable(token.label);
       const double total = Mass::times(mass, token.mass);
       if (!(total > threshold_)) {
-        if (!(total == threshold_ && total > Mass::kLeast)) {
-          dropped_ |= mass > Mass::kNone;
+        if (!(total == threshold_ && total > Mass::underflow)) {
+          dropped_ |= mass > Mass::zero;
           continue;
         }
         if (const size_t next = skip_late_ties(slot, rank, end); next > rank) {
@@ -284,7 +284,7 @@ class PrefixSearch {
     }
     const auto count = static_cast<int64_t>(candidates_.size());
     too_narrow_ |= count > width_;
-    if constexpr (Mass::kLeast > Mass::kNone) {
+    if constexpr (Mass::underflow > Mass::zero) {
       incomplete_ |= count < width_ ? dropped_ || lost_ : lost_ && !too_narrow_;
     }
     dropped_ = false;
@@ -299,14 +299,14 @@ class PrefixSearch {
         const Node parent = beam_[candidate.slot].node;
         const Node node = tree_.child(parent, candidate.label);
         next_.push_back(
-            {node, parent, candidate.label, Mass::kNone, candidate.total, candidate.total});
+            {node, parent, candidate.label, Mass::zero, candidate.total, candidate.total});
       }
     }
     beam_.swap(next_);
     slot_of_node_.resize(tree_.size(), PrefixTree::kNone);
     for (size_t i = 0; i < beam_.size(); ++i) {
       EGL_DEBUG_CHECK(slot_of_node_[beam_[i].node] == PrefixTree::kNone);
-      EGL_DEBUG_CHECK(beam_[i].total > Mass::kLeast);
+      EGL_DEBUG_CHECK(beam_[i].total > Mass::underflow);
       EGL_DEBUG_CHECK(i == 0 || beam_[i - 1].total >= beam_[i].total);
       slot_of_node_[beam_[i].node] = static_cast<int32_t>(i);
     }
@@ -337,13 +337,13 @@ class PrefixSearch {
   bool lost_ = false;        // in any frame, mass of a prefix that was to stay
   bool too_narrow_ = false;  // in any frame, for all candidates
 
-  double scale_ = Mass::kAll;           // of this frame's emissions
+  double scale_ = Mass::one;            // of this frame's emissions
   std::vector<double> log_probs_;       // this frame's emissions, by class
   std::vector<double> frame_;           // their masses, scaled; NaN where nobody has asked yet
   std::vector<Token> tokens_;           // labels that are possible here, most probable first
   std::vector<Slot> stays_;             // beam_ one frame later, in the same order
-  std::vector<Candidate> candidates_;   // prefixes with mass > kLeast that may be kept
-  double threshold_ = Mass::kNone;      // what a candidate has to reach
+  std::vector<Candidate> candidates_;   // prefixes with mass > Mass::underflow that may be kept
+  double threshold_ = Mass::zero;       // what a candidate has to reach
   bool has_last_tie_ = false;           // of those at the threshold, what comes after
   Candidate last_tie_{};                // this one in labeling order is out
   std::vector<size_t> row_ends_;        // where each row of the staircase stopped
@@ -353,7 +353,7 @@ class PrefixSearch {
 
 }  // namespace
 
-template <typename Mass, typename Scalar>
+template <Semiring Mass, typename Scalar>
 std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in(const Emissions<Scalar>& log_probs,
                                                             const BeamSearchOptions& options,
                                                             PrefixTree& tree) {

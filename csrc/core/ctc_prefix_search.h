@@ -8,6 +8,7 @@
 
 #include "csrc/core/emissions.h"
 #include "csrc/core/prefix_tree.h"
+#include "csrc/core/semiring.h"
 
 namespace egl {
 
@@ -26,12 +27,12 @@ struct KeptPrefix {
 // The at most `beam_width` prefixes left after all frames, most probable first, ties by labeling
 // order; none has probability 0, so the result may be shorter, even empty. With no frames, it is
 // the empty labeling with log-probability 0. Equals, to the bit, a search that scores every
-// extension of every prefix, in the same arithmetic: LinearMass or LogMass (csrc/core/mass.h).
+// extension of every prefix, in the same arithmetic: LinearMass or LogMass (csrc/core/semiring.h).
 // Nothing where that arithmetic does not do, which is never so for LogMass.
 //
 // Log-probabilities are at most kMostLogProb, and not NaN. The sum of a path's is a finite double,
 // or the path counts as impossible.
-template <typename Mass, typename Scalar>
+template <Semiring Mass, typename Scalar>
 std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in(const Emissions<Scalar>& log_probs,
                                                             const BeamSearchOptions& options,
                                                             PrefixTree& tree);

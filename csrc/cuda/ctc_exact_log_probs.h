@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "csrc/core/linear_domain.h"
-#include "csrc/core/mass.h"
+#include "csrc/core/semiring.h"
 #include "csrc/cuda/ctc_batch.h"
 #include "csrc/cuda/ctc_prefix_search.h"
 #include "csrc/cuda/launch.h"
@@ -68,7 +68,7 @@ inline int64_t exact_scratch_size(int64_t max_frames) { return 3 * (max_frames +
 
 // One labeling, by a warp; `masses` is its scratch. In place, longest beginnings first: each reads
 // what the one that is a label shorter weighed at the frame before.
-template <typename Mass, typename Scalar>
+template <Semiring Mass, typename Scalar>
 __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t blank,
                                  const int32_t* labels, int num_labels, double* masses) {
   const auto lane = static_cast<int>(threadIdx.x % kWarpSize);
@@ -77,8 +77,8 @@ __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t bla
   double* ends_in_label = masses + num_cells;
   double* total = masses + 2 * num_cells;
   for (int u = lane; u < num_cells; u += kWarpSize) {
-    ends_in_blank[u] = total[u] = u == 0 ? Mass::kAll : Mass::kNone;
-    ends_in_label[u] = Mass::kNone;
+    ends_in_blank[u] = total[u] = u == 0 ? Mass::one : Mass::zero;
+    ends_in_label[u] = Mass::zero;
   }
   __syncwarp();
   const int last_chunk = num_labels / kWarpSize * kWarpSize;
@@ -86,8 +86,8 @@ __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t bla
     const double of_blank = Mass::of_log(log_probs(t, blank));
     for (int chunk = last_chunk; chunk >= 0; chunk -= kWarpSize) {
       const int u = chunk + lane;
-      double in_blank = Mass::kNone;
-      double in_label = Mass::kNone;
+      double in_blank = Mass::zero;
+      double in_label = Mass::zero;
       if (u < num_cells) {
         in_blank = Mass::times(total[u], of_blank);
         if (u > 0) {
@@ -121,7 +121,7 @@ __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t bla
 //   memory, about a microsecond a frame.
 // In the log domain only those utterances that need it: there, mass that underflowed may not be
 // nothing beside what is left, see kSafe.
-template <typename Mass, typename Scalar>
+template <Semiring Mass, typename Scalar>
 __global__ void __launch_bounds__(kExactThreads, 6)
     exact_log_probs_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
                            const int32_t* needs_log_domain, double* scratch, double* log_prob) {

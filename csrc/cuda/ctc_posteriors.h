@@ -103,7 +103,6 @@ struct PosteriorTask {
   int64_t blank;
   ProbabilityTables tables;
   PosteriorOutput<Scalar> out;
-  int64_t row_size;          // R
   LongestLabeling* longest;  // what a slice of the scratch memory has to hold
   double* scratch;
   int64_t scratch_size;  // in doubles
@@ -114,12 +113,8 @@ struct PosteriorTask {
 
   template <PosteriorKind kKind>
   __device__ PosteriorRows<kKind, Scalar> rows(int64_t n, int64_t k) const {
-    int64_t* classes = nullptr;
-    if constexpr (kKind == PosteriorKind::kSparseOccupancy) {
-      classes = out.classes + slot(n, k) * row_size;
-    }
-    return {out.rows + slot(n, k) * max_frames * row_size, classes, static_cast<int>(row_size),
-            probs(n), static_cast<int>(num_classes)};
+    return {out.rows + slot(n, k) * max_frames * num_classes, probs(n),
+            static_cast<int>(num_classes)};
   }
 
   __device__ WarpLabeling labeling(int64_t n, int64_t k, double* memory) const {
@@ -177,8 +172,6 @@ __global__ void __launch_bounds__(kPosteriorThreads, 5)
           log_prob = std::numeric_limits<double>::quiet_NaN();
         }
       }
-    } else {
-      rows.name_no_classes();
     }
     rows.clear(num_written, task.max_frames);
     if (WarpLabeling::lane() == 0) task.log_prob(n, k) = log_prob;
@@ -259,7 +252,6 @@ void ctc_posteriors(const EmissionBatch<In>& log_probs, const LabelingBatch& lab
       blank,
       {probs, reinterpret_cast<int32_t*>(flags)},
       out,
-      posterior_row_size<kKind>(log_probs.num_classes, labelings.capacity),
       reinterpret_cast<LongestLabeling*>(start),
       scratch,
       static_cast<int64_t>(workspace_bytes / sizeof(double)) - (scratch - start)};

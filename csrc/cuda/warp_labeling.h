@@ -27,7 +27,7 @@ class LabelingScratch {
 
   // [U]: where a label occurs next, U if it does not.
   __device__ int32_t* next() const { return reinterpret_cast<int32_t*>(memory_); }
-  // [U]: the output column of the label's class where that occurs first; else kNone.
+  // [U]: the label where its class occurs first; else kNone.
   __device__ int32_t* columns() const { return next() + num_labels_; }
   // [2, U + 1]: beta of label states, then of blank states; of this frame, or of the next.
   __device__ double* beta(int64_t frame) const {

@@ -2,7 +2,7 @@
 
 #include "csrc/core/random_normals.h"
 #include "csrc/ops/normals_requirements.h"
-#include "csrc/ops/ops.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops {
 

@@ -8,7 +8,7 @@
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/for_each_hypothesis.h"
 #include "csrc/ops/log_softmax.h"
-#include "csrc/ops/ops.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops {
 namespace {
@@ -58,9 +58,9 @@ void cotangents_batch(const EmissionBatch& logits, const LabelingBatch& labeling
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Tensor& lengths,
-                                                 const Tensor& labels, const Tensor& label_lengths,
-                                                 const Tensor& counts, int64_t blank) {
+LogitsCotangents ctc_logits_cotangents(const Tensor& logits, const Tensor& lengths,
+                                       const Tensor& labels, const Tensor& label_lengths,
+                                       const Tensor& counts, int64_t blank) {
   const EmissionBatch batch(logits, lengths, blank, "logits");
   const LabelingBatch labelings(labels, label_lengths, counts, batch, blank);
   const int64_t num_utterances = batch.num_utterances();

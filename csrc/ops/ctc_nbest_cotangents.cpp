@@ -15,7 +15,7 @@
 #include "csrc/ops/hypothesis_numbers.h"
 #include "csrc/ops/log_softmax.h"
 #include "csrc/ops/nbest_requirements.h"
-#include "csrc/ops/ops.h"
+#include "csrc/ops/operators.h"
 #include "csrc/ops/semidefinite_eigen.h"
 
 namespace egl::ops {
@@ -189,10 +189,11 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
   } else {
     log_softmax<float>(batch, log_probs.mutable_data_ptr<double>());
   }
-  auto [labels, label_lengths, log_prob, search_log_prob, counts] =
+  const Hypotheses hypotheses =
       ctc_beam_search(log_probs, lengths, num_hypotheses, beam_width, blank);
   const EmissionBatch softmax_batch(log_probs, lengths, blank, "log_probs");
-  const LabelingBatch labelings(labels, label_lengths, counts, batch, blank);
+  const LabelingBatch labelings(hypotheses.labels, hypotheses.label_lengths, hypotheses.counts,
+                                batch, blank);
 
   Tensor num_directions = zeros({num_utterances}, ScalarType::Long);
   Tensor probe_counts = zeros({num_utterances}, ScalarType::Long);
@@ -217,8 +218,8 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
     const std::vector<uint64_t> hashes = labeling_hashes(
         labelings, n, static_cast<uint64_t>(key_values.const_data_ptr<int64_t>()[n]));
     const std::vector<double> scales =
-        column_scales(log_prob.const_data_ptr<double>() + n * num_hypotheses, own_sq_norms,
-                      labelings.count(n), options);
+        column_scales(hypotheses.log_prob.const_data_ptr<double>() + n * num_hypotheses,
+                      own_sq_norms, labelings.count(n), options);
     all_rows.push_back(rows_of(std::move(cotangents), scales, hashes, options));
     const RowChoice& choice = all_rows.back().choice;
     num_directions.mutable_data_ptr<int64_t>()[n] = choice.num_directions;
@@ -244,8 +245,13 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
                   combinations.mutable_data_ptr<double>() + (first + r) * num_hypotheses);
     }
   }
-  return {labels,       label_lengths,  log_prob,     search_log_prob, counts,         rows,
-          combinations, num_directions, probe_counts, sq_norms,        output_sq_norms};
+  return {.hypotheses = hypotheses,
+          .cotangents = rows,
+          .combinations = combinations,
+          .num_directions = num_directions,
+          .num_probes = probe_counts,
+          .cotangent_sq_norms = sq_norms,
+          .output_sq_norms = output_sq_norms};
 }
 
 }  // namespace egl::ops

@@ -7,7 +7,7 @@
 #include "csrc/core/log_semiring.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/for_each_hypothesis.h"
-#include "csrc/ops/ops.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops {
 namespace {
@@ -56,9 +56,8 @@ void occupancy_batch(const EmissionBatch& batch, const LabelingBatch& labelings,
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> ctc_occupancy(const Tensor& log_probs, const Tensor& lengths,
-                                         const Tensor& labels, const Tensor& label_lengths,
-                                         const Tensor& counts, int64_t blank) {
+Occupancy ctc_occupancy(const Tensor& log_probs, const Tensor& lengths, const Tensor& labels,
+                        const Tensor& label_lengths, const Tensor& counts, int64_t blank) {
   const EmissionBatch batch(log_probs, lengths, blank, "log_probs");
   const LabelingBatch labelings(labels, label_lengths, counts, batch, blank);
   const int64_t num_utterances = batch.num_utterances();

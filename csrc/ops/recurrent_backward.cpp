@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "csrc/ops/ops.h"
+#include "csrc/ops/operators.h"
 #include "csrc/ops/recurrent_backward_call.h"
 
 namespace egl::ops {
@@ -56,9 +56,10 @@ void run(const RecurrentBackwardCall& call) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
-    int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
-    bool reverse, const std::optional<Tensor>& final_cell_cotangents) {
+RecurrentCotangents recurrent_backward(int64_t cell, const Tensor& cotangents,
+                                       const Tensor& coefficients, const Tensor& weight_hh,
+                                       bool reverse,
+                                       const std::optional<Tensor>& final_cell_cotangents) {
   const RecurrentBackwardCall call(cell, cotangents, coefficients, weight_hh, reverse,
                                    final_cell_cotangents);
   if (call.state().numel() > 0) call.is_double() ? run<double>(call) : run<float>(call);

@@ -6,9 +6,9 @@
 
 #include <array>
 #include <optional>
-#include <tuple>
 
 #include "csrc/core/recurrent_backward.h"
+#include "csrc/ops/operators.h"
 #include "csrc/ops/recurrent_requirements.h"
 
 namespace egl::ops {
@@ -66,7 +66,7 @@ class RecurrentBackwardCall {
         .direct = direct_.mutable_data_ptr<Scalar>()};
   }
 
-  std::tuple<Tensor, Tensor, Tensor, Tensor> results() const {
+  RecurrentCotangents results() const {
     return {gates_, hidden_gates_, state_, cell_ == RecurrentCell::kLstm ? direct_ : nothing()};
   }
 

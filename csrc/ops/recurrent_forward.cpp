@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "csrc/ops/ops.h"
+#include "csrc/ops/operators.h"
 #include "csrc/ops/recurrent_forward_call.h"
 
 namespace egl::ops {
@@ -33,11 +33,11 @@ void run(const RecurrentForwardCall& call) {
 
 }  // namespace
 
-std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>
-recurrent_forward(int64_t cell, std::optional<double> relu_clip, std::vector<Tensor> projected,
-                  std::vector<Tensor> weight_hh, std::vector<Tensor> bias_hh,
-                  std::vector<Tensor> initial_state, std::vector<Tensor> initial_cell,
-                  std::optional<Tensor> valid, std::vector<bool> reverse, bool precise) {
+RecurrentStates recurrent_forward(int64_t cell, std::optional<double> relu_clip,
+                                  std::vector<Tensor> projected, std::vector<Tensor> weight_hh,
+                                  std::vector<Tensor> bias_hh, std::vector<Tensor> initial_state,
+                                  std::vector<Tensor> initial_cell, std::optional<Tensor> valid,
+                                  std::vector<bool> reverse, bool precise) {
   const RecurrentForwardCall call(cell, relu_clip, projected, weight_hh, bias_hh, initial_state,
                                   initial_cell, valid, reverse);
   call.visit_types(precise,

@@ -7,11 +7,11 @@
 #include <array>
 #include <cstdint>
 #include <optional>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "csrc/core/recurrent_forward.h"
+#include "csrc/ops/operators.h"
 #include "csrc/ops/recurrent_requirements.h"
 
 namespace egl::ops {
@@ -121,15 +121,13 @@ class RecurrentForwardCall {
     return found;
   }
 
-  std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>
-  results() const {
-    std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>
-        all;
+  RecurrentStates results() const {
+    RecurrentStates all;
     for (const Direction& direction : directions_) {
-      std::get<0>(all).push_back(direction.states);
-      std::get<1>(all).push_back(direction.previous);
-      std::get<2>(all).push_back(direction.coefficients);
-      std::get<3>(all).push_back(direction.final_cell);
+      all.states.push_back(direction.states);
+      all.previous.push_back(direction.previous);
+      all.coefficients.push_back(direction.coefficients);
+      all.final_cell.push_back(direction.final_cell);
     }
     return all;
   }

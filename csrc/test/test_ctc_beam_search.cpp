@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "csrc/core/ctc_beam_search.h"
-#include "csrc/core/mass.h"
+#include "csrc/core/semiring.h"
 #include "csrc/test/random_problem.h"
 #include "csrc/test/test.h"
 
@@ -19,16 +19,16 @@ using Ranked = std::vector<std::pair<Labeling, double>>;
 
 // The plain search: every extension of every prefix, merged by whole labelings. Arithmetic is in
 // the same order as the fast one's, so that results can be compared to the bit.
-template <typename Mass>
+template <egl::Semiring Mass>
 Ranked plain_search(const Problem& problem, int64_t width) {
   struct Masses {
-    double ends_in_blank = Mass::kNone;
-    double ends_in_label = Mass::kNone;
+    double ends_in_blank = Mass::zero;
+    double ends_in_label = Mass::zero;
     double total() const { return Mass::plus(ends_in_blank, ends_in_label); }
   };
   const auto log_probs = problem.emissions();
-  std::map<Labeling, Masses> beam{{{}, {Mass::kAll, Mass::kNone}}};
-  Ranked ranked{{{}, Mass::kAll}};
+  std::map<Labeling, Masses> beam{{{}, {Mass::one, Mass::zero}}};
+  Ranked ranked{{{}, Mass::one}};
   for (int64_t t = 0; t < problem.num_frames; ++t) {
     std::map<Labeling, Masses> grown;  // what arrives, without the frame's emission
     for (const auto& [prefix, masses] : beam) {
@@ -53,7 +53,7 @@ Ranked plain_search(const Problem& problem, int64_t width) {
     for (auto& [prefix, masses] : grown) {
       emit(masses.ends_in_blank, problem.blank);
       if (!prefix.empty()) emit(masses.ends_in_label, prefix.back());
-      if (masses.total() > Mass::kNone) ranked.emplace_back(prefix, masses.total());
+      if (masses.total() > Mass::zero) ranked.emplace_back(prefix, masses.total());
     }
     // std::map iterates in labeling order, and the sort is stable: ties are in labeling order.
     std::stable_sort(ranked.begin(), ranked.end(),
@@ -66,7 +66,7 @@ Ranked plain_search(const Problem& problem, int64_t width) {
   return ranked;
 }
 
-template <typename Mass>
+template <egl::Semiring Mass>
 Ranked fast_search(const Problem& problem, int64_t width) {
   PrefixTree tree;
   const auto kept =

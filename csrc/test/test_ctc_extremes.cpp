@@ -5,7 +5,7 @@
 
 #include "csrc/core/ctc_beam_search.h"
 #include "csrc/core/ctc_posteriors.h"
-#include "csrc/core/mass.h"
+#include "csrc/core/semiring.h"
 #include "csrc/test/extreme_problem.h"
 #include "csrc/test/posterior_cases.h"
 #include "csrc/test/test.h"

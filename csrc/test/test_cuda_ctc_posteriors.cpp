@@ -1,4 +1,4 @@
-// Occupancy, sparse occupancy and cotangents from emulated kernels, against the core.
+// Occupancy and cotangents from emulated kernels, against the core.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -36,29 +36,21 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 template <typename Out>
 struct Result {
   std::vector<double> log_prob;  // [N, K]
-  std::vector<Out> rows;         // [N, K, T, R]
-  std::vector<int64_t> classes;  // [N, K, R]
+  std::vector<Out> rows;         // [N, K, T, C]
 };
 
 template <typename Out>
 bool operator==(const Result<Out>& a, const Result<Out>& b) {
-  return a.log_prob == b.log_prob && a.rows == b.rows && a.classes == b.classes;
-}
-
-template <PosteriorKind kKind>
-int64_t row_size(const auto& batch) {
-  return kKind == PosteriorKind::kSparseOccupancy ? batch.capacity() + 1 : batch.num_classes();
+  return a.log_prob == b.log_prob && a.rows == b.rows;
 }
 
 // With memory full of what would be noticed, and `scratch_bytes` to work in.
 template <PosteriorKind kKind, typename Out, typename In>
 Result<Out> run(const Batch<In>& batch, int64_t blank, size_t scratch_bytes = kPlenty) {
   const int64_t num_slots = batch.num_utterances() * batch.num_slots();
-  const int64_t size = row_size<kKind>(batch);
-  Result<Out> result{std::vector<double>(num_slots, 77.0),
-                     std::vector<Out>(num_slots * batch.max_frames() * size, Out{77}),
-                     {}};
-  if (kKind == PosteriorKind::kSparseOccupancy) result.classes.assign(num_slots * size, 77);
+  Result<Out> result{
+      std::vector<double>(num_slots, 77.0),
+      std::vector<Out>(num_slots * batch.max_frames() * batch.num_classes(), Out{77})};
   const size_t bytes = egl::cuda::ctc_posteriors_workspace_bytes(
       batch.num_utterances(), batch.max_frames(), batch.num_classes(), batch.num_slots(),
       batch.capacity(), scratch_bytes);
@@ -67,9 +59,8 @@ Result<Out> run(const Batch<In>& batch, int64_t blank, size_t scratch_bytes = kP
   std::memset(workspace.data(), 0xff, bytes);
   egl::cuda::ctc_posteriors<kKind>(
       batch.emissions(), batch.labelings(), blank,
-      egl::cuda::PosteriorOutput<Out>{result.log_prob.data(), result.rows.data(),
-                                      result.classes.data()},
-      workspace.data(), bytes, nullptr);
+      egl::cuda::PosteriorOutput<Out>{result.log_prob.data(), result.rows.data()}, workspace.data(),
+      bytes, nullptr);
   return result;
 }
 
@@ -92,55 +83,35 @@ Posteriors of_core(Batch<In>& batch, int64_t n, int64_t k, int64_t blank) {
   return result;
 }
 
-// Of the classes of a labeling, the blank first, then in ascending order.
-std::vector<int64_t> own_classes(const int64_t* labels, int64_t num_labels, int64_t blank) {
-  std::vector<int64_t> classes(labels, labels + num_labels);
-  std::sort(classes.begin(), classes.end());
-  classes.erase(std::unique(classes.begin(), classes.end()), classes.end());
-  classes.insert(classes.begin(), blank);
-  return classes;
-}
-
 // Log-probabilities are equal to the bit. A share of a frame's mass is divided by sums over up to
 // 2U + 1 states in another order, each of which rounds so many times at most; then it is rounded
 // for the output.
 template <PosteriorKind kKind, typename Out, typename In>
 void check_against_the_core(Batch<In>& batch, int64_t blank) {
   const Result<Out> result = run<kKind, Out>(batch, blank);
-  const int64_t size = row_size<kKind>(batch);
+  const int64_t num_classes = batch.num_classes();
   const auto labelings = batch.labelings();
   for (int64_t n = 0; n < batch.num_utterances(); ++n) {
     for (int64_t k = 0; k < batch.num_slots(); ++k) {
       const int64_t slot = n * batch.num_slots() + k;
-      const bool exists = k < labelings.count(n);
-      std::vector<int64_t> classes(exists ? 0 : size, -1);
       Posteriors expected{kNegInf, {}};
-      if (exists) {
-        expected = of_core(batch, n, k, blank);
-        classes = own_classes(labelings.labeling(n, k), labelings.length(n, k), blank);
-        classes.resize(size, -1);
-      }
-      if (kKind != PosteriorKind::kSparseOccupancy) {
-        for (int64_t c = 0; c < size; ++c) classes[c] = c;
-      } else {
-        CHECK(std::equal(classes.begin(), classes.end(), &result.classes[slot * size]));
-      }
+      if (k < labelings.count(n)) expected = of_core(batch, n, k, blank);
       CHECK(result.log_prob[slot] == expected.log_prob);
       const double tolerance =
           2.0 * (2.0 * static_cast<double>(labelings.length(n, k)) + 4.0) * kEpsilon +
           std::numeric_limits<Out>::epsilon();
       for (int64_t t = 0; t < batch.max_frames(); ++t) {
-        const Out* row = &result.rows[(slot * batch.max_frames() + t) * size];
-        for (int64_t i = 0; i < size; ++i) {
+        const Out* row = &result.rows[(slot * batch.max_frames() + t) * num_classes];
+        for (int64_t c = 0; c < num_classes; ++c) {
           double entry = 0.0;
-          if (expected.log_prob > kNegInf && t < batch.lengths[n] && classes[i] >= 0) {
-            entry = expected.occupancy[t * batch.num_classes() + classes[i]];
+          if (expected.log_prob > kNegInf && t < batch.lengths[n]) {
+            entry = expected.occupancy[t * num_classes + c];
             if (kKind == PosteriorKind::kCotangents) {
-              entry = std::exp(static_cast<double>(batch.value(n, t, classes[i]))) - entry;
+              entry = std::exp(static_cast<double>(batch.value(n, t, c))) - entry;
             }
           }
           // Exact zeros are zeros, as on padding.
-          CHECK(entry == 0.0 ? row[i] == 0 : egl::test::near(row[i], entry, tolerance));
+          CHECK(entry == 0.0 ? row[c] == 0 : egl::test::near(row[c], entry, tolerance));
         }
       }
     }
@@ -153,7 +124,6 @@ void check_all_kinds(const std::vector<Utterance>& utterances, int64_t blank,
                      int64_t class_stride = 1) {
   Batch<In> batch(utterances, 1, class_stride);
   check_against_the_core<PosteriorKind::kOccupancy, In>(batch, blank);
-  check_against_the_core<PosteriorKind::kSparseOccupancy, In>(batch, blank);
   check_against_the_core<PosteriorKind::kCotangents, float>(batch, blank);
   check_against_the_core<PosteriorKind::kCotangents, double>(batch, blank);
 }
@@ -190,7 +160,7 @@ EGL_TEST(ragged_batches_with_any_blank) {
   check_all_kinds<float>(ragged_batch(5, 3), 3);
   for (const int64_t blank : {0, 4}) {
     Batch<double> batch(ragged_batch(5, blank));
-    check_against_the_core<PosteriorKind::kSparseOccupancy, double>(batch, blank);
+    check_against_the_core<PosteriorKind::kOccupancy, double>(batch, blank);
   }
 }
 
@@ -308,9 +278,9 @@ EGL_TEST(results_do_not_depend_on_scratch_memory) {
   utterances[3].problem.log_probs[7] = -1000.0;  // some in the log domain
   utterances[1].labelings.push_back(Labeling(40, 1));
   const Batch<double> batch(utterances);
-  const auto expected = run<PosteriorKind::kSparseOccupancy, double>(batch, 3);
+  const auto expected = run<PosteriorKind::kOccupancy, double>(batch, 3);
   for (const size_t bytes : {0, 2000, 5000}) {
-    CHECK((run<PosteriorKind::kSparseOccupancy, double>(batch, 3, bytes)) == expected);
+    CHECK((run<PosteriorKind::kOccupancy, double>(batch, 3, bytes)) == expected);
   }
 }
 
@@ -319,7 +289,7 @@ EGL_TEST(utterances_without_labelings) {
   Batch<double> batch(ragged_batch(5, 3));
   batch.counts = {3, -1, 0, 2, 100};
   batch.label_lengths[4 * batch.num_slots() + batch.num_slots() - 1] = 0;
-  check_against_the_core<PosteriorKind::kSparseOccupancy, double>(batch, 3);
+  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 3);
   batch.counts.assign(5, -1);
   check_against_the_core<PosteriorKind::kCotangents, double>(batch, 3);
 }

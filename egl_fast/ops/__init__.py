@@ -28,7 +28,6 @@ from egl_fast.ops.ctc import (
     ctc_beam_search,
     ctc_logits_cotangents,
     ctc_occupancy,
-    ctc_sparse_occupancy,
     default_beam_width,
 )
 from egl_fast.ops.hypotheses import Hypotheses, ctc_hypothesis_normals
@@ -50,7 +49,6 @@ __all__ = [
     "ctc_logits_cotangents",
     "ctc_nbest_cotangents",
     "ctc_occupancy",
-    "ctc_sparse_occupancy",
     "default_beam_width",
     "recurrent_backward",
     "recurrent_forward",

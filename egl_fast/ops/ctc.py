@@ -124,43 +124,6 @@ def ctc_occupancy(
     return log_prob, occupancy
 
 
-def ctc_sparse_occupancy(
-    log_probs: Tensor, lengths: Tensor, hypotheses: Hypotheses, *, blank: int = 0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``ctc_occupancy`` without its zeros: at most U + 1 classes of a hypothesis have any.
-
-    With C = 5,000 classes, T = 500 frames and K = 100 hypotheses of 60 labels, 12 MB in float32
-    where ``ctc_occupancy`` takes 1 GB.
-
-    Args:
-        log_probs: as for ``ctc_occupancy``.
-        lengths: as for ``ctc_occupancy``.
-        hypotheses: as for ``ctc_occupancy``; U is the size of their ``labels``.
-        blank: the blank's class index.
-
-    Returns:
-        ``log_prob`` [N, K] float64; ``classes`` [N, K, U + 1] int64, the blank first, then the
-        hypothesis's classes in ascending order, then -1; and ``occupancy`` [N, K, T, U + 1] of
-        these classes, in ``log_probs``'s dtype, zero where ``classes`` is -1.
-
-    Raises:
-        ValueError: as ``ctc_occupancy``.
-
-    Example:
-        >>> log_probs = torch.tensor([[[0.6, 0.3, 0.1], [0.5, 0.3, 0.2]]]).log()
-        >>> one = Hypotheses.of([[[2]]])
-        >>> _, classes, occupancy = ctc_sparse_occupancy(log_probs, torch.tensor([2]), one)
-        >>> classes.tolist(), occupancy.shape
-        ([[[0, 2]]], torch.Size([1, 1, 2, 2]))
-    """
-    check_same_device("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
-    check_integers(blank=blank)
-    log_prob, classes, occupancy = _extension.operators().ctc_sparse_occupancy.default(
-        log_probs.detach(), as_int64(lengths), *hypotheses.as_arguments, blank
-    )
-    return log_prob, classes, occupancy
-
-
 def ctc_logits_cotangents(
     logits: Tensor, lengths: Tensor, hypotheses: Hypotheses, *, blank: int = 0
 ) -> tuple[Tensor, Tensor]:
@@ -230,21 +193,6 @@ def _shape_of_alignments(
     return emissions.new_empty(N, K, dtype=torch.float64), emissions.new_empty(N, K, T, C)
 
 
-def _shape_of_sparse_occupancy(
-    log_probs: Tensor,
-    lengths: Tensor,
-    labels: Tensor,
-    label_lengths: Tensor,
-    counts: Tensor,
-    blank: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    N, T, _ = log_probs.shape
-    K, U = labels.shape[1:]
-    log_prob = log_probs.new_empty(N, K, dtype=torch.float64)
-    return log_prob, labels.new_empty(N, K, U + 1), log_probs.new_empty(N, K, T, U + 1)
-
-
-torch.library.register_fake("egl_fast::ctc_sparse_occupancy", _shape_of_sparse_occupancy)
 torch.library.register_fake("egl_fast::ctc_beam_search", shape_of_search)
 torch.library.register_fake("egl_fast::ctc_occupancy", _shape_of_alignments)
 torch.library.register_fake("egl_fast::ctc_logits_cotangents", _shape_of_alignments)

@@ -1,14 +1,13 @@
 // The beam search and its outputs, for the operator of that name and for the fused one.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
 #include <cstdint>
 #include <limits>
 
 #include "csrc/cuda/ctc_beam_search.h"
 #include "csrc/ops/beam_search_requirements.h"
 #include "csrc/ops/cuda/ctc_inputs.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops::cuda {
 
@@ -23,49 +22,25 @@ inline void check_beam_fits(const EmissionBatch& batch, int64_t beam_width) {
         batch.name, ": too many frames for a beam search on cuda: T=", batch.max_frames());
 }
 
-struct Hypotheses {
-  Hypotheses(const EmissionBatch& batch, int64_t num_hypotheses)
-      : num_hypotheses(num_hypotheses),
-        labels(empty(batch, {batch.num_utterances(), num_hypotheses, batch.max_frames()},
-                     ScalarType::Long)),
-        label_lengths(empty(batch, {batch.num_utterances(), num_hypotheses}, ScalarType::Long)),
-        log_prob(empty(batch, {batch.num_utterances(), num_hypotheses}, ScalarType::Double)),
-        search_log_prob(empty(batch, {batch.num_utterances(), num_hypotheses}, ScalarType::Double)),
-        counts(empty(batch, {batch.num_utterances()}, ScalarType::Long)) {}
-
-  egl::cuda::RankedHypotheses view() {
-    return {num_hypotheses,
-            labels.mutable_data_ptr<int64_t>(),
-            label_lengths.mutable_data_ptr<int64_t>(),
-            log_prob.mutable_data_ptr<double>(),
-            search_log_prob.mutable_data_ptr<double>(),
-            counts.mutable_data_ptr<int64_t>()};
-  }
-
-  int64_t num_hypotheses;
-  Tensor labels;           // [N, K, T]
-  Tensor label_lengths;    // [N, K]
-  Tensor log_prob;         // [N, K]
-  Tensor search_log_prob;  // [N, K]
-  Tensor counts;           // [N]
-
- private:
-  static Tensor empty(const EmissionBatch& batch, std::initializer_list<int64_t> sizes,
-                      ScalarType dtype) {
-    return torch::stable::new_empty(batch.values, sizes, dtype);
-  }
-};
+inline egl::cuda::RankedHypotheses view_of(const Hypotheses& found) {
+  return {found.labels.size(1),
+          found.labels.mutable_data_ptr<int64_t>(),
+          found.label_lengths.mutable_data_ptr<int64_t>(),
+          found.log_prob.mutable_data_ptr<double>(),
+          found.search_log_prob.mutable_data_ptr<double>(),
+          found.counts.mutable_data_ptr<int64_t>()};
+}
 
 // Of log-probabilities whose values nobody needs to have looked at: where they are NaN or infinite
 // the result means nothing.
 inline Hypotheses search(const DeviceScope& scope, const EmissionBatch& batch,
                          int64_t num_hypotheses, int64_t beam_width, int64_t blank) {
-  Hypotheses found(batch, num_hypotheses);
+  Hypotheses found = new_hypotheses(batch.values, num_hypotheses);
   const egl::cuda::BeamSearchWorkspace layout(batch.num_utterances(), batch.max_frames(),
                                               batch.num_classes(), beam_width);
   const Workspace memory(batch.values, layout.bytes());
   batch.visit([&](const auto& view) {
-    egl::cuda::beam_search(view, blank, beam_width, layout, memory.data<void>(), found.view(),
+    egl::cuda::beam_search(view, blank, beam_width, layout, memory.data<void>(), view_of(found),
                            scope.stream());
   });
   return found;

@@ -7,8 +7,8 @@
 #include "csrc/cuda/hypothesis_normals.h"
 #include "csrc/ops/cuda/ctc_inputs.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/cuda/ops.h"
 #include "csrc/ops/normals_requirements.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops::cuda {
 namespace {

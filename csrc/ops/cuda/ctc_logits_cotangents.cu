@@ -1,14 +1,14 @@
 #include "csrc/cuda/log_softmax.h"
 #include "csrc/ops/cuda/ctc_inputs.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/cuda/ops.h"
 #include "csrc/ops/cuda/posteriors.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops::cuda {
 
-std::tuple<Tensor, Tensor> ctc_logits_cotangents(const Tensor& logits, const Tensor& lengths,
-                                                 const Tensor& labels, const Tensor& label_lengths,
-                                                 const Tensor& counts, int64_t blank) {
+LogitsCotangents ctc_logits_cotangents(const Tensor& logits, const Tensor& lengths,
+                                       const Tensor& labels, const Tensor& label_lengths,
+                                       const Tensor& counts, int64_t blank) {
   const EmissionBatch batch(logits, lengths, blank, "logits");
   const LabelingBatch labelings(labels, label_lengths, counts, batch);
   const DeviceScope scope(logits);

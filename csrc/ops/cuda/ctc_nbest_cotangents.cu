@@ -17,8 +17,8 @@
 #include "csrc/ops/cuda/beam_search.h"
 #include "csrc/ops/cuda/ctc_inputs.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/cuda/ops.h"
 #include "csrc/ops/nbest_requirements.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops::cuda {
 namespace {
@@ -288,12 +288,13 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
   Rows(scope, logits, found, options, results).make_all();
   egl::cuda::mark_bad(bad.data<int32_t>(), num_utterances,
                       hypotheses.counts.mutable_data_ptr<int64_t>(), scope.stream());
-  return {hypotheses.labels,   hypotheses.label_lengths,
-          hypotheses.log_prob, hypotheses.search_log_prob,
-          hypotheses.counts,   rows,
-          combinations,        num_directions,
-          probe_counts,        sq_norms,
-          output_sq_norms};
+  return {.hypotheses = hypotheses,
+          .cotangents = rows,
+          .combinations = combinations,
+          .num_directions = num_directions,
+          .num_probes = probe_counts,
+          .cotangent_sq_norms = sq_norms,
+          .output_sq_norms = output_sq_norms};
 }
 
 }  // namespace egl::ops::cuda

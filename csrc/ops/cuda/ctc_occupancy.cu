@@ -1,13 +1,12 @@
 #include "csrc/ops/cuda/ctc_inputs.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/cuda/ops.h"
 #include "csrc/ops/cuda/posteriors.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops::cuda {
 
-std::tuple<Tensor, Tensor> ctc_occupancy(const Tensor& log_probs, const Tensor& lengths,
-                                         const Tensor& labels, const Tensor& label_lengths,
-                                         const Tensor& counts, int64_t blank) {
+Occupancy ctc_occupancy(const Tensor& log_probs, const Tensor& lengths, const Tensor& labels,
+                        const Tensor& label_lengths, const Tensor& counts, int64_t blank) {
   const EmissionBatch batch(log_probs, lengths, blank, "log_probs");
   const LabelingBatch labelings(labels, label_lengths, counts, batch);
   const DeviceScope scope(log_probs);

@@ -34,14 +34,12 @@ void posteriors(const DeviceScope& scope, const Tensor& like,
   const size_t bytes = egl::cuda::ctc_posteriors_workspace_bytes(
       most, log_probs.max_frames, log_probs.num_classes, labelings.num_slots, labelings.capacity,
       kScratchBytes);
-  const int64_t row_size =
-      egl::cuda::posterior_row_size<kKind>(log_probs.num_classes, labelings.capacity);
   const Workspace workspace(like, bytes);
   for (int64_t first = 0; first < num_utterances; first += most) {
     const int64_t count = std::min(most, num_utterances - first);
     egl::cuda::ctc_posteriors<kKind>(
         log_probs.slice(first, count), labelings.slice(first, count), blank,
-        out.slice(first, labelings.num_slots, log_probs.max_frames, row_size),
+        out.slice(first, labelings.num_slots, log_probs.max_frames, log_probs.num_classes),
         workspace.data<void>(), bytes, scope.stream());
   }
 }

@@ -3,7 +3,7 @@
 #include "csrc/cuda/recurrent_backward.h"
 #include "csrc/ops/aten.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/cuda/ops.h"
+#include "csrc/ops/operators.h"
 #include "csrc/ops/recurrent_backward_call.h"
 
 namespace egl::ops::cuda {
@@ -23,9 +23,10 @@ void run(const RecurrentBackwardCall& call, cudaStream_t stream) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent_backward(
-    int64_t cell, const Tensor& cotangents, const Tensor& coefficients, const Tensor& weight_hh,
-    bool reverse, const std::optional<Tensor>& final_cell_cotangents) {
+RecurrentCotangents recurrent_backward(int64_t cell, const Tensor& cotangents,
+                                       const Tensor& coefficients, const Tensor& weight_hh,
+                                       bool reverse,
+                                       const std::optional<Tensor>& final_cell_cotangents) {
   check_device(coefficients, "coefficients", cotangents, "cotangents");
   check_device(weight_hh, "weight_hh", cotangents, "cotangents");
   if (final_cell_cotangents.has_value()) {

@@ -6,7 +6,7 @@
 #include "csrc/cuda/recurrent_forward.h"
 #include "csrc/ops/aten.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/cuda/ops.h"
+#include "csrc/ops/operators.h"
 #include "csrc/ops/recurrent_forward_call.h"
 
 namespace egl::ops::cuda {
@@ -79,11 +79,11 @@ void run(const RecurrentForwardCall& call, cudaStream_t stream) {
 
 }  // namespace
 
-std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>>
-recurrent_forward(int64_t cell, std::optional<double> relu_clip, std::vector<Tensor> projected,
-                  std::vector<Tensor> weight_hh, std::vector<Tensor> bias_hh,
-                  std::vector<Tensor> initial_state, std::vector<Tensor> initial_cell,
-                  std::optional<Tensor> valid, std::vector<bool> reverse, bool precise) {
+RecurrentStates recurrent_forward(int64_t cell, std::optional<double> relu_clip,
+                                  std::vector<Tensor> projected, std::vector<Tensor> weight_hh,
+                                  std::vector<Tensor> bias_hh, std::vector<Tensor> initial_state,
+                                  std::vector<Tensor> initial_cell, std::optional<Tensor> valid,
+                                  std::vector<bool> reverse, bool precise) {
   const RecurrentForwardCall call(cell, relu_clip, projected, weight_hh, bias_hh, initial_state,
                                   initial_cell, valid, reverse);
   const auto check_devices = [&](const std::vector<Tensor>& list, const char* name) {

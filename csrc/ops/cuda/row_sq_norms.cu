@@ -4,7 +4,7 @@
 
 #include "csrc/cuda/row_norms.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/cuda/ops.h"
+#include "csrc/ops/operators.h"
 
 namespace egl::ops::cuda {
 namespace {
