@@ -23,6 +23,8 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-mod
 PYTEST_BENCH := python -m pytest benchmarks -v --benchmark-columns=median,iqr,rounds
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc) \
 	$(wildcard csrc/*/*/*.cpp csrc/*/*/*.cu csrc/*/*/*.h)
+# Those for certain instruction sets only need flags of their own.
+TIDY_SOURCES := $(filter-out %_avx2.cpp %_avx512.cpp,$(wildcard csrc/core/*.cpp csrc/ops/*.cpp))
 PACKAGES_INSTALLED := .venv/.packages-installed
 EXTENSION_BUILT := build/.extension-built
 EMULATED := build/emulated
@@ -62,6 +64,9 @@ lint: venv ## Style of Python and C++
 	$(ENTER) ruff check .
 	$(ENTER) ruff format --check .
 	$(ENTER) clang-format --dry-run -Werror $(NATIVE_SOURCES)
+	$(ENTER) torch=$$(python -c 'import torch; print(torch.__path__[0])') && \
+		printf '%s\n' $(TIDY_SOURCES) | xargs -P 2 -I FILE clang-tidy --quiet FILE -- \
+		-std=c++20 -I. -isystem "$$torch/include" -DTORCH_TARGET_VERSION=0x020a000000000000
 
 format: venv ## Rewrite Python and C++ in the project's style
 	$(ENTER) ruff check --fix .

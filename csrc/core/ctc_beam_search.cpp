@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "csrc/core/debug_check.h"
-#include "csrc/core/log_semiring.h"
 
 namespace egl {
 

@@ -13,6 +13,7 @@ namespace egl::ops {
 inline std::vector<uint64_t> labeling_hashes(const LabelingBatch& labelings, int64_t n,
                                              uint64_t key) {
   std::vector<uint64_t> hashes;
+  hashes.reserve(labelings.count(n));
   for (int64_t k = 0; k < labelings.count(n); ++k) {
     hashes.push_back(hash_labeling(key, labelings.labeling(n, k), labelings.length(n, k)));
   }

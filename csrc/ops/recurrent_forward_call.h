@@ -98,6 +98,7 @@ class RecurrentForwardCall {
       return tensor.has_value() ? tensor->const_data_ptr<Value>() : nullptr;
     };
     std::vector<RecurrentScan<Value>> found;
+    found.reserve(directions_.size());
     for (const Direction& direction : directions_) {
       found.push_back({
           .form = form_,
