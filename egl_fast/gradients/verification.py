@@ -69,7 +69,7 @@ def check_against_autograd(
             f"{got[wrong]:.6g} and {found[wrong] or 0.0:.6g}; this model does something egl-fast "
             "does not know (global hooks, hooks on parameters, weights that train() or eval() "
             "changes, state that changes from call to call, a function whose backward pass sets "
-            "gradients itself, or clips them?), or a norm rule you added is wrong"
+            "gradients itself, or clips or normalizes them?), or a norm rule you added is wrong"
         )
     _refuse_cut_off(model, tape, [name for name, value in found.items() if value is None])
 
