@@ -36,6 +36,7 @@ from machine import machine
 from torch import Tensor, nn
 
 from egl_fast import Scorer, ops
+from egl_fast.compute.precision import products_in
 from egl_fast.methods.exact import SPAN
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -136,10 +137,8 @@ def ceilings(sizes: Sizes) -> Iterator[dict[str, Any]]:
         ("float64", torch.float64, False),
     ):
         left, right = (torch.randn(size, size, device=sizes.device, dtype=dtype) for _ in range(2))
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = allow
-        took = seconds_of(partial(torch.mm, left, right), sizes)
-        torch.backends.cuda.matmul.allow_tf32 = before
+        with products_in("tf32" if allow else "float32", torch.device(sizes.device)):
+            took = seconds_of(partial(torch.mm, left, right), sizes)
         yield {"what": f"multiply-adds, {what}", "rate": size**3 / took}
     small = torch.zeros(64, 64, device=sizes.device)
     out = torch.zeros_like(small)
