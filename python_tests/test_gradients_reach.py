@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from foreign_models import NUM_BINS, NUM_CLASSES, build
+from sandwich import Sandwich
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -24,24 +25,6 @@ from egl_fast.errors import DeviceError, ModelError
 
 VOCABULARY = ["-", "a", "b", "c"]
 FRAMES = 12
-
-Between = Callable[["Sandwich", Tensor], Tensor]
-
-
-class Sandwich(nn.Module):
-    """Linear, something in between, Linear."""
-
-    def __init__(self, between: Between, mid: nn.Module | None = None) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.inputs = nn.Linear(NUM_BINS, 8)
-        self.mid = nn.Linear(8, 8) if mid is None else mid
-        self.scale = nn.Parameter(torch.tensor(0.7))
-        self.output = nn.Linear(8, NUM_CLASSES)
-        self.between = between
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.output(self.between(self, self.inputs(x)).to(x.dtype)), lengths
 
 
 def utterance(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

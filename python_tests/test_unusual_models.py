@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from foreign_models import NUM_BINS, NUM_CLASSES, batch
+from sandwich import Between, Sandwich
 from test_engine import assert_norms_equal_the_loop, spectrograms
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -22,24 +23,6 @@ from egl_fast.gradients import verification
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.room import Room
 from egl_fast.model import DeepSpeech2, preset
-
-Between = Callable[["Sandwich", Tensor], Tensor]
-
-
-class Sandwich(nn.Module):
-    """Linear, Linear, something strange, Linear."""
-
-    def __init__(self, between: Between, *, mid: nn.Module | None = None) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.inputs = nn.Linear(NUM_BINS, 8)
-        self.mid = nn.Linear(8, 8) if mid is None else mid
-        self.scale = nn.Parameter(torch.tensor(0.7))
-        self.output = nn.Linear(8, NUM_CLASSES)
-        self.between = between
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.output(self.between(self, self.inputs(x))), lengths
 
 
 class HalfGradient(torch.autograd.Function):

@@ -1,0 +1,32 @@
+"""A model whose middle a test makes up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from foreign_models import NUM_BINS, NUM_CLASSES
+from torch import Tensor, nn
+
+Between = Callable[["Sandwich", Tensor], Tensor]
+
+
+class Sandwich(nn.Module):
+    """Linear, something in between, Linear.
+
+    Args:
+        between: of the model and what the first layer gives [N, T, 8]; what the last layer gets.
+        mid: a module for ``between`` to call; a linear layer where none is given.
+    """
+
+    def __init__(self, between: Between, mid: nn.Module | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inputs = nn.Linear(NUM_BINS, 8)
+        self.mid = nn.Linear(8, 8) if mid is None else mid
+        self.scale = nn.Parameter(torch.tensor(0.7))
+        self.output = nn.Linear(8, NUM_CLASSES)
+        self.between = between
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.output(self.between(self, self.inputs(x)).to(x.dtype)), lengths
