@@ -188,3 +188,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def one_line_each(errors: list[dict[str, Any]]) -> None:
+    """Entries of an errors file are as they should be."""
+    assert all(list(entry) == ["id", "error"] and "\n" not in entry["error"] for entry in errors)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import engines
 import pytest
+from commands import contents, egl_fast
 from hypothesis import settings
+from places import Place
 from recordings import random_checkpoint, write_clips
 
-from egl_fast.checkpoint import save_checkpoint
+from egl_fast.checkpoint import checkpoint_content, save_checkpoint
 from egl_fast.cli.main import main
+
+if TYPE_CHECKING:
+    from report_pages import Page
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -87,3 +94,80 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.fixture
+def model_content() -> dict[str, Any]:
+    """What a model file holds."""
+    return checkpoint_content(random_checkpoint())
+
+
+@pytest.fixture
+def partly_unreadable(tmp_path: Path) -> Path:
+    """Five recordings: fine, missing, broken, fine, and 0.2 s for a text of 60 characters."""
+    manifest = write_clips(tmp_path, ["ab", "no", "ab", "no", "ab" * 30], [0.5, 0.5, 0.4, 0.6, 0.2])
+    (tmp_path / "clip1.wav").unlink()
+    (tmp_path / "clip2.wav").write_bytes(b"RIFF broken")
+    return manifest
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Path) -> Place:
+    """A folder to run commands in."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return Place(folder, tiny_model)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_scores(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+) -> dict[str, bytes]:
+    """The scores of the four clips, and what is said of them."""
+    place = Place(tmp_path_factory.mktemp("undisturbed"), tiny_model)
+    result = egl_fast(*place.score("--k", 3), cwd=place.folder)
+    assert result.returncode == 0, result.stderr
+    return {name: text for name, text in contents(place.folder).items() if name.startswith("out.")}
+
+
+@pytest.fixture(scope="session")
+def records(examples: Path) -> list[dict[str, Any]]:
+    """Made-up scores of the sample's pool."""
+    from synthetic_run import synthetic_scores
+
+    return synthetic_scores(examples / "pool.jsonl")
+
+
+@pytest.fixture(scope="session")
+def report(
+    tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]], examples: Path
+) -> tuple[Path, Path, str]:
+    """The report of a run whose manifest is hostile: its folder, the run's, and what was said."""
+    from report_pages import HOSTILE, run
+    from synthetic_run import write_run
+
+    folder = tmp_path_factory.mktemp("run")
+    keys = ("text", "pred_text", "id", "kind", "speaker")
+    heard = {"text": HOSTILE, "labels": [], "log_prob": -1.0, "sq_grad_norm": 1.0}
+    bad = [{**records[0], **dict.fromkeys(keys, HOSTILE), "egl": 1e9, "hypotheses": [heard]}]
+    # Beside the run: from far away, a relative path would climb to the root, where any folder to
+    # count from is as good as the right one.
+    shutil.copytree(examples / "audio", folder / "audio")
+    run_dir = write_run(
+        folder / HOSTILE.replace("/", "_"),
+        [*bad, *records[1:]],
+        seeds=(0, 1),
+        num_test=40,
+        sequential=True,
+        audio_folder=folder,
+    )
+    said = run(run_dir, "--paper", "--audio", "2", "--figures", folder / "figures")
+    return folder, run_dir, said
+
+
+@pytest.fixture(scope="session")
+def page(report: tuple[Path, Path, str]) -> Page:
+    """It, as a browser would see it."""
+    from report_pages import Page
+
+    return Page(report[1] / "report.html")

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 NUM_BINS = 6
 NUM_CLASSES = 4
+VOCABULARY = ["-", "a", "b", "c"]
 
 
 class PackedRecurrent(nn.Module):
@@ -150,3 +151,33 @@ def batch(*, dtype: torch.dtype = torch.float64, seed: int = 1) -> tuple[Tensor,
     lengths = torch.tensor([9, 12, 7])
     x = torch.randn(3, 12, NUM_BINS, generator=generator, dtype=torch.float64)
     return (x * (torch.arange(12)[None, :, None] < lengths[:, None, None])).to(dtype), lengths
+
+
+class Head(nn.Module):
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.output = nn.Linear(8, NUM_CLASSES)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.output(self.encoder(x).tanh()), lengths
+
+
+def encoder() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(NUM_BINS, 8), nn.Tanh(), nn.Linear(8, 8))
+
+
+class Small(nn.Module):
+    """Few frames and classes, so that every labeling can be enumerated."""
+
+    def __init__(self, *, log_softmax: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden = nn.Linear(4, 6)
+        self.output = nn.Linear(6, 3)
+        self.log_softmax = log_softmax
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.output(self.hidden(x).tanh())
+        return (logits.log_softmax(2) if self.log_softmax else logits), lengths

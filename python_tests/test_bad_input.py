@@ -6,15 +6,10 @@ file, there is one, and it keeps its bytes.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import pickle
-import signal
-import subprocess
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,81 +17,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import contents, egl_fast, lines_of, refused, start, wait_until
-from recordings import SAMPLE_RATE_HZ, random_checkpoint, waveform, write_clips, write_manifest
+from commands import contents, egl_fast, lines_of, refused
+from places import FINE, Place
+from recordings import SAMPLE_RATE_HZ, random_checkpoint, waveform
+from torch_archives import Attack
 
 from egl_fast.checkpoint import checkpoint_content, save_checkpoint
-
-FINE = {"audio_filepath": "clip0.wav", "text": "ab"}
-
-
-@dataclass
-class Place:
-    """A folder with all that a command needs, and outputs of value that it was told to replace."""
-
-    folder: Path
-    model: Path
-
-    def __post_init__(self) -> None:
-        self.pool = write_clips(self.folder, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
-        self.scores = write_manifest(
-            self.folder / "scored.jsonl",
-            [
-                {"id": name, "duration": 2.0, "egl": 1.0, "egl_full": None, "beam_mass": 0.9}
-                for name in "abc"
-            ],
-        )
-        for suffix in ("", ".meta.json", ".errors.jsonl"):
-            (self.folder / f"out.jsonl{suffix}").write_text("precious")
-
-    def manifest(self, *lines: str | dict[str, Any]) -> Path:
-        path = self.folder / "manifest.jsonl"
-        path.write_text("".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines))
-        return path
-
-    def checkpoint(self, content: Any) -> Path:
-        path = self.folder / "model.pt"
-        torch.save(content, path)
-        return path
-
-    def score(self, *more: object, **changed: object) -> list[object]:
-        given = {"model": self.model, "pool": self.pool, "out": "out.jsonl", **changed}
-        return self._command("score", given, *more)
-
-    def transcribe(self, **changed: object) -> list[object]:
-        return self._command(
-            "transcribe", {"model": self.model, "data": self.pool, "out": "out.jsonl", **changed}
-        )
-
-    def train(self, text: str, *, first: str = "ab") -> list[object]:
-        data = self.manifest({**FINE, "text": first}, {**FINE, "id": "other", "text": text})
-        given = {"train": data, "valid": self.pool, "run-dir": "run", "preset": "tiny"}
-        return ["train", *(x for k, v in given.items() for x in (f"--{k}", v))]
-
-    def select(self, budget: str, **changed: object) -> list[object]:
-        given = {"budget": budget, "out": "out.jsonl", **changed}
-        return [*self._command("select", given), self.scores]
-
-    @staticmethod
-    def _command(name: str, given: dict[str, object], *more: object) -> list[object]:
-        return [name, "--overwrite", *(x for k, v in given.items() for x in (f"--{k}", v)), *more]
-
-
-@pytest.fixture
-def place(tmp_path: Path, tiny_model: Path) -> Place:
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return Place(folder, tiny_model)
-
-
-class Attack:
-    """Pickles as a call of ``os.mkdir``."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.target),)
 
 
 def truncated(place: Place) -> Path:
@@ -259,15 +185,6 @@ def test_the_attacks_are_real_ones(place: Place) -> None:
     assert (place.folder / "attacked").is_dir()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, bytes]:
-    """The scores of the four clips, and what is said of them."""
-    place = Place(tmp_path_factory.mktemp("undisturbed"), tiny_model)
-    result = egl_fast(*place.score("--k", 3), cwd=place.folder)
-    assert result.returncode == 0, result.stderr
-    return {name: text for name, text in contents(place.folder).items() if name.startswith("out.")}
-
-
 def write_cut(path: Path, share: float) -> None:
     """A recording of which the end is missing."""
     soundfile.write(path, waveform(2.0), SAMPLE_RATE_HZ)
@@ -276,7 +193,7 @@ def write_cut(path: Path, share: float) -> None:
 
 
 def test_recordings_that_cannot_be_scored_cost_only_themselves(
-    place: Place, undisturbed: dict[str, bytes]
+    place: Place, undisturbed_scores: dict[str, bytes]
 ) -> None:
     folder = place.folder
     (folder / "empty.wav").touch()
@@ -314,7 +231,7 @@ def test_recordings_that_cannot_be_scored_cost_only_themselves(
     for error, cause in zip(errors, causes.values(), strict=True):
         assert cause in error["error"]
         assert "\n" not in error["error"]
-    assert (folder / "out.jsonl").read_bytes() == undisturbed["out.jsonl"]
+    assert (folder / "out.jsonl").read_bytes() == undisturbed_scores["out.jsonl"]
 
 
 def test_logits_with_nan_name_the_utterance(place: Place) -> None:
@@ -330,143 +247,3 @@ def test_logits_with_nan_name_the_utterance(place: Place) -> None:
     for error in errors:
         assert f"utterance '{error['id']}'" in error["error"]
         assert "NaN" in error["error"]
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system of its own."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def fill(disk: Path, *, but_for: int) -> Path:
-    """A file that leaves room for so many bytes."""
-    path = disk / "filling"
-    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize
-    path.write_bytes(bytes(free - but_for))
-    return path
-
-
-@pytest.mark.parametrize("command", ["score", "select", "transcribe"])
-def test_a_folder_that_may_not_be_written_to(place: Place, command: str) -> None:
-    with mounted(place.folder / "disk", "size=64k") as disk:
-        (disk / "out.jsonl").write_text("precious")
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        arguments: dict[str, list[object]] = {
-            "score": place.score(out="disk/out.jsonl"),
-            "select": place.select("1", out="disk/out.jsonl"),
-            "transcribe": place.transcribe(out="disk/out.jsonl"),
-        }
-        line = refused(*arguments[command], cwd=place.folder)
-        assert "output disk/out.jsonl: its folder disk may not be written to" in line
-        assert "name another" in line
-        assert contents(disk) == {"out.jsonl": b"precious"}
-
-
-@pytest.mark.parametrize("free", [0, 12 * 1024])
-def test_scores_on_a_full_disk(place: Place, undisturbed: dict[str, bytes], free: int) -> None:
-    with mounted(place.folder / "disk", "size=64k") as disk:
-        (disk / "out.jsonl").write_text("precious")
-        filling = fill(disk, but_for=free)
-        arguments = place.score("--k", 3, out="disk/out.jsonl")
-        line = refused(*arguments, cwd=place.folder)
-        assert "output disk/out.jsonl" in line
-        assert "No space left on device" in line
-        assert "make room" in line
-        assert (disk / "out.jsonl").read_text() == "precious"
-        assert (disk / "out.jsonl.journal").exists() == (free > 0)
-        assert not (disk / "out.jsonl.lock").exists()
-        filling.unlink()
-        if free:
-            assert "--resume" in line
-            arguments = ["--resume" if x == "--overwrite" else x for x in arguments]
-        result = egl_fast(*arguments, cwd=place.folder)
-        assert result.returncode == 0, result.stderr
-        assert set(contents(disk)) == {"out.jsonl", "out.jsonl.meta.json"}
-        assert (disk / "out.jsonl").read_bytes() == undisturbed["out.jsonl"]
-
-
-@pytest.mark.parametrize("command", ["select", "transcribe"])
-def test_a_full_disk(place: Place, command: str) -> None:
-    with mounted(place.folder / "disk", "size=64k") as disk:
-        (disk / "out.jsonl").write_text("precious")
-        fill(disk, but_for=0)
-        out = "disk/out.jsonl"
-        make = {"select": place.select("1", out=out), "transcribe": place.transcribe(out=out)}
-        line = refused(*make[command], cwd=place.folder)
-        assert "output disk/out.jsonl: cannot be written" in line
-        assert "No space left on device" in line
-        assert "make room" in line
-        assert (disk / "out.jsonl").read_text() == "precious"
-
-
-def test_a_model_that_does_not_fit_on_the_disk(place: Place) -> None:
-    with mounted(place.folder / "disk", "size=64k") as disk:
-        result = egl_fast(
-            *("train", "--train", place.pool, "--valid", place.pool, "--run-dir", "disk/run"),
-            *("--preset", "tiny", "--max-epochs", 1, "--threads", 1),
-            cwd=place.folder,
-        )
-        assert result.returncode == 2, result.stderr
-        assert "Traceback" not in result.stderr
-        line = result.stderr.splitlines()[-1]
-        assert "output disk/run/model.pt: cannot be written" in line
-        assert "No space left on device" in line
-        assert not list(disk.rglob("*.pt"))
-
-
-def hanging(place: Place) -> tuple[subprocess.Popen[str], list[object]]:
-    """A run that waits for a recording of its pool, and its arguments."""
-    os.mkfifo(place.folder / "hanging.wav")
-    pool = place.manifest(*lines_of(place.pool.read_text()), {"audio_filepath": "hanging.wav"})
-    arguments = [
-        *("score", "--model", place.model, "--pool", pool, "--out", "new.jsonl"),
-        *("--k", 3, "--read-timeout", 600, "--threads", 1),
-    ]
-    process = start(*arguments, cwd=place.folder)
-    assert wait_until(process, (place.folder / "new.jsonl.journal").exists)
-    return process, arguments
-
-
-def test_two_runs_do_not_write_one_file(place: Place, undisturbed: dict[str, bytes]) -> None:
-    first, arguments = hanging(place)
-    try:
-        assert "give --resume" in refused(*arguments, cwd=place.folder)
-        for option in ("--resume", "--overwrite"):
-            line = refused(*arguments, option, cwd=place.folder)
-            assert f"output new.jsonl: another run is writing it (process {first.pid} on" in line
-            assert "wait for it, or give another name" in line
-    finally:
-        with open(place.folder / "hanging.wav", "wb"):
-            pass  # so that the first reads an empty file at last
-        _, err = first.communicate()
-    assert first.returncode == 3, err
-    assert (place.folder / "new.jsonl").read_bytes() == undisturbed["out.jsonl"]
-    assert not (place.folder / "new.jsonl.lock").exists()
-
-
-def test_a_run_is_not_gone_on_with_by_another(place: Place) -> None:
-    first, arguments = hanging(place)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    other = place.folder / "other.pt"
-    save_checkpoint(other, random_checkpoint(seed=1))
-    arguments[arguments.index("--k") + 1] = 4
-    arguments[arguments.index("--model") + 1] = other
-    arguments[arguments.index("--pool") + 1] = place.pool
-    before = contents(place.folder)
-    line = refused(*arguments, "--resume", cwd=place.folder)
-    assert "output new.jsonl: was begun with" in line
-    for difference in ("another model", "another manifest", "--k 3 (now 4)"):
-        assert difference in line
-    assert "resume it with the same, or start over with --overwrite" in line
-    # A lock that the killed run left is removed by the next to hold it.
-    before.pop("new.jsonl.lock")
-    assert contents(place.folder) == before

@@ -1,12 +1,9 @@
-"""``egl-fast bench``: that its numbers fit together, what it refuses, and what it rests on."""
+"""``egl-fast bench`` as a user runs it: that its numbers fit together, and what it refuses."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import statistics
-from collections.abc import Set
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -14,19 +11,9 @@ from typing import Any
 import pytest
 import torch
 from commands import egl_fast
-from recordings import utterance, write_clips, write_manifest
+from recordings import write_clips, write_manifest
 
-from egl_fast import FeatureConfig, Scorer
-from egl_fast.benchmarking import recordings as drawing
-from egl_fast.benchmarking.contenders import INFERENCE, LOOP, METHODS, READING, Contenders
-from egl_fast.benchmarking.product_rate import LargeProduct
-from egl_fast.benchmarking.recordings import Durations, choose, noise
-from egl_fast.benchmarking.results import Bound, Pool, Rate, Stage, Timing, advice
-from egl_fast.benchmarking.stopwatch import StopwatchEngine
-from egl_fast.benchmarking.turns import seconds_of
-from egl_fast.data.loading import Spectrogram
-from egl_fast.data.manifest import read_manifest
-from egl_fast.errors import AudioError, ManifestError
+from egl_fast.benchmarking.contenders import INFERENCE, LOOP, METHODS, READING
 from egl_fast.reference import TOLERANCE
 
 #: Two rounds instead of five, and a product that takes an eighth of the time.
@@ -190,6 +177,7 @@ def wrong(right):
 Engine.gram, Engine.sq_norms = wrong(Engine.gram), wrong(Engine.sq_norms)
 """
 
+
 WRONG_ESTIMATES = """
 from dataclasses import replace
 from egl_fast.benchmarking.contenders import Contenders
@@ -215,203 +203,3 @@ def test_wrong_results_are_not_timed(tiny_model: Path, before: str, said: str) -
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert said in done.stderr
-
-
-def test_durations_that_the_manifest_lacks(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = read_manifest(clips)
-    assert Durations.of(told, seed=0).origin == "the manifest"
-    lacking = [utterance(one.audio_path) for one in told]
-    read = Durations.of(lacking, seed=0)
-    assert read.origin == "files' headers"
-    assert read.audio_seconds == pytest.approx(2.4)
-    assert [seconds for seconds, _ in read.known] == pytest.approx([0.45, 0.5, 0.65, 0.8])
-    mixed = Durations.of([*told[:2], *lacking[2:]], seed=0)
-    assert mixed.audio_seconds == pytest.approx(2.4)
-    assert (
-        mixed.origin == "the manifest, and of 2 recordings that lack it there from files' headers"
-    )
-
-    monkeypatch.setattr(drawing, "MOST_HEADERS", 3)
-    read_headers = []
-    monkeypatch.setattr(
-        drawing,
-        "audio_seconds",
-        lambda one: read_headers.append(one) or 2.0,  # type: ignore[func-returns-value]
-    )
-    sampled = Durations.of(lacking * 10, seed=0)
-    assert len(read_headers) == 3
-    assert sampled.audio_seconds == pytest.approx(2.0 * 40)
-    assert sampled.origin == "the headers of 3 files"
-
-
-def test_headers_that_cannot_be_read(clips: Path, tmp_path: Path) -> None:
-    gone = utterance(tmp_path / "gone.wav")
-    readable = [utterance(one.audio_path) for one in read_manifest(clips)]
-    assert Durations.of([*readable, gone], seed=0).audio_seconds == pytest.approx(2.4)
-    with pytest.raises(ManifestError, match=r"none of 1 recordings tried can be read: .*gone"):
-        Durations.of([gone], seed=0)
-
-
-def drawn(
-    seconds: list[float],
-    *,
-    broken: Set[int] = frozenset(),
-    **how: Any,
-) -> tuple[list[drawing.Stratum], int]:
-    """Strata of a pool whose recordings hold nothing."""
-
-    def load(one: Any, features: FeatureConfig) -> Spectrogram:
-        if int(one.id) in broken:
-            raise AudioError("audio: broken")
-        return Spectrogram(torch.zeros(1, 1), one.duration_seconds)
-
-    pool = [utterance(Path(f"{i}"), duration_seconds=one) for i, one in enumerate(seconds)]
-    options = {"num_strata": 4, "batch_seconds": 0.1, "seed": 0, "load": load, **how}
-    return choose(pool, Durations.of(pool, seed=0), FeatureConfig(), **options)
-
-
-SECONDS = [0.5 + 0.1 * (i % 17) + (8.0 if i % 9 == 0 else 0.0) for i in range(90)]
-
-
-def test_the_draw_depends_on_pool_and_seed_alone() -> None:
-    def ids(seed: int) -> list[str]:
-        return [one.recordings[0].id for one in drawn(SECONDS, seed=seed)[0]]
-
-    assert ids(3) == ids(3)
-    assert len({tuple(ids(seed)) for seed in range(10)}) > 5
-
-
-def test_strata_have_like_audio_and_all_of_it() -> None:
-    strata, num_broken = drawn(SECONDS)
-    assert num_broken == 0
-    audio = [one.audio_seconds for one in strata]
-    assert sum(audio) == pytest.approx(sum(SECONDS))
-    assert max(audio) - min(audio) < 2 * max(SECONDS)
-    # As many strata as recordings: each is measured.
-    alone, _ = drawn([1.0, 30.0, 2.0, 1.5], num_strata=4)
-    assert sorted(one.recordings[0].seconds for one in alone) == [1.0, 1.5, 2.0, 30.0]
-
-
-def test_estimates_are_unbiased_whatever_a_recording_costs() -> None:
-    def cost(seconds: float) -> float:
-        return 3.0 + seconds**2
-
-    estimates = []
-    for seed in range(400):
-        strata, _ = drawn(SECONDS, seed=seed)
-        pool = Pool(len(SECONDS), [one.audio_seconds for one in strata])
-        measured = [one.recordings[0].seconds for one in strata]
-        estimates.append(pool.scaled([cost(seconds) for seconds in measured], measured))
-    truth = sum(map(cost, SECONDS))
-    error = statistics.stdev(estimates) / math.sqrt(len(estimates))
-    assert error < 0.02 * truth
-    assert abs(statistics.fmean(estimates) - truth) < 3 * error
-
-
-def test_neighbours_fill_a_batch() -> None:
-    strata, _ = drawn([1.0, 1.1, 1.2, 5.0], num_strata=1, batch_seconds=3.5)
-    [stratum] = strata
-    first, *others = (one.seconds for one in stratum.recordings)
-    assert (1 + len(others)) * max(first, *others, 0.0) <= 3.5 or not others
-    strata, _ = drawn([1.0] * 6, num_strata=2, batch_seconds=3.5)
-    assert [len(one.recordings) for one in strata] == [3, 3]
-
-
-def test_what_cannot_be_read_is_passed_over() -> None:
-    strata, num_broken = drawn([1.0] * 6, broken={0, 1, 3, 4, 5}, num_strata=1)
-    assert [one.id for one in strata[0].recordings] == ["2"]
-    assert num_broken <= 5
-    with pytest.raises(ManifestError, match=r"none of 3 recordings of 1.0 to 1.0 s"):
-        drawn([1.0] * 6, broken={0, 1, 2}, num_strata=2)
-
-
-@pytest.fixture(scope="module")
-def contenders(tiny_model: Path) -> Contenders:
-    """On noise, warm."""
-    scorer = Scorer.from_checkpoint(tiny_model)
-    assert scorer.features is not None
-    engine = StopwatchEngine(scorer.model)
-    found = Contenders(scorer, engine, noise(scorer.features, 2), k=8, looped=2)
-    found.warm_up()
-    return found
-
-
-def test_the_engine_says_where_time_goes(contenders: Contenders) -> None:
-    total = seconds_of(lambda: contenders.score(method="probe", probes=3))
-    spent = contenders.engine.seconds()
-    assert set(spent) == {"forward", "backward"}
-    assert min(spent.values()) > 0
-    assert sum(spent.values()) < total
-    assert contenders.engine.rows == 3
-    contenders.engine.restart()
-    assert contenders.engine.seconds() == {}
-
-
-def test_scores_are_those_of_the_scorer(contenders: Contenders) -> None:
-    first = contenders.first
-    [expected] = contenders.scorer.score_batch(
-        *first.inputs, ids=[first.id], durations=[first.seconds], k=8, per_hypothesis=True
-    )
-    assert contenders.record == expected
-    assert contenders.check() <= TOLERANCE["float32"]
-
-
-def test_the_loop_is_scaled_by_its_backward_passes(contenders: Contenders) -> None:
-    assert (len(contenders.labelings), len(contenders.looped)) == (8, 2)
-    assert contenders.loop_over_all(5.0, 1.0) == pytest.approx(1.0 + 4.0 * 4)
-    contenders.loop()
-    assert contenders.largest_error() < 1e-2
-
-
-def test_the_faster_product_is_the_ceiling() -> None:
-    product = LargeProduct()
-    seconds = {name: [4.0, 2.0] for name in product.contenders}
-    seconds["oneDNN's product"] = [2.0, 4.0]
-    seconds["another"] = [0.1, 0.1]
-    assert product.rates(seconds) == [product.multiply_adds / 2.0] * 2
-    assert set(product.contenders) == {"torch's product", "oneDNN's product"}
-
-
-def bound_of(backward: float, *, countable: bool = True) -> Bound:
-    """10 s for 5 s of audio of a pool of 20 s; backward passes of 120 multiply-adds, forward 8."""
-    stages = [
-        Stage(
-            forward=0.5,
-            backward=backward,
-            rows=12.0,
-            forward_multiply_adds=8.0,
-            backward_multiply_adds=120.0,
-        )
-    ]
-    timing = Timing([[9.0, 10.0, 30.0]], [5.0])
-    return Bound.of(timing, stages, Pool(4, [20.0]), rate=20.0, countable=countable)
-
-
-def test_bounds_in_words() -> None:
-    bound = bound_of(8.0)
-    assert (bound.forward, bound.backward) == (0.05, 0.8)
-    assert bound.rest == pytest.approx(0.15)
-    assert bound.share == pytest.approx(12.8 / 20)
-    assert bound.backward_share == pytest.approx(15 / 20)
-    assert bound.flop_per_second == pytest.approx(25.6)
-    assert bound.sentence("exact") == (
-        "exact: backward passes take 80% of the time and run at 75% of that rate: "
-        "bound by arithmetic."
-    )
-    searching = Bound(4.0, 0.1, 0.3, 0.6, 1.0, 0.2, 0.9).sentence("probe")
-    assert searching.startswith("probe: search, cotangents and records take 60% of the time; ")
-    assert searching.endswith("arithmetic is not what bounds it; what does was not measured.")
-    assert bound_of(8.0, countable=False).sentence("exact") == (
-        "exact: backward passes take 80% of the time; operations were not counted."
-    )
-
-
-def test_advice_names_what_was_faster() -> None:
-    timing = Timing([[10.0]], [5.0])
-    pool = Pool(4, [20.0])
-    quick = Rate.of(Timing([[2.5]], [5.0]), pool, timing)
-    usual = Rate.of(timing, pool, timing)
-    bounds = {"exact": bound_of(8.0), "probe --probes 4": bound_of(2.0)}
-    [line] = advice({"exact": usual, "probe --probes 4": quick}, bounds)
-    assert line.startswith("--method probe --probes 4 took 25% of exact's time")
-    assert advice({"exact": quick, "probe --probes 4": usual}, bounds) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import start
+from commands import lines_of, start
 from conftest import Run
 from recordings import write_clips, write_manifest
 
@@ -223,3 +223,22 @@ def test_a_reader_that_has_seen_enough_is_no_error(clips: Path, tiny_model: Path
     assert process.wait() == 0, err
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
+
+
+def test_evaluation_of_silence_says_so(run: Run, clips: Path, tiny_model: Path) -> None:
+    lines = [{**line, "text": ""} for line in lines_of(clips.read_text())]
+    silent = write_manifest(clips.with_name("silent.jsonl"), lines)
+    status, _, err = run("evaluate", "--model", tiny_model, "--data", silent)
+    assert status == 0
+    assert "warning: all texts are empty" in err
+
+
+def test_groups_of_values_that_look_alike_are_kept_apart(
+    run: Run, clips: Path, tiny_model: Path
+) -> None:
+    values: list[Any] = ["1", 1, None, ["x", {"b": 1, "a": 2}]]
+    lines = [{**r, "x": v} for r, v in zip(lines_of(clips.read_text()), values, strict=True)]
+    path = write_manifest(clips.with_name("by.jsonl"), [*lines, {**lines[0], "id": "n", "x": "a"}])
+    _, out, _ = run("evaluate", "--model", tiny_model, "--data", path, "--by", "x", "--json")
+    found = {name: rates["utterances"] for name, rates in json.loads(out)["by"].items()}
+    assert found == {'"1"': 1, "1": 1, "null": 1, '["x", {"a": 2, "b": 1}]': 1, "a": 1}

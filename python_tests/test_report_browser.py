@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from report_pages import HOSTILE, run
 from synthetic_run import synthetic_scores, write_run
-from test_cli_report import HOSTILE, run
 
 from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -10,7 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+
+from egl_fast.checkpoint import load_checkpoint
+from egl_fast.errors import CheckpointError
 
 ROOT = "archive"
 
@@ -92,3 +97,32 @@ def changed(folder: Path, archive: bytes) -> Path:
     path = folder / "changed.pt"
     path.write_bytes(archive)
     return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"model {path}: ")
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 400
+    assert message.endswith("give a file that `egl-fast train` wrote")
+    return message
+
+
+def zipped(members: dict[str, bytes], *, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as file:
+        for name, value in members.items():
+            file.writestr(name, value)
+    return buffer.getvalue()
+
+
+class Attack:
+    """Pickles as a call of ``os.mkdir``."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)

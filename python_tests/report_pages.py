@@ -1,0 +1,80 @@
+"""``egl-fast report`` in this process, and the pages that it writes."""
+
+import contextlib
+import html.parser
+import io
+import json
+import re
+import sys
+
+import pytest
+
+from egl_fast.cli.main import main
+
+COMMAND = [sys.executable, "-c", "from egl_fast.cli.main import main; main()", "report"]
+
+#: What transcripts, ids and speakers must not be able to do.
+HOSTILE = (
+    '</script><script>window.pwned=1</script><img src=x onerror="window.pwned=1">\'"&amp;\u2028'
+)
+
+
+def run(*arguments, status=0):
+    """What the command says, in this process: starting one takes longer than a report."""
+    said, out = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(out),
+    ):
+        patch.setattr(sys, "argv", ["egl-fast", "report", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == status, said.getvalue()
+    assert out.getvalue() == ""
+    return said.getvalue()
+
+
+def refusal(*arguments, **options):
+    lines = run(*arguments, status=2, **options).splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see of a report."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.html = path.read_text(encoding="utf-8")
+        self.tags, self.ids, self.scripts, self.words = [], [], [], []
+        self._inside = None
+        self.feed(self.html)
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        self._inside = tag if tag in ("script", "style") else None
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._inside = None
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside is None:
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def data(self):
+        return json.loads(self.scripts[0])
+
+
+def headings(page):
+    return re.findall(r"<h2[^>]*>(Figure \d+)\.", page.html)

@@ -1,0 +1,125 @@
+"""Texts outside the vocabulary are refused; the remedies work for evaluation and resumption too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import lines_of
+from conftest import Run
+from recordings import write_manifest
+from training_runs import train
+
+from egl_fast.checkpoint import load_checkpoint
+from egl_fast.vocabulary import ENGLISH_CHARACTERS
+
+
+@pytest.fixture
+def upper(clips: Path) -> Path:
+    lines = [{**line, "text": line["text"].upper()} for line in lines_of(clips.read_text())]
+    return write_manifest(clips, lines)
+
+
+def test_the_refusal_counts_and_names_both_ways_out(run: Run, upper: Path) -> None:
+    status, _, err = train(run, upper)
+    (line,) = err.splitlines()
+    assert status == 2
+    assert "4 of 4 texts cannot be used, the first of utterance 'clip0.wav' (line 1)" in line
+    assert "--lowercase" in line
+    assert "--vocabulary FILE" in line
+
+
+def test_a_model_of_its_own_alphabet_needs_other_remedies(
+    run: Run, upper: Path, tiny_model: Path
+) -> None:
+    _, _, err = train_init(run, upper, tiny_model)
+    assert "--lowercase" in err
+    assert "--vocabulary" not in err
+    _, _, err = run("evaluate", "--model", tiny_model, "--data", upper)
+    assert "normalize the transcript" in err
+
+
+def test_lowercase(run: Run, upper: Path, tmp_path: Path) -> None:
+    status, _, err = train(run, upper, "--lowercase", "--cell", "rnn_tanh")
+    assert status == 0, err
+    model = tmp_path / "run" / "model.pt"
+    assert load_checkpoint(model).training["lowercase"] is True
+    assert "--lowercase True (now False)" in train_lower(run, upper, tmp_path)
+    status, _, err = train(run, upper, "--lowercase", "--cell", "rnn_tanh", "--resume")
+    assert status == 0, err
+    out = tmp_path / "out.jsonl"
+    status, table, _ = run("evaluate", "--model", model, "--data", upper, "--out", out)
+    assert status == 0
+    records = lines_of(out.read_text())
+    assert records[0]["text"] == "AB", "the manifest's own"
+    # The oracle: the same texts written in lower case to begin with.
+    lower = write_manifest(
+        tmp_path / "lower.jsonl", [{**r, "text": r["text"].lower()} for r in records]
+    )
+    assert run("evaluate", "--model", model, "--data", lower)[1] == table
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["A\nB\n<space>\nN\nO\n", "A\r\nB\r\n \r\nN\r\nO", '["A", "B", " ", "N", "O"]'],
+    ids=["lines", "CRLF and a bare space", "JSON"],
+)
+def test_a_vocabulary_of_ones_own(run: Run, upper: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "letters"
+    path.write_bytes(content.encode())
+    status, _, err = train(run, upper, "--vocabulary", path, "--cell", "rnn_tanh")
+    assert status == 0, err
+    checkpoint = load_checkpoint(tmp_path / "run" / "model.pt")
+    assert checkpoint.vocabulary == ("<blank>", "A", "B", " ", "N", "O")
+    status, out, _ = run(
+        "evaluate", "--model", tmp_path / "run" / "model.pt", "--data", upper, "--json"
+    )
+    assert status == 0
+    assert json.loads(out)["infinite_losses"] == 0
+    path.write_text("A\nB\n<space>\nO\nN\n")
+    _, _, err = train(run, upper, "--vocabulary", path, "--cell", "rnn_tanh", "--resume")
+    assert "another --vocabulary" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("a\nbc\n", "line 2: 'bc' is not a single character; give one"),
+        ("<blank>\na\n", "line 1: '<blank>' is not a single character; leave the blank out"),
+        ("a\nb\na\n", "line 3: 'a' is already line 1"),
+        (" \n<space>\n", "line 2: ' ' is already line 1"),
+        ("\n\n", "names no character"),
+        ('["a", 1]', "is not a list of strings"),
+        ('["a", ', "not JSON"),
+        ('["a", "bc"]', "entry 2: 'bc'"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_used(
+    run: Run, upper: Path, tmp_path: Path, content: str, complaint: str
+) -> None:
+    path = tmp_path / "letters"
+    path.write_text(content)
+    status, _, err = train(run, upper, "--vocabulary", path)
+    assert status == 2
+    assert f"vocabulary {path}" in err
+    assert complaint in err
+
+
+def test_the_default_is_what_it_was() -> None:
+    assert ENGLISH_CHARACTERS[:3] == ("<blank>", " ", "'")
+
+
+def train_init(run: Run, manifest: Path, model: Path) -> Any:
+    return run(
+        *("train", "--train", manifest, "--valid", manifest, "--init", model),
+        *("--run-dir", manifest.parent / "run"),
+    )
+
+
+def train_lower(run: Run, upper: Path, folder: Path) -> str:
+    """What is said of going on without --lowercase with texts that are lower case by themselves."""
+    lines = [{**line, "text": line["text"].lower()} for line in lines_of(upper.read_text())]
+    lower = write_manifest(folder / "clips_lower.jsonl", lines)
+    return str(train(run, lower, "--cell", "rnn_tanh", "--resume")[2])

@@ -1,0 +1,47 @@
+"""Training runs on made-up recordings, through ``Trainer`` or through the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import Run
+from recordings import random_checkpoint
+
+from egl_fast.data.manifest import read_manifest
+from egl_fast.training.config import TrainingConfig
+from egl_fast.training.examples import prepare_examples
+from egl_fast.training.loop import Trainer
+
+CONFIG = TrainingConfig(max_epochs=3, patience=0, batch_seconds=1.5, learning_rate=3e-3)
+
+
+def trainer_of(
+    clips: Path, run_dir: Path, config: TrainingConfig = CONFIG, *, cell: str = "gru", **more: Any
+) -> Trainer:
+    checkpoint = random_checkpoint(cell=cell, dropout=0.2, seed=7)
+    examples = prepare_examples(read_manifest(clips), checkpoint).examples
+    return Trainer(checkpoint, config, train=examples, valid=examples, run_dir=run_dir, **more)
+
+
+def assert_same_tensors(first: Any, second: Any) -> None:
+    """Equal to the last bit, through dictionaries and lists."""
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first.keys() - {"seconds"}:
+            assert_same_tensors(first[key], second[key])
+    elif isinstance(first, list):
+        for one, other in zip(first, second, strict=True):
+            assert_same_tensors(one, other)
+    else:
+        assert first == second
+
+
+def train(run: Run, manifest: Path, *more: object, valid: Path | None = None) -> Any:
+    return run(
+        *("train", "--train", manifest, "--valid", valid or manifest, "--preset", "tiny"),
+        *("--run-dir", manifest.parent / "run", "--max-epochs", 1, *more),
+    )
