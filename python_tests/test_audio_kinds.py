@@ -175,7 +175,6 @@ def test_what_only_ffmpeg_reads_comes_with_the_remedy(
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_pyav_reads_what_libsndfile_does_not(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("av")
     path = HERE / "audio" / name
     whole = load(path)
     # Encoders put silence before and after, of less than two of their blocks, or lose the last one.
@@ -199,7 +198,6 @@ def test_pyav_reads_what_libsndfile_does_not(name: str, capfd: pytest.CaptureFix
 def test_pyav_and_files_that_it_cannot_read(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("av")
     with pytest.raises(AudioError, match="holds no sound"):
         load(HERE / "audio" / "silent_film.mp4")
     content = (HERE / "audio" / "tone.m4a").read_bytes()

@@ -191,13 +191,17 @@ def test_the_recurrent_operators_in_a_cuda_graph(cell: ops.RecurrentCell) -> Non
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_the_fused_operator_waits_for_nothing() -> None:
     arguments = problem(CUDA)
-    fused(arguments, span=2.0**-20)
+    expected = fused(arguments, span=2.0**-20)
     mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
     try:
-        torch.cuda.set_sync_debug_mode("error")  # of what torch does itself
-        fused(arguments, span=2.0**-20)
+        with pytest.raises(RuntimeError, match="synchronizing CUDA operation"):
+            expected[0].cpu()  # the mode notices a wait
+        found = fused(arguments, span=2.0**-20)
     finally:
         torch.cuda.set_sync_debug_mode(mode)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_work_is_queued_on_the_current_stream() -> None:

@@ -170,6 +170,7 @@ def test_names_that_promise_nothing_else_are_taken(
     tmp_path: Path, name: str, make: Callable[..., object]
 ) -> None:
     make(str(tmp_path / name))
+    assert not list(tmp_path.iterdir()), "nothing is created before the first record"
 
 
 def test_a_list_of_failures_is_there_only_if_there_are_any(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 from report_pages import HOSTILE, run
 from synthetic_run import synthetic_scores, write_run
 
@@ -16,7 +17,6 @@ from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS
 CHROMIUM = os.environ.get("EGL_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium found: apt-get install chromium, or set EGL_CHROMIUM"
 )
@@ -83,7 +83,7 @@ def files(tmp_path_factory, examples):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         flags = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync",
                  "--disable-background-networking", "--disable-component-update")  # fmt: skip
         with driver.chromium.launch(executable_path=CHROMIUM, args=list(flags)) as launched:

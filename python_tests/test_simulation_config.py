@@ -135,7 +135,6 @@ def line_with(config: str, part: str) -> int:
         ("seeds = [0]", 'step = "10%"', 'only "sequential" has rounds'),
         ("seeds = [0]", 'modes = ["both"]', "modes: expected one of single, sequential"),
         ('preset = "tiny"', 'preset = "huge"', "model.preset: expected one of"),
-        ('preset = "tiny"', 'init = "a.pt"', "data.pool"),
         ('preset = "tiny"', "hiden_size = 3", "unknown key model.hiden_size; did you mean hidden_"),
         ('preset = "tiny"', "conv_shapes = [[[3, 2], [1, 1]]]", "kernels must be odd, got [3, 2]"),
         ("k = 4", "k = 4\n[data]\nsede = 1", "unknown key data.sede; did you mean seed?"),
@@ -157,12 +156,17 @@ def test_what_is_wrong_is_named_with_its_line(
         read(folder, changed)
     message = str(caught.value)
     assert "\n" not in message
-    if "init" in new:  # the complaint is about the key beside it
-        assert f"line {line_with(changed, 'cell')}: model.cell: the file of init has" in message
-        return
     line = line_with(changed, new.splitlines()[-1])
     assert message.startswith(f"config {folder / 'config.toml'}, line {line}: ")
     assert complaint in message
+
+
+def test_a_key_that_a_model_file_decides_is_named(folder: Path) -> None:
+    changed = CONFIG.replace('preset = "tiny"', 'init = "a.pt"')
+    with pytest.raises(ConfigError) as caught:
+        read(folder, changed)
+    line = line_with(changed, "cell")
+    assert f"line {line}: model.cell: the file of init has" in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["strategies", "queries"])

@@ -133,6 +133,11 @@ def test_what_is_not_damaged_is_read(done: tuple[Plan, Path], tmp_path: Path) ->
     plan, root = done
     store = UnitStore(root)
     write_tables(plan, plan.expand(store), store, tmp_path / "run")
+    tables = {str(path.relative_to(tmp_path / "run")) for path in tmp_path.rglob("*.*")}
+    assert tables == {
+        *("results.csv", "results.parquet", "test_utterances.parquet", "picks.parquet"),
+        "scores/seed-0.parquet",
+    }
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"wall_seconds": NaN}'])

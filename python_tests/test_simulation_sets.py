@@ -187,28 +187,32 @@ def test_a_copy_under_another_name_is_an_overlap_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "length", "shared"),
+    ("segment", "said"),
     [
-        (0.0, None, True),
-        (0.1, 0.3, True),
-        (0.19, 0.2, True),
-        (0.25, 0.14, False),
-        (0.21, 0.2, False),
+        ({"offset": 0.0}, "is the same recording as"),
+        ({"offset": 0.1, "duration": 0.3}, "shares audio with"),
+        ({"offset": 0.19, "duration": 0.2}, "shares audio with"),
     ],
 )
-def test_stretches_of_one_recording_may_touch_but_not_overlap(
-    folder: Path, start: float, length: float | None, shared: bool
+def test_segments_of_one_recording_may_not_overlap(
+    folder: Path, segment: dict[str, float], said: str
 ) -> None:
-    """A test clip that is cut out of the recording whose first 0.3 s are in the pool."""
+    """A test segment of the recording whose first 0.3 s are in the pool."""
     shutil.copy(folder / "pool7.wav", folder / "test15.wav")
     edit_manifest(folder, 7, duration=0.3)
-    edit_manifest(folder, 15, offset=start, **({} if length is None else {"duration": length}))
-    if not shared:
-        assert read_sets(read(folder))
-        return
-    message = complaint(folder, at="[[data.test]]")
-    what = "is the same recording as" if start == 0 else "shares audio with"
-    assert f"{what} 'pool7.wav' of pool" in message
+    edit_manifest(folder, 15, **segment)
+    assert f"{said} 'pool7.wav' of pool" in complaint(folder, at="[[data.test]]")
+
+
+@pytest.mark.parametrize(
+    "segment", [{"offset": 0.25, "duration": 0.14}, {"offset": 0.21, "duration": 0.2}]
+)
+def test_segments_of_one_recording_may_touch(folder: Path, segment: dict[str, float]) -> None:
+    """Less than a tenth of a second in common is a cut that was not exact."""
+    shutil.copy(folder / "pool7.wav", folder / "test15.wav")
+    edit_manifest(folder, 7, duration=0.3)
+    edit_manifest(folder, 15, **segment)
+    assert read_sets(read(folder))
 
 
 def test_a_stretch_that_begins_later_is_found_too(folder: Path) -> None:

@@ -59,9 +59,8 @@ def test_whatever_samples_come_in_they_are_the_same(kind: str) -> None:
     assert np.array_equal(mono(SAME[kind]), WAVE)
 
 
+@pytest.mark.cuda
 def test_a_tensor_on_a_gpu_is_fetched() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
     assert np.array_equal(mono(TENSOR.cuda()), WAVE)
 
 
