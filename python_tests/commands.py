@@ -157,13 +157,18 @@ def in_this_process(*arguments: object) -> int:
 
 
 def refused(*arguments: object, **options: Any) -> str:
-    """The one line that a refused command says."""
+    """The one line that a refused command says; options as those of ``egl_fast``."""
     result = egl_fast(*arguments, **options)
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
-    return result.stderr.rstrip("\n")
+    return the_line(result.returncode, result.stdout, result.stderr)
+
+
+def the_line(status: int, out: str, err: str) -> str:
+    """The one line of a command that was refused, which has left nothing on standard output."""
+    assert status == 2, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.count("\n") == 1, err
+    return err.rstrip("\n")
 
 
 def wait_until(process: subprocess.Popen[str], has_begun: Callable[[], bool]) -> bool:

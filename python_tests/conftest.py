@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import engines
 import pytest
-from commands import contents, egl_fast
+import torch
+from commands import contents, egl_fast, in_this_process
 from hypothesis import settings
 from places import Place
 from recordings import random_checkpoint, write_clips
 
 from egl_fast.checkpoint import checkpoint_content, save_checkpoint
-from egl_fast.cli.main import main
 
 if TYPE_CHECKING:
     from report_pages import Page
@@ -70,17 +69,21 @@ def clips(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Calls the command in this process: exit status, standard output, standard error."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["egl-fast", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
+        return in_this_process(*arguments), *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def restored_threads() -> Iterator[None]:
+    """torch's number of threads is put back after the test."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.hookimpl(wrapper=True)

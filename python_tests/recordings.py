@@ -1,4 +1,4 @@
-"""Made-up recordings, manifests and models for tests that need no real speech."""
+"""Recordings, manifests and models: made up where no real speech is needed, else the sample's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import numpy.typing as npt
 import soundfile
 import torch
 
+import egl_fast
 from egl_fast.checkpoint import Checkpoint
-from egl_fast.data.manifest import Utterance
+from egl_fast.data.audio import load_audio
+from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2, preset
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
@@ -74,3 +76,21 @@ def random_checkpoint(
     with torch.no_grad():
         model.output.weight.mul_(20)
     return Checkpoint(model, FeatureConfig(), ENGLISH_CHARACTERS)
+
+
+def scorer_of(checkpoint: Checkpoint, **options: Any) -> egl_fast.Scorer:
+    """A scorer of its model, with its vocabulary and features."""
+    return egl_fast.Scorer(
+        checkpoint.model, checkpoint.vocabulary, features=checkpoint.features, **options
+    )
+
+
+def load(path: Path, *, rate_hz: int = SAMPLE_RATE_HZ, **fields: Any) -> npt.NDArray[np.float32]:
+    """The samples of a recording, or of the segment that the fields of its utterance name."""
+    return load_audio(utterance(path, **fields), sample_rate_hz=rate_hz)
+
+
+def shortest(examples: Path, count: int) -> list[Utterance]:
+    """The shortest recordings of the sample's pool, shortest first."""
+    utterances = read_manifest(examples / "pool.jsonl")
+    return sorted(utterances, key=lambda u: float(u.duration_seconds or 0.0))[:count]

@@ -7,9 +7,7 @@ import json
 import re
 import sys
 
-import pytest
-
-from egl_fast.cli.main import main
+from commands import in_this_process, the_line
 
 COMMAND = [sys.executable, "-c", "from egl_fast.cli.main import main; main()", "report"]
 
@@ -22,23 +20,15 @@ HOSTILE = (
 def run(*arguments, status=0):
     """What the command says, in this process: starting one takes longer than a report."""
     said, out = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stderr(said),
-        contextlib.redirect_stdout(out),
-    ):
-        patch.setattr(sys, "argv", ["egl-fast", "report", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert ended.value.code == status, said.getvalue()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(out):
+        ended = in_this_process("report", *arguments)
+    assert ended == status, said.getvalue()
     assert out.getvalue() == ""
     return said.getvalue()
 
 
 def refusal(*arguments, **options):
-    lines = run(*arguments, status=2, **options).splitlines()
-    assert len(lines) == 1, lines
-    return lines[0]
+    return the_line(2, "", run(*arguments, status=2, **options))
 
 
 class Page(html.parser.HTMLParser):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from egl_fast.checkpoint import read_torch
 
 
 def timeless(content: Any) -> Any:
@@ -14,3 +17,8 @@ def timeless(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: timeless(value) for key, value in content.items() if key != "seconds"}
     return [timeless(value) for value in content] if isinstance(content, list) else content
+
+
+def state_in(path: Path) -> Any:
+    """What a torch file holds, likewise."""
+    return timeless(read_torch(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from recordings import SAMPLE_RATE_HZ, utterance, waveform
+from recordings import SAMPLE_RATE_HZ, load, utterance, waveform
 
 from egl_fast.data.audio import audio_seconds, load_audio
 from egl_fast.errors import AudioError
@@ -18,10 +18,6 @@ EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 
 #: Noise behind a tone: an encoder of variable rate spends few bits on the one, many on the other.
 SOUND = np.concatenate([waveform(1.0), 20 * waveform(1.5, pitch_hz=900.0, seed=1) / 21])
-
-
-def load(path: Path, *, rate_hz: int = SAMPLE_RATE_HZ, **fields: object) -> np.ndarray:
-    return load_audio(utterance(path, **fields), sample_rate_hz=rate_hz)
 
 
 def written(path: Path, samples: np.ndarray = SOUND, rate_hz: int = SAMPLE_RATE_HZ, **options: str):

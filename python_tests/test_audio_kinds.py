@@ -14,20 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from recordings import SAMPLE_RATE_HZ, utterance, waveform
+from recordings import SAMPLE_RATE_HZ, load, utterance, waveform
 
 from egl_fast.data import decoding
-from egl_fast.data.audio import audio_seconds, load_audio
+from egl_fast.data.audio import audio_seconds
 from egl_fast.data.c_stderr import c_stderr_is_silent
 from egl_fast.errors import AudioError
 
 HERE = Path(__file__).parent
 
 SOUND = waveform(2.5)
-
-
-def load(path: Path, *, rate_hz: int = SAMPLE_RATE_HZ, **fields: object) -> np.ndarray:
-    return load_audio(utterance(path, **fields), sample_rate_hz=rate_hz)
 
 
 def written(path: Path, samples: np.ndarray = SOUND, rate_hz: int = SAMPLE_RATE_HZ, **options: str):

@@ -180,11 +180,6 @@ def test_no_file_takes_the_place_of_a_pipe_or_device(place: Place, command: str)
     assert (place.folder / "pipe").is_fifo()
 
 
-def test_the_attacks_are_real_ones(place: Place) -> None:
-    pickle.loads(pickled(place).read_bytes())
-    assert (place.folder / "attacked").is_dir()
-
-
 def write_cut(path: Path, share: float) -> None:
     """A recording of which the end is missing."""
     soundfile.write(path, waveform(2.0), SAMPLE_RATE_HZ)

@@ -245,17 +245,14 @@ def test_batch_padding_and_strides_change_nothing(dtype: torch.dtype) -> None:
         assert_equal(alone, Hypotheses(*fields))
 
 
+@pytest.mark.usefixtures("restored_threads")
 def test_number_of_threads_changes_nothing() -> None:
     log_probs = random_logits(2, 7, 20, 10).log_softmax(-1)
     lengths = torch.tensor([20, 3, 7, 20, 0, 11, 19])
-    threads = torch.get_num_threads()
-    try:
-        results = []
-        for count in (1, 2, 5):
-            torch.set_num_threads(count)
-            results.append(ctc_beam_search(log_probs, lengths, num_hypotheses=15))
-    finally:
-        torch.set_num_threads(threads)
+    results = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        results.append(ctc_beam_search(log_probs, lengths, num_hypotheses=15))
     assert_equal(results[0], results[1])
     assert_equal(results[0], results[2])
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from recordings import random_checkpoint
+from torch_archives import Attack
 
 from egl_fast.checkpoint import (
     Checkpoint,
@@ -157,16 +158,6 @@ def test_facts_with_named_tuples_are_stored_as_lists(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "m.pt", saved)
     facts = load_checkpoint(tmp_path / "m.pt").training
     assert facts == {"shapes": [[[41, 11], [2, 2]]], "nested": {"t": [1, 2]}}
-
-
-class Attack:
-    """Pickles as a call of ``os.mkdir``."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.target),)
 
 
 @pytest.mark.parametrize("place", ["alone", "in the training facts"])

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-from commands import egl_fast, start
+from commands import egl_fast, lines_of, refused, start
 
 from egl_fast.cli.main import cli
 from egl_fast.data.manifest import read_manifest
@@ -24,11 +24,7 @@ def run(*arguments, status=0, stdin="", **environment):
 
 def refusal(*arguments, **options):
     """The single line with which a command that cannot be carried out ends, at status 2."""
-    done = run(*arguments, status=2, **options)
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, lines
-    return lines[0]
+    return refused("select", *arguments, **options)
 
 
 def a_line(number, *, egl, beam_mass=0.9, **manifest):
@@ -56,10 +52,6 @@ def as_text(lines):
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-def parse(output):
-    return [json.loads(line) for line in output.split("\n")[:-1]]
-
-
 #: By EGL: clips 1, 3, 2 (a tie, in the file's order), 0.
 LINES = [a_line(number, egl=egl) for number, egl in enumerate([1.0, 8.0, 4.0, 4.0])]
 LINES[2], LINES[3] = LINES[3], LINES[2]
@@ -77,7 +69,7 @@ def scores(tmp_path):
 def test_standard_output_holds_whole_lines_in_rank_order_and_nothing_else(scores):
     done = run(scores, "--budget", "100%")
     expected = [LINES[1], LINES[2], LINES[3], LINES[0]]
-    assert parse(done.stdout) == [
+    assert lines_of(done.stdout) == [
         {**line, "rank": rank} for rank, line in enumerate(expected, start=1)
     ]
     assert done.stderr.splitlines() == [
@@ -87,12 +79,12 @@ def test_standard_output_holds_whole_lines_in_rank_order_and_nothing_else(scores
 
 @pytest.mark.parametrize("budget", ["50%", "2", "5s"])
 def test_budgets(scores, budget):
-    chosen = parse(run(scores, "--budget", budget).stdout)
+    chosen = lines_of(run(scores, "--budget", budget).stdout)
     assert [line["id"] for line in chosen] == ["clip1", "clip3"]
 
 
 def test_strategy(scores):
-    chosen = parse(run(scores, "--budget", "1", "--strategy", "entropy").stdout)
+    chosen = lines_of(run(scores, "--budget", "1", "--strategy", "entropy").stdout)
     assert [line["id"] for line in chosen] == ["clip3"]
 
 
@@ -115,14 +107,14 @@ def test_transcripts_of_any_script_survive_any_locale(tmp_path):
         )
         out, err = process.communicate(text)
         assert process.returncode == 0, err
-        assert parse(out)[0]["text"] == json.loads(text)["text"]
+        assert lines_of(out)[0]["text"] == json.loads(text)["text"]
 
 
 def test_out_is_a_manifest_and_leaves_no_partial_file(scores):
     out = scores.parent / "chosen.jsonl"
     done = run(scores, "--budget", "50%", "--out", out)
     assert done.stdout == ""
-    assert [line["rank"] for line in parse(out.read_text())] == [1, 2]
+    assert [line["rank"] for line in lines_of(out.read_text())] == [1, 2]
     assert [u.id for u in read_manifest(out)] == ["clip1", "clip3"]
     assert read_manifest(out)[0].audio_path == scores.parent / "wav/1.wav"
     assert sorted(os.listdir(scores.parent)) == ["chosen.jsonl", "scores.jsonl"]
@@ -130,7 +122,7 @@ def test_out_is_a_manifest_and_leaves_no_partial_file(scores):
 
 def test_a_selection_can_be_selected_from_again(scores):
     first = run(scores, "--budget", "100%").stdout
-    again = parse(run("-", "--budget", "1", "--strategy", "entropy", stdin=first).stdout)
+    again = lines_of(run("-", "--budget", "1", "--strategy", "entropy", stdin=first).stdout)
     assert again == [{**LINES[2], "rank": 1}]
 
 
@@ -140,7 +132,7 @@ class TestAudioPaths:
     @staticmethod
     def selected_audio(out):
         paths = [u.audio_path for u in read_manifest(out)]
-        written = [line["audio_filepath"] for line in parse(out.read_text())]
+        written = [line["audio_filepath"] for line in lines_of(out.read_text())]
         return written[0], os.path.realpath(paths[0])
 
     def test_they_count_from_the_scores_file_where_nothing_else_is_told(self, scores):
@@ -219,7 +211,7 @@ class TestNothingIsLost:
         assert "--overwrite" in refusal(scores, "--budget", "1", "--out", out)
         assert out.read_text() == "precious"
         run(scores, "--budget", "1", "--out", out, "--overwrite")
-        assert len(parse(out.read_text())) == 1
+        assert len(lines_of(out.read_text())) == 1
 
     def test_a_failure_leaves_the_old_output(self, scores):
         out = scores.parent / "chosen.jsonl"
@@ -278,7 +270,7 @@ def test_low_mass_is_warned_of_where_it_matters(strategy, warned):
     done = run("-", "--budget", "1", "--strategy", strategy, stdin=as_text(lines))
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == warned
-    assert len(parse(done.stdout)) == 1
+    assert len(lines_of(done.stdout)) == 1
 
 
 def test_a_reader_that_goes_away_early_is_no_failure(scores):
@@ -342,7 +334,7 @@ class TestTable:
         out = scores.parent / "chosen.jsonl"
         done = run(scores, "--budget", "2", "--table", "--out", out)
         assert len(done.stdout.splitlines()) == 4
-        assert len(parse(out.read_text())) == 2
+        assert len(lines_of(out.read_text())) == 2
 
 
 def test_help_describes_every_strategy():

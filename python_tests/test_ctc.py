@@ -185,6 +185,7 @@ def test_no_frames_and_no_utterances(operator: object) -> None:
     assert values.shape == (0, 0, 4, 3)
 
 
+@pytest.mark.usefixtures("restored_threads")
 @pytest.mark.parametrize("operator", [ctc_logits_cotangents, ctc_occupancy])
 def test_batch_padding_strides_and_threads_change_nothing(operator: object) -> None:
     lengths = torch.tensor([9, 0, 4, 1, 12])
@@ -193,14 +194,10 @@ def test_batch_padding_strides_and_threads_change_nothing(operator: object) -> N
         emissions[n, length:] = torch.nan
     strided = emissions.permute(2, 0, 1).contiguous().permute(1, 2, 0)
     hypotheses = as_hypotheses([LABELINGS] * 5)
-    threads = torch.get_num_threads()
     results = []
-    try:
-        for x, count in ((emissions, 1), (strided, 2), (emissions, 5)):
-            torch.set_num_threads(count)
-            results.append(operator(x, lengths, hypotheses, blank=BLANK))  # type: ignore[operator]
-    finally:
-        torch.set_num_threads(threads)
+    for x, count in ((emissions, 1), (strided, 2), (emissions, 5)):
+        torch.set_num_threads(count)
+        results.append(operator(x, lengths, hypotheses, blank=BLANK))  # type: ignore[operator]
     for other in results[1:]:
         assert torch.equal(results[0][0], other[0])
         assert torch.equal(results[0][1], other[1])

@@ -14,9 +14,9 @@ from typing import Any
 import numpy.typing as npt
 import pytest
 import torch
-from foreign_models import FOREIGN_MODELS, batch, build
+from foreign_models import FOREIGN_MODELS, VOCABULARY, batch, build
 from random_ctc import as_hypotheses, random_logits
-from recordings import random_checkpoint, waveform
+from recordings import random_checkpoint, scorer_of, waveform
 from test_devices import assert_close, scorer_on
 from torch import Tensor, nn
 
@@ -45,9 +45,8 @@ def recordings(examples: Path) -> list[npt.NDArray[Any]]:
 
 def double_scorer(examples: Path, device: torch.device | str) -> egl_fast.Scorer:
     checkpoint = load_checkpoint(examples / "base.pt", device=device)
-    return egl_fast.Scorer(
-        checkpoint.model.double(), checkpoint.vocabulary, features=checkpoint.features
-    )
+    checkpoint.model.double()
+    return scorer_of(checkpoint)
 
 
 @pytest.mark.parametrize("options", METHODS, ids=lambda options: options["method"])
@@ -100,9 +99,8 @@ def test_shorter_products_err_by_little(
 def test_foreign_models(name: str) -> None:
     model, (x, lengths) = build(name), batch()
     options: dict[str, Any] = {"k": 6, "per_hypothesis": True}
-    vocabulary = ["<blank>", "a", "b", "c"]
-    expected = egl_fast.Scorer(model, vocabulary).score_batch(x, lengths, **options)
-    scorer = egl_fast.Scorer(model.to(CUDA), vocabulary)
+    expected = egl_fast.Scorer(model, VOCABULARY).score_batch(x, lengths, **options)
+    scorer = egl_fast.Scorer(model.to(CUDA), VOCABULARY)
     assert_close(scorer.score_batch(x.to(CUDA), lengths.to(CUDA), **options), expected)
 
 
@@ -265,9 +263,8 @@ def test_layers_that_run_as_they_are_have_gradients(kind: type[nn.RNNBase]) -> N
 
     model, (x, lengths) = build("packed_gru", dtype=torch.float32), batch(dtype=torch.float32)
     model.rnn = Foreign(5, 7, batch_first=True, bidirectional=True)
-    vocabulary = ["-", "a", "b", "c"]
-    expected = egl_fast.Scorer(model, vocabulary).score_batch(x, lengths, k=5)
-    scorer = egl_fast.Scorer(model.to(CUDA), vocabulary)
+    expected = egl_fast.Scorer(model, VOCABULARY).score_batch(x, lengths, k=5)
+    scorer = egl_fast.Scorer(model.to(CUDA), VOCABULARY)
     found = scorer.score_batch(x.to(CUDA), lengths.to(CUDA), k=5)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.egl == pytest.approx(theirs.egl, rel=1e-4)

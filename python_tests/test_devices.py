@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from fake_device import DEVICE, MixedDevicesError, fake_device, moved
-from foreign_models import FOREIGN_MODELS, batch, build
-from recordings import random_checkpoint, waveform
+from foreign_models import FOREIGN_MODELS, VOCABULARY, batch, build
+from recordings import random_checkpoint, scorer_of, waveform
 from torch.utils._pytree import tree_leaves
 
 import egl_fast
@@ -123,9 +123,7 @@ def test_a_torch_without_cuda_is_told_from_an_extension_without(
 def scorer_on(device: torch.device | str) -> egl_fast.Scorer:
     checkpoint = random_checkpoint()
     checkpoint.model.to(device)
-    return egl_fast.Scorer(
-        checkpoint.model, checkpoint.vocabulary, features=checkpoint.features, memory_bytes=2**24
-    )
+    return scorer_of(checkpoint, memory_bytes=2**24)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +189,9 @@ def _leaves(record: egl_fast.ScoreRecord) -> list[Any]:
 def test_foreign_models_run_where_they_are(name: str) -> None:
     model, inputs = build(name), batch()
     options: dict[str, Any] = {"k": 6, "per_hypothesis": True}
-    vocabulary = ["<blank>", "a", "b", "c"]
-    expected = egl_fast.Scorer(copy.deepcopy(model), vocabulary).score_batch(*inputs, **options)
+    expected = egl_fast.Scorer(copy.deepcopy(model), VOCABULARY).score_batch(*inputs, **options)
     with fake_device() as device:
-        scorer = egl_fast.Scorer(model.to(device), vocabulary)
+        scorer = egl_fast.Scorer(model.to(device), VOCABULARY)
         assert_close(scorer.score_batch(*moved(inputs), **options), expected)
 
 

@@ -6,17 +6,17 @@ import json
 import logging
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import lines_of
+from commands import in_this_process, lines_of
+from conftest import Run
 from recordings import write_clips, write_manifest
 from rich.console import Console
 
 from egl_fast.cli import console
-from egl_fast.cli.main import main
 from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import encoded_line
 from egl_fast.display import json_text, printable
@@ -37,17 +37,13 @@ def assert_harmless(*outputs: str) -> None:
 
 
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Callable[..., tuple[int, str, str]]:
-    """Calls the command in this process: exit status, standard output, standard error."""
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Like the other, but with the bytes that reach the terminal, of C code too."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["egl-fast", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
+        status = in_this_process(*arguments)
         out, err = capfdbinary.readouterr()
-        return int(caught.value.code or 0), out.decode(), err.decode()
+        return status, out.decode(), err.decode()
 
     return call
 
@@ -106,9 +102,7 @@ def commands(model: Path, hostile: Path) -> Iterator[tuple[list[object], int]]:
     yield ["bench", "--model", model, "--pool", folder / "\x9b31mnone"], 2
 
 
-def test_whatever_is_printed_is_harmless(
-    run: Callable[..., tuple[int, str, str]], tiny_model: Path, hostile: Path
-) -> None:
+def test_whatever_is_printed_is_harmless(run: Run, tiny_model: Path, hostile: Path) -> None:
     for arguments, expected in commands(tiny_model, hostile):
         status, out, err = run(*arguments)
         assert status == expected, (arguments, err)

@@ -10,12 +10,12 @@ from unittest import mock
 import engines
 import numpy.typing as npt
 import pytest
+from recordings import scorer_of, shortest
 
 import egl_fast
 from egl_fast import _extension
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.audio import load_audio
-from egl_fast.data.manifest import read_manifest
 
 METHODS: list[dict[str, Any]] = [
     {"method": "exact", "per_hypothesis": True},
@@ -25,20 +25,20 @@ METHODS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def shortest(examples: Path) -> list[npt.NDArray[Any]]:
+def waves(examples: Path) -> list[npt.NDArray[Any]]:
     """The two shortest recordings of the sample."""
-    utterances = read_manifest(examples / "pool.jsonl")
-    utterances.sort(key=lambda utterance: utterance.duration_seconds or 0.0)
-    return [load_audio(utterance, sample_rate_hz=16000) for utterance in utterances[:2]]
+    return [load_audio(utterance, sample_rate_hz=16000) for utterance in shortest(examples, 2)]
 
 
 def scores(
     examples: Path, waves: list[npt.NDArray[Any]], *, double: bool, **options: Any
 ) -> list[egl_fast.ScoreRecord]:
     checkpoint = load_checkpoint(examples / "base.pt")
-    model = checkpoint.model.double() if double else checkpoint.model
-    scorer = egl_fast.Scorer(model, checkpoint.vocabulary, features=checkpoint.features)
-    return scorer.score_waveforms(waves, sample_rate_hz=16000, k=20, beam_width=40, **options)
+    if double:
+        checkpoint.model.double()
+    return scorer_of(checkpoint).score_waveforms(
+        waves, sample_rate_hz=16000, k=20, beam_width=40, **options
+    )
 
 
 # In double both ways differ by the roundings of sums taken in another order: of some hundred terms,
@@ -47,21 +47,19 @@ def scores(
 @pytest.mark.parametrize("options", METHODS, ids=lambda options: options["method"])
 def test_scores_are_those_of_the_cpu(
     examples: Path,
-    shortest: list[npt.NDArray[Any]],
+    waves: list[npt.NDArray[Any]],
     options: dict[str, Any],
     double: bool,
     rel: float,
 ) -> None:
-    expected = scores(examples, shortest, double=double, **options)
+    expected = scores(examples, waves, double=double, **options)
     with engines.using("emulated"):
-        found = scores(examples, shortest, double=double, **options)
+        found = scores(examples, waves, double=double, **options)
     for ours, theirs in zip(found, expected, strict=True):
         assert_close(dataclasses.asdict(ours), dataclasses.asdict(theirs), rel)
 
 
-def test_nothing_is_left_to_the_cpu_halves(
-    examples: Path, shortest: list[npt.NDArray[Any]]
-) -> None:
+def test_nothing_is_left_to_the_cpu_halves(examples: Path, waves: list[npt.NDArray[Any]]) -> None:
     """Else the equality above would be that of the CPU halves with themselves."""
     operators = engines.emulated_operators()
     called = set()
@@ -72,7 +70,7 @@ def test_nothing_is_left_to_the_cpu_halves(
             return getattr(operators, name)
 
     with mock.patch.object(_extension, "operators", Watched):
-        scores(examples, shortest[:1], double=False, method="probe", full=True)
+        scores(examples, waves[:1], double=False, method="probe", full=True)
     assert called == {
         "ctc_hypothesis_normals",
         "ctc_logits_cotangents",
@@ -84,12 +82,12 @@ def test_nothing_is_left_to_the_cpu_halves(
 
 
 def test_the_order_of_threads_changes_nothing(
-    examples: Path, shortest: list[npt.NDArray[Any]]
+    examples: Path, waves: list[npt.NDArray[Any]]
 ) -> None:
     found = []
     for order in engines.ORDERS:
         with engines.using("emulated"), engines.schedule(order, seed=7):
-            found += [scores(examples, shortest[:1], double=False, method="lowrank")]
+            found += [scores(examples, waves[:1], double=False, method="lowrank")]
     assert found[0] == found[1] == found[2]
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from foreign_models import Small
-from recordings import random_checkpoint
+from recordings import random_checkpoint, scorer_of, shortest
 from torch import Tensor
 
 import egl_fast
 from egl_fast.data.loading import load_spectrogram, pad_features
-from egl_fast.data.manifest import read_manifest
 from egl_fast.reference.scoring import reference_score
 
 
@@ -41,17 +40,16 @@ def test_the_full_sum_equals_enumeration(method: str) -> None:
 @pytest.fixture(scope="module")
 def scorer_and_inputs(examples: Path) -> tuple[egl_fast.Scorer, Tensor, Tensor, list[str]]:
     checkpoint = random_checkpoint()
-    scorer = egl_fast.Scorer(
-        checkpoint.model.double(), checkpoint.vocabulary, features=checkpoint.features
-    )
-    pool = read_manifest(examples / "pool.jsonl")
-    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:2]
+    checkpoint.model.double()
+    scorer = scorer_of(checkpoint)
+    utterances = shortest(examples, 2)
     features, lengths = pad_features(
         [load_spectrogram(u, checkpoint.features).features for u in utterances]
     )
     return scorer, features.double(), lengths, [u.id for u in utterances]
 
 
+@pytest.mark.usefixtures("restored_threads")
 @pytest.mark.parametrize("method", ["lowrank", "probe"])
 def test_estimates_depend_on_seed_id_and_audio_alone(
     scorer_and_inputs: tuple[egl_fast.Scorer, Tensor, Tensor, list[str]], method: str
@@ -61,17 +59,13 @@ def test_estimates_depend_on_seed_id_and_audio_alone(
     options |= {"full": True, "full_samples": 4}
     together = scorer.score_batch(features, lengths, ids=ids, **options)
     backwards = scorer.score_batch(features.flip(0), lengths.flip(0), ids=ids[::-1], **options)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3 - min(threads, 2))
-    try:
-        alone = [
-            scorer.score_batch(
-                features[n : n + 1, : int(lengths[n])], lengths[n : n + 1], ids=[ids[n]], **options
-            )[0]
-            for n in range(2)
-        ]
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(3 - min(torch.get_num_threads(), 2))
+    alone = [
+        scorer.score_batch(
+            features[n : n + 1, : int(lengths[n])], lengths[n : n + 1], ids=[ids[n]], **options
+        )[0]
+        for n in range(2)
+    ]
     for others in (backwards[::-1], alone):
         for record, other in zip(together, others, strict=True):
             for field in ("egl", "egl_stderr", "egl_normalized", "egl_full", "egl_full_stderr"):
@@ -88,8 +82,7 @@ def test_estimates_depend_on_seed_id_and_audio_alone(
 
 def test_lowrank_on_real_speech_is_within_its_tolerance(examples: Path) -> None:
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
-    pool = read_manifest(examples / "pool.jsonl")
-    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:3]
+    utterances = shortest(examples, 3)
     inputs = pad_features([load_spectrogram(u, scorer.features).features for u in utterances])
     ids = [u.id for u in utterances]
     exact = scorer.score_batch(*inputs, ids=ids, per_hypothesis=True)

@@ -110,7 +110,7 @@ def test_inference_tensors_may_be_scored() -> None:
     model = Sandwich(lambda m, x: m.mid(x) * m.scale).double()
     model.inputs = nn.Identity()  # type: ignore[assignment]
     model.mid = nn.Linear(NUM_BINS, 8).double()
-    scorer = egl_fast.Scorer(model, ["-", "a", "b", "c"])
+    scorer = egl_fast.Scorer(model, VOCABULARY)
     x, lengths = batch()
     expected = scorer.score_batch(x, lengths, k=3)
     with torch.inference_mode():

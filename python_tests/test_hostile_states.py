@@ -22,7 +22,7 @@ from egl_fast.training.saved_state import load_state
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one epoch, and its clips."""
     folder = tmp_path_factory.mktemp("run")
     write_clips(folder, ["ab", "no"], [0.5, 0.8])
@@ -129,9 +129,11 @@ def take_up(folder: Path, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_a_tampered_state_is_refused_in_one_line(run: Path, tmp_path: Path, what: str) -> None:
+def test_a_tampered_state_is_refused_in_one_line(
+    finished_run: Path, tmp_path: Path, what: str
+) -> None:
     change, cause = TAMPERED[what]
-    state = read_torch(run / "run" / "last.pt")
+    state = read_torch(finished_run / "run" / "last.pt")
     settings = copy.deepcopy(state["settings"])
     change(state)
     write_torch(tmp_path / "last.pt", state)
@@ -144,8 +146,8 @@ def test_a_tampered_state_is_refused_in_one_line(run: Path, tmp_path: Path, what
     assert str(tmp_path) in message
 
 
-def test_the_command_refuses_too(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
+def test_the_command_refuses_too(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
     last = tmp_path / "run" / "last.pt"
     state = read_torch(last)
     write_torch(last, {**state, "optimizer": {"state": {0: None}}})

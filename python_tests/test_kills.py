@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from commands import in_this_process, lines_of, refused, start, wait_until
 from recordings import write_manifest
-from run_states import timeless
+from run_states import state_in, timeless
 from simulations import write_simulation
 
-from egl_fast.checkpoint import load_checkpoint, read_torch
+from egl_fast.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def training(folder: Path, data: Path, *options: object) -> Resumable:
             *("last.pt", "metrics.jsonl", "model.pt", "previous.pt", "settings.json")
         ]
         return {
-            "state": timeless(read_torch(path / "last.pt")),
-            "model": timeless(read_torch(path / "model.pt")),
+            "state": state_in(path / "last.pt"),
+            "model": state_in(path / "model.pt"),
             "metrics": timeless(lines_of((path / "metrics.jsonl").read_text())),
             "settings": (path / "settings.json").read_bytes(),
         }
@@ -274,7 +274,7 @@ def test_one_of_two_simulations_is_disturbed_again_and_again(
 def simulated(run_dir: Path) -> dict[str, object]:
     """What a simulation leaves, but for times."""
     return {
-        str(path.relative_to(run_dir)): timeless(read_torch(path))
+        str(path.relative_to(run_dir)): state_in(path)
         if path.suffix == ".pt"
         else path.read_bytes()
         for path in run_dir.rglob("*")

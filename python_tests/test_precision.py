@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_models import batch, build
+from foreign_models import VOCABULARY, batch, build
 from recordings import random_checkpoint, waveform
 from torch import Tensor, nn
 
@@ -147,7 +147,7 @@ def test_recurrent_layers_without_a_scan_do_without_cudnn(kind: type[nn.RNNBase]
 
     model, inputs = build("packed_gru", dtype=torch.float32), batch(dtype=torch.float32)
     model.rnn = Foreign(5, 7, batch_first=True, bidirectional=True)
-    egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(*inputs, k=3)
+    egl_fast.Scorer(model, VOCABULARY).score_batch(*inputs, k=3)
     assert seen
     # Outputs alone, which tell how many utterances there are, may come from cuDNN.
     assert seen[1:] == [False] * len(seen[1:])

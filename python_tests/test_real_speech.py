@@ -8,7 +8,7 @@ from pathlib import Path
 import jiwer
 import pytest
 import torch
-from recordings import random_checkpoint
+from recordings import random_checkpoint, scorer_of, shortest
 
 import egl_fast
 from egl_fast.data.loading import load_spectrogram, pad_features
@@ -25,12 +25,6 @@ from egl_fast.scoring.run.outcome import in_order
 
 # What `exact` promises (DESIGN.md, section 5), for each squared norm and for their sum.
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
-
-
-def shortest(examples: Path, count: int) -> list[Utterance]:
-    """The shortest recordings of the sample's pool."""
-    utterances = read_manifest(examples / "pool.jsonl")
-    return sorted(utterances, key=lambda u: float(u.duration_seconds or 0.0))[:count]
 
 
 def assert_exact(scorer: egl_fast.Scorer, utterances: list[Utterance], *, k: int) -> None:
@@ -61,10 +55,8 @@ def assert_record_exact(record: ScoreRecord, sq_norms: list[float], rel: float) 
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell(examples: Path, cell: str, dtype: torch.dtype) -> None:
     checkpoint = random_checkpoint(cell=cell)
-    scorer = egl_fast.Scorer(
-        checkpoint.model.to(dtype), checkpoint.vocabulary, features=checkpoint.features
-    )
-    assert_exact(scorer, shortest(examples, 3), k=5)
+    checkpoint.model.to(dtype)
+    assert_exact(scorer_of(checkpoint), shortest(examples, 3), k=5)
 
 
 @pytest.mark.slow
@@ -72,8 +64,7 @@ def test_every_cell(examples: Path, cell: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("preset", ["small", "paper"])
 def test_every_larger_preset(examples: Path, preset: str, cell: str) -> None:
     checkpoint = random_checkpoint(name=preset, cell=cell)
-    scorer = egl_fast.Scorer(checkpoint.model, checkpoint.vocabulary, features=checkpoint.features)
-    assert_exact(scorer, shortest(examples, 2), k=4)
+    assert_exact(scorer_of(checkpoint), shortest(examples, 2), k=4)
 
 
 def test_the_shipped_model(examples: Path) -> None:
@@ -144,6 +135,7 @@ def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:
     assert jiwer.wer([u.text or "" for u in utterances], [r.pred_text for r in records]) < 0.5
 
 
+@pytest.mark.usefixtures("restored_threads")
 @pytest.mark.parametrize("method", ["exact", "probe"])
 def test_neither_threads_nor_the_pools_order_matter(
     examples: Path, method: str, monkeypatch: pytest.MonkeyPatch
@@ -165,11 +157,7 @@ def test_neither_threads_nor_the_pools_order_matter(
         assert [record.id for record in records] == [utterances[n].id for n in order]
         return {record.id: record for record in records}
 
-    before = torch.get_num_threads()
-    try:
-        first, other = scores([0, 1, 2], 1), scores([2, 0, 1], 3)
-    finally:
-        torch.set_num_threads(before)
+    first, other = scores([0, 1, 2], 1), scores([2, 0, 1], 3)
     for name, record in first.items():
         assert other[name].pred_text == record.pred_text
         assert other[name].num_frames == record.num_frames

@@ -231,18 +231,15 @@ def test_rows_are_the_same_whoever_shares_the_call(cell: RecurrentCell, dtype: t
         assert torch.equal(alone.state, together.state[rows])
 
 
+@pytest.mark.usefixtures("restored_threads")
 @pytest.mark.parametrize("R", [1, 2, 10, 50])  # rows for one thread, one each, a few tiles, blocks
 @pytest.mark.parametrize("cell", CELLS)
 def test_threads_change_nothing(cell: RecurrentCell, R: int) -> None:
     arguments = random_arguments(cell, 5, R, 3, 64, dtype=torch.float32)
-    threads = torch.get_num_threads()
     results = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            results.append(recurrent_backward(cell, reverse=True, **arguments))
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(recurrent_backward(cell, reverse=True, **arguments))
     for other in results[1:]:
         assert torch.equal(results[0].gates, other.gates)
         assert torch.equal(results[0].state, other.state)

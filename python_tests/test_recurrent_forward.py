@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -93,13 +92,6 @@ def assert_same(
     for ours, theirs in zip(tensors_of(got), expected, strict=False):
         assert ours.dtype == scan.projected.dtype
         torch.testing.assert_close(ours.double(), theirs, **tolerance(scan, carried))
-
-
-@pytest.fixture
-def thread_counts() -> Iterator[tuple[int, ...]]:
-    before = torch.get_num_threads()
-    yield (1, 2, 3)
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -189,13 +181,14 @@ def fields_in(dtype: torch.dtype, scan: RecurrentScan) -> dict[str, Any]:
     return {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in values.items()}
 
 
+@pytest.mark.usefixtures("restored_threads")
 @pytest.mark.parametrize("name", CELLS)
-def test_threads_and_company_change_nothing(name: str, thread_counts: tuple[int, ...]) -> None:
+def test_threads_and_company_change_nothing(name: str) -> None:
     cell, relu_clip = CELLS[name]
     scans = random_scans(cell, 6, 19, 33, dtype=torch.float32)
     valid = ragged(6, 19)
     results = []
-    for count in thread_counts:
+    for count in (1, 2, 3):
         torch.set_num_threads(count)
         results.append(recurrent_forward(cell, scans, relu_clip=relu_clip, valid=valid))
     alone = [

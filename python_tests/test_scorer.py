@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from foreign_models import FOREIGN_MODELS, batch, build
+from foreign_models import FOREIGN_MODELS, VOCABULARY, batch, build
 from torch import Tensor, nn
 
 import egl_fast
@@ -19,7 +19,6 @@ from egl_fast.model import DeepSpeech2, preset
 from egl_fast.reference.scoring import reference_score
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 
-VOCABULARY = ["<blank>", "a", "b", "c"]
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
@@ -170,16 +169,13 @@ def test_batches_do_not_matter(batch_seconds: float) -> None:
         assert equal_to_rounding(a, c)
 
 
+@pytest.mark.usefixtures("restored_threads")
 def test_threads_do_not_matter() -> None:
     scorer, audio = tiny_scorer(), waves()
-    before = torch.get_num_threads()
-    try:
-        records = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            records.append(scorer.score_waveforms(audio, sample_rate_hz=16000, k=5))
-    finally:
-        torch.set_num_threads(before)
+    records = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        records.append(scorer.score_waveforms(audio, sample_rate_hz=16000, k=5))
     assert all(equal_to_rounding(a, b) for a, b in zip(*records, strict=True))
 
 

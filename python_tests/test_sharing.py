@@ -11,12 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import random_checkpoint, waveform
+from recordings import random_checkpoint, scorer_of, shortest, waveform
 from torch import Tensor
 
 import egl_fast
 from egl_fast.data.loading import Spectrogram, spectrogram_of
-from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.room import ROWS_PER_PASS, Room
@@ -110,8 +109,7 @@ def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> N
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     assert scorer.features is not None
     scorer.model.double()
-    pool = read_manifest(examples / "pool.jsonl")
-    utterances = sorted(pool, key=lambda u: float(u.duration_seconds or 0.0))[:5:2]
+    utterances = shortest(examples, 5)[::2]
     spectrograms = [egl_fast.data.loading.load_spectrogram(u, scorer.features) for u in utterances]
     options = ScoringOptions(
         k=30, method="lowrank", tolerance=0.1, per_hypothesis=per_hypothesis, full=True
@@ -142,17 +140,18 @@ def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> N
             assert a.sq_grad_norm_stderr == pytest.approx(b.sq_grad_norm_stderr, rel=1e-4)
 
 
-def made_up(seconds: list[float]) -> tuple[egl_fast.Scorer, list[Spectrogram]]:
+def random_scorer_and_spectrograms(
+    seconds: list[float],
+) -> tuple[egl_fast.Scorer, list[Spectrogram]]:
     checkpoint = random_checkpoint()
-    scorer = egl_fast.Scorer(checkpoint.model, checkpoint.vocabulary, features=checkpoint.features)
-    return scorer, [
+    return scorer_of(checkpoint), [
         spectrogram_of(waveform(s, seed=n), checkpoint.features, name=str(n))
         for n, s in enumerate(seconds)
     ]
 
 
 def test_few_hypotheses_of_many_utterances_share_a_pass() -> None:
-    scorer, spectrograms = made_up([0.5, 0.52, 0.54, 0.56, 0.58, 0.6])
+    scorer, spectrograms = random_scorer_and_spectrograms([0.5, 0.52, 0.54, 0.56, 0.58, 0.6])
     engine = WatchedEngine(scorer.model)
     records = results(engine, spectrograms, ScoringOptions(k=5), scorer=scorer)
     assert engine.__dict__["passes"] == [(5, 6)]
@@ -167,7 +166,7 @@ def test_few_hypotheses_of_many_utterances_share_a_pass() -> None:
 
 
 def test_passes_carry_no_more_than_they_should() -> None:
-    scorer, spectrograms = made_up([0.4 + 0.02 * n for n in range(WAITING)])
+    scorer, spectrograms = random_scorer_and_spectrograms([0.4 + 0.02 * n for n in range(WAITING)])
     engine = WatchedEngine(scorer.model)
     results(engine, spectrograms, ScoringOptions(k=30, method="lowrank"), scorer=scorer)
     passes = engine.__dict__["passes"]
@@ -191,7 +190,9 @@ def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         Room, "row_bytes", staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1)
     )
-    scorer, spectrograms = made_up([0.4 + 0.02 * n for n in range(2 * WAITING + 2)])
+    scorer, spectrograms = random_scorer_and_spectrograms(
+        [0.4 + 0.02 * n for n in range(2 * WAITING + 2)]
+    )
     engine = FailsBesideOthers(scorer.model)
     engine.__dict__["poison"] = len(spectrograms[2].features)
     options = ScoringOptions(k=5, method="lowrank")
@@ -202,7 +203,7 @@ def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.Monk
 
 
 def test_frames_that_depend_on_neighbors_are_refused() -> None:
-    scorer, [spectrogram] = made_up([0.5])
+    scorer, [spectrogram] = random_scorer_and_spectrograms([0.5])
     engine = GradientEngine(scorer.model)
     features = spectrogram.features[None]
     options = ScoringOptions(k=5)

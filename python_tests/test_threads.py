@@ -17,7 +17,7 @@ from egl_fast.compute.process_wide import SharedChange
 
 def test_two_threads_may_score_with_one_model() -> None:
     model = Sandwich(lambda m, x: m.mid(x)).double().train()
-    scorer = egl_fast.Scorer(model, ["-", "a", "b", "c"])
+    scorer = egl_fast.Scorer(model, VOCABULARY)
     x, lengths = batch()
     expected = scorer.score_batch(x, lengths, k=3)
     found: list[object] = []

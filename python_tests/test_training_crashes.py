@@ -14,9 +14,8 @@ import pytest
 import torch
 from recorded_disk import POWER, RecordedDisk, no_syncing, restore
 from recordings import random_checkpoint, write_clips
-from run_states import timeless
+from run_states import state_in, timeless
 
-from egl_fast.checkpoint import read_torch
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import OutputError
 from egl_fast.training.config import TrainingConfig
@@ -52,7 +51,7 @@ def train(utterances: list[Utterance], run_dir: Path) -> None:
 
 def result(run_dir: Path) -> dict[str, Any]:
     """Everything in the folder but times."""
-    found: dict[str, Any] = {path.name: timeless(read_torch(path)) for path in run_dir.glob("*.pt")}
+    found: dict[str, Any] = {path.name: state_in(path) for path in run_dir.glob("*.pt")}
     metrics = (run_dir / "metrics.jsonl").read_text()
     found["metrics.jsonl"] = [timeless(json.loads(line)) for line in metrics.splitlines()]
     found["settings.json"] = (run_dir / "settings.json").read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import CONFIG, assert_same_tensors, trainer_of
+from commands import lines_of
+from run_states import state_in, timeless
+from training_runs import CONFIG, trainer_of
 
-from egl_fast.checkpoint import read_torch
 from egl_fast.errors import CheckpointError, OutputError
 from egl_fast.training.loop import Progress, Trainer
 from egl_fast.training.run_folder import EpochMetrics
@@ -22,9 +22,9 @@ class KilledError(Exception):
     """Stands for a process that ends in the middle of an epoch."""
 
 
-def facts(history: list[EpochMetrics]) -> list[dict[str, Any]]:
-    """Metrics but for the time they took, which is no one's to promise."""
-    return [{**asdict(metrics), "seconds": None} for metrics in history]
+def facts(history: list[EpochMetrics]) -> Any:
+    """Metrics but for the time they took."""
+    return timeless([asdict(metrics) for metrics in history])
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,11 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert len(resumed.history) == 1
     resumed.run()
     assert facts(resumed.history) == facts(whole.history)
-    assert_same_tensors(read_torch(resumed.folder.last_path), read_torch(whole.folder.last_path))
-    assert_same_tensors(read_torch(resumed.folder.model_path), read_torch(whole.folder.model_path))
-    lines = [
-        [json.loads(line) for line in (t.folder.path / "metrics.jsonl").read_text().splitlines()]
-        for t in (resumed, whole)
-    ]
+    assert state_in(resumed.folder.last_path) == state_in(whole.folder.last_path)
+    assert state_in(resumed.folder.model_path) == state_in(whole.folder.model_path)
+    lines = [lines_of(t.folder.metrics_path.read_text()) for t in (resumed, whole)]
     assert [len(series) for series in lines] == [3, 3]
-    assert_same_tensors(*lines)
+    assert timeless(lines[0]) == timeless(lines[1])
 
 
 def stop_after_every_batch() -> Progress:
@@ -90,8 +87,8 @@ def test_a_run_that_is_stopped_after_every_batch_comes_to_the_same_bits(
             num_stops, seconds = num_stops + 1, trainer.seconds
     assert num_stops > 2 * config.max_epochs, "an epoch is to have several batches"
     assert facts(trainer.history) == facts(whole.history)
-    assert_same_tensors(read_torch(trainer.folder.last_path), read_torch(whole.folder.last_path))
-    assert_same_tensors(read_torch(trainer.folder.model_path), read_torch(whole.folder.model_path))
+    assert state_in(trainer.folder.last_path) == state_in(whole.folder.last_path)
+    assert state_in(trainer.folder.model_path) == state_in(whole.folder.model_path)
 
 
 def test_a_kill_costs_no_more_than_what_was_not_saved(clips: Path, tmp_path: Path) -> None:
@@ -116,7 +113,7 @@ def test_a_kill_costs_no_more_than_what_was_not_saved(clips: Path, tmp_path: Pat
         Progress(on_batch=lambda epoch, batch, num_batches, loss: again.append((epoch, batch)))
     )
     assert again[0] == batches[-1], "all batches before it were saved"
-    assert_same_tensors(read_torch(resumed.folder.last_path), read_torch(whole.folder.last_path))
+    assert state_in(resumed.folder.last_path) == state_in(whole.folder.last_path)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "gone", "no state", "flipped"])
@@ -126,7 +123,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     whole = trainer_of(clips, tmp_path / "run")
     whole.start()
     whole.run()
-    expected = read_torch(whole.folder.last_path), read_torch(whole.folder.model_path)
+    expected = state_in(whole.folder.last_path), state_in(whole.folder.model_path)
     last = whole.folder.last_path
     content = last.read_bytes()
     if damage == "cut short":
@@ -144,16 +141,16 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     assert "last.pt" in caplog.text
     assert "going on from" in caplog.text
     assert "after epoch 2" in caplog.text
-    before = read_torch(whole.folder.previous_path)
+    before = state_in(whole.folder.previous_path)
     with pytest.raises(KeyboardInterrupt):
         resumed.run(Progress(stop=lambda: True))
     # The good state is still the one to fall back on: the damaged one has not taken its place.
-    assert_same_tensors(read_torch(whole.folder.previous_path), before)
+    assert state_in(whole.folder.previous_path) == before
     resumed = trainer_of(clips, tmp_path / "run")
     resumed.resume()
     resumed.run()
-    assert_same_tensors(read_torch(last), expected[0])
-    assert_same_tensors(read_torch(whole.folder.model_path), expected[1])
+    assert state_in(last) == expected[0]
+    assert state_in(whole.folder.model_path) == expected[1]
 
 
 def test_two_damaged_states_are_one_line(clips: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from foreign_models import NUM_BINS, NUM_CLASSES, batch
+from foreign_models import NUM_BINS, NUM_CLASSES, VOCABULARY, batch
 from sandwich import Between, Sandwich, gru_sandwich
 from test_engine import assert_norms_equal_the_loop, spectrograms
 from torch import Tensor, nn
@@ -101,11 +101,11 @@ def test_batch_norm_that_insists_on_training_mode_is_refused() -> None:
 
 def test_parameters_are_those_of_the_moment() -> None:
     model = Sandwich(lambda m, x: m.mid(x)).double()
-    scorer = egl_fast.Scorer(model, ["-", "a", "b", "c"])
+    scorer = egl_fast.Scorer(model, VOCABULARY)
     x, lengths = batch()
 
     def egl() -> float:
-        fresh = egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(x, lengths, k=3)
+        fresh = egl_fast.Scorer(model, VOCABULARY).score_batch(x, lengths, k=3)
         [record, *_] = again = scorer.score_batch(x, lengths, k=3)
         assert again == fresh
         return record.egl

@@ -21,7 +21,7 @@ def test_hooks_on_parameters_are_noticed(dtype: torch.dtype) -> None:
     model = Sandwich(lambda m, x: m.mid(x)).to(dtype)
     model.mid.weight.register_hook(lambda gradient: 2 * gradient)
     with pytest.raises(ModelError, match=r"disagree on mid\.weight"):
-        egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(*batch(dtype=dtype), k=3)
+        egl_fast.Scorer(model, VOCABULARY).score_batch(*batch(dtype=dtype), k=3)
 
 
 @pytest.mark.parametrize(("share_in_double", "agrees"), [(1.0, True), (1.03, False)])
@@ -38,7 +38,7 @@ def test_rounding_of_a_float32_loop_is_no_disagreement(
         return {name: value and share * value for name, value in plain(*arguments).items()}
 
     monkeypatch.setattr(verification, "plain_sq_norms", rounded)
-    scorer = egl_fast.Scorer(model, ["-", "a", "b", "c"])
+    scorer = egl_fast.Scorer(model, VOCABULARY)
     if agrees:
         assert scorer.score_batch(*batch(dtype=torch.float32), k=3)
     else:
@@ -58,7 +58,7 @@ def test_an_utterance_that_differs_in_its_batch_is_said(
         return inner(x, lengths)
 
     model.forward = forward  # type: ignore[assignment, method-assign]
-    egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(*batch(), table, k=3)
+    egl_fast.Scorer(model, VOCABULARY).score_batch(*batch(), table, k=3)
     assert "has other logits alone than in its batch" in caplog.text
 
 

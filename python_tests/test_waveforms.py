@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import random_checkpoint, waveform
+from recordings import random_checkpoint, scorer_of, waveform
 
-import egl_fast
 from egl_fast.data.waveforms import mono_waveform
 from egl_fast.errors import AudioError
 
@@ -143,8 +142,7 @@ def test_silence_is_silence_in_any_type(dtype: type) -> None:
 
 
 def test_scores_do_not_depend_on_what_samples_come_in() -> None:
-    checkpoint = random_checkpoint()
-    scorer = egl_fast.Scorer(checkpoint.model, checkpoint.vocabulary, features=checkpoint.features)
+    scorer = scorer_of(random_checkpoint())
     kinds = ["tensor", "uint8", "int16", "int32", "bfloat16", "one channel first"]
     records = scorer.score_waveforms(
         [SAME[kind] for kind in kinds] + [{"array": WAVE, "sampling_rate": RATE_HZ}],
@@ -164,11 +162,7 @@ def test_kilohertz_are_not_hertz() -> None:
 
 
 def test_recordings_come_in_any_iterable_but_not_alone() -> None:
-    scorer = egl_fast.Scorer(
-        random_checkpoint().model,
-        random_checkpoint().vocabulary,
-        features=random_checkpoint().features,
-    )
+    scorer = scorer_of(random_checkpoint())
     wave = waveform(0.3)
     [record] = scorer.score_waveforms((w for w in [wave]), sample_rate_hz=RATE_HZ, k=3)
     assert record.num_hypotheses == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from conftest import Run
 from recordings import random_checkpoint
 
@@ -23,21 +22,6 @@ def trainer_of(
     checkpoint = random_checkpoint(cell=cell, dropout=0.2, seed=7)
     examples = prepare_examples(read_manifest(clips), checkpoint).examples
     return Trainer(checkpoint, config, train=examples, valid=examples, run_dir=run_dir, **more)
-
-
-def assert_same_tensors(first: Any, second: Any) -> None:
-    """Equal to the last bit, through dictionaries and lists."""
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first.keys() - {"seconds"}:
-            assert_same_tensors(first[key], second[key])
-    elif isinstance(first, list):
-        for one, other in zip(first, second, strict=True):
-            assert_same_tensors(one, other)
-    else:
-        assert first == second
 
 
 def train(run: Run, manifest: Path, *more: object, valid: Path | None = None) -> Any:
