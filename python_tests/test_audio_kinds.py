@@ -36,7 +36,7 @@ def written(path: Path, samples: np.ndarray = SOUND, rate_hz: int = SAMPLE_RATE_
 
 
 @pytest.mark.parametrize("suffix", ["wav", "gsm", "GSM"])
-def test_gsm(tmp_path: Path, suffix: str) -> None:
+def test_gsm_is_decoded_with_a_header_or_by_its_name(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     options = {} if suffix == "wav" else {"format": "RAW"}
     written(path, waveform(2.0, rate_hz=8000), 8000, subtype="GSM610", **options)
@@ -48,7 +48,7 @@ def test_gsm(tmp_path: Path, suffix: str) -> None:
     assert audio_seconds(utterance(path)) == expected.shape[0] / 8000
 
 
-def test_no_gsm_but_called_so(tmp_path: Path) -> None:
+def test_what_is_only_named_gsm_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.gsm"
     path.write_bytes(bytes(range(256)) * 33)
     with pytest.raises(AudioError, match="cannot be decoded"):

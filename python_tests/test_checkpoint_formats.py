@@ -56,7 +56,13 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "an empty file": ("x.pt", b"", "an empty file"),
     "zeros": ("x.pt", bytes(600), "a file of zeros"),
     "text": ("x.pt", b"hello\n", "is not an egl-fast checkpoint but text;"),
+    "a pickle of nothing": ("x.pkl", b"\x80\x04.", "is not an egl-fast checkpoint"),
+    "the start of a zip archive": (
+        "x.pt", b"PK\x03\x04" + bytes(50), "is not an egl-fast checkpoint"),
     "a list": ("x.pt", made.saved([1]), "a torch file of something else"),
+    "a tensor": ("x.pt", made.saved(torch.zeros(3)), "but a torch file of"),
+    "a dictionary": ("x.pt", made.saved({"a": 1}), "but a torch file of"),
+    "another format": ("x.pt", made.saved({"format": "else"}), "but a torch file of"),
     "weights alone": (
         "x.pt", made.saved(torch.nn.Linear(2, 2).state_dict()), "a torch file of weights alone"),
     "Lightning": (

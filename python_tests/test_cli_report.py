@@ -33,7 +33,7 @@ def test_an_incomplete_run_says_so(report, page, tmp_path):
     )
 
 
-def test_figures_for_papers(report):
+def test_figures_for_papers_are_pdf_and_png(report):
     folder, _, said = report
     for name in ("figure1", "figure2"):
         assert f"{name}.png" in said
@@ -104,7 +104,7 @@ def test_seeds_that_scored_different_pools_are_refused(report, tmp_path):
     assert "list different recordings" in refusal(other)
 
 
-def test_usage(tmp_path):
+def test_options_that_do_not_go_together_are_refused(tmp_path):
     assert "either RUN_DIR or --scores FILE" in refusal()
     assert "either RUN_DIR or --scores FILE" in refusal(tmp_path, "--scores", "x")
     assert "--pool does nothing without --scores" in refusal(tmp_path, "--pool", "x")

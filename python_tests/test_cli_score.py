@@ -158,7 +158,7 @@ def test_parameters_that_are_none_are_refused(tiny_model: Path, clips: Path) -> 
     assert "matches no trainable parameter" in refused(*arguments)
 
 
-def test_wrong_usage(tiny_model: Path, clips: Path) -> None:
+def test_values_that_an_option_does_not_take_are_named(tiny_model: Path, clips: Path) -> None:
     for arguments, said in [
         (("--k", "10", "--beam-width", "9"), "beam-width"),
         (("--device", "tpu"), "--device"),
@@ -176,7 +176,7 @@ def test_wrong_usage(tiny_model: Path, clips: Path) -> None:
     ("written", "expected"),
     [("2GiB", 2**31), ("512MiB", 2**29), ("1.5 GB", 1_500_000_000), ("64k", 64_000)],
 )
-def test_sizes(written: str, expected: int) -> None:
+def test_sizes_of_memory_have_units(written: str, expected: int) -> None:
     assert Size().convert(written, None, None) == expected
 
 

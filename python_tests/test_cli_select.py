@@ -78,17 +78,17 @@ def test_standard_output_holds_whole_lines_in_rank_order_and_nothing_else(scores
 
 
 @pytest.mark.parametrize("budget", ["50%", "2", "5s"])
-def test_budgets(scores, budget):
+def test_a_budget_is_a_share_a_count_or_a_time(scores, budget):
     chosen = lines_of(run(scores, "--budget", budget).stdout)
     assert [line["id"] for line in chosen] == ["clip1", "clip3"]
 
 
-def test_strategy(scores):
+def test_the_strategy_decides_the_ranking(scores):
     chosen = lines_of(run(scores, "--budget", "1", "--strategy", "entropy").stdout)
     assert [line["id"] for line in chosen] == ["clip3"]
 
 
-def test_standard_input(scores):
+def test_a_dash_reads_standard_input(scores):
     piped = run("-", "--budget", "50%", stdin=scores.read_text())
     assert piped.stdout == run(scores, "--budget", "50%").stdout
 
@@ -230,7 +230,7 @@ class TestNothingIsLost:
             )
         assert scores.read_bytes() == before
 
-    def test_a_folder(self, scores):
+    def test_a_folder_is_refused_as_output(self, scores):
         assert "is a folder" in refusal(scores, "--budget", "1", "--out", scores.parent)
 
 
@@ -287,7 +287,7 @@ def test_a_reader_that_goes_away_early_is_no_failure(scores):
 class TestTable:
     """The table is for people: aligned, bounded in width, without control characters."""
 
-    def test_piped(self, scores):
+    def test_a_pipe_gets_100_columns(self, scores):
         done = run(scores, "--budget", "3", "--table")
         header, rule, *rows = done.stdout.splitlines()
         assert header.split() == ["rank", "id", "EGL", "entropy", "seconds", "model", "heard"]

@@ -174,7 +174,7 @@ def load(clip: Utterance) -> Any:
     return soundfile.read(clip.audio_path, dtype="float32")[0]
 
 
-def test_seeds_differ(whole: Path) -> None:
+def test_seeds_train_different_models(whole: Path) -> None:
     results = pl.read_parquet(whole / "results.parquet")
     losses = results.filter(pl.col("query") == "0%")["ctc_loss"].to_list()
     assert losses[0] != losses[1]

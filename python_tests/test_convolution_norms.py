@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from egl_fast.model import DeepSpeech2, preset
 
 
-def test_one_weight_in_convolutions_of_different_groups() -> None:
+def test_norms_of_one_weight_in_two_groupings_equal_the_loop() -> None:
     class Grouped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -28,7 +28,7 @@ def test_one_weight_in_convolutions_of_different_groups() -> None:
     assert_norms_equal_the_loop(Grouped().double(), batch(), torch.float64)
 
 
-def test_patches_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_norms_from_patches_in_blocks_equal_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     from egl_fast.gradients.rules import convolution
 
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def test_patches_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_norms_equal_the_loop(model, spectrograms(torch.float64), torch.float64)
 
 
-def test_convolution_over_few_positions() -> None:
+def test_norms_over_few_positions_equal_the_loop() -> None:
     """Kernels with more inputs than positions go the other way; grouped and plain."""
 
     class Wide(nn.Module):

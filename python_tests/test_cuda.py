@@ -96,7 +96,7 @@ def test_shorter_products_err_by_little(
 
 
 @pytest.mark.parametrize("name", FOREIGN_MODELS)
-def test_foreign_models(name: str) -> None:
+def test_foreign_models_score_as_on_the_cpu(name: str) -> None:
     model, (x, lengths) = build(name), batch()
     options: dict[str, Any] = {"k": 6, "per_hypothesis": True}
     expected = egl_fast.Scorer(model, VOCABULARY).score_batch(x, lengths, **options)

@@ -50,7 +50,7 @@ def test_nothing_is_in_the_way(machine):
     assert cuda_diagnosis.device_names() == ["GPU 0 (sm_90)"]
 
 
-def test_torch_without_cuda(machine):
+def test_a_torch_without_cuda_is_named(machine):
     machine(torch_cuda=None)
     assert obstacle() == ("torch 2.99.0 is a CPU build", "install a CUDA build of torch")
     what, remedy = obstacle(NOT_BUILT)
@@ -60,7 +60,7 @@ def test_torch_without_cuda(machine):
     assert obstacle()[0] == "torch 2.99.0 is built for ROCm"
 
 
-def test_drivers(machine):
+def test_a_driver_that_is_missing_or_too_old_is_named(machine):
     machine(driver=None)
     assert obstacle() == (
         "there is no NVIDIA driver (libcuda.so.1)",
@@ -81,7 +81,7 @@ def test_drivers(machine):
     assert cuda_obstacle({**BUILT, "cuda_version": "12.8.93"}) is None
 
 
-def test_devices(machine, monkeypatch):
+def test_gpus_that_are_missing_are_named(machine, monkeypatch):
     machine(capabilities=())
     assert obstacle() == (
         "torch 2.99.0 finds no GPU",

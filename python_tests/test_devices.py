@@ -84,7 +84,7 @@ class Gpus:
         (False, 1, "cpu", "cpu"),
     ],
 )
-def test_names_of_devices(
+def test_device_names_are_resolved(
     monkeypatch: pytest.MonkeyPatch, built: bool, count: int, name: str, found: str
 ) -> None:
     Gpus(monkeypatch, built=built, count=count)

@@ -200,7 +200,7 @@ def test_options_in_a_pages_prose_exist(page: Path) -> None:
         ("egl-fast select scores.jsonl --budget 20% extra  # a word too many", "extra"),
     ],
 )
-def test_faults_are_seen(line: str, complaint: str) -> None:
+def test_faults_in_examples_are_seen(line: str, complaint: str) -> None:
     assert complaint in (fault(line) or "")
 
 

@@ -120,20 +120,20 @@ def spectrograms(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("dtype", PROMISED, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_built_in_model_in_one_batch(cell: str, dtype: torch.dtype) -> None:
+def test_norms_of_the_built_in_model_equal_the_loop(cell: str, dtype: torch.dtype) -> None:
     assert_norms_equal_the_loop(builtin("tiny", cell, dtype), spectrograms(dtype), dtype)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["small", "paper"])
-def test_larger_presets(name: str) -> None:
+def test_norms_of_larger_presets_equal_the_loop(name: str) -> None:
     dtype = torch.float32
     assert_norms_equal_the_loop(builtin(name, "gru", dtype), spectrograms(dtype), dtype)
 
 
 @pytest.mark.parametrize("dtype", PROMISED, ids=str)
 @pytest.mark.parametrize("name", FOREIGN_MODELS)
-def test_foreign_models(name: str, dtype: torch.dtype) -> None:
+def test_norms_of_foreign_models_equal_the_loop(name: str, dtype: torch.dtype) -> None:
     assert_norms_equal_the_loop(build(name, dtype=dtype), batch(dtype=dtype), dtype)
 
 
@@ -176,7 +176,7 @@ def test_pattern_without_a_match_names_the_parameters() -> None:
         GradientEngine(builtin("tiny", "gru", torch.float64), params="decoder.*")
 
 
-def test_model_without_trainable_parameters() -> None:
+def test_a_model_without_trainable_parameters_is_refused() -> None:
     model = builtin("tiny", "gru", torch.float64).requires_grad_(False)
     with pytest.raises(ModelError, match="no parameter that requires a gradient"):
         GradientEngine(model)

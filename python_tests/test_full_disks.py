@@ -36,7 +36,7 @@ def fill(disk: Path, *, but_for: int) -> Path:
 
 
 @pytest.mark.parametrize("command", ["score", "select", "transcribe"])
-def test_a_folder_that_may_not_be_written_to(place: Place, command: str) -> None:
+def test_a_read_only_folder_is_named(place: Place, command: str) -> None:
     with mounted(place.folder / "disk", "size=64k") as disk:
         (disk / "out.jsonl").write_text("precious")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -52,7 +52,7 @@ def test_a_folder_that_may_not_be_written_to(place: Place, command: str) -> None
 
 
 @pytest.mark.parametrize("free", [0, 12 * 1024])
-def test_scores_on_a_full_disk(
+def test_scores_on_a_full_disk_can_be_resumed(
     place: Place, undisturbed_scores: dict[str, bytes], free: int
 ) -> None:
     with mounted(place.folder / "disk", "size=64k") as disk:
@@ -77,7 +77,7 @@ def test_scores_on_a_full_disk(
 
 
 @pytest.mark.parametrize("command", ["select", "transcribe"])
-def test_a_full_disk(place: Place, command: str) -> None:
+def test_a_full_disk_keeps_the_old_output(place: Place, command: str) -> None:
     with mounted(place.folder / "disk", "size=64k") as disk:
         (disk / "out.jsonl").write_text("precious")
         fill(disk, but_for=0)

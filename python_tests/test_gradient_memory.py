@@ -17,14 +17,14 @@ from egl_fast.gradients.room import Room
 from egl_fast.model import DeepSpeech2, preset
 
 
-def test_memory_for_no_more_than_a_row() -> None:
+def test_memory_for_one_row_is_enough() -> None:
     torch.manual_seed(0)
     model = DeepSpeech2(preset("tiny")).double()
     inputs = spectrograms(torch.float64)
     assert_norms_equal_the_loop(model, inputs, torch.float64, memory_bytes=2)
 
 
-def test_bytes_of_a_row() -> None:
+def test_a_row_takes_its_activations_twice() -> None:
     calls = [types.SimpleNamespace(output=torch.Size([1000, 1000]))]
     tape: Any = types.SimpleNamespace(reachable=(calls, {}), logits=torch.zeros(1, 1, 1).double())
     # A million numbers of 8 bytes, and as much again under way.

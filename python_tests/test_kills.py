@@ -160,7 +160,7 @@ def sample(folder: Path, examples: Path, *names: str) -> Path:
     return write_manifest(folder / "pool.jsonl", [*lines, {"audio_filepath": "gone.wav"}])
 
 
-def test_a_few_stops_of_score(tmp_path: Path, clips: Path, tiny_model: Path) -> None:
+def test_score_resumes_after_a_few_stops(tmp_path: Path, clips: Path, tiny_model: Path) -> None:
     lines = [
         {**line, "id": f"{n}-{line['audio_filepath']}"}
         for n in range(30)
@@ -188,7 +188,7 @@ def test_a_signal_when_all_is_done_changes_nothing(
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_of_score(tmp_path: Path, examples: Path) -> None:
+def test_score_resumes_after_a_hundred_kills(tmp_path: Path, examples: Path) -> None:
     pool = sample(tmp_path, examples, "pool.jsonl", "test.jsonl")
     options = ("--k", 4, "--method", "probe", "--probes", 2, "--full", "--full-samples", 2)
     command = scoring(tmp_path, examples / "base.pt", pool, *options)
@@ -196,13 +196,13 @@ def test_a_hundred_kills_of_score(tmp_path: Path, examples: Path) -> None:
 
 
 @pytest.mark.slow
-def test_signals_to_score(tmp_path: Path, examples: Path) -> None:
+def test_score_resumes_after_ten_signals(tmp_path: Path, examples: Path) -> None:
     pool = sample(tmp_path, examples, "pool.jsonl")
     command = scoring(tmp_path, examples / "base.pt", pool, "--k", 4, "--method", "lowrank")
     command.stop([signal.SIGTERM, signal.SIGINT] * 5, seed=0)
 
 
-def test_a_few_stops_of_train(tmp_path: Path, clips: Path) -> None:
+def test_train_resumes_after_a_few_stops(tmp_path: Path, clips: Path) -> None:
     options = ("--max-epochs", 10, "--patience", 0, "--batch-seconds", 0.8, "--save-minutes", 0)
     command = training(tmp_path, clips, *options)
     run_dir = tmp_path / "run"
@@ -228,7 +228,7 @@ def test_a_few_stops_of_train(tmp_path: Path, clips: Path) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_kills_of_train(tmp_path: Path, examples: Path) -> None:
+def test_train_resumes_after_twenty_kills(tmp_path: Path, examples: Path) -> None:
     options = ("--max-epochs", 5, "--patience", 0, "--batch-seconds", 15, "--save-minutes", 0.02)
     command = training(tmp_path, examples / "train.jsonl", *options)
     command.stop([signal.SIGKILL] * 20, seed=0)

@@ -274,7 +274,7 @@ def test_normals_are_a_function_of_key_and_labeling() -> None:
         assert abs(float(product.sum())) < 5 * math.sqrt(2000)
 
 
-def test_meta_tensors_and_schema() -> None:
+def test_operators_are_registered_correctly() -> None:
     logits, frame_gram = problem()
     for compression_options in ((0.0, 0, 0.0), (0.1, 0, 0.0), (0.0, 3, 0.0), (0.0, 0, 1e-6)):
         torch.library.opcheck(

@@ -41,7 +41,9 @@ def backward_multiply_adds(output: Tensor) -> int:
     ],
     ids=["linear", "conv1d", "conv2d"],
 )
-def test_plain_layers(module: nn.Module, shape: tuple[int, ...]) -> None:
+def test_plain_layers_are_counted_as_torch_counts_them(
+    module: nn.Module, shape: tuple[int, ...]
+) -> None:
     x = torch.randn(shape, requires_grad=True)
     output = module(x)
     # Cotangents of input and weight: each is one product over all positions.
@@ -51,7 +53,7 @@ def test_plain_layers(module: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])
-def test_recurrent_layers(kind: type[nn.RNNBase]) -> None:
+def test_recurrent_layers_are_counted_as_torch_counts_them(kind: type[nn.RNNBase]) -> None:
     module = kind(7, 5, num_layers=2, bidirectional=True, batch_first=True).requires_grad_(False)
     before = nn.Linear(3, 7)
     x = torch.randn(1, 6, 3)

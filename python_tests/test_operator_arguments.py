@@ -330,7 +330,7 @@ def test_results_that_do_not_fit_into_memory_say_so() -> None:
         ops.ctc_logits_cotangents(repeated, torch.tensor([2]), ops.Hypotheses.of([[(1,)]]))
 
 
-def test_schema_of_the_matrix_product() -> None:
+def test_matrix_product_is_registered_correctly() -> None:
     torch.library.opcheck(
         torch.ops.egl_fast.matrix_product.default, (_random(2, 4, 3), _random(3, 5))
     )

@@ -46,7 +46,7 @@ def test_no_output_has_a_name_that_belongs_to_another(
 
 
 @WRITERS
-def test_the_longest_names(tmp_path: Path, write: Write) -> None:
+def test_the_longest_name_that_fits_is_taken(tmp_path: Path, write: Write) -> None:
     # 255 bytes, which are fewer characters, of which what is kept beside it takes 21.
     out = tmp_path / ("é" * 117)
     write(out)
@@ -60,7 +60,7 @@ def test_the_longest_names(tmp_path: Path, write: Write) -> None:
 
 @WRITERS
 @pytest.mark.parametrize("name", ["-x.jsonl", "a\nb.jsonl", "not UTF-8", "\x1b[31mred.jsonl"])
-def test_strange_names(tmp_path: Path, write: Write, name: str) -> None:
+def test_strange_names_are_taken(tmp_path: Path, write: Write, name: str) -> None:
     name = os.fsdecode(b"\xff.jsonl") if name == "not UTF-8" else name
     write(tmp_path / name)
     assert (tmp_path / name).is_file()

@@ -53,7 +53,7 @@ def assert_record_exact(record: ScoreRecord, sq_norms: list[float], rel: float) 
 
 @pytest.mark.parametrize("dtype", PROMISED, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_cell(examples: Path, cell: str, dtype: torch.dtype) -> None:
+def test_every_cell_is_exact(examples: Path, cell: str, dtype: torch.dtype) -> None:
     checkpoint = random_checkpoint(cell=cell)
     checkpoint.model.to(dtype)
     assert_exact(scorer_of(checkpoint), shortest(examples, 3), k=5)
@@ -62,18 +62,18 @@ def test_every_cell(examples: Path, cell: str, dtype: torch.dtype) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("preset", ["small", "paper"])
-def test_every_larger_preset(examples: Path, preset: str, cell: str) -> None:
+def test_every_larger_preset_is_exact(examples: Path, preset: str, cell: str) -> None:
     checkpoint = random_checkpoint(name=preset, cell=cell)
     assert_exact(scorer_of(checkpoint), shortest(examples, 2), k=4)
 
 
-def test_the_shipped_model(examples: Path) -> None:
+def test_the_shipped_model_is_exact(examples: Path) -> None:
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     assert_exact(scorer, shortest(examples, 2), k=10)
 
 
 @pytest.mark.parametrize("name", ["outliers/noise_chainsaw_4157611B", "speechocean762/096400021"])
-def test_recordings_that_amplify_rounding(examples: Path, name: str) -> None:
+def test_recordings_that_amplify_rounding_are_exact(examples: Path, name: str) -> None:
     """A float32 scan over their frames is off by more than is promised."""
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     assert_exact(scorer, [u for u in read_manifest(examples / "pool.jsonl") if u.id == name], k=3)
@@ -81,14 +81,14 @@ def test_recordings_that_amplify_rounding(examples: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", PROMISED, ids=str)
-def test_the_shipped_model_at_full_k(examples: Path, dtype: torch.dtype) -> None:
+def test_the_shipped_model_is_exact_at_full_k(examples: Path, dtype: torch.dtype) -> None:
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     scorer.model.to(dtype)
     assert_exact(scorer, shortest(examples, 4), k=100)
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_hypotheses_from_a_basis_of_their_span(
+def test_hypotheses_from_a_basis_of_their_span_are_exact(
     examples: Path, monkeypatch: pytest.MonkeyPatch, held: bool
 ) -> None:
     """At full K, a few hypotheses of each; and where the basis has no room, without it."""

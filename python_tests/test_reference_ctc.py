@@ -51,7 +51,7 @@ def test_forward_backward_equals_enumeration(problem: CtcProblem) -> None:
         torch.testing.assert_close(occupancy.sum(1), ones, rtol=0, atol=3 * problem.rounding)
 
 
-def test_impossible_labelings() -> None:
+def test_impossible_labelings_have_probability_zero() -> None:
     log_probs = torch.full((3, 3), 1 / 3, dtype=torch.float64).log()
     for labeling in [(1, 1, 1), (1, 2, 1, 2)]:
         log_prob, occupancy = ctc_forward_backward(log_probs, labeling)

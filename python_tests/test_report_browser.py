@@ -313,7 +313,7 @@ def test_the_policy_is_enforced(browser, files):
         assert len([line for line in refused if "Content Security Policy" in line]) >= 2
 
 
-def test_listening(visit):
+def test_recordings_are_played(visit):
     page = visit()
     rows = page.locator(".listen > tbody > tr")
     shown = rows.filter(visible=True)
@@ -330,7 +330,7 @@ def test_listening(visit):
     assert shown.count() == rows.count() > 2
 
 
-def test_a_phone(visit):
+def test_a_phone_shows_everything_without_scrolling_sideways(visit):
     page = visit(width=360, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.locator("#curves svg").bounding_box()["width"] <= 360
@@ -340,7 +340,7 @@ def test_a_phone(visit):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_dark(visit):
+def test_dark_mode_has_colors_of_its_own(visit):
     light, dark = visit(color_scheme="light"), visit(color_scheme="dark")
     assert colour_of(light, "body") == "rgb(255, 255, 255)"
     assert colour_of(dark, "body") == "rgb(18, 22, 27)"

@@ -67,7 +67,7 @@ def evaluation():
     return Evaluation(run_of(POINTS), replicates=200)
 
 
-def test_what_was_run(evaluation):
+def test_an_evaluation_knows_what_was_run(evaluation):
     assert evaluation.series == (RANDOM, EGL)
     assert [query.name for query in evaluation.queries] == ["20%", "40%"]
     assert evaluation.seeds == (0, 1)
@@ -104,7 +104,7 @@ def test_differences_are_paired_within_resamples(evaluation):
     assert evaluation.compare(EGL, EGL, "20%", CER).verdict == "open"
 
 
-def test_label_efficiency(evaluation):
+def test_label_efficiency_is_the_budget_with_which_random_does_as_well(evaluation):
     # EGL has 20% CER at 20%; random comes down to it at 40%.
     assert evaluation.label_efficiency(EGL, RANDOM, "20%", CER).estimate == pytest.approx(0.4)
     # EGL's 15% at 40% lie half way between random's 40 and 100%.

@@ -59,7 +59,7 @@ def test_half_of_the_labels():
     assert not any("40% at random" in title for title in findings_of(only_20))
 
 
-def test_beyond_the_curve():
+def test_results_beyond_the_curve_of_random_are_said():
     best = [(*p[:7], (0, 0)) if p[0] == "egl" else p for p in POINTS]
     assert "20% by EGL is beyond anything random selection reached" in findings_of(best)
     worst = [(*p[:7], (9, 27)) if p[0] == "egl" else p for p in POINTS]
@@ -85,7 +85,7 @@ def test_an_extrapolation_carries_a_warning():
     assert "Nothing was measured between 40% and 100%" in found.text
 
 
-def test_equal_hours():
+def test_equal_hours_are_compared():
     found = findings_of(POINTS)["At equal hours, EGL beats random selection"]
     assert "20% of the recordings is 12.0 min of audio by EGL and 24.0 min at random" in found.text
     assert "its picks are shorter" in found.text
@@ -153,7 +153,7 @@ def test_without_random_nothing_is_said_against_it():
     assert "random" not in str(found)
 
 
-def test_sequential():
+def test_rounds_are_compared_with_a_single_batch():
     rounds = [("egl", "sequential", *p[2:7], (1, 1)) for p in POINTS if p[0] == "egl"]
     found = findings_of([*POINTS, *rounds])["EGL in rounds beats EGL in a single batch"]
     assert "75.0% lower" in found.text
@@ -193,7 +193,7 @@ def test_an_interval_from_nothing_to_more_than_everything():
         (np.cos(np.arange(30.0) * 2.0), "EGL's ranking is unrelated to entropy's (ρ = −0.01)"),
     ],
 )
-def test_correlation_with_entropy(egl, title):
+def test_correlation_with_entropy_is_put_into_words(egl, title):
     ranking = rank_pool({"egl": egl, "entropy": np.arange(30.0)}, replicates=200)
     [found] = ranking_findings(ranking, [ranking, ranking])
     assert found.title == title
@@ -216,7 +216,7 @@ def a_pool(durations, kinds):
     )
 
 
-def test_what_was_picked():
+def test_picks_are_compared_with_the_pool():
     pool = a_pool([1, 2, 3, 4], ["", "noise", "", ""])
     everything = describe(pool, [np.arange(4)])
     assert everything.shares["kind"] == (0.75, 0.25)

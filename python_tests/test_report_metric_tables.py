@@ -94,7 +94,7 @@ def test_equal_hours_and_the_whole_curve(page):
     }  # fmt: skip
 
 
-def test_beside_the_paper():
+def test_results_stand_beside_the_papers():
     [_, wer, loss] = METRICS
     tables = paper_tables(Evaluation(run_of(POINTS), replicates=200))
     assert [table.caption.split(":")[0] for table in tables] == ["CER", wer.label, loss.label]

@@ -46,7 +46,7 @@ def said(tmp_path):
     return writer
 
 
-def test_a_scored_pool(said):
+def test_a_scored_pool_says_how_it_was_scored(said):
     facts, warning = said(METADATA)
     assert warning is None
     assert facts == [
@@ -88,7 +88,7 @@ def test_damaged_metadata_are_said(said, content):
     assert "meta.json cannot be read" in warning
 
 
-def test_a_run():
+def test_a_run_says_how_it_scored():
     config = (
         'data_root = "/d"\n[scoring]\nk = 100\nmethod = "lowrank"\ntolerance = 0.1\nprobes = 4\n'
         "full = false\nfull_samples = 16\n"

@@ -81,7 +81,7 @@ def test_extreme_scores_make_a_page(scores, records, values):
 
 
 @pytest.mark.parametrize("keep", [("egl",), ("egl", "entropy")])
-def test_records_of_the_barest_kind(scores, keep):
+def test_records_without_optional_fields_make_a_page(scores, keep):
     bare = [
         {"id": str(at), "duration": 1.0, **{k: float(at * 7 % 11) for k in keep}}
         for at in range(10)
@@ -102,7 +102,7 @@ def test_absolute_paths_do_not_need_the_manifest(scores, records, examples):
     assert Page(scores.with_name("scores.jsonl.html")).all("audio")
 
 
-def test_figures(scores, tmp_path):
+def test_figures_for_papers_are_those_of_a_pool(scores, tmp_path):
     run("--scores", scores, "--no-audio", "--figures", tmp_path / "f")
     assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["figure2.pdf", "figure2.png"]
 
@@ -137,7 +137,7 @@ def test_half_a_surrogate_pair_is_no_failure(scores, records):
     assert "a\\ud800b" in Page(scores.with_name("scores.jsonl.html")).text
 
 
-def test_a_single_record(scores, records):
+def test_a_single_record_makes_a_page(scores, records):
     scores.write_text(json.dumps(records[0]) + "\n")
     run("--scores", scores, "--audio", "1")
     page = Page(scores.with_name("scores.jsonl.html"))

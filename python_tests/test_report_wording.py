@@ -30,7 +30,7 @@ def test_numbers_are_written_for_people(value, written):
     assert plain(value).replace(NBSP, " ") == written
 
 
-def test_exponentials_beyond_floats():
+def test_exponentials_beyond_floats_are_written():
     for power in (-5000, -320, 400):
         assert plain_exp(power * math.log(10) + 1e-9).replace(NBSP, " ").startswith("1 × 10")
     assert plain_exp(math.log(0.25)) == plain(0.25)

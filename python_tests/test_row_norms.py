@@ -54,7 +54,7 @@ def test_what_is_not_finite_stays_so(dtype: torch.dtype) -> None:
     assert norms[1:] == [torch.inf, pytest.approx(10.0)]
 
 
-def test_schema() -> None:
+def test_operator_is_registered_correctly() -> None:
     torch.library.opcheck(torch.ops.egl_fast.row_sq_norms.default, (torch.ones(2, 3, 4),))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ import pytest
 import soundfile
 import torch
 from foreign_models import NUM_CLASSES, VOCABULARY
+from recordings import random_checkpoint, scorer_of, write_manifest
 from torch import Tensor, nn
 
 import egl_fast
+from egl_fast.errors import AudioError
 
 
 @pytest.fixture
@@ -22,9 +23,9 @@ def pool(tmp_path: Path) -> Path:
     names = ["a", "b", "c", "d"]
     for n, name in enumerate(names):
         soundfile.write(tmp_path / f"{name}.wav", rng.normal(size=4000 + 800 * n) * 0.1, 16000)
-    manifest = tmp_path / "pool.jsonl"
-    manifest.write_text("\n".join(json.dumps({"audio_filepath": f"{name}.wav"}) for name in names))
-    return manifest
+    return write_manifest(
+        tmp_path / "pool.jsonl", [{"audio_filepath": f"{name}.wav"} for name in names]
+    )
 
 
 class Picky(nn.Module):
@@ -68,6 +69,15 @@ def test_an_exception_costs_one_utterance_of_a_manifest(
         last = last.tb_next
     assert last.tb_frame.f_code.co_name == "forward"
     assert not last.tb_frame.f_locals
+
+
+def test_a_broken_recording_costs_only_itself(pool: Path) -> None:
+    pool.with_name("b.wav").write_bytes(b"no audio")
+    scorer = scorer_of(random_checkpoint())
+    kept = list(scorer.score_manifest(pool, k=3, on_error="skip"))
+    assert [record.id for record in kept] == ["a.wav", "c.wav", "d.wav"]
+    with pytest.raises(AudioError, match=r"b\.wav"):
+        list(scorer.score_manifest(pool, k=3, on_error="raise"))
 
 
 @pytest.mark.parametrize(

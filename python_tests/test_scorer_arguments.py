@@ -31,7 +31,7 @@ NAMES = ("<pad>", "a", "b", "c")
     ],
 )
 @pytest.mark.parametrize("blank", [0, np.int32(0), torch.tensor(0), "<pad>"])
-def test_forms_of_a_vocabulary(vocabulary: Any, blank: Any) -> None:
+def test_a_vocabulary_comes_in_many_forms(vocabulary: Any, blank: Any) -> None:
     if not isinstance(vocabulary, (list, dict, np.ndarray)):
         vocabulary = iter(NAMES)  # the generator lasts for one test only
     assert Classes.of(vocabulary, blank) == Classes(NAMES, 0)
@@ -170,7 +170,7 @@ def test_a_single_frame_is_refused_only_where_that_is_certain() -> None:
 @pytest.mark.parametrize(
     "lengths", [None, "9", object(), [object()], [9.0], [True], [[9]], 9, torch.tensor([9 + 0j])]
 )
-def test_lengths_of_another_form(lengths: Any) -> None:
+def test_lengths_of_another_form_are_refused(lengths: Any) -> None:
     model = Returning(lambda z: z)
     inner = model.forward
     model.forward = lambda x, n: (inner(x, n)[0], lengths)  # type: ignore[method-assign]
@@ -186,7 +186,7 @@ def test_frames_first_are_recognized() -> None:
 
 @pytest.mark.parametrize("name", ["k", "beam_width", "probes", "full_samples", "seed"])
 @pytest.mark.parametrize("value", [True, 200.0, math.nan, "200", np.float32(200)])
-def test_integers_are_integers(name: str, value: Any) -> None:
+def test_options_that_count_take_integers_only(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name}: expected a whole number, got"):
         ScoringOptions(**{name: value})
 
@@ -209,9 +209,13 @@ def test_any_integer_is_a_seed(seed: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"k": 0}, "k: expected at least 1, got 0"),
         ({"k": 2**63}, "k: expected at most 1000000"),
+        ({"k": 10, "beam_width": 9}, "beam_width: expected at least k = 10, got 9"),
         ({"beam_width": 2**63}, "beam_width: expected at most 1000000000"),
         ({"method": None}, "method: expected one of"),
+        ({"method": "magic"}, "method: expected one of exact, lowrank, probe, got 'magic'"),
+        ({"tolerance": 0.0}, "tolerance: expected a number"),
         ({"tolerance": math.nan}, "tolerance: expected a finite number, got nan"),
         ({"tolerance": math.inf}, "tolerance: expected a finite number"),
         ({"tolerance": 1.0}, "tolerance: expected a number below 1, got 1"),
@@ -223,7 +227,7 @@ def test_any_integer_is_a_seed(seed: int) -> None:
         ({"params": ["output.*"]}, r"params: expected one string .*got \['output\.\*'\]"),
     ],
 )
-def test_options_of_another_form(options: dict[str, Any], message: str) -> None:
+def test_options_of_another_form_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         ScoringOptions(**options)
 
@@ -247,7 +251,9 @@ def test_a_pattern_of_frozen_parameters_says_so() -> None:
         ({"durations": [1.0, "1"]}, "durations: expected seconds, got '1'"),
     ],
 )
-def test_names_and_durations_of_another_form(arguments: dict[str, Any], message: str) -> None:
+def test_ids_and_durations_of_another_form_are_refused(
+    arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         egl_fast.Scorer(Returning(lambda z: z), NAMES).score_batch(*batch(), **arguments)
 
@@ -277,6 +283,6 @@ def test_a_blank_that_is_somewhere_else_is_said(
 
 
 @pytest.mark.parametrize("memory_bytes", [0, -5, 1.5, True])
-def test_memory_is_a_number_of_bytes(memory_bytes: Any) -> None:
+def test_memory_takes_a_number_of_bytes_only(memory_bytes: Any) -> None:
     with pytest.raises(ValueError, match="memory_bytes: expected at least 1"):
         egl_fast.Scorer(Returning(lambda z: z), NAMES, memory_bytes=memory_bytes)

@@ -44,7 +44,7 @@ pools = st.lists(
         (7, 7, 7),
     ],
 )
-def test_worked_counts(num_records, budget, count):
+def test_counts_are_rounded_halves_up(num_records, budget, count):
     assert len(select(a_pool([0.0] * num_records), budget=budget)) == count
 
 
@@ -95,7 +95,7 @@ def test_hours_never_overflow_and_stop_only_where_the_next_would(pool, milliseco
         assert sum(spent[: len(chosen) + 1]) > milliseconds
 
 
-def test_units_of_time():
+def test_a_time_has_units():
     pool = a_pool([0.0] * 10, duration=900.0)
     assert [len(select(pool, budget=b)) for b in ("0.5h", "30m", "1800s", "1799.9s")] == [
         2,

@@ -116,7 +116,7 @@ def on_the_cpu(call: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
         return call()
 
 
-def test_search(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_equals_the_cpus(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def call() -> ops.Hypotheses:
         return ops.ctc_beam_search(case.log_probs, case.lengths, **case.search)
 
@@ -129,7 +129,9 @@ def test_search(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=case.rounding)
 
 
-def test_occupancy_and_cotangents(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_occupancy_and_cotangents_equal_the_cpus(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = replace(case, num_hypotheses=min(case.num_hypotheses, 50), beam_width=100)
 
     def search() -> ops.Hypotheses:

@@ -114,7 +114,7 @@ class TestInterval:
         assert (got.low, got.high) == (-INF, INF)
         assert not got.excludes_zero
 
-    def test_coverage(self):
+    def test_intervals_cover_as_often_as_they_say(self):
         # The mean of 80 exponentials: 400 data sets, of which about 95 % should be covered. The
         # percentile interval is a little short at this size; three standard errors of 400 trials.
         rng = np.random.default_rng(0)

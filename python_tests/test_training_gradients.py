@@ -109,7 +109,7 @@ def test_scores_are_those_of_training(name: str, caplog: pytest.LogCaptureFixtur
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING], caplog.text
 
 
-def test_an_embedding_with_sparse_gradients() -> None:
+def test_sparse_gradients_are_those_of_training() -> None:
     class Looked(nn.Module):
         def __init__(self) -> None:
             super().__init__()

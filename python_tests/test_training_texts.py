@@ -41,7 +41,9 @@ def test_a_model_of_its_own_alphabet_needs_other_remedies(
     assert "normalize the transcript" in err
 
 
-def test_lowercase(run: Run, upper: Path, tmp_path: Path) -> None:
+def test_lowercase_holds_for_resumption_and_evaluation(
+    run: Run, upper: Path, tmp_path: Path
+) -> None:
     status, _, err = train(run, upper, "--lowercase", "--cell", "rnn_tanh")
     assert status == 0, err
     model = tmp_path / "run" / "model.pt"
@@ -66,7 +68,9 @@ def test_lowercase(run: Run, upper: Path, tmp_path: Path) -> None:
     ["A\nB\n<space>\nN\nO\n", "A\r\nB\r\n \r\nN\r\nO", '["A", "B", " ", "N", "O"]'],
     ids=["lines", "CRLF and a bare space", "JSON"],
 )
-def test_a_vocabulary_of_ones_own(run: Run, upper: Path, tmp_path: Path, content: str) -> None:
+def test_a_vocabulary_of_ones_own_is_trained_and_evaluated(
+    run: Run, upper: Path, tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "letters"
     path.write_bytes(content.encode())
     status, _, err = train(run, upper, "--vocabulary", path, "--cell", "rnn_tanh")
@@ -96,7 +100,7 @@ def test_a_vocabulary_of_ones_own(run: Run, upper: Path, tmp_path: Path, content
         ('["a", "bc"]', "entry 2: 'bc'"),
     ],
 )
-def test_a_vocabulary_that_cannot_be_used(
+def test_a_vocabulary_that_cannot_be_used_is_named(
     run: Run, upper: Path, tmp_path: Path, content: str, complaint: str
 ) -> None:
     path = tmp_path / "letters"

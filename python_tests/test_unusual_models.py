@@ -59,7 +59,7 @@ STRANGE: dict[str, Between] = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_strange_code_between_layers(name: str) -> None:
+def test_norms_beside_unusual_code_equal_the_loop(name: str) -> None:
     model = Sandwich(STRANGE[name]).double()
     assert_norms_equal_the_loop(model, batch(), torch.float64)
     assert all(isinstance(p, nn.Parameter) for p in model.mid._parameters.values())
@@ -117,7 +117,7 @@ def test_parameters_are_those_of_the_moment() -> None:
     assert len({whole, without, egl()}) == 3
 
 
-def test_a_changed_built_in_model_in_a_shared_batch() -> None:
+def test_a_changed_built_in_model_has_a_gradient_per_utterance() -> None:
     """A parameter without a rule has one gradient an utterance, not one of the whole batch."""
     torch.manual_seed(0)
     model = DeepSpeech2(preset("tiny")).double()

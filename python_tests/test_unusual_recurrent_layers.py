@@ -27,7 +27,9 @@ from egl_fast.gradients.engine import GradientEngine
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-def test_recurrent_weights_that_are_computed(change: Callable[[nn.Module], object]) -> None:
+def test_norms_of_computed_weights_are_those_of_autograd(
+    change: Callable[[nn.Module], object],
+) -> None:
     import torch.nn.utils.prune
 
     model = gru_sandwich(change)
@@ -51,7 +53,7 @@ def test_recurrent_weights_that_are_computed(change: Callable[[nn.Module], objec
             assert got == pytest.approx(expected, rel=1e-9), name
 
 
-def test_recurrent_weights_that_are_also_used_elsewhere() -> None:
+def test_norms_of_weights_used_elsewhere_equal_the_loop() -> None:
     def twice(model: Sandwich, x: Tensor) -> Tensor:
         y = model.mid(x)[0]
         y = model.mid(y.tanh())[0]
@@ -62,7 +64,7 @@ def test_recurrent_weights_that_are_also_used_elsewhere() -> None:
     assert_norms_equal_the_loop(model, batch(), torch.float64)
 
 
-def test_final_states_of_packed_chunks_of_unequal_length() -> None:
+def test_final_states_of_unequal_chunks_equal_the_loop() -> None:
     class Chunked(nn.Module):
         def __init__(self, kind: type[nn.RNNBase]) -> None:
             super().__init__()
@@ -84,7 +86,7 @@ def test_final_states_of_packed_chunks_of_unequal_length() -> None:
         assert_norms_equal_the_loop(Chunked(kind).double(), batch(), torch.float64)
 
 
-def test_a_scripted_recurrent_layer() -> None:
+def test_a_scripted_recurrent_layer_has_norms() -> None:
     class Outputs(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -99,14 +99,15 @@ def changed(folder: Path, archive: bytes) -> Path:
     return path
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, *, remedy: str = "give a file that `egl-fast train` wrote") -> str:
+    """The one line, ending in a remedy, with which a file is refused as a model."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
     assert message.startswith(f"model {path}: ")
     assert "\n" not in message
     assert len(message) < len(str(path)) + 400
-    assert message.endswith("give a file that `egl-fast train` wrote")
+    assert message.endswith(remedy)
     return message
 
 
