@@ -1,12 +1,12 @@
-"""Builds the wheel that people install, installs it where nothing else is, and tests it there.
+"""Builds the wheel that people install, installs it into an empty environment, and tests it there.
 
     python python_tests/check_wheel.py                          # `make test-wheel`
     python python_tests/check_wheel.py --wheel FILE --python python3.13 --torch 2.14.1
 
-The wheel is built from a source distribution of the files that git knows, and kept in build/wheel;
---wheel tests one that is there. Its environment is new and outside the source folder, and so is
-the folder that the tests run in: whatever is imported comes from the wheel. Exit status 0 if all
-holds; else 1, and the last line says what does not.
+The wheel is built from a source distribution of the files that git tracks, and kept in build/wheel;
+--wheel tests an existing one. The environment and the folder in which tests run are new and outside
+the source folder, so that all imports come from the wheel. Exit status 0 if everything passes;
+otherwise 1, and the last line says what failed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MODULE = f"egl_fast/_C{sysconfig.get_config_var('EXT_SUFFIX')}"
 #: What the tests below need beside the package and its extras.
 TEST_PACKAGES = ["pytest", "hypothesis", "scipy"]
 
-#: What is quick and looks at the package from outside, from commands to native operators.
+#: Quick tests that look at the package from outside, from commands to native operators.
 TESTS = [
     "test_audio.py",
     "test_beam_search.py",
@@ -52,7 +52,7 @@ TESTS = [
     "test_selection.py",
     "test_simulation_plan.py",
 ]
-#: These look at the source folder, its build folder, or for a browser.
+#: These need the source folder, its build folder, or a browser.
 TESTS_OF_THE_TREE = [
     "test_build_tools.py",
     "test_cuda_halves.py",
@@ -64,7 +64,7 @@ TESTS_OF_THE_TREE = [
 
 
 class BrokenError(Exception):
-    """One line: what does not hold."""
+    """One line that says what failed."""
 
 
 def main() -> int:
@@ -93,9 +93,9 @@ def main() -> int:
 
 
 def built_wheel(folder: Path) -> Path:
-    """The wheel, built as a user would from the source distribution; there is no other in `folder`.
+    """Build the wheel as a user would, from the source distribution; the only wheel in `folder`.
 
-    What is in the source distribution is what git knows, not what lies about here.
+    The source distribution holds what git tracks, not other files in this folder.
     """
     with tempfile.TemporaryDirectory(prefix="egl-fast-source-") as name:
         source = Path(name)
@@ -122,7 +122,7 @@ def built_wheel(folder: Path) -> Path:
 
 
 def tracked_files(under: str = ".") -> list[str]:
-    """Of the working tree, as they are now."""
+    """Files of the working tree, as they are now."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", under], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
@@ -161,7 +161,7 @@ class Environment:
         self._pins.write_text("\n".join(pins))
 
     def install(self, *what: str | Path) -> None:
-        """With what it depends on, at the versions of requirements.lock."""
+        """Install the wheel with its dependencies, at the versions in requirements.lock."""
         pip = [str(self.bin / "python"), "-m", "pip", "install", "--quiet", "-c", str(self._pins)]
         run(f"install {' '.join(Path(w).name for w in what)}", [*pip, *map(str, what)], self.work)
 
@@ -192,7 +192,7 @@ print(json.dumps({
 
 
 def check_import(environment: Environment, wheel: Path) -> None:
-    """What is imported is what was installed, down to the native code's bytes."""
+    """Check that imports come from what was installed, down to the native code's bytes."""
     loaded = json.loads(environment.run("import", "python", "-W", "error", "-c", LOOK))
     venv = str(environment.bin.parent.resolve())
     for file in (loaded["package"], *loaded["libraries"]):

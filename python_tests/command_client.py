@@ -10,7 +10,7 @@ import sys
 
 
 def ask(server, request, files):
-    """The exit status of what a server is asked to do.
+    """The exit status of what the server was asked to run.
 
     Args:
         server: the path of its socket.
@@ -27,22 +27,22 @@ def ask(server, request, files):
 
 
 def main():
-    """Ask, with what this process was started with."""
+    """Ask the server to run what this process was asked to run."""
     request = {
         "arguments": sys.argv[1:],
         "folder": os.getcwd(),
         "environment": dict(os.environ),
     }
-    # A shell has more of them than the standard streams for <(...).
+    # For <(...), a shell passes on more files than the standard streams.
     files = {n: n for n in map(int, os.listdir("/dev/fd")) if inherited(n)}
     sys.exit(ask(os.environ["COMMAND_SERVER"], request, files) % 256)
 
 
 def inherited(number):
-    """Whether a file came from the shell: what this process opens it keeps to itself."""
+    """Whether a file came from the shell; those that this process opened are not inheritable."""
     try:
         return os.get_inheritable(number)
-    except OSError:  # was closed by now
+    except OSError:  # closed by now
         return False
 
 

@@ -1,9 +1,9 @@
 """Runs commands as children of a process that has already loaded torch, which takes a second.
 
-Started by ``commands`` with the path of a socket that it listens at, until its standard input ends.
-A request is a line of JSON that open files come with, the answer is the exit status. A child is
-a process like any other, with its own streams, folder and environment. It cannot show how modules
-come to be loaded, nor how an interpreter is taken apart: ``commands.start`` does.
+Started by ``commands`` with the path of a socket, on which it listens until its standard input ends.
+A request is a line of JSON, sent with open files; the answer is the exit status. A child is a process
+like any other, with its own streams, folder, and environment. It cannot show how modules are loaded
+or how an interpreter shuts down; ``commands.start`` does.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ for name in ("score", "select", "train", "evaluate", "transcribe", "check", "ben
 
 
 def main() -> None:
-    """Answer until nobody can ask any more."""
-    gc.freeze()  # what is loaded stays in pages that children share
+    """Answer requests until standard input ends."""
+    gc.freeze()  # what is loaded now stays in pages that children share
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(sys.argv[1])
         listener.listen()
         print("listening", flush=True)
         while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
             connection, _ = listener.accept()
-            # A child for each, since the commands of a pipeline run at the same time.
+            # One child per request, since the commands of a pipeline run at the same time.
             if os.fork() == 0:
                 listener.close()
                 answer(connection)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def answer(connection: socket.socket) -> NoReturn:
-    """Have a command run, and tell its status."""
+    """Run a command and send back its status."""
     text, files, _, _ = socket.recv_fds(connection, 2**16, 100)
     while not text.endswith(b"\n"):
         text += connection.recv(2**16)
@@ -78,8 +78,8 @@ def answer(connection: socket.socket) -> NoReturn:
 
 
 def become(request: dict[str, Any], files: list[int]) -> None:
-    """The process that a shell would have started."""
-    # First out of the way: one may have the number that another is to get.
+    """Become the process that a shell would have started."""
+    # Move them out of the way first: one may have the number that another is to get.
     files = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 200) for file in files]
     for file, number in zip(files, request["descriptors"], strict=True):
         os.dup2(file, number)
@@ -95,7 +95,7 @@ def become(request: dict[str, Any], files: list[int]) -> None:
 
 
 def finished(request: dict[str, Any]) -> int:
-    """The exit status of what was asked for."""
+    """Run the command; its exit status."""
     try:
         if "script" in request:
             sys.path[0] = os.path.dirname(request["script"])

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def _environment() -> dict[str, str]:
-    """What commands find, whoever runs the tests."""
-    # The first would hide what an interpreter says of output still buffered while it shuts down.
+    """The same environment for every command, whoever runs the tests."""
+    # The first would hide errors about output that is still buffered at shutdown.
     dropped = ("PYTHONUNBUFFERED", "COLUMNS")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**kept, "PYTHONPATH": str(ROOT)}
@@ -36,14 +36,20 @@ def _environment() -> dict[str, str]:
 def start(
     *arguments: object, environment: Mapping[str, str] = MappingProxyType({}), **options: Any
 ) -> subprocess.Popen[str]:
-    """The command at work, in an interpreter of its own; more variables, options of ``Popen``."""
+    """The running command, in its own interpreter.
+
+    Args:
+        arguments: of the command.
+        environment: additional variables.
+        options: of ``Popen``.
+    """
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "egl_fast", *map(str, arguments)],
         env={**_environment(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that runs the tests in its background has it ignored, and children inherit that.
+        # A shell that runs the tests in the background ignores SIGINT, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
@@ -57,7 +63,7 @@ def egl_fast(
     before: str = "",
     **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """The command, finished; by ``command_server``, so that torch is loaded once.
+    """The finished command, run by ``command_server`` so that torch is loaded only once.
 
     Args:
         arguments: of the command.
@@ -65,13 +71,13 @@ def egl_fast(
         stdin: the file it reads as standard input.
         given: what it reads there instead of that file.
         before: Python that runs first, to break things.
-        environment: more variables, or other values.
+        environment: additional or changed variables.
     """
     return _finished(arguments, cwd, stdin, given, environment, before=before)
 
 
 def script(path: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A script of this repository, finished; likewise."""
+    """A finished script of this repository, run in the same way."""
     return _finished(arguments, None, os.devnull, None, environment, script=str(path))
 
 
@@ -109,10 +115,10 @@ def _finished(
 
 
 def for_shells(folder: Path) -> dict[str, str]:
-    """The environment of a shell in which ``egl-fast`` is this repository's, by the same server.
+    """The environment of a shell whose ``egl-fast`` is this repository's, run by the same server.
 
     Args:
-        folder: where a program of this name is to be.
+        folder: where to put a program of that name.
     """
     program = folder / "egl-fast"
     client = Path(__file__).with_name("command_client.py")
@@ -124,8 +130,8 @@ def for_shells(folder: Path) -> dict[str, str]:
 
 @functools.cache
 def _server() -> str:
-    """The socket at which it listens."""
-    # The folder of a test could have a name that is too long for a socket's.
+    """The path of the socket on which the server listens; starts it."""
+    # The name of a test's folder could be too long for a socket.
     folder = tempfile.TemporaryDirectory(prefix="egl-fast-")
     path = os.path.join(folder.name, "server")
     server = subprocess.Popen(
@@ -139,7 +145,7 @@ def _server() -> str:
     assert server.stdout.readline() == "listening\n"
 
     def end() -> None:
-        server.communicate()  # its standard input ends, and so does it
+        server.communicate()  # the server ends with its standard input
         folder.cleanup()
 
     atexit.register(end)
@@ -147,7 +153,7 @@ def _server() -> str:
 
 
 def in_this_process(*arguments: object) -> int:
-    """The exit status of the command, without the seconds that a process takes to load torch."""
+    """The exit status of the command, run here to save the seconds it takes to load torch."""
     with patch.object(sys, "argv", ["egl-fast", *map(str, arguments)]):
         try:
             main()
@@ -172,7 +178,7 @@ def the_line(status: int, out: str, err: str) -> str:
 
 
 def wait_until(process: subprocess.Popen[str], has_begun: Callable[[], bool]) -> bool:
-    """Whether it came so far; False where the process ended first."""
+    """Whether it has begun; False if the process ended first."""
     while not has_begun():
         if process.poll() is not None:
             return False
@@ -196,5 +202,5 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def one_line_each(errors: list[dict[str, Any]]) -> None:
-    """Entries of an errors file are as they should be."""
+    """Check the form of the entries of an errors file."""
     assert all(list(entry) == ["id", "error"] and "\n" not in entry["error"] for entry in errors)

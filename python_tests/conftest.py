@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Run = Callable[..., tuple[int, str, str]]
 
-# The same examples on every run, and no limit on how long a busy machine takes for one.
+# The same examples on every run, and no time limit, since the machine may be busy.
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")
 
@@ -35,13 +35,13 @@ ENGINES = [
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The operators' CUDA halves in the CPU halves' place."""
+    """Replace the operators' CPU halves by their CUDA halves."""
     with engines.using(request.param):
         yield request.param
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Skip tests that need a GPU where there is none."""
     if not engines.has_gpu():
         for item in items:
             if item.get_closest_marker("cuda") is not None:
@@ -64,13 +64,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """A manifest of four made-up clips of different lengths, each with a text."""
+    """A manifest of four made-up recordings of different lengths, each with a text."""
     return write_clips(tmp_path, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Calls the command in this process: exit status, standard output, standard error."""
+    """Runs the command in this process: exit status, standard output, standard error."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         return in_this_process(*arguments), *capsys.readouterr()
@@ -88,9 +88,9 @@ def restored_threads() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep what hostile tests print from ending the processes that they run in.
+    """Keep the output of hostile tests from crashing xdist's workers.
 
-    Those send reports to each other in UTF-8, which half of a surrogate pair has no form in.
+    They exchange reports as UTF-8, which cannot encode half a surrogate pair.
     """
     report = yield
     report.sections = [
@@ -126,7 +126,7 @@ def place(tmp_path: Path, tiny_model: Path) -> Place:
 def undisturbed_scores(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
 ) -> dict[str, bytes]:
-    """The scores of the four clips, and what is said of them."""
+    """The scores of the four recordings of a ``place``, and their metadata."""
     place = Place(tmp_path_factory.mktemp("undisturbed"), tiny_model)
     result = egl_fast(*place.score("--k", 3), cwd=place.folder)
     assert result.returncode == 0, result.stderr
@@ -145,7 +145,7 @@ def records(examples: Path) -> list[dict[str, Any]]:
 def report(
     tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]], examples: Path
 ) -> tuple[Path, Path, str]:
-    """The report of a run whose manifest is hostile: its folder, the run's, and what was said."""
+    """The report of a run whose manifest is hostile: its folder, the run folder, and the notes."""
     from report_pages import HOSTILE, run
     from synthetic_run import write_run
 
@@ -153,8 +153,8 @@ def report(
     keys = ("text", "pred_text", "id", "kind", "speaker")
     heard = {"text": HOSTILE, "labels": [], "log_prob": -1.0, "sq_grad_norm": 1.0}
     bad = [{**records[0], **dict.fromkeys(keys, HOSTILE), "egl": 1e9, "hypotheses": [heard]}]
-    # Beside the run: from far away, a relative path would climb to the root, where any folder to
-    # count from is as good as the right one.
+    # Beside the run: from far away, relative paths would climb to the root, and would resolve
+    # from the wrong folder too.
     shutil.copytree(examples / "audio", folder / "audio")
     run_dir = write_run(
         folder / HOSTILE.replace("/", "_"),
@@ -170,7 +170,7 @@ def report(
 
 @pytest.fixture(scope="session")
 def page(report: tuple[Path, Path, str]) -> Page:
-    """It, as a browser would see it."""
+    """The page of ``report``, as a browser would see it."""
     from report_pages import Page
 
     return Page(report[1] / "report.html")

@@ -24,7 +24,7 @@ PAGES = [
 
 
 def name_of(page: Path) -> str:
-    """A page as people call it."""
+    """The name of a page in messages."""
     return page.relative_to(ROOT).as_posix()
 
 
@@ -49,7 +49,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """All code blocks of a page, in its order, those in lists included."""
+    """All code blocks of a page in order, including those in lists."""
     for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
         if token.type in ("fence", "code_block"):
             assert token.map is not None
@@ -57,7 +57,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def code_spans(page: Path) -> list[str]:
-    """What a page's prose and tables set in code type."""
+    """The inline code in a page's prose and tables."""
     tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
     return [
         child.content.replace("\\|", "|")
@@ -68,7 +68,7 @@ def code_spans(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Names of a page's headings in links, as GitHub makes them."""
+    """Anchors of a page's headings, as GitHub makes them."""
     tokens = MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
     titles = [
         "".join(child.content for child in content.children or [])
@@ -79,7 +79,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def table_under(page: Path, heading: str, *, nth: int = 0) -> list[str]:
-    """Names in code type that the first cells of a table hold, the nth below a heading."""
+    """Inline code in the first column of the nth table below a heading."""
     text = page.read_text(encoding="utf-8")
     [section] = re.findall(
         rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL
@@ -90,5 +90,5 @@ def table_under(page: Path, heading: str, *, nth: int = 0) -> list[str]:
 
 
 def shell_lines(script: str) -> list[str]:
-    """Commands of a script, lines that end in a backslash joined with the next."""
+    """Commands of a script; lines that end in a backslash are joined with the next."""
     return [line for line in script.replace("\\\n", " ").splitlines() if line.strip()]

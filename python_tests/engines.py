@@ -1,7 +1,6 @@
-"""The CUDA halves of the operators in the CPU halves' place: emulated on the host, or on a GPU.
+"""Replace the operators' CPU halves by their CUDA halves, emulated on the host or on a GPU.
 
-The package is the same but for the operators it calls, so that what is tested of those of the CPU
-can be tested of these.
+Only the operators change, so tests of the CPU halves can run on the CUDA halves too.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from egl_fast.ops import recurrent
 
 LIBRARY = Path(__file__).parent.parent / "build" / "emulated" / "libegl_emulated.so"
 
-#: Who runs first in emulated launches, of the blocks of a launch and of the threads of a block.
+#: The order in which emulated launches run blocks, and blocks run threads.
 ORDERS = {"forward": 0, "reversed": 1, "shuffled": 2}
 
 
@@ -47,7 +46,7 @@ def emulated_operators() -> Any:
 
 @contextmanager
 def schedule(order: str, seed: int = 0) -> Iterator[None]:
-    """Let emulated threads run in another order while the context is open."""
+    """Run emulated threads in another order while the context is open."""
     emulated_operators()
     library = ctypes.CDLL(str(LIBRARY))
     library.egl_emulated_schedule.argtypes = [ctypes.c_int, ctypes.c_uint64]
@@ -59,7 +58,7 @@ def schedule(order: str, seed: int = 0) -> Iterator[None]:
 
 
 class _OnGpu:
-    """The native operators as they are on a GPU, for tensors of the CPU."""
+    """The native operators on a GPU, for CPU tensors."""
 
     def __getattr__(self, name: str) -> _GpuOperator:
         return _GpuOperator(getattr(torch.ops.egl_fast, name).default)
@@ -76,7 +75,7 @@ class _GpuOperator:
 
 @contextmanager
 def using(name: str) -> Iterator[None]:
-    """Put other operators in the native ones' place: "emulated" or "cuda"."""
+    """Replace the native operators by "emulated" or "cuda" ones."""
     operators = emulated_operators() if name == "emulated" else _OnGpu()
     with mock.patch.object(_extension, "operators", return_value=operators):
         yield

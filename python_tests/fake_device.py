@@ -1,9 +1,9 @@
-"""A device that is not the CPU, for machines that have none: tensors elsewhere with values here.
+"""A second device for machines without one: its tensors live elsewhere, with their values here.
 
-Inside ``fake_device()`` tensors of the device ``meta`` have values, and refuse what CUDA tensors
-refuse: to work together with CPU tensors, and to be read but by way of ``.cpu()`` or ``.item()``.
-So a program that runs here moves everything it should to the device of its model. What is beyond
-that, kernels and streams, this says nothing about.
+Inside ``fake_device()``, tensors on the device ``meta`` have values and refuse what CUDA tensors
+refuse: to be combined with CPU tensors, and to be read except by ``.cpu()`` or ``.item()``. So a
+program that runs here moves everything to its model's device. It shows nothing about kernels and
+streams.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from egl_fast.compute import devices
 
 DEVICE = torch.device("meta")
 
-#: Arguments that CUDA's kernels take from the CPU, too, by position: what is copied, indices, and
+#: Arguments that CUDA operators also accept from the CPU, by position: what is copied, indices, and
 #: lengths that the host needs.
 _MAY_BE_HERE = {
     "aten::copy_": {0, 1},
@@ -37,7 +37,7 @@ _MAY_BE_HERE = {
 
 
 class MixedDevicesError(RuntimeError):
-    """An operator got tensors of both devices."""
+    """An operator was given tensors of both devices."""
 
 
 class _Elsewhere(Tensor):
@@ -80,7 +80,7 @@ class _Mode(TorchDispatchMode):
 
 def _run(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd"):
-        with _Mode():  # in inference mode nobody has taken it apart yet
+        with _Mode():  # in inference mode it has not been decomposed yet
             return operator.decompose(*args, **kwargs)
     name = operator.name().partition(".")[0]
     free = _MAY_BE_HERE.get(name, set())
@@ -113,9 +113,9 @@ def _run(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 @contextmanager
 def fake_device() -> Iterator[torch.device]:
-    """Tensors of the device that it gives have values while the context is open."""
+    """Yields a device whose tensors have values while the context is open."""
     swaps = torch.__future__.get_swap_module_params_on_conversion()
-    # Else a module's move would make new parameters, of which tied ones were no longer one.
+    # Otherwise moving a module would make new parameters and untie tied ones.
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         working = (*devices.COMPUTES_ON, DEVICE.type)
@@ -126,5 +126,5 @@ def fake_device() -> Iterator[torch.device]:
 
 
 def moved(values: Any) -> Any:
-    """The same structure with its tensors elsewhere."""
+    """The same structure with its tensors on the fake device."""
     return tree_map_only(Tensor, lambda x: x.to(DEVICE), values)

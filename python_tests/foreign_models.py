@@ -1,8 +1,8 @@
-"""Other people's CTC models: what the engine must score without knowing them beforehand.
+"""Foreign CTC models, which the engine must score without knowing them beforehand.
 
-Each is a module whose call returns (logits [N, T, C], lengths [N]). Together they hold every
-module with a rule in more than one configuration, and what rules cannot see: tied weights,
-parameters used by functions, modules without a rule, writing in place.
+Each is a module that returns (logits [N, T, C], lengths [N]). Together they contain every module
+that has a rule, in several configurations, and what rules cannot see: tied weights, parameters used
+by functions, modules without a rule, writing in place.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class SharedWeights(nn.Module):
 
 
 class WithoutRules(nn.Module):
-    """Attention, a parametrised weight, a bare parameter, an embedding, a frozen layer."""
+    """Attention, a parametrized weight, a bare parameter, an embedding, a frozen layer."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Mutated model files without end: each is a model that works, or one CheckpointError of one line.
+"""An endless supply of mutated model files: each must work, or raise a one-line CheckpointError.
 
-``python python_tests/fuzz_checkpoints.py 20000`` runs as many, in child processes that may take
-1 GiB and, for each file, 2 s of the processor; ``test_checkpoint_fuzz.py`` runs a few hundred.
+``python python_tests/fuzz_checkpoints.py 20000`` runs that many, in child processes limited to
+1 GiB and 2 s of CPU time per file; ``test_checkpoint_fuzz.py`` runs a few hundred.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cyclic() -> list[Any]:
     return value
 
 
-#: What may stand where a number, a string, a list or a tensor belongs.
+#: Values to put where a number, a string, a list, or a tensor belongs.
 HOSTILE: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 7, 2**31 - 1, 2**31, 2**63 - 1, 2**63, -(2**63), 10**30),
     *(10**3000, 0.0, -0.0, 0.5, 1.0, 1e-300, 1e300, float("nan"), float("inf"), float("-inf")),
@@ -82,14 +82,14 @@ def leaves(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """A copy with another value in a place; tensors are shared."""
+    """A copy with one value replaced; tensors are shared."""
     changed = copy.copy(content)
     changed[path[0]] = replaced(content[path[0]], path[1:], value) if path[1:] else value
     return changed
 
 
 def of_content(content: Any, rng: random.Random) -> Mutation:
-    """A value of the content replaced by a hostile one, taken away, or put under another name."""
+    """The content with one value replaced by a hostile one, removed, or renamed."""
     path = rng.choice(list(leaves(content)))
     number = rng.randrange(len(HOSTILE))
     value = HOSTILE[number]
@@ -109,7 +109,7 @@ def of_content(content: Any, rng: random.Random) -> Mutation:
 
 
 def scrambled(data: bytes, rng: random.Random) -> bytes:
-    """Bytes with a few of them changed, dropped, doubled or moved."""
+    """Bytes with a few of them changed, dropped, duplicated, or moved."""
     changed = bytearray(data)
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
         place = rng.randrange(len(changed) + 1)
@@ -190,7 +190,7 @@ def of_records(archive: bytes, rng: random.Random) -> Mutation:
 
 
 def of_members(archive: bytes, rng: random.Random) -> Mutation:
-    """Members left out, doubled, renamed, compressed, exchanged or added."""
+    """The archive with members removed, duplicated, renamed, compressed, swapped, or added."""
     members = list(made.members_of(archive).items())
     place = rng.randrange(len(members))
     name, value = members[place]
@@ -225,7 +225,7 @@ def of_members(archive: bytes, rng: random.Random) -> Mutation:
 
 
 class Fuzzer:
-    """A valid file, and what becomes of its mutations.
+    """A valid file and its mutations.
 
     Args:
         folder: for the file.
@@ -243,7 +243,7 @@ class Fuzzer:
         self.expected = self.logits(original)
 
     def logits(self, checkpoint: Checkpoint) -> Tensor:
-        """What a model makes of a tone."""
+        """A model's output for a tone."""
         features = log_spectrogram(self.waveform, checkpoint.features)[None]
         with torch.inference_mode():
             logits: Tensor = checkpoint.model(features, torch.tensor([features.shape[1]]))[0]
@@ -329,7 +329,7 @@ TALLY: list[str] = []
 
 
 def main() -> None:
-    """Run as many mutations as are asked for."""
+    """Run the requested number of mutations."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)

@@ -28,7 +28,7 @@ class LinearProblem:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
         self.weights = normal(num_hypotheses).softmax(0)
-        # Few directions and some more: what hypotheses of a beam look like.
+        # A few strong directions plus noise, like the hypotheses of a beam.
         self.cotangents = (
             (normal(num_hypotheses, 2) @ normal(2, 6)) + 0.3 * normal(num_hypotheses, 6)
         ).view(-1, 3, 2)
@@ -49,7 +49,7 @@ class LinearProblem:
     def rows(
         self, signs: Tensor, directions: int, *, output_known: bool = True
     ) -> tuple[DirectionsAndProbes, Tensor]:
-        """With the signs [K - R, m] along the eigenvectors beyond the R directions."""
+        """The rows, with signs [K - R, m] along the eigenvectors beyond the R directions."""
         values, vectors = eigen(
             weighted_gram(self.weights, self.cotangents), torch.zeros(len(self.weights)).double()
         )
@@ -79,7 +79,7 @@ class LinearProblem:
         return found.sq_norms, found.stderr
 
     def estimates(self, directions: int, *, output_known: bool = True) -> list[Estimate]:
-        """Of two probes, under all signs."""
+        """Estimates from two probes, under all signs."""
         rest = len(self.weights) - directions
         return [
             self.estimate(

@@ -1,4 +1,4 @@
-"""A folder with all that a command needs, and outputs of value that it was told to replace."""
+"""A folder to run commands in, with outputs whose loss would show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINE = {"audio_filepath": "clip0.wav", "text": "ab"}
 
 @dataclass
 class Place:
-    """A folder with all that a command needs, and outputs of value that it was told to replace."""
+    """A folder with everything a command needs, and outputs that it is told to overwrite."""
 
     folder: Path
     model: Path

@@ -1,4 +1,4 @@
-"""A score, and what training's own backward passes would make of it."""
+"""A score, and the same number from training's own backward passes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def score(model: nn.Module, **options: Any) -> egl_fast.ScoreRecord:
 
 
 def by_backward(model: nn.Module, record: egl_fast.ScoreRecord) -> float:
-    """``egl`` from one backward pass a labeling, as training takes it."""
+    """``egl`` from one backward pass per labeling, as in training."""
     x, lengths = utterance()
     model.eval()
     total = 0.0

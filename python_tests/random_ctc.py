@@ -1,4 +1,4 @@
-"""Random CTC problems for the tests, and how far two correct answers to one may be apart."""
+"""Random CTC problems, and how far apart two correct answers to one may be."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CtcProblem:
 
 
 def rounding(log_probs: Tensor) -> float:
-    """How far two ways of summing the same alignments in the log domain may be apart.
+    """How far apart two ways of summing the same alignments in the log domain may be.
 
     A frame rounds a log mass at most four times (a sum of up to three masses, an emission, the
     total), on either side, and no log mass is larger than the largest emissions of all frames.
@@ -99,7 +99,7 @@ def small_problems(
 def random_logits(
     seed: int, num_utterances: int, num_frames: int, num_classes: int, *, scale: float = 3.0
 ) -> Tensor:
-    """[N, T, C] float64 normal logits; the larger ``scale``, the surer."""
+    """[N, T, C] float64 normal logits; the larger ``scale``, the more peaked."""
     generator = torch.Generator().manual_seed(seed)
     shape = (num_utterances, num_frames, num_classes)
     return scale * torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -1,12 +1,13 @@
-"""What a folder holds at every moment of a run, for a running system and for its disk.
+"""What a folder holds at every moment of a run, in the running system and on its disk.
 
-A run is recorded once, in this process. A step is whatever writes or renames: opening, writing,
-flushing, truncating and closing a file, fsync, and names that come, change and go. What a process
-has not handed to the system ends with it. With the power goes more: what a file holds since its
-last fsync, and what became of the names of a folder since the last fsync of that. A file system may
-have kept any of it. So a folder before a step can be made again as each of these would leave it.
+A run is recorded once, in this process. A step is anything that changes the disk: opening, writing,
+flushing, truncating, and closing a file, fsync, and creating, renaming, and removing names. If the
+process ends, what it has not handed to the system is lost. If the power fails, so may be what was
+written to a file since its last fsync, and changes of a folder's names since the folder's last
+fsync; a file system may have kept any part of them. The folder can be rebuilt as it was before any
+step, in the state in which each of these endings could leave it.
 
-Steps can be made to fail, too, as on a full disk.
+Steps can also be made to fail, as on a full disk.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Snapshot:
     def tree(
         self, names: Mapping[Key, int], contents: Mapping[int, bytes]
     ) -> dict[str, bytes | None]:
-        """The files that these names reach."""
+        """The files that these names refer to."""
         found: dict[str, bytes | None] = {}
 
         def walk(folder: int, prefix: str) -> None:
@@ -74,22 +75,22 @@ class Snapshot:
 
 
 def nothing_is_lost(at: Snapshot, rng: random.Random) -> Tree:
-    """The process was killed: the system keeps what it was handed."""
+    """The process was killed: the system keeps what it was given."""
     return at.tree(at.names, at.contents)
 
 
 def all_is_lost(at: Snapshot, rng: random.Random) -> Tree:
-    """A power cut: what was not brought onto the disk is not there."""
+    """A power cut: what was not synced is lost."""
     return at.tree(at.safe_names, at.safe_contents)
 
 
 def only_the_last_name_is_kept(at: Snapshot, rng: random.Random) -> Tree:
-    """A power cut where the newest change of a name got to the disk, and none before it."""
+    """A power cut where only the newest change of a name reached the disk."""
     return at.tree(_changed(at.safe_names, at.pending[-1:]), at.safe_contents)
 
 
 def some_is_lost(at: Snapshot, rng: random.Random) -> Tree:
-    """A power cut: of what was not brought onto the disk, anything may be there."""
+    """A power cut: of what was not synced, anything may be there."""
     kept = tuple(change for change in at.pending if rng.random() < 0.5)
     contents = dict(at.safe_contents)
     for number, content in at.contents.items():
@@ -98,7 +99,9 @@ def some_is_lost(at: Snapshot, rng: random.Random) -> Tree:
             contents[number] = rng.choice([safe, content])
             continue
         tail = bytearray(content[len(safe) :])
-        if len(tail) > 100 and rng.random() < 0.3:  # a page that never got there, amid others
+        if (
+            len(tail) > 100 and rng.random() < 0.3
+        ):  # a page that never reached the disk, amid others that did
             tail[10:50] = bytes(40)
         if rng.random() < 0.5:
             del tail[rng.randrange(len(tail) + 1) :]
@@ -172,14 +175,14 @@ class RecordedDisk:
         self._snapshot()
 
     def states(self, power: str) -> dict[frozenset[tuple[str, bytes | None]], Snapshot]:
-        """Every different tree that such an end can leave -> the last moment at which it does."""
+        """Every distinct tree that such an end can leave -> the last moment at which it can."""
         found = {}
         for number, snapshot in enumerate(self.snapshots):
             found[frozenset(POWER[power](snapshot, random.Random(number)).items())] = snapshot
         return found
 
     def step(self, *, removes: bool = False) -> None:
-        """Count a step, or let it fail."""
+        """Count a step, or make it fail."""
         self.steps += 1
         self._snapshot()
         if self.fails and not (removes and self._error in (errno.ENOSPC, errno.EDQUOT)):
@@ -191,7 +194,7 @@ class RecordedDisk:
         return 0 < self._fail_from <= self.steps
 
     def reread(self, descriptor: int) -> None:
-        """Look at what the system has of an open file."""
+        """Record what the system has of an open file."""
         number = self._numbers.get(os.fstat(descriptor).st_ino)
         if number is not None:
             self._contents[number] = _content(descriptor)
@@ -209,7 +212,7 @@ class RecordedDisk:
     def _concerns(self, path: Any, options: Mapping[str, Any]) -> bool:
         if options.get("dir_fd") is not None:
             path = os.path.join(os.readlink(f"/proc/self/fd/{options['dir_fd']}"), path)
-        # Locks are the system's, not the disk's; what they leave is looked at all the same.
+        # Locks belong to the system, not to the disk; the files they leave count all the same.
         return not isinstance(path, int) and (
             os.path.abspath(path).startswith(f"{self.folder}/") and not str(path).endswith("lock")
         )
@@ -240,7 +243,7 @@ class RecordedDisk:
         return open_
 
     def _fsync(self, descriptor: int) -> None:
-        # Without the real one, which is slow and changes nothing here.
+        # The real one is slow and makes no difference here.
         number = self._numbers.get(os.fstat(descriptor).st_ino)
         if number is None:
             return
@@ -258,7 +261,7 @@ class RecordedDisk:
         )
 
     def _look(self) -> None:
-        """Find out what the last step did to names."""
+        """Record what the last step did to names."""
         names: dict[Key, int] = {}
         numbers: dict[int, int] = {self.folder.stat().st_ino: _ROOT}
 
@@ -283,7 +286,7 @@ class RecordedDisk:
         went = tuple(key for key in self._names if key not in names)
         if (came or went) and self.steps:
             self._pending += ((came, went),)
-        # The number of a file that is gone may be another's soon.
+        # The inode number of a removed file may soon be reused.
         self._names, self._numbers = names, numbers
 
 
@@ -311,7 +314,7 @@ class _File:
         return iter(self._file)
 
     def close(self) -> None:
-        """A step, which closes the file in any case."""
+        """A step that closes the file even if it fails."""
         if self._file.closed:
             return
         descriptor = os.dup(self._file.fileno())
@@ -330,7 +333,7 @@ class _File:
 
 
 def restore(folder: Path, tree: Iterator[tuple[str, bytes | None]] | Any) -> None:
-    """Make a folder that holds these files alone."""
+    """Make a folder that holds exactly these files."""
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in sorted(tree):
         if content is None:
@@ -341,7 +344,7 @@ def restore(folder: Path, tree: Iterator[tuple[str, bytes | None]] | Any) -> Non
 
 @contextmanager
 def no_syncing() -> Iterator[None]:
-    """Without fsync, which is slow, and changes nothing for a system that goes on running."""
+    """Turn off fsync, which is slow and makes no difference while the system keeps running."""
     with patch.object(os, "fsync", lambda descriptor: None):
         yield
 

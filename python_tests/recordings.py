@@ -1,4 +1,4 @@
-"""Recordings, manifests and models: made up where no real speech is needed, else the sample's."""
+"""Recordings, manifests, and models: made up, or from the sample where real speech is needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAMPLE_RATE_HZ = 16000
 def waveform(
     seconds: float, *, pitch_hz: float = 440.0, rate_hz: int = SAMPLE_RATE_HZ, seed: int = 0
 ) -> npt.NDArray[np.float32]:
-    """A tone in a little noise, [S] float32, its loudness swelling once a quarter of a second."""
+    """A tone in a little noise, [S] float32, its loudness swelling four times a second."""
     time = np.arange(round(seconds * rate_hz)) / rate_hz
     noise = np.random.default_rng(seed).standard_normal(time.shape[0])
     tone = np.sin(2 * np.pi * pitch_hz * time) * np.sin(4 * np.pi * time) ** 2
@@ -35,13 +35,13 @@ def waveform(
 
 
 def write_manifest(path: Path, records: Iterable[dict[str, Any]]) -> Path:
-    """One JSON object a line; gives the path back."""
+    """Write one JSON object per line; returns the path."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
 
 
 def write_clips(folder: Path, texts: Sequence[str], seconds: Sequence[float]) -> Path:
-    """A manifest of WAV clips, each text with a pitch of its own."""
+    """A manifest of WAV recordings; each text has its own pitch."""
     pitch_of = {text: 300.0 * 1.5**place for place, text in enumerate(sorted(set(texts)))}
     records = []
     for number, (text, length) in enumerate(zip(texts, seconds, strict=True)):
@@ -53,7 +53,7 @@ def write_clips(folder: Path, texts: Sequence[str], seconds: Sequence[float]) ->
 
 
 def utterance(path: Path, **fields: Any) -> Utterance:
-    """One line of a manifest for a recording, without the manifest."""
+    """An utterance for a recording, as from a line of a manifest."""
     defaults: dict[str, Any] = {
         "id": path.name,
         "audio_path": path,
@@ -69,7 +69,7 @@ def utterance(path: Path, **fields: Any) -> Utterance:
 def random_checkpoint(
     *, name: str = "tiny", cell: str | None = None, dropout: float = 0.0, seed: int = 0
 ) -> Checkpoint:
-    """A model with random weights, loud enough at its output to write something down."""
+    """A model with random weights, whose output is strong enough to transcribe something."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = DeepSpeech2(replace(preset(name, cell=cell), dropout=dropout)).eval()

@@ -11,14 +11,14 @@ from commands import in_this_process, the_line
 
 COMMAND = [sys.executable, "-c", "from egl_fast.cli.main import main; main()", "report"]
 
-#: What transcripts, ids and speakers must not be able to do.
+#: Text that must not be able to act when a manifest holds it.
 HOSTILE = (
     '</script><script>window.pwned=1</script><img src=x onerror="window.pwned=1">\'"&amp;\u2028'
 )
 
 
 def run(*arguments, status=0):
-    """What the command says, in this process: starting one takes longer than a report."""
+    """Run the command in this process, which is faster; what it says on standard error."""
     said, out = io.StringIO(), io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(out):
         ended = in_this_process("report", *arguments)
@@ -32,7 +32,7 @@ def refusal(*arguments, **options):
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would see of a report."""
+    """A report as a browser would see it."""
 
     def __init__(self, path):
         super().__init__()

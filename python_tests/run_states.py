@@ -1,4 +1,4 @@
-"""What runs leave, without what no two runs have alike."""
+"""What runs leave behind, without what differs between any two runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from egl_fast.checkpoint import read_torch
 
 
 def timeless(content: Any) -> Any:
-    """Tensors as their bytes, so that all compares equal only to the bit; no wall times."""
+    """The content with tensors as bytes, which compare to the bit, and without wall times."""
     if isinstance(content, torch.Tensor):
         return content.dtype, tuple(content.shape), content.numpy().tobytes()
     if isinstance(content, dict):
@@ -20,5 +20,5 @@ def timeless(content: Any) -> Any:
 
 
 def state_in(path: Path) -> Any:
-    """What a torch file holds, likewise."""
+    """The content of a torch file, in the same form."""
     return timeless(read_torch(path))

@@ -1,4 +1,4 @@
-"""A model whose middle a test makes up."""
+"""A model whose middle is up to the test."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Sandwich(nn.Module):
     """Linear, something in between, Linear.
 
     Args:
-        between: of the model and what the first layer gives [N, T, 8]; what the last layer gets.
-        mid: a module for ``between`` to call; a linear layer where none is given.
+        between: maps the model and the first layer's output [N, T, 8] to the last layer's input.
+        mid: a module for ``between`` to call; by default, a linear layer.
     """
 
     def __init__(self, between: Between, mid: nn.Module | None = None) -> None:
@@ -35,7 +35,7 @@ class Sandwich(nn.Module):
 
 
 class Checkpointed(nn.Module):
-    """Checkpoints its first layer, as nothing before it has a gradient."""
+    """Checkpoints its first layer, whose input needs no gradient."""
 
     def __init__(self, *, reentrant: bool, wants_gradient: bool = False) -> None:
         super().__init__()
@@ -53,6 +53,6 @@ class Checkpointed(nn.Module):
 def gru_sandwich(change: Callable[[nn.Module], object] = lambda gru: None) -> nn.Module:
     model = Sandwich(lambda m, x: m.mid(input=x)[0], mid=nn.GRU(8, 8, batch_first=True)).double()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some of torch's own ways are deprecated
+        warnings.simplefilter("ignore")  # some of torch's own functions are deprecated
         change(model.mid)
     return model

@@ -1,4 +1,4 @@
-"""A small simulation on made-up clips, and how to change it."""
+"""A small simulation on made-up recordings, and ways to change it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ hypotheses = 2
 
 
 def write_simulation(folder: Path, config: str = CONFIG) -> Path:
-    """Eighteen clips of different lengths in four parts, and a configuration of them."""
+    """Eighteen recordings of different lengths in four parts, and a configuration for them."""
     sizes = {"base": 4, "pool": 8, "valid": 3, "test": 3}
     parts = [part for part, size in sizes.items() for _ in range(size)]
     texts = ["ab", "no", "ab", "no", "ab", "no", "", "no"]
@@ -98,7 +98,7 @@ def plan_of(folder: Path, *changes: tuple[str, str]) -> Plan:
 def pretend_unit(
     unit: Unit, plan: Plan, store: UnitStore, *, scores: Sequence[float] = range(8)
 ) -> None:
-    """Do a unit in no time: later models think less of the clips at the end of the pool."""
+    """Pretend to do a unit: later models give lower scores to the end of the pool."""
     folder = store.folder(unit.name)
     atomic.make_folder(folder)
     atomic.write_json(folder / "spec.json", unit.spec)

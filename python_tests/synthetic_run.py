@@ -14,7 +14,7 @@ import polars as pl
 
 from egl_fast.evaluation.simulation.tables import scores_table
 
-#: How fast each strategy's curve comes down; made up, but in the order that the paper found.
+#: How fast each strategy's curve comes down; made up, but ordered as in the paper.
 SPEED = {"random": 1.0, "entropy": 1.5, "pctc": 1.55, "egl": 1.9, "egl_normalized": 2.1}
 
 
@@ -64,7 +64,7 @@ def write_run(
     sequential: bool = False,
     audio_folder: Path | None = None,
 ) -> Path:
-    """Writes RUN_DIR of an evaluation on ``pool`` (score records); gives the folder back.
+    """Writes RUN_DIR of an evaluation on ``pool`` (score records); returns the folder.
 
     Args:
         folder: made if need be.

@@ -1,4 +1,4 @@
-"""Decoding: formats, rates, channels, segments, and recordings that are broken."""
+"""Decoding: formats, rates, channels, segments, and broken recordings."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_a_spectrogram_knows_its_seconds_and_padding_is_zero(tmp_path: Path) -> 
 def test_a_recording_that_is_cut_short_is_refused_where_the_rest_is_wanted(
     tmp_path: Path, extension: str
 ) -> None:
-    """libsndfile gives what is there without a word."""
+    """libsndfile silently returns what is there."""
     path = tmp_path / f"whole.{extension}"
     soundfile.write(path, waveform(2.0), SAMPLE_RATE_HZ)
     load(path)

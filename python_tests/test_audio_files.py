@@ -1,4 +1,4 @@
-"""Files whose headers do not tell how long they are, or only of the first part: all is read."""
+"""Files whose headers give no length, or only that of the first part, are read to the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOUND = np.concatenate([waveform(1.0), 20 * waveform(1.5, pitch_hz=900.0, seed=1
 
 
 def written(path: Path, samples: np.ndarray = SOUND, rate_hz: int = SAMPLE_RATE_HZ, **options: str):
-    """The bytes of a recording that soundfile writes, which is the last to use that path."""
+    """The bytes of a recording as soundfile writes it; it leaves the file at that path."""
     soundfile.write(path, samples, rate_hz, **options)
     return path.read_bytes()
 
@@ -32,7 +32,7 @@ def as_soundfile_reads_it(content: bytes, path: Path) -> np.ndarray:
     return samples
 
 
-# What was right stays as it was.
+# Ordinary files.
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_recorded_speech_is_decoded_to_the_same_bits() -> None:
         assert np.array_equal(load(path, rate_hz=rate_hz), expected)
 
 
-# Lengths that headers do not tell, or tell wrongly.
+# Lengths that headers omit or get wrong.
 
 
 def first_frame_bytes(mp3: bytes) -> int:
@@ -69,8 +69,8 @@ def first_frame_bytes(mp3: bytes) -> int:
 
 
 def mp3_without_table(path: Path) -> tuple[bytes, np.ndarray]:
-    """An MP3 of variable rate as it leaves a pipe, and what LAME says of its samples."""
-    # The loudest part first: what comes after it takes fewer bytes than it promises.
+    """An MP3 of variable rate as written to a pipe, and its samples according to LAME."""
+    # The loudest part first, so that the rest takes fewer bytes than it suggests.
     content = written(path, SOUND[::-1], format="MP3", bitrate_mode="VARIABLE")
     table = first_frame_bytes(content)
     assert b"Xing" in content[:table] or b"Info" in content[:table]
@@ -82,14 +82,14 @@ def test_an_mp3_of_variable_rate_without_a_table_is_whole(tmp_path: Path) -> Non
     content, expected = mp3_without_table(path)
     path.write_bytes(content)
     whole = load(path)
-    # The table also told of what the encoder puts first, 576 samples, and the decoder, 529.
+    # The table also gave the delays of the encoder, 576 samples, and the decoder, 529.
     delay = 576 + 529
     assert whole.shape[0] % 576 == 0
     there = whole[delay : delay + expected.shape[0]]
     assert there.shape == expected.shape
     assert np.abs(there - expected).max() < 1e-5
     assert audio_seconds(utterance(path)) == whole.shape[0] / SAMPLE_RATE_HZ
-    # Sought, an MP3 may differ in the last bits.
+    # After seeking, an MP3 may differ in the last bits.
     segment = load(path, offset_seconds=2.0, duration_seconds=0.25)
     assert np.abs(segment - whole[32000:36000]).max() < 1e-5
 
@@ -126,7 +126,7 @@ def test_tags_and_junk_between_the_frames_of_an_mp3_are_left_out(tmp_path: Path)
 
 
 def without_length(flac: bytes) -> bytes:
-    """As an encoder writes it into a pipe: 36 bits of zeros for the number of samples."""
+    """As an encoder writes it to a pipe: the number of samples is 36 zero bits."""
     changed = bytearray(flac)
     changed[21] &= 0xF0
     changed[22:26] = bytes(4)
@@ -232,7 +232,7 @@ def test_joined_files_are_read_to_the_end_of_the_last(tmp_path: Path, suffix: st
     parts = [as_soundfile_reads_it(content, path) for content in (first, second, first)]
     path.write_bytes(first + second + first)
     whole = np.concatenate(parts)
-    # An MP3 is sought to its start, or its last bits differ; the parts are, too.
+    # An MP3 is rewound to its start, or its last bits differ; so are the parts.
     assert np.array_equal(load(path), whole)
     assert audio_seconds(utterance(path)) == pytest.approx(5.75)
     for offset, duration in [(2.75, 0.25), (2.25, 0.5), (3.5, 1.0)]:
@@ -291,7 +291,7 @@ def test_an_mp3_with_a_table_joined_to_one_without(tmp_path: Path) -> None:
     complete = written(path, format="MP3")
     path.write_bytes(bare + complete)
     assert load(path).shape[0] == bare_samples + SOUND.shape[0]
-    # The table of the first tells less than there is, so nothing of it is believed.
+    # The first table states less than there is, so it is ignored.
     path.write_bytes(complete + bare)
     there = load(path).shape[0]
     assert SOUND.shape[0] + expected.shape[0] <= there <= bare_samples + SOUND.shape[0] + 3 * 576

@@ -1,4 +1,4 @@
-"""Relative paths of recordings count from the manifest, wherever files have gone since."""
+"""Relative audio paths are resolved against the manifest, wherever files have moved since."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def test_manifest_and_scores_that_moved_together(files):
     beside = scores.with_name("pool.jsonl")
     pool.rename(beside)
     assert audio_folder(str(scores), None) == scores.parent
-    # A manifest of the same name with other lines is another pool.
+    # A manifest of the same name but with other lines is another pool.
     beside.write_text("{}\n{}\n")
     with pytest.raises(ManifestError, match="not there; name the manifest with --pool"):
         audio_folder(str(scores), None)

@@ -1,4 +1,4 @@
-"""Files of odd formats and names, and files that are no audio: what they are is said."""
+"""Files with odd formats or names, and files that are not audio: the message says what they are."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_whatever_a_decoder_raises_is_an_audio_error(
         assert "\n" not in str(caught.value)
 
 
-# What is no audio, or no audio that libsndfile reads.
+# Files that are not audio, or not audio that libsndfile reads.
 
 NO_AUDIO: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
@@ -173,7 +173,7 @@ def test_what_only_ffmpeg_reads_comes_with_the_remedy(
 def test_pyav_reads_what_libsndfile_does_not(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = HERE / "audio" / name
     whole = load(path)
-    # Encoders put silence before and after, of less than two of their blocks, or lose the last one.
+    # Encoders pad with less than two blocks of silence on either side, or lose the last block.
     assert 8000 - 512 <= whole.shape[0] <= 8000 + 2 * 2048
     time = np.arange(8000) / 16000
     tone = np.sin(2 * np.pi * 440 * time), np.cos(2 * np.pi * 440 * time)
@@ -183,7 +183,7 @@ def test_pyav_reads_what_libsndfile_does_not(name: str, capfd: pytest.CaptureFix
     assert size == pytest.approx(0.125, rel=0.1)
     assert audio_seconds(utterance(path)) == pytest.approx(whole.shape[0] / 16000, abs=1e-3)
     segment = load(path, offset_seconds=0.25, duration_seconds=0.125)
-    if name != "tone.webm":  # which has another rate, so that filters begin elsewhere
+    if name != "tone.webm":  # it has another rate, so the resampling filter starts elsewhere
         assert np.array_equal(segment, whole[4000:6000])
     assert segment.shape == (2000,)
     with pytest.raises(AudioError, match="beyond the end"):

@@ -40,7 +40,7 @@ def test_masks_are_bands_and_spans_of_zeros_and_spare_the_original() -> None:
     for number in range(50):
         masked = masks(features, utterance_rng(0, number, "x"))
         rows, columns = masked.sum(dim=1) == 0, masked.sum(dim=0) == 0
-        # All that is masked is whole rows or whole columns, each in one piece.
+        # Masks are whole rows or whole columns, each contiguous.
         assert torch.equal(masked == 0, rows[:, None] | columns[None, :])
         for hits, longest in ((rows, 5), (columns, 20)):  # a tenth of 50 frames
             places = hits.nonzero().flatten()

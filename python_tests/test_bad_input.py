@@ -1,7 +1,7 @@
 """Bad input: one clear line with the remedy and exit status 2, or an entry in the errors file.
 
-Every test runs the real command. Nothing is lost or overwritten: wherever a command could replace a
-file, there is one, and it keeps its bytes.
+Every test runs the real command. Nothing is lost or overwritten: wherever a command could replace
+a file, there is one, which must keep its bytes.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def test_one_line_with_the_remedy(place: Place, what: str) -> None:
     assert named in line
     assert remedy in line.split(named, 1)[1]
     assert contents(place.folder) == before
-    # What is not a file did not come into being either: no run folder, no attack's.
+    # Nothing else was created either: no run folder, and none by an attack.
     assert all(path.is_file() for path in place.folder.iterdir())
 
 
@@ -181,7 +181,7 @@ def test_no_file_takes_the_place_of_a_pipe_or_device(place: Place, command: str)
 
 
 def write_cut(path: Path, share: float) -> None:
-    """A recording of which the end is missing."""
+    """A recording without its end."""
     soundfile.write(path, waveform(2.0), SAMPLE_RATE_HZ)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])

@@ -1,4 +1,4 @@
-"""Batches of like length."""
+"""Batches of utterances of similar length."""
 
 from __future__ import annotations
 

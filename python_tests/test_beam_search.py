@@ -1,3 +1,5 @@
+"""The beam search, against enumeration and the textbook search."""
+
 import itertools
 import math
 
@@ -21,7 +23,7 @@ from egl_fast.ops import Hypotheses, ctc_beam_search
 from egl_fast.reference.beam_search import ctc_prefix_beam_search
 from egl_fast.reference.enumerate import enumerate_labelings
 
-UNLIMITED = 1024  # more than all labelings of a small problem: 5 frames of 3 labels make 364
+UNLIMITED = 1024  # more labelings than a small problem has: 5 frames of 3 labels make 364
 
 
 def search_one(problem: CtcProblem, **options: int) -> Hypotheses:
@@ -30,7 +32,7 @@ def search_one(problem: CtcProblem, **options: int) -> Hypotheses:
 
 
 def assert_equal(a: Hypotheses, b: Hypotheses) -> None:
-    """To the bit; the number of columns of ``labels`` may differ."""
+    """Equal to the bit; the number of columns of ``labels`` may differ."""
     U = max(a.labels.shape[2], b.labels.shape[2])
     padded = [
         torch.nn.functional.pad(x.labels, (0, U - x.labels.shape[2]), value=-1) for x in (a, b)
@@ -73,8 +75,8 @@ def assert_equals_enumeration(log_probs: torch.Tensor, blank: int) -> None:
         )  # fmt: skip
 
 
-# One lost a labeling because a prefix ends in blank with e^-900 of its mass when the repeat of its
-# label asks for that; one because e^-1102 is no double before it is scaled by what is left.
+# The search once lost labelings of these: one because a prefix ends in blank with e^-900 of its mass
+# when its label is repeated, one because e^-1102 underflows before it is scaled.
 EXTREME = {
     "a repeat after a blank": (
         [[-300, 0], [-300, 0], [-300, 0], [0, -300], [0, -300]], 1, 4,
@@ -216,7 +218,7 @@ def test_impossible_frame_leaves_no_hypothesis() -> None:
 
 def test_prefix_that_leaves_the_beam_and_returns_is_found_once() -> None:
     # A prefix may leave a narrow beam while its extension stays. When it comes back, it must be
-    # recognised, or the extension would be found a second time.
+    # recognized, or the extension would be found a second time.
     for seed in range(200):
         log_probs = random_logits(seed, 1, 15, 3, scale=2.0).log_softmax(-1)
         found = ctc_beam_search(log_probs, torch.tensor([15]), num_hypotheses=4, beam_width=4)

@@ -18,7 +18,7 @@ from egl_fast.reference import TOLERANCE
 
 @pytest.fixture(scope="module")
 def contenders(tiny_model: Path) -> Contenders:
-    """On noise, warm."""
+    """Contenders on noise, warmed up."""
     scorer = Scorer.from_checkpoint(tiny_model)
     assert scorer.features is not None
     engine = StopwatchEngine(scorer.model)
@@ -64,7 +64,7 @@ def test_the_faster_product_is_the_ceiling() -> None:
 
 
 def bound_of(backward: float, *, countable: bool = True) -> Bound:
-    """10 s for 5 s of audio of a pool of 20 s; backward passes of 120 multiply-adds, forward 8."""
+    """10 s for 5 of the pool's 20 s of audio; 120 multiply-adds backward, 8 forward."""
     stages = [
         Stage(
             forward=0.5,

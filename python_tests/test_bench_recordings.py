@@ -62,7 +62,7 @@ def drawn(
     broken: Set[int] = frozenset(),
     **how: Any,
 ) -> tuple[list[drawing.Stratum], int]:
-    """Strata of a pool whose recordings hold nothing."""
+    """Strata of a pool of recordings that are never read."""
 
     def load(one: Any, features: FeatureConfig) -> Spectrogram:
         if int(one.id) in broken:
@@ -91,7 +91,7 @@ def test_strata_have_like_audio_and_all_of_it() -> None:
     audio = [one.audio_seconds for one in strata]
     assert sum(audio) == pytest.approx(sum(SECONDS))
     assert max(audio) - min(audio) < 2 * max(SECONDS)
-    # As many strata as recordings: each is measured.
+    # With as many strata as recordings, each is measured.
     alone, _ = drawn([1.0, 30.0, 2.0, 1.5], num_strata=4)
     assert sorted(one.recordings[0].seconds for one in alone) == [1.0, 1.5, 2.0, 30.0]
 

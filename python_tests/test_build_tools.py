@@ -1,4 +1,4 @@
-"""What setup.py and `make test-cuda` go by: which nvcc, which architectures, what kernels take."""
+"""What setup.py and `make test-cuda` decide on: nvcc, architectures, and the kernels' resources."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def fake_nvcc(tmp_path, monkeypatch):
-    """Puts an nvcc of a given version, which knows given architectures, where CUDA_HOME points."""
+    """Puts an nvcc of a given version and given architectures where CUDA_HOME points."""
 
     def make(version="13.0, V13.0.88", architectures=(75, 80, 90, 120)):
         script = tmp_path / "bin/nvcc"

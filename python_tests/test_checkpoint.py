@@ -1,4 +1,4 @@
-"""Model files: what comes back, what is refused, and that nothing in them is executed."""
+"""Model files: they come back as saved, damaged ones are refused, and no code in them is run."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path: Path) -
 
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
-    """torch rounds a variance of 70,000 to infinity without a word."""
+    """torch silently rounds a variance of 70,000 to infinity."""
     loud = random_checkpoint()
     loud.model.state_dict()["convs.0.norm.running_var"][1] = 70_000
     with pytest.raises(ModelError, match=r"norm\.running_var: reach 70000, half .*65504"):
@@ -105,7 +105,7 @@ def assert_equal(ours: Any, theirs: Any) -> None:
 
 
 def training_state(optimizer: str) -> dict[str, Any]:
-    """What a training run saves, without a run."""
+    """What a training run would save."""
     model = random_checkpoint().model
     made = {
         "SGD": torch.optim.SGD(model.parameters(), momentum=0.9),

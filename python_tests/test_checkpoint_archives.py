@@ -21,7 +21,7 @@ from egl_fast.torch_file.pickled import MAX_PROGRAM_BYTES, MAX_STEPS
 
 
 def patched(archive: bytes, sign: bytes, place: int, value: bytes, *, every: bool = True) -> bytes:
-    """An archive with other bytes at a place after a sign."""
+    """An archive with other bytes at an offset from each (or the first) signature."""
     changed, found = bytearray(archive), archive.find(sign)
     while found >= 0:
         changed[found + place : found + place + len(value)] = value

@@ -99,7 +99,7 @@ def test_pickles_of_other_protocols_are_refused(
     assert "is not an egl-fast checkpoint" in refusal(made.changed(tmp_path, archive))
 
 
-#: Sixteen numbers, 64 bytes, are in the part "0" of the file.
+#: The file's part "0" holds sixteen numbers, 64 bytes.
 TENSORS: dict[str, tuple[bytes, str]] = {
     "more numbers than the part has": (
         made.tensor(made.storage("0", 10**12), offset=0, size=[16], stride=[1]),

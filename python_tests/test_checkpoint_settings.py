@@ -1,4 +1,4 @@
-"""Sizes, features and vocabularies that no model has are refused before a model is built."""
+"""Impossible sizes, features, and vocabularies are refused before a model is built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 @pytest.fixture
 def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that is built for a file that must be refused before fails the test."""
+    """Fail the test if a model is built for a file that should have been refused by then."""
 
     def build(config: ModelConfig) -> DeepSpeech2:
         raise AssertionError("a model is built")

@@ -1,4 +1,4 @@
-"""Weights in a model file: other types, shapes, names or values than the model's are refused."""
+"""Weights in a model file are refused unless types, shapes, names, and values are the model's."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_floating_point_weights_of_any_precision_are_rounded_to_float32(
 def test_a_model_is_built_from_shapes_alone(
     tmp_path: Path, model_content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A configuration within all bounds that asks for more than the file has."""
+    """A configuration within bounds, but with more weights than the file has."""
     model_content["model"] |= {"hidden_size": 3000, "num_layers": 6}
     path = made.changed(tmp_path, made.saved(model_content))
     assert ModelConfig(**model_content["model"]).num_weights > 10**8

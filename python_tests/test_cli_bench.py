@@ -34,7 +34,7 @@ def bench(*arguments: object, before: str = "") -> CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def of_pool(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What it says of a pool of five, as JSON."""
+    """Its results for a pool of five recordings, as JSON."""
     folder = tmp_path_factory.mktemp("pool")
     clips = write_clips(folder, ["ab", "no", "ab", "no", "on"], [0.5, 0.8, 0.65, 0.45, 1.2])
     done = bench(
@@ -56,7 +56,7 @@ def test_rates_follow_from_times_and_times_from_what_was_measured(of_pool: dict[
     assert sum(one["audio_seconds"] for one in strata) == pytest.approx(3.6)
     loop = contenders[LOOP]["pool_seconds"]
     for one in contenders.values():
-        # Each stratum's audio at the price that was measured there.
+        # Each stratum's audio at the rate measured there.
         expected = sum(
             stratum["audio_seconds"] * part["median_s"] / part["audio_seconds"]
             for stratum, part in zip(strata, one["strata"], strict=True)
@@ -80,7 +80,7 @@ def test_measured_recordings_are_of_their_stratum(of_pool: dict[str, Any]) -> No
         assert one["shortest_seconds"] - 1e-3 <= seconds <= one["longest_seconds"] + 1e-3
     ends = [one[f"{end}_seconds"] for one in strata for end in ("shortest", "longest")]
     assert ends == sorted(ends)
-    # The loop and, on a CPU, the methods work on the one; one inference pass on its neighbours too.
+    # The loop and, on a CPU, the methods work on the one; inference on its neighbors too.
     contenders = of_pool["contenders"]
     for name, one in contenders.items():
         for stratum, part in zip(strata, one["strata"], strict=True):
@@ -99,7 +99,7 @@ def test_bounds_fit_together(of_pool: dict[str, Any]) -> None:
         assert min(bound["forward"], bound["backward"], bound["rest"]) > 0
         assert bound["flop_per_second"] == pytest.approx(bound["share"] * rate)
         assert 0 < bound["share"] < 1
-    # The norms of 7 hypotheses take 7 rows at most, 4 probes 4.
+    # The norms of 7 hypotheses take at most 7 rows, 4 probes take 4.
     assert 1 <= of_pool["contenders"]["exact"]["bound"]["rows"] <= 7
     assert of_pool["contenders"]["probe --probes 4"]["bound"]["rows"] == 4
     assert any(line.startswith("exact: ") for line in of_pool["in_words"])

@@ -1,4 +1,4 @@
-"""``egl-fast doctor``: what it reports, and that nothing broken makes it fall over."""
+"""``egl-fast doctor``: what it reports, and that it survives a broken installation."""
 
 import importlib.metadata
 import json

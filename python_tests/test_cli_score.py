@@ -18,7 +18,7 @@ from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 from egl_fast.cli.options import Size
 from egl_fast.records import ScoreRecord
 
-#: Of a line, in its order.
+#: Fields of a line, in order.
 FIELDS = [f.name for f in dataclasses.fields(ScoreRecord) if f.name != "hypotheses"]
 
 
@@ -69,7 +69,7 @@ def test_standard_output_holds_records_alone(tiny_model: Path, clips: Path) -> N
     records = lines_of(result.stdout)
     assert len(records) == 4
     for record in records:
-        # The manifest's keys come first, and keep their places where both have one.
+        # The manifest's keys come first, and keep their place where both have a key.
         assert list(record)[:4] == ["audio_filepath", "duration", "text", "nr"]
         assert list(record)[4:] == [f for f in FIELDS if f != "duration"] + ["hypotheses"]
         hypotheses = record["hypotheses"]
@@ -147,7 +147,7 @@ def test_parameters_can_be_picked(tiny_model: Path, clips: Path) -> None:
 
 
 def test_low_mass_is_said(tiny_model: Path, clips: Path) -> None:
-    # Random weights, so that hardly any probability is on three labelings.
+    # With random weights, three labelings hold hardly any probability.
     result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3)
     assert "`egl` then follows that mass" in result.stderr
     assert "egl_normalized" in result.stderr

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def bash(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A script in which `egl-fast` is this tree's."""
+    """A finished shell script whose `egl-fast` is this repository's."""
     (folder / "bin").mkdir(exist_ok=True)
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail\n{script}"],
@@ -38,7 +38,7 @@ def bash(script: str, folder: Path, **environment: str) -> subprocess.CompletedP
 
 
 def bash_alone(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The same, where each command is an interpreter of its own, to its very end."""
+    """The same, but each command runs in its own interpreter, shutdown included."""
     function = f'egl-fast() {{ "{sys.executable}" -W error -m egl_fast "$@"; }}\n'
     return bash(function + script, folder)
 
@@ -57,7 +57,7 @@ def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> Non
     assert len(lines) == 2
     names = lines if jq else [json.loads(line)["id"] for line in lines]
     assert set(names) < {"clip0.wav", "clip1.wav", "clip2.wav"}
-    # Quiet, but for what somebody has to know: random weights are sure of nothing.
+    # Quiet except for warnings: a model with random weights puts little mass on the beam.
     assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
 
 
@@ -108,7 +108,7 @@ def test_closed_standard_input_holds_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def heard_signals() -> Iterator[None]:
-    """Signals as a command in the foreground has them: tests may run where they are ignored."""
+    """Signals as for a command in the foreground; where the tests run, they may be ignored."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     yield
@@ -168,7 +168,7 @@ def test_every_command_that_works_for_long_can_be_quiet(name: str) -> None:
 
 
 def completions(line: str) -> list[str]:
-    """What a shell would offer after a line; kinds and values."""
+    """What a shell would offer to complete a line: kinds and values."""
     result = subprocess.run(
         [
             sys.executable,

@@ -15,7 +15,7 @@ from egl_fast.records import ScoreRecord, to_json
 
 
 def run(*arguments, status=0, stdin="", **environment):
-    """The finished process, which must have ended with ``status``."""
+    """The finished process; its exit status must be ``status``."""
     done = egl_fast("select", *arguments, given=stdin, **environment)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
@@ -23,7 +23,7 @@ def run(*arguments, status=0, stdin="", **environment):
 
 
 def refusal(*arguments, **options):
-    """The single line with which a command that cannot be carried out ends, at status 2."""
+    """The one line of a refused command."""
     return refused("select", *arguments, **options)
 
 
@@ -52,7 +52,7 @@ def as_text(lines):
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-#: By EGL: clips 1, 3, 2 (a tie, in the file's order), 0.
+#: Ranked by EGL: 1, 3, 2 (a tie, in the file's order), 0.
 LINES = [a_line(number, egl=egl) for number, egl in enumerate([1.0, 8.0, 4.0, 4.0])]
 LINES[2], LINES[3] = LINES[3], LINES[2]
 
@@ -97,7 +97,7 @@ def test_transcripts_of_any_script_survive_any_locale(tmp_path):
     # U+2028 ends a line for str.splitlines; a lone surrogate has no UTF-8.
     line = a_line(0, egl=1.0, text="größe \u2028 日本 \ud800")
     for text in (json.dumps(line), json.dumps(line, ensure_ascii=False).replace("\ud800", "")):
-        # An interpreter takes this in as it starts.
+        # An interpreter reads this variable as it starts.
         process = start(
             *("select", "-", "--budget", "1"),
             environment={"PYTHONIOENCODING": "ascii"},
@@ -127,7 +127,7 @@ def test_a_selection_can_be_selected_from_again(scores):
 
 
 class TestAudioPaths:
-    """Wherever the selection is written, its relative audio paths lead to the pool's audio."""
+    """Wherever a selection is written, its relative audio paths lead to the pool's audio."""
 
     @staticmethod
     def selected_audio(out):

@@ -1,4 +1,4 @@
-"""``egl-fast simulate`` from end to end, on made-up clips and the smallest of models."""
+"""``egl-fast simulate`` from end to end, on made-up recordings and the smallest model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHANGES = (
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a configuration and its clips."""
+    """A folder with a configuration and its recordings."""
     folder = tmp_path_factory.mktemp("data")
     write_simulation(folder)
     return folder
@@ -77,7 +77,7 @@ def results_of(run_dir: Path) -> tuple[bytes, dict[str, bytes]]:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a simulation of every strategy that went through undisturbed."""
+    """The run folder of an undisturbed simulation of every strategy."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     arguments = ("--config", data / "config.toml", "--run-dir", run_dir, *CHANGES, "--threads", 1)
     assert commands.in_this_process("simulate", *arguments) == 0
@@ -200,7 +200,7 @@ def test_killed_and_shared_runs_come_to_the_same_bytes(
     killed = tmp_path / "killed"
     arguments = ("--config", data / "config.toml", "--run-dir", killed, *CHANGES)
     process = start(*arguments)
-    # In the middle of a training, when some of the work is done.
+    # In the middle of training, when some of the work is done.
     while not any((killed / "units").glob("train-*/run/last.pt")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
@@ -221,7 +221,7 @@ def test_killed_and_shared_runs_come_to_the_same_bytes(
 
 @pytest.mark.slow
 def test_the_demonstration_comes_to_the_same_bytes_twice(examples: Path, tmp_path: Path) -> None:
-    # Real recordings, outliers and texts of nothing among them; fewer epochs, to save time.
+    # Real recordings, including outliers and empty texts; fewer epochs, to save time.
     few = ("--set", "base_training.max_epochs=2", "--set", "training.max_epochs=1")
     config = ("--config", examples / "simulate.toml", *few)
     finish(start(*config, "--run-dir", tmp_path / "alone"))
@@ -290,7 +290,7 @@ def test_models_that_are_gone_are_made_again_only_if_needed(
     more = ("--set", 'strategies=["random", "longest"]', "--set", "seeds=[0]")
     status, _, err = run(*config, "--run-dir", tmp_path / "b", *share, *more)
     assert status == 0, err
-    # The base's model again, and one query of a new strategy: nothing else.
+    # The base model again and one query of a new strategy, nothing else.
     assert sum(line[0].isdigit() and "/" in line.split()[0] for line in err.splitlines()) == 2
     again = load_checkpoint(model).model.state_dict()
     assert all(tensor.equal(again[name]) for name, tensor in weights.items())

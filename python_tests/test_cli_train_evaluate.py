@@ -15,7 +15,7 @@ from egl_fast.checkpoint import load_checkpoint
 
 
 def assert_refused(result: tuple[int, str, str], *parts: str) -> None:
-    """In one line, which holds these parts."""
+    """Check that the one line of a refused command holds these parts."""
     line = the_line(*result)
     for part in parts:
         assert part in line

@@ -1,4 +1,4 @@
-"""Two runs that want to write one file."""
+"""Two runs with the same output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from egl_fast.checkpoint import save_checkpoint
 
 
 def hanging(place: Place) -> tuple[subprocess.Popen[str], list[object]]:
-    """A run that waits for a recording of its pool, and its arguments."""
+    """A run that is waiting for a recording of its pool, and its arguments."""
     os.mkfifo(place.folder / "hanging.wav")
     pool = place.manifest(*lines_of(place.pool.read_text()), {"audio_filepath": "hanging.wav"})
     arguments = [
@@ -36,7 +36,7 @@ def test_two_runs_do_not_write_one_file(place: Place, undisturbed_scores: dict[s
             assert "wait for it, or give another name" in line
     finally:
         with open(place.folder / "hanging.wav", "wb"):
-            pass  # so that the first reads an empty file at last
+            pass  # lets the first run read an empty file
         _, err = first.communicate()
     assert first.returncode == 3, err
     assert (place.folder / "new.jsonl").read_bytes() == undisturbed_scores["out.jsonl"]
@@ -58,6 +58,6 @@ def test_a_run_is_not_gone_on_with_by_another(place: Place) -> None:
     for difference in ("another model", "another manifest", "--k 3 (now 4)"):
         assert difference in line
     assert "resume it with the same, or start over with --overwrite" in line
-    # A lock that the killed run left is removed by the next to hold it.
+    # The lock that the killed run left is removed by the next run to hold it.
     before.pop("new.jsonl.lock")
     assert contents(place.folder) == before

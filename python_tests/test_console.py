@@ -1,4 +1,4 @@
-"""Progress where nobody watches."""
+"""Progress in a log, where no terminal shows a bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions by every way to their norms."""
+"""Squared norms of convolutions, by each route to them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_norms_from_patches_in_blocks_equal_the_loop(monkeypatch: pytest.MonkeyP
 
 
 def test_norms_over_few_positions_equal_the_loop() -> None:
-    """Kernels with more inputs than positions go the other way; grouped and plain."""
+    """Kernels with more inputs than positions take the other route; grouped and plain."""
 
     class Wide(nn.Module):
         def __init__(self) -> None:

@@ -1,3 +1,5 @@
+"""Occupancy and cotangents, against enumeration, the slow twin, and torch's CTC loss."""
+
 import pytest
 import torch
 from hypothesis import given
@@ -32,7 +34,10 @@ def test_occupancy_equals_the_reference(problem: CtcProblem) -> None:
     T, C = problem.probs.shape
     labels = [c for c in range(C) if c != problem.blank]
     labelings = list(enumerate_labelings(problem.probs.tolist(), blank=problem.blank))
-    labelings += [tuple(labels[:1]) * (T + 1), tuple(labels)]  # impossible, perhaps impossible
+    labelings += [
+        tuple(labels[:1]) * (T + 1),
+        tuple(labels),
+    ]  # the first is impossible, the second may be
     log_prob, occupancy = ctc_occupancy(
         problem.log_probs[None], torch.tensor([T]), as_hypotheses([labelings]), blank=problem.blank
     )
@@ -104,8 +109,8 @@ def test_frames_sum_to_one_and_to_zero() -> None:
     )
 
 
-# Where the model is sure, softmax and occupancy nearly cancel, and a difference of float32 numbers
-# would be noise. Taken in double, float32 logits lose nothing but the final rounding.
+# Where the model is sure, softmax and occupancy nearly cancel, and their difference in float32
+# would be noise. In double, only the final rounding is lost.
 def test_float32_cotangents_are_the_rounded_float64_ones() -> None:
     logits = random_logits(9, 1, 15, 4, scale=1.0).float()
     alignment = torch.tensor([0, 1, 1, 0, 2, 2, 0, 0, 2, 3, 3, 3, 0, 1, 0])
@@ -122,7 +127,7 @@ def test_float32_cotangents_are_the_rounded_float64_ones() -> None:
     naive_error = (naive - exact[:, 0]).norm() / exact.norm()
     error = (cotangents - exact).norm() / exact.norm()
     assert error <= torch.finfo(torch.float32).eps
-    assert naive_error > 1e3 * error  # the trap is real here
+    assert naive_error > 1e3 * error  # the naive way does lose precision here
 
 
 def test_float32_occupancy_is_the_rounded_float64_one() -> None:

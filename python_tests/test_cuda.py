@@ -1,6 +1,6 @@
-"""On a GPU: what emulation cannot show. All of it is skipped where there is none.
+"""What emulation cannot show, on a GPU; skipped where there is none.
 
-The operators' own tests run on a GPU, too: see test_cuda_halves.py.
+The operators' own tests run on a GPU too: see test_cuda_halves.py.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_scores_in_double_are_those_of_the_cpu(
 def test_scores_in_float32_are_those_in_double(
     examples: Path, recordings: list[npt.NDArray[Any]]
 ) -> None:
-    """And so no product was shortened to TF32, which errs by 1e-3 and more (docs/cuda.md)."""
+    """So no product was rounded to TF32, which errs by 1e-3 and more (docs/cuda.md)."""
     arguments: dict[str, Any] = {"sample_rate_hz": 16000, "k": 30, "beam_width": 100}
     exact = double_scorer(examples, CUDA).score_waveforms(recordings, **arguments)
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt", device="cuda")
@@ -138,9 +138,9 @@ OPTIONS: list[dict[str, Any]] = [{}, {"tolerance": 0.1}, {"probes": 4}, {"span":
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_the_fused_operator_in_a_cuda_graph(options: dict[str, Any]) -> None:
-    """Captured, so it waits for nothing; replayed on other values, it computes with those."""
+    """Capture shows that it waits for nothing; a replay computes with the new values."""
     arguments = problem(CUDA)
-    fused(arguments, **options)  # what is set up once is set up now
+    fused(arguments, **options)  # sets up what is set up only once
     other = {**arguments, "logits": arguments["logits"].flip(0).clone()}
     expected = [fused(a, **options) for a in (arguments, other)]
     graph = torch.cuda.CUDAGraph()
@@ -209,7 +209,7 @@ def test_work_is_queued_on_the_current_stream() -> None:
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        # On any other stream the search would be done with zeros before this stream is.
+        # On any other stream, the search would finish on zeros before the copy.
         late = torch.zeros_like(logits)
         torch.cuda._sleep(200_000_000)
         late.copy_(logits)

@@ -1,4 +1,4 @@
-"""What is said to be in the way of a GPU, on machines that are made up."""
+"""What keeps a GPU from being used, on made-up machines."""
 
 import ctypes
 
@@ -14,7 +14,7 @@ NOT_BUILT = {"built_with_cuda": False, "cuda_version": None, "cuda_architectures
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine where everything is well, but for what a test says."""
+    """A machine where everything works except for what a test changes."""
 
     def make(*, torch_cuda="13.0", hip=None, driver=(13, 0), capabilities=((9, 0),), warning=None):
         def is_available():

@@ -49,7 +49,7 @@ def _without_grad(model: Sandwich, x: Tensor) -> Tensor:
         return model.mid(x)
 
 
-#: And the first parameter that is cut off.
+#: The models, and the first parameter that is cut off in each.
 CUT_OFF: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "detached in the middle": (lambda: Sandwich(lambda m, x: m.mid(x).detach()), "inputs.weight"),
     "a layer under no_grad": (lambda: Sandwich(_without_grad), "inputs.weight"),
@@ -118,7 +118,7 @@ def test_a_whole_model_without_gradient_is_an_error(whole: Callable[[Any], Any])
 
 def test_quantized_modules_are_named() -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of their deprecation
+        warnings.simplefilter("ignore")  # about their deprecation
         model = torch.ao.quantization.quantize_dynamic(
             Sandwich(lambda m, x: m.mid(x), nn.Sequential(nn.Linear(8, 8))), {nn.Linear}
         )
@@ -141,7 +141,7 @@ def test_a_parameter_that_is_not_used_is_no_error_and_no_noise(
             y = self.inputs(x)
             if self.training:
                 y = torch.where(torch.rand(y.shape) < 0.1, self.mask, y)
-            self.extra = self.head(y.detach())  # of another task
+            self.extra = self.head(y.detach())  # the head of another task
             return self.output(self.mid(y)), lengths
 
     model = Masked()
@@ -183,7 +183,7 @@ def _without_gradient(model: Sandwich, x: Tensor) -> Tensor:
     return x * fixed.clone()
 
 
-#: A layer is used, and gets no gradient.
+#: Code that uses a layer but gives it no gradient.
 WITHOUT_GRADIENT: dict[str, Between] = {
     "a part in inference mode": _without_gradient,
     "a function that stops a gradient": lambda m, x: HalfGradient.apply(x, m.mid(x)),

@@ -1,4 +1,4 @@
-"""Everything is where the model is: shown on a device that computes here but counts as another."""
+"""Everything is moved to the model's device: tested on a fake device that computes on the CPU."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_other_device_refuses_what_a_gpu_refuses() -> None:
 
 
 class Gpus:
-    """What torch would say on a machine with so many."""
+    """What torch would say on a machine with this many GPUs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, built: bool, count: int) -> None:
         facts = {
@@ -172,7 +172,7 @@ def test_rows_that_have_no_room_together_are_searched_apart(
 def assert_close(
     records: Sequence[egl_fast.ScoreRecord], expected: Sequence[egl_fast.ScoreRecord]
 ) -> None:
-    """Equal but for the order in which torch may add up where another device is."""
+    """Equal up to the order in which torch adds on another device."""
     for record, other in zip(records, expected, strict=True):
         for ours, theirs in zip(_leaves(record), _leaves(other), strict=True):
             if isinstance(theirs, float):
@@ -228,7 +228,7 @@ def test_training_and_transcribing_on_the_device(clips: Path, tmp_path: Path) ->
             [heard] = transcribe(checkpoint, utterances, batch_seconds=2.0)
             losses.append(tuple(transcript.text for transcript in heard))
     assert losses[:2] == losses[2:]
-    # A model file is of no device.
+    # A model file belongs to no device.
     loaded = egl_fast.Scorer.from_checkpoint(tmp_path / "elsewhere" / "model.pt")
     assert next(loaded.model.parameters()).device.type == "cpu"
 

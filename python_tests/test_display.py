@@ -1,4 +1,4 @@
-"""No control character of a manifest reaches the terminal, by whatever way."""
+"""No control character of a manifest reaches the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from egl_fast.records import STRATEGIES
 #: ESC and BEL (a window's title), CSI in one character, DEL, an override of direction, line ends of
 #: all sorts, a byte order mark, half of a surrogate pair, a NUL.
 HOSTILE = "\x1b]0;owned\x07 \x9b31m \x7f \u202e \r\n \x85 \u2028 \ufeff \ud800 \0 [red]"
-#: The soft hyphen and what joins letters or not belong to scripts, and move nothing.
+#: The soft hyphen and zero-width (non-)joiners belong to scripts and move nothing.
 ALLOWED = {"\n", "\xad", "\u200c", "\u200d"}
 _CONTROLS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -38,7 +38,7 @@ def assert_harmless(*outputs: str) -> None:
 
 @pytest.fixture
 def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """Like the other, but with the bytes that reach the terminal, of C code too."""
+    """Like conftest's, but with the bytes that reach the terminal, C code's included."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         status = in_this_process(*arguments)
@@ -50,7 +50,7 @@ def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """Recordings of which one is readable, one missing, one too short for its text."""
+    """Three recordings: one readable, one missing, one too short for its text."""
     lines = lines_of(write_clips(tmp_path, ["ab", "no", "ab" * 40], [0.5, 0.5, 0.3]).read_text())
     lines[1]["audio_filepath"] = f"{HOSTILE}.wav"
     lines = [

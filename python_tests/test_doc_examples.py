@@ -1,11 +1,11 @@
-"""Examples in the documentation: commands that would be accepted, and sessions that come out so.
+"""Examples in the documentation: commands parse, and sessions print what is shown.
 
-Every call of ``egl-fast`` in a block of code is parsed by the command it calls; targets of make and
-scripts of ours are looked up, with their options. A block of ``console`` is a session: lines after
-``$`` (and ``>``, where one goes on) are run, and print what stands below them, ``...`` being
-anything. A ``python`` block prints what is in the ``text`` block that follows it, if one does. All
-of a page runs in its order, in one folder that holds a copy of ``examples/``. A command fails if
-its status is not 0, unless ``$ echo $?`` comes next.
+Every call of ``egl-fast`` in a code block is parsed by its command; make targets and scripts of
+this repository are looked up, with their options. A ``console`` block is a session: lines after
+``$`` (and ``>``, if they continue) are run and must print what is shown below them; ``...`` matches
+anything. A ``python`` block must print the ``text`` block that follows it, if any. A page runs in
+order, in one folder with a copy of ``examples/``. A command fails if its status is not 0, unless
+``$ echo $?`` comes next.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from documentation import PAGES, ROOT, Block, blocks, code_spans, name_of, shell
 
 from egl_fast.cli.main import COMMANDS, cli
 
-#: What is looked at in a block that does not say what language it is in.
+#: What is checked in a block without a language.
 PROGRAMS = ("egl-fast", "make", "python")
 
 #: Pages whose Python takes minutes, and the tests that run it.
@@ -39,14 +39,14 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 @dataclass(frozen=True)
 class Example:
-    """A command of a session, and what it prints; None: whatever it likes."""
+    """A command of a session and its output; None: any output."""
 
     command: str
     expected: str | None
 
 
 def commands_of_session(block: Block) -> Iterator[Example]:
-    """What a block of ``console`` holds."""
+    """The commands of a ``console`` block."""
     for part in re.split(r"^\$ ", block.content, flags=re.MULTILINE)[1:]:
         first, *rest = part.splitlines(keepends=True)
         more = 0
@@ -71,14 +71,14 @@ def command_lines(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def calls(line: str) -> Iterator[list[str]]:
-    """The words of each program that a line of shell calls."""
+    """The words of each command in a line of shell."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words: list[str] = []
     redirected = False
     for word in [*lexer, ";"]:
         if set(word) <= set("();<>|&"):
-            while words and re.fullmatch(r"\w+=.*", words[0]):  # a variable for this call alone
+            while words and re.fullmatch(r"\w+=.*", words[0]):  # a variable for this call only
                 del words[0]
             redirected = word[0] in "<>"
             if words and not redirected:
@@ -205,7 +205,7 @@ def test_faults_in_examples_are_seen(line: str, complaint: str) -> None:
 
 
 def session(page: Path) -> list[Example]:
-    """Everything of a page that is to be run, in its order."""
+    """Everything on a page that is to be run, in order."""
     wanted: list[Example] = []
     of_page = list(blocks(page))
     for block, following in zip_longest(of_page, of_page[1:]):

@@ -1,4 +1,4 @@
-"""What the documentation promises: links lead somewhere, tables list what there is."""
+"""The documentation's links lead somewhere, and its tables list what there is."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_option_is_documented() -> None:
                 assert parameter.help, f"{name} {parameter.opts}"
                 for name_of_it in parameter.opts:
                     assert re.search(rf"(`|, ){name_of_it}(`| |, )", section), name_of_it
-        # An argument has no help of its own: a sentence of the command's begins with its name.
+        # Arguments have no help text: a sentence of the command's help begins with their name.
         assert re.findall(r"^\|.*\|\s+\|$", section, re.MULTILINE) == []
 
 

@@ -1,4 +1,4 @@
-"""From recordings to scores through CUDA's kernels, emulated: the scores of the CPU."""
+"""From recordings to scores through emulated CUDA kernels: the scores are the CPU's."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def scores(
     )
 
 
-# In double both ways differ by the roundings of sums taken in another order: of some hundred terms,
-# amplified by a recurrence over a hundred frames. In float32 a rounding is 2^29 times as large.
+# In double, the two differ by rounding in sums of some hundred terms, taken in another order and
+# amplified by a recurrence over a hundred frames. In float32, a rounding is 2^29 times as large.
 @pytest.mark.parametrize(("double", "rel"), [(True, 1e-9), (False, 1e-4)], ids=["double", "float"])
 @pytest.mark.parametrize("options", METHODS, ids=lambda options: options["method"])
 def test_scores_are_those_of_the_cpu(
@@ -60,7 +60,7 @@ def test_scores_are_those_of_the_cpu(
 
 
 def test_nothing_is_left_to_the_cpu_halves(examples: Path, waves: list[npt.NDArray[Any]]) -> None:
-    """Else the equality above would be that of the CPU halves with themselves."""
+    """Otherwise the test above would compare the CPU halves with themselves."""
     operators = engines.emulated_operators()
     called = set()
 

@@ -1,4 +1,4 @@
-"""The engine against looped autograd, on the built-in model and on other people's."""
+"""The engine against looped autograd, on the built-in model and on foreign ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
 def labelings_of(logits: Tensor, lengths: Tensor, blank: int = 0) -> list[list[list[int]]]:
-    """Six labelings an utterance: likely ones, and the empty one."""
+    """Six labelings per utterance: likely ones and the empty one."""
     found = ops.ctc_beam_search(
         logits.detach().double().log_softmax(2), lengths, num_hypotheses=6, blank=blank
     )
@@ -72,7 +72,7 @@ def assert_norms_equal_the_loop(
                 got = {name: float(norms[name][n, k]) if name in norms else 0.0 for name in named}
                 total = sum(expected.values())
                 for name in named:
-                    # A parameter whose share is tiny is held to the same absolute error.
+                    # A parameter with a tiny share is held to the same absolute error.
                     assert got[name] == pytest.approx(
                         expected[name], rel=PROMISED[dtype], abs=PROMISED[dtype] * 1e-3 * total
                     ), name
@@ -89,7 +89,7 @@ def assert_inner_products_fit(
     norms: dict[str, Tensor],
     dtype: torch.dtype,
 ) -> None:
-    """||a + b||^2 = ||a||^2 + ||b||^2 + 2 <a, b>, the norms being known to be right."""
+    """||a + b||^2 = ||a||^2 + ||b||^2 + 2 <a, b>, where the norms are known to be right."""
     sums = engine.sq_norms(tape, cotangents + cotangents.roll(1, dims=1))
     grams = engine.gram(tape, cotangents)
     assert list(grams) == list(norms)
@@ -142,7 +142,7 @@ def test_rules_cover_what_they_are_meant_to(caplog: pytest.LogCaptureFixture) ->
     for name in ("packed_gru", "stateful_lstm", "convolutions"):
         assert_norms_equal_the_loop(build(name), batch(), torch.float64)
     said = " ".join(record.getMessage() for record in caplog.records)
-    # A learned initial state is no module's parameter; all else is some rule's.
+    # Only a learned initial state is a parameter of no module with a rule.
     assert said == "no norm rule covers initial: exact gradients by autograd"
 
 
@@ -262,7 +262,7 @@ def test_inner_products_across_passes_need_memory(monkeypatch: pytest.MonkeyPatc
     tape = engine.run(x[:1], lengths[:1])
     logits, _ = tape.outputs
     cotangents = torch.randn(1, 5, *logits.shape[1:], dtype=torch.float64)
-    # Three rows a pass by their intermediate results; their gradients are about half as large.
+    # Intermediate results allow three rows per pass; gradients are about half as large.
     monkeypatch.setattr(room, "ROWS_PER_PASS", 3)
     engine.room.pass_bytes = 3 * engine.room.row_bytes(tape)
     assert engine.room.holds_gradients(tape, 5)

@@ -31,7 +31,7 @@ def test_the_full_sum_equals_enumeration(method: str) -> None:
     ]
     errors = torch.tensor([r.egl_full - everything.egl for r in records], dtype=torch.float64)
     variances = torch.tensor([r.egl_full_stderr**2 for r in records], dtype=torch.float64)
-    # 200 seeds: the mean within 4 of its own deviations, the mean square known to about a tenth.
+    # 200 seeds: the mean is within 4 standard errors, the mean square is known to a tenth.
     assert abs(float(errors.mean())) <= 4 * float(errors.std()) / math.sqrt(200)
     assert 0.6 <= float(errors.square().mean() / variances.mean()) <= 1.6
     assert records[0].egl == pytest.approx(records[0].egl_normalized * records[0].beam_mass)
@@ -69,7 +69,7 @@ def test_estimates_depend_on_seed_id_and_audio_alone(
     for others in (backwards[::-1], alone):
         for record, other in zip(together, others, strict=True):
             for field in ("egl", "egl_stderr", "egl_normalized", "egl_full", "egl_full_stderr"):
-                # Rounding of float64, amplified where a spread is small beside its values.
+                # Rounding in float64, amplified where a spread is small compared with its values.
                 assert getattr(record, field) == pytest.approx(
                     getattr(other, field), rel=1e-6, abs=1e-9 * record.egl
                 )
@@ -88,19 +88,19 @@ def test_lowrank_on_real_speech_is_within_its_tolerance(examples: Path) -> None:
     exact = scorer.score_batch(*inputs, ids=ids, per_hypothesis=True)
     close = scorer.score_batch(*inputs, ids=ids, method="lowrank", per_hypothesis=True)
     for one, other in zip(exact, close, strict=True):
-        # Four standard errors, of which the tolerance promises 1 %.
+        # Four standard errors; the tolerance promises 1 % for one.
         assert other.egl == pytest.approx(one.egl, rel=0.04)
         assert 0.0 < other.egl_stderr < 0.04 * one.egl
         assert [h.labels for h in other.hypotheses] == [h.labels for h in one.hypotheses]
         assert other.egl_unsquared == pytest.approx(one.egl_unsquared, rel=0.04)
         total = sum(math.exp(h.log_prob) * h.sq_grad_norm for h in other.hypotheses)
-        # Not the same sum where a norm would have been negative.
+        # The sums differ where a norm would have been negative.
         assert total == pytest.approx(other.egl, rel=1e-3)
         errors = [
             (a.sq_grad_norm - b.sq_grad_norm, b.sq_grad_norm_stderr)
             for a, b in zip(one.hypotheses, other.hypotheses, strict=True)
         ]
-        # The error is no less than it should be, on average: see DirectionsAndProbes.single_norms.
+        # On average, errors are not larger than stated: see DirectionsAndProbes.single_norms.
         assert sum(e**2 for e, _ in errors) < 1.5 * sum(s**2 for _, s in errors)
         assert all(h.sq_grad_norm_stderr == 0.0 for h in one.hypotheses)
     [plain] = scorer.score_batch(inputs[0][:1], inputs[1][:1], method="lowrank")

@@ -64,7 +64,7 @@ def test_single_norms_are_exact_but_for_the_tail() -> None:
     truth = problem.sq_norms(problem.cotangents)
     signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=1)), dtype=torch.float64).T
     found, stderr = problem.single_norms(signs, 4)
-    # What is left out is at most what the error says, both signs being there.
+    # What is left out is at most the stated error, since both signs are tried.
     assert bool(((found - truth).abs() <= stderr + 1e-9).all())
     assert float((found / truth - 1).abs().max()) > 1e-6
 

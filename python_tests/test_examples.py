@@ -1,4 +1,4 @@
-"""The shipped sample: complete, within its bounds, and its parts kept apart."""
+"""The shipped sample is complete, within its size limits, and has disjoint parts."""
 
 from __future__ import annotations
 

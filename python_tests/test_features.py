@@ -1,4 +1,4 @@
-"""The log-spectrogram, against numpy's Fourier transform and by its own promises."""
+"""The log-spectrogram, against numpy's Fourier transform and its own promises."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_it_is_the_normalised_log_power_of_numpys_transform() -> None:
     log_power = np.log(np.abs(spectrum) ** 2 / (window**2).sum() + CONFIG.power_floor)
     expected = log_power - log_power.mean(axis=0)
     expected /= expected.std()
-    # Two transforms of n samples differ by some n * eps; the logarithm magnifies it by at most
-    # largest power / floor, which is below 1e7 for this clip.
+    # Two transforms of n samples differ by about n * eps; the logarithm magnifies it by at most
+    # largest power / floor, which is below 1e7 here.
     tolerance = 1e7 * CONFIG.window_samples * np.finfo(np.float64).eps
     assert np.abs(features_of(samples).numpy() - expected).max() < tolerance
 
@@ -77,7 +77,7 @@ def test_a_window_longer_than_the_recording_is_one_line(window: int, hop: int) -
 
 
 def test_more_samples_than_soxr_can_count_are_one_line() -> None:
-    """soxr ends in a segmentation fault where its result has 2^31 samples."""
+    """soxr crashes with a segmentation fault if its result has 2^31 samples."""
     samples = np.zeros(36_000, np.float32)
     with pytest.raises(AudioError, match=r"^x: 36,000 samples at 16000 Hz are too many .*; cut it"):
         to_mono(samples, from_rate_hz=16_000, to_rate_hz=10**9, name="x")
@@ -106,7 +106,7 @@ def test_each_bin_is_centred_and_the_clip_has_unit_variance() -> None:
 def test_loudness_hardly_matters_far_above_the_floor() -> None:
     loud = features_of(waveform(1.0).astype(np.float64))
     louder = features_of(2 * waveform(1.0).astype(np.float64))
-    # A factor moves each logarithm by the same amount, but for the floor's share in it.
+    # A factor shifts all logarithms equally, except for the floor's share in them.
     assert (loud - louder).abs().mean() < 0.01
 
 

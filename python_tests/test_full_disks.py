@@ -15,7 +15,7 @@ from places import Place
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system of its own."""
+    """A small file system mounted at a folder."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -28,7 +28,7 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 
 def fill(disk: Path, *, but_for: int) -> Path:
-    """A file that leaves room for so many bytes."""
+    """Fill a disk so that this many bytes are free; the file that does."""
     path = disk / "filling"
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize
     path.write_bytes(bytes(free - but_for))

@@ -38,7 +38,7 @@ def test_gradients_of_the_callers_own_tensors_stay() -> None:
     functional = Sandwich(lambda m, x: F.linear(x, m.mid.weight))
     functional.inputs = nn.Identity()  # type: ignore[assignment]
     functional.mid = nn.Linear(NUM_BINS, 8)
-    with torch.inference_mode():  # saves its input for the backward pass
+    with torch.inference_mode():  # the linear layer saves its input for the backward pass
         [record] = egl_fast.Scorer(functional, VOCABULARY).score_batch(inside, inside_lengths, k=3)
     assert record.egl > 0
 

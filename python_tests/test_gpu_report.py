@@ -1,4 +1,4 @@
-"""benchmarks/gpu_report.py and its steps, as far as they can be run without a GPU."""
+"""benchmarks/gpu_report.py and its steps, as far as they run without a GPU."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ STEPS = list(gpu_report.STEPS)
 
 
 def refusal(tmp_path, nvidia_smi):
-    """What is printed where nvidia-smi is this script; None: there is none."""
+    """What is printed if nvidia-smi is this script, or missing if None."""
     if nvidia_smi is not None:
         script = tmp_path / "nvidia-smi"
         script.write_text(f"#!/bin/sh\n{nvidia_smi}\n")

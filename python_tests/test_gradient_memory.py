@@ -1,4 +1,4 @@
-"""Memory for gradients: what a row takes, and what happens when there is none left."""
+"""Memory for gradients: what a row takes, and what happens when memory runs out."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_memory_for_one_row_is_enough() -> None:
 def test_a_row_takes_its_activations_twice() -> None:
     calls = [types.SimpleNamespace(output=torch.Size([1000, 1000]))]
     tape: Any = types.SimpleNamespace(reachable=(calls, {}), logits=torch.zeros(1, 1, 1).double())
-    # A million numbers of 8 bytes, and as much again under way.
+    # A million numbers of 8 bytes, and as much again for temporaries.
     assert Room.row_bytes(tape) == 16_000_000
 
 
 class _Failing:
-    """Stands for torch.func.vmap where memory runs out in it, once."""
+    """Replaces torch.func.vmap, and runs out of memory once."""
 
     def __init__(self, error: Exception) -> None:
         self.error: Exception | None = error

@@ -1,4 +1,4 @@
-"""Cotangents and their combinations where matrices are all but singular and numbers extreme."""
+"""Cotangents and their combinations with nearly singular matrices and extreme numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAMILIES: dict[str, Callable[[Tensor], Tensor]] = {
     "denormal differences": lambda x: 1e-310 * x,
     "every frame the same": lambda x: 3 * x[:1].expand(x.shape),
     "classes that are twice there": lambda x: 3 * x[:, torch.arange(x.shape[1]) // 2],
-    # Of 200 labelings the last have probabilities about the smallest double.
+    # The last of 200 labelings have probabilities near the smallest double.
     "sure": lambda x: 30 * x,
     "very sure": lambda x: 300 * x,
     "certain": lambda x: 1e5 * x,
@@ -40,10 +40,10 @@ FAMILIES: dict[str, Callable[[Tensor], Tensor]] = {
         (x > 0) | (torch.arange(x.shape[1]) == 0), -torch.inf
     ),
 }
-#: Where autograd's gradients of F.ctc_loss are numbers, and right.
+#: Where autograd's gradients of F.ctc_loss are finite and right.
 WITH_ORACLE = [*list(FAMILIES)[:7], "one class far below"]
 
-#: Beyond the numbers of float32.
+#: Beyond the range of float32.
 TOO_LARGE = ["astronomically sure", "one class at 1e300", "from 1e-300 to 1e300"]
 
 #: T, C, K: one frame, two classes, more hypotheses than labelings, and than dimensions T * C.
@@ -78,7 +78,7 @@ def cotangents_by_autograd(logits: Tensor, labelings: list[tuple[int, ...]]) -> 
 
 
 def check_combinations(found: ops.NbestCotangents, own: Tensor, options: dict[str, Any]) -> None:
-    """What exactness and unbiasedness rest on.
+    """Check what exactness and unbiasedness rest on.
 
     Args:
         found: of one utterance.
@@ -120,7 +120,7 @@ def check_combinations(found: ops.NbestCotangents, own: Tensor, options: dict[st
 
 @pytest.fixture(params=["svd", "svd fails", "svd gives NaN"])
 def solver(request: pytest.FixtureRequest) -> Iterator[None]:
-    """LAPACK's svd, or one that is at a loss."""
+    """LAPACK's SVD, or one that fails to converge."""
     if request.param == "svd":
         yield
         return
@@ -138,7 +138,7 @@ def solver(request: pytest.FixtureRequest) -> Iterator[None]:
         library._destroy()
 
 
-@pytest.mark.filterwarnings("ignore:Warning only once")  # of the library above
+@pytest.mark.filterwarnings("ignore:Warning only once")  # a warning of the library above
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_combinations_keep_their_promise(

@@ -1,4 +1,4 @@
-"""NaN, infinities, huge and tiny numbers in every operator: refused, or seen in the results."""
+"""NaN, infinities, huge and tiny numbers in every operator: refused, or visible in the results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_logits_may_be_shifted_by_anything(shift: float, dtype: torch.dtype) -> 
     expected = ops.ctc_logits_cotangents(differences, lengths, hypotheses)
     assert torch.equal(log_prob, expected[0])
     assert torch.equal(cotangents, expected[1])
-    # The empty labeling's occupancy is all blank, so its cotangent is the softmax but for that.
+    # The empty labeling's occupancy is all blank, so elsewhere its cotangent is the softmax.
     softmax = logits[0].double().softmax(1)
     torch.testing.assert_close(cotangents[0, 3, :, 1:].double(), softmax[:, 1:], rtol=0, atol=1e-7)
     found = ops.ctc_nbest_cotangents(logits, lengths, num_hypotheses=5)

@@ -1,4 +1,4 @@
-"""Training states that somebody changed: ``train --resume`` takes up none of them."""
+"""Training states that were tampered with: ``train --resume`` refuses them all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from egl_fast.training.saved_state import load_state
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of one epoch, and its clips."""
+    """The folder of a one-epoch run and its recordings."""
     folder = tmp_path_factory.mktemp("run")
     write_clips(folder, ["ab", "no"], [0.5, 0.8])
     train(folder)
@@ -38,7 +38,7 @@ def train(folder: Path, *more: str) -> None:
 
 
 def put(*path: Any) -> Callable[[Any], None]:
-    """A change of the state: the value in the end, in the place that the names before it tell."""
+    """A change that puts the last argument where the names before it lead."""
     *way, last, value = path
 
     def change(state: Any) -> None:

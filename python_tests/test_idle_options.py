@@ -1,4 +1,4 @@
-"""Options that would do nothing are refused, before anything is read."""
+"""Options that would do nothing are refused before anything is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from egl_fast.cli.main import COMMANDS, cli
 
-#: What a command needs to be called at all, none of which exists; and a value for each option.
+#: The required arguments of each command; none of the files exists.
 NEEDED = {
     "train": ["--train", "t", "--valid", "v", "--run-dir", "r"],
     "evaluate": ["--model", "m", "--data", "d"],
@@ -34,7 +34,7 @@ def given(command: click.Command, option: str) -> list[str]:
         return [option]
     kind = parameter.type
     value = kind.choices[-1] if isinstance(kind, click.Choice) else "3"
-    # A value that is the default is given all the same.
+    # A default value counts as given too.
     return [option, "0.01" if option in ("--tolerance", "--dropout") else str(value)]
 
 
@@ -64,7 +64,7 @@ def test_an_option_that_does_nothing_is_refused(
     idle = f"{option} does nothing {'beside' if beside else 'without'} {condition}"
     acting = [*given(command, option), *there]
     assert idle in refusal(*(acting if beside else given(command, option)))
-    # Where it acts, what is wrong is that no file exists.
+    # Where the option does act, the complaint is that no file exists.
     assert "does nothing" not in refusal(*(given(command, option) if beside else acting))
 
 

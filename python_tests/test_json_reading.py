@@ -1,4 +1,4 @@
-"""Files that should be JSON Lines: what is read through, and what is named for what it is."""
+"""Files that should be JSON Lines: variants that are read, and other formats that are named."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BOM = b"\xef\xbb\xbf"
     ids=["BOM", "gzip", "gzip of a BOM, in two members", "CRLF", "joined files with BOMs", "bare"],
 )
 def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "m.jsonl"  # gzip is known by its content, whatever the name
+    path = tmp_path / "m.jsonl"  # gzip is recognized by its content, whatever the name
     path.write_bytes(content)
     assert [u.record for u in read_manifest(path)] == [
         {"audio_filepath": "a.wav", "text": "ä"},

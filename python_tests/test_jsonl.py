@@ -1,4 +1,4 @@
-"""The writer of results: strict JSON, refusal to overwrite, and nothing half done."""
+"""The writer of results: strict JSON, no unasked overwriting, and nothing half written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORD = {"id": "a", "text": "grün \u2028 日本", "score": 0.1, "none": None, 
 
 
 def write_one_and(then: Callable[[], object], path: Path, record: dict[str, Any]) -> None:
-    """Write a record and do something else before the writer is left."""
+    """Write a record and do something else before leaving the writer."""
     with JsonlWriter(path) as writer:
         writer.write(record)
         then()

@@ -24,16 +24,16 @@ from egl_fast.checkpoint import load_checkpoint
 
 @dataclass(frozen=True)
 class Resumable:
-    """A command that goes on where it was stopped.
+    """A command that resumes where it was stopped.
 
     Attributes:
         arguments: of the command, --resume among them.
-        has_begun: whether this process of it has come to what shall be disturbed.
-        is_as_undisturbed: called when it has come to its end: compares, and clears away what it
-            has written.
-        finished: the exit status of a run that comes to its end.
-        longest: seconds after which it is stopped at the latest, once it has begun.
-        says_what_it_kept: called with what it says when it is interrupted.
+        has_begun: whether a process of it has reached the work to be disturbed.
+        is_as_undisturbed: called when it has finished: compares what it has written, and
+            removes it.
+        finished: the exit status of a run that finishes.
+        longest: it is stopped at most this many seconds after it has begun.
+        says_what_it_kept: called with what it says when interrupted.
     """
 
     arguments: Sequence[object]
@@ -44,10 +44,10 @@ class Resumable:
     says_what_it_kept: Callable[[str], None] = lambda said: None
 
     def stop(self, by: Sequence[signal.Signals], *, seed: int) -> int:
-        """Stop it by these signals, one after the other, and let it come to its end.
+        """Stop it by these signals, one after the other, and then let it finish.
 
         Returns:
-            How often it came to its end; early ends are compared, and begun anew.
+            How often it finished; early finishes are compared, and the run starts over.
         """
         rng = random.Random(seed)
         coming = list(by)
@@ -83,7 +83,7 @@ def holds(lock: Path, process: subprocess.Popen[str]) -> bool:
 
 
 def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumable:
-    """``egl-fast score``, after one run that nobody disturbs."""
+    """``egl-fast score``, after one undisturbed run."""
     whole, out = folder / "whole.jsonl", folder / "scores.jsonl"
     arguments = ["score", "--model", model, "--pool", pool, "--threads", 1, *options, "--out"]
     started = time.monotonic()
@@ -117,7 +117,7 @@ def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumabl
 
 
 def training(folder: Path, data: Path, *options: object) -> Resumable:
-    """``egl-fast train``, after one run that nobody disturbs."""
+    """``egl-fast train``, after one undisturbed run."""
     whole, run_dir = folder / "whole", folder / "run"
     arguments = ["train", "--train", data, "--valid", data, "--preset", "tiny", "--threads", 1]
     arguments += ["--dropout", 0.1, "--spec-augment", "--speed-perturb", 0.1, *options, "--run-dir"]
@@ -152,7 +152,7 @@ def training(folder: Path, data: Path, *options: object) -> Resumable:
 
 
 def sample(folder: Path, examples: Path, *names: str) -> Path:
-    """Recordings of the sample in one manifest, and two that are not there."""
+    """A manifest of recordings of the sample, and two that do not exist."""
     lines = [line for name in names for line in lines_of((examples / name).read_text())]
     for line in lines:
         line["audio_filepath"] = str(examples / line["audio_filepath"])
@@ -168,7 +168,7 @@ def test_score_resumes_after_a_few_stops(tmp_path: Path, clips: Path, tiny_model
     ]
     pool = write_manifest(tmp_path / "p.jsonl", [*lines, {"audio_filepath": "missing.wav"}])
     command = scoring(tmp_path, tiny_model, pool, "--k", 10)
-    # What every step leaves on the disk: test_resumable_scores. Here, that a process ends.
+    # What every step leaves on the disk: see test_resumable_scores. Here, real processes end.
     signals = [signal.SIGKILL, signal.SIGTERM]
     replace(command, longest=0.5).stop(signals, seed=1)
 
@@ -221,7 +221,7 @@ def test_train_resumes_after_a_few_stops(tmp_path: Path, clips: Path) -> None:
         assert re.fullmatch(r"interrupted in epoch \d+; .* --resume goes on", line)
         load_checkpoint(run_dir / "model.pt")
 
-    # What every step leaves on the disk: test_training_crashes. Here, that a process ends.
+    # What every step leaves on the disk: see test_training_crashes. Here, real processes end.
     signals = [signal.SIGKILL, signal.SIGINT]
     command = replace(command, has_begun=has_trained, says_what_it_kept=says_what_it_kept)
     replace(command, longest=0.0).stop(signals, seed=1)
@@ -254,7 +254,7 @@ def test_one_of_two_simulations_is_disturbed_again_and_again(
         disturbed.send_signal(first)
         if first == signal.SIGSTOP:
             time.sleep(3)
-            # It may hold what the other needs, and may not lose it.
+            # It may hold a lock that the other needs, and must not lose it.
             disturbed.send_signal(signal.SIGCONT)
         _, err = other.communicate()
         assert other.returncode == 0, err
@@ -272,7 +272,7 @@ def test_one_of_two_simulations_is_disturbed_again_and_again(
 
 
 def simulated(run_dir: Path) -> dict[str, object]:
-    """What a simulation leaves, but for times."""
+    """What a simulation leaves, except for times."""
     return {
         str(path.relative_to(run_dir)): state_in(path)
         if path.suffix == ".pt"

@@ -1,4 +1,4 @@
-"""Which way imports point: from commands down to the native core, never up, never around."""
+"""Imports point from commands down to the native core, never up or in a circle."""
 
 import ast
 import functools
@@ -22,7 +22,7 @@ def layers():
 
 RANK = {unit: rank for rank, units in enumerate(reversed(layers())) for unit in units}
 
-#: The slow twins are there to check against, never to fall back on.
+#: The slow twins are for checking against, never for falling back on.
 MAY_IMPORT_REFERENCE = {"cli.doctor", "cli.check", "benchmarking.contenders"}
 
 MODULES = {
@@ -33,7 +33,7 @@ MODULES = {
 
 @functools.cache
 def imported(path):
-    """Every module that a file imports anywhere in it; ``from a import b`` counts as a.b."""
+    """Every module that a file imports, anywhere in it; ``from a import b`` counts as a.b."""
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -45,7 +45,7 @@ def imported(path):
 
 
 def own_imports(module):
-    """The modules of egl_fast that one imports, without the leading ``egl_fast.``."""
+    """The modules of egl_fast that a module imports, without the leading ``egl_fast.``."""
     return [
         name.removeprefix("egl_fast.")
         for name in imported(MODULES[module])
@@ -54,7 +54,7 @@ def own_imports(module):
 
 
 def foreign_imports(module):
-    """Top-level packages that a module imports, but egl_fast and the standard library."""
+    """Top-level packages that a module imports, except egl_fast and the standard library."""
     packages = {name.partition(".")[0] for name in imported(MODULES[module])}
     return packages - {"egl_fast"} - sys.stdlib_module_names
 
@@ -66,7 +66,7 @@ def unit(module):
 
 
 def test_imports_point_down_the_drawing():
-    # These import whatever their folder offers, or nothing.
+    # These import from all of their folder, or nothing.
     units = {unit(module) for module in MODULES} - {"__init__", "evaluation"}
     assert units == set(RANK), f"{PAGE.name} draws other files and folders than there are"
     upward = [

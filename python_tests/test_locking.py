@@ -1,4 +1,4 @@
-"""One writer at a time, whatever becomes of the others."""
+"""One writer at a time, whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with sole_writer(Path(sys.argv[1]), of="output scores.jsonl"):
     sys.stdin.read()
 """
 
-#: Takes the lock again and again; inside, nobody else may be.
+#: Takes the lock again and again, and fails if another process is inside too.
 RUSHER = """
 import os, sys
 from pathlib import Path
@@ -142,7 +142,7 @@ def take(lock: Path) -> None:
     "left", ["", "pro", "process 1 on this-host", "process {pid} on here", "\0" * 20]
 )
 def test_what_a_crashed_machine_left_keeps_nobody_out(tmp_path: Path, left: str) -> None:
-    # Whatever process has the number by now: only the system knows who holds a lock.
+    # Whichever process has the number now: only the system knows who holds a lock.
     lock = tmp_path / "scores.jsonl.lock"
     lock.write_text(left.format(pid=os.getpid()))
     with sole_writer(lock, of="output scores.jsonl"):
@@ -152,7 +152,7 @@ def test_what_a_crashed_machine_left_keeps_nobody_out(tmp_path: Path, left: str)
 
 @pytest.mark.parametrize("kind", ["link", "loose link", "hard link", "file", "folder", "pipe"])
 def test_what_is_no_lock_is_not_written_to(tmp_path: Path, kind: str) -> None:
-    # As for `--out poetry`, whose lock would be poetry.lock.
+    # As with `--out poetry`, whose lock would be poetry.lock.
     precious, lock = tmp_path / "precious", tmp_path / "poetry.lock"
     precious.write_text("precious")
     if kind == "link":

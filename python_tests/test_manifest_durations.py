@@ -1,4 +1,4 @@
-"""Durations that a manifest states: the audio decides, and what is missing of it is said."""
+"""Durations in a manifest: the audio decides, and missing audio is reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_audio_counts_not_what_the_manifest_says_of_it(
     assert [e.seconds for e in found[0]] == [e.seconds for e in found[1]] == [0.5, 0.8, 0.65, 0.45]
     status, _, err = train(run, wrong, "--cell", "rnn_tanh")
     assert status == 0, err
-    # Of both manifests, which are one.
+    # In the two manifests, which are the same file.
     assert "warning: 8 durations of the manifest are longer than their audio (first 'clip0.wav': "
     assert "30 s, of which 0.50 are there); the true length counts" in err
 

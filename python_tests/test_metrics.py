@@ -1,4 +1,4 @@
-"""Transcripts, losses and error rates, against counts by hand and the reference loss."""
+"""Transcripts, losses, and error rates, against hand counts and the reference loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network: its sizes, and that padding and neighbours never reach an utterance."""
+"""The network: its sizes, and that padding and neighbors never affect an utterance."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_logits_do_not_depend_on_the_batch(name: str, cell: str, extra_frames: i
     with torch.inference_mode():
         together, num_frames = model(batch, lengths)
     alone = [run_alone(model, f) for f in features]
-    # What one order of summing differs from exact arithmetic, another may differ a few times.
+    # Another order of summing may differ by a few times as much as this one from exact sums.
     rounding = max(
         float((run_alone(exact, f.double()) - logits).abs().max())
         for f, logits in zip(features, alone, strict=True)

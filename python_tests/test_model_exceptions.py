@@ -1,4 +1,4 @@
-"""A model's own exception comes through as it is, and leaves no trace in the model."""
+"""A model's own exception is passed on unchanged and leaves no trace in the model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Interrupted(Head):
 @pytest.mark.parametrize("at", range(1, 6))
 @pytest.mark.parametrize("error", [KeyError("mine"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_the_users_own_exception_comes_through(error: BaseException, at: int) -> None:
-    """From a pass of the batch, of the tape, or of the comparison with autograd."""
+    """From a pass of the batch, the tape, or the comparison with autograd."""
     model = Interrupted(error, at=at).train()
     model.output.weight.grad = torch.ones_like(model.output.weight)
     x, lengths = batch(dtype=torch.float32)

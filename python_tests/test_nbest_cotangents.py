@@ -90,14 +90,14 @@ def test_compression_is_what_the_slow_twin_makes(options: dict[str, float]) -> N
         made = torch.tensordot(expected * weights.sqrt(), own, dims=1)
         torch.testing.assert_close(rows, made, rtol=0, atol=1e-6)
         assert not found.cotangents[n, sum(budget) :].any()
-    # No frame: the empty labeling alone, and nothing to pull back.
+    # No frames: only the empty labeling, and nothing to pull back.
     assert found.hypotheses.counts[2] == 1
     assert found.num_directions[2] == found.num_probes[2] == 0
 
 
 @pytest.mark.parametrize("span", [1e-2, 1e-4, 1e-6])
 def test_rows_span_all_cotangents_and_are_the_fewest_that_do(span: float) -> None:
-    # Peaked enough that the best labelings are combinations of few edits.
+    # Peaked enough that the best labelings are combinations of a few edits.
     logits = 3 * problem()[0]
     found = ops.ctc_nbest_cotangents(logits, LENGTHS, num_hypotheses=K, span=span)
     _, cotangents = ops.ctc_logits_cotangents(logits, LENGTHS, found.hypotheses)
@@ -123,7 +123,7 @@ def test_rows_span_all_cotangents_and_are_the_fewest_that_do(span: float) -> Non
 
 @pytest.mark.parametrize("options", [{}, {"span": 1e-6}, {"tolerance": 0.02}, {"probes": 4}])
 def test_classes_of_no_labeling_count(options: dict[str, float]) -> None:
-    """With many classes most occur in no hypothesis; their softmax is in every cotangent."""
+    """Most of many classes occur in no hypothesis; their softmax is in every cotangent."""
     generator = torch.Generator().manual_seed(4)
     logits = 3 * torch.randn(2, 9, 60, generator=generator, dtype=torch.float64)
     inputs = torch.randn(2, 9, 4, generator=generator, dtype=torch.float64)
@@ -197,7 +197,7 @@ def test_batches_order_and_padding_change_nothing() -> None:
 
 
 def test_equal_eigenvalues_do_not_make_rounding_decide() -> None:
-    # Four frames, each with a choice of its own among classes of its own: all alike.
+    # Four frames, each with a choice between two classes of its own, all equivalent.
     logits = torch.full((1, 9, 9), -torch.inf, dtype=torch.float64)
     logits[0, :, 0] = 0.0
     for choice in range(4):
@@ -269,7 +269,7 @@ def test_normals_are_a_function_of_key_and_labeling() -> None:
     many = ops.ctc_hypothesis_normals(
         ops.Hypotheses.of([[(i,) for i in range(2000)]] * 2), torch.tensor([1, 2]), num_normals=1
     )[:, :, 0]
-    # 2,000 independent pairs: beyond 5 standard deviations once in a million.
+    # 2,000 independent pairs: outside 5 standard deviations once in a million.
     for product in (many[0] * many[1], many[0, 1:] * many[0, :-1]):
         assert abs(float(product.sum())) < 5 * math.sqrt(2000)
 

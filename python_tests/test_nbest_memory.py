@@ -1,4 +1,4 @@
-"""What the fused operator takes of memory with a large vocabulary."""
+"""The fused operator's memory with a large vocabulary."""
 
 from __future__ import annotations
 

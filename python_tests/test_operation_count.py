@@ -1,4 +1,4 @@
-"""Counted operations against torch's own count of plain passes, where both must agree."""
+"""Counted operations against torch's own count of plain passes, where they must agree."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_recurrent_layers_are_counted_as_torch_counts_them(kind: type[nn.RNNBase
     x = torch.randn(1, 6, 3)
     [of_before, of_module] = count(nn.Sequential(before, module), (x,), num_cotangents=1)
     output = module(before(x))[0]
-    # With no weight of its own to learn, torch goes back through the module, then to the weight.
+    # Without trainable weights in the module, torch only goes back through it to the first.
     of_weight = plain_weight(before, before(x)).product
     assert backward_multiply_adds(output) == of_module.pull_back + of_weight
     assert of_before.pull_back == 0
@@ -78,7 +78,7 @@ def test_norms_take_the_cheaper_route() -> None:
     assert Weight(100, 10, 5).norm(1) == 100 * 10 * 5
     few = Weight(10, 100, 5)
     assert few.norm(10**9) == pytest.approx(10 * 10 * 5)
-    assert few.norm(1) == few.product  # one cotangent does not pay for a factorisation
+    assert few.norm(1) == few.product  # one cotangent does not pay for a factorization
     assert few.norm(10) == pytest.approx(10 * 10 * 5 + 10**2 * (100 - 10 / 3) / 10)
 
 

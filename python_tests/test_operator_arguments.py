@@ -1,4 +1,4 @@
-"""Tensors and numbers of every strange kind, for every operator: the right result, or one line."""
+"""Unusual tensors and numbers for every operator: the right result, or a one-line error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _EMISSIONS = _random(2, 4, 3).log_softmax(2)
 _LENGTHS = torch.tensor([4, 3])
 _KEYS = torch.tensor([3, -4])
 
-#: Every public operator: arguments that it takes, and the call.
+#: Every public operator: valid arguments, and the call.
 OPERATORS: dict[str, tuple[Arguments, Call]] = {
     "ctc_beam_search": (
         {"log_probs": _EMISSIONS, "lengths": _LENGTHS},
@@ -203,7 +203,7 @@ POSSIBLE: dict[str, Callable[[Tensor], bool]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch: sparse, quantized and nested tensors are beta
+@pytest.mark.filterwarnings("ignore")  # by torch: sparse, quantized, and nested tensors are in beta
 @pytest.mark.parametrize(
     ("name", "argument", "kind"),
     [(*case, kind) for kind in REFUSED for case in _cases_of(POSSIBLE.get(kind, lambda x: True))],
@@ -320,7 +320,7 @@ def test_wide_beams_and_many_probes_cost_no_more_than_is_there() -> None:
 
 
 def test_results_that_do_not_fit_into_memory_say_so() -> None:
-    """In words by which scoring knows to go on with less (scoring/schedule/batches.py)."""
+    """In the words by which scoring knows to retry with less (scoring/schedule/batches.py)."""
     repeated = torch.zeros(1).expand(1, 2**40, 2**12)
     with pytest.raises(RuntimeError, match=r"DefaultCPUAllocator: .*memory|overflow") as caught:
         ops.ctc_logits_cotangents(repeated, torch.tensor([2]), ops.Hypotheses.of([[(1,)]]))

@@ -1,4 +1,4 @@
-"""The output layer's part of every norm, known before any backward pass."""
+"""The output layer's part of every norm is known before any backward pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_output_layer_is_known_before_any_pass(log_softmax: bool) -> None:
     assert layer is not None
     assert layer.names == ("output.weight", "output.bias")
     cotangents = torch.randn(1, 3, 5, 3, dtype=torch.float64)
-    cotangents -= cotangents.mean(3, keepdim=True)  # as those of a CTC loss
+    cotangents -= cotangents.mean(3, keepdim=True)  # like those of a CTC loss
     norms = engine.sq_norms(tape, cotangents)
     frame_gram = layer.frame_gram(torch.tensor([5]))[0]
     known = (cotangents[0] * (frame_gram @ cotangents[0])).sum((1, 2))

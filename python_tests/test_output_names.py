@@ -1,4 +1,4 @@
-"""Names of outputs, and of what is kept beside them: nothing else is lost or mistaken for them."""
+"""Names of outputs and of the files kept beside them: nothing else is lost or mistaken for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_lines(out: Path, *, overwrite: bool = False) -> None:
 
 
 def write_scores(out: Path, *, overwrite: bool = False) -> None:
-    """As `score` does, of no recordings."""
+    """As `score` does, with no recordings."""
     results = ResumableScores(str(out), overwrite=overwrite)
     with results.locked():
         assert results.begin({}, 0)
@@ -47,7 +47,7 @@ def test_no_output_has_a_name_that_belongs_to_another(
 
 @WRITERS
 def test_the_longest_name_that_fits_is_taken(tmp_path: Path, write: Write) -> None:
-    # 255 bytes, which are fewer characters, of which what is kept beside it takes 21.
+    # At most 255 bytes, not characters, of which suffixes of files beside it take 21.
     out = tmp_path / ("é" * 117)
     write(out)
     assert out.exists()

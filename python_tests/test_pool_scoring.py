@@ -1,4 +1,4 @@
-"""A pool's outcomes: what is missing of them, and what happens when memory runs out."""
+"""A pool's outcomes: computing the missing ones, and running out of memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from egl_fast.scoring.schedule import batches
 
 
 def shortest(examples: Path, count: int) -> list[Utterance]:
-    """The shortest recordings of the sample's pool, in its order, and one that is not there."""
+    """The shortest recordings of the sample's pool, in its order, and a missing one."""
     everything = read_manifest(examples / "pool.jsonl")
     longest = sorted(float(u.duration_seconds or 0.0) for u in everything)[count - 1]
     chosen = [u for u in everything if float(u.duration_seconds or 0.0) <= longest][:count]
@@ -56,7 +56,7 @@ def test_what_is_missing_is_computed_as_if_nothing_were_known(
     model: str,
     options: ScoringOptions,
 ) -> None:
-    # Windows and units so small that a few recordings make several.
+    # Windows and units small enough that a few recordings make several.
     monkeypatch.setattr(pool, "WINDOW", 6)
     monkeypatch.setattr(batches, "WAITING", 2)
     scorer = egl_fast.Scorer.from_checkpoint(
@@ -92,7 +92,7 @@ def out_of_memory() -> list[Exception]:
 
 @pytest.fixture
 def eight(tmp_path: Path) -> list[Utterance]:
-    """Made-up clips of slowly growing length."""
+    """Made-up recordings of slowly growing length."""
     lengths = [0.5 + 0.05 * n for n in range(8)]
     return read_manifest(write_clips(tmp_path, ["ab"] * 8, lengths))
 
@@ -142,7 +142,7 @@ def test_a_batch_that_does_not_fit_is_halved(
         results, _ = scored(tiny_model, eight, options)
     assert_alike(results, expected, rel=1e-4)
     assert max(sizes) > 3
-    # Once it is known what fits, no more is tried; every halving is said once.
+    # Once it is known what fits, no more is tried; each halving is reported once.
     too_large = [n for n, size in enumerate(sizes) if size > 3]
     assert too_large == list(range(len(too_large)))
     assert len(warnings_in(caplog)) == len(too_large)
@@ -200,5 +200,5 @@ def test_an_utterance_that_never_fits_is_an_error_of_its_own(
     )
     del expected[7]
     assert_alike(results, expected, rel=1e-4)
-    # It did not help to make do with less, so nobody has to.
+    # Less memory did not help, so later batches keep their size.
     assert engine.room.memory_bytes == untroubled.room.memory_bytes > LEAST_MEMORY_BYTES

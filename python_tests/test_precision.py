@@ -1,4 +1,4 @@
-"""How products are rounded, and nothing else; afterwards torch is set as it was."""
+"""Rounding of products, and of nothing else; afterwards torch's settings are as before."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_torch_is_set_to_comes_back(precision: str, form: str, matmul_preci
     torch.set_float32_matmul_precision(matmul_precision)
     try:
         before = new_way(), old_way()
-        # torch's own choice for convolutions, and why there is something to do.
+        # torch's default for convolutions, which is why there is something to do.
         assert BACKENDS.cudnn.allow_tf32
         with products_in(precision, CUDA):
             assert new_way()[:3] == [form] * 3
@@ -101,7 +101,7 @@ def test_what_torch_is_set_to_comes_back(precision: str, form: str, matmul_preci
 
 
 def test_two_that_overlap_take_nothing_from_each_other() -> None:
-    """As two threads do: the second starts within the first, and ends after it."""
+    """As in two threads: the second starts within the first and ends after it."""
     before = new_way(), old_way(), torch.backends.cudnn.enabled
     first, second = ExitStack(), ExitStack()
     for stack in (first, second):
@@ -149,7 +149,7 @@ def test_recurrent_layers_without_a_scan_do_without_cudnn(kind: type[nn.RNNBase]
     model.rnn = Foreign(5, 7, batch_first=True, bidirectional=True)
     egl_fast.Scorer(model, VOCABULARY).score_batch(*inputs, k=3)
     assert seen
-    # Outputs alone, which tell how many utterances there are, may come from cuDNN.
+    # Only the first pass, for the number of utterances, may use cuDNN.
     assert seen[1:] == [False] * len(seen[1:])
     assert "forward" not in vars(model.rnn)
 

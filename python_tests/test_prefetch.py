@@ -1,4 +1,4 @@
-"""Work done ahead in threads: results in order, and calls that hang given up."""
+"""Work done ahead in threads: results come in order, and hanging calls are given up."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def threads() -> list[threading.Thread]:
 
 
 class Hanging:
-    """Triples numbers, and hangs with some of them until it is released."""
+    """Triples numbers, but hangs on some of them until it is released."""
 
     def __init__(self, *hanging: int) -> None:
         self.hanging = hanging
@@ -90,9 +90,9 @@ def test_calls_that_hang_are_given_up_and_the_others_go_on(
         )
     )
     assert results == [-x if x in hanging else 3 * x for x in range(10)]
-    # Nobody waits for those that hang, at the end neither.
+    # Nothing waits for hanging calls, not even at the end.
     assert time.monotonic() - started < 4
-    # What hangs has left its place to another, and takes no more work when it wakes.
+    # A hanging thread is replaced, and takes no more work when it wakes.
     assert function.most_threads <= num_threads + len(hanging)
     function.released.set()
     for thread in threads():

@@ -1,4 +1,4 @@
-"""Random numbers belong to seed and id, whatever those are; they are what they always were."""
+"""Random numbers depend on seed and id only, and never change between versions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SEEDS = [0, -1, 2**63, -(2**63), 2**64 + 1, 2**200, -(2**200)]
 def test_numbers_are_what_they_were_in_the_first_release(
     seed: int, name: str, key: int, labelings: list[tuple[int, ...]]
 ) -> None:
-    """A change here changes every estimate: runs could not be resumed, nor results repeated."""
+    """A change here changes every estimate: runs cannot be resumed, nor results repeated."""
     assert sign_key(seed, name) == key
     assert sample_labelings(LOG_PROBS, 4, seed=seed, name=name) == labelings
 

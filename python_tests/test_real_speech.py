@@ -1,4 +1,4 @@
-"""Exactness where it counts: recorded speech, every cell and preset, the shipped model."""
+"""Exactness where it counts: on recorded speech, for every cell, preset, and the shipped model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
 def assert_exact(scorer: egl_fast.Scorer, utterances: list[Utterance], *, k: int) -> None:
-    """All in one batch, against one float64 backward pass a hypothesis."""
+    """All in one batch, against one float64 backward pass per hypothesis."""
     assert scorer.features is not None
     features, lengths = pad_features(
         [load_spectrogram(u, scorer.features).features for u in utterances]
@@ -74,7 +74,7 @@ def test_the_shipped_model_is_exact(examples: Path) -> None:
 
 @pytest.mark.parametrize("name", ["outliers/noise_chainsaw_4157611B", "speechocean762/096400021"])
 def test_recordings_that_amplify_rounding_are_exact(examples: Path, name: str) -> None:
-    """A float32 scan over their frames is off by more than is promised."""
+    """A float32 scan over their frames errs by more than is promised."""
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     assert_exact(scorer, [u for u in read_manifest(examples / "pool.jsonl") if u.id == name], k=3)
 
@@ -91,7 +91,7 @@ def test_the_shipped_model_is_exact_at_full_k(examples: Path, dtype: torch.dtype
 def test_hypotheses_from_a_basis_of_their_span_are_exact(
     examples: Path, monkeypatch: pytest.MonkeyPatch, held: bool
 ) -> None:
-    """At full K, a few hypotheses of each; and where the basis has no room, without it."""
+    """At full K, a few hypotheses; and without the basis where there is no room for it."""
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     passes: list[int] = []
     each_row = GradientEngine._each_row
@@ -131,7 +131,7 @@ def test_the_shipped_model_hears_what_was_said(examples: Path) -> None:
     ][:4]
     spectrograms = [load_spectrogram(u, scorer.features).features for u in utterances]
     records = scorer.score_batch(*pad_features(spectrograms), k=1)
-    # GRID has a fixed grammar of six words a sentence; most of them must come out right.
+    # GRID has a fixed grammar of six words per sentence; most of them must come out right.
     assert jiwer.wer([u.text or "" for u in utterances], [r.pred_text for r in records]) < 0.5
 
 
@@ -142,7 +142,7 @@ def test_neither_threads_nor_the_pools_order_matter(
 ) -> None:
     """The same to rounding: each is within what is promised of the same number.
 
-    Windows of two, so that another order makes other batches.
+    Windows of two make other batches of another order.
     """
     monkeypatch.setattr(pool, "WINDOW", 2)
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")

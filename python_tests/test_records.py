@@ -1,4 +1,4 @@
-"""egl_fast.records: plain, finite, and the same after a round trip through JSON."""
+"""Records are plain and finite, and survive a round trip through JSON."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from egl_fast.records import (
     to_json,
 )
 
-#: DESIGN.md, section 3. More may follow, never another order.
+#: DESIGN.md, section 3. Fields may be added at the end; the order never changes.
 CONTRACT = [
     "id",
     "duration",
@@ -115,7 +115,7 @@ def test_manifest_keys_come_first_and_ours_override():
 
 def test_hypotheses_are_written_only_where_there_are_any():
     assert "hypotheses" not in to_json(a_record())
-    # Those of an earlier run belong to another model.
+    # Hypotheses of an earlier run belong to another model.
     assert "hypotheses" not in to_json(a_record(), {"hypotheses": [1]})
     line = to_json(a_record(hypotheses=HYPOTHESES))
     assert list(line)[-1] == "hypotheses"

@@ -65,7 +65,7 @@ def gradients_of(results: list[Tensor], inputs: list[Tensor], module: nn.Module)
 
 
 def assert_same(got: list[Tensor], expected: list[Tensor]) -> None:
-    """Equal but for rounding in chains of sums over frames, inputs and hidden units."""
+    """Equal up to rounding in chains of sums over frames, inputs, and hidden units."""
     assert len(got) == len(expected)
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.shape == theirs.shape
@@ -76,7 +76,7 @@ def assert_same(got: list[Tensor], expected: list[Tensor]) -> None:
 
 
 def check(module: nn.RNNBase, leaves: list[Tensor], x: Any, hx: Any) -> None:
-    """Run torch's module and the scan, and compare all that comes of it."""
+    """Run torch's module and the scan, and compare all results and gradients."""
     expected = tensors_in(module(x, hx))
     expected_gradients = gradients_of(expected, leaves, module)
     with scanned_recurrence(module):
@@ -100,7 +100,7 @@ def check(module: nn.RNNBase, leaves: list[Tensor], x: Any, hx: Any) -> None:
 )
 @pytest.mark.parametrize("kind", KINDS)
 class TestAgainstTorch:
-    """Every cell, arrangement of layers and form of input; all comparisons in float64."""
+    """Every cell, arrangement of layers, and form of input; all comparisons in float64."""
 
     def test_time_first(self, kind: str, options: dict[str, Any], with_states: bool) -> None:
         module, x = make(kind, **options), draw(FRAMES, UTTERANCES, INPUTS)

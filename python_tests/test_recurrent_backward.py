@@ -1,3 +1,5 @@
+"""The backward scan against its plain twin and autograd through torch's own layers."""
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ def random_arguments(
 
 
 def cpu_profile() -> torch.profiler.profile:
-    # Without acc_events torch 2.10 warns that events are lost between cycles; here is one.
+    # Without acc_events, torch 2.10 warns that events are lost between cycles; there is only one.
     return torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True)
 
 
@@ -232,7 +234,9 @@ def test_rows_are_the_same_whoever_shares_the_call(cell: RecurrentCell, dtype: t
 
 
 @pytest.mark.usefixtures("restored_threads")
-@pytest.mark.parametrize("R", [1, 2, 10, 50])  # rows for one thread, one each, a few tiles, blocks
+@pytest.mark.parametrize(
+    "R", [1, 2, 10, 50]
+)  # rows for one thread, one row each, a few tiles, whole blocks
 @pytest.mark.parametrize("cell", CELLS)
 def test_threads_change_nothing(cell: RecurrentCell, R: int) -> None:
     arguments = random_arguments(cell, 5, R, 3, 64, dtype=torch.float32)
@@ -269,8 +273,8 @@ def test_vmap_is_one_call_and_equals_a_loop(
         actual = torch.func.vmap(call, in_dims=(batch_dim, None if final is None else 0))(
             batched, batched_final
         )
-    # The batch members' rows went through the native loop together: the call that vmap saw, and the
-    # one that its rule made.
+    # The rows of all batch members went through one native loop: one call is vmap's, the other its
+    # rule's.
     name = "egl_fast::recurrent_backward"
     (calls,) = [event for event in profile.key_averages() if event.key == name]
     assert calls.count == 2

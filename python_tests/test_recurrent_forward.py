@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from egl_fast.ops import RecurrentCell, RecurrentScan, RecurrentStates, recurrent_forward
 from egl_fast.reference.recurrent import recurrent_forward as reference_forward
 
-#: Cell and relu_clip; the bound is one that states reach.
+#: Cell and relu_clip; states reach the bound.
 CELLS: dict[str, tuple[RecurrentCell, float | None]] = {
     "tanh": ("rnn", None),
     "relu": ("rnn", math.inf),
@@ -76,8 +76,8 @@ def in_float64(scan: RecurrentScan) -> dict[str, Any]:
 def tolerance(scan: RecurrentScan, carried: torch.dtype) -> dict[str, float]:
     """What rounding may do to a scan of ``random_scans`` that carries its states in ``carried``.
 
-    A product of H terms and a dozen operations round at each frame, numbers of a size up to 4;
-    an error grows by the norm of weight and slopes, about 1.25, from frame to frame. Results are
+    Each frame rounds a product of H terms and a dozen operations, on numbers up to 4; an error
+    grows by the norm of weight and slopes, about 1.25, from frame to frame. Results are
     then rounded to the tensors' own dtype.
     """
     T, _, width = scan.projected.shape
@@ -100,7 +100,7 @@ def assert_same(
 )
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", CELLS)
-# One frame, one utterance, one hidden unit, sizes beside those of vectors, tiles, blocks, panels.
+# One frame, utterance, and hidden unit; sizes next to those of vectors, tiles, blocks, panels.
 @pytest.mark.parametrize("shape", [(1, 1, 1), (6, 1, 13), (5, 3, 7), (4, 11, 40), (3, 2, 150)])
 def test_equals_the_plain_loop(
     shape: tuple[int, int, int], name: str, masked: bool, dtype: torch.dtype, precise: bool
@@ -223,7 +223,7 @@ def test_strides_change_nothing(name: str) -> None:
     expected = recurrent_forward(cell, scans, relu_clip=relu_clip, valid=ragged(4, 3))
 
     def turned(tensor: Tensor, *axes: int) -> Tensor:
-        """The same values with two axes the other way round in memory."""
+        """The same values with two axes swapped in memory."""
         return tensor.transpose(*axes).contiguous().transpose(*axes)
 
     for axes in ((0, 1), (1, 2)):  # utterances first in memory; gates not contiguous

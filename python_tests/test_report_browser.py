@@ -1,4 +1,4 @@
-"""A report in a real browser, cut off from the network: it draws, answers and obeys its policy."""
+"""A report in a real browser without network: it draws, responds, and obeys its policy."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium found: apt-get install chromium, or set EGL_CHROMIUM"
 )
 
-#: What ids, texts, paths, groups and keys of a manifest may be.
+#: Possible ids, texts, paths, groups, and keys of a manifest.
 HOSTILE_TEXTS = [
     HOSTILE, "<img src=x onerror=window.pwned=1>", '"onmouseover="window.pwned=1', "<!--<script>",
     "${window.pwned=1}`${window.pwned=1}`", "{{7*7}}{% raw %}", "javascript:alert(1)",
@@ -39,7 +39,7 @@ DRAWN = """() => window.reportCharts
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, examples):
-    """Paths of two reports: of a run, and of a pool large enough to be drawn as cells."""
+    """Paths of reports: of a run, of a pool large enough to be drawn as cells, of hostile texts."""
     folder = tmp_path_factory.mktemp("pages")
     records = synthetic_scores(examples / "pool.jsonl")
     records[0] = {**records[0], "text": HOSTILE, "pred_text": HOSTILE, "id": HOSTILE}
@@ -92,7 +92,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, files):
-    """Opens a report; in the end nothing may have been asked of the network or gone wrong."""
+    """Opens a report; at the end, checks that nothing went wrong or used the network."""
     contexts, wrong = [], []
 
     def open_page(which="run", *, width=1200, **options):
@@ -154,7 +154,7 @@ def test_lines_are_named_at_the_lines(visit):
     page = visit()
     names = page.locator("#curves text").all_text_contents()
     assert {"random", "entropy", "pCTC", "EGL", "EGL normalized", "EGL (sequential)"} <= set(names)
-    # The same strategy has the same colour everywhere.
+    # A strategy has the same color everywhere.
     fill = page.locator("#curves text", has_text="pCTC").get_attribute("fill")
     place = next(
         at
@@ -267,7 +267,7 @@ def test_hostile_manifests_are_shown_and_do_nothing(visit):
     page.wait_for_function(DRAWN)
     page.locator("#brushed tbody tr a").first.click()
     assert page.evaluate("window.pwned") is None
-    # What the charts were told to do is what they do: titles that are names stay names.
+    # Titles that look like names of properties stay titles.
     assert "rank by entropy" in page.locator("#ranks").text_content()
     ids = page.locator("#brushed tbody th").all_text_contents()
     assert len(ids) == len(HOSTILE_TEXTS)
@@ -347,7 +347,7 @@ def test_dark_mode_has_colors_of_its_own(visit):
     names = ".mark-text text"
     fills = [page.locator(f"#curves {names}").first.get_attribute("fill") for page in (light, dark)]
     assert fills[0] != fills[1]
-    # A page that is open follows when the evening comes.
+    # An open page follows when the system switches to dark mode.
     light.emulate_media(color_scheme="dark")
     light.wait_for_function(
         """(fill) => [...document.querySelectorAll('#curves .mark-text text')]

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation, worked by hand on tables small enough for it."""
+"""The numbers of an evaluation, against values worked by hand for small tables."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recordings as a page holds them: the sound survives, the picture shows it."""
+"""Recordings embedded in a page: the sound survives, and the picture shows it."""
 
 import base64
 import io
@@ -33,7 +33,9 @@ def test_the_sound_can_be_played_again(tmp_path):
     assert excerpt.shown_seconds == pytest.approx(1.5)
     heard, rate = soundfile.read(decoded(excerpt.audio, "audio/mpeg"))
     assert rate == 16000
-    assert len(heard) / rate == pytest.approx(1.5, abs=0.15)  # an MP3 is whole frames, padded
+    assert len(heard) / rate == pytest.approx(
+        1.5, abs=0.15
+    )  # an MP3 consists of whole frames, padded
     spectrum = np.abs(np.fft.rfft(heard))
     assert np.argmax(spectrum) * rate / len(heard) == pytest.approx(500.0, abs=5.0)
     assert len(excerpt.audio) < 1.5 * 12_000

@@ -31,7 +31,7 @@ def write(tmp_path):
 
 
 def without_labels(record):
-    """What Parquet keeps of it."""
+    """The records as Parquet keeps them."""
     kept = ("text", "log_prob", "sq_grad_norm")
     slim = [{key: one[key] for key in kept} for one in record["hypotheses"]]
     return {**{k: v for k, v in record.items() if v is not None}, "hypotheses": slim}
@@ -114,7 +114,7 @@ class TestScoresFile:
         lines = read_scores_file(path, keep_ids=True)
         expected = [without_labels(record) for record in lines.records([9, 0])]
         everyone = {record["id"] for record in records}
-        scores_table(odd, everyone).write_parquet(path)  # the content tells, not the name
+        scores_table(odd, everyone).write_parquet(path)  # the content counts, not the name
         steps = []
         table = read_scores_file(path, keep_ids=True, advance=steps.append)
         for name in ("strategies", "stderrs"):

@@ -93,7 +93,7 @@ def test_equal_hours_are_compared():
 
 
 def test_no_difference_is_no_claim():
-    # Errors move from one utterance to the other: better on one, worse on the other.
+    # Errors move from one utterance to the other.
     points = [(*p[:7], (6, 6)) if p[0] == "egl" and p[4] == "20%" else p for p in POINTS]
     found = findings_of(points)
     assert found["EGL and random selection cannot be told apart at 20%"].verdict == "open"
@@ -258,7 +258,7 @@ def test_overlap_is_of_common_seeds():
     one = {0: np.array([1, 2]), 1: np.array([3, 4])}
     assert overlap(one, {0: np.array([2, 9]), 7: np.array([3])}) == 0.5
     assert overlap(one, {2: np.array([1])}) is None
-    # Budgets of time take unlike numbers of recordings: the share is that of the first.
+    # Budgets of time take different numbers of recordings; the share is that of the first.
     assert overlap({0: np.array([1, 2, 3, 4])}, {0: np.array([4])}) == 0.25
 
 
@@ -279,7 +279,7 @@ class TestRanking:
         assert set(grids) == {("egl", "entropy"), ("egl", "random"), ("entropy", "random")}
         opposed = grids["egl", "entropy"]
         assert opposed.sum() == size
-        # Equal scores are all in the middle, whatever the other's rank.
+        # Equal scores are all in the middle, whatever the other rank.
         assert grids["egl", "random"][:, GRID_SIZE // 2].sum() == size
         # Rows by egl ascending: all lies on the other diagonal, give or take the cell's edge.
         rows, columns = np.nonzero(opposed)

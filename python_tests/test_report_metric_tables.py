@@ -1,4 +1,4 @@
-"""The tables of an evaluation, against the numbers worked by hand for its points."""
+"""The tables of an evaluation, against numbers worked by hand."""
 
 import pytest
 from test_report_evaluation import POINTS, run_of

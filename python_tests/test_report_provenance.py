@@ -1,4 +1,4 @@
-"""What a page says of how its scores were made: what the metadata hold, and nothing else."""
+"""What a page says about how its scores were made: what the metadata hold, and nothing else."""
 
 import json
 from types import SimpleNamespace

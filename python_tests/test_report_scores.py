@@ -164,8 +164,8 @@ def test_a_million_records_stay_small(tmp_path):
                 f'"text":"said {at}","speaker":"s{at % 5000}","pred_text":"heard {at}",'
                 f'"egl":{egl},"entropy":{entropy}}}\n'
             )
-    # A process of its own, whose largest size can be asked for. Not getrusage, which also counts
-    # the process that it was forked from.
+    # A separate process, whose peak size can be read; getrusage would also count the process
+    # that it was forked from.
     code = (
         "import re, pathlib\n"
         "from egl_fast.cli.main import main\n"

@@ -1,4 +1,4 @@
-"""How pages write numbers and what manifests say."""
+"""How pages write numbers and texts of manifests."""
 
 import math
 
@@ -47,7 +47,7 @@ def test_a_negative_zero_has_no_sign():
         ("a\u202eb\u2066c", r"a\u202eb\u2066c"),
         ("a\ud800b", r"a\ud800b"),
         ("a\tb\nc", "a b c"),
-        # What languages and emoji are written with stays.
+        # Characters that languages and emoji need stay.
         ("\u0645\u06cc\u200c\u062e\u0648\u200f", "\u0645\u06cc\u200c\u062e\u0648\u200f"),
         ("👨\u200d👩\u200d👧 é", "👨\u200d👩\u200d👧 é"),
         ("a" + "\u0301" * 500 + "b", "a" + "\u0301" * 4 + "b"),

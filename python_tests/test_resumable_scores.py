@@ -1,4 +1,4 @@
-"""A scores file is finished as if its run had never been stopped, wherever that happens."""
+"""A resumed scores file is the same as if its run had never been stopped, at any step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from egl_fast.scoring.run.resumable_scores import ResumableScores
 SETTINGS = {"model_sha256": "0a", "pool_sha256": "0b", "k": 50, "params": None}
 METADATA = {**SETTINGS, "machine": "this one"}
 
-#: Three windows, the last of them not full.
+#: Three windows, the last one not full.
 NUM_UTTERANCES = 2 * WINDOW + 22
 
 
@@ -70,7 +70,7 @@ def finish(
     given: Iterable[list[Outcome]] = UNITS,
     kept: Callable[[str], None] = lambda position: None,
 ) -> list[int]:
-    """What ``egl-fast score`` does; the positions it had to compute.
+    """Do what ``egl-fast score`` does; the positions it had to compute.
 
     Args:
         out: the scores file.
@@ -78,7 +78,7 @@ def finish(
         overwrite: likewise.
         settings: what decides the scores.
         given: what is computed.
-        kept: told of every position that is promised to be on the disk.
+        kept: called with every position that is promised to be on the disk.
     """
     computed = []
     results = ResumableScores(str(out), resume=resume, overwrite=overwrite)
@@ -98,7 +98,7 @@ def finish(
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """All that is in the folder; of the metadata, what does not depend on the clock."""
+    """All files of the folder, without the metadata that depend on the clock."""
     found = {path.name: path.read_bytes() for path in out.parent.iterdir() if path.is_file()}
     name = f"{out.name}.meta.json"
     if name in found:
@@ -109,7 +109,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 def undisturbed(folder: Path) -> dict[str, bytes]:
-    """What a run leaves that nothing happened to."""
+    """What an undisturbed run leaves."""
     out = folder / "scores.jsonl"
     folder.mkdir()
     assert len(finish(out, resume=False)) == NUM_UTTERANCES
@@ -123,7 +123,7 @@ def undisturbed(folder: Path) -> dict[str, bytes]:
 def crashes(
     out: Path, power: str, **options: Any
 ) -> list[tuple[Iterable[tuple[str, bytes | None]], set[int]]]:
-    """What a run leaves that ends at any of its steps, and what it promised by then to keep."""
+    """What a run can leave if it ends at any step, and what it had promised to keep by then."""
     disk = RecordedDisk(out.parent)
     with disk.recording():
         finish(out, kept=disk.tell, **options)
@@ -180,7 +180,7 @@ def test_scores_to_be_overwritten_are_the_old_ones_or_the_new_ones(
 
 
 def stopped(out: Path, *, after: int = 3, **options: Any) -> dict[str, bytes]:
-    """A run that is not gone on with: what it leaves."""
+    """What a stopped run leaves."""
     results = ResumableScores(str(out), **options)
     with results.locked():
         results.begin(SETTINGS, NUM_UTTERANCES)
@@ -190,7 +190,7 @@ def stopped(out: Path, *, after: int = 3, **options: Any) -> dict[str, bytes]:
 
 
 def refusal(out: Path, **options: Any) -> str:
-    """The message that going on ends with; nothing is changed by it."""
+    """The message with which resuming is refused; it must change nothing."""
     before = files(out)
     with pytest.raises(OutputError) as caught:
         finish(out, **options)
@@ -216,7 +216,7 @@ def test_a_run_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
     line = refusal(out, settings={**SETTINGS, "k": 7, "model_sha256": "0c"})
     assert line.startswith(": was begun with another model; --k 50 (now 7); resume it with")
     finish(out)
-    # So it is with scores that are complete.
+    # The same goes for complete scores.
     assert "--k 50 (now 7)" in refusal(out, settings={**SETTINGS, "k": 7})
     assert finish(out) == []
 
@@ -264,7 +264,7 @@ def test_a_last_line_that_is_torn_is_computed_again(tmp_path: Path) -> None:
         yield UNITS[1]
         raise KeyboardInterrupt
 
-    # Nothing is left of it to be in the way of what is kept next.
+    # The torn line is removed, and does not damage what is written next.
     with pytest.raises(KeyboardInterrupt):
         finish(out, given=interrupted())
     computed = finish(out)

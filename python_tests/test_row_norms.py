@@ -33,7 +33,7 @@ def test_equals_the_sum_of_squares(
 @pytest.mark.parametrize("number", [1e-44, 1e-30, 1e-22, 1e-19, 1e-13, 1e18, 1e20, 3e38])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_squares_that_float32_cannot_hold_count(number: float, layout: str) -> None:
-    """A sure model's gradients are 1e-22 and less; their squared norms are not 0."""
+    """A confident model's gradients are below 1e-22; their squared norms must not be 0."""
     shape, order = (3, 4, 5000), LAYOUTS[layout]
     memory = torch.full([shape[d] for d in order], number)
     rows = memory.permute([order.index(d) for d in range(3)])

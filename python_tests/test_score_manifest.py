@@ -29,7 +29,7 @@ def pool(tmp_path: Path) -> Path:
 
 
 class Picky(nn.Module):
-    """Fails on one length, in a way of its own."""
+    """Fails on one length, with an exception of its own."""
 
     def __init__(self, utterances_first: bool) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def test_an_exception_costs_one_utterance_of_a_manifest(
         next(found)
     cause = raised.value.__cause__
     assert isinstance(cause, KeyError)
-    assert cause.__traceback__ is not None  # with where it was, and no tensors
+    assert cause.__traceback__ is not None  # says where it was raised, but holds no tensors
     last = cause.__traceback__
     while last.tb_next is not None:
         last = last.tb_next

@@ -65,7 +65,7 @@ def test_records_equal_the_reference(name: str, dtype: torch.dtype) -> None:
 
 
 def test_the_blank_may_be_any_class() -> None:
-    """Permuting the classes permutes labels and changes no number."""
+    """Permuting the classes permutes the labels and changes no number."""
     model, (x, lengths) = build("packed_gru"), batch()
     moved = copy.deepcopy(model)
     assert isinstance(model.output, nn.Linear)
@@ -216,7 +216,7 @@ def test_exact_probability_is_the_ctc_loss() -> None:
 
 
 def test_very_improbable_labelings_keep_their_ratio() -> None:
-    """A long utterance whose every p underflows still has a normalised score."""
+    """A long utterance whose probabilities all underflow still has a normalized score."""
 
     class Flat(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Vocabularies, options and outputs as people hand them over: used as meant, or refused."""
+"""Vocabularies, options, and model outputs in any form: used as intended, or refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = ("<pad>", "a", "b", "c")
 @pytest.mark.parametrize("blank", [0, np.int32(0), torch.tensor(0), "<pad>"])
 def test_a_vocabulary_comes_in_many_forms(vocabulary: Any, blank: Any) -> None:
     if not isinstance(vocabulary, (list, dict, np.ndarray)):
-        vocabulary = iter(NAMES)  # the generator lasts for one test only
+        vocabulary = iter(NAMES)  # a generator can be used only once
     assert Classes.of(vocabulary, blank) == Classes(NAMES, 0)
 
 
@@ -87,7 +87,7 @@ def test_blanks_that_are_no_class_are_refused(blank: Any, message: str) -> None:
 
 
 class Returning(nn.Module):
-    """Two layers, and what is made of their logits."""
+    """Two layers, and a function of their logits."""
 
     def __init__(self, made_of: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def batch(frames: int = 9) -> tuple[Tensor, Tensor]:
 
 PADDING = torch.tensor([[True] * 9, [True] * 6 + [False] * 3])[..., None]
 
-#: What is made of the logits, and what to say.
+#: Functions of the logits that do not return logits, and the error for each.
 MISTAKEN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "softmax": (lambda z: z.softmax(2), "probabilities .*return their logarithm"),
     "softmax in 16 bits": (lambda z: z.bfloat16().softmax(2).float(), "probabilities"),
@@ -138,7 +138,7 @@ def test_what_is_no_logits_is_refused(name: str, together: bool) -> None:
         egl_fast.Scorer(Returning(made_of), NAMES).score_batch(x, lengths, k=3)
 
 
-#: These are logits, or may be.
+#: Functions whose results are logits, or may be.
 LOGITS: dict[str, Callable[[Tensor], Tensor]] = {
     "as they are": lambda z: z,
     "log-softmax": lambda z: z.log_softmax(2),

@@ -1,4 +1,4 @@
-"""Options of scoring stand once: Python, the command line and a run's settings say the same."""
+"""Scoring options are the same in Python, on the command line, and in a run's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""egl_fast.selection: budgets, ties, order, and messages that name the remedy."""
+"""Selection: budgets, ties, order, and messages that name the remedy."""
 
 import math
 from fractions import Fraction

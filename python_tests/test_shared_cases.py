@@ -1,4 +1,4 @@
-"""The cases that every kernel of CTC must stand: the CUDA halves against the CPU halves."""
+"""Hard cases for every CTC kernel: the CUDA halves against the CPU halves."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def float32() -> Case:
 
 
 def extreme(frames: list[list[float]], blank: int) -> Case:
-    """Log-probabilities that no double holds as probabilities."""
+    """Log-probabilities whose probabilities underflow double precision."""
     logits = torch.tensor([frames], dtype=torch.float64)
     return Case(logits, torch.tensor([len(frames)]), blank=blank, normalized=False)
 
@@ -162,7 +162,9 @@ def test_occupancy_and_cotangents_equal_the_cpus(
 def test_what_is_to_be_pulled_back(
     case: Case, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if case.num_hypotheses > 100:  # eigenvectors of a thousand take an emulated block minutes
+    if (
+        case.num_hypotheses > 100
+    ):  # an emulated block takes minutes for the eigenvectors of a thousand
         case = replace(case, num_hypotheses=64, beam_width=128)
     keys = torch.arange(len(case.lengths))
 

@@ -1,4 +1,4 @@
-"""Utterances that share passes: who with whom, and that it changes nothing."""
+"""Which utterances share passes, and that sharing changes nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_groups_are_the_least_work_of_all_cuts(
 
 
 class WatchedEngine(GradientEngine):
-    """Notes what each of its backward passes carried: rows an utterance, utterances."""
+    """Notes the size of each backward pass: rows per utterance, utterances."""
 
     def _each_row(self, pull_one: Any, rows: Tensor) -> Any:
         self.__dict__.setdefault("passes", []).append(tuple(rows.shape[:2]))
@@ -105,7 +105,7 @@ def results(
 @pytest.mark.parametrize("per_hypothesis", [False, True])
 def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> None:
     """On real speech: fewer passes than utterances, little padding, and the same scores."""
-    # Of 0.8, 0.8 and 1 s, with 20, 18 and 26 rows: the last is better off alone.
+    # 0.8, 0.8, and 1 s long, with 20, 18, and 26 rows: the last is better off alone.
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     assert scorer.features is not None
     scorer.model.double()
@@ -172,12 +172,12 @@ def test_passes_carry_no_more_than_they_should() -> None:
     passes = engine.__dict__["passes"]
     assert sum(rows * columns for rows, columns in passes) > 2 * ROWS_PER_PASS
     assert all(rows * columns <= ROWS_PER_PASS for rows, columns in passes)
-    # Not by cutting an utterance's rows in two: inner products between both would be lost.
+    # No utterance's rows were split, which would lose inner products.
     assert sum(columns for _, columns in passes) == WAITING
 
 
 class FailsBesideOthers(GradientEngine):
-    """Fails wherever one utterance is alone."""
+    """Fails when one utterance is pulled back alone."""
 
     def sq_norms(self, tape: Any, cotangents: Tensor) -> dict[str, Tensor]:
         if tape.logits.shape[0] == 1 and tape.inputs[1].tolist() == [self.__dict__["poison"]]:
@@ -186,7 +186,7 @@ class FailsBesideOthers(GradientEngine):
 
 
 def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.MonkeyPatch) -> None:
-    # No room for what is searched together.
+    # No room to pull back together what was searched together.
     monkeypatch.setattr(
         Room, "row_bytes", staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1)
     )

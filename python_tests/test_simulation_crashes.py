@@ -1,4 +1,4 @@
-"""A simulation that ends, or meets a full disk, at any step goes on to the same bytes."""
+"""A simulation that ends or meets a full disk at any step resumes to the same bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def simulate(plan: Plan, run_dir: Path) -> None:
-    """What ``egl-fast simulate`` does."""
+    """Do what ``egl-fast simulate`` does."""
     store = UnitStore(run_dir / "units")
     with at_work_in(run_dir, plan.config):
         watcher = Watcher(on_finish=lambda *_: refresh_tables(plan, store, run_dir))
@@ -43,7 +43,7 @@ def simulate(plan: Plan, run_dir: Path) -> None:
 
 
 def result(run_dir: Path) -> dict[str, Any]:
-    """Everything in the folder but times."""
+    """Everything in the folder except times."""
     found: dict[str, Any] = {}
     for path in run_dir.rglob("*"):
         name = str(path.relative_to(run_dir))
@@ -55,7 +55,7 @@ def result(run_dir: Path) -> dict[str, Any]:
             found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
         else:
             found[name] = path.read_bytes()
-    # The lock of a unit that was finished by a process which died then is for nobody to remove.
+    # If a process dies right after it has finished a unit, nothing removes the unit's lock.
     return {name: content for name, content in found.items() if "/.locks/" not in name}
 
 
@@ -63,7 +63,7 @@ def result(run_dir: Path) -> dict[str, Any]:
 def recorded(
     plan: Plan, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RecordedDisk, dict[str, Any]]:
-    """A run that nothing happens to: its steps, and what it comes to."""
+    """An undisturbed run: its steps and its result."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     run_dir.mkdir()
     disk = RecordedDisk(run_dir)
@@ -113,7 +113,7 @@ def test_every_failing_step(
             assert "cannot be " in line
             assert ("make room" in line) == (error in (errno.ENOSPC, errno.EDQUOT)), line
         else:
-            # Only what is done already was to be removed.
+            # Only what is already done was to be removed.
             assert result(run_dir).items() >= expected.items(), step
         with no_syncing():
             simulate(plan, run_dir)
@@ -133,7 +133,7 @@ def test_tables_of_units_that_may_not_be_written_to(
     recorded: tuple[RecordedDisk, dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    # As of a run that is kept on a read-only disk: nothing there is locked, removed or made.
+    # As with a run on a read-only disk: nothing is locked, removed, or created.
     disk, expected = recorded
     run_dir = tmp_path / "run"
     restore(tmp_path / "whole", list(disk.states("killed"))[-1])

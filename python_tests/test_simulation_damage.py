@@ -1,4 +1,4 @@
-"""Nothing is made of results of units that were edited, cut short or mixed up: they are named."""
+"""Units whose results were edited, cut short, or mixed up are named, not used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
 
 
 def of_lines(change: Callable[[list[str]], list[str]]) -> Damage:
-    """A change of the lines that a compressed file holds."""
+    """A change to the lines of a compressed file."""
 
     def damage(content: bytes) -> bytes:
         lines = gzip.decompress(content).decode().splitlines(keepends=True)
@@ -180,7 +180,7 @@ def test_a_model_of_another_unit_scores_nothing(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_made_again_leaves_results_as_they_are(tmp_path: Path) -> None:
-    # Made elsewhere, tables would differ by rounding from the result beside them.
+    # On another machine, tables would differ by rounding from the result beside them.
     plan = plan_of(tmp_path, ("max_epochs = 2", "max_epochs = 1"))
     store = UnitStore(tmp_path / "units")
     [base] = plan.expand(store).units.values()

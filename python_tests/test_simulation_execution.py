@@ -1,4 +1,4 @@
-"""Doing a unit of work for real, and the files that come of it."""
+"""Executing units of work, and the files they write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> UnitStore:
 
 
 class CutOffError(Exception):
-    """Stands for the end of a process."""
+    """Stands in for the end of a process."""
 
 
 def base_of(plan: Plan, store: UnitStore) -> Unit:
@@ -38,7 +38,7 @@ def base_of(plan: Plan, store: UnitStore) -> Unit:
 
 
 def cut_off(unit: Unit, store: UnitStore, at: str) -> None:
-    """Do a unit until it says so."""
+    """Execute a unit up to a given message."""
 
     def note(words: str) -> None:
         if words.startswith(at):
@@ -49,7 +49,7 @@ def cut_off(unit: Unit, store: UnitStore, at: str) -> None:
 
 
 def pretend_scores(plan: Plan, store: UnitStore) -> None:
-    """The base model and its scores, in no time."""
+    """The base model and its scores, without training."""
     for _ in range(2):
         units = plan.expand(store).units.values()
         pretend_unit(next(unit for unit in units if not store.is_done(unit.name)), plan, store)
@@ -111,7 +111,7 @@ def test_paths_of_scores_hold_where_the_run_folder_is_a_link(
 
 
 def test_scores_are_not_those_that_the_manifest_holds(tmp_path: Path, store: UnitStore) -> None:
-    # As where the pool is a scores file itself.
+    # As when the pool is itself a scores file.
     scored = ('{ part = "pool" }', '{ part = "pool" }\nadd = { egl = 99, nr = 7 }')
     plan = plan_of(tmp_path, ("seeds = [0]", "end_points = false"), scored)
     pretend_scores(plan, store)
@@ -180,7 +180,7 @@ def test_hypotheses_are_kept_of_what_a_report_may_show(
     }
 
 
-#: As manifests may hold them.
+#: Values that manifests may hold.
 HOSTILE_IDS = (
     *("\x1b[31mred", "new\nline", "a\rb", "nul\0", "\ud800", "\u202eabc", 'a,"b"', "=1+1"),
     *("\u2028", "é" * 300, "\x9b31m", "", " ", "../../x"),

@@ -1,4 +1,4 @@
-"""What a simulation does, in which order, and what it does only once."""
+"""What a simulation does, in what order, and what it does only once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> UnitStore:
 
 
 def pretend(plan: Plan, store: UnitStore, *, scores: Sequence[float] = range(8)) -> list[str]:
-    """Do all units in no time; their titles in order."""
+    """Pretend to do all units; their titles in order."""
     order: list[str] = []
     for _ in range(200):
         expansion = plan.expand(store)
@@ -55,7 +55,7 @@ def test_a_single_batch_takes_the_start_of_the_ranking(tmp_path: Path, store: Un
         "all of it, seed 0",
         "egl 25%, seed 0",
         "egl 50%, seed 0",
-    ]  # random picks the same here, which is no work
+    ]  # random picks the same here, which takes no extra work
     expansion = plan.expand(store)
     assert picks(expansion, "egl", "single") == [("25%", (5, 7)), ("50%", (5, 7, 4, 2))]
     points = [(p.strategy, p.query, p.round) for p in expansion.points]
@@ -109,7 +109,7 @@ def test_rounds_score_again_what_is_left(tmp_path: Path, store: UnitStore) -> No
     assert first == units["egl", "single", "25%"]  # the first round is the same work
     assert second is not None
     assert isinstance(second.init, TrainUnit)
-    assert second.init.name == first.name  # warm start goes on with the last round's model
+    assert second.init.name == first.name  # a warm start continues from the last round's model
     assert [p.round for p in expansion.points if p.mode == "sequential"] == [0, 1, 2, 1, 2, 1]
     [again] = [u for u in expansion.units.values() if u.title.startswith("scores, after egl")]
     assert isinstance(again, ScoreUnit)
@@ -119,7 +119,7 @@ def test_rounds_score_again_what_is_left(tmp_path: Path, store: UnitStore) -> No
 def test_new_scores_are_those_of_the_clips_that_are_left(tmp_path: Path, store: UnitStore) -> None:
     plan = plan_of(tmp_path, ("seeds = [0]", 'modes = ["sequential"]'))
     pretend(plan, store, scores=[9, 8, 6, 5, 4, 3, 2, 1])
-    # The first round takes the first two clips; its model ranks the others from the last.
+    # The first round takes the first two recordings; its model ranks the rest backward.
     rounds = picks(plan.expand(store), "egl", "sequential")
     assert rounds == [("25%", (0, 1)), ("50%", (0, 1, 7, 6))]
 
@@ -135,7 +135,7 @@ def test_rounds_from_scratch_all_start_where_the_base_did(tmp_path: Path, store:
     pretend(plan, store)
     points = plan.expand(store).points
     assert {p.unit.init for p in points if p.unit} == {plan.init}
-    # The models of the rounds rank all the same.
+    # All rounds' models rank alike.
     assert picks(plan.expand(store), "egl", "sequential")[1] == ("50%", (7, 6, 0, 1))
 
 
@@ -238,7 +238,7 @@ def test_of_several_learning_rates_the_best_on_validation_goes_on(
     plan = plan_of(tmp_path, rates)
     first, *_ = plan.expand(store).units.values()
     pretend_unit(first, plan, store)
-    # While one of them is not done, nothing goes on from another.
+    # While one of them is not done, nothing continues from another.
     assert {unit.kind for unit in plan.expand(store).units.values()} == {"base"}
     order = [first.title, *pretend(plan, store)]
     assert [title for title in order if "base" in title] == [
@@ -287,7 +287,7 @@ def test_units_are_named_by_all_that_determines_them(tmp_path: Path, store: Unit
         ('{ part = "valid" }', '{ part = "valid" }\nsample = 2'),
     ):
         assert name not in names(change).values()
-    # What it does not depend on: how the pool is scored, and where things lie.
+    # It does not depend on how the pool is scored, or on where files are.
     assert names(("k = 4", "k = 5")) == {title: name}
 
 

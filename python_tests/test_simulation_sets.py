@@ -1,4 +1,4 @@
-"""Which clips a simulation works with, and what it refuses before any training."""
+"""Which recordings a simulation works with, and what it refuses before any training."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_sample_depends_on_its_seed_alone(folder: Path) -> None:
 
     assert pool(0) == pool(0) == sorted(pool(0), key=lambda name: int(name[4:-4]))
     assert len({tuple(pool(seed)) for seed in range(8)}) > 4
-    # A larger sample holds the smaller one: nobody's place depends on how many are taken.
+    # A larger sample contains the smaller one: a place does not depend on the sample's size.
     assert set(pool(0, 3)) < set(pool(0, 4))
 
 
@@ -75,7 +75,7 @@ def test_a_sample_is_drawn_from_what_is_left(folder: Path) -> None:
     sample = ids(read(folder, filtered), "pool")
     assert len(sample) == 4
     assert ids(read(folder, excluded), "pool") == sample
-    # The chance of a clip depends on its id, not on what else there is.
+    # Whether a recording is drawn depends on its id, not on what else there is.
     others = [n for n in range(4, 12) if f"pool{n}.wav" not in sample]
     for gone in others:
         numbers = [n for n in range(4, 12) if n != gone]
@@ -208,7 +208,7 @@ def test_segments_of_one_recording_may_not_overlap(
     "segment", [{"offset": 0.25, "duration": 0.14}, {"offset": 0.21, "duration": 0.2}]
 )
 def test_segments_of_one_recording_may_touch(folder: Path, segment: dict[str, float]) -> None:
-    """Less than a tenth of a second in common is a cut that was not exact."""
+    """Less than a tenth of a second in common counts as an inexact cut."""
     shutil.copy(folder / "pool7.wav", folder / "test15.wav")
     edit_manifest(folder, 7, duration=0.3)
     edit_manifest(folder, 15, **segment)
@@ -262,7 +262,7 @@ def test_equal_ids_are_refused(folder: Path) -> None:
     (folder / "other" / "m.jsonl").write_text(
         '{"audio_filepath": "pool4.wav", "text": "ab", "id": "test15.wav"}\n'
     )
-    # No recording of the others: one of a length of its own.
+    # A recording that differs from all others in length.
     (folder / "other" / "pool4.wav").write_bytes((folder / "base0.wav").read_bytes()[:-200])
     more = '[[data.test]]\nmanifest = "other/m.jsonl"\n\n[model]'
     with pytest.raises(ConfigError, match=r"test: id 'test15\.wav' of .* is in .* already"):
@@ -275,7 +275,7 @@ def test_equal_ids_are_refused(folder: Path) -> None:
         ('{ part = "pool" }', '{ part = "pol" }', "that is left has part = 'pol'"),
         ('{ part = "pool" }', "{ speaker = 1 }", "has the key 'speaker'"),
         ('{ part = "pool" }', '{ part = "pool", nr = [5, 99] }', "has nr = 99"),
-        # True equals 1 to Python, but not to whoever wrote the manifest.
+        # True equals 1 in Python, but not in a manifest.
         ('{ part = "base" }', '{ part = "base", nr = true }', "has nr = True"),
         (
             'where = { part = "pool" }',

@@ -1,4 +1,4 @@
-"""Processes that share a folder: nothing is done twice, nothing waits for the dead."""
+"""Processes that share a folder do nothing twice, and do not wait for dead ones."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_three_that_start_at_the_same_instant_do_each_unit_once(
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
-    """Starts processes that hold a lock."""
+    """Starts processes that each hold a lock."""
     with ExitStack() as stack:
 
         def start(lock: Path) -> subprocess.Popen[str]:
@@ -125,7 +125,7 @@ def test_a_stopped_process_is_waited_for_and_named(
         if end == "is killed":
             process.kill()
         else:
-            pretend_unit(base, plan, UnitStore(store.root))  # it does so, once it goes on
+            pretend_unit(base, plan, UnitStore(store.root))  # which it does once it continues
             process.send_signal(signal.SIGCONT)
             assert process.stdin is not None
             process.stdin.close()
@@ -213,7 +213,7 @@ def test_tables_are_written_by_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_tables_are_of_what_is_done_when_they_are_written(tmp_path: Path) -> None:
-    # Not of what this process knew: another may have written newer ones, and have ended.
+    # Not from what this process knew: another may have written newer ones and ended.
     plan, store = plan_of(tmp_path), UnitStore(tmp_path / "units")
     plan.expand(store)
     while left := [u for u in plan.expand(store).units.values() if not store.is_done(u.name)]:

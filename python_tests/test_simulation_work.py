@@ -1,4 +1,4 @@
-"""How processes share the work of one folder of units, with units that take no time."""
+"""How processes share a folder of units, tested with units that take no time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> UnitStore:
 
 
 class Pretended:
-    """Stands for ``execute``; ``lose_base_before`` removes the base model before such a unit."""
+    """Replaces ``execute``; ``lose_base_before`` removes the base model before such a unit."""
 
     def __init__(self, plan: Plan, lose_base_before: str = "") -> None:
         self.plan = plan
@@ -68,7 +68,7 @@ def test_a_model_that_another_simulation_removed_is_made_again(
 def test_all_models_on_the_way_are_made_again(
     tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As after a checkout: results of a first simulation are there, and no model file.
+    # As after a checkout: there are results of a first simulation, but no model file.
     pretrained = ("[[data.valid]]", f"{PRETRAIN_SOURCE}\n[[data.valid]]")
     execute = Pretended(plan_of(tmp_path, pretrained))
     monkeypatch.setattr(work_module, "execute", execute)
@@ -78,7 +78,7 @@ def test_all_models_on_the_way_are_made_again(
     execute.titles.clear()
     execute.plan = plan_of(tmp_path, pretrained, ('["25%", "50%"]', '["25%", "75%"]'))
     work(execute.plan, store, poll_seconds=0)
-    # Both strategies pick the same clips here.
+    # Both strategies pick the same recordings here.
     assert execute.titles == ["pretraining", "base, seed 0", "egl 75%, seed 0"]
 
 
@@ -189,7 +189,7 @@ def test_states_left_by_the_dead_are_removed_and_those_of_the_living_stay(
     monkeypatch.setattr(work_module, "execute", Pretended(plan))
     base, *_ = work(plan, store, poll_seconds=0).units
     store.run_dir(base).mkdir()
-    # Somebody makes the model of a finished unit again, for another simulation.
+    # Another simulation makes the model of a finished unit again.
     with UnitStore(store.root).lock(base):
         work(plan, store, poll_seconds=0)
         assert store.run_dir(base).exists()

@@ -77,8 +77,8 @@ class TestBootstrap:
         assert (counts.sum(axis=1) == 7).all()
 
     def test_a_resample_without_reference_repeats_the_sample(self):
-        # Utterance 1 alone has a length: resamples without it have no ratio of their own. Those
-        # with both have 5 / 2 as the sample, those with 1 alone 4 / 4.
+        # Only utterance 1 has a length: resamples without it have no ratio of their own. Those
+        # with both have the sample's 5 / 2, those with only 1 have 4 / 4.
         values = bootstrap_ratios(
             np.array([[3.0, 2.0]]), np.array([0.0, 2.0]), replicates=99, seed=0
         )
@@ -101,7 +101,7 @@ class TestInterval:
     def test_it_holds_95_of_100_resamples(self):
         got = interval(np.array([50.0, *range(1, 101)]))
         assert (got.estimate, got.low, got.high) == (50.0, 3.0, 98.0)
-        # The sample is not one of them, wherever it lies.
+        # The sample is none of them, wherever it lies.
         got = interval(np.array([1000.0, *range(1, 101)]))
         assert (got.estimate, got.low, got.high) == (1000.0, 3.0, 98.0)
 

@@ -40,7 +40,7 @@ def test_two_threads_may_score_with_one_model() -> None:
 
 
 def in_threads(*works: Callable[[], object]) -> list[object]:
-    """What each returned or raised."""
+    """Run these in threads; what each returned or raised."""
     found: list[object] = [None] * len(works)
 
     def work(n: int) -> None:
@@ -59,7 +59,7 @@ def in_threads(*works: Callable[[], object]) -> list[object]:
 
 
 def test_unrelated_models_run_side_by_side() -> None:
-    """Each waits inside its forward pass until the other is there, too."""
+    """Each waits inside its forward pass until the other is there too."""
     arrived = threading.Barrier(2, timeout=30)
 
     class Meeting(Head):
@@ -98,7 +98,7 @@ def test_models_with_a_module_in_common_wait_for_each_other() -> None:
 
 
 class Setting:
-    """Something global that can be saved and restored in the wrong order."""
+    """A global setting that could be saved and restored in the wrong order."""
 
     def __init__(self) -> None:
         self.value = "own"

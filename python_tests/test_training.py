@@ -1,4 +1,4 @@
-"""Training: that it learns, which epoch is the best, and when it stops."""
+"""Training learns, knows its best epoch, and stops when it should."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_few_clips_are_learnt_by_heart(clips: Path, tmp_path: Path, optimizer:
     trainer.start()
     best = trainer.run()
     assert best.valid_loss < 0.25 * trainer.history[0].train_loss
-    # SGD at a constant rate hops about the optimum; where it stands depends on rounding.
+    # SGD at a constant rate jumps around the optimum; where it ends depends on rounding.
     assert best.valid_cer <= (0.0 if optimizer == "adamw" else 0.25)
     assert load_checkpoint(trainer.folder.model_path).training["epoch"] == best.epoch
 
@@ -83,7 +83,7 @@ def test_a_loss_that_is_infinite_never_wins_and_is_null(
 
     def ruled_out(rows: Any, labels: Any) -> float:
         calls.append(1)
-        # In the first epoch one text is ruled out, and the others are free; later all cost 5.
+        # In the first epoch one loss is infinite and the others are 0; later all are 5.
         return (math.inf if len(calls) == 1 else 0.0) if len(calls) <= 4 else 5.0
 
     monkeypatch.setattr(metrics, "_ctc_loss", ruled_out)

@@ -1,4 +1,4 @@
-"""A training that ends, or meets a full disk, at any step on the disk goes on to the same bits."""
+"""Training that ends or meets a full disk at any disk operation resumes to the same bits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
 
 
 def trainer_of(utterances: list[Utterance], run_dir: Path) -> Trainer:
-    """A training that saves its state after every batch."""
+    """A trainer that saves its state after every batch."""
     checkpoint = random_checkpoint(cell="rnn_tanh", dropout=0.2, seed=7)
     torch.manual_seed(7)
     examples = prepare_examples(utterances, checkpoint).examples
@@ -42,7 +42,7 @@ def trainer_of(utterances: list[Utterance], run_dir: Path) -> Trainer:
 
 
 def train(utterances: list[Utterance], run_dir: Path) -> None:
-    """Begin or go on, and come to the end."""
+    """Start or resume, and finish."""
     trainer = trainer_of(utterances, run_dir)
     with trainer.folder.locked():
         trainer.resume()
@@ -50,7 +50,7 @@ def train(utterances: list[Utterance], run_dir: Path) -> None:
 
 
 def result(run_dir: Path) -> dict[str, Any]:
-    """Everything in the folder but times."""
+    """Everything in the folder except times."""
     found: dict[str, Any] = {path.name: state_in(path) for path in run_dir.glob("*.pt")}
     metrics = (run_dir / "metrics.jsonl").read_text()
     found["metrics.jsonl"] = [timeless(json.loads(line)) for line in metrics.splitlines()]
@@ -64,7 +64,7 @@ def result(run_dir: Path) -> dict[str, Any]:
 def recorded(
     utterances: list[Utterance], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RecordedDisk, dict[str, Any]]:
-    """A run that nothing happens to: its steps, and what it comes to."""
+    """An undisturbed run: its steps and its result."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     run_dir.mkdir()
     disk = RecordedDisk(run_dir)
@@ -92,7 +92,7 @@ def test_every_crash_point(
             restore(run_dir, tree)
             train(utterances, run_dir)
             assert result(run_dir) == expected
-    # What a crash leaves is never taken for damage.
+    # What a crash leaves is never mistaken for damage.
     assert "going on from" not in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""What training makes of recordings and texts that it cannot use."""
+"""Recordings and texts that training cannot use: left out, or refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from egl_fast.training.loop import Progress, Trainer
         ("abcde", 0.11, True),  # 10 windows, 5 frames of logits
         ("abcdef", 0.11, False),
         ("aba", 0.07, True),  # 6 windows, 3 frames
-        ("aab", 0.07, False),  # a blank must part the repeat
+        ("aab", 0.07, False),  # a blank must separate the repeated label
         ("", 0.02, True),
         ("", 0.019, False),  # no frame at all
     ],
@@ -51,7 +51,7 @@ def test_a_text_needs_a_frame_a_label_and_one_a_repeat(
     if not fits:
         ((left_out, error),) = prepared.left_out
         assert left_out.id == "clip1.wav"
-        # Shorter than a window, there is nothing to make frames of.
+        # Audio shorter than a window has no frames at all.
         assert re.search(r"line 2\): its text needs|is too short", str(error))
 
 
@@ -76,7 +76,7 @@ def test_training_leaves_out_what_it_cannot_use(
     assert "warning: 6 of 10 recordings cannot be used and are left out: see" in err
     assert "on 2 utterances" in err
     assert json.loads(out)["valid_loss"] > 0
-    # The same again is the same set; another set is another run.
+    # The same recordings can be resumed; another set of them is another run.
     assert train(run, partly_unreadable, "--resume", "--cell", "rnn_tanh")[0] == 3
     soundfile.write(tmp_path / "clip1.wav", waveform(0.5), SAMPLE_RATE_HZ)
     status, _, err = train(run, partly_unreadable, "--resume", "--cell", "rnn_tanh")
@@ -145,7 +145,7 @@ def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
 def test_texts_that_do_not_fit_are_no_part_of_the_mean(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # 0.45 s are 22 frames of logits; half as many fit no text of 15 characters.
+    # 0.45 s make 22 frames of logits; half as many do not fit a text of 15 characters.
     texts = ["ab", "no", "ab", "abcdefghijklmno"]
     write_clips(tmp_path, texts, [0.5, 0.8, 0.65, 0.45])
     config = replace(CONFIG, max_epochs=1, speed_perturb=0.5, learning_rate=1e-12)

@@ -1,7 +1,7 @@
 """Scores are those of training, whatever a model does between its layers.
 
-The right value of every score is the expectation over its own labelings of what ``loss.backward()``
-leaves in ``.grad`` of the untouched model, with torch's CTC loss.
+The expected score is the sum over its labelings, weighted by probability, of the squared gradients
+that ``loss.backward()`` leaves in the untouched model, with torch's CTC loss.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _scripted(module: nn.Module) -> nn.Module:
         return torch.jit.script(module)
 
 
-#: And how far scores may be off. float32's is what is promised; two passes in 16 bits add up in
-#: another order, and a few roundings of 2^-9 are left.
+#: Models, and how far scores may be off: the promise for float32; two passes in 16 bits sum in
+#: another order, which leaves a few roundings of 2^-9.
 RIGHT: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "autocast inside": (lambda: Sandwich(_autocast), 1e-2),
     "autocast around a GRU": (lambda: Sandwich(_autocast, nn.GRU(8, 8, batch_first=True)), 1e-2),
@@ -149,7 +149,7 @@ def test_a_backward_pass_that_is_linear_is_training(factor: float) -> None:
 
 
 def test_replicas_of_distributed_training_are_looked_into() -> None:
-    """Without the processes: what matters is that the wrapper's own forward does not run."""
+    """No processes are needed: what matters is that the wrapper's own forward does not run."""
     inner = Sandwich(lambda m, x: m.mid(x))
     wrapper = nn.parallel.DistributedDataParallel.__new__(nn.parallel.DistributedDataParallel)
     nn.Module.__init__(wrapper)

@@ -1,4 +1,4 @@
-"""A model is scored in evaluation mode, and returned in the modes it had."""
+"""A model is scored in evaluation mode and returned in the modes it had."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import egl_fast
 
 
 class Loud(Head):
-    """Refuses evaluation mode, after it has taken it."""
+    """Raises after switching to evaluation mode."""
 
     def eval(self) -> Loud:
         super().eval()
@@ -31,7 +31,7 @@ def test_modes_come_back_where_eval_raises() -> None:
 
 
 class LowRank(nn.Module):
-    """Merges an update into its weight for evaluation, and takes it out again for training."""
+    """Merges an update into its weight for evaluation, and removes it for training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def test_modules_return_to_training_by_their_own_way() -> None:
     model = Head(nn.Sequential(nn.Linear(NUM_BINS, 8), LowRank())).train()
     layer: Any = model.encoder[1]
     weight = layer.weight.clone()
-    # What the update did to the weight is undone before the backward pass, which is noticed.
+    # The update is undone before the backward pass, which is noticed.
     with pytest.raises(egl_fast.errors.ModelError, match=r"weights that train\(\) or eval\(\)"):
         egl_fast.Scorer(model, VOCABULARY).score_batch(*batch(dtype=torch.float32), k=3)
     assert layer.training

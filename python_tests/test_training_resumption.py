@@ -1,4 +1,4 @@
-"""Training that was stopped or killed goes on to the same bits, or says why it cannot."""
+"""Training that was stopped or killed resumes to the same bits, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from egl_fast.training.run_folder import EpochMetrics
 
 
 class KilledError(Exception):
-    """Stands for a process that ends in the middle of an epoch."""
+    """Stands in for a process that ends in the middle of an epoch."""
 
 
 def facts(history: list[EpochMetrics]) -> Any:
-    """Metrics but for the time they took."""
+    """Metrics without the time they took."""
     return timeless([asdict(metrics) for metrics in history])
 
 
@@ -79,7 +79,7 @@ def test_a_run_that_is_stopped_after_every_batch_comes_to_the_same_bits(
         trainer = trainer_of(clips, tmp_path / "stopped", config)
         trainer.resume()
         assert trainer.seconds >= seconds
-        torch.manual_seed(num_stops)  # where dropout's draws stand is part of the state
+        torch.manual_seed(num_stops)  # the state of dropout's random generator is saved too
         try:
             trainer.run(stop_after_every_batch())
             break
@@ -144,7 +144,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     before = state_in(whole.folder.previous_path)
     with pytest.raises(KeyboardInterrupt):
         resumed.run(Progress(stop=lambda: True))
-    # The good state is still the one to fall back on: the damaged one has not taken its place.
+    # The good state is still there to fall back on: the damaged one has not replaced it.
     assert state_in(whole.folder.previous_path) == before
     resumed = trainer_of(clips, tmp_path / "run")
     resumed.resume()
@@ -205,7 +205,7 @@ def test_a_run_killed_in_its_first_epoch_starts_anew(clips: Path, tmp_path: Path
     whole = trainer_of(clips, tmp_path / "whole", config)
     whole.start()
     whole.run()
-    # The model is written before the state: the kill may come between the two.
+    # The model is written before the state; a kill may come between the two.
     halved = tmp_path / "halved"
     halved.mkdir()
     (halved / "model.pt").write_bytes(whole.folder.model_path.read_bytes())

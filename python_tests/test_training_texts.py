@@ -123,7 +123,7 @@ def train_init(run: Run, manifest: Path, model: Path) -> Any:
 
 
 def train_lower(run: Run, upper: Path, folder: Path) -> str:
-    """What is said of going on without --lowercase with texts that are lower case by themselves."""
+    """The message when resuming without --lowercase on texts that are lower case already."""
     lines = [{**line, "text": line["text"].lower()} for line in lines_of(upper.read_text())]
     lower = write_manifest(folder / "clips_lower.jsonl", lines)
     return str(train(run, lower, "--cell", "rnn_tanh", "--resume")[2])

@@ -1,4 +1,4 @@
-"""The factor that stands for an utterance's inputs: by QR, and by Cholesky as on a GPU."""
+"""The factor that replaces an utterance's inputs: by QR, and by Cholesky as on a GPU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def by_qr(matrix: Tensor) -> Tensor:
 @pytest.mark.parametrize("factor", [by_qr, _cholesky_factor], ids=["qr", "cholesky"])
 @pytest.mark.parametrize("matrix", INPUTS.values(), ids=INPUTS)
 def test_norms_are_those_of_the_inputs(matrix: Tensor, factor: Callable[[Tensor], Tensor]) -> None:
-    """||S B|| = ||A^T B|| but for float32's rounding of P terms, in units of ||A|| ||B||."""
+    """||S B|| = ||A^T B|| up to float32's rounding of P terms, in units of ||A|| ||B||."""
     columns = normal(40, 30).double()
     found = (factor(matrix).double() @ columns).square().sum(1)
     exact = matrix.double()

@@ -1,4 +1,4 @@
-"""Recordings that are missing or broken are named, left out, and counted as left out."""
+"""Missing or broken recordings are named, left out, and counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_others_go_on(
     assert "no such file" in errors[0]["error"]
     assert f"2 could not be {command.removesuffix('e')}ed: see {errors_path}" in err
     assert not list(tmp_path.glob("*.partial"))
-    # Nothing of an earlier run is overwritten unasked, nor left where it is not true any more.
+    # Errors of an earlier run are not overwritten unasked, nor left once they are outdated.
     out_path.unlink()
     assert str(errors_path) in run(*arguments, "--out", out_path)[2]
     fine = write_manifest(

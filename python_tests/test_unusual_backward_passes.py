@@ -1,4 +1,4 @@
-"""Backward passes that do more than pass gradients on: refused, or without effect."""
+"""Backward passes that do more than pass gradients on are refused, or have no side effects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHECKPOINTED: dict[str, Callable[[bool], nn.Module]] = {
     "without a module": lambda reentrant: Sandwich(
         lambda m, x: checkpoint(lambda y: F.linear(y, m.mid.weight), x, use_reentrant=reentrant)
     ),
-    # Where nothing that is asked for lies before it, autograd.grad never comes to see it.
+    # With no requested parameter before it, autograd.grad never runs it.
     "at the bottom": lambda reentrant: Checkpointed(reentrant=reentrant, wants_gradient=True),
 }
 
@@ -40,7 +40,7 @@ def test_checkpoints_in_evaluation_mode_are_refused(name: str, reentrant: bool) 
 
 
 class Reversible(torch.autograd.Function):
-    """Takes its backward pass itself, so that the module's gradients go into ``.grad``."""
+    """Calls ``backward`` itself, so that the module's gradients go into ``.grad``."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: nn.Module) -> Tensor:
@@ -81,7 +81,7 @@ def _clipped(cotangent: Tensor) -> Tensor:
     ids=["clipped", "normalized", "signs", "relu", "shifted"],
 )
 def test_a_backward_pass_that_is_not_linear_is_noticed(change: Callable[[Tensor], Tensor]) -> None:
-    """Combinations of cotangents would stand for none of them: 1.27 was scored for 2.13."""
+    """Combinations of cotangents would mean nothing: the score was 1.27 instead of 2.13."""
 
     class Changing(torch.autograd.Function):
         @staticmethod

@@ -1,4 +1,4 @@
-"""What other people's code does to models, and what a scorer must make of it all the same."""
+"""Unusual code in models, which is scored like any other."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_parameters_are_those_of_the_moment() -> None:
 
 
 def test_a_changed_built_in_model_has_a_gradient_per_utterance() -> None:
-    """A parameter without a rule has one gradient an utterance, not one of the whole batch."""
+    """A parameter without a rule has one gradient per utterance, not one per batch."""
     torch.manual_seed(0)
     model = DeepSpeech2(preset("tiny")).double()
     nn.utils.parametrizations.weight_norm(model.output)

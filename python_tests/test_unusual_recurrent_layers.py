@@ -103,5 +103,5 @@ def test_a_scripted_recurrent_layer_has_norms() -> None:
     x, lengths = batch()
     tape = engine.run(x[:1], lengths[:1])
     norms = engine.sq_norms(tape, torch.ones(1, 2, 12, NUM_CLASSES).double())
-    # The engine itself compares with plain autograd before it gives anything back.
+    # The engine itself compares with plain autograd before it returns anything.
     assert {"mid.gru.weight_hh_l0", "output.weight"} <= set(norms)

@@ -1,4 +1,4 @@
-"""The engine compares its norms with plain autograd before it gives any back."""
+"""The engine compares its norms with plain autograd before it returns any."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_hooks_on_parameters_are_noticed(dtype: torch.dtype) -> None:
 def test_rounding_of_a_float32_loop_is_no_disagreement(
     monkeypatch: pytest.MonkeyPatch, share_in_double: float, agrees: bool
 ) -> None:
-    """As on 30 s of noise, where a float32 recurrence errs by per cents."""
+    """As on 30 s of noise, where a float32 recurrence errs by several percent."""
     model = Sandwich(lambda m, x: m.mid(x)).float()
     plain = verification.plain_sq_norms
     shares = {torch.float32: 1.03, torch.float64: share_in_double}

@@ -1,4 +1,4 @@
-"""What people hold in memory: integers of all widths, channels, dictionaries, pairs, decoders."""
+"""Audio in memory: integers of all widths, channels, dictionaries, pairs, decoders."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_a_tensor_on_a_gpu_is_fetched() -> None:
 
 @dataclass
 class Samples:
-    """As torchcodec gives them."""
+    """As torchcodec returns them."""
 
     data: torch.Tensor
     sample_rate: int
 
 
 class Decoder:
-    """As data sets of today hold recordings."""
+    """As current data sets hold recordings."""
 
     def get_all_samples(self) -> Samples:
         return Samples(torch.stack([TENSOR, TENSOR]), 8000)

@@ -1,4 +1,4 @@
-"""Torch files made by hand: any pickle, any members, so that a test can lie in each of them."""
+"""Torch files built by hand, with any pickle and members, so that tests can forge each part."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def members_of(archive: bytes) -> dict[str, bytes]:
 
 
 def archive_of(members: Mapping[str, bytes], *, root: str = ROOT) -> bytes:
-    """A torch file of such members, with right checksums."""
+    """A torch file with these members and correct checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name, content in members.items():
@@ -47,7 +47,7 @@ def archive_of(members: Mapping[str, bytes], *, root: str = ROOT) -> bytes:
 
 
 def with_program(archive: bytes, program: bytes) -> bytes:
-    """A torch file with another pickle, and the tensors' numbers it had."""
+    """A torch file with another pickle, but the same tensor data."""
     return archive_of({**members_of(archive), "data.pkl": program})
 
 
@@ -93,14 +93,14 @@ def tensor(numbers: bytes, *, offset: int, size: list[int], stride: list[int]) -
 
 
 def changed(folder: Path, archive: bytes) -> Path:
-    """A file of these bytes."""
+    """Write these bytes to a file."""
     path = folder / "changed.pt"
     path.write_bytes(archive)
     return path
 
 
 def refusal(path: Path, *, remedy: str = "give a file that `egl-fast train` wrote") -> str:
-    """The one line, ending in a remedy, with which a file is refused as a model."""
+    """The one line, ending in the remedy, with which a file is refused as a model."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
