@@ -1,7 +1,7 @@
 """Runs commands as children of a process that has already loaded torch, which takes a second.
 
-Started by ``commands`` with the path of a socket, on which it listens until its standard input ends.
-A request is a line of JSON, sent with open files; the answer is the exit status. A child is a process
+Started by ``commands`` with the path of a socket, it listens until its standard input ends. A
+request is a line of JSON, sent with open files; the answer is the exit status. A child is a process
 like any other, with its own streams, folder, and environment. It cannot show how modules are loaded
 or how an interpreter shuts down; ``commands.start`` does.
 """

@@ -154,7 +154,7 @@ def test_a_flac_that_is_longer_than_its_header_says_is_whole(tmp_path: Path) -> 
     assert np.array_equal(load(path), expected)
 
 
-def test_too_long_a_recording_is_given_up_early(tmp_path: Path) -> None:
+def test_a_recording_that_is_too_long_is_given_up_early(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.write_bytes(without_length(written(path)))
     assert 1.0 < audio_seconds(utterance(path), enough_seconds=1.0) < 2.5
@@ -191,7 +191,7 @@ def test_an_rf64_without_sizes_is_whole(tmp_path: Path) -> None:
     assert np.array_equal(load(path), expected)
 
 
-def test_a_caf_that_goes_on_to_the_end_is_whole(tmp_path: Path) -> None:
+def test_a_caf_that_ends_with_the_file_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.caf"
     content = bytearray(written(path, format="CAF", subtype="PCM_16"))
     expected = as_soundfile_reads_it(content, path)
@@ -201,7 +201,7 @@ def test_a_caf_that_goes_on_to_the_end_is_whole(tmp_path: Path) -> None:
     assert np.array_equal(load(path), expected)
 
 
-def test_a_wav_without_samples_keeps_its_other_chunks_to_itself(tmp_path: Path) -> None:
+def test_chunks_after_the_samples_of_an_empty_wav_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     content = written(path, SOUND[:0], subtype="PCM_16")
     path.write_bytes(content + b"LIST\x08\0\0\0INFOabcd")
@@ -244,7 +244,7 @@ def test_joined_files_are_read_to_the_end_of_the_last(tmp_path: Path, suffix: st
 
 
 @pytest.mark.parametrize("size", [0, 2_000_000_000, 0xFFFFFFFF])
-def test_joined_wavs_of_unknown_length(tmp_path: Path, size: int) -> None:
+def test_joined_wavs_of_unknown_length_are_whole(tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.wav"
     content = bytearray(written(path, subtype="PCM_16"))
     expected = as_soundfile_reads_it(content, path)
@@ -253,7 +253,7 @@ def test_joined_wavs_of_unknown_length(tmp_path: Path, size: int) -> None:
     assert np.array_equal(load(path), np.tile(expected, 3))
 
 
-def test_a_wav_cut_short_and_another_joined_to_it(tmp_path: Path) -> None:
+def test_a_wav_cut_short_before_another_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     content = written(path, np.tile(SOUND, 2), subtype="PCM_16")
     path.write_bytes(content[: len(content) // 2] + written(path, subtype="PCM_16")[:9000])
@@ -261,7 +261,7 @@ def test_a_wav_cut_short_and_another_joined_to_it(tmp_path: Path) -> None:
         load(path)
 
 
-def test_joined_flac_of_unknown_length(tmp_path: Path) -> None:
+def test_joined_flac_files_of_unknown_length_are_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     content = written(path)
     expected = as_soundfile_reads_it(content, path)
@@ -283,7 +283,7 @@ def test_joined_parts_may_differ_in_rate_and_channels(tmp_path: Path, suffix: st
     assert audio_seconds(utterance(path)) == pytest.approx(1.0)
 
 
-def test_an_mp3_with_a_table_joined_to_one_without(tmp_path: Path) -> None:
+def test_an_mp3_with_a_table_joined_to_one_without_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     bare, expected = mp3_without_table(path)
     path.write_bytes(bare)
@@ -319,7 +319,7 @@ def test_a_page_missing_in_the_middle_of_an_ogg_is_noticed(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "opus", "flac", "wav", "mp3"])
-def test_a_segment_of_the_end_is_that_part_of_the_whole(tmp_path: Path, suffix: str) -> None:
+def test_a_segment_at_the_end_is_that_part_of_the_whole(tmp_path: Path, suffix: str) -> None:
     """libsndfile 1.2.2 finds the wrong samples in the last page of an Ogg Vorbis file."""
     path = tmp_path / f"a.{suffix}"
     written(path, np.tile(SOUND, 2), **KINDS[suffix])
@@ -347,7 +347,7 @@ def test_a_rate_without_speech_is_refused_before_it_fills_memory(tmp_path: Path)
         load(tmp_path / "a.wav")
 
 
-def test_addresses_are_not_missing_files(tmp_path: Path) -> None:
+def test_a_url_is_called_a_url(tmp_path: Path) -> None:
     for address in ("https://example.org/a.wav", "s3://bucket/a.wav", "file:///a.wav"):
         with pytest.raises(AudioError, match="is an address, not a file; download it"):
             load(tmp_path / address)

@@ -23,19 +23,19 @@ def files(tmp_path):
     return pool, scores
 
 
-def test_the_manifest_says_where(files):
+def test_paths_are_resolved_against_the_manifest(files):
     pool, scores = files
     assert audio_folder(str(scores), None) == pool.parent
     assert audio_folder("-", None) is None
     assert audio_folder("-", str(pool)) == pool.parent
 
 
-def test_without_metadata_paths_count_from_the_scores_as_in_a_run_folder(files):
+def test_without_metadata_paths_are_resolved_against_the_scores(files):
     _, scores = files
     assert audio_folder(str(scores.with_name("seed-0.jsonl")), None) == scores.parent
 
 
-def test_manifest_and_scores_that_moved_together(files):
+def test_a_manifest_moved_along_with_its_scores_is_found(files):
     pool, scores = files
     beside = scores.with_name("pool.jsonl")
     pool.rename(beside)
@@ -47,7 +47,7 @@ def test_manifest_and_scores_that_moved_together(files):
 
 
 @pytest.mark.parametrize("pool", ["/dev/stdin", "/dev/fd/63", "/proc/self/environ", "a\0b", "-"])
-def test_a_manifest_from_standard_input_is_gone(files, pool):
+def test_a_manifest_from_standard_input_has_to_be_named(files, pool):
     _, scores = files
     scores.with_name("scores.jsonl.meta.json").write_text(json.dumps({"pool": pool}))
     with pytest.raises(ManifestError, match="name the manifest with --pool"):
@@ -55,7 +55,7 @@ def test_a_manifest_from_standard_input_is_gone(files, pool):
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"pool": 3}', "[" * 100_000])
-def test_damaged_metadata_say_nothing(files, content):
+def test_damaged_metadata_are_ignored(files, content):
     _, scores = files
     scores.with_name("scores.jsonl.meta.json").write_text(content)
     assert audio_folder(str(scores), None) == scores.parent

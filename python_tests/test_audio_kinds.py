@@ -77,7 +77,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\0.wav", "\ud800.wav", "a" * 300, ""])
-def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+def test_impossible_file_names_are_refused(tmp_path: Path, name: str) -> None:
     for attempt in (load, lambda p: audio_seconds(utterance(p))):
         with pytest.raises(AudioError) as caught:
             attempt(tmp_path / name)
@@ -191,9 +191,7 @@ def test_pyav_reads_what_libsndfile_does_not(name: str, capfd: pytest.CaptureFix
     assert capfd.readouterr() == ("", "")
 
 
-def test_pyav_and_files_that_it_cannot_read(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_pyav_names_what_it_cannot_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AudioError, match="holds no sound"):
         load(HERE / "audio" / "silent_film.mp4")
     content = (HERE / "audio" / "tone.m4a").read_bytes()
@@ -240,7 +238,7 @@ def test_nothing_of_libmpg123_reaches_the_terminal(
     assert capfd.readouterr() == ("", "")
 
 
-def test_c_is_heard_again_after_the_last_decoder(capfd: pytest.CaptureFixture[str]) -> None:
+def test_c_code_can_print_again_after_the_last_decoder(capfd: pytest.CaptureFixture[str]) -> None:
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         pytest.skip("the test finds the stream as glibc has it")
     c = ctypes.CDLL(None)

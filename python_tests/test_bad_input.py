@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_one_line_with_the_remedy(place: Place, what: str) -> None:
+def test_bad_input_is_one_line_with_the_remedy(place: Place, what: str) -> None:
     make, named, remedy = REFUSED[what]
     arguments = make(place)
     before = contents(place.folder)
@@ -173,7 +173,7 @@ def test_one_line_with_the_remedy(place: Place, what: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["score", "transcribe"])
-def test_no_file_takes_the_place_of_a_pipe_or_device(place: Place, command: str) -> None:
+def test_a_pipe_is_not_replaced_by_a_file(place: Place, command: str) -> None:
     os.mkfifo(place.folder / "pipe")
     line = refused(*getattr(place, command)(out="pipe"), cwd=place.folder)
     assert "output pipe: is a pipe or device, not a file; name a file" in line

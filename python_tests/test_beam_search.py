@@ -75,8 +75,8 @@ def assert_equals_enumeration(log_probs: torch.Tensor, blank: int) -> None:
         )  # fmt: skip
 
 
-# The search once lost labelings of these: one because a prefix ends in blank with e^-900 of its mass
-# when its label is repeated, one because e^-1102 underflows before it is scaled.
+# The search once lost labelings of these: one because a prefix ends in blank with e^-900 of its
+# mass when its label is repeated, one because e^-1102 underflows before it is scaled.
 EXTREME = {
     "a repeat after a blank": (
         [[-300, 0], [-300, 0], [-300, 0], [0, -300], [0, -300]], 1, 4,

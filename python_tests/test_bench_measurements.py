@@ -78,7 +78,7 @@ def bound_of(backward: float, *, countable: bool = True) -> Bound:
     return Bound.of(timing, stages, Pool(4, [20.0]), rate=20.0, countable=countable)
 
 
-def test_bounds_in_words() -> None:
+def test_bounds_are_put_into_words() -> None:
     bound = bound_of(8.0)
     assert (bound.forward, bound.backward) == (0.05, 0.8)
     assert bound.rest == pytest.approx(0.15)

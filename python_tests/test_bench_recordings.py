@@ -21,7 +21,9 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError
 
 
-def test_durations_that_the_manifest_lacks(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_durations_missing_in_the_manifest_come_from_headers(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = read_manifest(clips)
     assert Durations.of(told, seed=0).origin == "the manifest"
     lacking = [utterance(one.audio_path) for one in told]
@@ -48,7 +50,7 @@ def test_durations_that_the_manifest_lacks(clips: Path, monkeypatch: pytest.Monk
     assert sampled.origin == "the headers of 3 files"
 
 
-def test_headers_that_cannot_be_read(clips: Path, tmp_path: Path) -> None:
+def test_headers_that_cannot_be_read_are_left_out(clips: Path, tmp_path: Path) -> None:
     gone = utterance(tmp_path / "gone.wav")
     readable = [utterance(one.audio_path) for one in read_manifest(clips)]
     assert Durations.of([*readable, gone], seed=0).audio_seconds == pytest.approx(2.4)
@@ -85,7 +87,7 @@ def test_the_draw_depends_on_pool_and_seed_alone() -> None:
     assert len({tuple(ids(seed)) for seed in range(10)}) > 5
 
 
-def test_strata_have_like_audio_and_all_of_it() -> None:
+def test_strata_have_equal_shares_of_all_audio() -> None:
     strata, num_broken = drawn(SECONDS)
     assert num_broken == 0
     audio = [one.audio_seconds for one in strata]
@@ -112,7 +114,7 @@ def test_estimates_are_unbiased_whatever_a_recording_costs() -> None:
     assert abs(statistics.fmean(estimates) - truth) < 3 * error
 
 
-def test_neighbours_fill_a_batch() -> None:
+def test_neighbors_fill_a_batch() -> None:
     strata, _ = drawn([1.0, 1.1, 1.2, 5.0], num_strata=1, batch_seconds=3.5)
     [stratum] = strata
     first, *others = (one.seconds for one in stratum.recordings)

@@ -225,7 +225,7 @@ def test_a_kernel_that_spills_fails_whatever_the_report_says(
     assert ("kernels that spill at sm_90: search" in capsys.readouterr().err) == bool(status)
 
 
-def test_without_nvcc_that_is_said(monkeypatch, capsys):
+def test_without_nvcc_a_message_says_so(monkeypatch, capsys):
     monkeypatch.setenv("CUDA_HOME", "/nowhere")
     monkeypatch.setattr(sys, "argv", ["kernel_resources.py"])
     assert kernel_resources.main() == 0

@@ -44,7 +44,7 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path, cell: str) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "m.pt"]
 
 
-def test_the_hash_is_the_files(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
     hashes = []
     for name, seed in (("a.pt", 0), ("b.pt", 0), ("c.pt", 1)):
         save_checkpoint(tmp_path / name, random_checkpoint(seed=seed))
@@ -70,7 +70,7 @@ def test_half_precision_halves_the_file_and_rounds_the_weights(tmp_path: Path) -
     assert saved.model.output.weight.dtype == torch.float32
 
 
-def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+def test_weights_that_could_not_be_read_back_are_not_written(tmp_path: Path) -> None:
     """torch silently rounds a variance of 70,000 to infinity."""
     loud = random_checkpoint()
     loud.model.state_dict()["convs.0.norm.running_var"][1] = 70_000
@@ -211,7 +211,7 @@ def test_another_format_version_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["model", "features", "vocabulary", "state_dict", "training"])
-def test_a_missing_or_senseless_part_is_damage(tmp_path: Path, key: str) -> None:
+def test_a_missing_or_invalid_part_is_damage(tmp_path: Path, key: str) -> None:
     assert "is damaged" in refusal(saved_with(tmp_path, **{key: None}))
     assert "is damaged" in refusal(saved_with(tmp_path, **{key: 7}))
 

@@ -164,7 +164,7 @@ def test_weights_are_counted_without_building(cell: str, sizes: dict[str, int]) 
     assert config.num_weights == sum(p.numel() for p in model.parameters())
 
 
-def test_numbers_of_numpy_become_pythons() -> None:
+def test_numpy_numbers_become_python_numbers() -> None:
     import numpy as np
 
     config = ModelConfig(num_layers=np.int64(2), dropout=np.float32(0.5))  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ VOCABULARIES: list[tuple[Any, str]] = [
 
 @pytest.mark.usefixtures("nothing_is_built")
 @pytest.mark.parametrize(("vocabulary", "cause"), VOCABULARIES, ids=range(len(VOCABULARIES)))
-def test_a_vocabulary_that_no_text_has_is_refused(
+def test_an_impossible_vocabulary_is_refused(
     tmp_path: Path, model_content: dict[str, Any], vocabulary: Any, cause: str
 ) -> None:
     model_content["vocabulary"] = vocabulary

@@ -105,7 +105,7 @@ def test_bounds_fit_together(of_pool: dict[str, Any]) -> None:
     assert any(line.startswith("exact: ") for line in of_pool["in_words"])
 
 
-def test_facts_of_the_run(of_pool: dict[str, Any]) -> None:
+def test_facts_of_the_run_are_reported(of_pool: dict[str, Any]) -> None:
     assert of_pool["k"] == 7
     assert of_pool["hypotheses"] == [7, 7, 7]
     assert of_pool["hypotheses_looped"] == [3, 3, 3]
@@ -134,7 +134,7 @@ def test_noise_is_called_noise(tiny_model: Path) -> None:
     assert "went through" not in done.stdout  # three labelings, and none left out
 
 
-def test_the_table_of_a_pool(tiny_model: Path, clips: Path) -> None:
+def test_a_pool_has_a_table(tiny_model: Path, clips: Path) -> None:
     done = bench("--model", tiny_model, "--pool", clips, "--k", 6, "--utterances", 2)
     assert done.returncode == 0, done.stderr
     assert "…" not in done.stdout

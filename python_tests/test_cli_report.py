@@ -54,7 +54,7 @@ def test_the_same_run_gives_the_same_report(report, tmp_path):
         assert (tmp_path / "f" / name).read_bytes() == (report[0] / "figures" / name).read_bytes()
 
 
-def test_with_defaults_it_is_small(report, tmp_path):
+def test_a_report_with_defaults_is_small(report, tmp_path):
     run(report[1], "--out", tmp_path / "r.html")
     assert (tmp_path / "r.html").stat().st_size < 5 * 2**20
     run(report[1], "--no-audio", "--out", tmp_path / "r.html")
@@ -111,12 +111,12 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
     assert "--paper goes with RUN_DIR" in refusal("--scores", "x", "--paper")
 
 
-def test_a_folder_without_results(tmp_path):
+def test_a_folder_without_results_is_refused(tmp_path):
     line = refusal(tmp_path)
     assert line.startswith(f"egl-fast: run {tmp_path}: holds no results; `egl-fast simulate ")
 
 
-def test_what_is_there_is_not_lost(report, tmp_path):
+def test_only_reports_are_overwritten(report, tmp_path):
     out = tmp_path / "thesis.html"
     out.write_text("three years of work")
     assert "is not a report" in refusal(report[1], "--out", out)

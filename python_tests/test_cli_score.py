@@ -22,7 +22,9 @@ from egl_fast.records import ScoreRecord
 FIELDS = [f.name for f in dataclasses.fields(ScoreRecord) if f.name != "hypotheses"]
 
 
-def test_a_pool_with_a_broken_recording(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+def test_a_broken_recording_goes_into_the_errors_file(
+    tiny_model: Path, clips: Path, tmp_path: Path
+) -> None:
     records = lines_of(clips.read_text())
     for record in records:
         record |= {"speaker": "a\u2028b <script>", "egl": "an old score"}
@@ -86,7 +88,7 @@ def test_standard_output_holds_records_alone(tiny_model: Path, clips: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["exact", "lowrank", "probe"])
-def test_every_method_and_the_sum_over_all_labelings(
+def test_every_method_scores_all_labelings_too(
     tiny_model: Path, clips: Path, tmp_path: Path, method: str
 ) -> None:
     out = tmp_path / "scores.jsonl"
@@ -146,14 +148,14 @@ def test_parameters_can_be_picked(tiny_model: Path, clips: Path) -> None:
         assert a == pytest.approx(b + c, rel=1e-5)
 
 
-def test_low_mass_is_said(tiny_model: Path, clips: Path) -> None:
+def test_low_mass_is_warned_of(tiny_model: Path, clips: Path) -> None:
     # With random weights, three labelings hold hardly any probability.
     result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3)
     assert "`egl` then follows that mass" in result.stderr
     assert "egl_normalized" in result.stderr
 
 
-def test_parameters_that_are_none_are_refused(tiny_model: Path, clips: Path) -> None:
+def test_a_pattern_that_matches_no_parameter_is_refused(tiny_model: Path, clips: Path) -> None:
     arguments = ("score", "--model", tiny_model, "--pool", clips, "--params", "decoder.*")
     assert "matches no trainable parameter" in refused(*arguments)
 
@@ -219,7 +221,7 @@ def test_nothing_is_overwritten(tiny_model: Path, clips: Path, tmp_path: Path) -
     assert len(lines_of(out.read_text())) == 4
 
 
-def test_a_reader_that_leaves_is_no_failure(tiny_model: Path, clips: Path) -> None:
+def test_a_reader_that_closes_the_pipe_is_no_failure(tiny_model: Path, clips: Path) -> None:
     process = start("score", "--model", tiny_model, "--pool", clips, "--k", 2)
     assert process.stdout is not None
     process.stdout.close()
@@ -261,7 +263,7 @@ def test_other_formats_and_rates_score_alike(tiny_model: Path, tmp_path: Path) -
     assert high["num_frames"] == mono["num_frames"]
 
 
-def test_check_on_a_model(tiny_model: Path, clips: Path) -> None:
+def test_check_passes_for_a_good_model(tiny_model: Path, clips: Path) -> None:
     result = egl_fast("check", "--model", tiny_model, "--pool", clips, "--utterances", 2, "--k", 3)
     assert result.returncode == 0, result.stdout + result.stderr
     for group in ("convs.0.conv", "recurrent.1.rnn", "output", "all"):

@@ -61,7 +61,7 @@ def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> Non
     assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
 
 
-def test_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
+def test_json_prints_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
     write_clips(tmp_path, ["ab"], [0.5])
     command = f"egl-fast score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl"
     result = bash(f"{command} --json && {command} --json --resume", tmp_path)
@@ -117,7 +117,7 @@ def heard_signals() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heard_signals")
-def test_impatience_does_not_break_into_leaving() -> None:
+def test_a_second_signal_does_not_interrupt_cleanup() -> None:
     left = False
     with as_keyboard_interrupt():
         with pytest.raises(KeyboardInterrupt), interruption_after("a step") as interruption:
@@ -132,7 +132,7 @@ def test_impatience_does_not_break_into_leaving() -> None:
     assert left
 
 
-def test_scores_need_somewhere_to_go(tiny_model: Path, tmp_path: Path) -> None:
+def test_closed_standard_output_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
     write_clips(tmp_path, ["ab"], [0.5])
     result = bash_alone(f"egl-fast score --model {tiny_model} --pool clips.jsonl >&-", tmp_path)
     assert result.returncode == 2
@@ -148,7 +148,7 @@ def test_a_run_outlives_standard_error(tiny_model: Path, tmp_path: Path, lost: s
     assert len((tmp_path / "s.jsonl").read_text().splitlines()) == 2
 
 
-def test_quiet_is_of_one_command_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_ends_with_its_command(capsys: pytest.CaptureFixture[str]) -> None:
     command = cli.get_command(cli.make_context("egl-fast", ["select"]), "select")
     assert command is not None
     with command.make_context("select", ["x", "--budget", "1", "--quiet"]):
@@ -220,7 +220,7 @@ def test_bash_takes_the_script(tmp_path: Path) -> None:
     assert registered.endswith("egl-fast")
 
 
-def test_exceptions_are_one_tree() -> None:
+def test_all_exceptions_are_subclasses_of_one() -> None:
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     assert len(kinds) > 5
     assert all(issubclass(kind, errors.EglError) for kind in kinds)

@@ -135,7 +135,7 @@ class TestAudioPaths:
         written = [line["audio_filepath"] for line in lines_of(out.read_text())]
         return written[0], os.path.realpath(paths[0])
 
-    def test_they_count_from_the_scores_file_where_nothing_else_is_told(self, scores):
+    def test_without_metadata_they_are_resolved_against_the_scores(self, scores):
         out = scores.parent.parent / "elsewhere" / "chosen.jsonl"
         out.parent.mkdir()
         run(scores, "--budget", "1", "--out", out)
@@ -144,7 +144,7 @@ class TestAudioPaths:
         assert audio == os.path.realpath(scores.parent / "wav/1.wav")
 
     @pytest.mark.parametrize("absolute", [False, True])
-    def test_they_count_from_the_pool_that_the_metadata_names(self, scores, absolute):
+    def test_they_are_resolved_against_the_pool_in_the_metadata(self, scores, absolute):
         pool = scores.parent.parent / "corpus" / "pool.jsonl"
         named = str(pool) if absolute else "../corpus/pool.jsonl"
         scores.with_name("scores.jsonl.meta.json").write_text(json.dumps({"pool": named}))
@@ -158,7 +158,7 @@ class TestAudioPaths:
             os.path.realpath(pool.parent / "wav/1.wav"),
         )
 
-    def test_they_count_from_a_pool_named_on_the_command_line(self, scores):
+    def test_they_are_resolved_against_a_pool_given_as_option(self, scores):
         pool = scores.parent.parent / "corpus" / "pool.jsonl"
         pool.parent.mkdir()
         pool.write_text("")
@@ -191,7 +191,7 @@ class TestAudioPaths:
         run(scores, "--budget", "1", "--out", out)
         assert self.selected_audio(out)[0] == "wav/1.wav"
 
-    def test_they_stay_from_standard_input_and_when_absolute(self, tmp_path):
+    def test_they_stay_as_they_are_if_absolute_or_from_standard_input(self, tmp_path):
         out = tmp_path / "elsewhere" / "chosen.jsonl"
         out.parent.mkdir()
         run("-", "--budget", "1", "--out", out, stdin=as_text(LINES))
@@ -253,7 +253,7 @@ def test_a_malformed_line_is_named_by_its_number(scores, bad, message):
     assert message in line
 
 
-def test_files_that_are_no_scores(tmp_path):
+def test_files_without_scores_are_refused(tmp_path):
     path = tmp_path / "scores.jsonl"
     assert "no such file" in refusal(path, "--budget", "1")
     assert "is a folder" in refusal(tmp_path, "--budget", "1")
@@ -330,7 +330,7 @@ class TestTable:
         assert "[bold]a[/x]" in done.stdout
         assert len(done.stdout.splitlines()) == 3
 
-    def test_with_out_both_are_made(self, scores):
+    def test_table_and_out_go_together(self, scores):
         out = scores.parent / "chosen.jsonl"
         done = run(scores, "--budget", "2", "--table", "--out", out)
         assert len(done.stdout.splitlines()) == 4
@@ -358,7 +358,7 @@ def test_a_budget_of_more_than_there_is_says_so(scores, budget, num_chosen, warn
     assert (line in result.stderr) == warned
 
 
-def test_compressed_scores_and_names_of_other_formats(scores):
+def test_compressed_scores_are_read_and_other_formats_refused(scores):
     packed = scores.with_name("packed")
     packed.write_bytes(gzip.compress(scores.read_bytes()))
     arguments = ["select", str(packed), "--budget", "1"]

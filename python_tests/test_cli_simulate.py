@@ -232,7 +232,7 @@ def test_the_demonstration_comes_to_the_same_bytes_twice(examples: Path, tmp_pat
     assert results["cer"].is_between(0, 2).all()
 
 
-def test_the_helper_processes_end_with_the_first(data: Path, tmp_path: Path) -> None:
+def test_helper_processes_end_with_the_main_process(data: Path, tmp_path: Path) -> None:
     endless = ("--set", "training.max_epochs=100000", "--set", "training.patience=0")
     config = ("--config", data / "config.toml", "--set", "seeds=[0,1]", *endless)
     process = start(*config, "--run-dir", tmp_path / "run", "--jobs", 2)
@@ -378,7 +378,9 @@ def test_a_wrong_configuration_ends_at_once_with_its_line(
     assert not run_dir.exists()
 
 
-def test_a_clip_that_cannot_be_scored_ends_the_run_in_one_line(run: Run, tmp_path: Path) -> None:
+def test_a_recording_that_cannot_be_scored_ends_the_run_in_one_line(
+    run: Run, tmp_path: Path
+) -> None:
     path = write_simulation(tmp_path)
     content = (tmp_path / "pool6.wav").read_bytes()
     (tmp_path / "pool6.wav").write_bytes(b"broken" + content[6:])

@@ -147,7 +147,7 @@ def test_nothing_is_overwritten_unasked(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "transcribe"])
-def test_wrong_input_is_one_line(
+def test_bad_input_of_evaluate_and_transcribe_is_one_line(
     run: Run, clips: Path, tiny_model: Path, tmp_path: Path, command: str
 ) -> None:
     def call(model: Path = tiny_model, data: Path = clips, *more: object) -> tuple[int, str, str]:
@@ -178,7 +178,7 @@ def test_evaluation_needs_texts_the_model_can_write(
         assert_refused(result, f"manifest {manifest}: ", "(line 2)", complaint)
 
 
-def test_evaluation_by_a_key_that_no_line_has(run: Run, clips: Path, tiny_model: Path) -> None:
+def test_grouping_by_an_unknown_key_is_refused(run: Run, clips: Path, tiny_model: Path) -> None:
     result = run("evaluate", "--model", tiny_model, "--data", clips, "--by", "korpus")
     assert_refused(result, "'korpus'")
 

@@ -42,19 +42,19 @@ from test_ctc import (
 from test_ctc import test_nan_and_infinity_name_the_utterance as test_nan_among_emissions
 from test_ctc import test_no_frames_and_no_utterances as test_nothing_to_align
 from test_hostile_cotangents import (
-    test_a_frame_gram_that_is_not_finite_shows,
+    test_a_frame_gram_that_is_not_finite_shows_in_the_norms,
     test_single_cotangents_are_those_of_autograd,
 )
 from test_hostile_numbers import (
     test_logits_may_be_shifted_by_anything,
-    test_what_is_no_number_in_one_row_is_nothing_to_others_of_a_pullback,
+    test_nan_in_one_row_of_a_pullback_leaves_the_others,
 )
 from test_nbest_cotangents import (
-    test_a_certain_labeling_has_nothing_to_span,
+    test_a_certain_labeling_needs_no_direction,
     test_a_span_that_saves_little_is_not_used,
     test_bad_values_are_refused,
     test_batches_order_and_padding_change_nothing,
-    test_classes_of_no_labeling_count,
+    test_classes_in_no_labeling_count,
     test_compression_is_what_the_slow_twin_makes,
     test_equal_eigenvalues_do_not_make_rounding_decide,
     test_normals_are_a_function_of_key_and_labeling,

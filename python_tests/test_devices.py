@@ -146,7 +146,7 @@ def test_scores_are_those_of_the_cpu(options: dict[str, Any]) -> None:
     assert_close(records, expected)
 
 
-def test_rows_that_have_no_room_together_are_searched_apart(
+def test_rows_that_do_not_fit_together_are_searched_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes = []

@@ -161,7 +161,7 @@ def test_what_is_no_control_character_is_shown_as_it_is(text: str) -> None:
     assert json_text(text) == json.dumps(text, ensure_ascii=False)
 
 
-def test_json_means_the_same_escaped() -> None:
+def test_escaped_json_means_the_same() -> None:
     every = "".join(map(chr, (*range(0x300), *range(0x2000, 0x2100), 0xFEFF, 0xD800, 0xE0041)))
     value: Any = {every: [every, {"x": every}]}
     line = encoded_line(value)

@@ -69,7 +69,7 @@ def test_every_option_is_documented() -> None:
         assert re.findall(r"^\|.*\|\s+\|$", section, re.MULTILINE) == []
 
 
-def test_commands_page_of_any_command() -> None:
+def test_the_commands_page_shows_any_command() -> None:
     spec = importlib.util.spec_from_file_location("w", ROOT / "docs" / "write_commands.py")
     assert spec is not None
     assert spec.loader is not None

@@ -137,7 +137,7 @@ def test_norms_of_foreign_models_equal_the_loop(name: str, dtype: torch.dtype) -
     assert_norms_equal_the_loop(build(name, dtype=dtype), batch(dtype=dtype), dtype)
 
 
-def test_rules_cover_what_they_are_meant_to(caplog: pytest.LogCaptureFixture) -> None:
+def test_rules_cover_the_modules_they_are_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="egl_fast")
     for name in ("packed_gru", "stateful_lstm", "convolutions"):
         assert_norms_equal_the_loop(build(name), batch(), torch.float64)
@@ -214,7 +214,9 @@ class OneByOne(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("dtype", PROMISED, ids=str)
-def test_inner_products_across_passes(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_inner_products_do_not_depend_on_passes(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
     model = builtin("tiny", "gru", dtype)
     engine = GradientEngine(model)
     x, lengths = spectrograms(dtype)
@@ -230,7 +232,7 @@ def test_inner_products_across_passes(monkeypatch: pytest.MonkeyPatch, dtype: to
             torch.testing.assert_close(gram, whole[name], rtol=0, atol=rounding)
 
 
-def test_passes_share_their_gradients_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_share_one_basis_of_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolution takes the factor's route from 4 rows on, and 3 + 4 rows are to be compared."""
 
     class Convolution(nn.Module):
@@ -275,7 +277,7 @@ def test_inner_products_across_passes_need_memory(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(gram[0].isnan(), ~together)
 
 
-def test_backward_that_does_not_vectorise_is_looped(caplog: pytest.LogCaptureFixture) -> None:
+def test_backward_that_does_not_vectorize_is_looped(caplog: pytest.LogCaptureFixture) -> None:
     class Doubling(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -39,7 +39,7 @@ def test_known_parts_and_directions_reduce_the_spread() -> None:
     assert spread(2, True) < 0.2 * spread(0, True)
 
 
-def test_signs_along_eigenvectors_spread_less_than_one_a_hypothesis() -> None:
+def test_signs_along_eigenvectors_spread_less_than_signs_of_hypotheses() -> None:
     problem = LinearProblem(5)
     columns = problem.cotangents * problem.weights.sqrt()[:, None, None]
     patterns = torch.tensor(list(itertools.product([1.0, -1.0], repeat=5)), dtype=torch.float64)

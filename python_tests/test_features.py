@@ -19,7 +19,7 @@ def features_of(samples: np.ndarray) -> torch.Tensor:
     return log_spectrogram(torch.from_numpy(samples), CONFIG)
 
 
-def test_it_is_the_normalised_log_power_of_numpys_transform() -> None:
+def test_it_is_the_normalized_log_power_of_numpys_transform() -> None:
     samples = waveform(0.3).astype(np.float64)
     window = np.hanning(CONFIG.window_samples + 1)[:-1]  # periodic, as for a transform
     frames = np.lib.stride_tricks.sliding_window_view(samples, CONFIG.window_samples)
@@ -95,7 +95,7 @@ def test_only_mono_is_taken() -> None:
         log_spectrogram(torch.zeros(2, 400), CONFIG)
 
 
-def test_each_bin_is_centred_and_the_clip_has_unit_variance() -> None:
+def test_each_bin_is_centered_and_the_whole_has_unit_variance() -> None:
     features = features_of(waveform(1.0).astype(np.float64))
     num_frames = features.shape[0]
     eps = torch.finfo(torch.float64).eps

@@ -90,7 +90,7 @@ def test_a_full_disk_keeps_the_old_output(place: Place, command: str) -> None:
         assert (disk / "out.jsonl").read_text() == "precious"
 
 
-def test_a_model_that_does_not_fit_on_the_disk(place: Place) -> None:
+def test_a_model_that_does_not_fit_on_the_disk_leaves_no_file(place: Place) -> None:
     with mounted(place.folder / "disk", "size=64k") as disk:
         result = egl_fast(
             *("train", "--train", place.pool, "--valid", place.pool, "--run-dir", "disk/run"),

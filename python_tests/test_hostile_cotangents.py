@@ -141,7 +141,7 @@ def solver(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore:Warning only once")  # a warning of the library above
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_combinations_keep_their_promise(
+def test_combinations_are_exact_or_unbiased(
     family: str, options: dict[str, Any], solver: None
 ) -> None:
     for logits, K, frame_gram in problems(family):
@@ -197,7 +197,7 @@ def test_float32_decides_as_float64(family: str, options: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_a_frame_gram_that_is_not_finite_shows(value: float) -> None:
+def test_a_frame_gram_that_is_not_finite_shows_in_the_norms(value: float) -> None:
     logits = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
     frame_gram = torch.eye(4, dtype=torch.float64)[None].clone()
     frame_gram[0, 1, 1] = value

@@ -59,7 +59,7 @@ STRANGE = [torch.nan, torch.inf, -torch.inf, 3e38]
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_what_is_no_number_in_one_utterance_is_nothing_to_others_of_a_scan(seed: int) -> None:
+def test_nan_in_one_utterance_of_a_scan_leaves_the_others(seed: int) -> None:
     cell, N, H, dtype, generator = _random_problem(seed)
     name, gates, value, T = _RECURRENT_CELLS[cell], _NUM_GATES[cell] * H, STRANGE[seed % 4], 4
     projected = _normal(generator, dtype, T, N, gates)
@@ -87,7 +87,7 @@ def test_what_is_no_number_in_one_utterance_is_nothing_to_others_of_a_scan(seed:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_what_is_no_number_in_one_row_is_nothing_to_others_of_a_pullback(seed: int) -> None:
+def test_nan_in_one_row_of_a_pullback_leaves_the_others(seed: int) -> None:
     cell, N, H, dtype, generator = _random_problem(seed)
     name, T, R = _RECURRENT_CELLS[cell], 4, 1 + seed % 9
     coefficients = _normal(generator, dtype, T, N, _NUM_COEFFICIENTS[cell], H)
@@ -110,9 +110,7 @@ def test_what_is_no_number_in_one_row_is_nothing_to_others_of_a_pullback(seed: i
 
 @pytest.mark.parametrize("value", STRANGE[:3])
 @pytest.mark.parametrize("shape", [(5, 7, 3), (700, 33, 65), (64, 80, 96)])  # MKL's, and oneDNN's
-def test_what_is_no_number_stays_in_its_rows_of_a_product(
-    value: float, shape: tuple[int, int, int]
-) -> None:
+def test_nan_stays_in_its_rows_of_a_product(value: float, shape: tuple[int, int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     M, K, N = shape
     a, b = (_normal(generator, torch.float32, *size) for size in ((M, K), (K, N)))

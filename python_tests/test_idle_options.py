@@ -83,6 +83,6 @@ def test_known_pairs_are_among_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["evaluate", "transcribe", "score", "select"])
-def test_standard_output_is_no_file_to_overwrite(name: str) -> None:
+def test_overwrite_without_a_file_is_refused(name: str) -> None:
     result = CliRunner().invoke(cli, [name, *NEEDED[name], "--out", "-", "--overwrite"])
     assert "--overwrite does nothing without --out" in result.output

@@ -122,7 +122,7 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path, name: str, read
     ],
     ids=str,
 )
-def test_readers_keep_one_standard(
+def test_all_readers_refuse_the_same_lines(
     tmp_path: Path, reader: str, line: bytes, complaint: str
 ) -> None:
     fine = {"audio_filepath": "f", "id": "f", "duration": 1.0, **dict.fromkeys(STRATEGIES, 1.0)}
@@ -159,7 +159,7 @@ def test_what_is_as_deep_as_allowed_comes_back_from_a_journal(tmp_path: Path) ->
         json_value("[" * 300 + "]" * 300)
 
 
-def test_a_hash_is_of_the_text_however_it_comes(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_the_uncompressed_text(tmp_path: Path) -> None:
     plain, packed, pipe = (tmp_path / name for name in ("m.jsonl", "m.jsonl.gz", "pipe"))
     plain.write_bytes(LINES)
     packed.write_bytes(gzip.compress(LINES))

@@ -102,7 +102,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     assert path.read_text() == '{"x": 1}\n'
 
 
-def test_a_file_that_came_into_being_meanwhile_is_kept(tmp_path: Path) -> None:
+def test_a_file_created_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with pytest.raises(OutputError, match="exists already"):
         write_one_and(lambda: path.write_text("precious"), path, {"x": 1})
@@ -166,7 +166,7 @@ def test_names_of_other_formats_are_refused(
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x", "x.ndjson", "x.v2", "x.tmp", ".hidden"])
 @pytest.mark.parametrize("make", [JsonlWriter, ResumableScores])
-def test_names_that_promise_nothing_else_are_taken(
+def test_names_without_another_format_are_taken(
     tmp_path: Path, name: str, make: Callable[..., object]
 ) -> None:
     make(str(tmp_path / name))

@@ -236,7 +236,7 @@ def test_train_resumes_after_twenty_kills(tmp_path: Path, examples: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGSTOP])
-def test_one_of_two_simulations_is_disturbed_again_and_again(
+def test_a_disturbed_simulation_does_not_harm_another(
     tmp_path: Path, first: signal.Signals
 ) -> None:
     config = write_simulation(tmp_path)

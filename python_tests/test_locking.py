@@ -76,7 +76,7 @@ def test_another_process_is_kept_out_until_the_lock_is_let_go(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_holder_keeps_nobody_out(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_holder_is_free(tmp_path: Path) -> None:
     lock = tmp_path / "scores.jsonl.lock"
     with process(HOLDER, lock) as holder:
         assert holder.stdout is not None
@@ -89,7 +89,7 @@ def test_a_killed_holder_keeps_nobody_out(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_lets_the_lock_go(tmp_path: Path) -> None:
+def test_a_failure_releases_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "scores.jsonl.lock"
     with pytest.raises(KeyboardInterrupt), sole_writer(lock, of="output scores.jsonl"):
         raise KeyboardInterrupt
@@ -141,7 +141,7 @@ def take(lock: Path) -> None:
 @pytest.mark.parametrize(
     "left", ["", "pro", "process 1 on this-host", "process {pid} on here", "\0" * 20]
 )
-def test_what_a_crashed_machine_left_keeps_nobody_out(tmp_path: Path, left: str) -> None:
+def test_a_lock_left_by_a_crashed_machine_is_free(tmp_path: Path, left: str) -> None:
     # Whichever process has the number now: only the system knows who holds a lock.
     lock = tmp_path / "scores.jsonl.lock"
     lock.write_text(left.format(pid=os.getpid()))
@@ -151,7 +151,7 @@ def test_what_a_crashed_machine_left_keeps_nobody_out(tmp_path: Path, left: str)
 
 
 @pytest.mark.parametrize("kind", ["link", "loose link", "hard link", "file", "folder", "pipe"])
-def test_what_is_no_lock_is_not_written_to(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_a_lock_is_not_written_to(tmp_path: Path, kind: str) -> None:
     # As with `--out poetry`, whose lock would be poetry.lock.
     precious, lock = tmp_path / "precious", tmp_path / "poetry.lock"
     precious.write_text("precious")
@@ -176,7 +176,7 @@ def test_what_is_no_lock_is_not_written_to(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_lock_that_took_the_name_meanwhile_stays(tmp_path: Path) -> None:
+def test_a_lock_file_replaced_meanwhile_stays(tmp_path: Path) -> None:
     lock = tmp_path / "scores.jsonl.lock"
     with sole_writer(lock, of="output scores.jsonl"):
         lock.unlink()

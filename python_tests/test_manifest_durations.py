@@ -19,9 +19,7 @@ from egl_fast.evaluation.simulation.sets import Member
 from egl_fast.training.examples import prepare_examples
 
 
-def test_the_audio_counts_not_what_the_manifest_says_of_it(
-    run: Run, clips: Path, tmp_path: Path
-) -> None:
+def test_the_audio_decides_not_the_manifest(run: Run, clips: Path, tmp_path: Path) -> None:
     lines = lines_of(clips.read_text())
     short = [{**line, "duration": 30.0} for line in lines]
     exact = write_manifest(tmp_path / "exact.jsonl", [{**x, "duration": None} for x in lines])
@@ -37,7 +35,7 @@ def test_the_audio_counts_not_what_the_manifest_says_of_it(
 
 
 @pytest.mark.parametrize("duration", [0.6, 0.4, None, 0.5])
-def test_other_durations_are_not_worth_a_word(
+def test_durations_that_are_right_or_too_short_give_no_warning(
     run: Run, clips: Path, tiny_model: Path, tmp_path: Path, duration: float | None
 ) -> None:
     line = {**lines_of(clips.read_text())[0], "duration": duration}
@@ -66,7 +64,7 @@ def test_lengths_are_those_of_the_spectrogram(clips: Path) -> None:
         assert example.seconds == load_spectrogram(example.utterance, checkpoint.features).seconds
 
 
-def test_a_simulation_does_not_count_hours_that_are_not_there(clips: Path) -> None:
+def test_a_simulation_refuses_durations_longer_than_the_audio(clips: Path) -> None:
     utterances = read_manifest(clips)
     checkpoint = random_checkpoint()
     set_of_clips = tuple(Member(u, u.duration_seconds or 0.0, "") for u in utterances)

@@ -109,14 +109,14 @@ def test_batch_norm_is_torchs_over_the_valid_frames_alone(shape: tuple[int, ...]
     x = torch.randn(shape, dtype=torch.float64) * 3 + 2
     garbage = x + (1 - mask) * 1e6
     for training in (True, True, False):
-        normalised = ours.train(training)(garbage, mask)
+        normalized = ours.train(training)(garbage, mask)
         expected = oracle.train(training)(valid_rows(x))
         # A few roundings of values below 20, in sums of at most 56.
         tolerance = {"rtol": 0.0, "atol": 20 * 56 * torch.finfo(torch.float64).eps}
-        torch.testing.assert_close(valid_rows(normalised), expected, **tolerance)
+        torch.testing.assert_close(valid_rows(normalized), expected, **tolerance)
         torch.testing.assert_close(ours.running_mean, oracle.running_mean, **tolerance)
         torch.testing.assert_close(ours.running_var, oracle.running_var, **tolerance)
-        assert (normalised * (1 - mask)).abs().max() == 0
+        assert (normalized * (1 - mask)).abs().max() == 0
 
 
 @pytest.mark.parametrize("cell", CELLS)

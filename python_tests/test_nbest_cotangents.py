@@ -122,7 +122,7 @@ def test_rows_span_all_cotangents_and_are_the_fewest_that_do(span: float) -> Non
 
 
 @pytest.mark.parametrize("options", [{}, {"span": 1e-6}, {"tolerance": 0.02}, {"probes": 4}])
-def test_classes_of_no_labeling_count(options: dict[str, float]) -> None:
+def test_classes_in_no_labeling_count(options: dict[str, float]) -> None:
     """Most of many classes occur in no hypothesis; their softmax is in every cotangent."""
     generator = torch.Generator().manual_seed(4)
     logits = 3 * torch.randn(2, 9, 60, generator=generator, dtype=torch.float64)
@@ -160,7 +160,7 @@ def test_a_span_that_saves_little_is_not_used() -> None:
     assert torch.equal(found.combinations[0], torch.eye(2, dtype=torch.float64))
 
 
-def test_a_certain_labeling_has_nothing_to_span() -> None:
+def test_a_certain_labeling_needs_no_direction() -> None:
     logits = torch.full((1, 3, 3), -torch.inf)
     logits[0, :, 1] = 0.0
     found = ops.ctc_nbest_cotangents(logits, torch.tensor([3]), num_hypotheses=4, span=1e-6)

@@ -249,7 +249,7 @@ def test_the_fused_operators_shapes_depend_on_values() -> None:
 
 
 @pytest.mark.parametrize(("name", "argument"), CASES)
-def test_sizes_of_nothing_end_in_a_result_or_in_one_line(name: str, argument: str) -> None:
+def test_empty_sizes_give_a_result_or_a_one_line_error(name: str, argument: str) -> None:
     tensor = OPERATORS[name][0][argument]
     for dim in range(tensor.dim()):
         without = {argument: tensor.narrow(dim, 0, 0)}

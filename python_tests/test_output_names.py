@@ -70,7 +70,7 @@ def test_strange_names_are_taken(tmp_path: Path, write: Write, name: str) -> Non
 @WRITERS
 @pytest.mark.parametrize("suffix", ["", ".partial", ".errors.jsonl.partial", ".journal.partial"])
 @pytest.mark.parametrize("kind", ["link", "hard link"])
-def test_what_an_output_was_linked_to_stays(
+def test_the_target_of_a_linked_output_stays(
     tmp_path: Path, write: Write, suffix: str, kind: str
 ) -> None:
     precious, link = tmp_path / "precious", tmp_path / f"out.jsonl{suffix}"
@@ -85,7 +85,7 @@ def test_what_an_output_was_linked_to_stays(
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link"])
-def test_what_a_model_file_was_linked_to_stays(tmp_path: Path, kind: str) -> None:
+def test_the_target_of_a_linked_model_file_stays(tmp_path: Path, kind: str) -> None:
     precious, link = tmp_path / "precious", tmp_path / "model.pt.partial"
     precious.write_text("precious")
     if kind == "link":
@@ -116,7 +116,7 @@ def test_a_partial_file_that_is_a_folder_is_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl.partial"]
 
 
-def test_a_folder_that_goes_while_it_is_written_to_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_removed_while_writing_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(OutputError, match="its folder"), JsonlWriter(folder / "a") as writer:

@@ -37,7 +37,7 @@ def test_operands_and_results_are_rounded() -> None:
     assert not product.equal(a @ b)
 
 
-def test_double_is_left_alone() -> None:
+def test_double_precision_is_not_rounded() -> None:
     a, b = normal(3, 40, dtype=torch.float64), normal(40, 5, dtype=torch.float64)
     with BFloat16Products():
         assert (a @ b).equal(a @ b)
@@ -100,7 +100,7 @@ def test_what_torch_is_set_to_comes_back(precision: str, form: str, matmul_preci
         torch.set_float32_matmul_precision(initially)
 
 
-def test_two_that_overlap_take_nothing_from_each_other() -> None:
+def test_overlapping_changes_are_undone_in_any_order() -> None:
     """As in two threads: the second starts within the first and ends after it."""
     before = new_way(), old_way(), torch.backends.cudnn.enabled
     first, second = ExitStack(), ExitStack()
@@ -114,7 +114,7 @@ def test_two_that_overlap_take_nothing_from_each_other() -> None:
     assert (new_way(), old_way(), torch.backends.cudnn.enabled) == before
 
 
-def test_settings_that_the_old_way_cannot_tell_come_back() -> None:
+def test_settings_that_only_the_new_interface_shows_come_back() -> None:
     convolutions = BACKENDS.cudnn.conv.fp32_precision
     BACKENDS.cudnn.conv.fp32_precision = "ieee"
     try:
@@ -127,7 +127,7 @@ def test_settings_that_the_old_way_cannot_tell_come_back() -> None:
     assert BACKENDS.cudnn.allow_tf32
 
 
-def test_cudnn_comes_back() -> None:
+def test_cudnn_is_enabled_again_after_an_error() -> None:
     before = torch.backends.cudnn.enabled
     with pytest.raises(ZeroDivisionError), without_cudnn():
         assert not torch.backends.cudnn.enabled
@@ -154,7 +154,7 @@ def test_recurrent_layers_without_a_scan_do_without_cudnn(kind: type[nn.RNNBase]
     assert "forward" not in vars(model.rnn)
 
 
-def test_bf16_norms_err_by_per_cents_and_inner_products_by_no_more() -> None:
+def test_bf16_norms_err_by_a_few_percent() -> None:
     checkpoint = random_checkpoint()
     features, lengths = normal(1, 40, 161), torch.tensor([40])
     norms = {}
@@ -172,7 +172,7 @@ def test_bf16_norms_err_by_per_cents_and_inner_products_by_no_more() -> None:
     torch.testing.assert_close(norms["bf16"], norms["float32"], rtol=0.05, atol=0)
 
 
-def test_a_precision_that_cannot_be_had_is_refused(tiny_model: Path) -> None:
+def test_an_unavailable_precision_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ValueError, match="precision: expected one of float32, tf32, bf16, got"):
         egl_fast.Scorer.from_checkpoint(tiny_model, precision="fp8")
     with pytest.raises(ValueError, match="precision: tf32 is for NVIDIA GPUs, and the model is on"):

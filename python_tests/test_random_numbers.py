@@ -86,7 +86,7 @@ def test_normals_of_any_key_and_label_are_numbers(key: int, label: int) -> None:
     ("values", "frame"),
     [([0.0, torch.nan], 1), ([torch.inf, 0.0], 0), ([-torch.inf, 0.0], 0), ([0.0, 800.0], 1)],
 )
-def test_draws_from_what_is_no_distribution_are_refused(values: list[float], frame: int) -> None:
+def test_draws_from_invalid_distributions_are_refused(values: list[float], frame: int) -> None:
     log_probs = torch.tensor(values)[:, None].expand(2, 3)
     with pytest.raises(ValueError, match=f"^log_probs: expected probabilities, frame {frame} adds"):
         sample_labelings(log_probs, 2, seed=0, name="a")
@@ -99,7 +99,7 @@ def test_classes_without_probability_are_never_drawn() -> None:
     assert drawn == {1, 3}
 
 
-def test_many_draws_of_many_classes_take_no_memory_to_speak_of() -> None:
+def test_many_draws_of_many_classes_take_little_memory() -> None:
     log_probs = torch.zeros(1, 1).expand(300, 3000).log_softmax(1)
     assert len(sample_labelings(log_probs, 100, seed=0, name="a")) == 100
     assert sample_labelings(log_probs, 0, seed=0, name="a") == []

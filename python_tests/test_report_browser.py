@@ -124,7 +124,7 @@ def visit(browser, files):
     assert wrong == []
 
 
-def colour_of(page, selector):
+def color_of(page, selector):
     return page.evaluate(
         "(selector) => getComputedStyle(document.querySelector(selector)).backgroundColor", selector
     )
@@ -342,8 +342,8 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit):
 
 def test_dark_mode_has_colors_of_its_own(visit):
     light, dark = visit(color_scheme="light"), visit(color_scheme="dark")
-    assert colour_of(light, "body") == "rgb(255, 255, 255)"
-    assert colour_of(dark, "body") == "rgb(18, 22, 27)"
+    assert color_of(light, "body") == "rgb(255, 255, 255)"
+    assert color_of(dark, "body") == "rgb(18, 22, 27)"
     names = ".mark-text text"
     fills = [page.locator(f"#curves {names}").first.get_attribute("fill") for page in (light, dark)]
     assert fills[0] != fills[1]

@@ -164,7 +164,7 @@ def test_label_efficiency_is_of_common_seeds():
     assert half.label_efficiency(EGL, RANDOM, "20%", CER).estimate == pytest.approx(0.4)
 
 
-def test_budgets_that_come_down_to_the_same_clips_are_one_point():
+def test_budgets_with_the_same_recordings_are_one_point():
     points = [
         *POINTS,
         *(("egl", "single", 1, seed, "0.2h", 0.2, 0.2, (2, 6)) for seed in (0, 1)),

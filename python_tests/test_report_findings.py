@@ -286,18 +286,18 @@ class TestRanking:
         assert set(rows + columns) <= {GRID_SIZE - 2, GRID_SIZE - 1, GRID_SIZE}
 
 
-def luminance(colour):
+def luminance(color):
     """Relative luminance by WCAG 2."""
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, *CONTROLS, "badge", "x", "coreset"])
-def test_colours_stand_out_from_the_page(strategy):
+def test_colors_stand_out_from_the_page(strategy):
     look = look_of(Series(strategy, "single"))
-    for colour, page in ((look.light, "#ffffff"), (look.dark, "#12161b")):
-        bright, dim = sorted((luminance(colour), luminance(page)), reverse=True)
+    for color, page in ((look.light, "#ffffff"), (look.dark, "#12161b")):
+        bright, dim = sorted((luminance(color), luminance(page)), reverse=True)
         assert (bright + 0.05) / (dim + 0.05) >= 3.0
 
 

@@ -28,7 +28,7 @@ def test_it_asks_nothing_of_the_network(page):
     assert "url(" not in style
 
 
-def test_its_policy_admits_its_own_code_by_hash_and_nothing_else(page):
+def test_its_policy_admits_only_its_own_code_by_hash(page):
     [policy] = [m["content"] for m in page.all("meta") if "http-equiv" in m]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'"
@@ -43,7 +43,7 @@ def test_its_policy_admits_its_own_code_by_hash_and_nothing_else(page):
     assert not [tag for tag, attributes in page.tags if "style" in attributes]
 
 
-def test_a_strict_reader_finds_its_way(page):
+def test_ids_labels_and_anchors_are_consistent(page):
     assert len(page.ids) == len(set(page.ids))
     inputs = [a for t, a in page.tags if t in ("input", "select", "audio")]
     labelled = {a["for"] for a in page.all("label") if "for" in a}

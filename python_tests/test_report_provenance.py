@@ -75,14 +75,14 @@ def test_what_is_not_known_is_left_out(said, tmp_path):
     assert in_a_line([]) == ""
 
 
-def test_metadata_of_another_file_are_not_believed(said):
+def test_metadata_of_another_file_are_ignored(said):
     facts, warning = said({**METADATA, "num_scored": 1000})
     assert facts == []
     assert "belongs to other scores (1,000 records; this file holds 3)" in warning
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
-def test_damaged_metadata_are_said(said, content):
+def test_damaged_metadata_are_reported(said, content):
     facts, warning = said(content)
     assert facts == []
     assert "meta.json cannot be read" in warning

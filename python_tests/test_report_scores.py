@@ -107,7 +107,7 @@ def test_figures_for_papers_are_those_of_a_pool(scores, tmp_path):
     assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["figure2.pdf", "figure2.png"]
 
 
-def test_missing_audio_is_said_in_its_row(scores):
+def test_missing_audio_is_reported_in_its_row(scores):
     scores.with_name("scores.jsonl.meta.json").unlink()
     run("--scores", scores, "--audio", "1")
     page = Page(scores.with_name("scores.jsonl.html"))
@@ -145,7 +145,7 @@ def test_a_single_record_makes_a_page(scores, records):
     assert "A pool of 1 recording," in page.text
 
 
-def test_what_is_no_scores_file(scores, examples, tmp_path):
+def test_a_file_without_scores_is_refused_by_report(scores, examples, tmp_path):
     line = refusal("--scores", examples / "pool.jsonl")
     assert "line 1: holds no score; is this a scores file" in line
     assert "no such file" in refusal("--scores", tmp_path / "none.jsonl")

@@ -198,7 +198,7 @@ def refusal(out: Path, **options: Any) -> str:
     return str(caught.value).removeprefix(f"output {out}")
 
 
-def test_a_run_that_was_stopped_is_not_begun_anew_unasked(tmp_path: Path) -> None:
+def test_a_stopped_run_is_not_started_over_unasked(tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     stopped(out)
     line = refusal(out, resume=False)
@@ -210,7 +210,7 @@ def test_a_run_that_was_stopped_is_not_begun_anew_unasked(tmp_path: Path) -> Non
     assert files(out) == undisturbed(tmp_path / "undisturbed")
 
 
-def test_a_run_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
+def test_a_run_resumes_only_with_its_own_settings(tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     stopped(out)
     line = refusal(out, settings={**SETTINGS, "k": 7, "model_sha256": "0c"})
@@ -283,7 +283,7 @@ def test_files_shorter_than_the_journal_says_are_refused(tmp_path: Path, suffix:
     assert line.endswith("; start over with --overwrite")
 
 
-def test_scores_that_came_into_being_meanwhile_are_kept(tmp_path: Path) -> None:
+def test_scores_created_meanwhile_are_kept(tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     stopped(out)
     out.write_text("precious")

@@ -81,7 +81,7 @@ def test_vocabularies_without_an_order_are_refused(vocabulary: Any, message: str
         (math.nan, "got nan"),
     ],
 )
-def test_blanks_that_are_no_class_are_refused(blank: Any, message: str) -> None:
+def test_a_blank_that_is_not_a_class_is_refused(blank: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         egl_fast.Scorer(Returning(lambda z: z), ["-", "twice", "twice", "c"], blank)
 
@@ -129,7 +129,7 @@ MISTAKEN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 @pytest.mark.parametrize("name", MISTAKEN)
 @pytest.mark.parametrize("together", [True, False])
-def test_what_is_no_logits_is_refused(name: str, together: bool) -> None:
+def test_outputs_that_are_not_logits_are_refused(name: str, together: bool) -> None:
     made_of, message = MISTAKEN[name]
     x, lengths = batch()
     if not together:
@@ -275,7 +275,7 @@ def test_each_pattern_of_parameters_has_to_match() -> None:
         (["a", "b", "c"], 0, False),
     ],
 )
-def test_a_blank_that_is_somewhere_else_is_said(
+def test_a_misplaced_blank_is_warned_of(
     names: Any, blank: int, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     Classes.of(names, blank)

@@ -63,7 +63,7 @@ def test_the_command_line_has_all_options_with_their_defaults() -> None:
     assert tuple(precision.choices) == PRECISIONS
 
 
-def test_every_method_has_its_name_and_its_options_one_home() -> None:
+def test_every_method_is_listed_once() -> None:
     assert (
         list(METHODS)
         == [kind.name for kind in METHODS.values()]
@@ -132,7 +132,7 @@ class Best(Method):
         return BestRow(weights_of(found, utterance))
 
 
-def test_anybodys_method_can_be_given() -> None:
+def test_a_method_of_the_caller_can_be_given() -> None:
     x, lengths = batch()
     records = scorer().score_batch(x, lengths, k=9, method=Best())
     exact = scorer().score_batch(x, lengths, k=9, per_hypothesis=True)
@@ -152,7 +152,7 @@ def test_anybodys_method_can_be_given() -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_with_a_call_is_said_at_the_call(
+def test_errors_in_a_call_are_raised_at_the_call(
     examples: Path, tmp_path: Path, options: dict[str, Any], error: type[Exception]
 ) -> None:
     manifest = examples / "pool.jsonl" if options else tmp_path / "missing.jsonl"

@@ -181,7 +181,7 @@ def test_a_missing_set_is_named(folder: Path) -> None:
         read(folder, CONFIG.replace("data.pool", "data.pretrain"))
 
 
-def test_toml_that_is_none_is_named_with_its_line(folder: Path) -> None:
+def test_invalid_toml_is_named_with_its_line(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"line 3: not TOML \("):
         read(folder, CONFIG.replace("seeds = [0]", "seeds = = 1"))
     with pytest.raises(ConfigError, match="no such file"):
@@ -288,5 +288,5 @@ def test_the_resolved_configuration_says_the_same(folder: Path) -> None:
     assert plain["step"] == "5%"
 
 
-def test_a_number_of_clips_needs_no_quotes(folder: Path) -> None:
+def test_a_count_needs_no_quotes(folder: Path) -> None:
     assert read(folder, CONFIG.replace('["25%", "50%"]', '[2, "50%"]')).queries == ("2", "50%")

@@ -120,7 +120,7 @@ def test_every_failing_step(
         assert result(run_dir) == expected, f"step {step}"
 
 
-def test_a_folder_that_goes_while_simulating_is_one_line(plan: Plan, tmp_path: Path) -> None:
+def test_a_folder_removed_while_simulating_is_one_line(plan: Plan, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     store = UnitStore(run_dir / "units")
     with at_work_in(run_dir, plan.config), pytest.raises(OutputError, match="cannot be written"):

@@ -116,7 +116,7 @@ def test_rounds_score_again_what_is_left(tmp_path: Path, store: UnitStore) -> No
     assert again.pool == plan.pool[:6]
 
 
-def test_new_scores_are_those_of_the_clips_that_are_left(tmp_path: Path, store: UnitStore) -> None:
+def test_new_scores_are_those_of_the_remaining_recordings(tmp_path: Path, store: UnitStore) -> None:
     plan = plan_of(tmp_path, ("seeds = [0]", 'modes = ["sequential"]'))
     pretend(plan, store, scores=[9, 8, 6, 5, 4, 3, 2, 1])
     # The first round takes the first two recordings; its model ranks the rest backward.
@@ -291,7 +291,9 @@ def test_units_are_named_by_all_that_determines_them(tmp_path: Path, store: Unit
     assert names(("k = 4", "k = 5")) == {title: name}
 
 
-def test_equal_numbers_of_clips_are_no_equal_work(tmp_path: Path, store: UnitStore) -> None:
+def test_the_same_number_of_recordings_is_not_the_same_work(
+    tmp_path: Path, store: UnitStore
+) -> None:
     [unit] = plan_of(tmp_path).expand(store).units.values()
     assert isinstance(unit, TrainUnit)
     first, *rest = unit.train

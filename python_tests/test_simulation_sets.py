@@ -134,7 +134,7 @@ def test_a_digest_tells_all_that_training_sees_but_not_where_it_lies(
 
 
 @pytest.mark.parametrize("part", ["base", "pool", "valid", "test"])
-def test_a_clip_without_text_is_refused(folder: Path, part: str) -> None:
+def test_a_recording_without_text_is_refused(folder: Path, part: str) -> None:
     number = {"base": 1, "pool": 5, "valid": 12, "test": 16}[part]
     edit_manifest(folder, number, text=None)
     message = complaint(folder, at=f"[[data.{part}]]")

@@ -182,7 +182,7 @@ def test_what_another_finished_before_we_held_it_is_not_done_again(
     assert not any(title.startswith("scores") for title in execute.titles)
 
 
-def test_states_left_by_the_dead_are_removed_and_those_of_the_living_stay(
+def test_only_states_of_dead_processes_are_removed(
     tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(tmp_path)

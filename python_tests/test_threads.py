@@ -113,7 +113,7 @@ class Setting:
         return undo
 
 
-def test_who_comes_first_and_leaves_first_takes_nothing_away() -> None:
+def test_a_shared_setting_lasts_until_the_last_user_leaves() -> None:
     setting = Setting()
     first, second = setting.shared("ours"), setting.shared("ours")
     first.__enter__()
@@ -124,7 +124,7 @@ def test_who_comes_first_and_leaves_first_takes_nothing_away() -> None:
     assert setting.value == "own"
 
 
-def test_other_values_wait_and_nested_ones_come_back() -> None:
+def test_other_values_wait_and_nested_values_are_restored() -> None:
     setting = Setting()
 
     def hold(value: str) -> bool:

@@ -21,7 +21,7 @@ from egl_fast.training.run_folder import EpochMetrics
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_few_clips_are_learnt_by_heart(clips: Path, tmp_path: Path, optimizer: str) -> None:
+def test_a_few_recordings_are_learned_by_heart(clips: Path, tmp_path: Path, optimizer: str) -> None:
     config = replace(CONFIG, max_epochs=25, optimizer=optimizer, schedule="constant")
     trainer = trainer_of(clips, tmp_path / "run", config)
     trainer.start()
@@ -94,7 +94,7 @@ def test_a_loss_that_is_infinite_never_wins_and_is_null(
     assert [line["valid_loss"] for line in lines] == [None, 5.0, 5.0]
 
 
-def test_divergence_that_validation_finds_is_called_that(
+def test_divergence_found_by_validation_is_called_divergence(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = trainer_of(clips, tmp_path / "run", cell="rnn_tanh")

@@ -127,7 +127,7 @@ def test_every_failing_step(
         assert result(run_dir) == expected, f"step {step}"
 
 
-def test_a_folder_that_goes_while_training_is_one_line(
+def test_a_folder_removed_while_training_is_one_line(
     utterances: list[Utterance], tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"

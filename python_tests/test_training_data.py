@@ -142,7 +142,7 @@ def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
     assert states[0] == states[1]
 
 
-def test_texts_that_do_not_fit_are_no_part_of_the_mean(
+def test_texts_that_do_not_fit_are_left_out_of_the_mean(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 0.45 s make 22 frames of logits; half as many do not fit a text of 15 characters.
@@ -174,7 +174,7 @@ def test_texts_that_do_not_fit_are_no_part_of_the_mean(
     assert line["num_misfits"] == 1
 
 
-def test_a_length_that_was_wrong_is_found_out_while_training(clips: Path, tmp_path: Path) -> None:
+def test_a_wrong_length_is_noticed_while_training(clips: Path, tmp_path: Path) -> None:
     write_clips(tmp_path, ["ab" * 30, "no", "ab", "no"], [0.2, 0.8, 0.65, 0.45])
     utterances = read_manifest(clips)
     believed = examples_of_length(utterances, [5.0, 0.8, 0.65, 0.45], random_checkpoint())
@@ -202,9 +202,7 @@ def test_a_recording_of_one_frame_survives_faster_playback(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("which", ["train", "valid"])
-def test_texts_that_say_nothing_at_all_are_refused(
-    run: Run, clips: Path, tmp_path: Path, which: str
-) -> None:
+def test_only_empty_texts_are_refused(run: Run, clips: Path, tmp_path: Path, which: str) -> None:
     silent = write_manifest(
         tmp_path / "silent.jsonl", [{**line, "text": " "} for line in lines_of(clips.read_text())]
     )
@@ -215,7 +213,9 @@ def test_texts_that_say_nothing_at_all_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_trained_and_validated_on_is_said(run: Run, clips: Path, tmp_path: Path) -> None:
+def test_overlap_of_training_and_validation_is_reported(
+    run: Run, clips: Path, tmp_path: Path
+) -> None:
     lines = lines_of(clips.read_text())
     valid = write_manifest(tmp_path / "valid.jsonl", [{**lines[2], "id": "other"}, *lines[3:]])
     first = write_manifest(tmp_path / "first.jsonl", lines[:3])

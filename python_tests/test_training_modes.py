@@ -52,7 +52,7 @@ class LowRank(nn.Module):
         return y if self.merged else y + F.linear(F.linear(x, self.down), self.up)
 
 
-def test_modules_return_to_training_by_their_own_way() -> None:
+def test_modules_return_to_training_by_their_own_train_method() -> None:
     model = Head(nn.Sequential(nn.Linear(NUM_BINS, 8), LowRank())).train()
     layer: Any = model.encoder[1]
     weight = layer.weight.clone()

@@ -165,7 +165,7 @@ def test_two_damaged_states_are_one_line(clips: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"cut short"])
-def test_a_lost_best_model_is_noticed_before_more_time_goes_into_the_run(
+def test_a_lost_best_model_is_noticed_before_training_continues(
     clips: Path, tmp_path: Path, content: bytes | None
 ) -> None:
     trainer = trainer_of(clips, tmp_path)
@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_the_states_before(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_run_killed_in_its_first_epoch_starts_anew(clips: Path, tmp_path: Path) -> None:
+def test_a_run_killed_in_its_first_epoch_starts_over(clips: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, max_epochs=1)
     whole = trainer_of(clips, tmp_path / "whole", config)
     whole.start()

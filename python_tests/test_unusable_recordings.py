@@ -15,7 +15,7 @@ from egl_fast.checkpoint import save_checkpoint
 
 
 @pytest.mark.parametrize("command", ["transcribe", "evaluate"])
-def test_the_others_go_on(
+def test_unusable_recordings_do_not_stop_the_others(
     run: Run, partly_unreadable: Path, tiny_model: Path, tmp_path: Path, command: str
 ) -> None:
     out_path = tmp_path / "out.jsonl"

@@ -99,7 +99,7 @@ def test_batch_norm_that_insists_on_training_mode_is_refused() -> None:
         GradientEngine(model).run(*batch())
 
 
-def test_parameters_are_those_of_the_moment() -> None:
+def test_changed_parameters_are_noticed() -> None:
     model = Sandwich(lambda m, x: m.mid(x)).double()
     scorer = egl_fast.Scorer(model, VOCABULARY)
     x, lengths = batch()

@@ -54,7 +54,7 @@ SAME: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", SAME)
-def test_whatever_samples_come_in_they_are_the_same(kind: str) -> None:
+def test_all_sample_types_give_the_same_waveform(kind: str) -> None:
     assert np.array_equal(mono(SAME[kind]), WAVE)
 
 
@@ -91,7 +91,7 @@ KNOW_THEIR_RATE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", KNOW_THEIR_RATE)
-def test_what_knows_its_rate_is_believed(kind: str) -> None:
+def test_audio_with_its_own_rate_overrides_the_option(kind: str) -> None:
     assert np.array_equal(mono(KNOW_THEIR_RATE[kind], rate_hz=44100), mono(WAVE, rate_hz=8000))
 
 
@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_would_take_a_guess_is_refused(kind: str) -> None:
+def test_ambiguous_audio_is_refused(kind: str) -> None:
     held, complaint = REFUSED[kind]
     with pytest.raises(AudioError, match=complaint) as caught:
         mono(held)
@@ -141,7 +141,7 @@ def test_silence_is_silence_in_any_type(dtype: type) -> None:
     assert not mono(np.zeros(4000, dtype)).any()
 
 
-def test_scores_do_not_depend_on_what_samples_come_in() -> None:
+def test_scores_do_not_depend_on_the_sample_type() -> None:
     scorer = scorer_of(random_checkpoint())
     kinds = ["tensor", "uint8", "int16", "int32", "bfloat16", "one channel first"]
     records = scorer.score_waveforms(
@@ -156,7 +156,7 @@ def test_scores_do_not_depend_on_what_samples_come_in() -> None:
         scorer.score_waveforms([WAVE, WIDE.tolist()], sample_rate_hz=RATE_HZ, k=3)
 
 
-def test_kilohertz_are_not_hertz() -> None:
+def test_a_rate_in_kilohertz_is_refused() -> None:
     with pytest.raises(AudioError, match="its rate is said to be 16 Hz"):
         mono(np.zeros(100, np.float32), rate_hz=16)
 
