@@ -128,6 +128,18 @@ def for_shells(folder: Path) -> dict[str, str]:
     return {**_environment(), "COMMAND_SERVER": _server(), "PATH": os.pathsep.join(places)}
 
 
+def bash(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A finished shell script whose `egl-fast` is this repository's."""
+    (folder / "bin").mkdir(exist_ok=True)
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail\n{script}"],
+        env={**for_shells(folder / "bin"), "OMP_NUM_THREADS": "1", **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
 @functools.cache
 def _server() -> str:
     """The path of the socket on which the server listens; starts it."""

@@ -263,31 +263,6 @@ def test_other_formats_and_rates_score_alike(tiny_model: Path, tmp_path: Path) -
     assert high["num_frames"] == mono["num_frames"]
 
 
-def test_check_passes_for_a_good_model(tiny_model: Path, clips: Path) -> None:
-    result = egl_fast("check", "--model", tiny_model, "--pool", clips, "--utterances", 2, "--k", 3)
-    assert result.returncode == 0, result.stdout + result.stderr
-    for group in ("convs.0.conv", "recurrent.1.rnn", "output", "all"):
-        assert group in result.stdout
-    assert "TOO LARGE" not in result.stdout
-
-
-def test_check_notices_a_wrong_norm(
-    tiny_model: Path, clips: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    from egl_fast.cli.check import command
-    from egl_fast.gradients import engine
-
-    right = engine.sq_norms
-    monkeypatch.setattr(engine, "sq_norms", lambda found: right(found) * (1 + 1e-3))
-    status = command.main(
-        ["--model", str(tiny_model), "--pool", str(clips), "--utterances", "1", "--k", "2"],
-        standalone_mode=False,
-    )
-    assert status == 2
-    assert "TOO LARGE" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("suffix", [".partial", ".meta.json", ".errors.jsonl"])
 def test_leftovers_of_another_run_are_kept(
     tiny_model: Path, clips: Path, tmp_path: Path, suffix: str

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,28 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import for_shells
+from commands import bash
 from recordings import write_clips
 
-from egl_fast import errors
-from egl_fast.cli import completion
 from egl_fast.cli.console import progress_bar, stderr
 from egl_fast.cli.interruption import as_keyboard_interrupt, interruption_after
 from egl_fast.cli.main import COMMANDS, cli
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def bash(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A finished shell script whose `egl-fast` is this repository's."""
-    (folder / "bin").mkdir(exist_ok=True)
-    return subprocess.run(
-        ["bash", "-c", f"set -o pipefail\n{script}"],
-        env={**for_shells(folder / "bin"), "OMP_NUM_THREADS": "1", **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
 
 
 def bash_alone(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -165,62 +147,3 @@ def test_every_command_that_works_for_long_can_be_quiet(name: str) -> None:
     command = cli.get_command(cli.make_context("egl-fast", [name, "--help"]), name)
     assert command is not None
     assert any("--quiet" in parameter.opts for parameter in command.params)
-
-
-def completions(line: str) -> list[str]:
-    """What a shell would offer to complete a line: kinds and values."""
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from egl_fast.cli.main import main\n"
-            "try: main()\n"
-            "finally: assert 'torch' not in sys.modules, 'a shell will not wait for torch'",
-        ],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            completion.VARIABLE: "bash_complete",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(line.split(" ")) - 1),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
-
-
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("egl-fast s", ["plain,score", "plain,select", "plain,simulate"]),
-        ("egl-fast score --re", ["plain,--resume", "plain,--read-timeout"]),
-        ("egl-fast score --method lo", ["plain,lowrank"]),
-        ("egl-fast score --model exam", ["file,exam"]),
-        ("egl-fast select exam", ["file,exam"]),
-        ("egl-fast train --run-dir ru", ["dir,ru"]),
-        ("egl-fast completion ", ["plain,bash", "plain,zsh", "plain,fish"]),
-    ],
-)
-def test_a_shell_is_told_what_may_come_next(line: str, offered: list[str]) -> None:
-    assert completions(line) == offered
-
-
-def test_bash_takes_the_script(tmp_path: Path) -> None:
-    result = bash(
-        'eval "$(egl-fast completion bash)"\n'
-        "COMP_WORDS=(egl-fast sel) COMP_CWORD=1; _egl_fast_completion egl-fast\n"
-        'echo "${COMPREPLY[@]}"; complete -p egl-fast',
-        tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
-    offered, registered = result.stdout.splitlines()
-    assert offered == "select"
-    assert registered.endswith("egl-fast")
-
-
-def test_all_exceptions_are_subclasses_of_one() -> None:
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
-    assert len(kinds) > 5
-    assert all(issubclass(kind, errors.EglError) for kind in kinds)

@@ -159,11 +159,3 @@ def test_errors_in_a_call_are_raised_at_the_call(
     shipped = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
     with pytest.raises(error):
         shipped.score_manifest(manifest, **options)  # and not at the first next()
-
-
-def test_errors_are_importable_from_the_package() -> None:
-    from egl_fast import errors
-
-    own = {n for n, x in vars(errors).items() if isinstance(x, type) and issubclass(x, Exception)}
-    assert own <= set(egl_fast.__all__)
-    assert all(getattr(egl_fast, name) is getattr(errors, name) for name in own)

@@ -93,30 +93,3 @@ def test_logits_that_are_nan_name_the_utterance(
     assert status == 3
     assert err.count("the model's logits are NaN or infinite") == 4
     assert err.index("'clip0.wav'") < err.index("'clip3.wav'"), "in the manifest's order"
-
-
-def test_check_takes_the_first_that_can_be_read(
-    run: Run, partly_unreadable: Path, tiny_model: Path
-) -> None:
-    arguments = (
-        "check",
-        "--model",
-        tiny_model,
-        "--pool",
-        partly_unreadable,
-        "--utterances",
-        2,
-        "--k",
-        1,
-    )
-    status, out, err = run(*arguments, "--json")
-    assert status == 0, err
-    assert json.loads(out)["passed"]
-    assert "warning: passed over clip1.wav" in err
-    assert "clip2.wav" in err
-    gone = write_manifest(
-        partly_unreadable.parent / "gone.jsonl", [lines_of(partly_unreadable.read_text())[1]]
-    )
-    status, _, err = run("check", "--model", tiny_model, "--pool", gone)
-    assert status == 2
-    assert "none of its recordings can be read" in err
