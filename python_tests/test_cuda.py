@@ -234,7 +234,7 @@ def test_a_second_device_while_the_first_is_current() -> None:
     assert_close(records, scorer_on(CUDA).score_waveforms([waveform(0.5)], **arguments))
 
 
-def test_tensors_of_another_device_are_named() -> None:
+def test_tensors_on_different_devices_are_named() -> None:
     arguments = problem(CUDA)
     for name in ("lengths", "keys", "frame_gram"):
         wrong = {**arguments, name: arguments[name].cpu()}
