@@ -18,12 +18,12 @@ from recordings import utterance, write_clips, write_manifest
 
 from egl_fast import FeatureConfig, Scorer
 from egl_fast.benchmarking import recordings as drawing
-from egl_fast.benchmarking.contenders import INFERENCE, LOOP, METHODS, READING, Contenders
+from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING, Comparison
+from egl_fast.benchmarking.interleaved import Timings, seconds_of, time_interleaved
 from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.benchmarking.recordings import Durations, choose, noise
 from egl_fast.benchmarking.results import Bound, Pool, Rate, Stage, Timing, advice
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
-from egl_fast.benchmarking.turns import seconds_of
 from egl_fast.data.loading import Spectrogram
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError
@@ -93,7 +93,7 @@ def test_measured_recordings_are_of_their_stratum(of_pool: dict[str, Any]) -> No
         assert one["shortest_seconds"] - 1e-3 <= seconds <= one["longest_seconds"] + 1e-3
     ends = [one[f"{end}_seconds"] for one in strata for end in ("shortest", "longest")]
     assert ends == sorted(ends)
-    # The loop and, on a CPU, the methods work on the one; one inference pass on its neighbours too.
+    # The loop and, on a CPU, the methods work on the one; one inference pass on its neighbors too.
     contenders = of_pool["contenders"]
     for name, one in contenders.items():
         for stratum, part in zip(strata, one["strata"], strict=True):
@@ -144,7 +144,7 @@ def test_noise_is_called_noise(tiny_model: Path) -> None:
     assert {LOOP, *METHODS, INFERENCE, READING} <= rows
     assert "…" not in done.stdout  # nothing is cut off at 80 columns
     assert "the pool" not in done.stdout
-    assert "went through" not in done.stdout  # three labelings, and none left out
+    assert "timed on" not in done.stdout  # three labelings, and none left out
 
 
 def test_the_table_of_a_pool(tiny_model: Path, clips: Path) -> None:
@@ -153,8 +153,8 @@ def test_the_table_of_a_pool(tiny_model: Path, clips: Path) -> None:
     assert "…" not in done.stdout
     assert "4 recordings, 2.4 s of audio; measured: 2 of" in done.stdout
     assert "The estimate rests on 2 recordings" in done.stdout
-    assert "went through 3 labelings" in done.stdout
-    assert "--memory allows gradients 2,048 MiB" in done.stdout
+    assert "timed on 3 labelings" in done.stdout
+    assert "--memory allows 2,048 MiB for gradients" in done.stdout
 
 
 def test_bad_input_is_refused_in_one_line(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_bad_input_is_refused_in_one_line(tiny_model: Path, clips: Path, tmp_pat
         (["--model", tmp_path / "gone.pt"], "gone.pt"),
         (["--model", tiny_model, "--pool", tmp_path / "gone.jsonl"], "no such file"),
         (["--model", tiny_model, "--pool", empty], "holds no utterance"),
-        (["--model", tiny_model, "--pool", unreadable], "ask for as many at most"),
+        (["--model", tiny_model, "--pool", unreadable], "has only 2"),
         (["--model", tiny_model, "--pool", unreadable, "--utterances", 2], "none of 2 recordings"),
         (["--model", tiny_model, "--pool", unreadable_timed, "--utterances", 1], "none of 2"),
         (["--model", tiny_model, "--pool", clips, "--utterances", 5], "--utterances 5: pool"),
@@ -192,19 +192,19 @@ Engine.gram, Engine.sq_norms = wrong(Engine.gram), wrong(Engine.sq_norms)
 
 WRONG_ESTIMATES = """
 from dataclasses import replace
-from egl_fast.benchmarking.contenders import Contenders
-right = Contenders.score
+from egl_fast.benchmarking.comparison import Comparison
+right = Comparison.score
 def score(self, **options):
     times = 1.1 if options.get("method") == "lowrank" else 1.0
     return [replace(record, egl=times * record.egl) for record in right(self, **options)]
-Contenders.score = score
+Comparison.score = score
 """
 
 
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (WRONG_NORMS, "squared norms are off by 1.0e-02"),
+        (WRONG_NORMS, "differ from plain autograd's by 1.0e-02"),
         (WRONG_ESTIMATES, "--method lowrank --tolerance 0.01 gives"),
     ],
     ids=["norms", "estimates"],
@@ -227,9 +227,7 @@ def test_durations_that_the_manifest_lacks(clips: Path, monkeypatch: pytest.Monk
     assert [seconds for seconds, _ in read.known] == pytest.approx([0.45, 0.5, 0.65, 0.8])
     mixed = Durations.of([*told[:2], *lacking[2:]], seed=0)
     assert mixed.audio_seconds == pytest.approx(2.4)
-    assert (
-        mixed.origin == "the manifest, and of 2 recordings that lack it there from files' headers"
-    )
+    assert mixed.origin == "the manifest, and for 2 recordings that it lacks, files' headers"
 
     monkeypatch.setattr(drawing, "MOST_HEADERS", 3)
     read_headers = []
@@ -308,7 +306,7 @@ def test_estimates_are_unbiased_whatever_a_recording_costs() -> None:
     assert abs(statistics.fmean(estimates) - truth) < 3 * error
 
 
-def test_neighbours_fill_a_batch() -> None:
+def test_neighbors_fill_a_batch() -> None:
     strata, _ = drawn([1.0, 1.1, 1.2, 5.0], num_strata=1, batch_seconds=3.5)
     [stratum] = strata
     first, *others = (one.seconds for one in stratum.recordings)
@@ -326,50 +324,82 @@ def test_what_cannot_be_read_is_passed_over() -> None:
 
 
 @pytest.fixture(scope="module")
-def contenders(tiny_model: Path) -> Contenders:
+def comparison(tiny_model: Path) -> Comparison:
     """On noise, warm."""
     scorer = Scorer.from_checkpoint(tiny_model)
     assert scorer.features is not None
     engine = StopwatchEngine(scorer.model)
-    found = Contenders(scorer, engine, noise(scorer.features, 2), k=8, looped=2)
+    found = Comparison(scorer, engine, noise(scorer.features, 2), k=8, looped=2)
     found.warm_up()
     return found
 
 
-def test_the_engine_says_where_time_goes(contenders: Contenders) -> None:
-    total = seconds_of(lambda: contenders.score(method="probe", probes=3))
-    spent = contenders.engine.seconds()
-    assert set(spent) == {"forward", "backward"}
-    assert min(spent.values()) > 0
-    assert sum(spent.values()) < total
-    assert contenders.engine.rows == 3
-    contenders.engine.restart()
-    assert contenders.engine.seconds() == {}
+def test_the_engine_says_where_time_goes(comparison: Comparison) -> None:
+    comparison.engine.restart()
+    assert comparison.engine.seconds() == (0, 0)
+    total = seconds_of(lambda: comparison.score(method="probe", probes=3))
+    spent = comparison.engine.seconds()
+    assert min(spent) > 0
+    assert sum(spent) < total
+    assert comparison.engine.rows == 3
 
 
-def test_scores_are_those_of_the_scorer(contenders: Contenders) -> None:
-    first = contenders.first
-    [expected] = contenders.scorer.score_batch(
+def test_a_round_runs_everything_once(comparison: Comparison) -> None:
+    runs = comparison.run_round()
+    assert set(runs) == {LOOP, *METHODS, INFERENCE, READING}
+    for name, run in runs.items():
+        assert (run.rows > 0) == (name in METHODS)
+        assert run.forward + run.backward < run.seconds
+    assert runs["probe --probes 4"].rows == 4
+
+
+def test_rounds_are_compared_one_by_one() -> None:
+    timings = Timings()
+    for own, other in (
+        (1.0, 2.0),
+        (10.0, 40.0),
+        (3.0, 9.0),
+    ):  # the machine slows down, and recovers
+        timings.add({"own": own, "other": other})
+    assert timings.ratio("other", "own") == 3.0
+    assert timings.summary(relative_to="own") == {
+        "own": {"median_s": 3.0, "q1_s": 2.0, "q3_s": 6.5},
+        "other": {"median_s": 9.0, "q1_s": 5.5, "q3_s": 24.5, "times": 3.0},
+    }
+    assert "times" not in timings.summary()["other"]
+
+
+def test_rounds_are_interleaved_and_warm_ups_do_not_count() -> None:
+    order: list[str] = []
+    works = {name: lambda name=name: order.append(name) for name in "ab"}
+    timings = time_interleaved(works, rounds=2, warm_ups=1)
+    assert order == list("ababab")
+    assert {name: len(seconds) for name, seconds in timings.items()} == {"a": 2, "b": 2}
+
+
+def test_scores_are_those_of_the_scorer(comparison: Comparison) -> None:
+    first = comparison.first
+    [expected] = comparison.scorer.score_batch(
         *first.inputs, ids=[first.id], durations=[first.seconds], k=8, per_hypothesis=True
     )
-    assert contenders.record == expected
-    assert contenders.check() <= TOLERANCE["float32"]
+    assert comparison.record == expected
+    assert comparison.check() <= TOLERANCE["float32"]
 
 
-def test_the_loop_is_scaled_by_its_backward_passes(contenders: Contenders) -> None:
-    assert (len(contenders.labelings), len(contenders.looped)) == (8, 2)
-    assert contenders.loop_over_all(5.0, 1.0) == pytest.approx(1.0 + 4.0 * 4)
-    contenders.loop()
-    assert contenders.largest_error() < 1e-2
+def test_the_loop_is_scaled_by_its_backward_passes(comparison: Comparison) -> None:
+    assert (len(comparison.labelings), len(comparison.looped)) == (8, 2)
+    assert comparison.loop_over_all(5.0, 1.0) == pytest.approx(1.0 + 4.0 * 4)
+    comparison.run_round()
+    assert comparison.largest_error() < 1e-2
 
 
 def test_the_faster_product_is_the_ceiling() -> None:
     product = LargeProduct()
-    seconds = {name: [4.0, 2.0] for name in product.contenders}
-    seconds["oneDNN's product"] = [2.0, 4.0]
-    seconds["another"] = [0.1, 0.1]
-    assert product.rates(seconds) == [product.multiply_adds / 2.0] * 2
-    assert set(product.contenders) == {"torch's product", "oneDNN's product"}
+    timings = Timings({name: [4.0, 2.0] for name in product.works})
+    timings["oneDNN's product"] = [2.0, 4.0]
+    timings["another"] = [0.1, 0.1]
+    assert product.rates(timings) == [product.multiply_adds / 2.0] * 2
+    assert set(product.works) == {"torch's product", "oneDNN's product"}
 
 
 def bound_of(backward: float, *, countable: bool = True) -> Bound:
@@ -396,11 +426,13 @@ def test_bounds_in_words() -> None:
     assert bound.flop_per_second == pytest.approx(25.6)
     assert bound.sentence("exact") == (
         "exact: backward passes take 80% of the time and run at 75% of that rate: "
-        "bound by arithmetic."
+        "limited by arithmetic."
     )
     searching = Bound(4.0, 0.1, 0.3, 0.6, 1.0, 0.2, 0.9).sentence("probe")
-    assert searching.startswith("probe: search, cotangents and records take 60% of the time; ")
-    assert searching.endswith("arithmetic is not what bounds it; what does was not measured.")
+    assert searching.startswith("probe: search, cotangents, and records take 60% of the time; ")
+    assert searching.endswith(
+        ": limited by something other than arithmetic, which was not measured."
+    )
     assert bound_of(8.0, countable=False).sentence("exact") == (
         "exact: backward passes take 80% of the time; operations were not counted."
     )

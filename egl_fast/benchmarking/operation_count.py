@@ -1,17 +1,16 @@
 """Multiply-adds of a forward pass and of one cotangent's squared gradient norm, from shapes.
 
-What a cotangent costs where the work is done the obvious way and nothing is done twice: its way
-back through every layer but the first, and for each weight the cheaper of two routes to the norm.
+What a cotangent costs if the work is done the obvious way and nothing is done twice: its way back
+through every layer but the first, and for each weight the cheaper of two routes to the norm.
 Letters as in ``egl_fast.gradients.contributions``: P positions, I inputs, O outputs, R cotangents.
 
-- forward pass: P I O multiply-adds a weight;
-- way back: P I O multiply-adds a weight, in recurrent layers at every frame but the one where time
-  begins;
+- forward pass: P I O multiply-adds per weight;
+- way back: P I O multiply-adds per weight, of a recurrent weight at all frames but the first;
 - norm of A^T B, directly: P I O; or, where P < I, as S B with the triangular factor S [P, P] of A:
-  P P O, and an R-th of the factorisation, P^2 (I - P / 3), which belongs to the utterance.
+  P P O, and an R-th of the factorization, P^2 (I - P / 3), which belongs to the utterance.
 
-Biases, normalisation and nonlinearities take additions and multiplications in numbers of
-activations, a hundredth of this; they are not counted.
+Biases, normalization, and nonlinearities take a few operations per activation, a hundredth of
+this; they are not counted.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def total_forward(counts: list[LayerCount]) -> float:
 
 
 def not_counted(model: nn.Module) -> list[str]:
-    """Names of modules with matrices of their own that ``count`` passes over."""
+    """Names of modules with matrices of their own that ``count`` skips."""
     return [
         name
         for name, module in model.named_modules()
@@ -117,7 +116,7 @@ def _counting(
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, nn.RNNBase):
             sides = recurrent_weights(module, _num_frames(module, args[0]))
-            # No input needs a cotangent where there is nothing to train before it.
+            # An input needs no cotangent if there is nothing to train before it.
             back = [w.product for i, w in enumerate(sides.inputs) if counts or i >= sides.first]
             back += [_through_time(w) for w in sides.states]
             weights = [*sides.inputs, *sides.states]
