@@ -65,7 +65,8 @@ def pool(request: pytest.FixtureRequest) -> Path:
 def entry(request: pytest.FixtureRequest) -> Iterator[Entry]:
     """The entry of this benchmark; it counts once something was timed."""
     plugins = request.config.pluginmanager
-    reporter, capture = (plugins.get_plugin(n) for n in ("terminalreporter", "capturemanager"))
+    reporter: Any = plugins.get_plugin("terminalreporter")
+    capture: Any = plugins.get_plugin("capturemanager")
     started = time.perf_counter()
 
     def print_line(text: str) -> None:

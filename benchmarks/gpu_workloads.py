@@ -55,9 +55,16 @@ class Workload:
     matrix: int = 8192
 
     @staticmethod
-    def small(model: Path, pool: Path, **sizes: int) -> Workload:
+    def small(model: Path, pool: Path, **sizes: Any) -> Workload:
         """For a CPU, to show that everything works."""
-        few = {"k": 5, "compared": 3, "compared_double": 1, "batch": 2, "repeats": 1, "matrix": 256}
+        few: dict[str, Any] = {
+            "k": 5,
+            "compared": 3,
+            "compared_double": 1,
+            "batch": 2,
+            "repeats": 1,
+            "matrix": 256,
+        }
         return replace(Workload(model, pool, "cpu", deep="tiny"), **{**few, **sizes})
 
     def scorer(
@@ -118,7 +125,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def workload_of(options: argparse.Namespace, **sizes: int) -> Workload:
+def workload_of(options: argparse.Namespace, **sizes: Any) -> Workload:
     """On the GPU if there is one; otherwise small, and of other sizes than asked for."""
     if torch.cuda.is_available():
         return replace(Workload(options.model, options.pool), **sizes)
