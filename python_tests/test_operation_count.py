@@ -11,9 +11,8 @@ from egl_fast.benchmarking.operation_count import (
     Weight,
     count,
     not_counted,
-    plain_weight,
-    recurrent_weights,
     total_forward,
+    weights_of,
 )
 from egl_fast.model import DeepSpeech2, preset
 
@@ -45,7 +44,8 @@ def test_plain_layers(module: nn.Module, shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, requires_grad=True)
     output = module(x)
     # Cotangents of input and weight: each is one product over all positions.
-    assert backward_multiply_adds(output) == 2 * plain_weight(module, output).product
+    [weight] = weights_of(module, x, output)
+    assert backward_multiply_adds(output) == 2 * weight.product
     counts = count(module, (x,), num_cotangents=1)
     assert forward_multiply_adds(module, x) == total_forward(counts)
 
@@ -58,8 +58,8 @@ def test_recurrent_layers(kind: type[nn.RNNBase]) -> None:
     [of_before, of_module] = count(nn.Sequential(before, module), (x,), num_cotangents=1)
     output = module(before(x))[0]
     # With no weight of its own to learn, torch goes back through the module, then to the weight.
-    of_weight = plain_weight(before, before(x)).product
-    assert backward_multiply_adds(output) == of_module.pull_back + of_weight
+    [weight] = weights_of(before, x, before(x))
+    assert backward_multiply_adds(output) == of_module.pull_back + weight.product
     assert of_before.pull_back == 0
     assert forward_multiply_adds(module, before(x)) == of_module.forward
 
@@ -67,16 +67,15 @@ def test_recurrent_layers(kind: type[nn.RNNBase]) -> None:
 def test_first_module_pulls_back_between_its_layers_only() -> None:
     module = nn.GRU(7, 5, num_layers=2, batch_first=True)
     [own] = count(module, (torch.randn(1, 6, 7),), num_cotangents=1)
-    sides = recurrent_weights(module, 6)
-    through_time = sum(side.product * 5 // 6 for side in sides.states)
-    assert own.pull_back == sides.inputs[1].product + through_time
+    between_layers, through_time = 6 * 5 * 15, (6 - 1) * 5 * 15
+    assert own.pull_back == between_layers + 2 * through_time
 
 
 def test_norms_take_the_cheaper_route() -> None:
     assert Weight(100, 10, 5).norm(1) == 100 * 10 * 5
     few = Weight(10, 100, 5)
     assert few.norm(10**9) == pytest.approx(10 * 10 * 5)
-    assert few.norm(1) == few.product  # one cotangent does not pay for a factorisation
+    assert few.norm(1) == few.product  # one cotangent does not pay for a factorization
     assert few.norm(10) == pytest.approx(10 * 10 * 5 + 10**2 * (100 - 10 / 3) / 10)
 
 

@@ -65,8 +65,8 @@ def command(
     wrong, nothing is timed, and the exit status is 2. Takes about a minute with a small model.
 
     With --pool, recordings are drawn from its whole range of durations (by --seed), and their time
-    per second of audio is scaled up to the whole pool. Without it, noise stands in for speech,
-    which needs another number of backward passes.
+    per second of audio is scaled up to the whole pool. Without it, noise stands in for speech, and
+    noise needs a different number of backward passes.
 
     \b
     Examples:
