@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gpu_page
 import must_hold
 import performance_plots
+from gpu_page import table
 from machine import ROOT
 from performance_plots import MODELS, SCORING, medians
 
@@ -109,12 +110,6 @@ def page(run: dict[str, Any]) -> Iterator[str]:
 def group(run: dict[str, Any], name: str) -> list[Entry]:
     """Benchmarks of a group, in the order that they ran."""
     return [entry for entry in run["benchmarks"] if entry["group"] == name]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table in Markdown."""
-    for row in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(row) + " |"
 
 
 def provenance(run: dict[str, Any]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING, 
 from egl_fast.benchmarking.interleaved import Timings, seconds_of, time_interleaved
 from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.benchmarking.recordings import Durations, choose, noise
-from egl_fast.benchmarking.results import Bound, Pool, Rate, Stage, Timing, advice
+from egl_fast.benchmarking.results import Bound, Part, Pool, Rate, advice
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.data.loading import Spectrogram
 from egl_fast.data.manifest import read_manifest
@@ -404,17 +404,16 @@ def test_the_faster_product_is_the_ceiling() -> None:
 
 def bound_of(backward: float, *, countable: bool = True) -> Bound:
     """10 s for 5 s of audio of a pool of 20 s; backward passes of 120 multiply-adds, forward 8."""
-    stages = [
-        Stage(
-            forward=0.5,
-            backward=backward,
-            rows=12.0,
-            forward_multiply_adds=8.0,
-            backward_multiply_adds=120.0,
-        )
-    ]
-    timing = Timing([[9.0, 10.0, 30.0]], [5.0])
-    return Bound.of(timing, stages, Pool(4, [20.0]), rate=20.0, countable=countable)
+    part = Part(
+        audio_seconds=5.0,
+        seconds=[9.0, 10.0, 30.0],
+        forward=[0.5],
+        backward=[backward],
+        rows=12.0,
+        forward_multiply_adds=8.0,
+        backward_multiply_adds=120.0,
+    )
+    return Bound.of([part], Pool(4, [20.0]), rate=20.0, countable=countable)
 
 
 def test_bounds_in_words() -> None:
@@ -439,10 +438,10 @@ def test_bounds_in_words() -> None:
 
 
 def test_advice_names_what_was_faster() -> None:
-    timing = Timing([[10.0]], [5.0])
+    part = Part(5.0, [10.0])
     pool = Pool(4, [20.0])
-    quick = Rate.of(Timing([[2.5]], [5.0]), pool, timing)
-    usual = Rate.of(timing, pool, timing)
+    quick = Rate.of([Part(5.0, [2.5])], pool, [part])
+    usual = Rate.of([part], pool, [part])
     bounds = {"exact": bound_of(8.0), "probe --probes 4": bound_of(2.0)}
     [line] = advice({"exact": usual, "probe --probes 4": quick}, bounds)
     assert line.startswith("--method probe --probes 4 took 25% of exact's time")

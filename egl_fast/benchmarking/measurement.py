@@ -10,7 +10,7 @@ from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING, 
 from egl_fast.benchmarking.interleaved import Timings, one_round
 from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.benchmarking.recordings import Stratum
-from egl_fast.benchmarking.results import Stage, Timing
+from egl_fast.benchmarking.results import Part
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.scorer import Scorer
 
@@ -57,28 +57,21 @@ class Measurement:
         assert self._product is not None
         return statistics.median(self._product.rates(self._product_timings))
 
-    def timings(self) -> dict[str, Timing]:
-        """What each method and baseline took."""
+    def parts(self) -> dict[str, list[Part]]:
+        """What each method and baseline took, by stratum."""
         return {
-            name: Timing(
-                seconds=[[runs[name].seconds for runs in rounds] for rounds in self.rounds],
-                audio_seconds=[one.audio_seconds(name) for one in self.comparisons],
-            )
+            name: [
+                self._part(name, comparison, [runs[name] for runs in rounds])
+                for comparison, rounds in zip(self.comparisons, self.rounds, strict=True)
+            ]
             for name in (LOOP, *METHODS, INFERENCE, READING)
         }
 
-    def stages(self) -> dict[str, list[Stage]]:
-        """Where the time of each method went, by stratum: medians, and counted operations."""
-        return {
-            name: [
-                self._stage(comparison, [runs[name] for runs in rounds])
-                for comparison, rounds in zip(self.comparisons, self.rounds, strict=True)
-            ]
-            for name in METHODS
-        }
-
-    def _stage(self, comparison: Comparison, runs: list[Run]) -> Stage:
+    def _part(self, name: str, comparison: Comparison, runs: list[Run]) -> Part:
         """Rows are taken to be shared out evenly among recordings."""
+        audio_seconds, seconds = comparison.audio_seconds(name), [run.seconds for run in runs]
+        if name not in METHODS:
+            return Part(audio_seconds, seconds)
         rows = runs[0].rows / len(comparison.scored)
         forward = backward = 0.0
         for recording in comparison.scored:
@@ -90,9 +83,11 @@ class Measurement:
             )
             forward += operation_count.total_forward(counts)
             backward += rows * operation_count.total(counts)
-        return Stage(
-            forward=statistics.median(run.forward for run in runs),
-            backward=statistics.median(run.backward for run in runs),
+        return Part(
+            audio_seconds,
+            seconds,
+            forward=[run.forward for run in runs],
+            backward=[run.backward for run in runs],
             rows=rows,
             forward_multiply_adds=forward,
             backward_multiply_adds=backward,

@@ -1,13 +1,13 @@
 """What came of a measurement: rates, an estimate for the pool, and what limits each method.
 
-Nothing here imports torch. All numbers are about the pool as a whole: what the recordings of a
+Nothing here imports torch. All numbers are about the pool as a whole: what the measured part of a
 stratum took is scaled up to the audio of the stratum.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 #: From this share of the machine's rate on, arithmetic is said to be what limits a method.
@@ -15,40 +15,31 @@ LIMITED_BY_ARITHMETIC = 0.5
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What a method or baseline took.
+class Part:
+    """What a method or baseline took for the recordings of a stratum.
 
     Attributes:
-        seconds: by stratum, then by round.
-        audio_seconds: by stratum, of the recordings that it processed.
-    """
-
-    seconds: list[list[float]]
-    audio_seconds: list[float]
-
-    @property
-    def medians(self) -> list[float]:
-        """Over rounds, by stratum."""
-        return [statistics.median(rounds) for rounds in self.seconds]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a method's time on a stratum's recordings went.
-
-    Attributes:
-        forward: seconds of forward passes.
-        backward: seconds of backward passes, norms included.
-        rows: cotangents pulled back per recording.
+        audio_seconds: of the recordings that it processed.
+        seconds: by round.
+        forward: seconds of a method's forward passes, likewise by round.
+        backward: seconds of its backward passes, norms included.
+        rows: cotangents that it pulled back per recording.
         forward_multiply_adds: counted from shapes, of one forward pass per recording.
         backward_multiply_adds: likewise, of all rows.
     """
 
-    forward: float
-    backward: float
-    rows: float
-    forward_multiply_adds: float
-    backward_multiply_adds: float
+    audio_seconds: float
+    seconds: Sequence[float]
+    forward: Sequence[float] = ()
+    backward: Sequence[float] = ()
+    rows: float = 0.0
+    forward_multiply_adds: float = 0.0
+    backward_multiply_adds: float = 0.0
+
+    @property
+    def median(self) -> float:
+        """Of the rounds, in seconds."""
+        return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ class Pool:
     """
 
     num_recordings: int
-    strata: list[float]
+    strata: Sequence[float]
 
     @property
     def audio_seconds(self) -> float:
@@ -79,6 +70,10 @@ class Pool:
             value / measured * whole
             for value, measured, whole in zip(values, audio_seconds, self.strata, strict=True)
         )
+
+    def sum(self, parts: Sequence[Part], value: Callable[[Part], float]) -> float:
+        """``scaled`` of a value of the parts."""
+        return self.scaled([value(part) for part in parts], [part.audio_seconds for part in parts])
 
 
 @dataclass(frozen=True)
@@ -104,10 +99,10 @@ class Rate:
     times_plain_loop: float
 
     @staticmethod
-    def of(timing: Timing, pool: Pool, loop: Timing) -> Rate:
-        """From times."""
-        total = pool.scaled(timing.medians, timing.audio_seconds)
-        prices = [t / s for t, s in zip(timing.medians, timing.audio_seconds, strict=True)]
+    def of(parts: Sequence[Part], pool: Pool, loop: Sequence[Part]) -> Rate:
+        """From what it and the plain loop took."""
+        total = pool.sum(parts, lambda part: part.median)
+        prices = [part.median / part.audio_seconds for part in parts]
         return Rate(
             pool_seconds=total,
             cheapest=min(prices) * pool.audio_seconds,
@@ -115,7 +110,7 @@ class Rate:
             seconds_per_utterance=total / pool.num_recordings,
             utterances_per_second=pool.num_recordings / total,
             times_real_time=pool.audio_seconds / total,
-            times_plain_loop=pool.scaled(loop.medians, loop.audio_seconds) / total,
+            times_plain_loop=pool.sum(loop, lambda part: part.median) / total,
         )
 
 
@@ -142,21 +137,15 @@ class Bound:
     backward_share: float | None
 
     @staticmethod
-    def of(
-        timing: Timing, stages: Sequence[Stage], pool: Pool, *, rate: float, countable: bool
-    ) -> Bound:
-        """From times, and the multiply-adds per second of a large matrix product."""
-
-        def scaled(values: list[float]) -> float:
-            return pool.scaled(values, timing.audio_seconds)
-
-        total = scaled(timing.medians)
-        forward = scaled([stage.forward for stage in stages])
-        backward = scaled([stage.backward for stage in stages])
-        of_backward = scaled([stage.backward_multiply_adds for stage in stages])
-        of_all = of_backward + scaled([stage.forward_multiply_adds for stage in stages])
+    def of(parts: Sequence[Part], pool: Pool, *, rate: float, countable: bool) -> Bound:
+        """From what it took, and the multiply-adds per second of a large matrix product."""
+        total = pool.sum(parts, lambda part: part.median)
+        forward = pool.sum(parts, lambda part: statistics.median(part.forward))
+        backward = pool.sum(parts, lambda part: statistics.median(part.backward))
+        of_backward = pool.sum(parts, lambda part: part.backward_multiply_adds)
+        of_all = of_backward + pool.sum(parts, lambda part: part.forward_multiply_adds)
         return Bound(
-            rows=statistics.fmean(stage.rows for stage in stages),
+            rows=statistics.fmean(part.rows for part in parts),
             forward=forward / total,
             backward=backward / total,
             rest=1.0 - (forward + backward) / total,
@@ -167,16 +156,15 @@ class Bound:
 
     def sentence(self, name: str) -> str:
         """In words, only what was measured; "that rate" is that of a large matrix product."""
-        shares = {
-            "backward passes": self.backward,
-            "forward passes": self.forward,
-            "search, cotangents, and records": self.rest,
-        }
-        largest = max(shares, key=lambda stage: shares[stage])
-        text = f"{name}: {largest} take {shares[largest]:.0%} of the time"
+        share, stage = max(
+            (self.backward, "backward passes"),
+            (self.forward, "forward passes"),
+            (self.rest, "search, cotangents, and records"),
+        )
+        text = f"{name}: {stage} take {share:.0%} of the time"
         if self.share is None or self.backward_share is None:
             return f"{text}; operations were not counted."
-        if largest == "backward passes":
+        if stage == "backward passes":
             reached, runs = self.backward_share, " and run"
         else:
             reached, runs = self.share, "; the whole runs"

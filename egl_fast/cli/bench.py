@@ -192,22 +192,20 @@ def _draw(
 
 def _results(measurement: Measurement, pool: Pool) -> dict[str, Any]:
     from egl_fast.benchmarking import operation_count
-    from egl_fast.benchmarking.comparison import LOOP
+    from egl_fast.benchmarking.comparison import LOOP, METHODS
     from egl_fast.benchmarking.interleaved import quartiles
 
-    timings = measurement.timings()
-    rates = {name: Rate.of(timing, pool, timings[LOOP]) for name, timing in timings.items()}
+    parts = measurement.parts()
+    rates = {name: Rate.of(some, pool, parts[LOOP]) for name, some in parts.items()}
     not_counted = operation_count.not_counted(measurement.scorer.model)
     rate = measurement.product_rate
     bounds = {
-        name: Bound.of(timings[name], stages, pool, rate=rate, countable=not not_counted)
-        for name, stages in measurement.stages().items()
+        name: Bound.of(parts[name], pool, rate=rate, countable=not not_counted) for name in METHODS
     }
     contenders: dict[str, dict[str, Any]] = {}
-    for name, timing in timings.items():
-        measured = zip(timing.audio_seconds, timing.seconds, strict=True)
-        parts = [{"audio_seconds": audio, **quartiles(seconds)} for audio, seconds in measured]
-        contenders[name] = {**asdict(rates[name]), "strata": parts}
+    for name, some in parts.items():
+        strata = [{"audio_seconds": p.audio_seconds, **quartiles(p.seconds)} for p in some]
+        contenders[name] = {**asdict(rates[name]), "strata": strata}
         if name in bounds:
             contenders[name]["bound"] = asdict(bounds[name])
     return {
