@@ -1,6 +1,6 @@
 """What changes a score besides model, recording, and options, and by how much.
 
-    python benchmarks/agreement.py [--clips 24] [--k 100] [--method exact]
+    python benchmarks/agreement.py [--recordings 24] [--k 100] [--method exact]
 
 Scores part of the sample's pool on one thread, and again with one thing changed at a time, each in
 its own process. A line for each change: how many scores are the same to the last bit, and the
@@ -51,13 +51,15 @@ CHANGES = [
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--clips", type=int, default=24, help="taken evenly over the pool")
+    parser.add_argument("--recordings", type=int, default=24, help="taken evenly over the pool")
     parser.add_argument("--k", default="100")
     parser.add_argument("--method", default="exact")
     arguments = parser.parse_args()
     print(json.dumps(machine()), flush=True)
     pool = (ROOT / "examples" / "pool.jsonl").read_text(encoding="utf-8").splitlines()
-    lines = [json.loads(pool[i * len(pool) // arguments.clips]) for i in range(arguments.clips)]
+    lines = [
+        json.loads(pool[i * len(pool) // arguments.recordings]) for i in range(arguments.recordings)
+    ]
     for line in lines:
         line["audio_filepath"] = str(ROOT / "examples" / line["audio_filepath"])
     options = ["--k", arguments.k, "--method", arguments.method, "--per-hypothesis"]

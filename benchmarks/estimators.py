@@ -1,9 +1,9 @@
 """Estimates of Expected Gradient Length against exact values: error, calibration, speed.
 
-    python benchmarks/estimators.py accuracy --pool MANIFEST [--clips 300] [--out FILE]
-    python benchmarks/estimators.py speed --clips 16
-    python benchmarks/estimators.py passes --clips 5
-    python benchmarks/estimators.py all-labelings [--clips 2] [--max-seconds 1]
+    python benchmarks/estimators.py accuracy --pool MANIFEST [--recordings 300] [--out FILE]
+    python benchmarks/estimators.py speed --recordings 16
+    python benchmarks/estimators.py passes --recordings 5
+    python benchmarks/estimators.py all-labelings [--recordings 2] [--max-seconds 1]
 
 ``accuracy`` scores recordings exactly and by each estimator under several seeds, and prints for
 each: the root-mean-square relative error, the rank correlation with the exact scores, the mean
@@ -70,7 +70,7 @@ def main() -> int:
     pool = [utterance for path in arguments.pool for utterance in read_manifest(path)]
     if arguments.max_seconds:
         pool = [u for u in pool if (u.duration_seconds or 0.0) <= arguments.max_seconds]
-    return MEASUREMENTS[arguments.what](scorer, evenly(pool, arguments.clips), arguments)
+    return MEASUREMENTS[arguments.what](scorer, evenly(pool, arguments.recordings), arguments)
 
 
 def scored(scorer: Scorer, utterance: Utterance, **options: Any) -> ScoreRecord:
@@ -340,7 +340,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=list(MEASUREMENTS))
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", nargs="+", default=[ROOT / "examples" / "pool.jsonl"])
-    parser.add_argument("--clips", type=int, default=8, help="taken evenly over the pool")
+    parser.add_argument("--recordings", type=int, default=8, help="taken evenly over the pool")
     parser.add_argument("--max-seconds", type=float, help="leave out longer recordings")
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--threads", type=int, help="default: all cores")

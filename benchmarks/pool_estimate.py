@@ -17,7 +17,7 @@ from machine import ROOT
 from egl_fast import Scorer
 from egl_fast.benchmarking.comparison import METHODS, Comparison
 from egl_fast.benchmarking.recordings import Durations, Recording, choose
-from egl_fast.benchmarking.results import Pool
+from egl_fast.benchmarking.results import Part, Pool
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.compute.memory import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram
@@ -70,10 +70,9 @@ def main() -> None:
             ratios = []
             for strata in draws:
                 drawn = [stratum.recordings[0] for stratum in strata]
-                estimate = Pool(len(pool), [one.audio_seconds for one in strata]).scaled(
-                    [seconds[name][one.id] for one in drawn], [one.seconds for one in drawn]
-                )
-                ratios.append(estimate / truth)
+                parts = [Part(one.seconds, [seconds[name][one.id]]) for one in drawn]
+                whole = Pool(len(pool), [one.audio_seconds for one in strata])
+                ratios.append(whole.sum(parts, Part.median) / truth)
             print(
                 f"{count} recordings, {name}: mean {statistics.fmean(ratios):.3f} of the truth "
                 f"({truth:.0f} s), standard deviation {statistics.stdev(ratios):.1%}"

@@ -5,7 +5,7 @@ included; search, CTC, and inner products of gradients stay as they are. TF32 ro
 bits of mantissa, here to nearest, because what tensor cores do to further bits is not documented.
 Scores of the sample's pool are compared with those of float32.
 
-    python benchmarks/precision.py --clips 64 --k 100
+    python benchmarks/precision.py --recordings 64 --k 100
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _scores_of(outcome: Outcome) -> dict[str, float]:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--recordings", type=int, default=64)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", default=str(EXAMPLES / "base.pt"))
@@ -117,7 +117,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     pool = read_manifest(options.pool)
     # Evenly over the pool, which is sorted by corpus.
-    count = min(options.clips, len(pool))
+    count = min(options.recordings, len(pool))
     chosen = [pool[i * len(pool) // count] for i in range(count)]
     scoring = ScoringOptions(k=options.k)
     scores: dict[str, list[dict[str, float]]] = {}

@@ -1,7 +1,7 @@
 """How many rows exact scoring pulls back, and how exact it is.
 
-    python benchmarks/spanning.py rows --pool ../shared/data/grid_s1/manifest.jsonl ... --clips 200
-    python benchmarks/spanning.py errors --clips 12
+    python benchmarks/spanning.py rows --pool MANIFEST ... --recordings 200
+    python benchmarks/spanning.py errors --recordings 12
 
 ``rows``: for each manifest, quantiles of the number of rows that span the cotangents of the 100
 best labelings. ``errors``: squared norms of ten of the hundred, evenly chosen, against float64:
@@ -106,12 +106,14 @@ def main() -> int:
     parser.add_argument("what", choices=list(MEASUREMENTS))
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", nargs="+", default=[str(ROOT / "examples" / "pool.jsonl")])
-    parser.add_argument("--clips", type=int, default=12, help="taken evenly over each manifest")
+    parser.add_argument(
+        "--recordings", type=int, default=12, help="taken evenly over each manifest"
+    )
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    pools = [evenly(read_manifest(name), arguments.clips) for name in arguments.pool]
+    pools = [evenly(read_manifest(name), arguments.recordings) for name in arguments.pool]
     MEASUREMENTS[arguments.what](Scorer.from_checkpoint(arguments.model), pools, arguments.pool)
     print(json.dumps(machine()))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from functools import cached_property
 
 from egl_fast.benchmarking import operation_count
 from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING, Comparison, Run
@@ -41,20 +42,21 @@ class Measurement:
             for stratum in strata
         ]
         self.rounds: list[list[dict[str, Run]]] = [[] for _ in strata]
-        self._product: LargeProduct | None = None
         self._product_timings = Timings()
 
     def run_round(self, number: int) -> None:
         """Run everything once on a stratum's recordings."""
-        if self._product is None:
-            self._product = LargeProduct(self.scorer.device, self.scorer.precision)
         self.rounds[number].append(self.comparisons[number].run_round())
         self._product_timings.add(dict(one_round(self._product.works, self.scorer.device)))
+
+    @cached_property
+    def _product(self) -> LargeProduct:
+        """Not made before the first round, so that the peak memory of scoring is without it."""
+        return LargeProduct(self.scorer.device, self.scorer.precision)
 
     @property
     def product_rate(self) -> float:
         """Multiply-adds per second of a large matrix product: the median."""
-        assert self._product is not None
         return statistics.median(self._product.rates(self._product_timings))
 
     def parts(self) -> dict[str, list[Part]]:

@@ -36,7 +36,6 @@ class Part:
     forward_multiply_adds: float = 0.0
     backward_multiply_adds: float = 0.0
 
-    @property
     def median(self) -> float:
         """Of the rounds, in seconds."""
         return statistics.median(self.seconds)
@@ -59,21 +58,12 @@ class Pool:
         """Of the pool."""
         return sum(self.strata)
 
-    def scaled(self, values: Sequence[float], audio_seconds: Sequence[float]) -> float:
-        """A sum over the pool, from a part of each stratum.
-
-        Args:
-            values: by stratum, of the part that was measured.
-            audio_seconds: of that part.
-        """
-        return sum(
-            value / measured * whole
-            for value, measured, whole in zip(values, audio_seconds, self.strata, strict=True)
-        )
-
     def sum(self, parts: Sequence[Part], value: Callable[[Part], float]) -> float:
-        """``scaled`` of a value of the parts."""
-        return self.scaled([value(part) for part in parts], [part.audio_seconds for part in parts])
+        """A value's sum over the pool, from what it is for a part of each stratum."""
+        return sum(
+            value(part) / part.audio_seconds * whole
+            for part, whole in zip(parts, self.strata, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -101,8 +91,8 @@ class Rate:
     @staticmethod
     def of(parts: Sequence[Part], pool: Pool, loop: Sequence[Part]) -> Rate:
         """From what it and the plain loop took."""
-        total = pool.sum(parts, lambda part: part.median)
-        prices = [part.median / part.audio_seconds for part in parts]
+        total = pool.sum(parts, Part.median)
+        prices = [part.median() / part.audio_seconds for part in parts]
         return Rate(
             pool_seconds=total,
             cheapest=min(prices) * pool.audio_seconds,
@@ -110,7 +100,7 @@ class Rate:
             seconds_per_utterance=total / pool.num_recordings,
             utterances_per_second=pool.num_recordings / total,
             times_real_time=pool.audio_seconds / total,
-            times_plain_loop=pool.sum(loop, lambda part: part.median) / total,
+            times_plain_loop=pool.sum(loop, Part.median) / total,
         )
 
 
@@ -139,7 +129,7 @@ class Bound:
     @staticmethod
     def of(parts: Sequence[Part], pool: Pool, *, rate: float, countable: bool) -> Bound:
         """From what it took, and the multiply-adds per second of a large matrix product."""
-        total = pool.sum(parts, lambda part: part.median)
+        total = pool.sum(parts, Part.median)
         forward = pool.sum(parts, lambda part: statistics.median(part.forward))
         backward = pool.sum(parts, lambda part: statistics.median(part.backward))
         of_backward = pool.sum(parts, lambda part: part.backward_multiply_adds)
