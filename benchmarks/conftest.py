@@ -35,6 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Once per run."""
+    path: Path | None = config.getoption("--results")
+    if path is not None:  # now rather than after all benchmarks
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise pytest.UsageError(f"--results {path}: {error.strerror}") from None
     quick = bool(config.getoption("--quick"))
     config.stash[_RESULTS] = {"machine": machine(), "quick": quick, "benchmarks": []}
     keep_freed_memory()  # as the commands do; whatever is compared benefits alike
@@ -108,7 +115,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     results = config.stash[_RESULTS]
     path: Path | None = config.getoption("--results")
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if (
         config.getoption("--enforce")
