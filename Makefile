@@ -20,7 +20,7 @@ ENTER := . .venv/bin/activate &&
 # for each other longer than they work.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules \
 	--numprocesses auto --dist worksteal
-PYTEST_BENCH := python -m pytest benchmarks -v --benchmark-columns=median,iqr,rounds
+PYTEST_BENCH := python -m pytest benchmarks -v
 NATIVE_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc) \
 	$(wildcard csrc/*/*/*.cpp csrc/*/*/*.cu csrc/*/*/*.h)
 # Those for certain instruction sets only need flags of their own.
@@ -122,13 +122,11 @@ emulated: build ## The operators' CUDA halves on the host, which the Python test
 test-python: build emulated ## Python tests but the slow ones
 	$(ENTER) $(PYTEST) -m "not slow"
 
-bench: build ## All benchmarks, about 12 minutes of a quiet machine; fails where a goal is missed
-	@mkdir -p $(dir $(BENCH_JSON))
-	$(ENTER) $(PYTEST_BENCH) --enforce --benchmark-json $(BENCH_JSON)
+bench: build ## All benchmarks, about 12 minutes on a quiet machine; fails if a goal is missed
+	$(ENTER) $(PYTEST_BENCH) --enforce --results $(BENCH_JSON)
 
-bench-quick: build ## The same in small, under two minutes: that everything works, and no verdicts
-	@mkdir -p build
-	$(ENTER) $(PYTEST_BENCH) --quick --benchmark-json build/bench-quick.json
+bench-quick: build ## The same with small sizes, under two minutes: that it works, without verdicts
+	$(ENTER) $(PYTEST_BENCH) --quick --results build/bench-quick.json
 
 gpu-report: ## On a machine with a GPU: build, test, compare, measure; build/gpu-report is to be sent back
 	$(PYTHON) benchmarks/gpu_report.py

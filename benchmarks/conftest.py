@@ -1,43 +1,50 @@
-"""Options, fixtures and the report of the benchmark suite.
+"""Options, fixtures, and results of the benchmarks.
 
-    python -m pytest benchmarks [--quick] [--enforce] [--benchmark-json FILE]
-
-pytest-benchmark times and writes; what its JSON holds of machine, contenders and figures is added
-here, and raw rounds are taken out.
+python -m pytest benchmarks [--quick] [--enforce] [--results FILE]
 """
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import must_hold
 import pytest
 import torch
-from contest import Contest
+from entry import Entry
 from machine import ROOT, machine
-from pytest_benchmark.fixture import BenchmarkFixture
 from settings import FULL, QUICK, Settings
 
 from egl_fast.compute.memory import keep_freed_memory
 
-_FIGURES = pytest.StashKey[dict[str, float]]()
+_RESULTS = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the suite."""
+    """Options of the benchmarks."""
     group = parser.getgroup("egl-fast benchmarks")
     group.addoption("--quick", action="store_true", help="small sizes, no verdicts")
-    group.addoption("--enforce", action="store_true", help="fail where a figure does not hold")
+    group.addoption("--enforce", action="store_true", help="fail if a goal is missed")
+    group.addoption("--results", type=Path, help="JSON file to write")
     group.addoption("--model", default=ROOT / "examples" / "base.pt", type=Path)
     group.addoption("--pool", default=ROOT / "examples" / "pool.jsonl", type=Path)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Once a run."""
-    config.stash[_FIGURES] = {}
-    keep_freed_memory()  # as the commands do; all contenders are served alike
+    """Once per run."""
+    path: Path | None = config.getoption("--results")
+    if path is not None:  # now rather than after all benchmarks
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise pytest.UsageError(f"--results {path}: {error.strerror}") from None
+    quick = bool(config.getoption("--quick"))
+    config.stash[_RESULTS] = {"machine": machine(), "quick": quick, "benchmarks": []}
+    keep_freed_memory()  # as the commands do; whatever is compared benefits alike
     torch.set_num_threads(max(settings_of(config).threads))
 
 
@@ -62,20 +69,22 @@ def pool(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def contest(
-    request: pytest.FixtureRequest, benchmark: BenchmarkFixture, settings: Settings
-) -> Contest:
-    """What a benchmark measures with."""
+def entry(request: pytest.FixtureRequest) -> Iterator[Entry]:
+    """The entry of this benchmark; it counts once something was timed."""
     plugins = request.config.pluginmanager
-    reporter, capture = (plugins.get_plugin(n) for n in ("terminalreporter", "capturemanager"))
+    reporter: Any = plugins.get_plugin("terminalreporter")
+    capture: Any = plugins.get_plugin("capturemanager")
     started = time.perf_counter()
 
-    def write_line(text: str) -> None:
+    def print_line(text: str) -> None:
         with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
             reporter.write_line(f"{text}  [{time.perf_counter() - started:.0f} s]")
 
-    return Contest(benchmark, settings, request.config.stash[_FIGURES], write_line)
+    entry = Entry(request.node.name, print_line)
+    yield entry
+    if "timings" in entry.facts:
+        request.config.stash[_RESULTS]["benchmarks"].append(entry.facts)
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -84,54 +93,33 @@ def settings_of(config: pytest.Config) -> Settings:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Cases of the engine's benchmarks, whose number depends on the sizes."""
+    """Cases whose number depends on the sizes."""
     cases = getattr(metafunc.module, "CASES", {}).get(metafunc.function.__name__)
     if cases is not None:
         metafunc.parametrize("case", cases(settings_of(metafunc.config)), ids=str)
-
-
-def pytest_benchmark_update_machine_info(
-    config: pytest.Config, machine_info: dict[str, Any]
-) -> None:
-    """What matters of the machine; its name on the network does not."""
-    machine_info.clear()
-    machine_info.update(machine())
-
-
-def pytest_benchmark_update_json(
-    config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
-) -> None:
-    """Take raw rounds and options out; the rest is what docs/performance.md is made from."""
-    output_json["quick"] = bool(config.getoption("--quick"))
-    for entry in output_json["benchmarks"]:
-        stats = entry["stats"]
-        entry["stats"] = {key: stats[key] for key in ("median", "q1", "q3", "rounds")}
-        for key in ("options", "fullname", "params", "param"):
-            del entry[key]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """The verdicts."""
-    figures = config.stash[_FIGURES]
+    results = config.stash[_RESULTS]
     terminalreporter.section("what must hold")
-    for line in must_hold.table(figures, judged=_judged(config)):
+    for line in must_hold.table(must_hold.figures(results), judged=not results["quick"]):
         terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Exit status 1 where a figure does not hold."""
+    """Write the results; exit status 1 if a goal is missed."""
     config = session.config
+    results = config.stash[_RESULTS]
+    path: Path | None = config.getoption("--results")
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if (
         config.getoption("--enforce")
-        and _judged(config)
+        and not results["quick"]
         and exitstatus == pytest.ExitCode.OK
-        and must_hold.missed(config.stash[_FIGURES])
+        and must_hold.missed(must_hold.figures(results))
     ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def _judged(config: pytest.Config) -> bool:
-    """Whether sizes and timing are those that the floors were set for."""
-    return not config.getoption("--quick") and not config.getoption("benchmark_disable")

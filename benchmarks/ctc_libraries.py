@@ -1,4 +1,4 @@
-"""Beam searches of other libraries, as functions without arguments."""
+"""Other libraries' beam searches, as functions without arguments."""
 
 from __future__ import annotations
 

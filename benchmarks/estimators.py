@@ -1,18 +1,18 @@
-"""Estimated Expected Gradient Lengths against exact ones: error, calibration, speed.
+"""Estimates of Expected Gradient Length against exact values: error, calibration, speed.
 
-    python benchmarks/estimators.py accuracy --pool MANIFEST [--clips 300] [--out FILE]
-    python benchmarks/estimators.py speed --clips 16
-    python benchmarks/estimators.py passes --clips 5
-    python benchmarks/estimators.py all-labelings [--clips 2] [--max-seconds 1]
+    python benchmarks/estimators.py accuracy --pool MANIFEST [--recordings 300] [--out FILE]
+    python benchmarks/estimators.py speed --recordings 16
+    python benchmarks/estimators.py passes --recordings 5
+    python benchmarks/estimators.py all-labelings [--recordings 2] [--max-seconds 1]
 
-``accuracy`` scores clips exactly and by each estimator under several seeds, and says for each: the
-root-mean-square relative error, the rank correlation with the exact scores, the mean error in its
-own standard deviations, and mean squared error over mean reported variance; with --full for the sum
-over all labelings too. What has been scored exactly is kept in OUT and not scored again. ``speed``
-scores clips as a pool is scored, against the plain loop: one torch.autograd.grad a hypothesis.
-``passes`` times backward passes by their number of rows: what sharing one can save.
-``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm of 10,000
-labelings drawn by torch.multinomial.
+``accuracy`` scores recordings exactly and by each estimator under several seeds, and prints for
+each: the root-mean-square relative error, the rank correlation with the exact scores, the mean
+error in its own standard deviations, and mean squared error over mean reported variance; with
+--full also for the sum over all labelings. Exact scores are kept in OUT and not computed again.
+``speed`` scores recordings as a pool is scored, against the plain loop of one torch.autograd.grad
+per hypothesis. ``passes`` times backward passes by their number of rows, which is what sharing one
+can save. ``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm
+of 10,000 labelings drawn by torch.multinomial.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ import json
 import math
 import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from machine import ROOT, machine
+from workloads import evenly, inputs_of
 
 from egl_fast import Scorer, ops
+from egl_fast.benchmarking.interleaved import Timings, seconds_of, time_interleaved
 from egl_fast.compute.memory import keep_freed_memory
-from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.output_layer import output_layer_of
@@ -55,8 +56,8 @@ ESTIMATORS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "probe 4": ({"method": "probe", "probes": 4}, (float("inf"), 0.95, 80.0)),
 }
 
-#: Clips of the plain loop between two rounds of the methods.
-CLIPS_A_ROUND = 3
+#: Recordings that the plain loop goes through in a round.
+LOOPED_PER_ROUND = 3
 
 
 def main() -> int:
@@ -69,22 +70,19 @@ def main() -> int:
     pool = [utterance for path in arguments.pool for utterance in read_manifest(path)]
     if arguments.max_seconds:
         pool = [u for u in pool if (u.duration_seconds or 0.0) <= arguments.max_seconds]
-    stride = max(1, len(pool) // arguments.clips)
-    utterances = pool[::stride][: arguments.clips]
-    return MEASUREMENTS[arguments.what](scorer, utterances, arguments)
+    return MEASUREMENTS[arguments.what](scorer, evenly(pool, arguments.recordings), arguments)
 
 
 def scored(scorer: Scorer, utterance: Utterance, **options: Any) -> ScoreRecord:
-    """The record of one clip."""
-    spectrogram = load_spectrogram(utterance, scorer.features)
+    """The record of one utterance."""
     [record] = scorer.score_batch(
-        *pad_features([spectrogram.features]), ids=[utterance.id], k=100, **options
+        *inputs_of(scorer, utterance), ids=[utterance.id], k=100, **options
     )
     return record
 
 
 def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
-    """Errors of every estimator over clips and seeds."""
+    """Errors of every estimator over recordings and seeds."""
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     known: dict[str, dict[str, Any]] = {}
@@ -107,7 +105,7 @@ def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Na
     if arguments.estimates:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         Path(arguments.estimates).write_text(text, encoding="utf-8")
-    print(f"{len(lines)} clips, {arguments.seeds} seeds, K = 100")
+    print(f"{len(lines)} recordings, {arguments.seeds} seeds, K = 100")
     columns = ("rms error", "rank corr.", "its worst", "bias/sd", "mse/variance")
     print(" " * 24 + " ".join(f"{column:>10}" for column in columns))
     failed = False
@@ -120,8 +118,8 @@ def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Na
 
 
 def exact_scores(scorer: Scorer, utterance: Utterance) -> dict[str, Any]:
-    """What the estimates of a clip are compared with."""
-    # Of the sum over all labelings nothing exact can be had: a mean over many draws stands for it.
+    """What the estimates of an utterance are compared with."""
+    # Nothing gives the sum over all labelings exactly: a mean over many draws stands in for it.
     exact = scored(scorer, utterance, full=True, full_samples=100, seed=10_000)
     fields = ("id", "num_frames", "beam_mass", "entropy", "egl", "egl_full", "egl_full_stderr")
     return {field: getattr(exact, field) for field in fields}
@@ -130,7 +128,7 @@ def exact_scores(scorer: Scorer, utterance: Utterance) -> dict[str, Any]:
 def estimates(
     scorer: Scorer, utterance: Utterance, arguments: argparse.Namespace, options: dict[str, Any]
 ) -> dict[str, list[float | None]]:
-    """Estimated scores of a clip under every seed."""
+    """Estimated scores of an utterance under every seed."""
     if arguments.full:
         records = [
             scored(scorer, utterance, full=True, seed=seed, **options)
@@ -138,9 +136,9 @@ def estimates(
         ]
         fields = ("egl", "egl_stderr", "egl_full", "egl_full_stderr")
         return {field: [getattr(record, field) for record in records] for field in fields}
-    # Seeds share all but their probes: one pass for all of them is what makes many affordable.
+    # Seeds share everything but their probes, so one pass for all makes many seeds affordable.
     engine = GradientEngine(scorer.model)
-    tape = engine.run(*pad_features([load_spectrogram(utterance, scorer.features).features]))
+    tape = engine.run(*inputs_of(scorer, utterance))
     logits, lengths = tape.outputs
     layer = output_layer_of(tape)
     assert layer is not None
@@ -181,13 +179,13 @@ def estimates(
 def report(
     label: str, lines: list[dict[str, Any]], field: str, *, most: float = 0.0, least: float = 0.0
 ) -> bool:
-    """Print one row; whether what must hold does."""
+    """Print one row, and return whether what must hold does."""
     truth = np.array([line[field] for line in lines])[:, None]
     values = np.array([line[label][field] for line in lines])
     variances = np.array([line[label][field + "_stderr"] for line in lines]) ** 2 / truth**2
     errors = values / truth - 1
     squares = errors**2
-    if field == "egl_full":  # the stand-in has an error of its own, known and independent
+    if field == "egl_full":  # the stand-in has its own error, known and independent
         own = (np.array([line["egl_full_stderr"] for line in lines])[:, None] / truth) ** 2
         squares = squares - own
     rms = float(np.sqrt(np.maximum(squares.mean(), 0.0)))
@@ -196,7 +194,7 @@ def report(
         for s in range(values.shape[1])
     ]
     correlation = statistics.mean(correlations)
-    # Errors of one clip under several seeds are independent given the clip, but for the truth's.
+    # Given the utterance, errors under several seeds are independent, except for the truth's.
     independent = errors.shape[0] if field == "egl_full" else errors.size
     deviations = errors.mean() / (errors.std() / np.sqrt(independent))
     ratio = float(squares.mean() / variances.mean())
@@ -211,56 +209,57 @@ def report(
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Places in ascending order; there are no ties among real numbers worth speaking of."""
+    """Places in ascending order; ties among real numbers are too rare to matter."""
     return values.argsort().argsort()
 
 
 def speed(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
     """Times of every method as a pool is scored, audio included, and of the plain loop.
 
-    In rounds of some clips of the plain loop and every method once, so that a machine whose speed
-    drifts is as fast for one as for the other.
+    In a round, each method scores all recordings, and the loop goes through the next few.
     """
     methods = {"exact": ({}, (0.0, 0.0, 4.0)), **ESTIMATORS}
-    times: dict[str, list[float]] = {label: [] for label in methods}
-    loop_s = seconds = 0.0
-    plain_loop_seconds(scorer, utterances[0])  # warms up
-    for number in range(0, len(utterances), CLIPS_A_ROUND):
-        for utterance in utterances[number : number + CLIPS_A_ROUND]:
-            spent, frames = plain_loop_seconds(scorer, utterance)
-            loop_s += spent
-            seconds += frames / 100
+    timings = Timings()
+    loop_seconds = 0.0
+    time_loop(scorer, utterances[0])  # warms up
+    for number in range(0, len(utterances), LOOPED_PER_ROUND):
+        for utterance in utterances[number : number + LOOPED_PER_ROUND]:
+            loop_seconds += time_loop(scorer, utterance)
         for label, (options, _) in methods.items():
-            started = time.perf_counter()
-            scoring = pool_scoring(scorer, ScoringOptions(k=100, **options))
-            for outcome in in_order(scoring.outcomes(utterances)):
-                assert outcome.record is not None, outcome.error
-            times[label].append(time.perf_counter() - started)
-        print(f"\r{number}/{len(utterances)} clips", end="", file=sys.stderr, flush=True)
+            timings.add({label: seconds_of(partial(score_all, scorer, utterances, options))})
+        print(f"\r{number}/{len(utterances)} recordings", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(f"{len(utterances)} clips, {seconds:.1f} s of audio; plain loop {loop_s:.1f} s")
+    audio = sum(utterance.duration_seconds or 0.0 for utterance in utterances)
+    print(f"{len(utterances)} recordings, {audio:.1f} s; plain loop {loop_seconds:.1f} s")
     failed = False
-    for label, (_, (_, _, least)) in methods.items():
-        median = statistics.median(times[label])
-        failed |= loop_s / median < least
+    for label, timing in timings.summary().items():
+        least = methods[label][1][2]
+        times = loop_seconds / timing["median_s"]
+        failed |= times < least
         print(
-            f"{label:14} {median / len(utterances) * 1e3:6.0f} ms a clip, {loop_s / median:6.1f} "
-            f"times the plain loop  {'ok' if loop_s / median >= least else 'MISSED'}"
+            f"{label:14} {timing['median_s'] / len(utterances) * 1e3:6.0f} ms per recording, "
+            f"{times:6.1f} times the plain loop  {'ok' if times >= least else 'MISSED'}"
         )
     print(json.dumps(machine()))
     return int(failed)
 
 
-def plain_loop_seconds(scorer: Scorer, utterance: Utterance) -> tuple[float, int]:
-    """Time of one backward pass a hypothesis, after the search; and frames of the input."""
+def score_all(scorer: Scorer, utterances: list[Utterance], options: dict[str, Any]) -> None:
+    """Score a pool in which nothing fails."""
+    scoring = pool_scoring(scorer, ScoringOptions(k=100, **options))
+    for outcome in in_order(scoring.outcomes(utterances)):
+        assert outcome.record is not None, outcome.error
+
+
+def time_loop(scorer: Scorer, utterance: Utterance) -> float:
+    """Seconds of the plain loop, which is given the labelings."""
     model = scorer.model.eval()
-    inputs = pad_features([load_spectrogram(utterance, scorer.features).features])
+    inputs = inputs_of(scorer, utterance)
     with torch.no_grad():
         logits, lengths = model(*inputs)
     found = ops.ctc_beam_search(logits.double().log_softmax(2), lengths, num_hypotheses=100)
-    started = time.perf_counter()
-    looped_sq_norms(model, inputs, found.labelings(0), parameters=dict(model.named_parameters()))
-    return time.perf_counter() - started, inputs[0].shape[1]
+    labelings, parameters = found.labelings(0), dict(model.named_parameters())
+    return seconds_of(lambda: looped_sq_norms(model, inputs, labelings, parameters=parameters))
 
 
 def passes(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
@@ -269,23 +268,20 @@ def passes(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Name
     sizes = [1, 2, 4, 8, 16, 32, 50]
     constants = []
     for utterance in utterances:
-        tape = engine.run(*pad_features([load_spectrogram(utterance, scorer.features).features]))
-        logits = tape.outputs[0]
-        spent: dict[int, list[float]] = {size: [] for size in sizes}
-        for repetition in range(6):
-            for size in sizes:
-                rows = torch.randn(1, size, *logits.shape[1:])
-                started = time.perf_counter()
-                engine.sq_norms(tape, rows)
-                if repetition:  # the first warms up
-                    spent[size].append(time.perf_counter() - started)
-        medians = [statistics.median(spent[size]) for size in sizes]
+        tape = engine.run(*inputs_of(scorer, utterance))
+        shape = tape.outputs[0].shape[1:]
+        works = {
+            str(size): partial(engine.sq_norms, tape, torch.randn(1, size, *shape))
+            for size in sizes
+        }
+        timings = time_interleaved(works, rounds=5).summary()
+        medians = [timing["median_s"] for timing in timings.values()]
         slope, constant = np.polyfit(sizes, medians, 1, w=1 / np.array(medians))
         constants.append(float(constant / slope))
         numbers = ", ".join(
             f"{size}: {median * 1e3:.0f}" for size, median in zip(sizes, medians, strict=True)
         )
-        print(f"{logits.shape[1]} frames; ms by rows {numbers}; constant {constants[-1]:.1f} rows")
+        print(f"{shape[0]} frames; ms by rows {numbers}; constant {constants[-1]:.1f} rows")
     print(f"median constant: {statistics.median(constants):.1f} rows")
     print(json.dumps(machine()))
     return 0
@@ -294,12 +290,11 @@ def passes(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Name
 def all_labelings(
     scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace
 ) -> int:
-    """``egl_full`` against plain sampling: no beam, no search, every draw pulled back."""
+    """``egl_full`` against plain sampling: no search, and every draw pulled back."""
     num_draws, num_seeds, failed = 10_000, 40, False
     engine = GradientEngine(scorer.model)
     for utterance in utterances:
-        inputs = pad_features([load_spectrogram(utterance, scorer.features).features])
-        tape = engine.run(*inputs)
+        tape = engine.run(*inputs_of(scorer, utterance))
         logits, lengths = tape.outputs
         generator = torch.Generator().manual_seed(1)
         probs = logits.detach()[0].double().softmax(1)
@@ -345,13 +340,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=list(MEASUREMENTS))
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", nargs="+", default=[ROOT / "examples" / "pool.jsonl"])
-    parser.add_argument("--clips", type=int, default=8, help="taken evenly over the pool")
-    parser.add_argument("--max-seconds", type=float, help="leave longer clips out")
+    parser.add_argument("--recordings", type=int, default=8, help="taken evenly over the pool")
+    parser.add_argument("--max-seconds", type=float, help="leave out longer recordings")
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--threads", type=int, help="default: all cores")
-    parser.add_argument("--full", action="store_true", help="the sum over all labelings too")
+    parser.add_argument("--full", action="store_true", help="also the sum over all labelings")
     parser.add_argument("--out", default=ROOT / "build" / "exact.jsonl", help="exact scores")
-    parser.add_argument("--estimates", help="JSON lines with every estimate, for the figure")
+    parser.add_argument("--estimates", help="JSON Lines with every estimate, for the figure")
     return parser.parse_args()
 
 

@@ -1,67 +1,43 @@
 """The GPU's results against the CPU's: python benchmarks/gpu_agreement.py --out FILE
 
-Records of the sample pool and tensors of the operators. gpu_report.py runs this as a step.
+Compares records of the sample pool, and tensors of the operators. gpu_report.py runs this as a
+step.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_workloads import EXAMPLES, batch_of_logits, has_errors, measure, scored, scorer_on
-from machine import machine
+from gpu_workloads import Workload, argument_parser, has_errors, measure, workload_of
+from machine import machine_with_gpu
 from torch import Tensor
 
-from egl_fast import ScoreRecord, _extension, ops
+from egl_fast import ScoreRecord, ops
+from egl_fast.compute.precision import Precision
 from egl_fast.methods.exact import SPAN
 
 SCORES = ("egl", "egl_normalized", "beam_mass", "entropy", "pctc")
 
-#: Each engine is within DESIGN.md's promise of float64, so two are within twice that.
+#: Each engine keeps within DESIGN.md's promise of float64, so two are within twice that.
 PROMISED = {"float32": 2e-4, "float64": 2e-9}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is compared.
-
-    Attributes:
-        device: "cuda"; "cpu" rehearses.
-        k: hypotheses.
-        clips: recordings of the pool in float32.
-        double_clips: in float64.
-    """
-
-    device: str = "cuda"
-    k: int = 100
-    clips: int = 24
-    double_clips: int = 6
 
 
 def main() -> int:
     """Compare; status 1 if a part failed or a result is not what it has to be."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--model", type=Path, default=EXAMPLES / "base.pt")
-    parser.add_argument("--pool", type=Path, default=EXAMPLES / "pool.jsonl")
-    options = parser.parse_args()
-    sizes = Sizes() if torch.cuda.is_available() else Sizes("cpu", k=5, clips=3, double_clips=1)
-    return 0 if passed(measure(parts(options.model, options.pool, sizes), options.out)) else 1
+    options = argument_parser(__doc__).parse_args()
+    return 0 if passed(measure(parts(workload_of(options)), options.out)) else 1
 
 
-def parts(model: Path, pool: Path, sizes: Sizes) -> dict[str, Callable[[], Any]]:
+def parts(work: Workload) -> dict[str, Callable[[], Any]]:
     """By name, in order."""
     return {
-        "machine": machine,
-        "gpu": lambda: gpu_facts(sizes.device),
-        "operators": lambda: operators(model, pool, sizes),
-        "repeatable": lambda: repeatable(model, pool, sizes),
-        "records": lambda: agreements(model, pool, sizes),
+        "machine": machine_with_gpu,
+        "operators": lambda: operators(work),
+        "repeatable": lambda: repeatable(work),
+        "records": lambda: agreements(work),
     }
 
 
@@ -74,46 +50,31 @@ def passed(measured: dict[str, Any]) -> bool:
     return all(part["holds"] is not False for part in judged)
 
 
-def gpu_facts(device: str) -> dict[str, Any]:
-    """Of the first GPU, by torch."""
-    if device == "cpu":
-        return {"name": "none"}
-    properties = torch.cuda.get_device_properties(0)
-    build = _extension.build_info()
-    return {
-        "name": properties.name,
-        "architecture": f"sm_{properties.major}{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "memory_bytes": properties.total_memory,
-        "torch": torch.__version__,
-        "torch_cuda": torch.version.cuda,
-        "nvcc": build["cuda_version"],
-        "architectures": str(build["cuda_architectures"]),
-    }
+def agreements(work: Workload) -> Iterator[dict[str, Any]]:
+    """The GPU's records against the CPU's, in float32, float64, and with reduced products."""
 
-
-def agreements(model: Path, pool: Path, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """The GPU's records against the CPU's, in float32, float64 and with shorter products."""
-
-    def records(device: str, dtype: str, clips: int, precision: str) -> list[ScoreRecord]:
-        scorer = scorer_on(device, model, precision=precision)
+    def records(
+        device: str, dtype: str, recordings: int, precision: Precision = "float32"
+    ) -> list[ScoreRecord]:
+        scorer = work.scorer(device=device, precision=precision)
         scorer.model.to(getattr(torch, dtype))
-        return scored(scorer, pool, clips=clips, k=sizes.k, per_hypothesis=True)[0]
+        return work.score(scorer, recordings=recordings, per_hypothesis=True)[0]
 
-    for dtype, clips in (("float64", sizes.double_clips), ("float32", sizes.clips)):
-        expected = records("cpu", dtype, clips, "float32")
-        found = records(sizes.device, dtype, clips, "float32")
+    for dtype, count in (("float64", work.compared_double), ("float32", work.compared)):
+        expected = records("cpu", dtype, count)
+        found = records(work.device, dtype, count)
         yield {"what": dtype, **agreement(found, expected, PROMISED[dtype])}
-    if sizes.device == "cuda":
-        for precision in ("tf32", "bf16"):
-            found = records(sizes.device, "float32", sizes.clips, precision)
+    if work.device == "cuda":
+        reduced: tuple[Precision, ...] = ("tf32", "bf16")
+        for precision in reduced:
+            found = records(work.device, "float32", work.compared, precision)
             yield {"what": f"{precision} on the GPU", **agreement(found, expected, None)}
 
 
 def agreement(
     found: Sequence[ScoreRecord], expected: Sequence[ScoreRecord], promised: float | None
 ) -> dict[str, Any]:
-    """How far two engines' records are apart; whether the squared norms keep the promise."""
+    """How far apart two engines' records are, and whether squared norms keep the promise."""
     norms, common, total = [0.0], 0, 0
     for one, other in zip(found, expected, strict=True):
         theirs = {hypothesis.labels: hypothesis.sq_grad_norm for hypothesis in other.hypotheses}
@@ -143,67 +104,64 @@ def agreement(
 
 
 def relative(found: float, expected: float) -> float:
-    """The difference, relative to what is expected."""
+    """The difference relative to what is expected."""
     return abs(found - expected) / abs(expected) if expected else abs(found)
 
 
-def repeatable(model: Path, pool: Path, sizes: Sizes) -> dict[str, Any]:
+def repeatable(work: Workload) -> dict[str, Any]:
     """Whether a second run gives the same bits."""
-    scorer = scorer_on(sizes.device, model)
+    scorer = work.scorer()
     first, second = (
-        scored(scorer, pool, clips=sizes.clips, k=sizes.k, per_hypothesis=True)[0] for _ in range(2)
+        work.score(scorer, recordings=work.compared, per_hypothesis=True)[0] for _ in range(2)
     )
     different = sum(one != other for one, other in zip(first, second, strict=True))
     return {"utterances": len(first), "different": different, "holds": different == 0}
 
 
-def operators(model: Path, pool: Path, sizes: Sizes) -> Iterator[dict[str, Any]]:
+def operators(work: Workload) -> Iterator[dict[str, Any]]:
     """The CTC operators on one batch of real speech: results compared."""
-    on_cpu = batch_of_logits(scorer_on("cpu", model), pool, min(sizes.clips, 32))
-    on_gpu = tuple(tensor.to(sizes.device) for tensor in on_cpu)
-    log_probs = [logits.double().log_softmax(2) for logits, _ in (on_cpu, on_gpu)]
-    hypotheses = ops.ctc_beam_search(log_probs[0], on_cpu[1], num_hypotheses=sizes.k)
-    k = sizes.k
-    works: dict[str, Callable[[int], list[Tensor]]] = {
-        "ctc_beam_search": lambda i: of_search(
-            ops.ctc_beam_search(log_probs[i], (on_cpu, on_gpu)[i][1], num_hypotheses=k)
-        ),
-        "ctc_logits_cotangents": lambda i: list(
-            ops.ctc_logits_cotangents(
-                log_probs[i],
-                (on_cpu, on_gpu)[i][1],
-                hypotheses.to(log_probs[i].device),
-            )
-        ),
-        "ctc_nbest_cotangents, all": lambda i: of_nbest(
-            ops.ctc_nbest_cotangents(*(on_cpu, on_gpu)[i], num_hypotheses=k)
-        ),
-        "ctc_nbest_cotangents, their span": lambda i: of_nbest(
-            ops.ctc_nbest_cotangents(*(on_cpu, on_gpu)[i], num_hypotheses=k, span=SPAN)
-        ),
-    }
-    for name, work in works.items():
-        expected, found = work(0), work(1)
-        largest = max(
-            largest_difference(there.cpu(), here)
-            for there, here in zip(found, expected, strict=True)
+    logits, lengths = work.logits(work.scorer(device="cpu"), work.compared)
+    k = work.k
+    log_probs = logits.double().log_softmax(2)
+    hypotheses = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=k)
+
+    def run(device: str) -> dict[str, list[Tensor]]:
+        own, own_lengths = logits.to(device), lengths.to(device)
+        # On the device, whose log-softmax is compared as well.
+        own_log_probs = own.double().log_softmax(2)
+        found = ops.ctc_beam_search(own_log_probs, own_lengths, num_hypotheses=k)
+        cotangents = ops.ctc_logits_cotangents(
+            own_log_probs, own_lengths, hypotheses.to(own.device)
         )
+        nbest = {
+            name: ops.ctc_nbest_cotangents(own, own_lengths, num_hypotheses=k, span=span)
+            for name, span in (("all", None), ("their span", SPAN))
+        }
+        return {
+            "ctc_beam_search": of_search(found),
+            "ctc_logits_cotangents": list(cotangents),
+            **{f"ctc_nbest_cotangents, {name}": of_nbest(one) for name, one in nbest.items()},
+        }
+
+    expected, found = run("cpu"), run(work.device)
+    for name in expected:
+        largest = max(map(largest_difference, found[name], expected[name]))
         yield {
             "what": name,
-            "shape": list(on_cpu[0].shape),
+            "shape": list(logits.shape),
             "largest_difference": largest,
             "holds": largest <= 1e-5,
         }
 
 
 def of_search(found: ops.Hypotheses) -> list[Tensor]:
-    """What has to agree: near-ties aside, everything."""
+    """What has to agree even if near-ties swap places."""
     assert found.log_prob is not None
     return [found.log_prob.double().exp(), found.counts]
 
 
 def of_nbest(found: ops.NbestCotangents) -> list[Tensor]:
-    """Invariants of the basis that was chosen."""
+    """What does not depend on the basis that was chosen."""
     assert found.hypotheses.log_prob is not None
     return [
         found.hypotheses.log_prob.double().exp(),
@@ -213,7 +171,7 @@ def of_nbest(found: ops.NbestCotangents) -> list[Tensor]:
 
 def largest_difference(found: Tensor, expected: Tensor) -> float:
     """Relative to the largest of what is expected."""
-    expected, found = expected.double(), found.double()
+    expected, found = expected.double(), found.double().cpu()
     if expected.shape != found.shape:
         return float("inf")
     finite = expected.isfinite()

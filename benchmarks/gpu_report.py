@@ -1,22 +1,22 @@
-"""Everything we want to know of egl-fast on an NVIDIA GPU, in one folder to send back.
+"""Everything we want to know about egl-fast on an NVIDIA GPU, in one folder to send back.
 
     python3 benchmarks/gpu_report.py                       # all steps, about half an hour
     python3 benchmarks/gpu_report.py tests sanitizer       # some of them again
-    python3 benchmarks/gpu_report.py --python python3      # no network: the packages that are there
+    python3 benchmarks/gpu_report.py --python python3      # no network: installed packages
 
 Steps, in this order:
 
     build      both halves of the extension for this GPU's architecture, then `egl-fast doctor`
-    tests      everything marked `cuda`, the operators first, each file in processes of its own
+    tests      everything marked `cuda`, the operators first, each file in its own processes
     agreement  the GPU's results against the CPU's, on the sample pool
     sanitizer  compute-sanitizer's memcheck, racecheck and synccheck on the operators' tests
-    timings    kernels and the whole pipeline, beside what the hardware could do
+    timings    kernels and the whole pipeline, compared with what the hardware could do
 
-Every step writes FOLDER/STEP.json and its logs as it goes, and FOLDER/report.md shows whatever is
-there; a step can be repeated alone, and a failed one does not keep the others from running. The
-exit status is 1 if a step failed, 2 if there is nothing to run on.
+Every step writes FOLDER/STEP.json and its logs as it goes, and FOLDER/report.md shows the results
+so far; a step can be repeated alone, and a failed one does not keep the others from running. The
+exit status is 1 if a step failed, 2 if there is no GPU.
 
-Without --python, the first step makes .venv from requirements.lock (that takes the network).
+Without --python, the first step makes .venv from requirements.lock, for which it needs a network.
 docs/gpu-runbook.md says what to look at.
 """
 
@@ -41,17 +41,17 @@ from gpu_report_page import render
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Tests of one process. A kernel that faults takes its process's later launches with it.
+#: Tests per process. After a kernel faults, every later launch of its process fails, too.
 TESTS_PER_PROCESS = 40
 
-#: Of these, the operators are tested first: everything else stands on them.
+#: The operators are tested first: everything else is built on them.
 OPERATORS = "test_cuda_halves.py"
 
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
 
 
 class NothingToRunOnError(Exception):
-    """One line: what is missing, and the remedy."""
+    """One line: what is missing, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Report:
         limit: seconds that a process may take.
         repeats: of the pool, for throughput.
         tools: of compute-sanitizer.
-        every: of so many operators' tests, one runs under compute-sanitizer.
+        every: compute-sanitizer gets one in this many of the operators' tests.
     """
 
     folder: Path
@@ -81,7 +81,7 @@ class Report:
         return self.python or str(ROOT / ".venv/bin/python")
 
     def write(self, step: str, result: dict[str, Any]) -> None:
-        """Keep what a step has so far."""
+        """Save what a step has so far."""
         (self.folder / f"{step}.json").write_text(json.dumps(result, indent=2) + "\n")
 
     def run(self, name: str, command: Sequence[str], **environment: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Report:
             try:
                 status = process.wait(self.limit)
             except subprocess.TimeoutExpired:
-                # First as Ctrl-C does, which lets pytest and compute-sanitizer say what they have.
+                # First like Ctrl-C, so that pytest and compute-sanitizer report what they have.
                 os.killpg(process.pid, signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(10)
@@ -120,14 +120,14 @@ class Report:
     def run_all(
         self, commands: dict[str, list[str]], told: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Run commands, ``jobs`` at once; ``told`` of each as it ends."""
+        """Run commands, ``jobs`` at once, and call ``told`` with each result."""
         with ThreadPoolExecutor(self.jobs) as pool:
             for done in pool.map(lambda item: self.run(*item), commands.items()):
                 told(done)
 
 
 def python_path() -> str:
-    """The source folder before whatever the caller's is."""
+    """The source folder, then the caller's."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
@@ -138,13 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)}; or all")
     parser.add_argument("--out", type=Path, default=ROOT / "build/gpu-report", metavar="FOLDER")
-    parser.add_argument("--python", help="an interpreter that has torch: nothing is installed")
+    parser.add_argument("--python", help="an interpreter with torch; nothing gets installed")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one process")
     parser.add_argument("--repeats", type=int, default=20, help="of the pool, for throughput")
     parser.add_argument("--tools", nargs="+", choices=SANITIZERS, default=SANITIZERS)
-    parser.add_argument("--every", type=int, default=1, help="one in so many tests, sanitized")
-    parser.add_argument("--without-gpu", action="store_true", help="rehearse: as far as a CPU goes")
+    parser.add_argument("--every", type=int, default=1, help="sanitize one in this many tests")
+    parser.add_argument(
+        "--without-gpu", action="store_true", help="rehearse on a CPU, as far as possible"
+    )
     options = parser.parse_args(arguments)
     unknown = [step for step in options.steps if step not in STEPS]
     if unknown:
@@ -207,7 +209,7 @@ def require_gpu() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the source folder, and whether anything was changed; a copy may lack it."""
+    """Of the source folder, marked if anything was changed; a copy may have none."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
     )
@@ -238,7 +240,7 @@ def build(report: Report) -> dict[str, Any]:
 
 
 def parsed(text: str) -> Any:
-    """The JSON object in a text, or None where there is none."""
+    """The JSON object in a text, or None."""
     try:
         return json.loads(text[text.find("{") :])
     except json.JSONDecodeError:
@@ -265,12 +267,12 @@ def cuda_tests(report: Report) -> list[str]:
 
 
 def pytest_of(report: Report) -> list[str]:
-    """pytest without what is of no use here."""
+    """pytest without plugins that are of no use here."""
     return [report.interpreter(), "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"]
 
 
 def processes_of(names: Sequence[str], size: int) -> dict[str, list[str]]:
-    """Tests by the process they run in: of one file, ``size`` at most."""
+    """Tests by the process they run in: each from one file, and at most ``size``."""
     by_file: dict[str, list[str]] = {}
     for name in names:
         by_file.setdefault(Path(name.partition("::")[0]).stem, []).append(name)
@@ -282,7 +284,7 @@ def processes_of(names: Sequence[str], size: int) -> dict[str, list[str]]:
 
 
 def tests(report: Report) -> dict[str, Any]:
-    """The second step. What failed among others is tried again alone, to tell who is at fault."""
+    """The second step. Tests that failed run again alone, which tells which ones are at fault."""
     result = run_tests(report, processes_of(cuda_tests(report), TESTS_PER_PROCESS), "tests", [])
     alone = {f"alone-{n}": [name] for n, name in enumerate(result["failed"][:40])}
     if alone:
@@ -294,7 +296,7 @@ def tests(report: Report) -> dict[str, Any]:
 def run_tests(
     report: Report, processes: dict[str, list[str]], step: str, tool: Sequence[str]
 ) -> dict[str, Any]:
-    """Run tests, each process under ``tool``, if any; what became of them."""
+    """Run tests, each process under ``tool`` if there is one, and return their outcomes."""
     result: dict[str, Any] = {"ok": True, "tests": 0, "failed": [], "skipped": 0, "processes": []}
     commands = {}
     for name, chosen in processes.items():
@@ -308,7 +310,7 @@ def run_tests(
     def told(done: dict[str, Any]) -> None:
         counts = test_counts(report.folder / f"{done['name']}.xml")
         chosen = processes[done["name"].removeprefix(f"{step}-")]
-        if counts is None:  # the process died: each of its tests is under suspicion
+        if counts is None:  # the process died: any of its tests may be the cause
             counts = {"tests": 0, "failed": chosen, "skipped": 0}
         result["processes"].append({**done, **counts, "failed": len(counts["failed"])})
         for key in ("tests", "failed", "skipped"):
@@ -340,9 +342,9 @@ def agreement(report: Report) -> dict[str, Any]:
 
 
 def sanitizer(report: Report) -> dict[str, Any]:
-    """The fourth step: only kernels of ours are watched, torch's are not ours to mend."""
+    """The fourth step, for our own kernels only."""
     names = [name for name in cuda_tests(report) if OPERATORS in name][:: report.every]
-    # Dealt out like cards: neighbors in a file take about as long.
+    # Dealt out like cards, because neighbors in a file take about equally long.
     count = max(1, report.jobs // len(report.tools))
     processes = {f"operators-{n}": names[n::count] for n in range(min(count, len(names)))}
     result: dict[str, Any] = {"ok": True}
@@ -365,7 +367,7 @@ def sanitizer(report: Report) -> dict[str, Any]:
 
 
 def our_kernels_alone() -> list[str]:
-    """compute-sanitizer's option for that, which was renamed over the years."""
+    """compute-sanitizer's option for that, which has had several names."""
     done = subprocess.run(["compute-sanitizer", "--help"], capture_output=True, text=True)
     known = [
         name for name in ("--kernel-regex", "--kernel-name", "--filter") if name in done.stdout

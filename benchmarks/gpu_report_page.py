@@ -1,4 +1,4 @@
-"""report.md of a folder that gpu_report.py fills: whatever steps have written so far."""
+"""report.md of a folder that gpu_report.py fills: the results so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def render(folder: Path, steps: Sequence[str]) -> str:
-    """The report for people."""
+    """The report in Markdown."""
     results = {step: _read(folder / f"{step}.json") for step in steps}
     gpu = _read(folder / "gpu.json") or {}
     lines = [f"# egl-fast {gpu.get('commit', 'unknown')} on a GPU", ""]
@@ -96,7 +96,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str
 
 
 def cell(value: Any) -> str:
-    """A number to four digits, and nothing for nothing."""
+    """A number to four digits; None is empty."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,183 +1,132 @@
 """Kernels and the whole pipeline on a GPU: python benchmarks/gpu_timings.py --out FILE
 
-Times are medians of CUDA events or, of the pipeline, of the wall clock, after a warm-up; a share is
-what the hardware would take at its measured rates over what was taken. gpu_report.py runs this as
-a step.
+What is short is timed in interleaved rounds after two warm-ups; the machine's own rates stand
+beside. gpu_report.py runs this as a step.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_agreement import gpu_facts
 from gpu_workloads import (
-    EXAMPLES,
     Wav2Vec2Shape,
-    batch_of_logits,
+    Workload,
+    argument_parser,
     has_errors,
     measure,
-    scored,
-    scorer_on,
+    workload_of,
 )
-from machine import machine
-from torch import Tensor, nn
+from machine import machine_with_gpu
+from torch import Tensor
 
 from egl_fast import Scorer, ops
+from egl_fast.benchmarking.comparison import METHODS
+from egl_fast.benchmarking.interleaved import Work, seconds_of, time_interleaved
 from egl_fast.compute.precision import products_in
 from egl_fast.methods.exact import SPAN
 
-METHODS: dict[str, dict[str, Any]] = {
-    "exact": {"method": "exact"},
-    "lowrank, 10 %": {"method": "lowrank", "tolerance": 0.1},
-    "probe, 4": {"method": "probe", "probes": 4},
-    "exact, and all labelings": {"method": "exact", "full": True},
-}
+Rows = Iterator[dict[str, Any]]
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is measured.
-
-    Attributes:
-        device: "cuda"; "cpu" rehearses.
-        k: hypotheses.
-        clips: recordings in a batch of the operators.
-        repeats: of the pool, for throughput of the shipped model.
-        deep: preset that stands for seven layers of 512.
-        deep_repeats: of the pool, for that.
-        rounds: of everything short.
-        matrix: rows and columns of the products that show the machine's rate.
-    """
-
-    device: str = "cuda"
-    k: int = 100
-    clips: int = 32
-    repeats: int = 10
-    deep: str = "paper"
-    deep_repeats: int = 1
-    rounds: int = 10
-    matrix: int = 8192
+TIMED = {name: METHODS[name] for name in ("exact", "lowrank --tolerance 0.1", "probe --probes 4")}
+TIMED["exact --full"] = {"method": "exact", "full": True}
 
 
 def main() -> int:
     """Measure; status 1 if a part failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--model", type=Path, default=EXAMPLES / "base.pt")
-    parser.add_argument("--pool", type=Path, default=EXAMPLES / "pool.jsonl")
-    parser.add_argument("--repeats", type=int, default=Sizes.repeats, help="of the pool")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--repeats", type=int, default=Workload.repeats, help="of the pool")
     parser.add_argument("--parts", nargs="*", help="only these")
     options = parser.parse_args()
-    sizes = Sizes(repeats=options.repeats)
-    if not torch.cuda.is_available():
-        sizes = Sizes("cpu", k=5, clips=2, repeats=1, deep="tiny", deep_repeats=1, matrix=256)
-    all_parts = parts(options.model, options.pool, sizes)
+    all_parts = parts(workload_of(options, repeats=options.repeats))
     chosen = {name: all_parts[name] for name in options.parts or all_parts}
-    return 1 if has_errors(measure(chosen, options.out)) else 0
+    return int(has_errors(measure(chosen, options.out)))
 
 
-def parts(model: Path, pool: Path, sizes: Sizes) -> dict[str, Callable[[], Any]]:
+def parts(work: Workload) -> dict[str, Callable[[], Any]]:
     """By name, in order."""
     return {
-        "machine": machine,
-        "gpu": lambda: gpu_facts(sizes.device),
-        "ceilings": lambda: ceilings(sizes),
-        "operators": lambda: operators(model, pool, sizes),
-        "recurrent": lambda: recurrent(sizes),
-        "throughput": lambda: throughputs(model, pool, sizes),
-        "bench": lambda: bench(model, pool, sizes),
-        "profile, shipped model": lambda: profile(model, pool, sizes),
-        "profile, deep": lambda: profile(model, pool, sizes, deep=sizes.deep),
-        "wav2vec 2.0 base": lambda: foreign(sizes),
+        "machine": machine_with_gpu,
+        "ceilings": lambda: ceilings(work),
+        "operators": lambda: operators(work),
+        "recurrent": lambda: recurrent(work),
+        "throughput": lambda: throughputs(work),
+        "bench": lambda: bench(work),
+        "profile, shipped model": lambda: profile(work),
+        "profile, deep": lambda: profile(work, deep=True),
+        "wav2vec 2.0 base": lambda: foreign(work),
     }
 
 
-def seconds_of(work: Callable[[], object], sizes: Sizes) -> float:
-    """Median over rounds, after two that do not count."""
-    seconds = []
-    for _ in range(sizes.rounds + 2):
-        if sizes.device == "cuda":
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            work()
-            end.record()
-            end.synchronize()
-            seconds.append(start.elapsed_time(end) / 1e3)
-        else:
-            begin = time.perf_counter()
-            work()
-            seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds[2:])
+def timed(works: dict[str, Work], work: Workload) -> dict[str, dict[str, float]]:
+    """Median and quartiles of each."""
+    device = torch.device(work.device)
+    return time_interleaved(works, rounds=work.rounds, warm_ups=2, device=device).summary()
 
 
-def ceilings(sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """What the machine does at its best: bytes and multiply-adds a second, seconds a launch."""
-    size = sizes.matrix
-    source = torch.randn(size * size * 8, device=sizes.device)
+def ceilings(work: Workload) -> Rows:
+    """What the machine does at its best: bytes, multiply-adds, and launches per second."""
+    size, device = work.matrix, torch.device(work.device)
+    source = torch.randn(size * size * 8, device=device)
     target = torch.empty_like(source)
-    took = seconds_of(lambda: target.copy_(source), sizes)
-    yield {"what": "bytes copied", "rate": 2 * source.nbytes / took}
-    for what, dtype, allow in (
-        ("float32", torch.float32, False),
-        ("tf32", torch.float32, True),
-        ("bf16", torch.bfloat16, False),
-        ("float64", torch.float64, False),
+
+    def product(operands: list[Tensor], precision: str) -> None:
+        with products_in(precision, device):
+            torch.mm(*operands)
+
+    works: dict[str, Work] = {"bytes copied": lambda: target.copy_(source)}
+    amounts = {"bytes copied": 2 * source.nbytes}
+    for what, dtype in (
+        ("float32", torch.float32),
+        ("tf32", torch.float32),
+        ("bf16", torch.bfloat16),
+        ("float64", torch.float64),
     ):
-        left, right = (torch.randn(size, size, device=sizes.device, dtype=dtype) for _ in range(2))
-        with products_in("tf32" if allow else "float32", torch.device(sizes.device)):
-            took = seconds_of(partial(torch.mm, left, right), sizes)
-        yield {"what": f"multiply-adds, {what}", "rate": size**3 / took}
-    small = torch.zeros(64, 64, device=sizes.device)
+        operands = [torch.randn(size, size, device=device, dtype=dtype) for _ in range(2)]
+        precision = "tf32" if what == "tf32" else "float32"
+        works[f"multiply-adds, {what}"] = partial(product, operands, precision)
+        amounts[f"multiply-adds, {what}"] = size**3
+    small = torch.zeros(64, 64, device=device)
     out = torch.zeros_like(small)
-
-    def launches() -> None:
-        for _ in range(1000):
-            torch.mm(small, small, out=out)
-
-    yield {"what": "launches", "rate": 1000 / seconds_of(launches, sizes)}
+    works["launches"] = lambda: [torch.mm(small, small, out=out) for _ in range(1000)]
+    amounts["launches"] = 1000
+    for what, found in timed(works, work).items():
+        yield {"what": what, **found, "rate": amounts[what] / found["median_s"]}
 
 
-def operators(model: Path, pool: Path, sizes: Sizes) -> Iterator[dict[str, Any]]:
+def operators(work: Workload) -> Rows:
     """The CTC operators on one batch of real speech; torch's loss and torchaudio's search."""
-    logits, lengths = batch_of_logits(scorer_on(sizes.device, model), pool, sizes.clips)
+    logits, lengths = work.logits(work.scorer(), work.batch)
     log_probs = logits.double().log_softmax(2)
-    hypotheses = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=sizes.k)
-    k = sizes.k
-    works: dict[str, Callable[[], object]] = {}
-    for width in (None, 100):
-        works[f"ctc_beam_search, width {width or 'default'}"] = lambda width=width: (
-            ops.ctc_beam_search(log_probs, lengths, num_hypotheses=k, beam_width=width)
-        )
-    works["ctc_logits_cotangents"] = lambda: ops.ctc_logits_cotangents(
-        log_probs, lengths, hypotheses
+    k = work.k
+    hypotheses = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=k)
+    search = partial(ops.ctc_beam_search, log_probs, lengths, num_hypotheses=k)
+    fused = partial(
+        ops.ctc_nbest_cotangents, logits, lengths, num_hypotheses=k, keys=torch.zeros_like(lengths)
     )
-    options: dict[str, dict[str, Any]] = {
-        "all": {},
-        "their span": {"span": SPAN},
-        "lowrank": {"tolerance": 0.1},
-        "probe": {"probes": 4},
+    works: dict[str, Work] = {
+        "ctc_beam_search, width default": search,
+        "ctc_beam_search, width 100": partial(search, beam_width=100),
+        "ctc_logits_cotangents": lambda: ops.ctc_logits_cotangents(log_probs, lengths, hypotheses),
+        "ctc_nbest_cotangents, all": fused,
+        "ctc_nbest_cotangents, their span": partial(fused, span=SPAN),
+        "ctc_nbest_cotangents, lowrank": partial(fused, tolerance=0.1),
+        "ctc_nbest_cotangents, probe": partial(fused, probes=4),
+        "F.ctc_loss, forward and backward": lambda: ctc_losses(logits, lengths, hypotheses),
     }
-    for name, chosen in options.items():
-        works[f"ctc_nbest_cotangents, {name}"] = lambda chosen=chosen: ops.ctc_nbest_cotangents(
-            logits, lengths, num_hypotheses=k, keys=torch.zeros_like(lengths), **chosen
-        )
-    works["F.ctc_loss, forward and backward"] = lambda: ctc_losses(logits, lengths, hypotheses)
-    for name, work in works.items():
-        yield {"what": name, "shape": str(list(logits.shape)), "seconds": seconds_of(work, sizes)}
-    yield from torchaudio_search(log_probs, lengths, sizes)
+    shape = str(list(logits.shape))
+    for what, found in timed(works, work).items():
+        yield {"what": what, "shape": shape, **found}
+    for row in torchaudio_search(log_probs, lengths, work):
+        yield {**row, "shape": shape}
 
 
 def ctc_losses(logits: Tensor, lengths: Tensor, hypotheses: ops.Hypotheses) -> Tensor:
@@ -195,185 +144,154 @@ def ctc_losses(logits: Tensor, lengths: Tensor, hypotheses: ops.Hypotheses) -> T
     return torch.autograd.grad(loss, repeated)[0]
 
 
-#: Run in a process of its own: at a beam wider than its classes the decoder has killed it.
+#: Run in a process of its own: at a beam wider than its classes, the decoder has killed it.
 TORCHAUDIO = """
-import statistics, sys, torch
+import json, sys, torch
 from torchaudio.models.decoder import cuda_ctc_decoder
+from egl_fast.benchmarking.interleaved import time_interleaved
 log_probs, lengths = (tensor.cuda() for tensor in torch.load(sys.argv[1]))
 width, rounds = map(int, sys.argv[2:])
 tokens = ["-", *(chr(ord("a") + n) for n in range(log_probs.shape[2] - 1))]
 decoder = cuda_ctc_decoder(tokens, nbest=width, beam_size=width)
-seconds = []
-for _ in range(rounds + 2):
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    decoder(log_probs, lengths)
-    end.record()
-    end.synchronize()
-    seconds.append(start.elapsed_time(end) / 1e3)
-print(statistics.median(seconds[2:]))
+works = {"decoder": lambda: decoder(log_probs, lengths)}
+timings = time_interleaved(works, rounds=rounds, warm_ups=2, device=log_probs.device)
+print(json.dumps(timings.summary()["decoder"]))
 """
 
 
-def torchaudio_search(log_probs: Tensor, lengths: Tensor, sizes: Sizes) -> Iterator[dict[str, Any]]:
+def torchaudio_search(log_probs: Tensor, lengths: Tensor, work: Workload) -> Rows:
     """torchaudio's CUDA decoder, if this torchaudio still has one."""
     with tempfile.TemporaryDirectory() as folder:
         emissions = Path(folder) / "emissions.pt"
         torch.save((log_probs.float().cpu(), lengths.to("cpu", torch.int32)), emissions)
         for width in (100, 20):
             done = subprocess.run(
-                [sys.executable, "-c", TORCHAUDIO, emissions, str(width), str(sizes.rounds)],
+                [sys.executable, "-c", TORCHAUDIO, emissions, str(width), str(work.rounds)],
                 capture_output=True,
                 text=True,
             )
-            failed = done.returncode != 0
-            yield {
-                "what": f"torchaudio's CUDA decoder, width {width}",
-                "shape": str(list(log_probs.shape)),
-                "seconds": None if failed else float(done.stdout),
-                "remark": done.stderr.strip()[-120:] if failed else None,
-            }
+            failed = {"remark": done.stderr.strip()[-120:]}
+            found = failed if done.returncode else json.loads(done.stdout)
+            yield {"what": f"torchaudio's CUDA decoder, width {width}", **found}
 
 
-def recurrent(sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """One direction of a GRU: forward at 32 utterances, backward at several numbers of rows."""
-    frames, hidden = 100, 512
-    if sizes.device == "cpu":
-        frames, hidden = 5, 8
+def recurrent(work: Workload) -> Rows:
+    """One direction of a GRU, forward and backward, by number of rows."""
+    frames, hidden = (100, 512) if work.device == "cuda" else (5, 8)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, device=sizes.device) / 20
+        return torch.randn(shape, device=work.device) / 20
 
+    works: dict[tuple[str, int], Work] = {}
     for count in (8, 32, 128):
         scan = ops.RecurrentScan(
             normal(frames, count, 3 * hidden), normal(3 * hidden, hidden), normal(3 * hidden),
             normal(count, hidden), None,
         )  # fmt: skip
-        for precise in (False, True):
-            took = seconds_of(partial(ops.recurrent_forward, "gru", [scan], precise=precise), sizes)
-            yield {
-                "what": f"forward, states in {'double' if precise else 'float'}",
-                "rows": count,
-                "seconds_a_frame": took / frames,
-                "multiply_adds_a_second": frames * count * 3 * hidden * hidden / took,
-            }
+        for what, precise in (("float", False), ("double", True)):
+            works[f"forward, states in {what}", count] = partial(
+                ops.recurrent_forward, "gru", [scan], precise=precise
+            )
     utterances = 4
     for rows in (64, 256, 1024, 2048, 4096, 8192):
-        cotangents = normal(frames, max(1, rows // utterances), utterances, hidden)
-        coefficients = normal(frames, utterances, 5, hidden)
-        weight = normal(3 * hidden, hidden)
-        pull_back = partial(
-            ops.recurrent_backward, "gru", cotangents, coefficients, weight, reverse=False
+        works["backward", rows] = partial(
+            ops.recurrent_backward,
+            "gru",
+            normal(frames, max(1, rows // utterances), utterances, hidden),
+            normal(frames, utterances, 5, hidden),
+            normal(3 * hidden, hidden),
+            reverse=False,
         )
-        took = seconds_of(pull_back, sizes)
+    for (what, rows), pass_over in works.items():
+        [found] = timed({what: pass_over}, work).values()
         yield {
-            "what": "backward",
+            "what": what,
             "rows": rows,
-            "seconds_a_frame": took / frames,
-            "multiply_adds_a_second": frames * rows * 3 * hidden * hidden / took,
+            **found,
+            "seconds_per_frame": found["median_s"] / frames,
+            "multiply_adds_per_second": frames * rows * 3 * hidden * hidden / found["median_s"],
         }
 
 
-def throughputs(model: Path, pool: Path, sizes: Sizes) -> Iterator[dict[str, Any]]:
+def throughputs(work: Workload) -> Rows:
     """From audio files to records, of both models and all methods."""
-    for deep in (None, sizes.deep):
-        scorer = scorer_on(sizes.device, model, deep=deep)
-        repeats = sizes.deep_repeats if deep else sizes.repeats
-        for method, options in METHODS.items():
-            scored(scorer, pool, clips=16, k=sizes.k, **options)
-            if sizes.device == "cuda":
+    on_gpu = work.device == "cuda"
+    for deep in (False, True):
+        scorer = work.scorer(deep=deep)
+        repeats = work.deep_repeats if deep else work.repeats
+        for method, options in TIMED.items():
+            work.score(scorer, recordings=16, **options)  # warms up
+            if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
-            records, seconds = scored(scorer, pool, repeats=repeats, k=sizes.k, **options)
+            records, seconds = work.score(scorer, repeats=repeats, **options)
             audio = sum(record.duration for record in records)
             yield {
-                "model": f"{deep}, random" if deep else model.name,
+                "model": f"{work.deep}, random" if deep else work.model.name,
                 "method": method,
                 "utterances": len(records),
                 "seconds": seconds,
-                "utterances_a_second": len(records) / seconds,
-                "audio_a_second": audio / seconds,
-                "peak_memory_bytes": torch.cuda.max_memory_allocated()
-                if sizes.device == "cuda"
-                else None,
+                "utterances_per_second": len(records) / seconds,
+                "times_real_time": audio / seconds,
+                "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
             }
 
 
-def bench(model: Path, pool: Path, sizes: Sizes) -> dict[str, Any]:
+def bench(work: Workload) -> dict[str, Any]:
     """What ``egl-fast bench`` says: all methods against the plain loop and one inference pass."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "egl_fast", "bench", "--model", model, "--pool", pool),
-            *("--k", str(sizes.k), "--device", sizes.device, "--json"),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-m", "egl_fast", "bench", "--model", str(work.model)]
+    command += ["--pool", str(work.pool), "--k", str(work.k), "--device", work.device, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def profile(
-    model: Path, pool: Path, sizes: Sizes, deep: str | None = None
-) -> Iterator[dict[str, Any]]:
+def profile(work: Workload, *, deep: bool = False) -> Rows:
     """What takes the time of exact scoring: kernels on the GPU, then calls on the host."""
-    scorer = scorer_on(sizes.device, model, deep=deep)
-    clips = 64 if deep is None else 32
-    scored(scorer, pool, clips=clips, k=sizes.k)
+    scorer = work.scorer(deep=deep)
+    recordings = 32 if deep else 64
+    work.score(scorer, recordings=recordings)
     kinds = [torch.profiler.ProfilerActivity.CPU]
-    if sizes.device == "cuda":
+    if work.device == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=kinds) as profiled:
-        _, seconds = scored(scorer, pool, clips=clips, k=sizes.k)
-    yield {"what": f"all of {clips} recordings, under the profiler", "milliseconds": 1e3 * seconds}
+        _, seconds = work.score(scorer, recordings=recordings)
+    yield {
+        "what": f"all of {recordings} recordings, under the profiler",
+        "milliseconds": 1e3 * seconds,
+    }
     averages = profiled.key_averages()
-    on_gpu = [one for one in averages if one.device_type != torch.autograd.DeviceType.CPU]
+    kernels = [one for one in averages if one.device_type != torch.autograd.DeviceType.CPU]
     yield {
         "what": "all kernels",
-        "milliseconds": sum(one.self_device_time_total for one in on_gpu) / 1e3,
-        "calls": sum(one.count for one in on_gpu),
+        "milliseconds": sum(one.self_device_time_total for one in kernels) / 1e3,
+        "calls": sum(one.count for one in kernels),
     }
-    for one in sorted(on_gpu, key=lambda one: -one.self_device_time_total)[:20]:
-        yield {
-            "what": one.key[:90],
-            "milliseconds": one.self_device_time_total / 1e3,
-            "calls": one.count,
-        }
+    for one in sorted(kernels, key=lambda one: -one.self_device_time_total)[:20]:
+        milliseconds = one.self_device_time_total / 1e3
+        yield {"what": one.key[:90], "milliseconds": milliseconds, "calls": one.count}
     for one in sorted(averages, key=lambda one: -one.self_cpu_time_total)[:15]:
-        yield {
-            "what": f"host: {one.key[:80]}",
-            "milliseconds": one.self_cpu_time_total / 1e3,
-            "calls": one.count,
-        }
+        milliseconds = one.self_cpu_time_total / 1e3
+        yield {"what": f"host: {one.key[:80]}", "milliseconds": milliseconds, "calls": one.count}
 
 
-def foreign(sizes: Sizes) -> Iterator[dict[str, Any]]:
+def foreign(work: Workload) -> Rows:
     """A transformer of the shape of wav2vec 2.0 base, random weights, 5 s of noise."""
-    seconds, count = (5.0, 4) if sizes.device == "cuda" else (0.5, 1)
+    device = torch.device(work.device)
+    seconds, count = (5.0, 4) if work.device == "cuda" else (0.5, 1)
     for attention in ("eager", "sdpa"):
         torch.manual_seed(0)
-        model: nn.Module = Wav2Vec2Shape(attention, small=sizes.device == "cpu")
-        scorer = Scorer(model.eval().to(sizes.device), ["<pad>", *map(chr, range(97, 97 + 31))])
-        inputs = torch.randn(count, int(16000 * seconds), device=sizes.device)
+        model = Wav2Vec2Shape(attention, small=work.device == "cpu").eval().to(device)
+        scorer = Scorer(model, ["<pad>", *map(chr, range(97, 97 + 31))])
+        inputs = torch.randn(count, int(16000 * seconds), device=device)
         lengths = torch.full((count,), inputs.shape[1])
-        for method, options in METHODS.items():
-            run = partial(scorer.score_batch, inputs, lengths, k=sizes.k, **options)
-            run()
-            start = time.perf_counter()
-            run()
-            took = time.perf_counter() - start
-            yield {
-                "attention": attention,
-                "method": method,
-                "utterances_a_second": count / took,
-            }
-
-        yield {
-            "attention": attention,
-            "method": "inference",
-            "utterances_a_second": count
-            / seconds_of(torch.inference_mode()(partial(model, inputs, lengths)), sizes),
-        }
+        for method, options in TIMED.items():
+            run = partial(scorer.score_batch, inputs, lengths, k=work.k, **options)
+            run()  # warms up
+            rate = count / seconds_of(run, device)
+            yield {"attention": attention, "method": method, "utterances_per_second": rate}
+        infer = torch.inference_mode()(partial(model, inputs, lengths))
+        rate = count / timed({"inference": infer}, work)["inference"]["median_s"]
+        yield {"attention": attention, "method": "inference", "utterances_per_second": rate}
 
 
 if __name__ == "__main__":

@@ -1,31 +1,142 @@
-"""Models, pools and parts that the GPU steps share."""
+"""What the GPU steps run on, how they run, and what becomes of their results."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from machine import ROOT
 from torch import Tensor, nn
+from workloads import inputs_of, sharpen, with_random_weights
 
 from egl_fast import Scorer, ScoreRecord
-from egl_fast.data.loading import load_spectrogram, pad_features
+from egl_fast.compute.precision import Precision
 from egl_fast.data.manifest import read_manifest
-from egl_fast.model import DeepSpeech2, preset
-
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def measure(parts: Mapping[str, Callable[[], Any]], out: Path) -> dict[str, Any]:
-    """Every part's result, by name, written after each; a part that fails leaves its error."""
+@dataclass(frozen=True)
+class Workload:
+    """Model, pool, and how much of everything.
+
+    Attributes:
+        model: a file.
+        pool: a manifest.
+        device: "cuda", or "cpu" to rehearse.
+        k: hypotheses.
+        compared: recordings that are scored on CPU and GPU in float32.
+        compared_double: likewise in float64.
+        batch: recordings in a batch of the operators that are timed.
+        repeats: of the pool, for throughput of the model.
+        deep: preset used as the model of seven layers of 512.
+        deep_repeats: of the pool, for throughput of that.
+        rounds: of whatever is short.
+        matrix: rows and columns of the products that show the machine's rate.
+    """
+
+    model: Path = ROOT / "examples" / "base.pt"
+    pool: Path = ROOT / "examples" / "pool.jsonl"
+    device: str = "cuda"
+    k: int = 100
+    compared: int = 24
+    compared_double: int = 6
+    batch: int = 32
+    repeats: int = 10
+    deep: str = "paper"
+    deep_repeats: int = 1
+    rounds: int = 10
+    matrix: int = 8192
+
+    @staticmethod
+    def small(model: Path, pool: Path, **sizes: Any) -> Workload:
+        """For a CPU, to show that everything works."""
+        few: dict[str, Any] = {
+            "k": 5,
+            "compared": 3,
+            "compared_double": 1,
+            "batch": 2,
+            "repeats": 1,
+            "matrix": 256,
+        }
+        return replace(Workload(model, pool, "cpu", deep="tiny"), **{**few, **sizes})
+
+    def scorer(
+        self, *, device: str | None = None, deep: bool = False, precision: Precision = "float32"
+    ) -> Scorer:
+        """Of the model or, if ``deep``, of that preset with random weights."""
+        trained = Scorer.from_checkpoint(
+            self.model, device=device or self.device, precision=precision
+        )
+        return with_random_weights(trained, self.deep, sharp=True) if deep else trained
+
+    def score(
+        self, scorer: Scorer, *, recordings: int | None = None, repeats: int = 1, **options: Any
+    ) -> tuple[list[ScoreRecord], float]:
+        """Records of the pool, from its audio files on, and the seconds they took.
+
+        Args:
+            scorer: of any model.
+            recordings: at most, from the first on.
+            repeats: of these, under different ids.
+            options: of scoring.
+        """
+        lines = [
+            {
+                "audio_filepath": str(utterance.audio_path.resolve()),
+                "id": f"{utterance.id}/{number}",
+                "duration": utterance.duration_seconds,
+            }
+            for number in range(repeats)
+            for utterance in read_manifest(self.pool)[:recordings]
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = Path(folder, "pool.jsonl")
+            manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            started = time.perf_counter()
+            records = list(scorer.score_manifest(manifest, k=self.k, **options))
+            return records, time.perf_counter() - started
+
+    def logits(self, scorer: Scorer, recordings: int) -> tuple[Tensor, Tensor]:
+        """Logits [N, T, C] of real speech and their lengths [N], where the model is."""
+        features, lengths = inputs_of(scorer, *read_manifest(self.pool)[:recordings])
+        with torch.inference_mode():
+            logits, lengths = scorer.model.eval()(
+                features.to(scorer.device), lengths.to(scorer.device)
+            )
+        return logits.clone(), lengths.clone()
+
+
+Parts = Mapping[str, Callable[[], Any]]
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Options that the steps share."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--model", type=Path, default=Workload.model)
+    parser.add_argument("--pool", type=Path, default=Workload.pool)
+    return parser
+
+
+def workload_of(options: argparse.Namespace, **sizes: Any) -> Workload:
+    """On the GPU if there is one; otherwise small, and of other sizes than asked for."""
+    if torch.cuda.is_available():
+        return replace(Workload(options.model, options.pool), **sizes)
+    return Workload.small(options.model, options.pool)
+
+
+def measure(parts: Parts, out: Path) -> dict[str, Any]:
+    """Every part's result by name, written after each; a part that fails leaves its error."""
     measured: dict[str, Any] = {}
     for name, part in parts.items():
-        start = time.perf_counter()
+        started = time.perf_counter()
         print(f"{name} ...", flush=True)
         try:
             found = part()
@@ -33,7 +144,7 @@ def measure(parts: Mapping[str, Callable[[], Any]], out: Path) -> dict[str, Any]
         except Exception as error:
             traceback.print_exc()
             measured[name] = {"error": f"{type(error).__name__}: {error}"}
-        print(f"  {time.perf_counter() - start:.1f} s", flush=True)
+        print(f"  {time.perf_counter() - started:.1f} s", flush=True)
         out.write_text(json.dumps(measured, indent=2) + "\n")
     return measured
 
@@ -41,71 +152,6 @@ def measure(parts: Mapping[str, Callable[[], Any]], out: Path) -> dict[str, Any]
 def has_errors(measured: Mapping[str, Any]) -> bool:
     """Whether a part failed."""
     return any(isinstance(part, dict) and "error" in part for part in measured.values())
-
-
-def scorer_on(
-    device: str, model: Path, *, deep: str | None = None, precision: str = "float32"
-) -> Scorer:
-    """Of a model file, or of a preset with random weights over its classes."""
-    trained = Scorer.from_checkpoint(model, device=device, precision=precision)
-    if deep is None:
-        return trained
-    torch.manual_seed(0)
-    model = DeepSpeech2(preset(deep)).eval().to(device)
-    sharpen(model)
-    return Scorer(
-        model,
-        trained.classes.vocabulary,
-        features=trained.features,
-        precision=precision,
-    )
-
-
-def written_pool(pool: Path, folder: str, *, clips: int | None = None, repeats: int = 1) -> Path:
-    """A manifest of the first ``clips`` utterances, over and over under names of their own."""
-    utterances = read_manifest(pool)[:clips]
-    path = Path(folder) / "pool.jsonl"
-    with path.open("w") as lines:
-        for number in range(repeats):
-            for utterance in utterances:
-                line = {
-                    "audio_filepath": str(utterance.audio_path.resolve()),
-                    "id": f"{utterance.id}/{number}",
-                    "duration": utterance.duration_seconds,
-                }
-                lines.write(json.dumps(line) + "\n")
-    return path
-
-
-def scored(
-    scorer: Scorer, pool: Path, *, clips: int | None = None, repeats: int = 1, **options: Any
-) -> tuple[list[ScoreRecord], float]:
-    """Records of a pool, from its audio files on, and the seconds they took."""
-    with tempfile.TemporaryDirectory() as folder:
-        manifest = written_pool(pool, folder, clips=clips, repeats=repeats)
-        start = time.perf_counter()
-        records = list(scorer.score_manifest(manifest, **options))
-        return records, time.perf_counter() - start
-
-
-def batch_of_logits(scorer: Scorer, pool: Path, clips: int) -> tuple[Tensor, Tensor]:
-    """Logits [N, T, C] of real speech, where the model is."""
-    assert scorer.features is not None
-    features = [load_spectrogram(u, scorer.features).features for u in read_manifest(pool)[:clips]]
-    padded, lengths = pad_features(features)
-    with torch.inference_mode():
-        logits, lengths = scorer.model.eval()(padded.to(scorer.device), lengths.to(scorer.device))
-    return logits.clone(), lengths.clone()
-
-
-def sharpen(model: nn.Module) -> None:
-    """Scale the output layer of random weights, whose logits are flat as a trained model's are not.
-
-    A search in flat logits is the hardest there is, and would be all that is timed.
-    """
-    *_, output = (module for module in model.modules() if isinstance(module, nn.Linear))
-    with torch.no_grad():
-        output.weight.mul_(30)
 
 
 class Wav2Vec2Shape(nn.Module):

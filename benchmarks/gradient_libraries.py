@@ -1,8 +1,8 @@
 """Squared gradient norms of K cotangents as other libraries compute them.
 
-Every function takes a network that maps [N, T, F] to logits [N, T, C], one utterance x [1, T, F]
-and its cotangents [K, T, C], and returns a function without arguments that computes the K squared
-norms [K]: the part that is timed. The loss of row k is <logits, cotangent_k>, whose gradient is
+Every function takes a network that maps [N, T, F] to logits [N, T, C], one utterance x [1, T, F],
+and its cotangents [K, T, C], and returns a function without arguments that computes the squared
+norms [K], which is what is timed. The loss of row k is <logits, cotangent_k>, whose gradient is
 that of the CTC loss.
 """
 
@@ -12,6 +12,7 @@ import copy
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class Library:
 
 
 def autograd_loop(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
-    """One torch.autograd.grad a cotangent over one forward pass: what users write."""
+    """One torch.autograd.grad per cotangent over one forward pass: what users write."""
     parameters = list(net.parameters())
 
     def sq_norms() -> Tensor:
@@ -86,30 +87,16 @@ def func_repeated_input(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorm
     return sq_norms
 
 
-def torchjd_batched(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
-    """TorchJD's Gramian engine over a batch of the repeated utterance: the diagonal."""
+def torchjd(net: nn.Module, x: Tensor, cotangents: Tensor, *, repeated: bool) -> SqNorms:
+    """TorchJD's Gramian engine: the diagonal."""
     from torchjd.autogram import Engine
 
     net = copy.deepcopy(net)
-    engine = Engine(net, batch_dim=0)
+    engine = Engine(net, batch_dim=0 if repeated else None)
 
     def sq_norms() -> Tensor:
-        losses = (net(_repeated(x, cotangents)) * cotangents).sum((1, 2))
-        return engine.compute_gramian(losses).diagonal()
-
-    return sq_norms
-
-
-def torchjd_one_forward(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
-    """TorchJD's Gramian engine over one forward pass: the diagonal."""
-    from torchjd.autogram import Engine
-
-    net = copy.deepcopy(net)
-    engine = Engine(net, batch_dim=None)
-
-    def sq_norms() -> Tensor:
-        losses = (net(x) * cotangents).sum((1, 2))
-        return engine.compute_gramian(losses).diagonal()
+        logits = net(_repeated(x, cotangents) if repeated else x)
+        return engine.compute_gramian((logits * cotangents).sum((1, 2))).diagonal()
 
     return sq_norms
 
@@ -121,8 +108,7 @@ def opacus_gradients(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     module = GradSampleModule(_with_opacus_layers(net), loss_reduction="sum")
 
     def sq_norms() -> Tensor:
-        module.zero_grad()
-        (module(_repeated(x, cotangents)) * cotangents).sum().backward()
+        _backward(module, x, cotangents)
         gradients = [parameter.grad_sample.flatten(1) for parameter in module.parameters()]
         return torch.stack([gradient.square().sum(1) for gradient in gradients]).sum(0)
 
@@ -138,8 +124,7 @@ def opacus_ghost(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     )
 
     def sq_norms() -> Tensor:
-        module.zero_grad()
-        (module(_repeated(x, cotangents)) * cotangents).sum().backward()
+        _backward(module, x, cotangents)
         return module.get_norm_sample().square()
 
     return sq_norms
@@ -153,10 +138,8 @@ def backpack_norms(net: nn.Module, x: Tensor, cotangents: Tensor) -> SqNorms:
     module = extend(copy.deepcopy(net))
 
     def sq_norms() -> Tensor:
-        module.zero_grad()
-        logits = module(_repeated(x, cotangents))
         with backpack(BatchL2Grad()):
-            (logits * cotangents).sum().backward()
+            _backward(module, x, cotangents)
         return torch.stack([parameter.batch_l2 for parameter in module.parameters()]).sum(0)
 
     return sq_norms
@@ -172,8 +155,8 @@ LIBRARIES = (
     LOOP,
     Library("torch.func, vmap over one forward pass", func_one_forward),
     Library("torch.func, vmap over a repeated input", func_repeated_input),
-    Library("TorchJD, one forward pass", torchjd_one_forward, "torchjd", _TORCHJD),
-    Library("TorchJD, repeated input", torchjd_batched, "torchjd", _TORCHJD),
+    Library("TorchJD, one forward pass", partial(torchjd, repeated=False), "torchjd", _TORCHJD),
+    Library("TorchJD, repeated input", partial(torchjd, repeated=True), "torchjd", _TORCHJD),
     Library("Opacus, gradients", opacus_gradients, "opacus", _OPACUS),
     Library("Opacus, ghost norms", opacus_ghost, "opacus", _OPACUS),
     Library("BackPACK, BatchL2Grad", backpack_norms, "backpack", _BACKPACK),
@@ -188,12 +171,17 @@ def _repeated(x: Tensor, cotangents: Tensor) -> Tensor:
     return x.expand(len(cotangents), *x.shape[1:])
 
 
+def _backward(module: nn.Module, x: Tensor, cotangents: Tensor) -> None:
+    module.zero_grad()
+    (module(_repeated(x, cotangents)) * cotangents).sum().backward()
+
+
 def _sq_norm(gradients: Any) -> Tensor:
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum()
 
 
 def _with_opacus_layers(net: nn.Module) -> nn.Module:
-    """A copy whose GRUs are Opacus's own, on the same weights: it has no rule for torch's."""
+    """A copy with Opacus's own GRUs and the same weights: it has no rule for torch's."""
     from opacus.layers import DPGRU
 
     net = copy.deepcopy(net)

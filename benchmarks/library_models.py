@@ -1,4 +1,4 @@
-"""Networks that other libraries are tried on: spectrograms [N, T, F] to logits [N, T, C]."""
+"""Networks to try other libraries on: spectrograms [N, T, F] to logits [N, T, C]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from egl_fast.model import DeepSpeech2, ModelConfig, preset
 
 
 class FromSpectrogram(nn.Module):
-    """[N, T, F] to [N, 1, F, T], as a convolution wants it."""
+    """[N, T, F] to [N, 1, F, T], the layout of a convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -52,7 +52,7 @@ class Whole(nn.Module):
 
 
 class WithLengths(nn.Module):
-    """The same network as ``egl_fast`` takes models: logits and their lengths."""
+    """The same network in the form that ``egl_fast`` takes: logits and their lengths."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class WithLengths(nn.Module):
 
 
 def convolutional(config: ModelConfig) -> nn.Module:
-    """The model's convolutions, then a linear layer a frame: what every library has rules for."""
+    """The model's convolutions, then linear layers: every library has rules for these."""
     width = config.conv_channels * _num_bins(config)
     return nn.Sequential(
         *_convolutions(config),
@@ -76,7 +76,7 @@ def convolutional(config: ModelConfig) -> nn.Module:
 
 
 def recurrent(config: ModelConfig) -> nn.Module:
-    """The model's convolutions and GRUs, without normalisation and packing."""
+    """The model's convolutions and GRUs, without normalization and packing."""
     gru = nn.GRU(
         config.conv_channels * _num_bins(config),
         config.hidden_size,

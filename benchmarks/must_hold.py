@@ -1,18 +1,19 @@
-"""What must hold: every figure of the project's performance goals, with its floor."""
+"""The project's performance goals: every figure that must hold, with its floor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that the suite measures.
+    """A number that a benchmark measures.
 
     Attributes:
-        what: the sentence it completes.
-        floor: what it must reach; what it must not exceed if ``is_ceiling``.
+        what: what it says.
+        floor: what it must reach or, if ``is_ceiling``, must not exceed.
         is_ceiling: whether less is better.
     """
 
@@ -65,13 +66,22 @@ def verdict(name: str, value: float | None) -> str:
     return "ok" if MUST_HOLD[name].holds(value) else "MISSED"
 
 
+def figures(results: Mapping[str, Any]) -> dict[str, float]:
+    """All figures in a results file."""
+    return {
+        name: value
+        for entry in results["benchmarks"]
+        for name, value in entry.get("figures", {}).items()
+    }
+
+
 def missed(values: Mapping[str, float]) -> list[str]:
-    """Names of figures that were measured and do not hold."""
+    """Names of figures that do not hold."""
     return [name for name, value in values.items() if not MUST_HOLD[name].holds(value)]
 
 
 def table(values: Mapping[str, float], *, judged: bool) -> Iterator[str]:
-    """Lines of a table of all figures; verdicts only if the sizes were those of the floors."""
+    """Lines of a table of all figures; with verdicts only if the sizes are those of the goals."""
     width = max(len(figure.what) for figure in MUST_HOLD.values())
     for name, figure in MUST_HOLD.items():
         value = values.get(name)

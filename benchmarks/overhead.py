@@ -1,11 +1,11 @@
-"""What a run of `egl-fast score` takes beside decoding audio, the model and gradients.
+"""The time `egl-fast score` takes besides decoding audio, the model, and gradients.
 
     python benchmarks/overhead.py [--pool MANIFEST] [--model FILE] [-- OPTIONS OF score]
 
-Runs the command in a process of its own, from its start to its end, three times; clocks in it say
-how long it was at its work. All the rest is overhead: starting Python and torch, reading the
-manifest and the model, padding, records, the journal and its way to the disk. The middle run of the
-three is shown. Exit status 2 where the overhead is 5 % or more.
+Runs the command three times from start to end, in its own process, with clocks around the work
+proper. All the rest is overhead: starting Python and torch, reading manifest and model, padding,
+records, and getting the journal onto the disk. Prints the run whose overhead is the median. Exit
+status 2 if that is 5 % or more.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from machine import ROOT, machine
 
-ROOT = Path(__file__).parent.parent
 LIMIT = 0.05
 RUNS = 3
 STARTING = "until the first recording"
@@ -45,7 +44,7 @@ def main() -> int:
     runs = sorted((_run(arguments) for _ in range(RUNS)), key=_overhead)
     middle = runs[RUNS // 2]
     total = sum(middle.values())
-    print(machine())
+    print(json.dumps(machine()))
     print(f"egl-fast {' '.join(command)}: {total:.1f} s from start to end")
     for what, seconds in middle.items():
         print(f"{what:26}{seconds:8.2f} s {seconds / total:7.1%}")
@@ -74,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _clocked(command: list[str], clock: Path) -> int:
-    """The command, with clocks at its work; what they say goes to a file."""
+    """Run the command with clocks around its work, and write what they say to a file."""
     import egl_fast.scoring.run.pool as pool
     from egl_fast import ops
     from egl_fast.cli.main import main as egl_fast_main
@@ -106,7 +105,7 @@ def _clocked(command: list[str], clock: Path) -> int:
         while (result := following()) is not results:
             yield result
 
-    pool.read_ahead = timed_prefetch  # type: ignore[assignment]
+    pool.read_ahead = timed_prefetch
     for name in ("run", "infer"):
         setattr(GradientEngine, name, timed("model", getattr(GradientEngine, name)))
     for name in ("sq_norms", "gram"):

@@ -2,20 +2,19 @@
 
     python benchmarks/peak_memory.py [--k 100] [--memory 2GiB] [SECONDS ...]
 
-Noise stands for speech: its labelings have little in common, so they span about as many dimensions
-as there are, which takes the most.
+The recording is noise, whose labelings have little in common: they span nearly as many dimensions
+as there are hypotheses, which takes the most memory.
 """
 
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from machine import ROOT
 
 
 def main() -> None:
-    """One line a length."""
+    """One line for each length."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("seconds", nargs="*", type=float, default=[2.0, 5.0, 20.0])
     parser.add_argument("--k", type=int, default=100)
@@ -33,7 +32,7 @@ def main() -> None:
 
 
 def measure(model: str, seconds: float, k: int, memory: str) -> None:
-    """Score one recording and say what the process took at its peak."""
+    """Score one recording and print the peak of the process."""
     import numpy as np
 
     from egl_fast import Scorer

@@ -11,60 +11,62 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gpu_page
 import must_hold
 import performance_plots
+from gpu_page import table
 from machine import ROOT
-from performance_plots import MODELS, SCORING
+from performance_plots import MODELS, SCORING, medians
 
 Entry = dict[str, Any]
 
 OPENING = """\
 # Performance
 
-Made by `make performance-page` from [performance.json](../benchmarks/results/performance.json),
+Written by `make performance-page` from [performance.json](../benchmarks/results/performance.json),
 which `make bench BENCH_JSON=benchmarks/results/performance.json` writes; no number here is typed.
-Contenders take turns, round by round, and a ratio is the median of the rounds' ratios: times of a
-shared machine drift, ratios within a round hardly do. Results are compared before they are timed.
+Timing is interleaved: whatever is compared runs once per round, and a ratio is the median of the
+rounds' ratios. The speed of a shared machine drifts, but hardly within a round. Results are
+compared before they are timed.
 """
 
 NORMS = """
 ## Squared norms of R cotangents
 
 The backward pass and the norms, without the forward pass. Operations are counted from the model's
-shapes ([here](../egl_fast/benchmarking/operation_count.py)): the way back through every layer
-but the first, and for every weight the cheaper route to the norm. The machine's rate is that of a
-large matrix product in the same round, by MKL or oneDNN, whichever was faster. The shipped model
-has two convolutions and three bidirectional GRUs of 256; seven layers of 512 are bidirectional
-GRUs with random weights behind two convolutions of twice as many channels.
+shapes ([how](../egl_fast/benchmarking/operation_count.py)): back through every layer but the first,
+and for every weight the cheaper route to the norm. The machine's rate is that of a large matrix
+product in the same round, by MKL or oneDNN, whichever was faster. The shipped model has two
+convolutions and three bidirectional GRUs of 256; seven layers of 512 are bidirectional GRUs with
+random weights behind two convolutions with twice as many channels.
 """
 
 PIPELINE = """
 ## A recording's whole score
 
-From features to record, on real speech of about two seconds. The plain loop is one
-`torch.autograd.grad` of torch's CTC loss a labeling, after one forward pass, and is given the
-labelings; the inference pass is the price of entropy.
+From features to record, on real speech of about two seconds. The plain loop is one forward pass,
+then one `torch.autograd.grad` of torch's CTC loss per labeling, and is given the labelings; the
+inference pass is what entropy costs.
 """
 
 LIBRARIES = """
 ## Other libraries
 
 The same squared norms of the same cotangents, forward pass included. Libraries that need a batch
-get the utterance repeated, in parts that fit into memory; Opacus gets GRUs of its own on the same
+get the utterance repeated, in parts that fit in memory; Opacus gets its own GRUs with the same
 weights.
 """
 
 THROUGH_TIME = """
 ## Backward through time
 
-All layers are bidirectional; forward passes are made beforehand. A batch of the repeated utterance
-gives torch's input cotangents, but of the parameters' gradients only the sum over rows; it is
-timed as if that were enough.
+All layers are bidirectional; forward passes are not timed. A batch that repeats the utterance gives
+torch's input cotangents, but only the sum over rows of the parameters' gradients; it is timed as
+if that were enough.
 """
 
 
@@ -90,9 +92,9 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield from provenance(run)
     yield from goals(run)
     yield "\n## Search and occupancy, one thread\n"
-    yield from contenders(group(run, "ctc"))
+    yield from comparisons(group(run, "ctc"))
     yield THROUGH_TIME
-    yield from contenders(group(run, "backward through time"))
+    yield from comparisons(group(run, "backward through time"))
     yield NORMS
     yield "![Share of the machine's rate](figures/performance-engine.png)\n"
     yield from norms(group(run, "engine by rows") + group(run, "engine by length"))
@@ -101,7 +103,7 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield from pipeline(group(run, "pipeline"))
     yield LIBRARIES
     yield "![Times of other libraries](figures/performance-libraries.png)\n"
-    yield from contenders(group(run, "libraries"))
+    yield from comparisons(group(run, "libraries"))
     yield from gpu_page.section(json.loads(gpu_page.RESULTS.read_text(encoding="utf-8")))
 
 
@@ -110,16 +112,10 @@ def group(run: dict[str, Any], name: str) -> list[Entry]:
     return [entry for entry in run["benchmarks"] if entry["group"] == name]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table in Markdown."""
-    for row in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(row) + " |"
-
-
 def provenance(run: dict[str, Any]) -> Iterator[str]:
-    """Where the numbers were made."""
-    machine = run["machine_info"]
-    small = " **In small: these numbers show that the suite works, and nothing else.**"
+    """The machine that the numbers are from."""
+    machine = run["machine"]
+    small = " **From small sizes: these numbers only show that the benchmarks work.**"
     yield (
         f"{machine['cores']} cores of {machine['cpu']} ({machine['instruction_set']}), torch "
         f"{machine['torch']}, Python {machine['python']}, commit {machine['commit']}, "
@@ -129,9 +125,7 @@ def provenance(run: dict[str, Any]) -> Iterator[str]:
 
 def goals(run: dict[str, Any]) -> Iterator[str]:
     """Every figure that must hold, and whether it does."""
-    values: dict[str, float] = {}
-    for entry in run["benchmarks"]:
-        values.update(entry["extra_info"].get("figures", {}))
+    values = must_hold.figures(run)
 
     def row(name: str, figure: must_hold.Figure) -> list[str]:
         value = values.get(name)
@@ -150,18 +144,18 @@ def goals(run: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def contenders(entries: list[Entry]) -> Iterator[str]:
-    """Own time and everybody else's, a call; and who could not be compared."""
+def comparisons(entries: list[Entry]) -> Iterator[str]:
+    """Our time per call and that of others, and remarks."""
     rows = []
     remarks = []
     for entry in entries:
-        info = entry["extra_info"]
-        own = entry["stats"]["median"] / info["calls"]
-        rows.append([info["title"], "egl-fast", duration(own), ""])
-        for name, peer in info["peers"].items():
-            spent = peer["median_s"] / info["calls"]
-            rows.append(["", name, duration(spent), f"{peer['times']:.2g}"])
-        remarks += [f"- {info['title']}: {code(remark)}" for remark in info.get("remarks", [])]
+        title = entry["title"]
+        for name, seconds in medians(entry).items():
+            times = entry["timings"][name].get("times")
+            ratio = "" if times is None else f"{times:.2g}"
+            rows.append([title, name, duration(seconds / entry["calls"]), ratio])
+            title = ""
+        remarks += [f"- {entry['title']}: {code(remark)}" for remark in entry.get("remarks", [])]
     yield from table(["what", "by", "median", "times egl-fast"], rows)
     if remarks:
         yield ""
@@ -169,50 +163,45 @@ def contenders(entries: list[Entry]) -> Iterator[str]:
 
 
 def norms(entries: list[Entry]) -> Iterator[str]:
-    """One row a measurement of the engine."""
-    rows = []
-    for entry in entries:
-        info = entry["extra_info"]
-        rows.append(
+    """One row for each measurement of the engine."""
+    yield from table(
+        ["model", "s", "threads", "R", "per cotangent", "GFLOP", "GFLOP/s of a product", "share"],
+        [
             [
-                MODELS[info["model"]],
-                f"{info['seconds']:g}",
-                str(info["threads"]),
-                f"{info['rows']:,}",
-                duration(entry["stats"]["median"] / info["rows"]),
-                f"{2e-9 * info['multiply_adds'] / info['rows']:.2f}",
-                f"{2e-9 * info['rate']:.0f}",
-                f"{info['share']:.0%}",
+                MODELS[entry["model"]],
+                f"{entry['seconds']:g}",
+                str(entry["threads"]),
+                f"{entry['rows']:,}",
+                duration(medians(entry)["egl-fast"] / entry["rows"]),
+                f"{2e-9 * entry['multiply_adds'] / entry['rows']:.2f}",
+                f"{2e-9 * entry['rate']:.0f}",
+                f"{entry['share']:.0%}",
             ]
-        )
-    head = ["model", "s", "threads", "R", "a cotangent", "GFLOP", "GFLOP/s of a product", "share"]
-    yield from table(head, rows)
+            for entry in entries
+        ],
+    )
 
 
 def pipeline(entries: list[Entry]) -> Iterator[str]:
-    """One row a contender; how often the plain loop takes what each takes."""
+    """One row for each method and baseline, with the plain loop's time over its own."""
     rows = []
     for entry in entries:
-        info = entry["extra_info"]
-        loop = info["peers"]["plain loop"]["median_s"]
-        spent = {"exact": entry["stats"]["median"]}
-        spent |= {name: info["peers"][name]["median_s"] for name in SCORING}
-        for name, seconds in spent.items():
-            times = info["peers"]["plain loop"]["times"] if name == "exact" else loop / seconds
-            rows.append([MODELS[info["model"]], name, duration(seconds), f"{times:.3g}"])
+        spent, ratio = medians(entry), entry["timings"]["plain loop"]["times"]
+        for name in SCORING:
+            times = ratio if name == "exact" else spent["plain loop"] / spent[name]
+            rows.append([MODELS[entry["model"]], name, duration(spent[name]), f"{times:.3g}"])
     yield from table(["model", "by", "median", "times faster than the loop"], rows)
     yield ""
     for entry in entries:
-        info = entry["extra_info"]
-        most = max(info["hypotheses"])
-        whole = info["looped"] >= most
-        loop = "all hypotheses" if whole else f"{info['looped']} of {most} hypotheses, and scaled"
+        most = max(entry["hypotheses"])
+        whole = entry["looped"] >= most
+        loop = "all hypotheses" if whole else f"{entry['looped']} of {most} hypotheses, and scaled"
         yield (
-            f"- {MODELS[info['model']]}: {len(info['hypotheses'])} recordings; the loop is timed "
-            f"on {loop}; squared norms differ by {info['largest_error']:.1e} at most. Exact "
-            f"scoring pulls back {' and '.join(map(str, info['rows']))} rows instead of {most}; "
-            f"counting the operations of one cotangent a hypothesis, it runs at "
-            f"{info['share']:.0%} of the machine's rate."
+            f"- {MODELS[entry['model']]}: {len(entry['hypotheses'])} recordings; the loop is timed "
+            f"on {loop}; squared norms differ by {entry['largest_error']:.1e} at most. Exact "
+            f"scoring pulls back {' and '.join(map(str, entry['rows']))} rows instead of {most}; "
+            f"counting the operations of one cotangent per hypothesis, it runs at "
+            f"{entry['share']:.0%} of the machine's rate."
         )
 
 
@@ -222,7 +211,7 @@ def duration(seconds: float) -> str:
 
 
 def code(remark: str) -> str:
-    """A remark whose errors and commands Markdown must leave alone."""
+    """A remark, with errors and commands marked as code."""
     name, _, rest = remark.replace("`", "'").partition(": ")
     return f"{name}: `{rest}`" if rest else name
 

@@ -14,8 +14,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 MODELS = {"small": "shipped model", "deep": "seven layers of 512"}
 COLORS = {"small": "C0", "deep": "C1"}
 
-#: Contenders of the pipeline beside exact scoring, slowest first.
-SCORING = ("plain loop", "lowrank, 1 %", "lowrank, 10 %", "probe, 4", "one inference pass")
+#: Methods and baselines of the pipeline, slowest first.
+SCORING = (
+    "plain loop",
+    "exact",
+    "lowrank --tolerance 0.01",
+    "lowrank --tolerance 0.1",
+    "probe --probes 4",
+    "one inference pass",
+)
 
 #: Shares of the machine's rate that must be reached, by R.
 FLOORS = ((4, 0.25), (16, 0.35), (100, 0.45))
@@ -32,14 +39,14 @@ def draw(run: dict[str, Any], folder: Path) -> None:
 
 
 def draw_engine(groups: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Share of the rate against R, and time a cotangent against the length of audio."""
+    """Share of the rate against R, and time per cotangent against the length of audio."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    by_rows = [entry["extra_info"] for entry in groups.get("engine by rows", [])]
-    for model, count in sorted({(info["model"], info["threads"]) for info in by_rows}):
-        own = [i for i in by_rows if (i["model"], i["threads"]) == (model, count)]
+    by_rows = groups.get("engine by rows", [])
+    for model, count in sorted({(entry["model"], entry["threads"]) for entry in by_rows}):
+        own = [e for e in by_rows if (e["model"], e["threads"]) == (model, count)]
         left.plot(
-            [info["rows"] for info in own],
-            [100 * info["share"] for info in own],
+            [entry["rows"] for entry in own],
+            [100 * entry["share"] for entry in own],
             "o-" if count > 1 else "o--",
             color=COLORS[model],
             label=f"{MODELS[model]}, {count} thread{'s' if count > 1 else ''}",
@@ -52,17 +59,17 @@ def draw_engine(groups: dict[str, list[dict[str, Any]]], path: Path) -> None:
         xscale="log", ylim=(0, None), xlabel="cotangents R, 2 s of audio",
         ylabel="% of a large product's rate", title="squared norms: share of the machine's rate",
     )  # fmt: skip
-    plain_ticks(left, {info["rows"] for info in by_rows})
+    plain_ticks(left, {entry["rows"] for entry in by_rows})
     left.legend(fontsize=8)
     for model in MODELS:
-        own = [e for e in groups.get("engine by length", []) if e["extra_info"]["model"] == model]
-        seconds = [e["extra_info"]["seconds"] for e in own]
-        spent = [e["stats"]["median"] / e["extra_info"]["rows"] for e in own]
+        own = [e for e in groups.get("engine by length", []) if e["model"] == model]
+        seconds = [entry["seconds"] for entry in own]
+        spent = [entry["timings"]["egl-fast"]["median_s"] / entry["rows"] for entry in own]
         right.plot(
             seconds, [1e3 * s for s in spent], "o-", color=COLORS[model], label=MODELS[model]
         )
     right.set(
-        xscale="log", yscale="log", xlabel="seconds of audio", ylabel="ms a cotangent",
+        xscale="log", yscale="log", xlabel="seconds of audio", ylabel="ms per cotangent",
         title="squared norms: time against length",
     )  # fmt: skip
     plain_ticks(right, set(seconds))
@@ -72,35 +79,36 @@ def draw_engine(groups: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def draw_pipeline(entries: list[dict[str, Any]], path: Path) -> None:
-    """Seconds a recording, one bar a contender."""
+    """Seconds per recording, one bar for each method and baseline."""
     figure, panels = plt.subplots(
         1, max(1, len(entries)), figsize=(10, 2.8), layout="constrained", squeeze=False
     )
     for axes, entry in zip(panels[0], entries, strict=False):
-        info = entry["extra_info"]
-        spent = {name: info["peers"][name]["median_s"] for name in SCORING}
-        spent = {"plain loop": spent.pop("plain loop"), "exact": entry["stats"]["median"], **spent}
-        bars(axes, spent, highlighted="exact")
-        axes.set(xlabel="seconds a recording", title=MODELS[info["model"]])
+        bars(axes, {name: medians(entry)[name] for name in SCORING}, highlighted="exact")
+        axes.set(xlabel="seconds per recording", title=MODELS[entry["model"]])
     save(figure, path)
 
 
 def draw_libraries(entries: list[dict[str, Any]], path: Path) -> None:
-    """Seconds for all norms, one bar a library."""
-    heights = [2.5 + len(entry["extra_info"]["peers"]) for entry in entries] or [1]
+    """Seconds for all norms, one bar for each library."""
+    heights = [1.5 + len(entry["timings"]) for entry in entries] or [1]
     figure, panels = plt.subplots(
         len(heights), 1, figsize=(8, 0.32 * sum(heights)), height_ratios=heights,
         layout="constrained", squeeze=False, sharex=True,
     )  # fmt: skip
     for axes, entry in zip(panels[:, 0], entries, strict=False):
-        info = entry["extra_info"]
-        spent = {name: peer["median_s"] for name, peer in info["peers"].items()}
+        spent = medians(entry)
+        own = {"egl-fast": spent.pop("egl-fast")}
         slowest_first = sorted(spent, key=spent.__getitem__, reverse=True)
-        everyone = {name: spent[name] for name in slowest_first}
-        bars(axes, {**everyone, "egl-fast": entry["stats"]["median"]}, highlighted="egl-fast")
-        axes.set(title=info["title"])
+        bars(axes, {name: spent[name] for name in slowest_first} | own, highlighted="egl-fast")
+        axes.set(title=entry["title"])
     panels[-1, 0].set(xlabel="seconds")
     save(figure, path)
+
+
+def medians(entry: dict[str, Any]) -> dict[str, float]:
+    """Seconds of everything that was timed, by name."""
+    return {name: timing["median_s"] for name, timing in entry["timings"].items()}
 
 
 def bars(axes: Any, spent: dict[str, float], *, highlighted: str) -> None:
@@ -118,7 +126,7 @@ def bars(axes: Any, spent: dict[str, float], *, highlighted: str) -> None:
 
 
 def plain_numbers(axis: Any) -> None:
-    """1, 2, 5, 10 on a logarithmic axis, and no powers of ten."""
+    """1, 2, 5, 10 on a logarithmic axis, and not as powers of ten."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

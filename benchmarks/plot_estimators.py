@@ -5,7 +5,7 @@
     python benchmarks/plot_estimators.py [--estimates build/estimates.jsonl] [--out FILE]
 
 Left: how much of the cotangents' energy R directions leave out. Middle: root-mean-square error
-against backward passes. Right: what was reported as standard error against what the error was.
+against backward passes. Right: reported standard error against actual error.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from estimators import ESTIMATORS, scored
 from machine import ROOT
+from workloads import evenly, inputs_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from egl_fast import Scorer, ops
-from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.reference.compression import budget_for_tolerance, eigen, weighted_gram
 
@@ -39,30 +39,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", default=ROOT / "examples" / "pool.jsonl")
-    parser.add_argument("--clips", type=int, default=16, help="taken evenly over the pool")
+    parser.add_argument("--recordings", type=int, default=16, help="taken evenly over the pool")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--estimates", default=ROOT / "build" / "estimates.jsonl")
     parser.add_argument("--out", default=ROOT / "docs" / "figures" / "estimators.png")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     scorer = Scorer.from_checkpoint(arguments.model)
-    pool = read_manifest(arguments.pool)
-    clips = pool[:: max(1, len(pool) // arguments.clips)][: arguments.clips]
-    spectra = [spectrum(scorer, clip) for clip in clips]
+    recordings = evenly(read_manifest(arguments.pool), arguments.recordings)
+    spectra = [spectrum(scorer, recording) for recording in recordings]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     draw_spectra(left, spectra)
-    draw_errors(middle, scorer, clips, spectra)
+    draw_errors(middle, scorer, recordings, spectra)
     lines = list(map(json.loads, Path(arguments.estimates).read_text("utf-8").splitlines()))
     draw_calibration(right, lines)
     figure.savefig(arguments.out, dpi=110)
     return 0
 
 
-def spectrum(scorer: Scorer, clip: Utterance) -> np.ndarray:
-    """[K] eigenvalues of the Gram matrix of a clip's weighted cotangents, K = 100."""
-    inputs = pad_features([load_spectrogram(clip, scorer.features).features])
+def spectrum(scorer: Scorer, utterance: Utterance) -> np.ndarray:
+    """[K] eigenvalues of the Gram matrix of the weighted cotangents, K = 100."""
     with torch.no_grad():
-        logits, lengths = scorer.model.eval()(*inputs)
+        logits, lengths = scorer.model.eval()(*inputs_of(scorer, utterance))
     log_probs = logits.double().log_softmax(2)
     found = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=100)
     log_prob, cotangents = ops.ctc_logits_cotangents(log_probs, lengths, found)
@@ -78,19 +76,20 @@ def draw_spectra(axes: Any, spectra: list[np.ndarray]) -> None:
     axes.plot(ranks, np.maximum(np.median(tails, axis=0), 1e-6), color="C0", label="median")
     axes.set(
         yscale="log", xlim=(0, 50), ylim=(1e-5, 1), xlabel="directions R",
-        ylabel="share of the energy left out", title=f"cotangents of {len(spectra)} clips, K = 100",
+        ylabel="share of the energy left out",
+        title=f"cotangents of {len(spectra)} recordings, K = 100",
     )  # fmt: skip
     axes.legend()
 
 
 def draw_errors(
-    axes: Any, scorer: Scorer, clips: list[Utterance], spectra: list[np.ndarray]
+    axes: Any, scorer: Scorer, recordings: list[Utterance], spectra: list[np.ndarray]
 ) -> None:
     """Error against passes, for both methods."""
-    truth = np.array([scored(scorer, clip).egl for clip in clips])
+    truth = np.array([scored(scorer, one).egl for one in recordings])
 
     def rms(**options: Any) -> float:
-        values = [[scored(scorer, c, seed=s, **options).egl for c in clips] for s in range(3)]
+        values = [[scored(scorer, r, seed=s, **options).egl for r in recordings] for s in range(3)]
         return float(np.sqrt(np.mean((np.array(values) / truth - 1) ** 2)))
 
     passes = [
@@ -102,7 +101,7 @@ def draw_errors(
         axes.annotate(f"{tolerance:.1%}", (x, y), textcoords="offset points", xytext=(5, 5))
     axes.plot(PROBES, [rms(method="probe", probes=m) for m in PROBES], "s--", label="probe")
     axes.set(
-        yscale="log", xscale="log", xlabel="backward passes a clip (exact: 100)",
+        yscale="log", xscale="log", xlabel="backward passes per recording (exact: 100)",
         ylabel="rms relative error of egl", title="error against work",
     )  # fmt: skip
     axes.set_xticks(PROBES, labels=map(str, PROBES), minor=False)
@@ -111,7 +110,7 @@ def draw_errors(
 
 
 def draw_calibration(axes: Any, lines: list[dict[str, Any]]) -> None:
-    """Reported against actual error, in tenths of the estimates by what was reported."""
+    """Reported against actual error, in tenths of the estimates by reported error."""
     for label in ESTIMATORS:
         truth = np.array([line["egl"] for line in lines])[:, None]
         errors = (np.array([line[label]["egl"] for line in lines]) / truth - 1).ravel()
@@ -127,7 +126,7 @@ def draw_calibration(axes: Any, lines: list[dict[str, Any]]) -> None:
     axes.plot(ends, ends, color="0.6", linewidth=0.8, label="reported = actual")
     axes.set(
         xscale="log", yscale="log", xlabel="reported relative standard error",
-        ylabel="actual rms error", title=f"error bars, {len(lines)} clips",
+        ylabel="actual rms error", title=f"error bars, {len(lines)} recordings",
     )  # fmt: skip
     axes.legend()
 

@@ -1,7 +1,7 @@
-"""How far off `egl-fast bench` estimates a pool: python benchmarks/pool_estimate.py
+"""How far off `egl-fast bench` is when it estimates a pool: python benchmarks/pool_estimate.py
 
-Every recording of a pool is scored alone, and its processor time taken: a busy machine hardly
-changes that. Then the pool's time is estimated under a thousand seeds, as `bench` does it.
+Every recording of a pool is scored alone and its processor time taken, which hardly depends on what
+else the machine does. Then the pool's time is estimated under a thousand seeds, as `bench` does it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from machine import ROOT
 
 from egl_fast import Scorer
-from egl_fast.benchmarking.contenders import METHODS, Contenders
+from egl_fast.benchmarking.comparison import METHODS, Comparison
 from egl_fast.benchmarking.recordings import Durations, Recording, choose
-from egl_fast.benchmarking.results import Pool
+from egl_fast.benchmarking.results import Part, Pool
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.compute.memory import keep_freed_memory
 from egl_fast.data.loading import load_spectrogram
@@ -28,7 +28,7 @@ SEEDS = 1000
 
 
 def main() -> None:
-    """One line a method and number of recordings."""
+    """One line for each method and number of recordings."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", default=ROOT / "examples" / "pool.jsonl")
@@ -46,7 +46,7 @@ def main() -> None:
     seconds: dict[str, dict[str, float]] = {name: {} for name in NAMES}
     engine = StopwatchEngine(scorer.model)
     for recording in loaded.values():
-        alone = Contenders(scorer, engine, [recording], k=100, looped=1)
+        alone = Comparison(scorer, engine, [recording], k=100, looped=1)
         for name in NAMES:
             started = time.process_time()
             alone.score(**METHODS[name])
@@ -70,10 +70,9 @@ def main() -> None:
             ratios = []
             for strata in draws:
                 drawn = [stratum.recordings[0] for stratum in strata]
-                estimate = Pool(len(pool), [one.audio_seconds for one in strata]).scaled(
-                    [seconds[name][one.id] for one in drawn], [one.seconds for one in drawn]
-                )
-                ratios.append(estimate / truth)
+                parts = [Part(one.seconds, [seconds[name][one.id]]) for one in drawn]
+                whole = Pool(len(pool), [one.audio_seconds for one in strata])
+                ratios.append(whole.sum(parts, Part.median) / truth)
             print(
                 f"{count} recordings, {name}: mean {statistics.fmean(ratios):.3f} of the truth "
                 f"({truth:.0f} s), standard deviation {statistics.stdev(ratios):.1%}"

@@ -1,27 +1,27 @@
-"""What shorter matrix products do to scores: TF32 and bf16 in emulation, on the sample's pool.
+"""What matrix products of reduced precision do to scores: TF32 and bf16, emulated.
 
-Every product of a forward and a backward pass is taken from rounded operands, those of the
-recurrence included; the search, everything of CTC and inner products of gradients are as ever.
-TF32 rounds operands to 10 bits of mantissa (to nearest; what tensor cores do to bits beyond is not
-documented). Scores are compared with those of float32.
+Every product of a forward and a backward pass gets rounded operands, those of the recurrence
+included; search, CTC, and inner products of gradients stay as they are. TF32 rounds operands to 10
+bits of mantissa, here to nearest, because what tensor cores do to further bits is not documented.
+Scores of the sample's pool are compared with those of float32.
 
-    python benchmarks/precision.py --clips 64 --k 100
+    python benchmarks/precision.py --recordings 64 --k 100
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from machine import machine
+from machine import ROOT, machine
 from torch import Tensor
 
 from egl_fast import Scorer, _extension
@@ -34,7 +34,7 @@ from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.run.outcome import Outcome, in_order
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 CELLS = ("rnn", "gru", "lstm")
 SCORES = ("egl", "egl_normalized", "beam_mass", "entropy")
 
@@ -55,7 +55,7 @@ class Tf32Products(ReducedProducts):
 
 
 class _Operators:
-    """The native operators, but for the backward recurrence: a Python loop under the mode."""
+    """The native operators, except the backward recurrence: a Python loop in this mode."""
 
     def __init__(self, native: Any, mode: ReducedProducts) -> None:
         self._native = native
@@ -85,7 +85,7 @@ class _Operators:
 
 @contextmanager
 def emulated(mode: type[ReducedProducts] | None) -> Iterator[None]:
-    """Products of an engine of any precision but float32 taken so while the context is open."""
+    """Take products of engines of any precision but float32 in this mode."""
 
     def products_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if precision == "float32" or mode is None else mode()
@@ -108,7 +108,7 @@ def _scores_of(outcome: Outcome) -> dict[str, float]:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--recordings", type=int, default=64)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", default=str(EXAMPLES / "base.pt"))
@@ -117,8 +117,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     pool = read_manifest(options.pool)
     # Evenly over the pool, which is sorted by corpus.
-    count = min(options.clips, len(pool))
-    clips = [pool[i * len(pool) // count] for i in range(count)]
+    count = min(options.recordings, len(pool))
+    chosen = [pool[i * len(pool) // count] for i in range(count)]
     scoring = ScoringOptions(k=options.k)
     scores: dict[str, list[dict[str, float]]] = {}
     for name, mode in {"float32": None, "tf32": Tf32Products, "bf16": BFloat16Products}.items():
@@ -127,9 +127,9 @@ def main() -> None:
         )
         with emulated(mode):
             pool_of = pool_scoring(scorer, scoring, batch_seconds=8.0)
-            scores[name] = [_scores_of(outcome) for outcome in in_order(pool_of.outcomes(clips))]
-    print(machine())
-    print(f"{count} clips, k = {options.k}; relative errors against float32")
+            scores[name] = [_scores_of(outcome) for outcome in in_order(pool_of.outcomes(chosen))]
+    print(json.dumps(machine()))
+    print(f"{count} recordings, k = {options.k}; relative errors against float32")
     print("products  score           median   90 %     largest  Spearman")
     for name in ("tf32", "bf16"):
         for key in SCORES:

@@ -2,14 +2,14 @@
 
 Multiply-adds of the backward passes, counted layer by layer from shapes (operation_count in
 egl_fast/benchmarking), bytes of the CTC kernels as their headers in csrc/cuda count them, and
-launches of the recurrent scans, each over the rate that NVIDIA's data sheet gives for the H100 SXM.
-Nothing here was measured on a GPU: real kernels reach a part of these rates, and a plan has to
-assume a part.
+launches of the recurrent scans, each over the rate in NVIDIA's data sheet for the H100 SXM. Nothing
+here was measured on a GPU: real kernels reach only part of these rates, and plans must allow for
+that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import nn
@@ -17,25 +17,23 @@ from torch import nn
 from egl_fast.benchmarking.operation_count import count, total
 from egl_fast.model import PRESETS, DeepSpeech2
 
-FLOAT32 = 67e12 / 2  # multiply-adds a second, without tensor cores
+FLOAT32 = 67e12 / 2  # multiply-adds per second, without tensor cores
 TF32 = 495e12 / 2  # with them, dense
 BFLOAT16 = 989e12 / 2
-BYTES = 3.35e12  # a second
+BYTES = 3.35e12  # per second
 LAUNCH = 5e-6  # seconds from one dependent kernel to the next: an estimate
-SEARCH_FRAME = (
-    10e-6  # seconds a frame of the search, see csrc/cuda/ctc_prefix_search.h: an estimate
-)
+SEARCH_FRAME = 10e-6  # seconds per frame of the search, estimated: csrc/cuda/ctc_prefix_search.h
 
 K = 100
-LABELS_A_SECOND = 14  # characters of read English speech
-FRAMES_A_SECOND = 50  # after the convolutions
-ROWS_AT_ONCE = 1600  # cotangents that go back together: 16 utterances of K
+LABELS_PER_SECOND = 14  # characters of read English speech
+FRAMES_PER_SECOND = 50  # after the convolutions
+ROWS_AT_ONCE = 1600  # cotangents pulled back together: 16 utterances of K
 CLASSES = 29
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of an H100 for one utterance, at best, by what takes them."""
+    """Seconds that an H100 needs for one utterance at best, by what takes them."""
 
     products_float32: float
     products_tf32: float
@@ -46,8 +44,8 @@ class Estimate:
 
 
 def estimate(model: nn.Module, seconds: float, num_rows: int) -> Estimate:
-    """Of an utterance of ``seconds`` whose norms take ``num_rows`` cotangents."""
-    frames = round(seconds * FRAMES_A_SECOND)
+    """For an utterance of ``seconds`` whose norms take ``num_rows`` cotangents."""
+    frames = round(seconds * FRAMES_PER_SECOND)
     features = torch.zeros(1, 2 * frames, 161)
     counts = count(model, (features, torch.tensor([2 * frames])), num_cotangents=num_rows)
     products = num_rows * total(counts)
@@ -59,14 +57,14 @@ def estimate(model: nn.Module, seconds: float, num_rows: int) -> Estimate:
     utterances_at_once = max(ROWS_AT_ONCE // num_rows, 1)
     # A product and a step for each frame, one after another, for all utterances that share them.
     scans = 2 * num_scans * frames * LAUNCH / utterances_at_once
-    labels = seconds * LABELS_A_SECOND
+    labels = seconds * LABELS_PER_SECOND
     ctc = K * (40 * frames * labels + 8 * frames * CLASSES) / BYTES
-    search = frames * SEARCH_FRAME / 528  # blocks that are at work at once
+    search = frames * SEARCH_FRAME / 528  # blocks that run at once
     return Estimate(products / FLOAT32, products / TF32, products / BFLOAT16, scans, ctc, search)
 
 
 def main() -> None:
-    """Prints a table for docs/cuda.md."""
+    """Print a table for docs/cuda.md."""
     seconds = 5.0
     print(
         f"| model, rows | products float32 | TF32 | bf16 | scans | CTC | search | {seconds:g} s "
@@ -78,15 +76,7 @@ def main() -> None:
         for num_rows, what in ((K, "exact"), (30, "lowrank, about"), (8, "probe")):
             found = estimate(model, seconds, num_rows)
             at_best = 1 / (found.products_float32 + found.scans + found.ctc + found.search)
-            times = (
-                found.products_float32,
-                found.products_tf32,
-                found.products_bfloat16,
-                found.scans,
-                found.ctc,
-                found.search,
-            )
-            cells = " | ".join(f"{1e3 * value:.3g} ms" for value in times)
+            cells = " | ".join(f"{1e3 * value:.3g} ms" for value in astuple(found))
             print(f"| {name}, {what} {num_rows} | {cells} | {at_best:.3g} |")
 
 

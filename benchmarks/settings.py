@@ -1,4 +1,4 @@
-"""How much is measured: everything, or enough to see that everything works."""
+"""How much is measured: everything, or just enough to see that it works."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of one run of the suite.
+    """Sizes of one run.
 
     Attributes:
-        deep: preset that stands for seven layers of 512.
+        deep: preset used as the model of seven layers of 512.
         k: hypotheses.
-        rows: numbers of cotangents R, of 2 s of audio.
-        threads: that the engine is measured with; the floors are for the largest number.
+        rows: numbers of cotangents R that the engine is measured with, on 2 s of audio.
+        threads: likewise; the goals are for the largest number.
         most_rows_alone: largest R on one thread, where more take minutes and say nothing new.
-        seconds: lengths of audio, of ``rows_by_length`` cotangents.
-        rows_by_length: R there.
-        clips: recordings of the pipeline, by model.
+        seconds: lengths of audio that the engine is measured with.
+        rows_by_length: R for these.
+        recordings: of the pipeline, by model.
         looped: hypotheses that the plain loop is timed on, by model; the rest is extrapolated.
         emissions: of the search.
         frames: of an emission.
-        rounds: turns that contenders take, where a turn does not take seconds.
-        engine_seconds: what the rounds of one of the engine's cases may take, about.
+        rounds: of whatever does not take seconds.
+        engine_seconds: roughly, of all rounds of a case of the engine.
     """
 
     deep: str = "paper"
@@ -32,7 +32,7 @@ class Settings:
     most_rows_alone: int = 100
     seconds: tuple[float, ...] = (0.5, 2.0, 8.0, 30.0)
     rows_by_length: int = 16
-    clips: tuple[int, int] = (3, 2)
+    recordings: tuple[int, int] = (3, 2)
     looped: tuple[int, int] = (100, 10)
     emissions: int = 8
     frames: int = 200
@@ -50,7 +50,7 @@ QUICK = Settings(
     threads=(1,),
     most_rows_alone=16,
     seconds=(0.5, 2.0),
-    clips=(1, 1),
+    recordings=(1, 1),
     looped=(4, 2),
     emissions=2,
     frames=100,

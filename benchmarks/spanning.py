@@ -1,11 +1,11 @@
 """How many rows exact scoring pulls back, and how exact it is.
 
-    python benchmarks/spanning.py rows --pool ../shared/data/grid_s1/manifest.jsonl ... --clips 200
-    python benchmarks/spanning.py errors --clips 12
+    python benchmarks/spanning.py rows --pool MANIFEST ... --recordings 200
+    python benchmarks/spanning.py errors --recordings 12
 
-``rows``: for each manifest, quantiles of the rows that span the cotangents of the 100 best
-labelings. ``errors``: squared norms of ten of the hundred, evenly chosen, against float64, from a
-basis of their span and from every hypothesis's own cotangent, both in float32.
+``rows``: for each manifest, quantiles of the number of rows that span the cotangents of the 100
+best labelings. ``errors``: squared norms of ten of the hundred, evenly chosen, against float64:
+from a basis of their span, and from each hypothesis's own cotangent, both in float32.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections.abc import Callable
 import torch
 from machine import ROOT, machine
 from torch import Tensor
+from workloads import evenly, inputs_of
 
 from egl_fast import Scorer, ops
-from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
@@ -35,7 +35,7 @@ QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 
 def rows(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> None:
     """A line for each manifest."""
-    columns = " ".join(f"{column:>6}" for column in ("clips", *QUANTILES))
+    columns = " ".join(f"{column:>6}" for column in ("number", *QUANTILES))
     print(f"{'manifest':44} {columns}")
     for name, pool in zip(names, pools, strict=True):
         found = sorted(num_rows(scorer, utterance) for utterance in pool)
@@ -44,7 +44,7 @@ def rows(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> None
 
 
 def num_rows(scorer: Scorer, utterance: Utterance) -> int:
-    """Rows of one recording; as many as hypotheses, where a basis would save too little."""
+    """Rows of one utterance; one per hypothesis if a basis would save too little."""
     with torch.no_grad():
         logits, lengths = scorer.model.eval()(*inputs_of(scorer, utterance))
     found = ops.ctc_nbest_cotangents(logits, lengths, num_hypotheses=K, span=SPAN)
@@ -65,7 +65,7 @@ def errors(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> No
         logits, num_frames = tape.outputs
         found = ops.ctc_nbest_cotangents(logits, num_frames, num_hypotheses=K, span=SPAN)
         if has_own_rows(found, 0):
-            print(f"{utterance.id[-40:]:40} no basis is used")
+            print(f"{utterance.id[-40:]:40} a row for every hypothesis")
             continue
         labelings = found.hypotheses.labelings(0)
         some = list(range(0, len(labelings), max(1, len(labelings) // 10)))
@@ -94,12 +94,6 @@ def sq_norms(engine: GradientEngine, tape: Tape, hypotheses: ops.Hypotheses) -> 
     return torch.stack(list(engine.sq_norms(tape, cotangents).values())).sum(0)[0]
 
 
-def inputs_of(scorer: Scorer, utterance: Utterance) -> tuple[Tensor, Tensor]:
-    """Spectrogram and length."""
-    assert scorer.features is not None
-    return pad_features([load_spectrogram(utterance, scorer.features).features])
-
-
 MEASUREMENTS: dict[str, Callable[[Scorer, list[list[Utterance]], list[str]], None]] = {
     "rows": rows,
     "errors": errors,
@@ -112,15 +106,14 @@ def main() -> int:
     parser.add_argument("what", choices=list(MEASUREMENTS))
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--pool", nargs="+", default=[str(ROOT / "examples" / "pool.jsonl")])
-    parser.add_argument("--clips", type=int, default=12, help="of each manifest, evenly over it")
+    parser.add_argument(
+        "--recordings", type=int, default=12, help="taken evenly over each manifest"
+    )
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    pools = []
-    for name in arguments.pool:
-        pool = read_manifest(name)
-        pools.append(pool[:: max(1, len(pool) // arguments.clips)][: arguments.clips])
+    pools = [evenly(read_manifest(name), arguments.recordings) for name in arguments.pool]
     MEASUREMENTS[arguments.what](Scorer.from_checkpoint(arguments.model), pools, arguments.pool)
     print(json.dumps(machine()))
     return 0

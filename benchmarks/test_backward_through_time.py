@@ -1,41 +1,43 @@
 """Seven bidirectional recurrent layers, all cotangents of one utterance, against torch's backward.
 
-Both compute the cotangents of the layers' input and the squared norm of every weight's gradient,
-for each row; forward passes are made beforehand. torch has two ways. One backward pass of a batch
-in which the utterance is repeated gives all input cotangents, but only the sum of the rows'
-parameter gradients: it is timed as if that were enough. A loop of ``torch.autograd.grad`` gives
-everything. The figure is against the faster.
+Wanted are the cotangents of the layers' input and the squared norm of every weight's gradient, for
+each row; forward passes are not timed. torch has two ways. One backward pass of a batch that
+repeats the utterance gives all input cotangents, but only the sum of the rows' parameter gradients;
+it is timed as if that were enough. A loop of ``torch.autograd.grad`` gives everything.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
-from contest import Contest
+from entry import OWN, Entry
+from settings import Settings
 from torch import Tensor, nn
 
+from egl_fast.benchmarking.interleaved import time_interleaved
 from egl_fast.gradients.engine import GradientEngine
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
 BATCH, LOOP = "torch, batch of the repeated utterance", "torch, loop over the rows"
 
-#: Rows of the loop that are timed; all take the same time.
+#: Rows that the loop is timed on; all take the same time.
 LOOPED = 3
 
-#: Each takes seconds; what is compared first has warmed everything up.
+#: Each takes seconds; comparing the results has warmed everything up.
 ROUNDS = 2
 
-#: Relative error of a norm that float32 is promised to keep (DESIGN.md, section 5).
+#: Relative error of a norm that float32 is promised to keep within (DESIGN.md, section 5).
 PROMISED = 1e-4
 
 
 class Layers(nn.Module):
     """Recurrent layers behind a norm whose own gradient asks for the cotangents of their input."""
 
-    def __init__(self, kind: type[nn.RNNBase], size: int, num_layers: int) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase], size: int, num_layers: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(size)
         self.rnn = kind(size, size, num_layers=num_layers, batch_first=True, bidirectional=True)
@@ -45,12 +47,11 @@ class Layers(nn.Module):
         return self.rnn(self.norm(x))[0], torch.full((x.shape[0],), x.shape[1])
 
 
-@pytest.mark.benchmark(group="backward through time")
 @pytest.mark.parametrize("cell", CELLS)
-def test_backward_through_time(contest: Contest, cell: str) -> None:
-    quick = contest.settings.deep == "tiny"
+def test_backward_through_time(entry: Entry, settings: Settings, cell: str) -> None:
+    quick = settings.deep == "tiny"
     size, num_layers, num_frames = (24, 2, 20) if quick else (512, 7, 100)
-    num_rows, looped = contest.settings.k, min(LOOPED, contest.settings.k)
+    num_rows, looped = settings.k, min(LOOPED, settings.k)
     torch.manual_seed(0)
     model = Layers(CELLS[cell], size, num_layers).eval()
     x = torch.randn(1, num_frames, size)
@@ -73,17 +74,18 @@ def test_backward_through_time(contest: Contest, cell: str) -> None:
         return looped_sq_norms(model, states, rows[:looped])
 
     compare(model, x, rows[:looped], ours(), batch()[0], loop())
-    turns = contest.take_turns(ours, {BATCH: batch, LOOP: loop}, rounds=ROUNDS, warm_up=False)
-    turns.peers[LOOP] = [seconds * num_rows / looped for seconds in turns.peers[LOOP]]
-    contest.note(
+    works = {OWN: ours, BATCH: batch, LOOP: loop}
+    timings = time_interleaved(works, rounds=ROUNDS, warm_ups=0)
+    timings[LOOP] = [seconds * num_rows / looped for seconds in timings[LOOP]]
+    entry.keep(
+        "backward through time",
+        timings,
         title=f"{cell.upper()}, {num_layers} layers of {size}, T = {num_frames}, {num_rows} rows",
         calls=1,
-        peers=turns.summary(),
     )
-    contest.remark(f"torch's loop is timed on {looped} rows of {num_rows}, and scaled")
-    # Only the loop comes to the same: a batch gives no norm of a single row.
-    contest.figure(f"through_time_{cell}", turns.times(LOOP))
-    contest.say(f"{turns.times(LOOP):.1f} times {LOOP}, {turns.times(BATCH):.1f} times {BATCH}")
+    entry.remark(f"torch's loop is timed on {looped} rows of {num_rows}, and scaled")
+    # Only the loop gives the same: a batch has no norms of single rows.
+    entry.figure(f"through_time_{cell}", timings.ratio(LOOP, OWN))
 
 
 def looped_sq_norms(model: Layers, states: Tensor, rows: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Squared norms of R cotangents, as a share of the machine's rate over counted operations.
 
-The forward pass is not part of it. The rate is that of a large matrix product, of MKL or oneDNN,
+The forward pass is not timed. The rate is that of a large matrix product by MKL or oneDNN,
 whichever is faster in the same round (``LargeProduct``); ``operation_count`` says what is counted.
 """
 
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import pytest
-import speech
 import torch
-from contest import Contest, threads
+import workloads
+from entry import OWN, Entry
 from settings import Settings
 from torch import Tensor, nn
 
 from egl_fast.benchmarking import operation_count
+from egl_fast.benchmarking.interleaved import time_interleaved
 from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
@@ -28,7 +28,7 @@ from egl_fast.gradients.tape import Tape
 #: Of float64 (DESIGN.md, section 5).
 PROMISED = 1e-4
 
-#: Multiply-adds a second that decide how many rounds there is time for, and nothing else.
+#: Multiply-adds per second that decide how many rounds there is time for, and nothing else.
 EXPECTED_RATE = 5e10
 
 #: What takes longer is warm after the first of its many passes.
@@ -74,34 +74,31 @@ CASES: dict[str, Callable[[Settings], list[Case]]] = {
 }
 
 
-@pytest.mark.benchmark(group="engine by rows")
-def test_rows(contest: Contest, model_file: Path, case: Case) -> None:
-    share = measure(contest, model_file, case)
-    if case.threads == max(contest.settings.threads) and case.rows in (4, 16):
-        contest.figure(f"engine_{case.rows}_{case.model}", share)
+def test_rows(entry: Entry, settings: Settings, model_file: Path, case: Case) -> None:
+    share = measure("engine by rows", entry, settings, model_file, case)
+    if case.threads == max(settings.threads) and case.rows in (4, 16):
+        entry.figure(f"engine_{case.rows}_{case.model}", share)
 
 
-@pytest.mark.benchmark(group="engine by length")
-def test_lengths(contest: Contest, model_file: Path, case: Case) -> None:
-    measure(contest, model_file, case)
+def test_lengths(entry: Entry, settings: Settings, model_file: Path, case: Case) -> None:
+    measure("engine by length", entry, settings, model_file, case)
 
 
-@lru_cache(maxsize=1)  # consecutive cases share a tape; of 30 s there is room for one
+@lru_cache(maxsize=1)  # consecutive cases share a tape; there is room for only one of 30 s
 def recorded(
     model: str, seconds: float, settings: Settings, model_file: Path
 ) -> tuple[GradientEngine, Tape, tuple[Tensor, Tensor]]:
     """An engine, a forward pass, and its inputs."""
-    trained = speech.trained_scorer(model_file)
+    trained = workloads.trained_scorer(model_file)
     assert trained.features is not None
-    scorer = trained if model == "small" else speech.random_scorer(settings.deep, model_file)
-    inputs = speech.noise(seconds, trained.features)
+    scorer = trained if model == "small" else workloads.random_scorer(settings.deep, model_file)
+    inputs = workloads.noise(seconds, trained.features)
     engine = GradientEngine(scorer.model)
     return engine, engine.run(*inputs), inputs
 
 
-def measure(contest: Contest, model_file: Path, case: Case) -> float:
-    """Time a case; its share of the machine's rate."""
-    settings = contest.settings
+def measure(group: str, entry: Entry, settings: Settings, model_file: Path, case: Case) -> float:
+    """Time a case, and return its share of the machine's rate."""
     engine, tape, inputs = recorded(case.model, case.seconds, settings, model_file)
     logits = tape.outputs[0]
     generator = torch.Generator().manual_seed(3)
@@ -110,20 +107,20 @@ def measure(contest: Contest, model_file: Path, case: Case) -> float:
     multiply_adds = case.rows * operation_count.total(counts)
     expected_seconds = multiply_adds / EXPECTED_RATE
     product = LargeProduct()
-    with threads(case.threads):
+    with workloads.threads(case.threads):
         compare_with_autograd(engine, tape, inputs, cotangents[:, :1])
-        turns = contest.take_turns(
-            lambda: engine.sq_norms(tape, cotangents),
-            product.contenders,
+        timings = time_interleaved(
+            {OWN: lambda: engine.sq_norms(tape, cotangents), **product.works},
             rounds=max(1, min(settings.rounds, round(settings.engine_seconds / expected_seconds))),
-            warm_up=expected_seconds < LONG_SECONDS,
+            warm_ups=int(expected_seconds < LONG_SECONDS),
         )
-    rates = product.rates(turns.peers)
+    rates = product.rates(timings)
     share = statistics.median(
-        multiply_adds / seconds / rate for seconds, rate in zip(turns.own, rates, strict=True)
+        multiply_adds / seconds / rate for seconds, rate in zip(timings[OWN], rates, strict=True)
     )
-    milliseconds = statistics.median(turns.own) / case.rows * 1e3
-    contest.note(
+    entry.keep(
+        group,
+        timings,
         model=case.model,
         seconds=case.seconds,
         rows=case.rows,
@@ -131,10 +128,10 @@ def measure(contest: Contest, model_file: Path, case: Case) -> float:
         multiply_adds=multiply_adds,
         rate=statistics.median(rates),
         share=share,
-        peers=turns.summary(),
     )
-    contest.say(
-        f"{milliseconds:.1f} ms a cotangent of {2e-9 * multiply_adds / case.rows:.2f} GFLOP, "
+    milliseconds = statistics.median(timings[OWN]) / case.rows * 1e3
+    entry.say(
+        f"{milliseconds:.1f} ms per cotangent of {2e-9 * multiply_adds / case.rows:.2f} GFLOP, "
         f"{share:.0%} of {2e-9 * statistics.median(rates):.0f} GFLOP/s"
     )
     return share
@@ -145,7 +142,7 @@ def compare_with_autograd(
 ) -> None:
     """Check norms against torch's own backward pass in float64.
 
-    In float32 that pass itself errs by 1 % on 30 s of noise.
+    In float32, that pass itself is off by 1 % on 30 s of noise.
     """
     by_parameter = engine.sq_norms(tape, cotangents)
     ours = torch.stack(list(by_parameter.values())).sum(0)[0]

@@ -1,44 +1,44 @@
 """The same K squared norms by other libraries, on networks that they may support.
 
-All get the same cotangents, so no CTC loss is part of it; forward passes are. Of the built-in
-model nothing but autograd itself computes norms; what each library says to it, and to every other
-network it does not support, is kept in its own words.
+All get the same cotangents, so the CTC loss is not part of it; forward passes are. For the built-in
+model, only autograd itself computes norms. What a library says about a network that it does not
+support is kept in its own words.
 """
 
 from __future__ import annotations
 
 import library_models
 import pytest
-import speech
 import torch
-from contest import Contest
+import workloads
+from entry import OWN, Entry
 from gradient_libraries import LIBRARIES, LOOP, Library, SqNorms
+from settings import Settings
 from torch import Tensor
 
-from egl_fast.benchmarking.turns import Work, seconds_of
+from egl_fast.benchmarking.interleaved import Work, seconds_of, time_interleaved
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 
-#: Cotangents that others get at a time: gradients, or patches of convolutions, take 2.5 GB.
+#: Cotangents that others get at a time: their gradients, or patches of convolutions, take 2.5 GB.
 ROWS = 20
 
-#: Libraries take up to ten seconds each; what was compared is warm.
+#: Libraries take up to ten seconds each; comparing them has warmed them up.
 ROUNDS = 2
 
 #: Both sides are float32.
 AGREEMENT = 1e-3
 
 
-@pytest.mark.filterwarnings("ignore")  # what other libraries do is not ours to mend
-@pytest.mark.benchmark(group="libraries")
+@pytest.mark.filterwarnings("ignore")  # other libraries' warnings are not ours to fix
 @pytest.mark.parametrize("name", library_models.NETWORKS)
-def test_libraries(contest: Contest, name: str) -> None:
-    quick = contest.settings.deep == "tiny"
+def test_libraries(entry: Entry, settings: Settings, name: str) -> None:
+    quick = settings.deep == "tiny"
     net = library_models.network(name, preset_name="tiny" if quick else "small")
-    x = speech.noise(0.5 if quick else 2.0, FeatureConfig())[0]
+    x = workloads.noise(0.5 if quick else 2.0, FeatureConfig())[0]
     with torch.no_grad():
         shape = net(x).shape[1:]
-    cotangents = torch.randn(contest.settings.k, *shape, generator=torch.Generator().manual_seed(4))
+    cotangents = torch.randn(settings.k, *shape, generator=torch.Generator().manual_seed(4))
     engine = GradientEngine(library_models.WithLengths(net))
 
     def ours() -> Tensor:
@@ -48,14 +48,14 @@ def test_libraries(contest: Contest, name: str) -> None:
 
     own = ours()
     rows = min(ROWS, len(cotangents))
-    peers: dict[str, Work] = {}
+    works: dict[str, Work] = {OWN: ours}
     for library in LIBRARIES:
         reason = unusable(library)
         if reason is None:
             try:
                 work = library.prepare(net, x, cotangents[:rows])
-                compare(contest, library, work, own[:rows])
-                peers[library.name] = work
+                compare(entry, library, work, own[:rows])
+                works[library.name] = work
             except DisagreementError:
                 if library is LOOP:
                     raise
@@ -63,16 +63,14 @@ def test_libraries(contest: Contest, name: str) -> None:
             except Exception as error:  # whatever a library says is the finding
                 reason = f"{type(error).__name__}: {one_line(error)}"
         if reason is not None:
-            contest.remark(f"{library.name}: {reason}")
-    turns = contest.take_turns(ours, peers, rounds=ROUNDS, warm_up=False)
+            entry.remark(f"{library.name}: {reason}")
+    timings = time_interleaved(works, rounds=ROUNDS, warm_ups=0)
     scale = len(cotangents) / rows
-    for peer in peers:
-        turns.peers[peer] = [seconds * scale for seconds in turns.peers[peer]]
+    for other in timings.keys() - {OWN}:
+        timings[other] = [seconds * scale for seconds in timings[other]]
     if scale > 1:
-        contest.remark(f"others are timed on {rows} of {len(cotangents)} cotangents, and scaled")
-    contest.note(title=f"{name}, K = {len(cotangents)}", calls=1, peers=turns.summary())
-    for peer in peers:
-        contest.say(f"{turns.times(peer):.1f} times {peer}")
+        entry.remark(f"others are timed on {rows} of {len(cotangents)} cotangents, and scaled")
+    entry.keep("libraries", timings, title=f"{name}, K = {len(cotangents)}", calls=1)
 
 
 class DisagreementError(Exception):
@@ -84,11 +82,11 @@ def unusable(library: Library) -> str | None:
     return None if library.installed else f"not installed ({library.install})"
 
 
-def compare(contest: Contest, library: Library, work: SqNorms, own: Tensor) -> None:
-    """Check a library's norms against ours; this is its warm-up, too."""
+def compare(entry: Entry, library: Library, work: SqNorms, own: Tensor) -> None:
+    """Check a library's norms against ours, which also warms it up."""
     found: list[Tensor] = []
     spent = seconds_of(lambda: found.append(work()))
-    contest.say(f"{library.name}: {spent:.1f} s, compared")
+    entry.say(f"{library.name}: {spent:.1f} s, compared")
     worst = ((found[0].detach() - own) / own).abs().max()
     if not worst <= AGREEMENT:
         raise DisagreementError(f"{library.name}: squared norms differ by {worst:.1e}")

@@ -1,125 +1,90 @@
 """A recording's whole score on real speech: against the plain loop and one inference pass.
 
-Everyone starts from the same features and model, in float32, on the same threads. ``exact``,
-``lowrank`` and ``probe`` include forward pass, search, occupancy, backward pass, norms and record.
-The plain loop gets the labelings for nothing: it runs the model once with torch's own layers and
-takes one ``torch.autograd.grad`` of torch's CTC loss a labeling. Each round is another recording
-of about 2 s; all squared norms are compared.
+``egl_fast.benchmarking.comparison`` says what runs. Each round is another recording of about 2 s.
+All squared norms that the plain loop computes are compared.
 """
 
 from __future__ import annotations
 
 import statistics
-from functools import partial
 from pathlib import Path
 
 import pytest
-import speech
-from contest import Contest, Turns
+import workloads
+from entry import Entry
+from settings import Settings
 
 from egl_fast.benchmarking import operation_count
-from egl_fast.benchmarking.contenders import INFERENCE, LOOP, LOOP_FORWARD, METHODS, Contenders
+from egl_fast.benchmarking.comparison import EXACT, INFERENCE, LOOP, Comparison
+from egl_fast.benchmarking.interleaved import Timings
 from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 
-ESTIMATES = {
-    "lowrank, 1 %": METHODS["lowrank --tolerance 0.01"],
-    "lowrank, 10 %": METHODS["lowrank --tolerance 0.1"],
-    "probe, 4": METHODS["probe --probes 4"],
-}
-
-#: Of the plain loop, whose float32 recurrence errs by up to 5e-4 on some recordings.
+#: Of the plain loop, whose float32 recurrence is off by up to 5e-4 on some recordings.
 AGREEMENT = 2e-3
 
 
-@pytest.mark.benchmark(group="pipeline")
 @pytest.mark.parametrize("model", ["small", "deep"])
-def test_pipeline(contest: Contest, model_file: Path, pool: Path, model: str) -> None:
-    settings = contest.settings
-    trained = speech.trained_scorer(model_file)
-    scorer = trained if model == "small" else speech.random_scorer(settings.deep, model_file)
+def test_pipeline(
+    entry: Entry, settings: Settings, model_file: Path, pool: Path, model: str
+) -> None:
+    trained = workloads.trained_scorer(model_file)
+    scorer = trained if model == "small" else workloads.random_scorer(settings.deep, model_file)
     assert trained.features is not None
     index = 0 if model == "small" else 1
-    num_clips, looped = settings.clips[index], settings.looped[index]
-    clips = speech.clips_of_two_seconds(pool, num_clips, trained.features)
-    # A few hypotheses show that results are right; all of them are compared where they are timed.
-    engine = StopwatchEngine(scorer.model)
-    contestants = [
-        Contenders(scorer, engine, [clip], k=settings.k, looped=looped) for clip in clips
-    ]
-    contestants[0].warm_up()
-    contestants[0].check()
-    current = contestants[0]
-    product = LargeProduct()
-    num_rows = []
-
-    def choose(number: int) -> None:
-        nonlocal current
-        current = contestants[number]
-        current.score_exactly()
-        num_rows.append(engine.rows)
-        contest.say(f"{current.first.id}, {len(current.labelings)} hypotheses")
-
-    turns = contest.take_turns(
-        lambda: current.score_exactly(),
-        {
-            LOOP: lambda: current.loop(),
-            LOOP_FORWARD: lambda: current.forward(),
-            INFERENCE: lambda: current.infer(),
-            **{
-                name: partial(lambda options: current.score(**options), options)
-                for name, options in ESTIMATES.items()
-            },
-            **product.contenders,
-        },
-        rounds=len(clips),
-        before=choose,
-        warm_up=False,
+    looped = settings.looped[index]
+    recordings = workloads.recordings_of_two_seconds(
+        pool, settings.recordings[index], trained.features
     )
-    measured = contestants[: len(turns.own)]
-    worst = max(scoring.largest_error() for scoring in measured)
+    engine = StopwatchEngine(scorer.model)
+    product = LargeProduct()
+    timings = Timings()
+    rows, hypotheses, multiply_adds = [], [], []
+    worst = 0.0
+    for number, recording in enumerate(recordings):
+        comparison = Comparison(scorer, engine, [recording], k=settings.k, looped=looped)
+        if number == 0:
+            comparison.warm_up()
+            comparison.check()
+        comparison.score_exactly()
+        # Exactly with every hypothesis's norm, so that what is timed is what is compared.
+        works = {**comparison.works(), EXACT: comparison.score_exactly, **product.works}
+        runs = comparison.run_round(works)
+        timings.add({name: run.seconds for name, run in runs.items()})
+        worst = max(worst, comparison.largest_error())
+        rows.append(runs[EXACT].rows)
+        hypotheses.append(len(comparison.labelings))
+        multiply_adds.append(num_multiply_adds(comparison))
+        entry.say(f"{recording.id}: {rows[-1]} rows for {hypotheses[-1]} hypotheses")
     assert worst <= AGREEMENT
-    extrapolate(turns, measured)
-    multiply_adds = [num_multiply_adds(scoring) for scoring in measured]
     share = statistics.median(
         count / seconds / rate
         for count, seconds, rate in zip(
-            multiply_adds, turns.own, product.rates(turns.peers), strict=True
+            multiply_adds, timings[EXACT], product.rates(timings), strict=True
         )
     )
-    contest.note(
+    entry.keep(
+        "pipeline",
+        timings,
+        own=EXACT,
         model=model,
-        seconds=[scoring.first.seconds for scoring in measured],
-        hypotheses=[len(scoring.labelings) for scoring in measured],
-        rows=num_rows,
+        seconds=[recording.seconds for recording in recordings],
+        hypotheses=hypotheses,
+        rows=rows,
         looped=looped,
         largest_error=worst,
         share=share,
-        peers=turns.summary(),
     )
-    rows = ", ".join(
-        f"{count} for {len(scoring.labelings)}"
-        for count, scoring in zip(num_rows, measured, strict=True)
-    )
-    contest.say(f"rows that exact scoring pulled back for hypotheses: {rows}")
-    contest.figure(f"pipeline_{model}", turns.times(LOOP))
-    contest.figure(f"pipeline_share_{model}", share)
-    contest.say(
-        f"exact: {turns.times(LOOP):.1f} times the plain loop, {1 / turns.times(INFERENCE):.0f} "
-        f"inference passes, {share:.0%} of the machine's rate over all cotangents; "
-        f"largest error {worst:.1e}"
+    entry.figure(f"pipeline_{model}", timings.ratio(LOOP, EXACT))
+    entry.figure(f"pipeline_share_{model}", share)
+    entry.say(
+        f"exact takes as long as {timings.ratio(EXACT, INFERENCE):.0f} inference passes, and runs "
+        f"at {share:.0%} of the machine's rate over all cotangents; largest error {worst:.1e}"
     )
 
 
-def extrapolate(turns: Turns, scorings: list[Contenders]) -> None:
-    """Make of the loop's time that of all hypotheses."""
-    for number, scoring in enumerate(scorings):
-        looped, forward = turns.peers[LOOP][number], turns.peers[LOOP_FORWARD][number]
-        turns.peers[LOOP][number] = scoring.loop_over_all(looped, forward)
-
-
-def num_multiply_adds(scoring: Contenders) -> float:
-    """Counted operations of all hypotheses' cotangents, though a basis of them is pulled back."""
-    k = len(scoring.labelings)
-    counts = operation_count.count(scoring.scorer.model, scoring.first.inputs, num_cotangents=k)
-    return k * operation_count.total(counts)
+def num_multiply_adds(comparison: Comparison) -> float:
+    """Counted for every hypothesis's cotangent, though only a basis of them is pulled back."""
+    k = len(comparison.labelings)
+    model, inputs = comparison.scorer.model, comparison.first.inputs
+    return k * operation_count.total(operation_count.count(model, inputs, num_cotangents=k))

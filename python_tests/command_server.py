@@ -29,7 +29,7 @@ import soxr  # noqa: F401
 import sympy  # noqa: F401, which torch loads when it first vectorizes a backward pass
 import torch
 
-import egl_fast.benchmarking.contenders
+import egl_fast.benchmarking.comparison
 import egl_fast.cli.main
 import egl_fast.scorer
 import egl_fast.training.loop

@@ -15,7 +15,7 @@ from recordings import utterance
 from egl_fast import FeatureConfig
 from egl_fast.benchmarking import recordings as drawing
 from egl_fast.benchmarking.recordings import Durations, choose
-from egl_fast.benchmarking.results import Pool
+from egl_fast.benchmarking.results import Part, Pool
 from egl_fast.data.loading import Spectrogram
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError
@@ -33,9 +33,7 @@ def test_durations_missing_in_the_manifest_come_from_headers(
     assert [seconds for seconds, _ in read.known] == pytest.approx([0.45, 0.5, 0.65, 0.8])
     mixed = Durations.of([*told[:2], *lacking[2:]], seed=0)
     assert mixed.audio_seconds == pytest.approx(2.4)
-    assert (
-        mixed.origin == "the manifest, and of 2 recordings that lack it there from files' headers"
-    )
+    assert mixed.origin == "the manifest, and for 2 recordings that it lacks, files' headers"
 
     monkeypatch.setattr(drawing, "MOST_HEADERS", 3)
     read_headers = []
@@ -107,7 +105,8 @@ def test_estimates_are_unbiased_whatever_a_recording_costs() -> None:
         strata, _ = drawn(SECONDS, seed=seed)
         pool = Pool(len(SECONDS), [one.audio_seconds for one in strata])
         measured = [one.recordings[0].seconds for one in strata]
-        estimates.append(pool.scaled([cost(seconds) for seconds in measured], measured))
+        parts = [Part(seconds, [cost(seconds)]) for seconds in measured]
+        estimates.append(pool.sum(parts, Part.median))
     truth = sum(map(cost, SECONDS))
     error = statistics.stdev(estimates) / math.sqrt(len(estimates))
     assert error < 0.02 * truth

@@ -13,7 +13,7 @@ import torch
 from commands import egl_fast
 from recordings import write_clips, write_manifest
 
-from egl_fast.benchmarking.contenders import INFERENCE, LOOP, METHODS, READING
+from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING
 from egl_fast.reference import TOLERANCE
 
 #: Two rounds instead of five, and a product that takes an eighth of the time.
@@ -80,7 +80,7 @@ def test_measured_recordings_are_of_their_stratum(of_pool: dict[str, Any]) -> No
         assert one["shortest_seconds"] - 1e-3 <= seconds <= one["longest_seconds"] + 1e-3
     ends = [one[f"{end}_seconds"] for one in strata for end in ("shortest", "longest")]
     assert ends == sorted(ends)
-    # The loop and, on a CPU, the methods work on the one; inference on its neighbors too.
+    # The loop and, on a CPU, the methods work on the one; one inference pass on its neighbors too.
     contenders = of_pool["contenders"]
     for name, one in contenders.items():
         for stratum, part in zip(strata, one["strata"], strict=True):
@@ -131,7 +131,7 @@ def test_noise_is_called_noise(tiny_model: Path) -> None:
     assert {LOOP, *METHODS, INFERENCE, READING} <= rows
     assert "…" not in done.stdout  # nothing is cut off at 80 columns
     assert "the pool" not in done.stdout
-    assert "went through" not in done.stdout  # three labelings, and none left out
+    assert "timed on" not in done.stdout  # three labelings, and none left out
 
 
 def test_a_pool_has_a_table(tiny_model: Path, clips: Path) -> None:
@@ -140,8 +140,8 @@ def test_a_pool_has_a_table(tiny_model: Path, clips: Path) -> None:
     assert "…" not in done.stdout
     assert "4 recordings, 2.4 s of audio; measured: 2 of" in done.stdout
     assert "The estimate rests on 2 recordings" in done.stdout
-    assert "went through 3 labelings" in done.stdout
-    assert "--memory allows gradients 2,048 MiB" in done.stdout
+    assert "timed on 3 labelings" in done.stdout
+    assert "--memory allows 2,048 MiB for gradients" in done.stdout
 
 
 def test_bad_input_is_refused_in_one_line(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_bad_input_is_refused_in_one_line(tiny_model: Path, clips: Path, tmp_pat
         (["--model", tmp_path / "gone.pt"], "gone.pt"),
         (["--model", tiny_model, "--pool", tmp_path / "gone.jsonl"], "no such file"),
         (["--model", tiny_model, "--pool", empty], "holds no utterance"),
-        (["--model", tiny_model, "--pool", unreadable], "ask for as many at most"),
+        (["--model", tiny_model, "--pool", unreadable], "has only 2"),
         (["--model", tiny_model, "--pool", unreadable, "--utterances", 2], "none of 2 recordings"),
         (["--model", tiny_model, "--pool", unreadable_timed, "--utterances", 1], "none of 2"),
         (["--model", tiny_model, "--pool", clips, "--utterances", 5], "--utterances 5: pool"),
@@ -180,19 +180,19 @@ Engine.gram, Engine.sq_norms = wrong(Engine.gram), wrong(Engine.sq_norms)
 
 WRONG_ESTIMATES = """
 from dataclasses import replace
-from egl_fast.benchmarking.contenders import Contenders
-right = Contenders.score
+from egl_fast.benchmarking.comparison import Comparison
+right = Comparison.score
 def score(self, **options):
     times = 1.1 if options.get("method") == "lowrank" else 1.0
     return [replace(record, egl=times * record.egl) for record in right(self, **options)]
-Contenders.score = score
+Comparison.score = score
 """
 
 
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (WRONG_NORMS, "squared norms are off by 1.0e-02"),
+        (WRONG_NORMS, "differ from plain autograd's by 1.0e-02"),
         (WRONG_ESTIMATES, "--method lowrank --tolerance 0.01 gives"),
     ],
     ids=["norms", "estimates"],

@@ -14,7 +14,7 @@ import gpu_agreement  # noqa: E402
 import gpu_report  # noqa: E402
 import gpu_report_page  # noqa: E402
 import gpu_timings  # noqa: E402
-from gpu_workloads import has_errors, measure  # noqa: E402
+from gpu_workloads import Workload, has_errors, measure  # noqa: E402
 
 from egl_fast import ScoreRecord  # noqa: E402
 from egl_fast.records import Hypothesis  # noqa: E402
@@ -162,8 +162,7 @@ def test_a_part_that_fails_leaves_its_error_and_the_others(tmp_path):
 
 @pytest.mark.slow
 def test_all_is_compared_if_the_cpu_stands_for_the_gpu(tiny_model, clips, tmp_path):
-    sizes = gpu_agreement.Sizes(device="cpu", k=5, clips=3, double_clips=1)
-    parts = gpu_agreement.parts(tiny_model, clips, sizes)
+    parts = gpu_agreement.parts(Workload.small(tiny_model, clips))
     measured = measure(parts, tmp_path / "parts.json")
     assert gpu_agreement.passed(measured)
     assert [part["what"] for part in measured["records"]] == ["float64", "float32"]
@@ -174,15 +173,12 @@ def test_all_is_compared_if_the_cpu_stands_for_the_gpu(tiny_model, clips, tmp_pa
 
 @pytest.mark.slow
 def test_all_is_timed_if_the_cpu_stands_for_the_gpu(tiny_model, clips, tmp_path):
-    sizes = gpu_timings.Sizes(
-        "cpu", k=5, clips=2, repeats=1, deep="tiny", deep_repeats=1, rounds=1, matrix=32
-    )
-    parts = gpu_timings.parts(tiny_model, clips, sizes)
+    parts = gpu_timings.parts(Workload.small(tiny_model, clips, rounds=1, matrix=32))
     del parts["wav2vec 2.0 base"]  # transformers is not among our packages
     measured = measure(parts, tmp_path / "parts.json")
     assert not has_errors(measured)
     assert len(measured["throughput"]) == 2 * 4
-    assert all(part["utterances_a_second"] > 0 for part in measured["throughput"])
+    assert all(part["utterances_per_second"] > 0 for part in measured["throughput"])
 
 
 def page(folder, **results):
@@ -216,7 +212,7 @@ def test_the_page_shows_whatever_there_is(tmp_path):
         timings={
             "ok": True,
             "steps": [],
-            "parts": {"operators": [{"what": "search", "seconds": 0.012345}], "x": {"error": "E"}},
+            "parts": {"operators": [{"what": "search", "median_s": 0.012345}], "x": {"error": "E"}},
         },
     )
     assert "# egl-fast abc on a GPU" in text

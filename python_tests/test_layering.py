@@ -23,7 +23,7 @@ def layers():
 RANK = {unit: rank for rank, units in enumerate(reversed(layers())) for unit in units}
 
 #: The slow twins are for checking against, never for falling back on.
-MAY_IMPORT_REFERENCE = {"cli.doctor", "cli.check", "benchmarking.contenders"}
+MAY_IMPORT_REFERENCE = {"cli.doctor", "cli.check", "benchmarking.comparison"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

@@ -11,9 +11,8 @@ from egl_fast.benchmarking.operation_count import (
     Weight,
     count,
     not_counted,
-    plain_weight,
-    recurrent_weights,
     total_forward,
+    weights_of,
 )
 from egl_fast.model import DeepSpeech2, preset
 
@@ -47,7 +46,8 @@ def test_plain_layers_are_counted_as_torch_counts_them(
     x = torch.randn(shape, requires_grad=True)
     output = module(x)
     # Cotangents of input and weight: each is one product over all positions.
-    assert backward_multiply_adds(output) == 2 * plain_weight(module, output).product
+    [weight] = weights_of(module, x, output)
+    assert backward_multiply_adds(output) == 2 * weight.product
     counts = count(module, (x,), num_cotangents=1)
     assert forward_multiply_adds(module, x) == total_forward(counts)
 
@@ -60,8 +60,8 @@ def test_recurrent_layers_are_counted_as_torch_counts_them(kind: type[nn.RNNBase
     [of_before, of_module] = count(nn.Sequential(before, module), (x,), num_cotangents=1)
     output = module(before(x))[0]
     # Without trainable weights in the module, torch only goes back through it to the first.
-    of_weight = plain_weight(before, before(x)).product
-    assert backward_multiply_adds(output) == of_module.pull_back + of_weight
+    [weight] = weights_of(before, x, before(x))
+    assert backward_multiply_adds(output) == of_module.pull_back + weight.product
     assert of_before.pull_back == 0
     assert forward_multiply_adds(module, before(x)) == of_module.forward
 
@@ -69,9 +69,8 @@ def test_recurrent_layers_are_counted_as_torch_counts_them(kind: type[nn.RNNBase
 def test_first_module_pulls_back_between_its_layers_only() -> None:
     module = nn.GRU(7, 5, num_layers=2, batch_first=True)
     [own] = count(module, (torch.randn(1, 6, 7),), num_cotangents=1)
-    sides = recurrent_weights(module, 6)
-    through_time = sum(side.product * 5 // 6 for side in sides.states)
-    assert own.pull_back == sides.inputs[1].product + through_time
+    between_layers, through_time = 6 * 5 * 15, (6 - 1) * 5 * 15
+    assert own.pull_back == between_layers + 2 * through_time
 
 
 def test_norms_take_the_cheaper_route() -> None:

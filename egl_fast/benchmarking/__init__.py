@@ -1,6 +1,7 @@
-"""How fast a model is scored on this machine, and what bounds it.
+"""How fast a model scores on this machine, and what limits it.
 
-``recordings`` says what is measured, ``contenders`` who takes part, ``turns`` how they take turns,
-``product_rate`` and ``operation_count`` what the machine could do at best; ``measurement`` runs it
-all, and ``results`` is what comes of it. benchmarks/ of the repository measures with the same.
+``recordings`` draws what is measured, ``comparison`` lists what scores it, ``interleaved`` times
+that, and ``product_rate`` and ``operation_count`` say what the machine could do at best.
+``measurement`` runs all of it, and ``results`` is what comes out. The benchmarks in benchmarks/
+of the repository use the same parts.
 """

@@ -1,4 +1,4 @@
-"""Where and with what numbers were made."""
+"""The machine and versions that numbers were measured with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from egl_fast import _extension
 
 
 def machine() -> dict[str, object]:
-    """Processor, load, versions."""
+    """Processor, load, and versions."""
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""What scoring takes in memory."""
+"""Peak memory of this process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def peak_memory_bytes() -> int:
-    """What this process has held of the machine's memory at most, so far."""
+    """The most memory that this process has held so far."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Of this program alone: what getrusage says begins with the process that started it.
+        # Of this program alone: getrusage's peak includes the process that started it.
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

@@ -1,17 +1,16 @@
 """Multiply-adds of a forward pass and of one cotangent's squared gradient norm, from shapes.
 
-What a cotangent costs where the work is done the obvious way and nothing is done twice: its way
-back through every layer but the first, and for each weight the cheaper of two routes to the norm.
+What a cotangent costs if the work is done the obvious way and nothing is done twice: its way back
+through every layer but the first, and for each weight the cheaper of two routes to the norm.
 Letters as in ``egl_fast.gradients.contributions``: P positions, I inputs, O outputs, R cotangents.
 
-- forward pass: P I O multiply-adds a weight;
-- way back: P I O multiply-adds a weight, in recurrent layers at every frame but the one where time
-  begins;
+- forward pass: P I O multiply-adds per weight;
+- way back: P I O multiply-adds per weight, of a recurrent weight at all frames but the first;
 - norm of A^T B, directly: P I O; or, where P < I, as S B with the triangular factor S [P, P] of A:
-  P P O, and an R-th of the factorisation, P^2 (I - P / 3), which belongs to the utterance.
+  P P O, and an R-th of the factorization, P^2 (I - P / 3), which belongs to the utterance.
 
-Biases, normalisation and nonlinearities take additions and multiplications in numbers of
-activations, a hundredth of this; they are not counted.
+Biases, normalization, and nonlinearities take a few operations per activation, a hundredth of
+this; they are not counted.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 #: Modules that are counted.
@@ -47,17 +46,34 @@ class LayerCount:
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight [O, I] that meets inputs at P positions, in each of ``copies`` groups."""
+    """A weight [O, I] that meets inputs at P positions, in each of ``copies`` groups.
+
+    Attributes:
+        reads_input: whether it is applied to the module's own input.
+        recurrent: whether it is applied to the state of the frame before.
+    """
 
     positions: int
     inputs: int
     outputs: int
     copies: int = 1
+    reads_input: bool = True
+    recurrent: bool = False
 
     @property
     def product(self) -> int:
         """P I O, of a product over all positions."""
         return self.copies * self.positions * self.inputs * self.outputs
+
+    def pull_back(self, *, first: bool) -> int:
+        """From the cotangent of its output to that of its input.
+
+        Args:
+            first: whether there is nothing to train before the module.
+        """
+        if self.recurrent:
+            return self.product // self.positions * (self.positions - 1)
+        return 0 if first and self.reads_input else self.product
 
     def norm(self, num_cotangents: int) -> float:
         """Of the squared norm of the gradient, by the cheaper route."""
@@ -102,7 +118,7 @@ def total_forward(counts: list[LayerCount]) -> float:
 
 
 def not_counted(model: nn.Module) -> list[str]:
-    """Names of modules with matrices of their own that ``count`` passes over."""
+    """Names of modules with matrices of their own that ``count`` skips."""
     return [
         name
         for name, module in model.named_modules()
@@ -115,69 +131,44 @@ def _counting(
     name: str, module: nn.Module, counts: list[LayerCount], num_cotangents: int
 ) -> Callable[..., None]:
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, nn.RNNBase):
-            sides = recurrent_weights(module, _num_frames(module, args[0]))
-            # No input needs a cotangent where there is nothing to train before it.
-            back = [w.product for i, w in enumerate(sides.inputs) if counts or i >= sides.first]
-            back += [_through_time(w) for w in sides.states]
-            weights = [*sides.inputs, *sides.states]
-        else:
-            weights = [plain_weight(module, output)]
-            back = [weights[0].product] if counts else []
-        forward = sum(weight.product for weight in weights)
-        norms = sum(weight.norm(num_cotangents) for weight in weights)
-        counts.append(LayerCount(name, forward, sum(back), norms))
+        weights, first = weights_of(module, args[0], output), not counts
+        counts.append(
+            LayerCount(
+                name,
+                forward=sum(weight.product for weight in weights),
+                pull_back=sum(weight.pull_back(first=first) for weight in weights),
+                norms=sum(weight.norm(num_cotangents) for weight in weights),
+            )
+        )
 
     return hook
 
 
-def plain_weight(module: nn.Module, output: Tensor) -> Weight:
-    """The weight of a linear layer or a convolution of one utterance, by its output."""
+def weights_of(module: nn.Module, inputs: Any, output: Any) -> list[Weight]:
+    """Weights of a module of ``COUNTED``, by its input and output for one utterance."""
     if isinstance(module, nn.Linear):
-        return Weight(
-            output.numel() // module.out_features, module.in_features, module.out_features
+        positions = output.numel() // module.out_features
+        return [Weight(positions, module.in_features, module.out_features)]
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return [
+            Weight(
+                positions=output.numel() // module.out_channels,
+                inputs=module.weight[0].numel(),
+                outputs=module.out_channels // module.groups,
+                copies=module.groups,
+            )
+        ]
+    assert isinstance(module, nn.RNNBase)
+    packed = isinstance(inputs, PackedSequence)
+    num_frames = len(inputs.data) if packed else inputs.numel() // module.input_size
+    return [
+        Weight(
+            positions=num_frames,
+            inputs=parameter.shape[1],
+            outputs=parameter.shape[0],
+            reads_input=name.startswith("weight_ih_l0"),
+            recurrent=name.startswith("weight_hh"),
         )
-    assert isinstance(module, nn.Conv1d | nn.Conv2d)
-    return Weight(
-        positions=output.numel() // module.out_channels,
-        inputs=module.weight[0].numel(),
-        outputs=module.out_channels // module.groups,
-        copies=module.groups,
-    )
-
-
-@dataclass(frozen=True)
-class RecurrentWeights:
-    """Weights of all layers and directions of a recurrent module.
-
-    Attributes:
-        inputs: of the input sides.
-        states: of the recurrent sides.
-        first: how many of ``inputs`` read the module's own input.
-    """
-
-    inputs: list[Weight]
-    states: list[Weight]
-    first: int
-
-
-def recurrent_weights(module: nn.RNNBase, num_frames: int) -> RecurrentWeights:
-    """See ``RecurrentWeights``."""
-    inputs: list[Weight] = []
-    states: list[Weight] = []
-    for name, parameter in module.named_parameters():
-        if name.startswith("weight"):
-            outputs, width = parameter.shape
-            side = states if name.startswith("weight_hh") else inputs
-            side.append(Weight(num_frames, width, outputs))
-    return RecurrentWeights(inputs, states, 2 if module.bidirectional else 1)
-
-
-def _through_time(weight: Weight) -> int:
-    return weight.product // weight.positions * (weight.positions - 1)
-
-
-def _num_frames(module: nn.RNNBase, inputs: Tensor | PackedSequence) -> int:
-    if isinstance(inputs, PackedSequence):
-        return inputs.data.shape[0]
-    return inputs.numel() // module.input_size
+        for name, parameter in module.named_parameters()
+        if name.startswith("weight")
+    ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
 
-from egl_fast.benchmarking.turns import CPU, Work
+from egl_fast.benchmarking.interleaved import CPU, Timings, Work
 from egl_fast.compute.precision import products_in
 from egl_fast.compute.products import matrix_product
 
 #: Order of the square matrices: large enough for either library's best rate, and 0.1 s or so.
 ORDER = 2048
 
-#: The same on a GPU, where that would be over before all of it is at work.
+#: The same on a GPU, which would be done with that before all of it is busy.
 CUDA_ORDER = 8192
 
 
@@ -22,11 +20,11 @@ class LargeProduct:
 
     Args:
         device: where.
-        precision: how products of float32 numbers are taken there, see ``precision``.
+        precision: of products of float32 numbers, see ``precision``.
 
     Attributes:
         multiply_adds: of one product.
-        contenders: on the CPU, a product as torch does it by default (MKL, in its x86 builds), and
+        works: on the CPU, a product as torch does it by default (MKL, in its x86 builds), and
             by oneDNN.
     """
 
@@ -44,18 +42,11 @@ class LargeProduct:
                 matrix_product(a, b)
 
         self.multiply_adds = order**3
-        self.contenders: dict[str, Work] = {"torch's product": by_torch}
+        self.works: dict[str, Work] = {"torch's product": by_torch}
         if device.type == "cpu":
-            self.contenders["oneDNN's product"] = by_onednn
+            self.works["oneDNN's product"] = by_onednn
 
-    def rates(self, seconds: Mapping[str, Sequence[float]]) -> list[float]:
-        """Multiply-adds a second, round by round: the faster product of each.
-
-        Args:
-            seconds: of the contenders, and maybe of others, by name.
-        """
-        best = (
-            min(of_round)
-            for of_round in zip(*map(seconds.__getitem__, self.contenders), strict=True)
-        )
-        return [self.multiply_adds / fastest for fastest in best]
+    def rates(self, timings: Timings) -> list[float]:
+        """Multiply-adds per second of the faster product, round by round."""
+        rounds = zip(*(timings[name] for name in self.works), strict=True)
+        return [self.multiply_adds / min(seconds) for seconds in rounds]

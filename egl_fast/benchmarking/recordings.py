@@ -1,9 +1,9 @@
 """Which recordings of a pool are measured, and how many others each stands for.
 
-A pool sorted by duration is cut into strata of about as many seconds of audio each, and one
-recording of each is drawn with a probability in proportion to its duration. Then the time that a
-recording takes, times the audio of its stratum over its own, is an unbiased estimate of the time
-that the stratum takes, whatever the cost as a function of duration is.
+A pool sorted by duration is cut into strata with about the same seconds of audio, and from each one
+recording is drawn with a probability proportional to its duration. Then the time that the recording
+takes, times the audio of its stratum over its own, is an unbiased estimate of the stratum's time,
+however time depends on duration.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, ManifestError
 from egl_fast.features import FeatureConfig
 
-#: Headers that are read of a pool whose manifest lacks durations; some file systems take 10 ms for
-#: each.
+#: Headers to read if the manifest lacks durations; some file systems take 10 ms for each.
 MOST_HEADERS = 500
 
-#: Recordings of a stratum that are tried before it is given up.
+#: Recordings of a stratum to try before giving up.
 MOST_TRIED = 20
 
 NOISE_SECONDS = 2.0
@@ -39,12 +38,12 @@ _Entry = tuple[float, int]
 
 @dataclass(frozen=True)
 class Recording:
-    """What the model reads of a recording.
+    """A recording as the model reads it.
 
     Attributes:
         id: of the manifest.
         spectrogram: features, and seconds of audio.
-        load: makes the spectrogram again, from its file if it has one.
+        load: computes the spectrogram again, from its file if it has one.
     """
 
     id: str
@@ -73,13 +72,13 @@ class Recording:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Recordings of like duration, and those of them that are measured.
+    """Recordings of similar duration, and those of them that are measured.
 
     Attributes:
         audio_seconds: of all of them.
         shortest: seconds of the shortest.
         longest: seconds of the longest.
-        recordings: what is measured: one, then its neighbours in duration.
+        recordings: what is measured: one, then its neighbors in duration.
     """
 
     audio_seconds: float
@@ -90,12 +89,12 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Durations:
-    """How long the recordings of a pool are, as far as is known.
+    """How long the recordings of a pool are, as far as known.
 
     Attributes:
-        known: (seconds, index) of those that are known, shortest first.
-        audio_seconds: of the pool; an estimate where not all are known.
-        origin: where they are from, in words.
+        known: (seconds, index) of the recordings whose duration is known, shortest first.
+        audio_seconds: of the pool; an estimate if some are unknown.
+        origin: where durations are from, in words.
     """
 
     known: list[_Entry]
@@ -104,10 +103,10 @@ class Durations:
 
     @staticmethod
     def of(utterances: Sequence[Utterance], *, seed: int) -> Durations:
-        """From the manifest, or else from files' headers, of a random sample if they are many.
+        """From the manifest, or else from files' headers: of a random sample if there are many.
 
         Raises:
-            ManifestError: no duration could be found out.
+            ManifestError: not a single duration is known.
         """
         known = [
             (one.duration_seconds, i)
@@ -129,7 +128,7 @@ class Durations:
         known += [(seconds, i) for seconds, i in from_headers if seconds > 0]
         if not known:
             raise ManifestError(f"none of {len(read)} recordings tried can be read: {error}")
-        # What cannot be read will take no time.
+        # What cannot be read takes no time.
         in_headers = sum(seconds for seconds, _ in from_headers)
         total = told + (in_headers / len(read) * len(lacking) if read else 0.0)
         return Durations(sorted(known), total, _origin(len(utterances), len(lacking), len(read)))
@@ -141,7 +140,7 @@ def _origin(total: int, lacking: int, read: int) -> str:
     headers = "files' headers" if read == lacking else f"the headers of {read} files"
     if lacking == total:
         return headers
-    return f"the manifest, and of {lacking} recordings that lack it there from {headers}"
+    return f"the manifest, and for {lacking} recordings that it lacks, {headers}"
 
 
 def choose(
@@ -161,15 +160,15 @@ def choose(
         durations: of it.
         features: how recordings become the model's input.
         num_strata: recordings to draw, each from a stratum of its own.
-        batch_seconds: padded audio that a recording and its neighbours may have together.
+        batch_seconds: padded audio that a recording and its neighbors may have together.
         seed: of the draw.
         load: reads a recording.
 
     Returns:
-        The strata, shortest first, and how many recordings could not be read and were passed over.
+        The strata, shortest first, and how many recordings could not be read and were skipped.
 
     Raises:
-        ManifestError: of a stratum, nothing that was tried can be read.
+        ManifestError: nothing that was tried in a stratum can be read.
     """
     known = durations.known
     num_strata = min(num_strata, len(known))
@@ -183,7 +182,7 @@ def choose(
         for place in itertools.islice(_drawn([s for s, _ in within], generator), MOST_TRIED):
             found: list[Recording] = []
             longest = 0.0
-            for seconds, i in _with_neighbours(known, start + place):
+            for seconds, i in _with_neighbors(known, start + place):
                 longest = max(longest, seconds)
                 if found and longest * (len(found) + 1) > batch_seconds:
                     break
@@ -209,7 +208,7 @@ def choose(
 
 
 def _cuts(seconds: Sequence[float], count: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of each stratum of a sorted pool: like audio, and at least one recording."""
+    """(start, end) of each stratum of a sorted pool: equal audio, and at least one recording."""
     until = list(itertools.accumulate(seconds))
     start = 0
     for number in range(1, count + 1):
@@ -226,14 +225,14 @@ def _drawn(weights: Sequence[float], generator: random.Random) -> Iterator[int]:
     yield from sorted(range(len(weights)), key=lambda i: -keys[i])
 
 
-def _with_neighbours(known: Sequence[_Entry], place: int) -> Iterator[_Entry]:
+def _with_neighbors(known: Sequence[_Entry], place: int) -> Iterator[_Entry]:
     """An entry of a sorted list, those before it from the nearest on, then those after it."""
     yield from reversed(known[: place + 1])
     yield from known[place + 1 :]
 
 
 def noise(features: FeatureConfig, count: int, *, seed: int = 0) -> list[Recording]:
-    """White noise, where nobody gives recordings."""
+    """White noise, in place of recordings."""
     generator = torch.Generator().manual_seed(seed)
     samples = round(NOISE_SECONDS * features.sample_rate_hz)
     recordings = []

@@ -1,54 +1,44 @@
-"""What came of a measurement: rates, an estimate for the pool, and what bounds each method.
+"""What came of a measurement: rates, an estimate for the pool, and what limits each method.
 
-Nothing here imports torch. All numbers are about the pool as a whole: what a stratum's recordings
-took is scaled by audio, to the audio of the stratum.
+Nothing here imports torch. All numbers are about the pool as a whole: what the measured part of a
+stratum took is scaled up to the audio of the stratum.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-#: Share of the machine's rate from which on arithmetic is said to be what bounds a method.
-BOUND_BY_ARITHMETIC = 0.5
+#: From this share of the machine's rate on, arithmetic is said to be what limits a method.
+LIMITED_BY_ARITHMETIC = 0.5
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What one contender took.
+class Part:
+    """What a method or baseline took for the recordings of a stratum.
 
     Attributes:
-        seconds: by stratum, then by round.
-        audio_seconds: by stratum, of the recordings that it worked on.
-    """
-
-    seconds: list[list[float]]
-    audio_seconds: list[float]
-
-    @property
-    def medians(self) -> list[float]:
-        """Over rounds, by stratum."""
-        return [statistics.median(rounds) for rounds in self.seconds]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a method's time on a stratum's recordings went.
-
-    Attributes:
-        forward: seconds of forward passes.
-        backward: seconds of backward passes, norms included.
-        rows: cotangents pulled back, a recording.
-        forward_multiply_adds: counted from shapes, of one forward pass a recording.
+        audio_seconds: of the recordings that it processed.
+        seconds: by round.
+        forward: seconds of a method's forward passes, likewise by round.
+        backward: seconds of its backward passes, norms included.
+        rows: cotangents that it pulled back per recording.
+        forward_multiply_adds: counted from shapes, of one forward pass per recording.
         backward_multiply_adds: likewise, of all rows.
     """
 
-    forward: float
-    backward: float
-    rows: float
-    forward_multiply_adds: float
-    backward_multiply_adds: float
+    audio_seconds: float
+    seconds: Sequence[float]
+    forward: Sequence[float] = ()
+    backward: Sequence[float] = ()
+    rows: float = 0.0
+    forward_multiply_adds: float = 0.0
+    backward_multiply_adds: float = 0.0
+
+    def median(self) -> float:
+        """Of the rounds, in seconds."""
+        return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -61,38 +51,33 @@ class Pool:
     """
 
     num_recordings: int
-    strata: list[float]
+    strata: Sequence[float]
 
     @property
     def audio_seconds(self) -> float:
         """Of the pool."""
         return sum(self.strata)
 
-    def scaled(self, values: Sequence[float], audio_seconds: Sequence[float]) -> float:
-        """A sum over the pool, from a part of each stratum.
-
-        Args:
-            values: by stratum, of the part that was measured.
-            audio_seconds: of that part.
-        """
+    def sum(self, parts: Sequence[Part], value: Callable[[Part], float]) -> float:
+        """A value's sum over the pool, from what it is for a part of each stratum."""
         return sum(
-            value / measured * whole
-            for value, measured, whole in zip(values, audio_seconds, self.strata, strict=True)
+            value(part) / part.audio_seconds * whole
+            for part, whole in zip(parts, self.strata, strict=True)
         )
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a contender is.
+    """How fast a method or baseline is.
 
     Attributes:
         pool_seconds: estimated for the pool.
-        cheapest: of the same, if every second of audio cost as little as the cheapest recording's.
-        dearest: if it cost as much as the dearest's.
+        cheapest: the same if every second of audio took as long as in the cheapest recording.
+        dearest: the same with the most expensive recording.
         seconds_per_utterance: mean over the pool.
         utterances_per_second: its inverse.
-        times_real_time: seconds of audio a second.
-        times_plain_loop: how often it goes into the plain loop's time.
+        times_real_time: seconds of audio per second.
+        times_plain_loop: the plain loop's time over this time.
     """
 
     pool_seconds: float
@@ -104,18 +89,18 @@ class Rate:
     times_plain_loop: float
 
     @staticmethod
-    def of(timing: Timing, pool: Pool, loop: Timing) -> Rate:
-        """From times."""
-        total = pool.scaled(timing.medians, timing.audio_seconds)
-        a_second = [t / s for t, s in zip(timing.medians, timing.audio_seconds, strict=True)]
+    def of(parts: Sequence[Part], pool: Pool, loop: Sequence[Part]) -> Rate:
+        """From what it and the plain loop took."""
+        total = pool.sum(parts, Part.median)
+        prices = [part.median() / part.audio_seconds for part in parts]
         return Rate(
             pool_seconds=total,
-            cheapest=min(a_second) * pool.audio_seconds,
-            dearest=max(a_second) * pool.audio_seconds,
+            cheapest=min(prices) * pool.audio_seconds,
+            dearest=max(prices) * pool.audio_seconds,
             seconds_per_utterance=total / pool.num_recordings,
             utterances_per_second=pool.num_recordings / total,
             times_real_time=pool.audio_seconds / total,
-            times_plain_loop=pool.scaled(loop.medians, loop.audio_seconds) / total,
+            times_plain_loop=pool.sum(loop, Part.median) / total,
         )
 
 
@@ -124,11 +109,11 @@ class Bound:
     """What a method's time is made of, and how near it comes to the machine's rate.
 
     Attributes:
-        rows: cotangents pulled back, a recording: mean of those measured.
+        rows: cotangents pulled back per recording: mean of those measured.
         forward: share of the time.
         backward: share of the time.
         rest: share of the time: search, cotangents, records.
-        flop_per_second: counted operations over the whole time; None where a module has none.
+        flop_per_second: counted operations over the whole time; None if some were not counted.
         share: of the rate of a large matrix product, over the whole time.
         backward_share: the same, of the backward passes alone.
     """
@@ -142,21 +127,15 @@ class Bound:
     backward_share: float | None
 
     @staticmethod
-    def of(
-        timing: Timing, stages: Sequence[Stage], pool: Pool, *, rate: float, countable: bool
-    ) -> Bound:
-        """From times, and the multiply-adds a second of a large matrix product."""
-
-        def scaled(values: Iterator[float]) -> float:
-            return pool.scaled(list(values), timing.audio_seconds)
-
-        total = scaled(iter(timing.medians))
-        forward = scaled(stage.forward for stage in stages)
-        backward = scaled(stage.backward for stage in stages)
-        of_backward = scaled(stage.backward_multiply_adds for stage in stages)
-        of_all = of_backward + scaled(stage.forward_multiply_adds for stage in stages)
+    def of(parts: Sequence[Part], pool: Pool, *, rate: float, countable: bool) -> Bound:
+        """From what it took, and the multiply-adds per second of a large matrix product."""
+        total = pool.sum(parts, Part.median)
+        forward = pool.sum(parts, lambda part: statistics.median(part.forward))
+        backward = pool.sum(parts, lambda part: statistics.median(part.backward))
+        of_backward = pool.sum(parts, lambda part: part.backward_multiply_adds)
+        of_all = of_backward + pool.sum(parts, lambda part: part.forward_multiply_adds)
         return Bound(
-            rows=statistics.fmean(stage.rows for stage in stages),
+            rows=statistics.fmean(part.rows for part in parts),
             forward=forward / total,
             backward=backward / total,
             rest=1.0 - (forward + backward) / total,
@@ -166,34 +145,33 @@ class Bound:
         )
 
     def sentence(self, name: str) -> str:
-        """In words, nothing but what was measured; "that rate" is a large matrix product's."""
-        shares = {
-            "backward passes": self.backward,
-            "forward passes": self.forward,
-            "search, cotangents and records": self.rest,
-        }
-        largest = max(shares, key=lambda stage: shares[stage])
-        text = f"{name}: {largest} take {shares[largest]:.0%} of the time"
+        """In words, only what was measured; "that rate" is that of a large matrix product."""
+        share, stage = max(
+            (self.backward, "backward passes"),
+            (self.forward, "forward passes"),
+            (self.rest, "search, cotangents, and records"),
+        )
+        text = f"{name}: {stage} take {share:.0%} of the time"
         if self.share is None or self.backward_share is None:
             return f"{text}; operations were not counted."
-        if largest == "backward passes":
-            text += f" and run at {self.backward_share:.0%} of that rate"
-            reached = self.backward_share
+        if stage == "backward passes":
+            reached, runs = self.backward_share, " and run"
         else:
-            text += f"; the whole runs at {self.share:.0%} of that rate"
-            reached = self.share
-        if reached >= BOUND_BY_ARITHMETIC:
-            return f"{text}: bound by arithmetic."
-        return f"{text}: arithmetic is not what bounds it; what does was not measured."
+            reached, runs = self.share, "; the whole runs"
+        text += f"{runs} at {reached:.0%} of that rate"
+        if reached >= LIMITED_BY_ARITHMETIC:
+            return f"{text}: limited by arithmetic."
+        return f"{text}: limited by something other than arithmetic, which was not measured."
 
 
 def advice(rates: Mapping[str, Rate], bounds: Mapping[str, Bound]) -> list[str]:
-    """What the fastest method does less of than exact scoring; nothing if that is exact scoring."""
+    """What the fastest method does less of than exact scoring, if it is another one."""
     best = min(bounds, key=lambda name: rates[name].pool_seconds)
     if best == "exact":
         return []
     share = rates[best].pool_seconds / rates["exact"].pool_seconds
     return [
         f"--method {best} took {share:.0%} of exact's time: it pulls back {bounds[best].rows:.0f} "
-        f"rows a recording, not {bounds['exact'].rows:.0f}, for an estimate with an error bar."
+        f"rows per recording instead of {bounds['exact'].rows:.0f}, for an estimate with an error "
+        "bar."
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,10 +18,10 @@ _Mark = Any
 
 
 class StopwatchEngine(GradientEngine):
-    """Counts rows, and times the engine's two halves.
+    """Counts rows, and times forward and backward passes.
 
-    On a GPU they are timed by marks between its commands, so that nothing waits for anything more
-    than it would.
+    On a GPU it times them by events between its commands, so nothing waits for longer than it
+    otherwise would.
 
     Attributes:
         rows: cotangents pulled back since ``restart``, padding included.
@@ -35,40 +34,39 @@ class StopwatchEngine(GradientEngine):
     def restart(self) -> None:
         """Begin at zero."""
         self.rows = 0
-        self._laps: list[tuple[str, _Mark, _Mark]] = []
+        self._forward: list[tuple[_Mark, _Mark]] = []
+        self._backward: list[tuple[_Mark, _Mark]] = []
 
-    def seconds(self) -> dict[str, float]:
-        """Of the "forward" passes that are recorded and of the "backward" passes, since then.
+    def seconds(self) -> tuple[float, float]:
+        """Of the forward passes on tape and of the backward passes since then.
 
         The device must have finished its work.
         """
-        total: dict[str, float] = defaultdict(float)
-        for name, start, end in self._laps:
-            total[name] += _between(start, end)
-        return dict(total)
+        forward, backward = (sum(map(_between, laps)) for laps in (self._forward, self._backward))
+        return forward, backward
 
     def run(self, *inputs: Any) -> Tape:
         """See ``GradientEngine``."""
-        with self._lap("forward"):
+        with self._timed(self._forward):
             return super().run(*inputs)
 
     def sq_norms(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """See ``GradientEngine``."""
         self.rows += cotangents.shape[0] * cotangents.shape[1]
-        with self._lap("backward"):
+        with self._timed(self._backward):
             return super().sq_norms(tape, cotangents)
 
     def gram(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """See ``GradientEngine``."""
         self.rows += cotangents.shape[0] * cotangents.shape[1]
-        with self._lap("backward"):
+        with self._timed(self._backward):
             return super().gram(tape, cotangents)
 
     @contextmanager
-    def _lap(self, name: str) -> Iterator[None]:
+    def _timed(self, laps: list[tuple[_Mark, _Mark]]) -> Iterator[None]:
         start = self._mark()
         yield
-        self._laps.append((name, start, self._mark()))
+        laps.append((start, self._mark()))
 
     def _mark(self) -> _Mark:
         if self.device.type != "cuda":
@@ -78,7 +76,8 @@ class StopwatchEngine(GradientEngine):
         return mark
 
 
-def _between(start: _Mark, end: _Mark) -> float:
+def _between(lap: tuple[_Mark, _Mark]) -> float:
+    start, end = lap
     if isinstance(start, float):
         return float(end - start)
     return float(start.elapsed_time(end)) * 1e-3
