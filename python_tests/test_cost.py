@@ -49,7 +49,7 @@ def test_a_budget_without_a_unit_is_money() -> None:
     exactly = "1.006"  # 251/500 + 63/125, to the decimal
     assert within_budget(POOL, [0, 1], budget=exactly, cost=cost) == [0, 1]
     assert within_budget(POOL, [0, 1], budget="1.005", cost=cost) == [0]
-    with pytest.raises(SelectionError, match="alone takes 0.502; give a larger budget"):
+    with pytest.raises(SelectionError, match=r"alone takes 0\.502; give a larger budget"):
         within_budget(POOL, [0, 1], budget="0.5", cost=cost)
 
 

@@ -21,7 +21,7 @@ def test_the_order_has_everyone_once_and_falls_within_a_group(
     pool: list[tuple[str, int, int]],
 ) -> None:
     groups, scores, costs = ([item[i] for item in pool] for i in range(3))
-    order = in_shares(groups, scores, costs)
+    order = list(in_shares(groups, scores, costs))
     assert sorted(order) == list(range(len(pool)))
     for group in set(groups):
         own = [index for index in order if groups[index] == group]
@@ -34,7 +34,7 @@ def test_any_start_spends_what_the_shares_say_to_within_one_recording(
 ) -> None:
     """Brute force over what is spent: no group is ahead of another by more than a recording."""
     groups, scores, costs = ([item[i] for item in pool] for i in range(3))
-    order = in_shares(groups, scores, costs)[:length]
+    order = list(in_shares(groups, scores, costs))[:length]
     total, spent, counts = Counter[str](), Counter[str](), Counter(groups)
     taken = Counter(groups[index] for index in order)
     for index, group in enumerate(groups):
@@ -51,14 +51,16 @@ def test_any_start_spends_what_the_shares_say_to_within_one_recording(
 
 def test_shares_follow_the_weight() -> None:
     groups = ["large"] * 100 + ["small"] * 25
-    order = in_shares(groups, [0.0] * 125, [1.0] * 125)
+    order = list(in_shares(groups, [0.0] * 125, [1.0] * 125))
     assert Counter(groups[index] for index in order[:30]) == {"large": 20, "small": 10}
-    order = in_shares(groups, [0.0] * 125, [1.0] * 125, weight=lambda cost: cost)
+    order = list(in_shares(groups, [0.0] * 125, [1.0] * 125, weight=lambda cost: cost))
     assert Counter(groups[index] for index in order[:30]) == {"large": 24, "small": 6}
-    order = in_shares(groups, [0.0] * 125, [1.0] * 125, weight=lambda _: 1.0)
+    order = list(in_shares(groups, [0.0] * 125, [1.0] * 125, weight=lambda _: 1.0))
     assert Counter(groups[index] for index in order[:30]) == {"large": 15, "small": 15}
 
 
 @pytest.mark.parametrize("groups", [[], ["only"]])
 def test_pools_of_none_and_one(groups: list[str]) -> None:
-    assert in_shares(groups, [1.0] * len(groups), [1.0] * len(groups)) == list(range(len(groups)))
+    assert list(in_shares(groups, [1.0] * len(groups), [1.0] * len(groups))) == [
+        *range(len(groups))
+    ]

@@ -40,4 +40,5 @@ def clusters(
     sizes = np.bincount(found, minlength=count)
     rank = np.empty(count, dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(count)
-    return rank[found]
+    numbered: npt.NDArray[np.int64] = rank[found]
+    return numbered

@@ -26,6 +26,7 @@ class Reduction:
         from sklearn.decomposition import PCA
         from sklearn.preprocessing import StandardScaler
 
+        embeddings = np.asarray(embeddings, dtype=np.float64)
         self._scaler = StandardScaler().fit(embeddings)
         most = min(num_components, len(embeddings), embeddings.shape[1])
         self._components = PCA(most, svd_solver="auto", random_state=seed)
@@ -33,5 +34,5 @@ class Reduction:
 
     def __call__(self, embeddings: npt.NDArray[Any]) -> Coordinates:
         """Coordinates [n, c] of embeddings [n, d]."""
-        scaled = self._scaler.transform(embeddings)
-        return np.asarray(self._components.transform(scaled), dtype=np.float64)
+        scaled = self._scaler.transform(np.asarray(embeddings, dtype=np.float64))
+        return np.asarray(self._components.transform(scaled))

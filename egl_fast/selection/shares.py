@@ -14,7 +14,7 @@ def in_shares(
     costs: Sequence[float],
     *,
     weight: Callable[[float], float] = math.sqrt,
-) -> list[int]:
+) -> Iterator[int]:
     """All recordings, so that any start of the order spends on each group what is its share.
 
     A group's share is proportional to ``weight`` of what all of it costs. The root lets a group a
@@ -30,7 +30,7 @@ def in_shares(
         weight: from a group's cost to its share.
 
     Example:
-        >>> in_shares("aaaab", scores=[1, 4, 3, 2, 0], costs=[1] * 5)
+        >>> list(in_shares("aaaab", scores=[1, 4, 3, 2, 0], costs=[1] * 5))
         [1, 4, 2, 3, 0]
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
@@ -54,11 +54,8 @@ def in_shares(
         state.append([weight(math.fsum(costs[index] for index in indices)), 0.0])
         upcoming.append(-1)
         push(number)
-    order: list[int] = []
     while queue:
         _, number = heapq.heappop(queue)
-        index = upcoming[number]
-        order.append(index)
-        state[number][1] += costs[index]
+        yield upcoming[number]
+        state[number][1] += costs[upcoming[number]]
         push(number)
-    return order

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
-from rich.progress import track
 
-from egl_fast.data.manifest import read_manifest
 from egl_fast.data.audio import load_audio
+from egl_fast.data.manifest import read_manifest
 
 FROZEN_BLOCKS = 12
 SAMPLE_RATE_HZ = 16_000
@@ -78,7 +78,8 @@ class Top(nn.Module):
 def load_whole(folder: Path) -> tuple[ModuleType, Any]:
     """The module ``quartznet.py`` of the folder, and the network in float32."""
     spec = importlib.util.spec_from_file_location("quartznet", folder / "quartznet.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module, module.load(folder / "quartznet15x5_en.fp16.pt")
@@ -141,7 +142,7 @@ def write_cache(model_dir: Path, data: Path, folder: Path) -> None:
     pieces, lines = [], []
     for corpus, utterance in track(utterances, "lower half"):
         wave = torch.as_tensor(load_audio(utterance, sample_rate_hz=SAMPLE_RATE_HZ))[None]
-        features, n = whole.front(wave, torch.tensor([wave.shape[1]]))
+        features, _ = whole.front(wave, torch.tensor([wave.shape[1]]))
         x = whole.c1(features)
         mask = torch.ones(1, 1, x.shape[2])
         x = F.relu(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -96,7 +96,7 @@ class Draw:
         away = set(order[: round(TURNED_AWAY * len(self.pool))].tolist())
         return [index for place, index in enumerate(self.pool) if place not in away]
 
-    def within_budget(self, order: Sequence[int]) -> list[int]:
+    def within_budget(self, order: Iterable[int]) -> list[int]:
         """The start of an order that the budget allows."""
         left = BUDGET * sum(self.seconds(index) for index in self.pool)
         picks = []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from halves import BLANK, Cache, Top, load_whole
+from halves import BLANK, Cache, Recording, Top, load_whole
 from rich.progress import track
 
 import egl_fast
@@ -35,6 +35,13 @@ def embeddings(top: Top, cache: Cache) -> np.ndarray:
     return np.stack(found)
 
 
+def is_candidate(one: Recording) -> bool:
+    """Whether a draw may put it into a pool."""
+    return one.corpus in ("hard", "outliers") or (
+        one.corpus == "speechocean762" and one.record["split"] == "train"
+    )
+
+
 def main() -> None:
     """Embeddings, then scores."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -48,10 +55,11 @@ def main() -> None:
     if not (args.cache / "embeddings.npy").exists():
         np.save(args.cache / "embeddings.npy", embeddings(top, cache))
     scorer = egl_fast.Scorer(top, vocabulary=[*module.VOCAB, "<blank>"], blank=BLANK)
+    candidates = [index for index, one in enumerate(cache.recordings) if is_candidate(one)]
     path = args.cache / "scores.jsonl"
     done = len(path.read_text().splitlines()) if path.exists() else 0
     with open(path, "a") as file:
-        for index in track(range(done, len(cache.recordings)), "scores"):
+        for index in track(candidates[done:], "scores"):
             one = cache.recordings[index]
             [record] = scorer.score_batch(
                 *cache.batch([index]), ids=[one.id], durations=[one.seconds], **OPTIONS

@@ -107,7 +107,7 @@ def _own(name: str) -> Strategy:
         spec.loader.exec_module(module)
     except Exception as error:
         raise SelectionError(f"strategy {name!r}: {path} fails: {error!r}") from error
-    function = getattr(module, function_name, None)
+    function: Strategy | None = getattr(module, function_name, None)
     if not callable(function):
         raise SelectionError(f"strategy {name!r}: {path} has no function {function_name!r}")
     return function
