@@ -186,7 +186,7 @@ class JsonlWriter:
         Raises:
             OutputError: it cannot be created, or another run is writing the file.
         """
-        with ExitStack() as stack, self._failing_in_one_line():
+        with ExitStack() as stack, self._as_output_error():
             if self.path is None:
                 # Bytes, because JSON Lines are UTF-8 whatever the locale says of text; flushed,
                 # so that what was printed as text before does not come out after them.
@@ -211,7 +211,7 @@ class JsonlWriter:
         """
         line = encoded_line(record)
         assert self._file is not None, "write() belongs inside the writer's context"
-        with self._failing_in_one_line():
+        with self._as_output_error():
             self._file.write(line)
         self.num_records += 1
 
@@ -222,7 +222,7 @@ class JsonlWriter:
             OutputError: the disk is full or the like.
         """
         assert self._file is not None, "flush() belongs inside the writer's context"
-        with self._failing_in_one_line():
+        with self._as_output_error():
             self._file.flush()
 
     def __exit__(
@@ -237,7 +237,7 @@ class JsonlWriter:
             OutputError: that fails, or ``path`` has come into being and may not be overwritten.
         """
         try:
-            with self._lock, self._failing_in_one_line():
+            with self._lock, self._as_output_error():
                 self._finish(succeeded=kind is None)
         except EglError:
             # What broke the loop is the better news, and may well be the cause of this.
@@ -262,5 +262,5 @@ class JsonlWriter:
                 self.path.unlink(missing_ok=True)
         atomic.sync_folder(self.path.parent)
 
-    def _failing_in_one_line(self) -> AbstractContextManager[None]:
-        return atomic.failing_in_one_line("to standard output" if self.path is None else self.path)
+    def _as_output_error(self) -> AbstractContextManager[None]:
+        return atomic.as_output_error("to standard output" if self.path is None else self.path)

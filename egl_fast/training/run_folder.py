@@ -255,7 +255,7 @@ class RunFolder:
 
     def _keep_previous(self) -> None:
         spare = self.previous_path.with_name(self.previous_path.name + atomic.PARTIAL)
-        with atomic.failing_in_one_line(self.previous_path):
+        with atomic.as_output_error(self.previous_path):
             spare.unlink(missing_ok=True)
             try:
                 os.link(self.last_path, spare)
