@@ -140,7 +140,7 @@ def one_or_list_of(item: Callable[[Any], Value]) -> Callable[[Any], tuple[Value,
 
 
 def of_kind(default: Value, kind: Callable[[Any], Value], help: str = "") -> Value:
-    """A dataclass field with a default, a kind for ``check_fields``, and help for the command line."""
+    """A dataclass field with a default, a kind (see ``check_fields``), and command-line help."""
     return field(default=default, metadata={"kind": kind, "help": help})
 
 
