@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "manifest none.jsonl: no such file", "give"),
     "an empty manifest": (
         lambda p: p.score(pool=p.manifest()),
-        "manifest.jsonl: holds no utterance", "one JSON object per line"),
+        "manifest.jsonl: contains no utterances", "one JSON object per line"),
     "a line that is not JSON": (
         lambda p: p.score(pool=p.manifest(FINE, '{"audio_filepath": ')),
         "manifest.jsonl, line 2: not JSON", "one JSON object per line"),
@@ -151,7 +151,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "manifest.jsonl, line 2: needs 'audio_filepath'", "a path as a string"),
     "an id that is repeated": (
         lambda p: p.score(pool=p.manifest(FINE, "", FINE)),
-        "line 3: id 'clip0.wav' is already on line 1", "give each line an id of its own"),
+        "line 3: id 'clip0.wav' is already on line 1", "give each line its own id"),
     "a missing checkpoint": (
         lambda p: p.score(model="none.pt"),
         "model none.pt: no such file", "`egl-fast train`"),
@@ -198,19 +198,19 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "output no/out.jsonl: its folder no does not exist", "make it"),
     "scores over the pool": (
         lambda p: p.score(out=p.pool),
-        "clips.jsonl: is what this command reads", "give another name"),
+        "clips.jsonl: is a file that this command reads", "give another name"),
     "scores over the model": (
         lambda p: p.score(model=copied_model(p), out="model.pt"),
-        "model.pt: is what this command reads", "give another name"),
+        "model.pt: is a file that this command reads", "give another name"),
     "metadata over the pool": (
         lambda p: p.score(pool=p.pool.rename(p.folder / "x.meta.json"), out="x"),
-        "x.meta.json: is what this command reads", "give another name"),
+        "x.meta.json: is a file that this command reads", "give another name"),
     "transcripts over the manifest": (
         lambda p: p.transcribe(out=p.pool),
-        "clips.jsonl: is what this command reads", "give another name"),
+        "clips.jsonl: is a file that this command reads", "give another name"),
     "an evaluation over the manifest": (
         lambda p: p._command("evaluate", {"model": p.model, "data": p.pool, "out": p.pool}),
-        "clips.jsonl: is what this command reads", "give another name"),
+        "clips.jsonl: is a file that this command reads", "give another name"),
     "scores in a file without a name": (
         lambda p: p.score(out=""), "output .: is a folder", "name a file"),
     "a name that is too long": (
@@ -365,7 +365,7 @@ def test_a_folder_that_may_not_be_written_to(place: Place, command: str) -> None
             "transcribe": place.transcribe(out="disk/out.jsonl"),
         }
         line = refused(*arguments[command], cwd=place.folder)
-        assert "output disk/out.jsonl: its folder disk may not be written to" in line
+        assert "output disk/out.jsonl: its folder disk is not writable" in line
         assert "name another" in line
         assert contents(disk) == {"out.jsonl": b"precious"}
 

@@ -136,7 +136,7 @@ def test_scores_need_somewhere_to_go(tiny_model: Path, tmp_path: Path) -> None:
     write_clips(tmp_path, ["ab"], [0.5])
     result = bash_alone(f"egl-fast score --model {tiny_model} --pool clips.jsonl >&-", tmp_path)
     assert result.returncode == 2
-    assert result.stderr == "egl-fast: standard output is closed; give --out, a file\n"
+    assert result.stderr == "egl-fast: standard output is closed; give a file with --out\n"
 
 
 @pytest.mark.parametrize("lost", ["2> /dev/full", "2>&-", "<&- >&- 2>&-", "2> >(true)"])

@@ -233,7 +233,7 @@ class TestNothingIsLost:
         link = scores.parent / "same"
         link.symlink_to(scores)
         for out in (scores, link):
-            assert "is what this command reads" in refusal(
+            assert "is a file that this command reads" in refusal(
                 scores, "--budget", "1", "--out", out, "--overwrite"
             )
         assert scores.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Work done ahead in threads, results taken in order."""
+"""Work done ahead in threads, with results in order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Result = TypeVar("Result")
 
 _THREAD_NAME = "egl-prefetch"
 
-#: How long threads at work are waited for when the loop is left.
-_FAREWELL_SECONDS = 5.0
+#: How long to wait for threads when the loop is left.
+_STOP_SECONDS = 5.0
 
 
 def decoders_beside(device: torch.device) -> int:
-    """Threads to decode in: few where the CPU computes, too, and all its cores where a GPU does."""
+    """Decoding threads: few if the CPU computes, too; all cores if a GPU does."""
     if device.type == "cpu":
         return 2
     if hasattr(os, "sched_getaffinity"):
@@ -45,17 +45,17 @@ def prefetch(
 ) -> Iterator[Result]:
     """``map(function, items)``, computed up to ``ahead`` items in advance by threads.
 
-    libsndfile, soxr and torch release the interpreter lock, so decoding runs beside the
-    consumer's own computation. An exception surfaces where its result would have. Leaving
-    the loop early abandons what has not begun.
+    libsndfile, soxr, and torch release the interpreter lock, so decoding overlaps with the
+    consumer's own computation. An exception surfaces in place of its result. Leaving the loop early
+    abandons what has not begun.
 
     Args:
-        function: called once an item, from any thread.
+        function: called once per item, from any thread.
         items: consumed lazily, in order.
-        ahead: results that may wait.
-        num_threads: threads at work.
-        timeout_seconds: how long one call may take from its start; None: for ever. A call that
-            takes longer is left to itself, and another thread takes the place of its own.
+        ahead: maximum number of waiting results.
+        num_threads: number of threads.
+        timeout_seconds: how long one call may take from its start; None: forever. A call that takes
+            longer is abandoned, and its thread replaced.
         on_timeout: gives the result of an item whose call took too long; without it,
             ``TimeoutError`` is raised.
 
@@ -86,12 +86,12 @@ def prefetch(
 
 
 def abandoned_threads() -> bool:
-    """Whether a call that was given up is still at work, in native code as likely as not."""
+    """Whether an abandoned call is still running, most likely in native code."""
     return any(thread.name == _THREAD_NAME for thread in threading.enumerate())
 
 
 class _TimedOutError(Exception):
-    """A call has taken longer than it may."""
+    pass
 
 
 @dataclass
@@ -115,20 +115,20 @@ class _Call(Generic[Item, Result]):
     def result(self, timeout_seconds: float | None) -> Result:
         if timeout_seconds is None:
             return self.future.result()
-        # Calls begin in order and those before this one are over, so it has begun or soon will.
+        # Calls begin in order, and those before this one are over, so it has begun or soon will.
         self.started.wait()
         left = self.started_at + timeout_seconds - time.monotonic()
         try:
             return self.future.result(max(0.0, left))
         except FutureTimeoutError:
-            # Or the call itself has raised a TimeoutError, which is its result.
+            # The TimeoutError may be the call's own, and thus its result.
             if self.future.done():
                 return self.future.result()
             raise _TimedOutError from None
 
 
 class _Workers(Generic[Item, Result]):
-    """Threads that a process does not wait for when it ends: one of them may hang for ever."""
+    """Daemon threads: the process must not wait for one that hangs."""
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
         self._function = function
@@ -142,7 +142,7 @@ class _Workers(Generic[Item, Result]):
         thread.start()
 
     def replace(self, call: _Call[Item, Result]) -> None:
-        """Leave the thread of a call to itself; it ends with the call, if that ever ends."""
+        """Leave the thread of a call behind; it ends with the call, if that ever ends."""
         call.given_up = True
         self._threads = [thread for thread in self._threads if thread is not call.thread]
         self.start_thread()
@@ -156,7 +156,7 @@ class _Workers(Generic[Item, Result]):
         self._stopped = True
         for _ in self._threads:
             self._calls.put(None)
-        deadline = time.monotonic() + _FAREWELL_SECONDS
+        deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 

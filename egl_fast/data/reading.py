@@ -1,4 +1,4 @@
-"""Recordings read ahead, each to what it holds or to what is wrong with it."""
+"""Recordings read ahead: each gives its content, or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from egl_fast.errors import AudioError, EglError, one_line
 
 Result = TypeVar("Result")
 
-#: How long one recording may take to be read and decoded, unless the caller says otherwise.
+#: How long reading and decoding one recording may take by default.
 READ_TIMEOUT_SECONDS = 120.0
 
 
@@ -22,12 +22,12 @@ def read_ahead(
     num_threads: int,
     timeout_seconds: float | None = READ_TIMEOUT_SECONDS,
 ) -> Iterator[Result | EglError]:
-    """What ``load`` makes of each recording, in order; no failure stops the others.
+    """The results of ``load`` for each recording, in order; a failure does not stop the others.
 
     Args:
         load: called once per utterance, from any thread. Whatever it raises becomes the result.
         utterances: consumed lazily.
-        num_threads: threads at work.
+        num_threads: number of threads.
         timeout_seconds: how long one recording may take; None: forever.
     """
 
@@ -38,14 +38,14 @@ def read_ahead(
             return error
         except MemoryError:
             return failed(utterance, "does not fit into memory; cut it")
-        except Exception as error:  # Whatever a decoder does to one recording, others go on.
+        except Exception as error:  # Whatever a decoder does to one recording, the others continue.
             return failed(utterance, f"cannot be read ({type(error).__name__}: {one_line(error)})")
 
     def failed(utterance: Utterance, what: str) -> EglError:
         return AudioError(f"{recording_name(utterance.audio_path)}: {what}")
 
     def on_timeout(utterance: Utterance) -> Result | EglError:
-        remedy = "check its disk, or raise --read-timeout of `score`"
+        remedy = "check its disk, or raise `score --read-timeout`"
         return failed(utterance, f"was not read within {timeout_seconds:g} s; {remedy}")
 
     return prefetch(

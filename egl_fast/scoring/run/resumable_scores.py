@@ -200,7 +200,7 @@ class ResumableScores:
             )
         if os.path.lexists(self.out):
             raise OutputError(
-                f"output {self.out}: exists already; give --overwrite to replace it, or another "
+                f"output {self.out}: already exists; give --overwrite to replace it, or another "
                 "name"
             )
         for path in (self._records, self._errors, self._metadata, self.errors_path):
@@ -245,7 +245,7 @@ class ResumableScores:
             self.tally = Tally(**{key: metadata[key] for key in asdict(Tally())})
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             raise OutputError(
-                f"output {self.out}: exists already, and {self._metadata.name} does not say how it "
+                f"output {self.out}: already exists, and {self._metadata.name} does not say how it "
                 "was made; give --overwrite to replace it, or another name"
             ) from None
         self._refuse_differences(recorded, settings)
