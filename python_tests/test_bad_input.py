@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "--resume does nothing without --out", ""),
     "--resume with --overwrite": (
         lambda p: p.score("--resume"),
-        "--resume goes on with a run, --overwrite starts over", "give one"),
+        "--resume continues a run, --overwrite starts over", "give only one"),
 }  # fmt: skip
 
 

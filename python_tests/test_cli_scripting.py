@@ -69,7 +69,7 @@ def test_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
     first, again = [json.loads(line) for line in result.stdout.splitlines()]
     assert first["num_scored"] == 1
     assert first == again == json.loads((tmp_path / "s.jsonl.meta.json").read_text())
-    assert "s.jsonl: complete already" in result.stderr
+    assert "s.jsonl: already complete" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["--version", "score --json --out s.jsonl", "score"])
@@ -102,7 +102,7 @@ def test_a_manifest_from_a_pipe_is_told_from_another(tiny_model: Path, tmp_path:
 def test_closed_standard_input_holds_nothing(tmp_path: Path) -> None:
     result = bash_alone("egl-fast select - --budget 1 <&-", tmp_path)
     assert result.returncode == 2
-    assert "holds no record" in result.stderr
+    assert "contains no records" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

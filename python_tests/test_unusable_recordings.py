@@ -377,7 +377,7 @@ def test_what_is_trained_and_validated_on_is_said(run: Run, clips: Path, tmp_pat
     valid = write_manifest(tmp_path / "valid.jsonl", [{**lines[2], "id": "other"}, *lines[3:]])
     first = write_manifest(tmp_path / "first.jsonl", lines[:3])
     _, _, err = train(run, first, "--cell", "rnn_tanh", valid=valid)
-    assert "1 of 2 utterances of --valid are in --train, too (the first: 'other')" in err
+    assert "1 of 2 utterances of --valid are also in --train (the first: 'other')" in err
 
 
 class TestTextsOutsideTheVocabulary:
@@ -510,7 +510,7 @@ def test_check_takes_the_first_that_can_be_read(run: Run, mixed: Path, tiny_mode
     status, out, err = run(*arguments, "--json")
     assert status == 0, err
     assert json.loads(out)["passed"]
-    assert "warning: passed over clip1.wav" in err
+    assert "warning: skipped clip1.wav" in err
     assert "clip2.wav" in err
     gone = write_manifest(mixed.parent / "gone.jsonl", [lines_of(mixed.read_text())[1]])
     status, _, err = run("check", "--model", tiny_model, "--pool", gone)
