@@ -157,7 +157,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "model none.pt: no such file", "`egl-fast train`"),
     "a checkpoint of another format version": (
         lambda p: p.score(model=p.checkpoint(of_version_2(p))),
-        "model.pt: has format version 2, this egl-fast reads version 1", "that wrote it"),
+        "model.pt: has format version 2, but this egl-fast reads version 1", "that wrote it"),
     "a truncated checkpoint": (
         lambda p: p.score(model=truncated(p)),
         "model.pt: is not an egl-fast checkpoint, or is cut short", "copy it again"),

@@ -1,4 +1,4 @@
-"""Augmentation of training audio; every draw comes from a generator the caller seeds."""
+"""Augmentation of training audio; all randomness comes from generators that the caller seeds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SpecAugment:
     """Masks over frequency and time (Park et al., "SpecAugment", 2019; no time warping).
 
     Attributes:
-        num_frequency_masks: bands set to the mean.
+        num_frequency_masks: number of masked bands.
         max_bins: widest band.
-        num_time_masks: spans set to the mean.
+        num_time_masks: number of masked spans.
         max_frames: longest span.
         max_time_fraction: longest span as a share of the utterance.
     """
@@ -54,16 +54,12 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
 
 
 def utterance_rng(seed: int, epoch: int, identity: str) -> np.random.Generator:
-    """Random numbers of one utterance in one epoch, whatever the order of the others."""
+    """Random numbers for one utterance in one epoch, independent of the others' order."""
     return np.random.default_rng(int.from_bytes(hashed(seed, epoch, identity)[:8], "little"))
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of everything in an epoch that belongs to no single utterance."""
-    return int.from_bytes(hashed(seed, epoch)[:7], "little")
 
 
 def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
     """Seed torch (dropout) for an epoch; numpy's generator for the order of its batches."""
-    torch.manual_seed(epoch_seed(seed, epoch))
-    return np.random.default_rng(epoch_seed(seed, epoch))
+    epoch_seed = int.from_bytes(hashed(seed, epoch)[:7], "little")
+    torch.manual_seed(epoch_seed)
+    return np.random.default_rng(epoch_seed)

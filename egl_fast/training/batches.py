@@ -1,4 +1,4 @@
-"""Batches to train on: decoded ahead, augmented, padded."""
+"""Training batches: decoded ahead, augmented, padded."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Batch(NamedTuple):
     """N utterances that share a step.
 
     Attributes:
-        examples: who they are.
-        features: [N, max T, F], zero on padding, where the model computes.
+        examples: the utterances.
+        features: [N, max T, F], zero on padding, on the model's device.
         lengths: [N] int64 on the CPU.
-        labels: int64, those of all utterances in a row.
+        labels: int64, those of all utterances, concatenated.
         label_lengths: [N].
     """
 
@@ -48,18 +48,16 @@ def training_batches(
     spec_augment: SpecAugment | None,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """The batches of a plan, in order.
-
-    Every draw is a function of seed, epoch and utterance.
+    """The batches of a plan, in order; all randomness depends on seed, epoch, and utterance alone.
 
     Args:
-        plan: who shares a batch.
+        plan: the examples of each batch.
         features: how to make the model's input.
         epoch: from 1.
-        seed: of all draws.
-        speed_perturb: playback speed is drawn from 1 -+ this share.
+        seed: of all random draws.
+        speed_perturb: playback speed is drawn from 1 -+ this.
         spec_augment: masks, or None.
-        device: where the model computes.
+        device: the model's.
 
     Raises:
         AudioError: a recording cannot be read.
@@ -70,7 +68,7 @@ def training_batches(
         waveform = load_audio(utterance, sample_rate_hz=features.sample_rate_hz)
         if speed_perturb > 0:
             changed = change_speed(waveform, 1 + speed_perturb * rng.uniform(-1, 1))
-            # A recording of one frame, played back faster, would have none.
+            # A recording of one frame has none when played back faster.
             if features.num_frames(changed.shape[0]) > 0:
                 waveform = changed
         name = recording_name(utterance.audio_path)
