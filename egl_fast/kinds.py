@@ -55,7 +55,6 @@ class Integer:
     at_most: int | None = None
 
     def __call__(self, value: Any) -> int:
-        """The number."""
         if not _is(Integral, value):
             raise ValueError(f"expected a whole number, got {shown(value)}")
         _check_bounds(value, (self.at_least, ge, "at least"), (self.at_most, le, "at most"))
@@ -72,7 +71,6 @@ class Number:
     at_most: float | None = None
 
     def __call__(self, value: Any) -> float:
-        """The number."""
         if not _is(Real, value):
             raise ValueError(f"expected a number, got {shown(value)}")
         try:
@@ -98,7 +96,6 @@ class OneOf:
         self.choices = choices
 
     def __call__(self, value: Any) -> str:
-        """The word."""
         if not isinstance(value, str) or value not in self.choices:
             raise ValueError(f"expected one of {', '.join(self.choices)}, got {shown(value)}")
         return value
@@ -111,7 +108,6 @@ class Optional:
     kind: Callable[[Any], Any]
 
     def __call__(self, value: Any) -> Any:
-        """The value."""
         return None if value is None else self.kind(value)
 
 

@@ -17,7 +17,7 @@ from recordings import random_checkpoint, waveform, write_clips
 from egl_fast.checkpoint import load_checkpoint, read_torch
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import CheckpointError, EglError, ModelError, OutputError
-from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
+from egl_fast.training.augment import change_speed, seed_epoch, spec_augment, utterance_rng
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
 from egl_fast.training.loop import Progress, Trainer
@@ -425,10 +425,10 @@ def test_an_epochs_seed_covers_torch_and_numpy() -> None:
 
 def test_masks_are_bands_and_spans_of_zeros_and_spare_the_original() -> None:
     features = torch.ones(50, 161)
-    masks = SpecAugment(num_frequency_masks=1, num_time_masks=1, max_bins=20, max_frames=30)
+    sizes = {"num_frequency_masks": 1, "num_time_masks": 1, "max_bins": 20, "max_frames": 30}
     seen = set()
     for number in range(50):
-        masked = masks(features, utterance_rng(0, number, "x"))
+        masked = spec_augment(features, utterance_rng(0, number, "x"), **sizes)
         rows, columns = masked.sum(dim=1) == 0, masked.sum(dim=0) == 0
         # All that is masked is whole rows or whole columns, each in one piece.
         assert torch.equal(masked == 0, rows[:, None] | columns[None, :])
@@ -442,7 +442,7 @@ def test_masks_are_bands_and_spans_of_zeros_and_spare_the_original() -> None:
 
 
 def test_masks_fit_the_shortest_utterance() -> None:
-    masked = SpecAugment()(torch.ones(1, 161), utterance_rng(0, 0, "x"))
+    masked = spec_augment(torch.ones(1, 161), utterance_rng(0, 0, "x"))
     assert masked.shape == (1, 161)
     assert masked.max() == 1
 

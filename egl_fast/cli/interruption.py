@@ -6,6 +6,7 @@ import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from types import FrameType
 
 from egl_fast.cli.console import say
@@ -14,35 +15,26 @@ from egl_fast.cli.console import say
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interruption:
-    """Whether the command has been asked to stop."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def stop_if_requested(self) -> None:
-        """Raise ``KeyboardInterrupt`` if a signal has come; everything finished is kept."""
-        if self.requested:
-            raise KeyboardInterrupt
-
-
 @contextmanager
-def interruption_after(step: str) -> Iterator[Interruption]:
-    """Let a first signal wait for the end of the named ``step``; a second one stops at once."""
-    interruption = Interruption()
+def interruption_after(step: str) -> Iterator[Event]:
+    """Let a first signal set an event, to be heeded after a step; a second one stops at once.
+
+    ``step`` is what a message calls it.
+    """
+    requested = Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if interruption.requested:
+        if requested.is_set():
             earlier = handled[number]
             if not callable(earlier):
                 raise KeyboardInterrupt
             earlier(number, frame)
             return
-        interruption.requested = True
+        requested.set()
         say(f"finishing {step}; press Ctrl-C again to stop at once")
 
     with _handled_by(on_signal) as handled:
-        yield interruption
+        yield requested
 
 
 @contextmanager

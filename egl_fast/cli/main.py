@@ -93,8 +93,8 @@ def _leave_abandoned_threads(end: BaseException | None) -> None:
     At interpreter exit, such a thread would be ended in the middle of C++, which aborts the
     process.
     """
-    prefetch = sys.modules.get("egl_fast.data.prefetch")
-    if prefetch is None or not prefetch.abandoned_threads() or not isinstance(end, SystemExit):
+    reading = sys.modules.get("egl_fast.data.reading")
+    if reading is None or not reading.abandoned_threads() or not isinstance(end, SystemExit):
         return
     with suppress(OSError, ValueError):
         sys.stdout.flush()

@@ -157,15 +157,15 @@ def _score_into(
         return
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
-    with progress_bar() as bar, interruption_after("the current recordings") as interruption:
+    with progress_bar() as bar, interruption_after("the current recordings") as stop:
         meter = _Meter(bar, len(utterances), pool_scoring.options, done=results.num_completed)
         clock = time.monotonic()
         for outcomes in pool_scoring.outcomes(utterances, completed=results):
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
-            if results.num_completed < len(utterances):
-                interruption.stop_if_requested()
+            if stop.is_set() and results.num_completed < len(utterances):
+                raise KeyboardInterrupt
         masses = results.masses()
         results.finish({**settings, **circumstances})
     meter.summarize(results.tally, masses, name=str(results.out))

@@ -215,7 +215,7 @@ def _run(trainer: Trainer) -> EpochMetrics:
     from egl_fast.training.metrics import in_nats
 
     max_epochs = trainer.config.max_epochs
-    with progress_bar() as bar, interruption_after("the batch") as interruption:
+    with progress_bar() as bar, interruption_after("the batch") as stop:
         task = bar.add_task("epoch", total=None, note="")
 
         def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
@@ -239,7 +239,7 @@ def _run(trainer: Trainer) -> EpochMetrics:
                 )
             )
 
-        return trainer.run(Progress(on_batch, on_epoch, lambda: interruption.requested))
+        return trainer.run(Progress(on_batch, on_epoch, stop.is_set))
 
 
 def _initial_checkpoint(

@@ -58,7 +58,7 @@ def decoded(
         path: its path.
         name: what to call it in an error.
         start_seconds: how much to skip.
-        seconds: how much to decode, if there is so much; None: to the end.
+        seconds: how much to decode, if there is that much; None: to the end.
 
     Raises:
         AudioError: the wanted part of the file is damaged or cut short, the file ends before the

@@ -207,7 +207,7 @@ def _other_kind(text: str) -> str | None:
         if "\r{" in first:
             return "ends its lines with carriage returns; convert it: tr '\\r' '\\n'"
         if first.strip() in ("{", "["):
-            return f"holds JSON over several lines; {_ONE_PER_LINE}: jq -c . FILE"
+            return f"contains JSON over several lines; {_ONE_PER_LINE}: jq -c . FILE"
         return None
     if first.startswith("<"):
         return f"is HTML or XML; {_ONE_PER_LINE}"

@@ -144,10 +144,10 @@ class Stream:
         """The next samples, mono, a block at a time.
 
         Args:
-            num_frames: how many, if there are so many; None: all.
+            num_frames: how many, if there are that many; None: all.
 
         Raises:
-            AudioError: the stream ends before ``num_frames``, and before its header says.
+            AudioError: the stream ends before ``num_frames``, and before its header says it does.
             soundfile.LibsndfileError: it is damaged.
             OSError: the file cannot be read.
         """

@@ -120,7 +120,7 @@ class _Machine:
         stack = self.stack
         if name in _PUSH:
             if isinstance(argument, int) and not -_MAX_INTEGER <= argument < _MAX_INTEGER:
-                raise ValueError(f"holds a number of {argument.bit_length()} bits")
+                raise ValueError(f"contains a number of {argument.bit_length()} bits")
             stack.append(argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())
@@ -207,9 +207,9 @@ class _Machine:
 def _refusal(name: str) -> str:
     label = name.replace(" ", ".")
     if name.endswith("Storage") and name.startswith("torch "):
-        return f"holds numbers of a type ({shown(label)}) that no model file has"
+        return f"contains numbers of a type ({shown(label)}) that no model file has"
     if name.startswith("torch._utils _rebuild"):
-        return f"holds a tensor that is not dense ({shown(label)})"
+        return f"contains a tensor that is not dense ({shown(label)})"
     return f"names code ({shown(label)}), which no model file does"
 
 
@@ -271,6 +271,6 @@ def _check_size(content: Any, *, limit: int) -> None:
         if isinstance(value, (dict, list, tuple)):
             limit -= len(value)
             if limit < 0:
-                raise ValueError("holds the same values over and over")
+                raise ValueError("contains the same values over and over")
             items = value.values() if isinstance(value, dict) else value
             waiting += [(item, depth + 1) for item in items]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import soxr
 import torch
@@ -13,38 +11,33 @@ from egl_fast.data.audio import Waveform
 from egl_fast.hashing import hashed
 
 
-@dataclass(frozen=True)
-class SpecAugment:
-    """Masks over frequency and time (Park et al., "SpecAugment", 2019; no time warping).
+def spec_augment(
+    features: Tensor,
+    rng: np.random.Generator,
+    *,
+    num_frequency_masks: int = 2,
+    max_bins: int = 27,
+    num_time_masks: int = 2,
+    max_frames: int = 40,
+    max_time_fraction: float = 0.1,
+) -> Tensor:
+    """A copy of ``features`` [T, F] with some bands and spans set to 0, the mean by construction.
 
-    Attributes:
-        num_frequency_masks: number of masked bands.
-        max_bins: widest band.
-        num_time_masks: number of masked spans.
-        max_frames: longest span.
-        max_time_fraction: longest span as a share of the utterance.
+    A span is at most ``max_frames`` long, and ``max_time_fraction`` of the utterance. Source: Park
+    et al., "SpecAugment", 2019, without time warping.
     """
-
-    num_frequency_masks: int = 2
-    max_bins: int = 27
-    num_time_masks: int = 2
-    max_frames: int = 40
-    max_time_fraction: float = 0.1
-
-    def __call__(self, features: Tensor, rng: np.random.Generator) -> Tensor:
-        """A masked copy of ``features`` [T, F], whose mean is 0 by construction."""
-        masked = features.clone()
-        num_frames, num_bins = features.shape
-        for _ in range(self.num_frequency_masks):
-            width = int(rng.integers(0, min(self.max_bins, num_bins) + 1))
-            start = int(rng.integers(0, num_bins - width + 1))
-            masked[:, start : start + width] = 0.0
-        longest = min(self.max_frames, int(self.max_time_fraction * num_frames))
-        for _ in range(self.num_time_masks):
-            width = int(rng.integers(0, longest + 1))
-            start = int(rng.integers(0, num_frames - width + 1))
-            masked[start : start + width] = 0.0
-        return masked
+    masked = features.clone()
+    num_frames, num_bins = features.shape
+    for _ in range(num_frequency_masks):
+        width = int(rng.integers(0, min(max_bins, num_bins) + 1))
+        start = int(rng.integers(0, num_bins - width + 1))
+        masked[:, start : start + width] = 0.0
+    longest = min(max_frames, int(max_time_fraction * num_frames))
+    for _ in range(num_time_masks):
+        width = int(rng.integers(0, longest + 1))
+        start = int(rng.integers(0, num_frames - width + 1))
+        masked[start : start + width] = 0.0
+    return masked
 
 
 def change_speed(waveform: Waveform, factor: float) -> Waveform:

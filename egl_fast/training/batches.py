@@ -12,11 +12,10 @@ from torch import Tensor
 from egl_fast.data.audio import load_audio
 from egl_fast.data.loading import pad_features, spectrogram_of
 from egl_fast.data.manifest import Utterance, recording_name
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import read_ahead
+from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError
 from egl_fast.features import FeatureConfig
-from egl_fast.training.augment import SpecAugment, change_speed, utterance_rng
+from egl_fast.training.augment import change_speed, spec_augment, utterance_rng
 from egl_fast.training.examples import Example
 
 
@@ -45,7 +44,7 @@ def training_batches(
     epoch: int,
     seed: int,
     speed_perturb: float,
-    spec_augment: SpecAugment | None,
+    with_masks: bool,
     device: torch.device,
 ) -> Iterator[Batch]:
     """The batches of a plan, in order; all randomness depends on seed, epoch, and utterance alone.
@@ -56,7 +55,7 @@ def training_batches(
         epoch: from 1.
         seed: of all random draws.
         speed_perturb: playback speed is drawn from 1 -+ this.
-        spec_augment: masks, or None.
+        with_masks: apply ``spec_augment``.
         device: the model's.
 
     Raises:
@@ -73,7 +72,7 @@ def training_batches(
                 waveform = changed
         name = recording_name(utterance.audio_path)
         found = spectrogram_of(waveform, features, name=name).features
-        return found if spec_augment is None else spec_augment(found, rng)
+        return spec_augment(found, rng) if with_masks else found
 
     order = [example.utterance for batch in plan for example in batch]
     loaded = read_ahead(load, order, num_threads=decoders_beside(device))

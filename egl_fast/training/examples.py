@@ -10,8 +10,7 @@ from typing import NamedTuple
 from egl_fast.checkpoint import Checkpoint
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import read_ahead
+from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ManifestError
 from egl_fast.hashing import hashed
 from egl_fast.training.texts import all_labels, frames_needed

@@ -23,7 +23,7 @@ from egl_fast.compute.precision import products_in
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
 from egl_fast.recurrent import scanned_recurrence
-from egl_fast.training.augment import SpecAugment, seed_epoch
+from egl_fast.training.augment import seed_epoch
 from egl_fast.training.batches import Batch, training_batches
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import Example, refuse_misfit
@@ -192,7 +192,7 @@ class Trainer:
             epoch=epoch,
             seed=self.config.seed,
             speed_perturb=self.config.speed_perturb,
-            spec_augment=SpecAugment() if self.config.spec_augment else None,
+            with_masks=self.config.spec_augment,
             device=self._device,
         )
         for number in range(sums.num_batches, len(plan)):

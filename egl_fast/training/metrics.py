@@ -17,8 +17,7 @@ from egl_fast.compute.precision import products_in
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import read_ahead
+from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ModelError
 from egl_fast.training.texts import reference_labels
 from egl_fast.vocabulary import decode
