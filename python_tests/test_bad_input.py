@@ -174,7 +174,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         lambda p: p.train("größe"),
         "utterance 'other' (line 2): text 'größe': character 'ö'", "vocabulary"),
     "a text that is empty on every line": (
-        lambda p: p.train("", first=""), "manifest.jsonl: every 'text' is empty", "fill in"),
+        lambda p: p.train("", first=""), "manifest.jsonl: every 'text' is empty", "add what"),
     "--k 0": (lambda p: p.score("--k", 0), "'--k'", "1<=x"),
     "a budget of 0": (lambda p: p.select("0"), "budget 0: must be above zero", "give"),
     "a budget of 0 %": (lambda p: p.select("0%"), "budget 0%: must be above zero", "give"),
@@ -189,13 +189,13 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "this file holds no egl_full", "rank by what it holds: egl"),
     "scores in a folder that is missing": (
         lambda p: p.score(out="no/out.jsonl"),
-        "output no/out.jsonl: its folder no does not exist", "make it"),
+        "output no/out.jsonl: its folder no does not exist", "create it"),
     "a selection in a folder that is missing": (
         lambda p: p.select("1", out="no/out.jsonl"),
-        "output no/out.jsonl: its folder no does not exist", "make it"),
+        "output no/out.jsonl: its folder no does not exist", "create it"),
     "transcripts in a folder that is missing": (
         lambda p: p.transcribe(out="no/out.jsonl"),
-        "output no/out.jsonl: its folder no does not exist", "make it"),
+        "output no/out.jsonl: its folder no does not exist", "create it"),
     "scores over the pool": (
         lambda p: p.score(out=p.pool),
         "clips.jsonl: is a file that this command reads", "give another name"),

@@ -157,7 +157,7 @@ class TestAudioPaths:
         named = str(pool) if absolute else "../corpus/pool.jsonl"
         scores.with_name("scores.jsonl.meta.json").write_text(json.dumps({"pool": named}))
         out = scores.parent / "chosen.jsonl"
-        assert "name the manifest with --pool" in refusal(scores, "--budget", "1", "--out", out)
+        assert "give the manifest with --pool" in refusal(scores, "--budget", "1", "--out", out)
         pool.parent.mkdir()
         pool.write_text("")
         run(scores, "--budget", "1", "--out", out)
