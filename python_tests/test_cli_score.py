@@ -213,7 +213,7 @@ def test_nothing_is_overwritten(tiny_model: Path, clips: Path, tmp_path: Path) -
     out = tmp_path / "scores.jsonl"
     out.write_text("precious")
     arguments = ("score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out)
-    assert "exists already; give --overwrite" in refused(*arguments)
+    assert "already exists; give --overwrite" in refused(*arguments)
     assert out.read_text() == "precious"
     assert egl_fast(*arguments, "--overwrite").returncode == 0
     assert len(lines_of(out.read_text())) == 4

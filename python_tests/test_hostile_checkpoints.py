@@ -74,7 +74,7 @@ ABSURD_MODEL: list[tuple[str, Any, str]] = [
     ("hidden_size", -24, "expected at least 1, got -24"),
     ("hidden_size", torch.tensor(24), "expected a whole number, got tensor(24)"),
     ("conv_channels", 10**6, "expected at most 4096"),
-    ("conv_channels", 4096, "outputs a frame"),
+    ("conv_channels", 4096, "outputs per frame"),
     ("num_bins", 10**9, "expected at most 32769"),
     ("num_classes", 10**6, "expected at most 65536"),
     ("num_classes", 1, "expected at least 2"),
@@ -252,10 +252,10 @@ def with_one(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 WEIGHTS: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
-    "NaN": (with_one(float("nan")), "output.bias: holds NaN or infinity"),
-    "infinity": (with_one(float("-inf")), "output.bias: holds NaN or infinity"),
+    "NaN": (with_one(float("nan")), "output.bias: contains NaN or infinity"),
+    "infinity": (with_one(float("-inf")), "output.bias: contains NaN or infinity"),
     "too large for float32": (
-        lambda t: t.double().fill_(1e300), "output.bias: holds NaN or infinity"),
+        lambda t: t.double().fill_(1e300), "output.bias: contains NaN or infinity"),
     "int8": (lambda t: t.to(torch.int8), "expected floating-point numbers, got torch.int8"),
     "int64": (lambda t: t.to(torch.int64), "expected floating-point numbers, got torch.int64"),
     "bool": (lambda t: t > 0, "a type ('torch.BoolStorage') that no model file has"),
@@ -305,7 +305,7 @@ def test_weights_that_are_not_the_models_are_refused(
         ),
         (
             lambda state: state | {"convs.0.norm.running_var": torch.full((4,), -1.0)},
-            "running_var: holds a variance below 0",
+            "running_var: contains a variance below 0",
         ),
     ],
     ids=range(8),
@@ -392,7 +392,7 @@ PROGRAMS: dict[str, tuple[bytes, str]] = {
     "tuples 100,000 deep": (b")" + 100_000 * b"\x85", "is nested more than 50 deep"),
     "a key that is nested too deeply to be hashed": (
         b"}" + b")" + 100_000 * b"\x85" + b"Ns", "keys are not strings or integers"),
-    "a number of 2,000 bits": (made.number(2**2000), "holds a number of 2001 bits"),
+    "a number of 2,000 bits": (made.number(2**2000), "contains a number of 2001 bits"),
     "a number of 10 MB": (
         b"\x8b" + struct.pack("<i", 2**21) + bytes(2**21 - 1) + b"\x01", "(LONG4)"),
     "a decimal number": (b"I" + 1000 * b"9" + b"\n", "(INT)"),

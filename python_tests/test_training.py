@@ -17,7 +17,7 @@ from recordings import random_checkpoint, waveform, write_clips
 from egl_fast.checkpoint import load_checkpoint, read_torch
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import CheckpointError, EglError, ModelError, OutputError
-from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
+from egl_fast.training.augment import change_speed, seed_epoch, spec_augment, utterance_rng
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
 from egl_fast.training.loop import Progress, Trainer
@@ -186,7 +186,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     resumed.resume()
     assert len(resumed.history) == 2
     assert "last.pt" in caplog.text
-    assert "going on from" in caplog.text
+    assert "continuing from" in caplog.text
     assert "after epoch 2" in caplog.text
     before = read_torch(whole.folder.previous_path)
     with pytest.raises(KeyboardInterrupt):
@@ -270,7 +270,7 @@ def test_a_model_without_a_state_is_not_trained_over(
     best = one_epoch_run(clips, tmp_path).folder.model_path.read_bytes()
     for name in lost:
         (tmp_path / name).unlink(missing_ok=True)
-    with pytest.raises(OutputError, match="holds a model, but no state to go on from; give"):
+    with pytest.raises(OutputError, match="contains a model, but no state to continue from; give"):
         trainer_of(clips, tmp_path).resume()
     assert (tmp_path / "model.pt").read_bytes() == best
 
@@ -311,7 +311,7 @@ def test_other_settings_are_refused_by_name(clips: Path, tmp_path: Path) -> None
 
 def test_a_run_is_never_started_over_another(clips: Path, tmp_path: Path) -> None:
     before = one_epoch_run(clips, tmp_path).folder.last_path.read_bytes()
-    with pytest.raises(OutputError, match="holds a run already; give --resume"):
+    with pytest.raises(OutputError, match="already contains a run"):
         trainer_of(clips, tmp_path).start()
     assert (tmp_path / "last.pt").read_bytes() == before
 
@@ -425,10 +425,10 @@ def test_an_epochs_seed_covers_torch_and_numpy() -> None:
 
 def test_masks_are_bands_and_spans_of_zeros_and_spare_the_original() -> None:
     features = torch.ones(50, 161)
-    masks = SpecAugment(num_frequency_masks=1, num_time_masks=1, max_bins=20, max_frames=30)
+    sizes = {"num_frequency_masks": 1, "num_time_masks": 1, "max_bins": 20, "max_frames": 30}
     seen = set()
     for number in range(50):
-        masked = masks(features, utterance_rng(0, number, "x"))
+        masked = spec_augment(features, utterance_rng(0, number, "x"), **sizes)
         rows, columns = masked.sum(dim=1) == 0, masked.sum(dim=0) == 0
         # All that is masked is whole rows or whole columns, each in one piece.
         assert torch.equal(masked == 0, rows[:, None] | columns[None, :])
@@ -442,7 +442,7 @@ def test_masks_are_bands_and_spans_of_zeros_and_spare_the_original() -> None:
 
 
 def test_masks_fit_the_shortest_utterance() -> None:
-    masked = SpecAugment()(torch.ones(1, 161), utterance_rng(0, 0, "x"))
+    masked = spec_augment(torch.ones(1, 161), utterance_rng(0, 0, "x"))
     assert masked.shape == (1, 161)
     assert masked.max() == 1
 

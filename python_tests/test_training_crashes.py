@@ -94,7 +94,7 @@ def test_every_crash_point(
             train(utterances, run_dir)
             assert result(run_dir) == expected
     # What a crash leaves is never taken for damage.
-    assert "going on from" not in caplog.text
+    assert "continuing from" not in caplog.text
 
 
 def failures(num_steps: int) -> Iterator[tuple[int, int]]:

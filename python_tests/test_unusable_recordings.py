@@ -178,8 +178,8 @@ def test_the_audio_counts_not_what_the_manifest_says_of_it(
     status, _, err = train(run, wrong, "--cell", "rnn_tanh")
     assert status == 0, err
     # Of both manifests, which are one.
-    assert "warning: 8 durations of the manifest are longer than their audio (first 'clip0.wav': "
-    assert "30 s, of which 0.50 are there); the true length counts" in err
+    assert "warning: 8 durations in the manifest are longer than their audio (first 'clip0.wav': "
+    assert "30 s, but there are 0.50); the true length counts" in err
 
 
 @pytest.mark.parametrize("duration", [0.6, 0.4, None, 0.5])
@@ -203,7 +203,7 @@ def test_every_command_says_that_audio_is_missing(
     which = ("--pool", path, "--k", 2) if command == "score" else ("--data", path)
     status, _, err = run(command, "--model", tiny_model, *which)
     assert status == 0
-    assert "'clip0.wav': 5 s, of which 0.50 are there" in err
+    assert "'clip0.wav': 5 s, but there are 0.50" in err
 
 
 def examples_of(clips: Path) -> list[Example]:
@@ -377,7 +377,7 @@ def test_what_is_trained_and_validated_on_is_said(run: Run, clips: Path, tmp_pat
     valid = write_manifest(tmp_path / "valid.jsonl", [{**lines[2], "id": "other"}, *lines[3:]])
     first = write_manifest(tmp_path / "first.jsonl", lines[:3])
     _, _, err = train(run, first, "--cell", "rnn_tanh", valid=valid)
-    assert "1 of 2 utterances of --valid are in --train, too (the first: 'other')" in err
+    assert "1 of 2 utterances of --valid are also in --train (the first: 'other')" in err
 
 
 class TestTextsOutsideTheVocabulary:
@@ -451,7 +451,7 @@ class TestTextsOutsideTheVocabulary:
         ("content", "complaint"),
         [
             ("a\nbc\n", "line 2: 'bc' is not a single character; give one"),
-            ("<blank>\na\n", "line 1: '<blank>' is not a single character; leave the blank out"),
+            ("<blank>\na\n", "line 1: '<blank>' is not a single character; omit the blank"),
             ("a\nb\na\n", "line 3: 'a' is already line 1"),
             (" \n<space>\n", "line 2: ' ' is already line 1"),
             ("\n\n", "names no character"),
@@ -510,7 +510,7 @@ def test_check_takes_the_first_that_can_be_read(run: Run, mixed: Path, tiny_mode
     status, out, err = run(*arguments, "--json")
     assert status == 0, err
     assert json.loads(out)["passed"]
-    assert "warning: passed over clip1.wav" in err
+    assert "warning: skipped clip1.wav" in err
     assert "clip2.wav" in err
     gone = write_manifest(mixed.parent / "gone.jsonl", [lines_of(mixed.read_text())[1]])
     status, _, err = run("check", "--model", tiny_model, "--pool", gone)

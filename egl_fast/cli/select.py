@@ -28,7 +28,7 @@ from egl_fast.errors import ManifestError
 from egl_fast.records import STRATEGIES
 from egl_fast.selection import low_mass_warning, parse_budget, select
 
-#: What a table is laid out for where no terminal says how wide it is.
+#: The width of a table if it is not shown on a terminal.
 _PIPED_COLUMNS = 100
 _MAX_ID_CHARACTERS = 20
 
@@ -49,18 +49,18 @@ _MAX_ID_CHARACTERS = 20
     default="egl",
     show_default=True,
     metavar="NAME",
-    help="What to rank by, see below.",
+    help="What to rank by; see below.",
 )
 @click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
-@click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
-@click.option("--table", is_flag=True, help="Show a table on standard output, not JSONL.")
+@click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option("--table", is_flag=True, help="Print a table on standard output instead of JSONL.")
 @click.option(
-    "--show", type=click.IntRange(min=1), metavar="N", help="A --table of the first N only."
+    "--show", type=click.IntRange(min=1), metavar="N", help="Print a --table of the first N only."
 )
 @click.option(
     "--pool",
     type=options.FILE,
-    help="With --out: the manifest that was scored, where SCORES.meta.json does not name it.",
+    help="With --out: the manifest that was scored, if SCORES.meta.json does not name it.",
 )
 @options.quiet
 @refuse_idle_options(without={"--overwrite": "--out", "--pool": "--out"})
@@ -76,14 +76,15 @@ def command(
 ) -> None:
     """Pick the most informative utterances of a scores file, within a budget.
 
-    SCORES is what `egl-fast score` wrote; - is standard input. The chosen lines come out whole,
-    most informative first, with a `rank` from 1: a manifest, ready to be transcribed. Equal scores
-    keep the order of SCORES. A budget of hours stops before it would overflow.
+    SCORES is what `egl-fast score` wrote; - is standard input. The chosen lines are written
+    unchanged except for a `rank` from 1, most informative first: a manifest, ready for
+    transcription. Equal scores keep the order of SCORES. A budget in hours stops before it would be
+    exceeded.
 
-    Relative paths of audio are counted from the folder of the pool's manifest: that of --pool, or
-    that which SCORES.meta.json names, or else the folder of SCORES. With --out they are rewritten,
-    if need be, so that they hold from the folder of --out. They stay as they are on standard
-    output, and when SCORES is standard input and --pool is not given.
+    Relative audio paths start from the folder of the pool's manifest: that of --pool, or the one
+    named in SCORES.meta.json, or else the folder of SCORES. With --out, they are rewritten, if
+    necessary, to start from the folder of --out. They stay as they are on standard output, and when
+    SCORES is standard input and --pool is not given.
 
     \b
     Examples:
@@ -101,7 +102,7 @@ def command(
         if warning is not None:
             warn(warning)
     if writer.path is not None:
-        # Where all paths are absolute, it does not matter whether the manifest is still there.
+        # With only absolute paths, the manifest need not exist any more.
         folder = audio_folder(scores, pool) if pool or any(map(_is_relative, chosen)) else None
         if folder is not None:
             _move_audio_paths(chosen, folder, writer.path.parent)
@@ -112,12 +113,12 @@ def command(
         _print_table(chosen[:show], strategy)
     seconds = parse_budget(budget).seconds
     if seconds is not None and sum(Fraction(str(r["duration"])) for r in records) < seconds:
-        warn(f"budget {budget}: is more than all {len(records)} utterances take; all are selected")
+        warn(f"budget {budget}: exceeds the length of all {len(records)} utterances; selected all")
     say(_summary(chosen, records, strategy))
 
 
 def _read_scores(path: str) -> list[dict[str, Any]]:
-    """The objects of a scores file, in its order; blank lines are skipped."""
+    """The objects of a scores file, in order, without blank lines."""
     source = "scores from standard input" if path == "-" else f"scores {path}"
     content = sys.stdin.buffer.read() if path == "-" else read_file(path, source)
     text = text_of(decompressed(content, source), source)
@@ -129,19 +130,19 @@ def _read_scores(path: str) -> list[dict[str, Any]]:
         if identity in first_line:
             raise ManifestError(
                 f"{where}: id {identity!r} is already on line {first_line[identity]}; "
-                "a recording is transcribed once: remove one of the lines"
+                "a recording need be transcribed only once: remove one of the lines"
             )
         first_line[identity] = number
         records.append(record)
     if not records:
-        raise ManifestError(f"{source}: holds no record; write it with `egl-fast score`")
+        raise ManifestError(f"{source}: contains no records; write it with `egl-fast score`")
     return records
 
 
 def _refuse_other_records(record: dict[str, Any], where: str) -> None:
     if not isinstance(record.get("id"), str):
         raise ManifestError(
-            f"{where}: holds no 'id'; is this a scores file, as `egl-fast score` writes it?"
+            f"{where}: has no 'id'; is this a scores file written by `egl-fast score`?"
         )
     seconds_of(record, "duration", where)
 
@@ -152,15 +153,15 @@ def _is_relative(record: dict[str, Any]) -> bool:
 
 
 def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
-    """Makes relative audio paths that hold from folder ``old`` hold from folder ``new``."""
-    # Where a folder is a symbolic link, .. leads out of its target: only real paths can be counted.
+    """Make relative audio paths that start from folder ``old`` start from folder ``new``."""
+    # In a folder that is a symbolic link, .. leads out of its target, so real paths are needed.
     new_folder = os.path.realpath(new)
     if os.path.realpath(old) == new_folder:
         return
     for record in records:
         if _is_relative(record):
             folder, name = os.path.split(old / record["audio_filepath"])
-            # A path that no file can have, with a NUL or half of a surrogate pair, leads nowhere.
+            # Impossible paths, with a NUL or a lone surrogate, stay as they are.
             with suppress(ValueError):
                 moved = os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
                 record["audio_filepath"] = Path(moved).as_posix()
@@ -206,7 +207,7 @@ def _print_table(records: list[dict[str, Any]], strategy: str) -> None:
         ]
         if has_text:
             cells.append(_shown(record.get("text")))
-        # Text, not str: square brackets in a transcript are no markup.
+        # Text, not str: square brackets in a transcript are not markup.
         table.add_row(*(Text(cell, overflow="ellipsis") for cell in cells))
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     Console(width=_PIPED_COLUMNS if piped else None, highlight=False).print(table)
@@ -223,7 +224,7 @@ def _shown(value: object) -> str:
 
 
 def _shorten(identity: str) -> str:
-    """The end of a long id: most are paths, alike at the start."""
+    """The end of a long id: most are paths that start alike."""
     if len(identity) <= _MAX_ID_CHARACTERS:
         return identity
     return "…" + identity[1 - _MAX_ID_CHARACTERS :]

@@ -1,4 +1,4 @@
-"""Where the recordings of a scores file are: of one that was scored, or of a run's."""
+"""The folder that relative audio paths of a scores file start from."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from egl_fast.errors import ManifestError
 
 
 def audio_folder(scores: str, pool: str | None) -> Path | None:
-    """The folder that relative audio paths of a scores file count from.
+    """The folder that relative audio paths of a scores file start from.
 
     Args:
         scores: the scores file, or "-" for standard input.
-        pool: the manifest that was scored, where the user names it.
+        pool: the manifest that was scored, if the user names it.
 
     Returns:
-        The folder of that manifest: of ``pool``, of the one that ``SCORES.meta.json`` names, or
-        else of the scores file, as `egl-fast simulate` writes them; None where nothing tells.
+        The folder of that manifest: ``pool``, or the one that ``SCORES.meta.json`` names, or else
+        (as after `egl-fast simulate`) of the scores file; None if unknown.
 
     Raises:
-        ManifestError: the manifest named is not there.
+        ManifestError: the named manifest does not exist.
     """
     if pool is not None:
         if not os.path.isfile(pool):
@@ -48,7 +48,7 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
         if digest == said.get("pool_sha256"):
             return beside.parent
     raise ManifestError(
-        f"{meta_path}: names the pool {named}, which is not there; name the manifest with --pool"
+        f"{meta_path}: names the pool {named}, which does not exist; give the manifest with --pool"
     )
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from egl_fast.data.audio import audio_seconds
 from egl_fast.data.loading import Spectrogram, load_spectrogram
 from egl_fast.data.manifest import Utterance, recording_name
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import READ_TIMEOUT_SECONDS, read_ahead
+from egl_fast.data.reading import READ_TIMEOUT_SECONDS, decoders_beside, read_ahead
 from egl_fast.errors import AudioError, EglError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine

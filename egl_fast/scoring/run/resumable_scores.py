@@ -91,7 +91,7 @@ class ResumableScores:
 
     def metadata(self) -> Any:
         """What ``OUT.meta.json`` holds."""
-        with self._failing_in_one_line():
+        with self._as_output_error():
             return json_value(self._metadata.read_bytes())
 
     def __contains__(self, position: object) -> bool:
@@ -133,7 +133,7 @@ class ResumableScores:
         # As they will be read back, so that they compare equal.
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         self._num_utterances = num_utterances
-        with self._failing_in_one_line():
+        with self._as_output_error():
             if self._resume and self._journal.exists():
                 return self._continue(plain)
             if self._resume and self.out.exists():
@@ -150,7 +150,7 @@ class ResumableScores:
         Raises:
             OutputError: they cannot be read.
         """
-        with self._failing_in_one_line():
+        with self._as_output_error():
             for file in self._files.values():
                 file.flush()
             path = self._records if self._records.exists() else self.out
@@ -169,7 +169,7 @@ class ResumableScores:
             OutputError: the disk is full or the like. What was kept before stays kept.
         """
         entry = {"seconds": seconds, "outcomes": [_as_line(outcome) for outcome in outcomes]}
-        with self._failing_in_one_line():
+        with self._as_output_error():
             journal = self._files[self._journal]
             journal.write(encoded_line(entry))
             atomic.sync(journal)
@@ -184,7 +184,7 @@ class ResumableScores:
         Raises:
             OutputError: that fails, or ``OUT`` has come into being and may not be overwritten.
         """
-        with self._failing_in_one_line():
+        with self._as_output_error():
             tally = {key: round(value, 3) for key, value in asdict(self.tally).items()}
             self._close_window(metadata={**metadata, **tally})
             self._publish()
@@ -200,7 +200,7 @@ class ResumableScores:
             )
         if os.path.lexists(self.out):
             raise OutputError(
-                f"output {self.out}: exists already; give --overwrite to replace it, or another "
+                f"output {self.out}: already exists; give --overwrite to replace it, or another "
                 "name"
             )
         for path in (self._records, self._errors, self._metadata, self.errors_path):
@@ -245,7 +245,7 @@ class ResumableScores:
             self.tally = Tally(**{key: metadata[key] for key in asdict(Tally())})
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             raise OutputError(
-                f"output {self.out}: exists already, and {self._metadata.name} does not say how it "
+                f"output {self.out}: already exists, and {self._metadata.name} does not say how it "
                 "was made; give --overwrite to replace it, or another name"
             ) from None
         self._refuse_differences(recorded, settings)
@@ -349,7 +349,7 @@ class ResumableScores:
         atomic.sync_folder(self.out.parent)
 
     @contextmanager
-    def _failing_in_one_line(self) -> Iterator[None]:
+    def _as_output_error(self) -> Iterator[None]:
         try:
             yield
         except (OSError, OutputError) as error:
