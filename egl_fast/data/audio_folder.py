@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from egl_fast.data.json_reading import json_value
 from egl_fast.errors import ManifestError
@@ -31,11 +32,8 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
     if scores == "-":
         return None
     meta_path = Path(f"{scores}.meta.json")
-    try:
-        said = json_value(meta_path.read_bytes())
-    except (OSError, ValueError):
-        said = None
-    named = said.get("pool") if isinstance(said, dict) else None
+    said = read_metadata(scores)
+    named = said.get("pool")
     if not isinstance(named, str):
         return meta_path.parent
     there = meta_path.parent / named
@@ -50,6 +48,17 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
     raise ManifestError(
         f"{meta_path}: names the pool {named}, which does not exist; give the manifest with --pool"
     )
+
+
+def read_metadata(scores: str) -> dict[str, Any]:
+    """What ``SCORES.meta.json`` holds; nothing if it does not exist or is damaged."""
+    if scores == "-":
+        return {}
+    try:
+        found = json_value(Path(f"{scores}.meta.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _is_manifest(path: Path) -> bool:

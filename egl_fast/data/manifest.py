@@ -95,12 +95,22 @@ def _utterance(record: dict[str, Any], number: int, folder: Path, where: str) ->
     text = record.get("text")
     if text is not None and not isinstance(text, str):
         raise ManifestError(f"{where}: 'text' is {text!r}, not a string")
-    identity = record.get("id")
-    if identity is None:
-        identity = audio if offset is None else f"{audio}@{record['offset']}"
-    elif not isinstance(identity, str):
-        raise ManifestError(f"{where}: 'id' is {identity!r}, not a string")
+    identity = identity_of(record, where)
     return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number)
+
+
+def identity_of(record: Mapping[str, Any], where: str) -> str:
+    """The id of a line: its own, or else the audio's path as written, with the offset if any.
+
+    Raises:
+        ManifestError: there is neither, or the id is not a string.
+    """
+    identity, audio, offset = (record.get(key) for key in ("id", "audio_filepath", "offset"))
+    if identity is None and isinstance(audio, str):
+        return audio if offset is None else f"{audio}@{offset}"
+    if not isinstance(identity, str):
+        raise ManifestError(f"{where}: 'id' is {identity!r}, not a string")
+    return identity
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:

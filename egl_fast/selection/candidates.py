@@ -33,6 +33,13 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.records)
 
+    def part(self, indices: Sequence[int]) -> Candidates:
+        """Some of the utterances."""
+        return Candidates(
+            [self.records[index] for index in indices],
+            None if self.embeddings is None else self.embeddings[list(indices)],
+        )
+
     def numbers(self, key: str) -> list[float]:
         """The value of a key in every record.
 

@@ -1,17 +1,147 @@
-"""The most informative utterances that a budget allows."""
+"""The utterances that a budget is best spent on."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from egl_fast.errors import SelectionError
+from egl_fast.selection.batches import order_by
 from egl_fast.selection.budget import parse_budget, within_budget
 from egl_fast.selection.candidates import Candidates, Scored
+from egl_fast.selection.cost import Cost, seconds_of
+from egl_fast.selection.gate import Gate, groups
+from egl_fast.selection.shares import in_shares
 from egl_fast.selection.strategies import scores_by
 
 #: Below this median mass the truncated sum was seen to follow the mass of the beam.
 _LOW_MASS = 0.5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to choose by.
+
+    Attributes:
+        budget: see ``select``.
+        strategy: see ``select``.
+        batch: a way to choose a set, see ``egl_fast.selection.batches``; None: the top of the list.
+        share: a key of the records; its values get shares of the budget as clusters do.
+        most: key -> so many utterances of each of its values, and no more.
+        cost: of transcribing; with it, a budget without a unit is money.
+        gate: what is left out because it is not like speech of the domain.
+        exclude: ids that are not candidates.
+        seed: of what is random.
+    """
+
+    budget: str | int
+    strategy: str = "egl"
+    batch: str | None = None
+    share: str | None = None
+    most: tuple[tuple[str, int], ...] = ()
+    cost: Cost | None = None
+    gate: Gate | None = None
+    exclude: Collection[str] = frozenset()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        # What is wrong with the options comes before what is wrong with the records.
+        parse_budget(self.budget, whole=self.cost is None)
+        if self.batch is not None:
+            order_by(self.batch)
+            if self.share is not None:
+                raise SelectionError("give either a batch or a share, not both")
+
+    def choose(self, candidates: Candidates) -> Choice:
+        """Choose.
+
+        Raises:
+            SelectionError: the options do not fit the records; the message names them.
+        """
+        if not len(candidates):
+            raise SelectionError("there is no record to select from")
+        away = [] if self.gate is None else self.gate.turned_away(candidates)
+        numbers = groups(candidates, away) if away else []
+        kept = self.gate.kept_groups if self.gate is not None else ()
+        for number in kept:
+            if number not in numbers:
+                last = max(numbers, default=0)
+                raise SelectionError(f"--keep-group {number}: the last group is {last}")
+        turned_away = [
+            (index, number)
+            for index, number in zip(away, numbers, strict=True)
+            if number not in kept
+        ]
+        outside = {index for index, _ in turned_away}
+        inside = [
+            index
+            for index in range(len(candidates))
+            if index not in outside and candidates.value(index, "id") not in self.exclude
+        ]
+        if not inside:
+            raise SelectionError("nothing is left to select from: all is excluded or turned away")
+        part = candidates.part(inside)
+        order = [inside[place] for place in self._without_copies(part, self._order(part))]
+        order = list(self._limited(candidates, order))
+        picks = within_budget(candidates, order, budget=self.budget, cost=self.cost)
+        return Choice(picks, turned_away, len(inside))
+
+    def _order(self, candidates: Candidates) -> Iterator[int]:
+        scores = scores_by(self.strategy, candidates)
+        if self.batch is None and self.share is None:
+            return iter(rank(scores))
+        costs = [float(self._price(candidates, index)) for index in range(len(candidates))]
+        if self.share is not None:
+            values = list(map(repr, candidates.values(self.share)))
+            if set(values) == {"None"}:
+                raise SelectionError(f"share {self.share}: no record holds {self.share}")
+            return in_shares(values, scores, costs)
+        assert self.batch is not None
+        return order_by(self.batch)(candidates, scores, costs, seed=self.seed)
+
+    def _price(self, candidates: Candidates, index: int) -> float:
+        budget = parse_budget(self.budget, whole=self.cost is None)
+        if budget.seconds is not None:
+            return float(seconds_of(candidates, index))
+        return 1.0 if self.cost is None else float(self.cost.of(candidates, index))
+
+    def _without_copies(self, candidates: Candidates, order: Iterable[int]) -> Iterator[int]:
+        if candidates.embeddings is None:
+            yield from order
+            return
+        from egl_fast.embeddings.duplicates import copies
+
+        original = copies(candidates.embeddings).tolist()
+        seen: set[int] = set()
+        for index in order:
+            if original[index] not in seen:
+                seen.add(original[index])
+                yield index
+
+    def _limited(self, candidates: Candidates, order: Iterable[int]) -> Iterator[int]:
+        taken: Counter[tuple[str, str]] = Counter()
+        for index in order:
+            values = [(key, repr(candidates.value(index, key))) for key, _ in self.most]
+            if all(taken[value] < n for value, (_, n) in zip(values, self.most, strict=True)):
+                taken.update(values)
+                yield index
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        picks: indices into the candidates, first to transcribe first.
+        turned_away: index and group of what the gate left out, least typical first.
+        num_candidates: how many were left to choose from.
+    """
+
+    picks: list[int]
+    turned_away: list[tuple[int, int]]
+    num_candidates: int
 
 
 def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl") -> list[int]:
@@ -40,11 +170,7 @@ def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl
         >>> select(pool, budget="5s")
         [1, 0]
     """
-    parse_budget(budget)  # what is wrong with it comes before what is wrong with the records
-    candidates = Candidates(records)
-    if not records:
-        raise SelectionError("there is no record to select from")
-    return within_budget(candidates, rank(scores_by(strategy, candidates)), budget=budget)
+    return Selection(budget, strategy).choose(Candidates(records)).picks
 
 
 def rank(scores: Sequence[float]) -> list[int]:

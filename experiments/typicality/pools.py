@@ -100,7 +100,7 @@ def small_model_pools(path: Path, seeds: range) -> Iterator[Pool]:
             "mixed", [speech[:100], grid[:20], digits[:20]], [speech[100:], grid[20:], digits[20:]]
         )
         yield case("speechocean762", [speech[:100]], [speech[100:]])
-        XX
+        for newcomers in (["AN4"], ["LibriSpeech"], ["AN4", "LibriSpeech"], ["GRID"]):
             name = f"speechocean762, new: {' and '.join(newcomers)}"
             new = np.flatnonzero(np.isin(kinds, newcomers))
             yield case(name, [speech[:100]], [speech[100:], new])
