@@ -13,13 +13,12 @@ from halves import Cache
 
 from egl_fast.embeddings.clusters import clusters
 from egl_fast.embeddings.typicality import typicality
+from egl_fast.selection.gate import FALSE_ALARMS
 from egl_fast.selection.shares import in_shares
 
 NUM_TRUSTED, NUM_TEST, NUM_HARD = 100, 300, 30
 #: Share of the pool's audio that is picked.
 BUDGET = 0.2
-#: Share of the pool that the gate turns away.
-TURNED_AWAY = 0.13
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,10 @@ class Draw:
 
     @cached_property
     def gated(self) -> list[int]:
-        """What the gate leaves of the pool."""
+        """What the gate leaves of the pool, as ``select --drop-atypical auto`` draws the line."""
         found = typicality(self.embeddings[list(self.trusted)], self.embeddings[list(self.pool)])
-        order = np.argsort(found, kind="stable")
-        away = set(order[: round(TURNED_AWAY * len(self.pool))].tolist())
-        return [index for place, index in enumerate(self.pool) if place not in away]
+        line = found.threshold(FALSE_ALARMS)
+        return [i for i, value in zip(self.pool, found.pool, strict=True) if value >= line]
 
     def within_budget(self, order: Iterable[int]) -> list[int]:
         """The start of an order that the budget allows."""
