@@ -28,6 +28,7 @@ from egl_fast.reference.gradients import looped_sq_norms
 from egl_fast.scorer import Scorer
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.task import ScoringTask
 
 EXACT = "exact"
 LOOP, LOOP_FORWARD = "plain loop", "forward pass of the loop"
@@ -126,9 +127,7 @@ class Contenders:
         """Everything from features to records."""
         self.engine.restart()
         return BatchScoring(
-            self.engine,
-            self.scorer.classes,
-            ScoringOptions(k=self.k, **options),
+            ScoringTask(self.engine, self.scorer.classes, ScoringOptions(k=self.k, **options)),
             [recording.spectrogram for recording in self.scored],
             [recording.id for recording in self.scored],
             limit=BatchLimit(self.scorer.default_batch_seconds),
