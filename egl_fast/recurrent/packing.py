@@ -1,8 +1,8 @@
 """Padded batches to packed sequences and back, by gathers that vectorize.
 
-torch's own ``pack_padded_sequence`` and ``pad_packed_sequence`` are loops over frames, and have
-no batching rule: pulled back under ``vmap``, they run once a cotangent. Here each is one gather
-of rows by a one-to-one index, and its backward pass the inverse gather.
+torch's ``pack_padded_sequence`` and ``pad_packed_sequence`` loop over frames, and have no batching
+rule: pulled back under ``vmap``, they run once per cotangent. Here each is one gather of rows by a
+one-to-one index, and its backward pass is the inverse gather.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 class _Gather(torch.autograd.Function):
-    """Rows by a one-to-one index, a zero row where the index is one too large."""
+    """See ``gather_rows``."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
@@ -39,8 +39,8 @@ def gather_rows(rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
 
     Args:
         rows: [A, D].
-        index: [B] int64 into the rows; no row twice.
-        inverse: [A] int64, the place of each row in the result, B where it is not used.
+        index: [B] int64 into the rows; each at most once.
+        inverse: [A] int64, the place of each row in the result; B if it is not used.
 
     Returns:
         [B, D], differentiable.
