@@ -202,7 +202,7 @@ def test_cuda_is_refused(tiny_model: Path, clips: Path) -> None:
         line = refused("score", "--model", tiny_model, "--pool", clips, "--device", device)
         assert f"device {device}: " in line
         assert "`egl-fast doctor` says more" in line
-        assert "`--device cpu` does without" in line
+        assert "`--device cpu` needs no GPU" in line
     for command in ("evaluate", "transcribe"):
         arguments = ("--model", tiny_model, "--data", clips, "--device", "cuda")
         assert "`egl-fast doctor`" in refused(command, *arguments)

@@ -1,7 +1,7 @@
 """``exact``: squared norms of all hypotheses, from fewer rows than hypotheses.
 
 The best labelings of an utterance are combinations of a few local edits, and so are their
-cotangents: on recorded speech, 100 of them span 15 to 70 dimensions, but for rounding. With an
+cotangents: on recorded speech, 100 of them span 15 to 70 dimensions, except for rounding. With an
 orthogonal basis q_r of that span, delta_k = sum_r a_rk q_r, the gradients are g_k = sum_r a_rk
 J^T q_r, and the inner products of the J^T q_r give all their squared norms. Nothing is estimated.
 """
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from egl_fast.ops import NbestCotangents
 
-#: Part of a cotangent's length that the basis may leave out: sixteen roundings of a float32, which
-#: is what cotangents are rounded to before they are pulled back. A squared norm is off by twice
-#: that, times what the model does to that part beyond what it does to the whole.
+#: Part of a cotangent's length that the basis may leave out: sixteen roundings of float32, to which
+#: cotangents are rounded before they are pulled back. The relative error of a squared norm is twice
+#: that, times how much more the model amplifies this part than the whole.
 SPAN: Final = 2.0**-20
 
 
@@ -48,7 +48,7 @@ class OrthogonalBasis(Rows):
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> OrthogonalBasis:
-        """Of one utterance of a batch that was searched with ``span``; its summary on the host."""
+        """For one utterance of a batch that was searched with ``span``, summarized on the host."""
         weights = weights_of(found, utterance)
         directions = int(found.num_directions[utterance])
         combinations = found.combinations[utterance, :directions, : len(weights)]
@@ -71,7 +71,7 @@ class Exact(Method):
     summary = "all K gradients, from as many backward passes as they have independent directions"
 
     def compression(self, logits: Tensor) -> dict[str, Any]:
-        """See ``Method``; a Gram matrix in float64 does not resolve float64's precision."""
+        """See ``Method``; a Gram matrix in float64 is not precise enough for float64 models."""
         return {"span": SPAN} if logits.element_size() < 8 else {}
 
     def rows(self, found: NbestCotangents, utterance: int) -> Rows:

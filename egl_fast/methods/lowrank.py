@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LowRank(Method):
-    """An estimate of a given precision; how many rows that takes, only the search tells."""
+    """An estimate of a given precision; only the search tells how many rows it takes."""
 
     summary = "an estimate with an error bar (egl_stderr) as small as --tolerance asks for"
     wants_output_layer = True
 
     tolerance: float = kinds.of_kind(
-        0.01, kinds.Number(above=0, below=1), "standard error aimed at, as a share of egl."
+        0.01, kinds.Number(above=0, below=1), "target standard error, as a share of egl."
     )
 
     def likely_rows(self, k: int) -> int:

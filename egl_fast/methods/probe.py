@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Probe(Method):
-    """An estimate from so many rows; one alone would have no spread, and so no error bar."""
+    """An estimate from a fixed number of rows: at least two, for an error bar."""
 
     summary = "an estimate with an error bar, from --probes backward passes"
     wants_output_layer = True
@@ -39,7 +39,7 @@ class Probe(Method):
         return DirectionsAndProbes.of(found, utterance)
 
     def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
-        """In as many groups as there are probes, each one row under random signs of its own."""
+        """See ``Method``; one group per probe."""
         from egl_fast.methods.samples import signed_groups
 
         return signed_groups(draws, inside, num_groups=self.probes, key=key)
