@@ -92,7 +92,7 @@ def search(
             lengths[part].to(device),
             num_hypotheses=options.k,
             beam_width=options.beam_width_on(device),
-            keys=torch.tensor(keys, device=device),
+            keys=torch.tensor(keys).to(device),
             frame_gram=own_gram,
             blank=classes.blank,
             **method.compression(logits),
@@ -172,7 +172,7 @@ def _beyond_the_beam(
     drawn = ops.Hypotheses.of([some.labelings for some in samples])
     # In float64, as they may be combined before they are pulled back.
     _, cotangents = ops.ctc_logits_cotangents(
-        log_probs, torch.tensor(num_frames, device=device), drawn.to(device), blank=blank
+        log_probs, torch.tensor(num_frames).to(device), drawn.to(device), blank=blank
     )
     rows = []
     for n, (some, end) in enumerate(zip(samples, num_frames, strict=True)):
