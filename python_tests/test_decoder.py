@@ -54,6 +54,13 @@ def test_views_and_other_types_of_numbers() -> None:
     assert ctc_nbest(read_only, k=7) == expected
 
 
+def test_ties_go_by_class_indices_before_lengths() -> None:
+    # (1, 2) and (2,) have probability 1/2 each.
+    with np.errstate(divide="ignore"):
+        found = ctc_nbest(np.log([[0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]), k=2)
+    assert [one.labels for one in found] == [(1, 2), (2,)]
+
+
 def test_no_width_is_too_large() -> None:
     log_probs = random_logits(0, 1, 4, 3).log_softmax(dim=2).numpy()[0]
     assert ctc_nbest(log_probs, k=30, beam_width=2**80) == ctc_nbest(log_probs, k=30)

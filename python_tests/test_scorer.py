@@ -257,8 +257,8 @@ def test_nan_logits_name_the_utterance() -> None:
         (lambda x, n: (x[..., :3], n), r"have 3 classes, the vocabulary has 4"),
         (lambda x, n: (x.bfloat16(), n), r"expected float32 or float64, got torch.bfloat16"),
         (lambda x, n: (x, n.double()), r"lengths: expected \[3\] integers, got torch.float64"),
-        (lambda x, n: (x, n * 2), r"utterance '0': the model gives it 18 frames of 12"),
-        (lambda x, n: (x, n * 0), r"utterance '0': the model gives it 0 frames"),
+        (lambda x, n: (x, n * 2), r"utterance '0': the model's length is 18, of 12 frames"),
+        (lambda x, n: (x, n * 0), r"utterance '0': the model's length is 0"),
     ],
 )
 def test_outputs_of_another_form(outputs: object, message: str) -> None:

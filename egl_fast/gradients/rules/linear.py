@@ -17,7 +17,7 @@ def outer_product_pullback(
 
     Args:
         inputs: [P, I].
-        wanted: names of parameters asked for.
+        wanted: names of the parameters that count.
         weight: name of W.
         bias: name of b.
 

@@ -20,7 +20,7 @@ def scale_and_shift_pullback(
     Args:
         normalized: the normalized input of one utterance.
         reduced: its dimensions that share a weight.
-        wanted: names of parameters asked for.
+        wanted: names of the parameters that count.
     """
     dims = [d + 1 for d in reduced]
 
@@ -60,7 +60,7 @@ def sequence_batch_norm(module: Any, args: tuple[Any, ...], wanted: frozenset[st
     inputs, mask = args
     normalized, reduced = _batch_normalized(module, inputs)
     pull = scale_and_shift_pullback(normalized * mask, reduced, wanted)
-    # Later layers may send cotangents to padding, which the mask stops.
+    # The mask stops cotangents that later layers send to padding.
     return lambda cotangent: pull(cotangent * mask)
 
 
