@@ -52,8 +52,8 @@ def ctc_nbest(
     """The k most probable labelings that a CTC prefix beam search finds.
 
     The search sums the probability of all alignments of a prefix (Graves et al., 2006; Hannun et
-    al., 2014). The labelings it finds are ranked by exact probability, ties lexicographically by class
-    index, a labeling before its own extensions.
+    al., 2014). The labelings it finds are ranked by exact probability; ties are in lexicographic
+    order of class indices, a labeling before its own extensions.
 
     Args:
         log_probs: [T, C] natural logarithms of the classes' probabilities in each frame, including

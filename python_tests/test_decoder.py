@@ -80,7 +80,7 @@ def test_no_frames_leave_the_empty_labeling() -> None:
         ({"log_probs": np.array([["a"]])}, "expected real numbers, got <U1"),
         ({"log_probs": [[-1.0, math.nan]]}, "got nan in frame 0, class 1"),
         ({"log_probs": [[-1.0, -1.0], [math.inf, 0.0]]}, "got inf in frame 1, class 0"),
-        ({"log_probs": [[-1.0, 0.01]]}, "got 0.01 in frame 0, class 1; log_softmax"),
+        ({"log_probs": [[-1.0, 0.01]]}, "got 0.01 in frame 0, class 1; use log_softmax"),
         ({"k": 2**31}, "k: expected 1 to 2147483647, got 2147483648"),
         ({"k": 0}, "k: expected 1 to 2147483647, got 0"),
         ({"beam_width": 4}, "beam_width: expected at least k = 5, got 4"),
