@@ -100,15 +100,10 @@ def factor_pays(num_positions: int, num_inputs: int, num_columns: int) -> bool:
 
 @dataclass
 class OuterProducts:
-    """A use of a weight: gradient_r = sum over positions of cotangent_r (x) input.
+    """A use of a weight: gradient_r = sum over positions of cotangent_r (x) input."""
 
-    Attributes:
-        activation: [G, P, I].
-        cotangent: [R, P, G, O], any strides.
-    """
-
-    activation: Activation
-    cotangent: Tensor
+    activation: Activation  # [G, P, I]
+    cotangent: Tensor  # [R, P, G, O], any strides
 
     def coordinates(self) -> list[Tensor]:
         """See ``Contribution``."""
@@ -145,13 +140,9 @@ def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
 
 @dataclass
 class Explicit:
-    """A use whose gradient is given: it is small, or comes from autograd.
+    """A use whose gradient is given: it is small, or comes from autograd."""
 
-    Attributes:
-        value: [R, ...].
-    """
-
-    value: Tensor
+    value: Tensor  # [R, ...]
 
     def coordinates(self) -> list[Tensor]:
         """See ``Contribution``."""

@@ -13,16 +13,10 @@ from egl_fast.gradients.tape import Tape
 
 @dataclass(frozen=True)
 class OutputLayer:
-    """The linear layer whose output is the logits, perhaps after a log-softmax.
+    """The linear layer whose output is the logits, perhaps after a log-softmax."""
 
-    Attributes:
-        inputs: [N, T, I].
-        weight: the weight's qualified name, or None if it does not count.
-        bias: likewise.
-    """
-
-    inputs: Tensor
-    weight: str | None
+    inputs: Tensor  # [N, T, I]
+    weight: str | None  # the weight's qualified name, or None if it does not count
     bias: str | None
 
     @property

@@ -27,26 +27,17 @@ from egl_fast.recurrent import Direction, scanned_recurrence
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a module with a rule, or of one side of one direction of a recurrent layer.
+    """A call of a module with a rule, or of one side of one direction of a recurrent layer."""
 
-    Attributes:
-        parameters: name in the module (and rule) -> qualified name, of parameters that count.
-        edge: where autograd delivers the cotangent of the call's output.
-        output: shape of that output.
-        module: that was called.
-        rule: for its gradients.
-        args: of the rule.
-        dimension: of the utterances, in ``args`` and in the output.
-        columns: the utterance at each index along it; None if they are in order.
-    """
-
+    # Name in the module (and rule) -> qualified name, of parameters that count
     parameters: dict[str, str]
-    edge: GradientEdge
-    output: torch.Size
+    edge: GradientEdge  # where autograd delivers the cotangent of the call's output
+    output: torch.Size  # shape of that output
     module: nn.Module
     rule: Prepare
     args: tuple[Any, ...]
-    dimension: int = 0
+    dimension: int = 0  # of the utterances, in ``args`` and in the output
+    # The utterance at each index along it; None if they are in order
     columns: tuple[int, ...] | None = None
     _versions: list[int] = field(init=False, default_factory=list)
 
@@ -82,19 +73,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Tape:
-    """A forward pass and everything its pull-back needs.
-
-    Attributes:
-        inputs: of the model.
-        outputs: of the model.
-        calls: of modules with rules.
-        parameters: those that count, by qualified name.
-    """
+    """A forward pass and everything its pull-back needs."""
 
     inputs: tuple[Any, ...]
     outputs: Any
-    calls: list[Call]
-    parameters: dict[str, nn.Parameter]
+    calls: list[Call]  # of modules with rules
+    parameters: dict[str, nn.Parameter]  # those that count, by qualified name
 
     @property
     def logits(self) -> Tensor:

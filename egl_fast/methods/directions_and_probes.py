@@ -23,19 +23,13 @@ class DirectionsAndProbes(Rows):
 
     is the sum of w_k ||g_k||^2. The output layer's share of it is known exactly at no cost, so only
     the rest is estimated.
-
-    Attributes:
-        combinations: [R + m, K] float64.
-        num_directions: R.
-        tail_energy: [K], what the directions leave of w_k ||delta_k||^2.
-        output_sq_norms: [K], the output layer's share of the hypotheses' squared norms; None if
-            unknown.
     """
 
     inner_products = "for single norms"
-    combinations: Tensor
-    num_directions: int
-    tail_energy: Tensor
+    combinations: Tensor  # [R + m, K] float64
+    num_directions: int  # R
+    tail_energy: Tensor  # [K], what the directions leave of w_k ||delta_k||^2
+    # [K], the output layer's share of the hypotheses' squared norms; None if unknown
     output_sq_norms: Tensor | None
 
     @staticmethod

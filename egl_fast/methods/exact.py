@@ -35,16 +35,11 @@ SPAN: Final = 2.0**-20
 
 @dataclass(frozen=True)
 class OrthogonalBasis(Rows):
-    """Rows that span the hypotheses' cotangents.
-
-    Attributes:
-        combinations: [R, K] float64: delta_k / ||delta_k|| = sum_r combinations[r, k] row_r.
-        cotangent_sq_norms: [K] float64, ||delta_k||^2.
-    """
+    """Rows that span the hypotheses' cotangents."""
 
     inner_products = "needed"
-    combinations: Tensor
-    cotangent_sq_norms: Tensor
+    combinations: Tensor  # [R, K] float64: delta_k / ||delta_k|| = sum_r combinations[r, k] row_r
+    cotangent_sq_norms: Tensor  # [K] float64, ||delta_k||^2
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> OrthogonalBasis:

@@ -21,43 +21,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate of a sum of probabilities times squared gradient norms.
+    """An estimate of a sum of probabilities times squared gradient norms."""
 
-    Attributes:
-        value: unbiased.
-        variance: unbiased estimate of the value's variance; 0 if it is exact.
-    """
-
-    value: float
-    variance: float
+    value: float  # unbiased
+    variance: float  # unbiased estimate of the value's variance; 0 if it is exact
 
 
 @dataclass(frozen=True)
 class SingleNorms:
-    """Squared norms of the individual hypotheses.
+    """Squared norms of the individual hypotheses."""
 
-    Attributes:
-        sq_norms: [K], not negative.
-        stderr: [K], their estimated errors; 0 if they are exact.
-    """
-
-    sq_norms: Tensor
-    stderr: Tensor
+    sq_norms: Tensor  # [K], not negative
+    stderr: Tensor  # [K], their estimated errors; 0 if they are exact
 
 
 @dataclass(frozen=True)
 class Rows(ABC):
-    """The rows that one utterance pulls back, and how to get a score from their gradients.
+    """The rows that one utterance pulls back, and how to get a score from their gradients."""
 
-    Attributes:
-        inner_products: whether ``finish`` uses inner products of the rows' gradients: never, for
-            single norms only, or always. If memory does not hold those of all pairs, ``OwnRows``
-            replace rows that need them.
-        weights: [K] float64, p(y_k|x) over their sum.
-    """
-
+    # Whether ``finish`` uses inner products of the rows' gradients: never, for single norms only,
+    # or always. If memory does not hold those of all pairs, ``OwnRows`` replace rows that need them
     inner_products: ClassVar[Literal["unused", "for single norms", "needed"]] = "unused"
-    weights: Tensor
+    weights: Tensor  # [K] float64, p(y_k|x) over their sum
 
     @abstractmethod
     def __len__(self) -> int:

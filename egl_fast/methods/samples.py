@@ -72,14 +72,11 @@ class Samples:
 
     Draws among the K count as zero. So none is rejected, and nothing is divided by what may be a
     small probability.
-
-    Attributes:
-        labelings: the D distinct draws outside.
-        rows: from their cotangents [D, T, C] float64, and the output layer's frame Gram matrix
-            [T, T] or None, to rows [m, T, C] and their reading.
     """
 
-    labelings: list[Labels]
+    labelings: list[Labels]  # the D distinct draws outside
+    # From their cotangents [D, T, C] float64, and the output layer's frame Gram matrix [T, T] or
+    # None, to rows [m, T, C] and their reading
     rows: Callable[[Tensor, Tensor | None], tuple[Tensor, Reading]]
 
 

@@ -15,15 +15,10 @@ from egl_fast.recurrent.clipped_relu import CLIP, ClippedReluRNN
 
 @dataclass(frozen=True)
 class Cell:
-    """A recurrent cell, in terms of ``ops.recurrent_forward`` and ``ops.recurrent_backward``.
+    """A recurrent cell, in terms of ``ops.recurrent_forward`` and ``ops.recurrent_backward``."""
 
-    Attributes:
-        kind: which gates.
-        relu_clip: upper bound of an RNN's relu; None: tanh, and for other cells.
-    """
-
-    kind: RecurrentCell
-    relu_clip: float | None = None
+    kind: RecurrentCell  # which gates
+    relu_clip: float | None = None  # upper bound of an RNN's relu; None: tanh, and for other cells
 
 
 #: A module runs as a scan only if its forward is still this one.

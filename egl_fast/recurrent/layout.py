@@ -15,27 +15,16 @@ from egl_fast.recurrent.packing import gather_rows, inverse_index
 
 @dataclass(frozen=True)
 class Layout:
-    """A module's input, and how to return its output in the same form.
+    """A module's input, and how to return its output in the same form."""
 
-    Attributes:
-        time_first: [T, N, I], zero on padding.
-        valid: [T, N] bool, False on padding, or None if there is none.
-        order: utterance of each column, or None if they are in order.
-        packed: the packed sequence that was given, if any.
-        batch_first: the tensor that was given was [N, T, I].
-        batched: it had a batch dimension.
-        to_padded: [T*N] row of the packed data, or its length for padding.
-        to_packed: [rows of the packed data] row of the padded data.
-    """
-
-    time_first: Tensor
-    valid: Tensor | None
-    order: Tensor | None
-    packed: PackedSequence | None
-    batch_first: bool
-    batched: bool
-    to_padded: Tensor | None = None
-    to_packed: Tensor | None = None
+    time_first: Tensor  # [T, N, I], zero on padding
+    valid: Tensor | None  # [T, N] bool, False on padding, or None if there is none
+    order: Tensor | None  # utterance of each column, or None if they are in order
+    packed: PackedSequence | None  # the packed sequence that was given, if any
+    batch_first: bool  # the tensor that was given was [N, T, I]
+    batched: bool  # it had a batch dimension
+    to_padded: Tensor | None = None  # [T*N] row of the packed data, or its length for padding
+    to_packed: Tensor | None = None  # [rows of the packed data] row of the padded data
 
     @cached_property
     def columns(self) -> tuple[int, ...] | None:

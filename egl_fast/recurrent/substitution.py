@@ -22,26 +22,19 @@ from egl_fast.recurrent.scan import Projection, Scan
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one layer, as it ran: what norms and gradients are computed from.
+    """One direction of one layer, as it ran: what norms and gradients are computed from."""
 
-    Attributes:
-        module: the torch module it belongs to.
-        suffix: end of its parameters' names, such as "_l0_reverse".
-        inputs: [T, N, I].
-        projected: [T, N, G*H], the input's share of the gates before their nonlinearity; its
-            gradient in the autograd graph is the cotangent of that share.
-        hidden_tap: [T, N, G*H], a zero that the graph adds to the recurrent product; its gradient
-            is the cotangent of the previous state's share, which differs in a GRU's candidate.
-        previous: [T, N, H], the state each frame started from.
-        columns: utterance of each of the N columns, or None if they are in order.
-    """
-
-    module: nn.RNNBase
-    suffix: str
-    inputs: Tensor
+    module: nn.RNNBase  # the torch module it belongs to
+    suffix: str  # end of its parameters' names, such as "_l0_reverse"
+    inputs: Tensor  # [T, N, I]
+    # [T, N, G*H], the input's share of the gates before their nonlinearity; its gradient in the
+    # autograd graph is the cotangent of that share
     projected: Tensor
+    # [T, N, G*H], a zero that the graph adds to the recurrent product; its gradient is the
+    # cotangent of the previous state's share, which differs in a GRU's candidate
     hidden_tap: Tensor
-    previous: Tensor
+    previous: Tensor  # [T, N, H], the state each frame started from
+    # Utterance of each of the N columns, or None if they are in order
     columns: tuple[int, ...] | None
 
 

@@ -18,15 +18,10 @@ _log = logging.getLogger("egl_fast")
 
 @dataclass(frozen=True)
 class Classes:
-    """The C classes of a model.
+    """The C classes of a model."""
 
-    Attributes:
-        vocabulary: names in index order.
-        blank: index of the blank, whose name is ignored.
-    """
-
-    vocabulary: tuple[str, ...]
-    blank: int
+    vocabulary: tuple[str, ...]  # names in index order
+    blank: int  # index of the blank, whose name is ignored
 
     @classmethod
     def of(

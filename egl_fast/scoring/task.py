@@ -11,14 +11,8 @@ from egl_fast.scoring.options import ScoringOptions
 
 @dataclass(frozen=True, eq=False)
 class ScoringTask:
-    """How to score utterances.
-
-    Attributes:
-        engine: of the model.
-        classes: what its outputs stand for.
-        options: what to compute.
-    """
+    """How to score utterances."""
 
     engine: GradientEngine
-    classes: Classes
-    options: ScoringOptions
+    classes: Classes  # what its outputs stand for
+    options: ScoringOptions  # what to compute

@@ -124,15 +124,10 @@ class Patches:
 
 @dataclass
 class PatchProducts:
-    """A use of a kernel: gradient_r = sum over positions of cotangent_r (x) patch, by blocks.
-
-    Attributes:
-        patches: of the utterance.
-        cotangent: [R, calls, G, O, E, V].
-    """
+    """A use of a kernel: gradient_r = sum over positions of cotangent_r (x) patch, by blocks."""
 
     patches: Patches
-    cotangent: Tensor
+    cotangent: Tensor  # [R, calls, G, O, E, V]
 
     def coordinates(self) -> list[Tensor]:
         """See ``Contribution``."""

@@ -22,17 +22,11 @@ Prepare: TypeAlias = Callable[[Any, tuple[Any, ...], frozenset[str]], Pullback]
 
 @dataclass(frozen=True)
 class Rule:
-    """How to get gradient norms from a module's input and its output's cotangents.
-
-    Attributes:
-        prepare: see ``Prepare``.
-        covers: whether the rule is exact for a module as it is configured.
-        forward: of the type when the rule was registered; it may have been replaced since.
-    """
+    """How to get gradient norms from a module's input and its output's cotangents."""
 
     prepare: Prepare
-    covers: Callable[[Any], bool]
-    forward: object
+    covers: Callable[[Any], bool]  # whether the rule is exact for a module as it is configured
+    forward: object  # of the type when the rule was registered; it may have been replaced since
 
 
 _RULES: dict[type[nn.Module], Rule] = {}

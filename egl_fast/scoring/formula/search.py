@@ -25,29 +25,19 @@ SEARCH_BYTES = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Searched:
-    """One utterance with its labelings and what to pull back, before the backward pass.
-
-    Attributes:
-        name: its id.
-        duration: seconds; 0 if unknown.
-        log_probs: [T, C] float64 on the model's device, T the utterance's own frames.
-        labelings: K or fewer, best first.
-        log_prob: [K] float64, log p(y|x) of the labelings, exact. On the CPU, like what follows.
-        rows: how to get the labelings' norms from the first of the cotangents.
-        reading: how to get an estimate for labelings beyond the beam from the others; None if
-            there are none.
-        cotangents: [rows, T, C] to pull back, on the model's device.
-        output_layer: parameters of the output layer, if the method knows its norms in advance.
-    """
+    """One utterance with its labelings and what to pull back, before the backward pass."""
 
     name: str
-    duration: float
-    log_probs: Tensor
-    labelings: Sequence[Labels]
+    duration: float  # seconds; 0 if unknown
+    log_probs: Tensor  # [T, C] float64 on the model's device, T the utterance's own frames
+    labelings: Sequence[Labels]  # K or fewer, best first
+    # [K] float64, log p(y|x) of the labelings, exact. On the CPU, like what follows
     log_prob: Tensor
-    rows: Rows
+    rows: Rows  # how to get the labelings' norms from the first of the cotangents
+    # How to get an estimate for labelings beyond the beam from the others; None if there are none
     reading: Reading | None
-    cotangents: Tensor
+    cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
+    # Parameters of the output layer, if the method knows its norms in advance
     output_layer: tuple[str, ...]
 
     @property

@@ -29,22 +29,15 @@ class Tally:
 
 @dataclass(frozen=True)
 class Header:
-    """The journal's first line.
+    """The journal's first line."""
 
-    Attributes:
-        settings: everything that affects the scores.
-        overwrites: whether the scores file may be replaced.
-        position: outcomes before this position are in the streams.
-        lengths: bytes of each stream that hold them, by the stream's name.
-        tally: as of ``position``.
-        metadata: of a run that is complete except for renaming its files; else None.
-    """
-
-    settings: dict[str, Any]
-    overwrites: bool
-    position: int = 0
+    settings: dict[str, Any]  # everything that affects the scores
+    overwrites: bool  # whether the scores file may be replaced
+    position: int = 0  # outcomes before this position are in the streams
+    # Bytes of each stream that hold them, by the stream's name
     lengths: dict[str, int] = field(default_factory=dict)
-    tally: Tally = Tally()
+    tally: Tally = Tally()  # as of ``position``
+    # Of a run that is complete except for renaming its files; else None
     metadata: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:

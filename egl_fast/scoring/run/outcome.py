@@ -16,17 +16,11 @@ WINDOW = 64
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one utterance of a pool.
+    """What became of one utterance of a pool."""
 
-    Attributes:
-        position: its place in the pool, from 0.
-        utterance: its line of the manifest.
-        result: its scores, or the error that prevented them.
-    """
-
-    position: int
-    utterance: Utterance
-    result: ScoreRecord | EglError
+    position: int  # its place in the pool, from 0
+    utterance: Utterance  # its line of the manifest
+    result: ScoreRecord | EglError  # its scores, or the error that prevented them
 
     @property
     def record(self) -> ScoreRecord | None:

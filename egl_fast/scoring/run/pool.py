@@ -25,14 +25,10 @@ from egl_fast.scoring.task import ScoringTask
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """What a recording may cost before it is given up.
+    """What a recording may cost before it is given up."""
 
-    Attributes:
-        max_duration: longest recording, in seconds; None: any.
-        timeout_seconds: for reading and decoding one; None: forever.
-    """
-
-    max_duration: float | None = None
+    max_duration: float | None = None  # longest recording, in seconds; None: any
+    # For reading and decoding one; None: forever
     timeout_seconds: float | None = READ_TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:

@@ -17,19 +17,13 @@ from egl_fast.scoring.run.outcome import Outcome
 
 @dataclass(frozen=True)
 class Stream:
-    """A file that grows while a pool is scored, in the manifest's order.
+    """A file that grows while a pool is scored, in the manifest's order."""
 
-    Attributes:
-        name: what the journal's header calls it.
-        path: the file's name once the run is complete.
-        content: the bytes for an outcome, given as ``journaled``; may be none.
-        keep_empty: whether the file stays if nothing was written to it.
-    """
-
-    name: str
-    path: Path
+    name: str  # what the journal's header calls it
+    path: Path  # the file's name once the run is complete
+    # The bytes for an outcome, given as ``journaled``; may be none
     content: Callable[[Mapping[str, Any]], bytes]
-    keep_empty: bool = True
+    keep_empty: bool = True  # whether the file stays if nothing was written to it
 
     @property
     def partial(self) -> Path:

@@ -54,15 +54,10 @@ _log = logging.getLogger("egl_fast")
 
 @dataclass
 class BatchLimit:
-    """Padded audio that shares a forward pass.
+    """Padded audio that shares a forward pass."""
 
-    Attributes:
-        planned: the limit that batches are planned for, in seconds; never changes.
-        seconds: the limit of what runs at once; lowered for good when memory runs out.
-    """
-
-    planned: float
-    seconds: float = 0.0
+    planned: float  # the limit that batches are planned for, in seconds; never changes
+    seconds: float = 0.0  # the limit of what runs at once; lowered for good when memory runs out
 
     def __post_init__(self) -> None:
         if not self.planned > 0:
