@@ -37,14 +37,9 @@ def _onednn(a: Tensor, b: Tensor) -> Tensor:
 
 
 def matrix_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b without a graph; under ``torch.func.vmap`` over a, one product of all.
+    """a @ b [..., N] for a [..., K] and b [K, N] of any strides, in new memory and without a graph.
 
-    Args:
-        a: [..., K], any strides.
-        b: [K, N], any strides.
-
-    Returns:
-        [..., N], in new memory.
+    Under ``torch.func.vmap`` over a, it is one product.
     """
     product: Tensor = torch.ops.egl_fast.matrix_product.default(a, b)
     return product

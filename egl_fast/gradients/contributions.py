@@ -35,12 +35,9 @@ class Contribution(Protocol):
 
 
 class Activation:
-    """The inputs of a weight at all positions, and a factor that makes norms cheaper.
+    """The inputs [G, P, I] of a weight at all positions, and a factor that makes norms cheaper.
 
     The factor is computed once for all cotangents of the utterance.
-
-    Args:
-        matrix: [G, P, I].
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -86,10 +83,7 @@ def _cholesky_factor(matrix: Tensor) -> Tensor:
 def factor_pays(num_positions: int, num_inputs: int, num_columns: int) -> bool:
     """Whether a triangular factor saves more in a product than it costs.
 
-    Args:
-        num_positions: P.
-        num_inputs: I.
-        num_columns: columns of the product, cotangents times outputs.
+    The product has P positions, I inputs, and a column per cotangent and output.
     """
     if num_positions >= num_inputs:
         return False
@@ -121,12 +115,7 @@ class OuterProducts:
 def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
     """matrix^T cotangent_r for each r, as one large matrix product.
 
-    Args:
-        matrix: [P, I], any strides.
-        cotangent: [R, P, O], any strides.
-
-    Returns:
-        [O, R, I] or [I, R, O].
+    From [P, I] and [R, P, O] of any strides to [O, R, I] or [I, R, O].
     """
     num_cotangents, num_positions, num_outputs = cotangent.shape
     outputs_first = cotangent.transpose(1, 2)

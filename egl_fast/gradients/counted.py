@@ -15,12 +15,8 @@ from egl_fast.errors import DeviceError, ModelError
 def counted_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Parameter]:
     """Parameters that require a gradient and match, by qualified name, in the model's order.
 
-    A weight that several modules share has several names. It counts if one of them matches, under
-    the first.
-
-    Args:
-        model: any module.
-        params: shell patterns, separated by commas; None for all.
+    Patterns are shell patterns, separated by commas; None matches all. A weight that several
+    modules share has several names. It counts if one of them matches, under the first.
 
     Raises:
         ModelError: there is none, or the model has tensors that autograd cannot use.

@@ -104,8 +104,7 @@ class GradientEngine:
     def run(self, *inputs: Any) -> Tape:
         """Run the model once, in evaluation mode, and record what gradient norms need.
 
-        The model's training mode, hooks and parameters, and the random state, are restored, also
-        after an exception.
+        Restores training mode, hooks, parameters and random state, also after an exception.
 
         Raises:
             ModelError: no parameter counts (anymore), or a module insists on training mode.
@@ -129,12 +128,12 @@ class GradientEngine:
 
         Args:
             tape: what ``run`` returned.
-            cotangents: [N, R, T, C] of the tape's logits, zero on padding. N > 1 only for a model
-                whose class declares ``utterances_first``.
+            cotangents: [N, R, T, C] of the tape's logits, zero on padding. N > 1 only if
+                ``shares_batches``.
 
         Returns:
-            By qualified name, [N, R] float64 on the cotangents' device; the gradient's squared norm
-            is their sum. Parameters that the logits do not depend on are left out.
+            By qualified name, [N, R] float64 on the cotangents' device. Parameters that the logits
+            do not depend on are left out.
 
         Raises:
             ModelError: the logits depend on no parameter that counts, or a norm differs from plain
@@ -156,17 +155,8 @@ class GradientEngine:
     def gram(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """Inner products of each parameter's gradients, for all pairs of cotangents.
 
-        Args:
-            tape: see ``sq_norms``.
-            cotangents: see ``sq_norms``.
-
-        Returns:
-            By qualified name, [N, R, R] float64 on the cotangents' device, with the squared norms
-            on the diagonal. Unless ``room.holds_gradients``, NaN for pairs whose cotangents were
-            in different backward passes.
-
-        Raises:
-            ModelError: see ``sq_norms``.
+        As ``sq_norms``, but [N, R, R], with the squared norms on the diagonal. Unless
+        ``room.holds_gradients``, NaN for pairs whose cotangents were in different backward passes.
         """
         N, R = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(

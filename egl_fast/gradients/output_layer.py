@@ -27,10 +27,8 @@ class OutputLayer:
     def frame_gram(self, lengths: Tensor) -> Tensor:
         """[N, T, T] float64 with <g_j, g_k> = <delta_j, frame_gram delta_k> for the layer's g.
 
-        The gradient of y = W a + b under a cotangent delta is (delta^T A, delta^T 1).
-
-        Args:
-            lengths: [N], valid frames; padding's rows and columns are zero.
+        Zero on padding. The gradient of y = W a + b under a cotangent delta is (delta^T A, delta^T
+        1).
         """
         frames = torch.arange(self.inputs.shape[1], device=self.inputs.device)
         valid = (frames < lengths.to(frames.device)[:, None]).double()

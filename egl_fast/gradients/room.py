@@ -29,11 +29,8 @@ class Room:
 
     Half of it is for the intermediate results of one backward pass, as far as they are known
     beforehand, so long recordings get fewer rows per pass. The other half is for gradients that are
-    kept from pass to pass. A single row is pulled back even if it does not fit.
-
-    Args:
-        memory_bytes: both halves; None: 2 GiB, on a GPU half of its memory.
-        device: of the model.
+    kept from pass to pass. A single row is pulled back even if it does not fit. By default there
+    are 2 GiB, on a GPU half of its memory.
 
     Raises:
         ValueError: it is not a number of bytes.

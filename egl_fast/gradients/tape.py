@@ -120,12 +120,7 @@ def record(
 ) -> Tape:
     """Run the model once in evaluation mode and record what gradient norms need.
 
-    Training mode, hooks, parameters and random state are restored, also after an exception.
-
-    Args:
-        model: any module.
-        inputs: positional arguments of its call.
-        parameters: those that count, by qualified name.
+    Restores training mode, hooks, parameters and random state, also after an exception.
     """
     calls: list[Call] = []
     names = {id(parameter): name for name, parameter in parameters.items()}

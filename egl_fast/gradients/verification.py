@@ -95,9 +95,6 @@ def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
     stay the same for any value; if it is detached, quantized or read under ``no_grad``, they
     change. So if there are such parameters, one more pass without a graph runs with other values
     for all of them.
-
-    Raises:
-        ModelError: the logits depend on one of them.
     """
     if not names:
         return
@@ -158,19 +155,10 @@ def _other_values(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
 def plain_sq_norms(
     model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Iterable[str]
 ) -> dict[str, float | None]:
-    """||J^T cotangent||^2 of parameters, by a backward pass through the unmodified model.
+    """||J^T cotangent||^2 of the named parameters, by a backward pass through the unmodified model.
 
-    It goes into ``.grad``, where some functions (reversible or checkpointed layers) write gradients
-    themselves, which ``torch.autograd.grad`` would miss.
-
-    Args:
-        model: run in evaluation mode, and restored.
-        inputs: of its call, whose first output is the logits.
-        cotangent: of the logits, in their shape.
-        names: of the parameters.
-
-    Returns:
-        By name; None if autograd sees no path.
+    None if autograd sees no path. Gradients go into ``.grad``, where some functions (reversible or
+    checkpointed layers) write them themselves, which ``torch.autograd.grad`` would miss.
     """
     own = dict(model.named_parameters())
     with (

@@ -67,13 +67,7 @@ class DirectionsAndProbes(Rows):
         return self.estimate(products.diagonal(), output_share.diagonal()), single
 
     def estimate(self, sq_norms: Tensor, output_share: Tensor) -> Estimate:
-        """The estimate from the rows' squared norms.
-
-        Args:
-            sq_norms: [R + m] over all parameters.
-            output_share: [R + m], the output layer's share of them; ignored if that of the
-                hypotheses is unknown.
-        """
+        """The estimate from squared norms [R + m], and the output layer's share of them."""
         known = 0.0
         if self.output_sq_norms is not None:
             sq_norms = sq_norms - output_share

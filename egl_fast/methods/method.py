@@ -131,18 +131,14 @@ class Method(ABC):
     def rows(self, found: NbestCotangents, utterance: int) -> Rows:
         """What an utterance's rows mean; the first ``len(...)`` of its cotangents are pulled back.
 
-        Args:
-            found: of a batch, with everything except the cotangents on the CPU.
-            utterance: which one of the batch.
+        ``found`` is of a batch, with everything except the cotangents on the CPU.
         """
 
     def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
         """How labelings drawn from the model are pulled back if they are not in the beam.
 
-        Args:
-            draws: n labelings, at least 2.
-            inside: the K best.
-            key: of the utterance's random signs.
+        ``draws`` are at least 2; ``inside`` are the K best; ``key`` is of the utterance's random
+        signs.
         """
         from egl_fast.methods.samples import separate_samples
 

@@ -25,7 +25,7 @@ Reading: TypeAlias = Callable[[Tensor, Tensor], Estimate]
 def sample_labelings(
     log_probs: Tensor, num_samples: int, *, seed: int, name: str, blank: int = 0
 ) -> list[Labels]:
-    """Labelings drawn exactly from p(y|x).
+    """Labelings drawn exactly from p(y|x), in the order drawn; they may repeat.
 
     Frames are conditionally independent under CTC, so one class drawn per frame, collapsed (repeats
     merged, blanks dropped), is a draw from p(y|x) (Graves et al., 2006, eq. 2 and 3).
@@ -36,9 +36,6 @@ def sample_labelings(
         seed: of the run.
         name: the utterance's id.
         blank: index of the blank.
-
-    Returns:
-        n labelings, in the order drawn; they may repeat.
 
     Raises:
         ValueError: a frame has NaN or +inf, or no possible class.
@@ -100,13 +97,8 @@ def signed_groups(
 ) -> Samples:
     """A row for each of m groups of draws: their sum under random signs.
 
-    Groups are independent in draws and in signs, so their spread shows the error of both.
-
-    Args:
-        draws: n labelings, at least 2.
-        inside: the K best.
-        num_groups: m, at least 2; reduced to n if larger.
-        key: decides the signs, as in ``ops.ctc_nbest_cotangents``.
+    Groups are independent in draws and in signs, so their spread shows the error of both. There are
+    no more groups than draws; ``key`` decides the signs, as in ``ops.ctc_nbest_cotangents``.
     """
     m = min(num_groups, len(draws))
     groups = [draws[i::m] for i in range(m)]

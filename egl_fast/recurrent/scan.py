@@ -56,19 +56,9 @@ class Scan(torch.autograd.Function):
         reverse: bool,
         result: RecurrentStates,
     ) -> tuple[Tensor, Tensor | None]:
-        """States [T, N, H] and the final cell state [N, H].
+        """States [T, N, H] and the final cell state [N, H], which are in ``result``.
 
-        Args:
-            ctx: of autograd.
-            projected: [T, N, G*H].
-            hidden_tap: [T, N, G*H] zeros; None if its cotangent is not needed.
-            weight_hh: [G*H, H].
-            bias_hh: [G*H] or None.
-            initial_state: [N, H].
-            initial_cell: [N, H] of an LSTM, else None.
-            cell: which gates.
-            reverse: whether it ran from the last frame to the first.
-            result: of the scan.
+        ``hidden_tap`` [T, N, G*H] is zero, and None if its cotangent is not needed.
         """
         ctx.save_for_backward(result.coefficients, weight_hh, result.previous)
         ctx.kind, ctx.reverse, ctx.has_bias = cell, reverse, bias_hh is not None

@@ -30,15 +30,7 @@ class ReferenceScore:
 def reference_score(
     model: nn.Module, inputs: tuple[Any, ...], *, k: int, beam_width: int, blank: int = 0
 ) -> ReferenceScore:
-    """Score one utterance.
-
-    Args:
-        model: float64, in evaluation mode; returns (logits [1, T, C], lengths [1]).
-        inputs: of its call, for one utterance.
-        k: hypotheses.
-        beam_width: prefixes kept while searching.
-        blank: index of the blank.
-    """
+    """Score one utterance with a float64 model in evaluation mode."""
     with torch.no_grad():
         logits, lengths = model(*inputs)
     log_probs = logits[0, : int(lengths[0])].double().log_softmax(dim=1)

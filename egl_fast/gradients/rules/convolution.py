@@ -31,10 +31,6 @@ class Patches:
 
     Letters as in ``contributions``, with V output frames and E other output places (the bins of a
     2-D convolution); positions P are those of the batch dimension, E and V.
-
-    Args:
-        module: the convolution.
-        inputs: of the call.
     """
 
     def __init__(self, module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> None:

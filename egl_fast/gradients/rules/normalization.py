@@ -15,13 +15,7 @@ from egl_fast.model import SequenceBatchNorm
 def scale_and_shift_pullback(
     normalized: Tensor, reduced: list[int], wanted: frozenset[str]
 ) -> Pullback:
-    """Weight and bias of y = weight * normalized + bias.
-
-    Args:
-        normalized: the normalized input of one utterance.
-        reduced: its dimensions that share a weight.
-        wanted: names of the parameters that count.
-    """
+    """For y = weight * normalized + bias; the ``reduced`` dimensions share a weight."""
     dims = [d + 1 for d in reduced]
 
     def pull(cotangent: Tensor) -> dict[str, Contribution]:

@@ -37,11 +37,7 @@ def register(
 ) -> Callable[[Prepare], Prepare]:
     """Decorator of a ``Prepare``: the rule for modules of exactly these types.
 
-    Not for subclasses, whose ``forward`` may compute anything.
-
-    Args:
-        *types: of modules, in evaluation mode.
-        covers: whether the rule is exact for a module as it is configured.
+    If it ``covers`` the module, and not for subclasses, whose ``forward`` may compute anything.
     """
 
     def decorate(prepare: Prepare) -> Prepare:

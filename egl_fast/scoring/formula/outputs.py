@@ -16,12 +16,9 @@ from egl_fast.errors import ModelError
 def model_outputs(
     outputs: Any, *, ids: Sequence[str] | None, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Check what a model returned.
+    """Check what a model returned: (logits [N, T, C], lengths [N]).
 
-    Args:
-        outputs: expected are (logits [N, T, C], lengths [N]).
-        ids: names of the N utterances; None if N is not known yet.
-        num_classes: C.
+    ``ids`` names the utterances; without, as long as N is not known, there is less to check.
 
     Returns:
         The logits, unchanged and in the autograd graph, and the lengths as int64 on the CPU.
@@ -103,9 +100,6 @@ def _refuse_other_scales(logits: Tensor, lengths: Tensor) -> None:
     Their scores would be wrong, but look plausible. By chance, one frame of logits may be a
     distribution, but not all frames of an utterance. Only if the first frame is one are the others
     checked, so the check costs little.
-
-    Raises:
-        ModelError: the frames are distributions; the message names the remedy.
     """
     if logits.shape[0] == 0 or logits.shape[2] < 2:
         return

@@ -23,10 +23,7 @@ from egl_fast.vocabulary import decode
 def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> list[ScoreRecord]:
     """Records of utterances that were searched.
 
-    Args:
-        task: how to score.
-        tape: a forward pass of the same utterances; not necessarily the one that was searched.
-        searched: what ``search`` returned for them.
+    The tape is of a forward pass of the same utterances, not necessarily the one that was searched.
 
     Raises:
         ModelError: an utterance has another number of frames in this pass.

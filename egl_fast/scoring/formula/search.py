@@ -56,15 +56,11 @@ def search(
 ) -> list[Searched]:
     """Find the K best labelings of each utterance, and the rows that stand for their cotangents.
 
-    Args:
-        task: how to score.
-        tape: the forward pass, whose outputs are (logits [N, T, C], lengths [N]).
-        ids: N names.
-        durations: N lengths in seconds; 0 if unknown.
+    The tape's outputs are (logits [N, T, C], lengths [N]); durations are in seconds, 0 if unknown.
 
     Raises:
-        ModelError: the outputs have another form, or logits are NaN or +inf; the message names
-            the utterance.
+        ModelError: the outputs have another form, or logits are NaN or +inf; the message names the
+            utterance.
     """
     options, classes = task.options, task.classes
     logits, lengths = model_outputs(tape.outputs, ids=ids, num_classes=len(classes.vocabulary))

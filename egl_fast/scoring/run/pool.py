@@ -40,18 +40,11 @@ class ReadingLimits:
 
 @dataclass(frozen=True)
 class PoolScoring:
-    """Scores the recordings of a pool.
-
-    Args:
-        task: how to score.
-        features: how to make the model's input.
-        batch_seconds: padded audio that shares a forward pass.
-        limits: what a recording may cost.
-    """
+    """Scores the recordings of a pool."""
 
     task: ScoringTask
     features: FeatureConfig
-    batch_seconds: float
+    batch_seconds: float  # padded audio that shares a forward pass
     limits: ReadingLimits
 
     def __post_init__(self) -> None:

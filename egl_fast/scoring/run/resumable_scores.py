@@ -120,14 +120,9 @@ class ResumableScores:
                         file.close()
 
     def begin(self, settings: Mapping[str, Any], num_utterances: int) -> bool:
-        """Start, or continue where a run was stopped.
+        """Start, or continue where a run was stopped; False if nothing is left to do.
 
-        Args:
-            settings: plain values that affect the scores; to resume a run, they must equal its own.
-            num_utterances: of the pool.
-
-        Returns:
-            False where nothing is left to do.
+        Settings are plain values that affect the scores; to resume a run, they must equal its own.
 
         Raises:
             OutputError: there is a run with other settings, its files are damaged, or writing
@@ -163,11 +158,7 @@ class ResumableScores:
                 return [mass for mass in found if mass is not None]
 
     def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """Keep outcomes; when this returns they are on the disk.
-
-        Args:
-            outcomes: of positions whose outcome is not known yet.
-            seconds: what they took.
+        """Keep outcomes that are not known yet; when this returns they are on the disk.
 
         Raises:
             OutputError: the disk is full or the like. What was kept before stays kept.

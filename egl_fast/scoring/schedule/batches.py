@@ -66,14 +66,9 @@ class BatchLimit:
 
 
 class BatchScoring:
-    """Scores utterances, sharing passes where the model allows it.
+    """Scores utterances, sharing passes if the model allows it.
 
-    Args:
-        task: how to score.
-        spectrograms: of the utterances.
-        ids: their names.
-        limit: bounds the padded audio that shares a forward pass.
-        skip: whether an error becomes the result of the utterance at fault; otherwise it is raised.
+    With ``skip``, an error becomes the result of the utterance at fault; otherwise it is raised.
     """
 
     def __init__(

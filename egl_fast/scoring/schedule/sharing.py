@@ -21,7 +21,7 @@ def share_passes(
     fits: Callable[[int, int, float], bool],
     overhead_rows: int = PASS_OVERHEAD_ROWS,
 ) -> list[list[int]]:
-    """Groups of utterances whose rows are pulled back together.
+    """Groups of utterances whose rows are pulled back together; they depend on the arguments alone.
 
     A group is padded to its longest utterance and its largest number of rows. The utterances, in
     the order of their rows, are split into consecutive groups with the least total work, counted
@@ -33,9 +33,6 @@ def share_passes(
         fits: whether a pass can have (utterances, rows of each, seconds of each); not called for
             one utterance.
         overhead_rows: the fixed cost of a pass, in rows.
-
-    Returns:
-        Groups of indices, which depend on the arguments alone.
 
     Example:
         >>> share_passes([9, 2, 8, 2], [2.0, 1.5, 2.0, 1.5], fits=lambda n, r, s: n * r <= 20)
