@@ -13,7 +13,7 @@ from recordings import random_checkpoint, waveform
 from torch import Tensor, nn
 
 import egl_fast
-from egl_fast.compute.precision import BFloat16Products, products_in
+from egl_fast.compute.precision import RoundedProducts, products_in
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.recurrent import without_cudnn
 
@@ -26,7 +26,7 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def test_operands_and_results_are_rounded() -> None:
     a, b = normal(3, 40), normal(40, 5)
-    with BFloat16Products():
+    with RoundedProducts(Tensor.bfloat16):
         product = a @ b
         assert (a + a).equal(2 * a)
     assert product.dtype == torch.float32
@@ -39,7 +39,7 @@ def test_operands_and_results_are_rounded() -> None:
 
 def test_double_is_left_alone() -> None:
     a, b = normal(3, 40, dtype=torch.float64), normal(40, 5, dtype=torch.float64)
-    with BFloat16Products():
+    with RoundedProducts(Tensor.bfloat16):
         assert (a @ b).equal(a @ b)
     with products_in("bf16", CPU):
         assert (a @ b).dtype == torch.float64
@@ -48,7 +48,7 @@ def test_double_is_left_alone() -> None:
 def test_backward_passes_are_rounded_too() -> None:
     conv = nn.Conv1d(4, 6, 3)
     x = normal(2, 4, 9).requires_grad_()
-    with BFloat16Products():
+    with RoundedProducts(Tensor.bfloat16):
         y = conv(x)
         rows = normal(3, *y.shape)
         (many,) = torch.func.vmap(

@@ -56,7 +56,7 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
             # Products in native operators cannot be bf16; they are TF32 instead.
             stack.enter_context(_fp32_products("ieee" if precision == "float32" else "tf32"))
         if precision == "bf16":
-            stack.enter_context(BFloat16Products())  # type: ignore[no-untyped-call]
+            stack.enter_context(RoundedProducts(Tensor.bfloat16))
         yield
 
 
@@ -103,15 +103,15 @@ def _if_told(ask: Callable[[], _T]) -> _T | None:
         return None
 
 
-class ReducedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Replaces the float32 operands of products and convolutions.
+class RoundedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Rounds the float32 operands of products and convolutions; results are float32 again.
 
     A dispatch mode, so that it also works in backward passes and under ``torch.func.vmap``.
     """
 
-    def reduced(self, operand: Tensor) -> Tensor:
-        """What to multiply instead of a float32 tensor."""
-        raise NotImplementedError
+    def __init__(self, rounded: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rounded = rounded
 
     def __torch_dispatch__(
         self,
@@ -128,7 +128,7 @@ class ReducedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tree_map_only(Tensor, Tensor.float, result) if wide else result
 
     def _operand(self, operand: Tensor) -> Tensor:
-        return self.reduced(operand) if operand.dtype == torch.float32 else operand
+        return self._rounded(operand) if operand.dtype == torch.float32 else operand
 
 
 #: Operators below autograd.
@@ -141,11 +141,3 @@ _PRODUCTS: Final = {
     "aten::convolution_backward",
     "egl_fast::matrix_product",
 }
-
-
-class BFloat16Products(ReducedProducts):  # type: ignore[no-untyped-call]
-    """Operands and results rounded to bfloat16."""
-
-    def reduced(self, operand: Tensor) -> Tensor:
-        """See ``ReducedProducts``."""
-        return operand.bfloat16()

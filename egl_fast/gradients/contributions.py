@@ -100,13 +100,11 @@ class OuterProducts:
     cotangent: Tensor  # [R, P, G, O], any strides
 
     def coordinates(self) -> list[Tensor]:
-        """See ``Contribution``."""
         num_cotangents, _, num_groups, num_outputs = self.cotangent.shape
         matrix = self.activation.for_columns(num_cotangents * num_outputs)
         return [_product(matrix[group], self.cotangent[:, :, group]) for group in range(num_groups)]
 
     def gradient(self) -> Tensor:
-        """See ``Contribution``."""
         # [R, P, G, O] and [G, P, I] to [R, G, O, I]
         left = self.cotangent.permute(0, 2, 3, 1)
         return torch.matmul(left, self.activation.matrix).flatten(1)
@@ -134,11 +132,9 @@ class Explicit:
     value: Tensor  # [R, ...]
 
     def coordinates(self) -> list[Tensor]:
-        """See ``Contribution``."""
         return [self.gradient().unsqueeze(0)]
 
     def gradient(self) -> Tensor:
-        """See ``Contribution``."""
         value = self.value
         if value.is_complex():  # |z|^2 is the sum of both squares
             value = torch.view_as_real(value)

@@ -60,7 +60,6 @@ class DirectionsAndProbes(Rows):
         return self.combinations.shape[0]
 
     def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms | None]:
-        """See ``Rows``."""
         if products.dim() == 1:
             return self.estimate(products, output_share), None
         single = self.single_norms(products, output_share)

@@ -54,7 +54,6 @@ class OrthogonalBasis(Rows):
         return self.combinations.shape[0]
 
     def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms]:
-        """See ``Rows``."""
         of_unit = (self.combinations * (products @ self.combinations)).sum(0).clamp_min(0.0)
         return exactly(self.weights, of_unit * self.cotangent_sq_norms)
 
@@ -66,11 +65,10 @@ class Exact(Method):
     summary = "all K gradients, from as many backward passes as they have independent directions"
 
     def compression(self, logits: Tensor) -> dict[str, Any]:
-        """See ``Method``; a Gram matrix in float64 is not precise enough for float64 models."""
+        # A Gram matrix in float64 is not precise enough for float64 models.
         return {"span": SPAN} if logits.element_size() < 8 else {}
 
     def rows(self, found: NbestCotangents, utterance: int) -> Rows:
-        """See ``Method``."""
         if has_own_rows(found, utterance):
             return OwnRows(weights_of(found, utterance))
         return OrthogonalBasis.of(found, utterance)

@@ -27,15 +27,12 @@ class LowRank(Method):
     )
 
     def likely_rows(self, k: int) -> int:
-        """See ``Method``."""
         return 1
 
     def compression(self, logits: Tensor) -> dict[str, Any]:
-        """See ``Method``."""
         return {"tolerance": self.tolerance}
 
     def rows(self, found: NbestCotangents, utterance: int) -> Rows:
-        """See ``Method``."""
         return DirectionsAndProbes.of(found, utterance)
 
 

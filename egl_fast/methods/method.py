@@ -81,7 +81,6 @@ class OwnRows(Rows):
         return len(self.weights)
 
     def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms]:
-        """See ``Rows``."""
         sq_norms = products.diagonal() if products.dim() == 2 else products
         return exactly(self.weights, sq_norms)
 

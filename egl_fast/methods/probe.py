@@ -27,19 +27,15 @@ class Probe(Method):
     probes: int = kinds.of_kind(4, kinds.Integer(2, 10**6), "backward passes per recording.")
 
     def most_rows(self, k: int) -> int:
-        """See ``Method``."""
         return self.probes
 
     def compression(self, logits: Tensor) -> dict[str, Any]:
-        """See ``Method``."""
         return {"probes": self.probes}
 
     def rows(self, found: NbestCotangents, utterance: int) -> Rows:
-        """See ``Method``."""
         return DirectionsAndProbes.of(found, utterance)
 
     def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
-        """See ``Method``; one group per probe."""
         from egl_fast.methods.samples import signed_groups
 
         return signed_groups(draws, inside, num_groups=self.probes, key=key)

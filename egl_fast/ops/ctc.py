@@ -166,8 +166,8 @@ def as_int64(lengths: Tensor) -> Tensor:
 
 
 def shape_of_search(
-    log_probs: Tensor, lengths: Tensor, num_hypotheses: int, beam_width: int, blank: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    log_probs: Tensor, lengths: Tensor, num_hypotheses: int, *rest: int
+) -> tuple[Tensor, ...]:
     """Shapes of what a search returns."""
     N, T, _ = log_probs.shape
     K = num_hypotheses
@@ -181,12 +181,7 @@ def shape_of_search(
 
 
 def _shape_of_alignments(
-    emissions: Tensor,
-    lengths: Tensor,
-    labels: Tensor,
-    label_lengths: Tensor,
-    counts: Tensor,
-    blank: int,
+    emissions: Tensor, lengths: Tensor, labels: Tensor, *rest: Tensor | int
 ) -> tuple[Tensor, Tensor]:
     N, T, C = emissions.shape
     K = labels.shape[1]

@@ -128,10 +128,9 @@ def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals:
     return normals
 
 
-def _shape_of_normals(
-    labels: Tensor, label_lengths: Tensor, counts: Tensor, keys: Tensor, num_normals: int
-) -> Tensor:
-    return labels.new_empty(*labels.shape[:2], num_normals, dtype=torch.float64)
-
-
-torch.library.register_fake("egl_fast::ctc_hypothesis_normals", _shape_of_normals)
+torch.library.register_fake(
+    "egl_fast::ctc_hypothesis_normals",
+    lambda labels, lengths, counts, keys, num_normals: labels.new_empty(
+        *labels.shape[:2], num_normals, dtype=torch.float64
+    ),
+)

@@ -168,23 +168,15 @@ def _refuse_values(logits: Tensor, lengths: Tensor, blank: int) -> NoReturn:
 
 
 def _shape_of_nbest_cotangents(
-    logits: Tensor,
-    lengths: Tensor,
-    num_hypotheses: int,
-    beam_width: int,
-    tolerance: float,
-    num_probes: int,
-    span: float,
-    keys: Tensor,
-    frame_gram: Tensor | None,
-    blank: int,
+    logits: Tensor, lengths: Tensor, num_hypotheses: int, *options: object
 ) -> tuple[Tensor, ...]:
+    frame_gram = options[-2]
     N, T, C = logits.shape
     K = num_hypotheses
     rows = torch.library.get_ctx().new_dynamic_size()  # depends on values
     float64 = torch.float64
     return (
-        *shape_of_search(logits, lengths, num_hypotheses, beam_width, blank),
+        *shape_of_search(logits, lengths, num_hypotheses),
         logits.new_empty(N, rows, T, C),
         logits.new_empty(N, rows, K, dtype=float64),
         lengths.new_empty(N),

@@ -123,12 +123,7 @@ def recurrent_backward(
 
 
 def _shape_of_recurrent_backward(
-    cell: int,
-    cotangents: Tensor,
-    coefficients: Tensor,
-    weight_hh: Tensor,
-    reverse: bool,
-    final_cell_cotangents: Tensor | None,
+    cell: int, cotangents: Tensor, *rest: Tensor | bool | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     T, R, N, H = cotangents.shape
     sides = (T, R, N, _NUM_GATES[cell] * H)

@@ -133,10 +133,7 @@ def _shape_of_recurrent_forward(
     weight_hh: list[Tensor],
     bias_hh: list[Tensor],
     initial_state: list[Tensor],
-    initial_cell: list[Tensor],
-    valid: Tensor | None,
-    reverse: list[bool],
-    precise: bool,
+    *rest: object,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
     T, N, _ = projected[0].shape
     H = initial_state[0].shape[1]

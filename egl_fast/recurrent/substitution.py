@@ -168,17 +168,8 @@ def _forward_as_scan(
                     result,
                 )
                 if record is not None and tap is not None:
-                    record(
-                        Direction(
-                            module=module,
-                            suffix=suffix,
-                            inputs=inputs,
-                            projected=scan.projected,
-                            hidden_tap=tap,
-                            previous=result.previous,
-                            columns=layout.columns,
-                        )
-                    )
+                    ran = (inputs, scan.projected, tap, result.previous)
+                    record(Direction(module, suffix, *ran, layout.columns))
                 outputs.append(states)
                 finals.append((states[0] if scan.reverse else states[-1], final_cell))
             inputs = torch.cat(outputs, dim=2) if num_directions == 2 else outputs[0]

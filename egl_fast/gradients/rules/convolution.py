@@ -126,11 +126,9 @@ class PatchProducts:
     cotangent: Tensor  # [R, calls, G, O, E, V]
 
     def coordinates(self) -> list[Tensor]:
-        """See ``Contribution``."""
         return [self._products().transpose(1, 2).flatten(0, 1)]
 
     def gradient(self) -> Tensor:
-        """See ``Contribution``."""
         return self._products().transpose(0, 1).flatten(1)
 
     def _products(self) -> Tensor:

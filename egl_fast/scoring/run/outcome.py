@@ -27,11 +27,6 @@ class Outcome:
         """Its scores, or None."""
         return self.result if isinstance(self.result, ScoreRecord) else None
 
-    @property
-    def error(self) -> EglError | None:
-        """What prevented them, or None."""
-        return self.result if isinstance(self.result, EglError) else None
-
 
 def in_order(outcomes: Iterable[Sequence[Outcome]]) -> Iterator[Outcome]:
     """Outcomes of a whole pool by position, each as soon as all before it are known."""
