@@ -79,14 +79,16 @@ class _Operators:
 def emulated(rounded: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
     """Round the products of an engine of any precision except float32 while the context is open."""
 
-    def products_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    def matmul_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
         exact = precision == "float32" or rounded is None
         return nullcontext() if exact else RoundedProducts(rounded)
 
     with ExitStack() as stack:
         if rounded is not None:
             operators = _Operators(_extension.operators(), RoundedProducts(rounded))
-            stack.enter_context(mock.patch.object(engine_module, "products_in", products_in))
+            stack.enter_context(
+                mock.patch.object(engine_module, "matmul_precision", matmul_precision)
+            )
             stack.enter_context(mock.patch.object(_extension, "operators", return_value=operators))
         yield
 

@@ -112,7 +112,7 @@ class Scorer:
         self.model_hash = model_hash
         self.precision = precision
         self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
-        self.memory_bytes = self._engine.room.memory_bytes
+        self.memory_bytes = self._engine.memory.total_bytes
         self._engines: dict[str | None, GradientEngine] = {None: self._engine}
 
     @property

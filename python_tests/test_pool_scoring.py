@@ -15,7 +15,7 @@ from recordings import write_clips
 import egl_fast
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.room import LEAST_MEMORY_BYTES
+from egl_fast.gradients.memory import LEAST_MEMORY_BYTES
 from egl_fast.records import ScoreRecord
 from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
@@ -167,13 +167,13 @@ def test_rows_that_do_not_fit_are_fewer_a_pass(
         return pull_back(engine, logits, rows, calls, direct)
 
     # One row of so small a model takes less than what is next to nothing otherwise.
-    monkeypatch.setattr("egl_fast.gradients.room.LEAST_MEMORY_BYTES", 2**17)
+    monkeypatch.setattr("egl_fast.gradients.memory.LEAST_MEMORY_BYTES", 2**17)
     monkeypatch.setattr(GradientEngine, "_pull_back", with_little_room)
     with caplog.at_level(logging.WARNING, logger="egl_fast"):
         results, engine = scored(tiny_model, eight[:1], options)
     assert max(most) > 12
     assert_alike(results, expected, rel=1e-4)
-    assert engine.room.memory_bytes < 2**31
+    assert engine.memory.total_bytes < 2**31
     assert all("MiB for gradients" in line for line in warnings_in(caplog))
     assert len(set(warnings_in(caplog))) == len(warnings_in(caplog)) > 0
 
@@ -201,4 +201,4 @@ def test_an_utterance_that_never_fits_is_an_error_of_its_own(
     del expected[7]
     assert_alike(results, expected, rel=1e-4)
     # It did not help to make do with less, so nobody has to.
-    assert engine.room.memory_bytes == untroubled.room.memory_bytes > LEAST_MEMORY_BYTES
+    assert engine.memory.total_bytes == untroubled.memory.total_bytes > LEAST_MEMORY_BYTES

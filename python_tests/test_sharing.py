@@ -19,7 +19,7 @@ from egl_fast.data.loading import Spectrogram, spectrogram_of
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.room import ROWS_PER_PASS, Room
+from egl_fast.gradients.memory import ROWS_PER_PASS, GradientMemory
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import search
@@ -188,7 +188,9 @@ class FailsBesideOthers(GradientEngine):
 def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.MonkeyPatch) -> None:
     # No room for what is searched together.
     monkeypatch.setattr(
-        Room, "row_bytes", staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1)
+        GradientMemory,
+        "row_bytes",
+        staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1),
     )
     scorer, spectrograms = made_up([0.4 + 0.02 * n for n in range(2 * WAITING + 2)])
     engine = FailsBesideOthers(scorer.model)

@@ -39,7 +39,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 @contextmanager
-def products_in(precision: str, device: torch.device) -> Iterator[None]:
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Compute products of float32 tensors in this precision while the context is open.
 
     Torch's own settings, and a surrounding ``torch.autocast``, have no effect inside.

@@ -4,5 +4,5 @@
 R cotangents of the logits back to the outputs of these modules together, and turns each module's
 input and cotangent into squared norms by a rule (``rules``, one file per kind of module).
 Parameters without a rule get exact gradients from autograd. ``contributions`` has the arithmetic,
-``room`` decides how many cotangents share a pass.
+``memory`` decides how many cotangents share a pass.
 """

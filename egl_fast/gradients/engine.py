@@ -22,7 +22,7 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.rules  # noqa: F401  (importing registers them)
 from egl_fast.compute.devices import start_backward_thread
 from egl_fast.compute.memory import is_out_of_memory
-from egl_fast.compute.precision import check_precision, products_in
+from egl_fast.compute.precision import check_precision, matmul_precision
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -32,9 +32,9 @@ from egl_fast.gradients.contributions import (
     sq_norms,
 )
 from egl_fast.gradients.counted import counted_parameters
-from egl_fast.gradients.room import Room
-from egl_fast.gradients.running import alone, unwrapped
-from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
+from egl_fast.gradients.memory import GradientMemory
+from egl_fast.gradients.running import alone, running, unwrapped
+from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
 
 _log = logging.getLogger("egl_fast")
@@ -51,13 +51,13 @@ class GradientEngine:
         model: any module; only parameters that require a gradient count.
         params: shell patterns, separated by commas, of the names of parameters that count; None
             for all.
-        memory_bytes: for gradients, see ``Room``.
+        memory_bytes: for gradients, see ``GradientMemory``.
         precision: of the model's float32 products, see ``precision``. Norms and inner products of
             gradients are always in float32 or better.
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
-        room: the memory for gradients.
+        memory: the memory for gradients.
 
     Raises:
         ModelError: no parameter counts.
@@ -75,7 +75,7 @@ class GradientEngine:
         self.params = params
         with alone(self.model):
             self.parameters = counted_parameters(self.model, params)
-        self.room = Room(memory_bytes, self.device)
+        self.memory = GradientMemory(memory_bytes, self.device)
         check_precision(precision, self.device)
         self.precision = precision
         self._reported_uncovered: set[str] = set()
@@ -99,7 +99,7 @@ class GradientEngine:
         return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
 
     def _products(self) -> AbstractContextManager[None]:
-        return products_in(self.precision, self.device)
+        return matmul_precision(self.precision, self.device)
 
     def run(self, *inputs: Any) -> Tape:
         """Run the model once, in evaluation mode, and record what gradient norms need.
@@ -118,8 +118,8 @@ class GradientEngine:
 
     def infer(self, *inputs: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; restores everything."""
-        with self._products():
-            return infer(self.model, inputs)
+        with self._products(), running(self.model), torch.no_grad():
+            return self.model(*inputs)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -143,7 +143,9 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
-        with products_in("float32", self.device):  # once, as entering takes as long as a product
+        with matmul_precision(
+            "float32", self.device
+        ):  # once, as entering takes as long as a product
             for name, n, rows, coordinates in self._gradients(tape, cotangents):
                 totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
@@ -156,15 +158,15 @@ class GradientEngine:
         """Inner products of each parameter's gradients, for all pairs of cotangents.
 
         As ``sq_norms``, but [N, R, R], with the squared norms on the diagonal. Unless
-        ``room.holds_gradients``, NaN for pairs whose cotangents were in different backward passes.
+        ``memory.holds_gradients``, NaN for pairs that were in different backward passes.
         """
         N, R = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_full((N, R, R), torch.nan, dtype=torch.float64)
         )
-        holds = self.room.holds_gradients(tape, R)
+        holds = self.memory.holds_gradients(tape, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
-        with products_in("float32", self.device):
+        with matmul_precision("float32", self.device):
             for name, n, rows, own in self._gradients(tape, cotangents):
                 earlier = kept[name, n]
                 for others, coordinates in [*earlier, (rows, own)]:
@@ -201,7 +203,7 @@ class GradientEngine:
             list(range(num_utterances)) if self.shares_batches else [None]
         )
         pullbacks = [[call.prepare(n) for n in utterances] for call in calls]
-        passes = self.room.passes(tape, num_cotangents)
+        passes = self.memory.passes(tape, num_cotangents)
         for carried in passes:
             rows = cotangents[:, carried].transpose(0, 1).contiguous()
             missing = _size(passes[0]) - _size(carried)
@@ -288,7 +290,7 @@ class GradientEngine:
         if self.precision != "float32":
             # Rounding may cause errors of percents, so the comparison is without it.
             exact = GradientEngine(
-                self.model, params=self.params, memory_bytes=self.room.memory_bytes
+                self.model, params=self.params, memory_bytes=self.memory.total_bytes
             )
             exact.sq_norms(exact.run(*tape.inputs), cotangents[:, :1])
         else:

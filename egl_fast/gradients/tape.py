@@ -93,7 +93,7 @@ class Tape:
         Raises:
             ModelError: the model has parts that only a complete backward pass reaches.
         """
-        nodes, leaves = _graph_of(self.logits)
+        nodes, leaves = graph_of(self.logits)
         if any(node.name() == _REENTRANT_CHECKPOINT for node in nodes):
             raise ModelError(_CHECKPOINTING)
         calls = [call for call in self.calls if call.edge.node in nodes]
@@ -172,12 +172,6 @@ def declares_utterances_first(model: nn.Module) -> bool:
     Subclasses do not inherit this, as they may have another ``forward``.
     """
     return bool(vars(type(model)).get("utterances_first", False))
-
-
-def infer(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    """Outputs of the model in evaluation mode, without a graph; restores everything."""
-    with running(model), torch.no_grad():
-        return model(*inputs)
 
 
 #: Its backward pass writes gradients to ``.grad`` instead of passing them on: the graph ends here.
@@ -278,12 +272,7 @@ def _computes_as_written(module: nn.Module) -> bool:
     return all(p.dtype in (torch.float32, torch.float64) for p in module.parameters(recurse=False))
 
 
-def leaves_of(output: Tensor) -> list[Tensor]:
-    """The leaves that a tensor was computed from, as far as autograd knows."""
-    return list(_graph_of(output)[1].values())
-
-
-def _graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
+def graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
     """Nodes that lead to a tensor, and the leaves among them by identity."""
     if not output.requires_grad:
         return set(), {}

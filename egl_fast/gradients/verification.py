@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.running import constants, running
-from egl_fast.gradients.tape import Tape, leaves_of
+from egl_fast.gradients.tape import Tape, graph_of
 from egl_fast.recurrent import without_cudnn
 
 _log = logging.getLogger("egl_fast")
@@ -174,7 +174,8 @@ def plain_sq_norms(
                 logits, [own[name] for name in names], cotangent, allow_unused=True
             )
             return dict(zip(names, map(_sq_norm, gradients), strict=True))
-        with kept_gradients([*own.values(), *leaves_of(logits)]):
+        _, leaves = graph_of(logits)
+        with kept_gradients([*own.values(), *leaves.values()]):
             logits.backward(cotangent)
             return {name: _sq_norm(own[name].grad) for name in names}
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from egl_fast.methods.method import Estimate, OwnRows, Rows, SingleNorms, has_own_rows, weights_of
+from egl_fast.methods.method import (
+    Estimate,
+    Method,
+    OwnRows,
+    Rows,
+    SingleNorms,
+    has_own_rows,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,3 +121,12 @@ class DirectionsAndProbes(Rows):
         return SingleNorms(
             sq_norms + (0.0 if self.output_sq_norms is None else self.output_sq_norms), stderr
         )
+
+
+class EstimatingMethod(Method):
+    """A method whose rows are directions and probes."""
+
+    wants_output_layer = True
+
+    def rows(self, found: NbestCotangents, utterance: int) -> Rows:
+        return DirectionsAndProbes.of(found, utterance)

@@ -19,7 +19,7 @@ Labels: TypeAlias = tuple[int, ...]
 
 #: From the rows' squared norms [m], and the output layer's share of them [m], to an estimate of
 #: E_y [y not among the K] ||g_y||^2 that is unbiased over draws and signs.
-Reading: TypeAlias = Callable[[Tensor, Tensor], Estimate]
+Estimator: TypeAlias = Callable[[Tensor, Tensor], Estimate]
 
 
 def sample_labelings(
@@ -73,8 +73,8 @@ class Samples:
 
     labelings: list[Labels]  # the D distinct draws outside
     # From their cotangents [D, T, C] float64, and the output layer's frame Gram matrix [T, T] or
-    # None, to rows [m, T, C] and their reading
-    rows: Callable[[Tensor, Tensor | None], tuple[Tensor, Reading]]
+    # None, to rows [m, T, C] and their estimator
+    rows: Callable[[Tensor, Tensor | None], tuple[Tensor, Estimator]]
 
 
 def separate_samples(draws: Sequence[Labels], inside: Collection[Labels]) -> Samples:
@@ -114,7 +114,7 @@ def signed_groups(
     )
     weights = shares.sqrt() * torch.where(normals[0] < 0, -1.0, 1.0).double().T
 
-    def rows(cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Reading]:
+    def rows(cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Estimator]:
         combined: Tensor = torch.tensordot(weights.to(cotangents.device), cotangents, dims=1)
         known: Tensor | None = None
         if frame_gram is not None:

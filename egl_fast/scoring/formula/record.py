@@ -42,7 +42,7 @@ def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> li
             )
     most = max(one.num_rows for one in searched)
     wanted = {one.rows.inner_products for one in searched}
-    if "needed" in wanted and not engine.room.holds_gradients(tape, most):
+    if "needed" in wanted and not engine.memory.holds_gradients(tape, most):
         wanted.remove("needed")
         searched = [_one_by_one(one, task.classes.blank) for one in searched]
     most = max(1, *(one.num_rows for one in searched))
@@ -93,9 +93,9 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
     probability = one.log_prob.exp()
     mass = float(probability.sum())
     full = full_stderr = None
-    if one.reading is not None:
+    if one.estimate_beyond is not None:
         norms = [x.diagonal() if x.dim() == 2 else x for x in (products, output_share)]
-        beyond = one.reading(*(x[len(one.rows) : one.num_rows] for x in norms))
+        beyond = one.estimate_beyond(*(x[len(one.rows) : one.num_rows] for x in norms))
         full = mass * estimate.value + beyond.value
         full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)
     # p log p -> 0 as p -> 0, also where log p is -inf.

@@ -14,7 +14,7 @@ from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.gradients.tape import Tape
 from egl_fast.methods.keys import sign_key
 from egl_fast.methods.method import Rows
-from egl_fast.methods.samples import Labels, Reading, sample_labelings
+from egl_fast.methods.samples import Estimator, Labels, sample_labelings
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.task import ScoringTask
@@ -35,7 +35,7 @@ class Searched:
     log_prob: Tensor
     rows: Rows  # how to get the labelings' norms from the first of the cotangents
     # How to get an estimate for labelings beyond the beam from the others; None if there are none
-    reading: Reading | None
+    estimate_beyond: Estimator | None
     cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
     # Parameters of the output layer, if the method knows its norms in advance
     output_layer: tuple[str, ...]
@@ -87,7 +87,7 @@ def search(
             if count == 0:
                 raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
         own_log_probs = [log_probs[part][n, :end] for n, end in enumerate(num_frames)]
-        beyond: list[tuple[Tensor, Reading]] | None = None
+        beyond: list[tuple[Tensor, Estimator]] | None = None
         if options.full:
             beyond = _beyond_the_beam(
                 task, found.hypotheses, log_probs[part], num_frames, own_gram, names, keys
@@ -96,9 +96,9 @@ def search(
             labelings = found.hypotheses.labelings(n)
             rows = method.rows(found, n)
             cotangents = found.cotangents[n, : len(rows), : num_frames[n]]
-            reading = None
+            estimator = None
             if beyond is not None:
-                more, reading = beyond[n]
+                more, estimator = beyond[n]
                 cotangents = torch.cat([cotangents, more.to(cotangents.dtype)])
             searched.append(
                 Searched(
@@ -108,7 +108,7 @@ def search(
                     labelings=labelings,
                     log_prob=found.hypotheses.log_prob[n, : len(labelings)],
                     rows=rows,
-                    reading=reading,
+                    estimate_beyond=estimator,
                     cotangents=cotangents,
                     output_layer=() if layer is None else layer.names,
                 )
@@ -141,8 +141,8 @@ def _beyond_the_beam(
     frame_gram: Tensor | None,
     names: Sequence[str],
     keys: Sequence[int],
-) -> list[tuple[Tensor, Reading]]:
-    """For each utterance, rows of samples beyond the beam [m, T, C] float64, and their reading."""
+) -> list[tuple[Tensor, Estimator]]:
+    """For each utterance, rows of samples beyond the beam [m, T, C] float64, and an estimator."""
     options, blank, device = task.options, task.classes.blank, log_probs.device
     samples = []
     for n, name in enumerate(names):

@@ -105,24 +105,24 @@ class BatchScoring:
             # Where one utterance's cotangents fill a backward pass, sharing gains nothing.
             options = self._task.options
             likely = options.chosen_method.likely_rows(options.k)
-            size = max(1, self._engine.room.rows_per_pass // likely)
+            size = max(1, self._engine.memory.rows_per_pass // likely)
         batches = [
             batch[start : start + size]
             for batch in length_batches(self._seconds, batch_seconds=self._limit.planned)
             for start in range(0, len(batch), size)
         ]
         units: list[Unit] = []
-        room = 0
+        places = 0
         for batch in batches:
             if len(batch) == 1:
                 units.append([batch])
-                room = 0
+                places = 0
                 continue
-            if room <= 0:
+            if places <= 0:
                 units.append([])
-                room = CUDA_WAITING if self._on_gpu else WAITING
+                places = CUDA_WAITING if self._on_gpu else WAITING
             units[-1].append(batch)
-            room -= len(batch)
+            places -= len(batch)
         return units
 
     def records(self) -> list[ScoreRecord]:
@@ -152,7 +152,7 @@ class BatchScoring:
         durations = [self._seconds[i] for i in batch]
         searched = search(self._task, tape, ids=[self._ids[i] for i in batch], durations=durations)
         longest = max(durations)
-        row_bytes = self._engine.room.row_bytes(tape) / (len(batch) * longest)
+        row_bytes = self._engine.memory.row_bytes(tape) / (len(batch) * longest)
         self._row_bytes_per_second = max(self._row_bytes_per_second, row_bytes)
         widest = max(one.num_rows for one in searched)
         padding = sum(widest - one.num_rows for one in searched)
@@ -195,9 +195,9 @@ class BatchScoring:
     def _fits(self, num_utterances: int, num_rows: int, seconds: float) -> bool:
         total_rows = num_utterances * num_rows
         return (
-            total_rows <= self._engine.room.rows_per_pass
+            total_rows <= self._engine.memory.rows_per_pass
             and num_utterances * seconds <= self._limit.planned
-            and total_rows * seconds * self._row_bytes_per_second <= self._engine.room.pass_bytes
+            and total_rows * seconds * self._row_bytes_per_second <= self._engine.memory.pass_bytes
         )
 
     def _each(
@@ -205,7 +205,7 @@ class BatchScoring:
     ) -> dict[int, _T | EglError]:
         """Work on a batch; if that fails, on parts of it, so that only the one at fault is lost."""
         results: dict[int, _T | EglError] = {}
-        memory_bytes = self._engine.room.memory_bytes
+        memory_bytes = self._engine.memory.total_bytes
         parts = [batch]
         while parts:
             part = parts.pop()
@@ -227,7 +227,7 @@ class BatchScoring:
                 continue
             if out_of_memory:
                 # It is this utterance's fault: others get their memory back.
-                self._engine.room.use(memory_bytes)
+                self._engine.memory.use(memory_bytes)
                 kept = ModelError(
                     f"utterance {self._ids[part[0]]!r}: {self._seconds[part[0]]:.1f} s do not fit "
                     "into memory; cut it, or leave out long ones with --max-duration"
@@ -245,15 +245,15 @@ class BatchScoring:
 
     def _can_do_with_less(self, batch: list[int]) -> bool:
         """Lower the limit that caused memory to run out; False if none can be lowered."""
-        room, limit = self._engine.room, self._limit
+        memory, limit = self._engine.memory, self._limit
         if self._engine.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) > 1:
             limit.seconds = min(limit.seconds, self._padded_seconds(batch) / 2)
             _log.warning("out of memory: continuing with at most %.3g s at once", limit.seconds)
             return True
-        if room.halve():
-            mebibytes = room.memory_bytes >> 20
+        if memory.halve():
+            mebibytes = memory.total_bytes >> 20
             _log.warning("out of memory: continuing with %d MiB for gradients", mebibytes)
             return True
         return False

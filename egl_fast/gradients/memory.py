@@ -20,11 +20,11 @@ MEMORY_BYTES = 2**31
 #: The same on a GPU, as a share of its memory.
 CUDA_MEMORY_SHARE = 0.5
 
-#: ``Room.halve`` stops here: with less, one row at a time is pulled back anyway.
+#: ``GradientMemory.halve`` stops here: with less, one row at a time is pulled back anyway.
 LEAST_MEMORY_BYTES = 2**24
 
 
-class Room:
+class GradientMemory:
     """The memory for gradients, in addition to the forward pass and the cotangents.
 
     Half of it is for the intermediate results of one backward pass, as far as they are known
@@ -49,14 +49,14 @@ class Room:
         """Change the memory for gradients."""
         if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool) or memory_bytes < 1:
             raise ValueError(f"memory_bytes: expected at least 1, got {memory_bytes!r}")
-        self.memory_bytes = memory_bytes
+        self.total_bytes = memory_bytes
         self.pass_bytes = memory_bytes // 2
 
     def halve(self) -> bool:
         """Use half the memory from now on; False if there is next to nothing left."""
-        if self.memory_bytes <= LEAST_MEMORY_BYTES:
+        if self.total_bytes <= LEAST_MEMORY_BYTES:
             return False
-        self.use(self.memory_bytes // 2)
+        self.use(self.total_bytes // 2)
         return True
 
     @property
