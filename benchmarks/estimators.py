@@ -234,7 +234,7 @@ def speed(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Names
             started = time.perf_counter()
             scoring = pool_scoring(scorer, ScoringOptions(k=100, **options))
             for outcome in in_order(scoring.outcomes(utterances)):
-                assert outcome.record is not None, outcome.error
+                assert outcome.record is not None, outcome.result
             times[label].append(time.perf_counter() - started)
         print(f"\r{number}/{len(utterances)} clips", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

@@ -36,7 +36,7 @@ from machine import machine
 from torch import Tensor, nn
 
 from egl_fast import Scorer, ops
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.methods.exact import SPAN
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -137,7 +137,7 @@ def ceilings(sizes: Sizes) -> Iterator[dict[str, Any]]:
         ("float64", torch.float64, False),
     ):
         left, right = (torch.randn(size, size, device=sizes.device, dtype=dtype) for _ in range(2))
-        with products_in("tf32" if allow else "float32", torch.device(sizes.device)):
+        with matmul_precision("tf32" if allow else "float32", torch.device(sizes.device)):
             took = seconds_of(partial(torch.mm, left, right), sizes)
         yield {"what": f"multiply-adds, {what}", "rate": size**3 / took}
     small = torch.zeros(64, 64, device=sizes.device)

@@ -96,7 +96,7 @@ def test_a_manifest_from_a_pipe_is_told_from_another(tiny_model: Path, tmp_path:
     assert same.returncode == 0, same.stderr
     other = bash(piped[2], tmp_path)
     assert other.returncode == 2
-    assert "was begun with another manifest" in other.stderr.splitlines()[-1]
+    assert "was started with another manifest" in other.stderr.splitlines()[-1]
 
 
 def test_closed_standard_input_holds_nothing(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_on_the_meta_device_there_are_shapes(name: str) -> None:
     given, _ = OPERATORS[name]
     there = {argument: tensor.to("meta") for argument, tensor in given.items()}
     if name == "ctc_nbest_cotangents":
-        with pytest.raises(ValueError, match=r"^logits: expected values, which decide how many"):
+        with pytest.raises(ValueError, match=r"^logits: expected values, which decide the number"):
             _call(name, **there)
         return
     found, expected = _call(name, **there), _call(name)

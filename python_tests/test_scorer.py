@@ -17,6 +17,7 @@ import egl_fast
 from egl_fast.errors import AudioError, ModelError
 from egl_fast.model import DeepSpeech2, preset
 from egl_fast.reference.scoring import reference_score
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 
 VOCABULARY = ["<blank>", "a", "b", "c"]
@@ -256,8 +257,8 @@ def test_nan_logits_name_the_utterance() -> None:
         (lambda x, n: (x[..., :3], n), r"have 3 classes, the vocabulary has 4"),
         (lambda x, n: (x.bfloat16(), n), r"expected float32 or float64, got torch.bfloat16"),
         (lambda x, n: (x, n.double()), r"lengths: expected \[3\] integers, got torch.float64"),
-        (lambda x, n: (x, n * 2), r"utterance '0': the model gives it 18 frames of 12"),
-        (lambda x, n: (x, n * 0), r"utterance '0': the model gives it 0 frames"),
+        (lambda x, n: (x, n * 2), r"utterance '0': the model's length is 18, of 12 frames"),
+        (lambda x, n: (x, n * 0), r"utterance '0': the model's length is 0"),
     ],
 )
 def test_outputs_of_another_form(outputs: object, message: str) -> None:
@@ -312,7 +313,7 @@ def test_waveform_too_short_for_a_frame() -> None:
 
 def test_scorer_without_features_says_so() -> None:
     scorer = egl_fast.Scorer(build("packed_gru"), VOCABULARY)
-    with pytest.raises(ModelError, match="knows no features"):
+    with pytest.raises(ModelError, match="has no features"):
         scorer.score_waveforms(waves(), sample_rate_hz=16000)
 
 
@@ -352,9 +353,7 @@ def test_failing_batch_is_scored_one_by_one() -> None:
     ]
     assert [s.features.shape[0] for s in spectrograms].count(92) == 1
     scoring = BatchScoring(
-        scorer._engine,
-        scorer.classes,
-        egl_fast.scoring.options.ScoringOptions(k=3),
+        scorer._task(ScoringOptions(k=3)),
         spectrograms,
         list("abcd"),
         limit=BatchLimit(100.0),

@@ -21,7 +21,7 @@ import egl_fast
 from egl_fast.errors import ModelError
 from egl_fast.gradients import verification
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.room import Room
+from egl_fast.gradients.memory import GradientMemory
 from egl_fast.model import DeepSpeech2, preset
 
 
@@ -367,7 +367,7 @@ def test_bytes_of_a_row() -> None:
     calls = [types.SimpleNamespace(output=torch.Size([1000, 1000]))]
     tape: Any = types.SimpleNamespace(reachable=(calls, {}), logits=torch.zeros(1, 1, 1).double())
     # A million numbers of 8 bytes, and as much again under way.
-    assert Room.row_bytes(tape) == 16_000_000
+    assert GradientMemory.row_bytes(tape) == 16_000_000
 
 
 def test_an_utterance_that_differs_in_its_batch_is_said(
@@ -383,7 +383,7 @@ def test_an_utterance_that_differs_in_its_batch_is_said(
 
     model.forward = forward  # type: ignore[assignment, method-assign]
     egl_fast.Scorer(model, ["-", "a", "b", "c"]).score_batch(*batch(), table, k=3)
-    assert "has other logits alone than in its batch" in caplog.text
+    assert "has different logits alone than in its batch" in caplog.text
 
 
 def test_patches_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from egl_fast.benchmarking.recordings import Recording
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.benchmarking.turns import Work
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.loading import pad_features
 from egl_fast.errors import ModelError
 from egl_fast.records import ScoreRecord
@@ -28,6 +28,7 @@ from egl_fast.reference.gradients import looped_sq_norms
 from egl_fast.scorer import Scorer
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.task import ScoringTask
 
 EXACT = "exact"
 LOOP, LOOP_FORWARD = "plain loop", "forward pass of the loop"
@@ -107,17 +108,17 @@ class Contenders:
         device = self.scorer.device
         spectrograms = [recording.spectrogram.features for recording in self.recordings]
         features, lengths = pad_features(spectrograms, device=device)
-        with torch.inference_mode(), products_in(self.scorer.precision, device):
+        with torch.inference_mode(), matmul_precision(self.scorer.precision, device):
             self.scorer.model.eval()(features.to(self.engine.dtype), lengths)
 
     def forward(self) -> None:
         """The plain loop's forward pass."""
-        with products_in(self.scorer.precision, self.scorer.device), without_cudnn():
+        with matmul_precision(self.scorer.precision, self.scorer.device), without_cudnn():
             self.scorer.model.eval()(*self._inputs(self.engine.dtype))
 
     def loop(self) -> None:
         """The plain loop over ``looped``."""
-        with products_in(self.scorer.precision, self.scorer.device):
+        with matmul_precision(self.scorer.precision, self.scorer.device):
             self.sq_norms = self._loop_through(
                 self.scorer.model.eval(), self.engine.dtype, self.looped
             )
@@ -126,9 +127,7 @@ class Contenders:
         """Everything from features to records."""
         self.engine.restart()
         return BatchScoring(
-            self.engine,
-            self.scorer.classes,
-            ScoringOptions(k=self.k, **options),
+            ScoringTask(self.engine, self.scorer.classes, ScoringOptions(k=self.k, **options)),
             [recording.spectrogram for recording in self.scored],
             [recording.id for recording in self.scored],
             limit=BatchLimit(self.scorer.default_batch_seconds),

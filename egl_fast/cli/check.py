@@ -185,11 +185,11 @@ def _labelings(
 def _reference(
     model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
 ) -> list[dict[str, float]]:
-    from egl_fast.compute.precision import products_in
+    from egl_fast.compute.precision import matmul_precision
     from egl_fast.recurrent import without_cudnn
     from egl_fast.reference.gradients import looped_sq_norms
 
-    with products_in("float32", features.device), without_cudnn():
+    with matmul_precision("float32", features.device), without_cudnn():
         return looped_sq_norms(
             model, (features, lengths), labelings, parameters=dict(model.named_parameters())
         )

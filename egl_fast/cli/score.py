@@ -158,7 +158,7 @@ def _score_into(
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
     with progress_bar() as bar, interruption_after("the current recordings") as stop:
-        meter = _Meter(bar, len(utterances), pool_scoring.options, done=results.num_completed)
+        meter = _Meter(bar, len(utterances), pool_scoring.task.options, done=results.num_completed)
         clock = time.monotonic()
         for outcomes in pool_scoring.outcomes(utterances, completed=results):
             before, clock = clock, time.monotonic()
@@ -177,7 +177,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
     tally = Tally()
     masses = []
     with progress_bar() as bar, JsonlWriter(None) as writer:
-        meter = _Meter(bar, len(utterances), pool_scoring.options)
+        meter = _Meter(bar, len(utterances), pool_scoring.task.options)
         for outcome in in_order(pool_scoring.outcomes(utterances)):
             meter.advance([outcome])
             if isinstance(outcome.result, ScoreRecord):
@@ -239,7 +239,7 @@ def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict
     return {
         "model_sha256": scorer.model_hash,
         "pool_sha256": pool_hash,
-        **pool_scoring.options.settings(scorer.device),
+        **pool_scoring.task.options.settings(scorer.device),
         "batch_seconds": pool_scoring.batch_seconds,
         "max_duration": pool_scoring.limits.max_duration,
         "memory_bytes": scorer.memory_bytes,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint, checkpoint_content, plain_values
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
 from egl_fast.recurrent import scanned_recurrence
@@ -135,7 +135,10 @@ class Trainer:
             started = time.monotonic()
             if self.unfinished is not None:
                 started -= self.unfinished.seconds
-            with scanned_recurrence(self.checkpoint.model), products_in("float32", self._device):
+            with (
+                scanned_recurrence(self.checkpoint.model),
+                matmul_precision("float32", self._device),
+            ):
                 sums, rate = self._train_epoch(epoch, progress, started)
             metrics = self._validate(epoch, sums, rate, started)
             self.history.append(metrics)

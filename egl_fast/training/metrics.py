@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
@@ -143,7 +143,7 @@ def _transcripts(
     seconds = [readable[i].seconds for i in places]
     for batch in length_batches(seconds, batch_seconds=batch_seconds):
         members = [places[i] for i in batch]
-        with torch.inference_mode(), products_in("float32", device):
+        with torch.inference_mode(), matmul_precision("float32", device):
             features, lengths = pad_features([readable[i].features for i in members], device=device)
             logits, num_frames = checkpoint.model(features, lengths)
         log_probs = logits.double().log_softmax(dim=2).cpu()
