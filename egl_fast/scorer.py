@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -342,14 +343,17 @@ def pool_scoring(
     *,
     batch_seconds: float | None = None,
     limits: ReadingLimits | None = None,
+    embeds: bool = False,
 ) -> PoolScoring:
     """What ``score_manifest`` does, unit by unit, for callers that keep what is finished.
+
+    With ``embeds``, outcomes have embeddings, too.
 
     Raises:
         ModelError: the scorer has no features, or a pattern of ``params`` matches nothing.
     """
     return PoolScoring(
-        scorer._task(options),
+        replace(scorer._task(options), embeds=embeds),
         scorer._features(),
         scorer.default_batch_seconds if batch_seconds is None else batch_seconds,
         limits or ReadingLimits(),

@@ -15,6 +15,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
+from egl_fast.cli.likeness import Likeness
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.data.true_lengths import TrueLengths
@@ -54,6 +55,9 @@ LONG_SECONDS = 1800.0
 @click.option("--read-timeout", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
               default=120.0, show_default=True, help="Give up on recordings that take longer to "
               "read (listed in the errors file).")  # fmt: skip
+@click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
+              help="Manifest of trusted recordings, such as the training set: adds `typicality`, how "
+              "much a recording is like them and the pool, and keeps OUT.embeddings.npy.")  # fmt: skip
 @options.memory
 @options.precision
 @options.device
@@ -68,6 +72,7 @@ LONG_SECONDS = 1800.0
         "--resume": "--out",
         "--overwrite": "--out",
         "--json": "--out",
+        "--typicality": "--out",
     }
 )
 def command(
@@ -79,6 +84,7 @@ def command(
     batch_seconds: float | None,
     max_duration: float | None,
     read_timeout: float,
+    trusted: str | None,
     memory_bytes: int | None,
     precision: str,
     device: str,
@@ -110,9 +116,15 @@ def command(
         raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
     results = None
     if out is not None:
-        inputs = [pool, model_path]
-        results = ResumableScores(out, resume=resume, overwrite=overwrite, inputs=inputs)
+        results = ResumableScores(
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            inputs=[path for path in (pool, model_path, trusted) if path is not None],
+            embeddings=trusted is not None,
+        )
     utterances, pool_hash = read_manifest_and_hash(pool)
+    likeness = None if trusted is None else Likeness.to(trusted, len(utterances))
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -127,13 +139,17 @@ def command(
         scoring,
         batch_seconds=batch_seconds,
         limits=ReadingLimits(max_duration, read_timeout),
+        embeds=likeness is not None,
     )
     if results is None:
         return _score_to_standard_output(pool_scorer, utterances)
     settings = _settings(scorer, pool_scorer, pool_hash)
+    settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
         try:
-            _score_into(results, pool_scorer, utterances, settings, _circumstances(scorer, pool))
+            _score_into(
+                results, pool_scorer, utterances, settings, _circumstances(scorer, pool), likeness
+            )
         except KeyboardInterrupt:
             say(
                 f"interrupted: {results.num_completed} of {len(utterances)} recordings are done "
@@ -151,12 +167,15 @@ def _score_into(
     utterances: Sequence[Utterance],
     settings: dict[str, Any],
     circumstances: dict[str, Any],
+    likeness: Likeness | None,
 ) -> None:
     if not results.begin(settings, len(utterances)):
         say(f"{results.out}: already complete")
         return
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
+    if likeness is not None:
+        likeness.look(pool_scoring)  # first, so that a broken recording is found at once
     with progress_bar() as bar, interruption_after("the current recordings") as stop:
         meter = _Meter(bar, len(utterances), pool_scoring.task.options, done=results.num_completed)
         clock = time.monotonic()
@@ -167,7 +186,11 @@ def _score_into(
             if stop.is_set() and results.num_completed < len(utterances):
                 raise KeyboardInterrupt
         masses = results.masses()
-        results.finish({**settings, **circumstances})
+        typicality = None
+        if likeness is not None:
+            typicality = likeness.of(results.embeddings())
+            circumstances["typicality"] = likeness.metadata()
+        results.finish({**settings, **circumstances}, typicality=typicality)
     meter.summarize(results.tally, masses, name=str(results.out))
     if results.tally.num_failed:
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")

@@ -16,3 +16,4 @@ class ScoringTask:
     engine: GradientEngine
     classes: Classes  # what its outputs stand for
     options: ScoringOptions  # what to compute
+    embeds: bool = False  # whether to keep embeddings, too

@@ -15,6 +15,7 @@ from egl_fast.gradients.tape import Tape
 from egl_fast.methods.keys import sign_key
 from egl_fast.methods.method import Rows
 from egl_fast.methods.samples import Estimator, Labels, sample_labelings
+from egl_fast.scoring.formula.embedding import embeddings_of
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.task import ScoringTask
@@ -39,6 +40,7 @@ class Searched:
     cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
     # Parameters of the output layer, if the method knows its norms in advance
     output_layer: tuple[str, ...]
+    embedding: Tensor | None = None  # [d] on the CPU, if the task asks for it
 
     @property
     def num_frames(self) -> int:
@@ -67,6 +69,7 @@ def search(
     device, method = logits.device, options.chosen_method
     layer = output_layer_of(tape) if method.wants_output_layer else None
     frame_gram = None if layer is None else layer.frame_gram(lengths)
+    embeddings = embeddings_of(tape, lengths) if task.embeds else None
     log_probs = logits.detach().double().log_softmax(dim=2)
     searched: list[Searched] = []
     for part in _searched_together(logits, options):
@@ -111,6 +114,7 @@ def search(
                     estimate_beyond=estimator,
                     cotangents=cotangents,
                     output_layer=() if layer is None else layer.names,
+                    embedding=None if embeddings is None else embeddings[part][n],
                 )
             )
     return searched

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import EglError
 from egl_fast.records import ScoreRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Utterances whose order batches may change. Batches never cross windows, so how the rest of a
 #: manifest is batched does not depend on what has been scored of it.
@@ -21,6 +25,7 @@ class Outcome:
     position: int  # its place in the pool, from 0
     utterance: Utterance  # its line of the manifest
     result: ScoreRecord | EglError  # its scores, or the error that prevented them
+    embedding: Tensor | None = None  # [d] float32, if embeddings are kept
 
     @property
     def record(self) -> ScoreRecord | None:

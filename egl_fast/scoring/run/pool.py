@@ -16,9 +16,8 @@ from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS, decoders_beside, read_ahead
 from egl_fast.errors import AudioError, EglError
 from egl_fast.features import FeatureConfig
-from egl_fast.records import ScoreRecord
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
-from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring, Scored
 from egl_fast.scoring.task import ScoringTask
 
 
@@ -67,7 +66,7 @@ class PoolScoring:
         windows = [range(start, min(start + WINDOW, len(utterances))) for start in starts]
         windows = [w for w in windows if not all(position in completed for position in w)]
         loaded = read_ahead(
-            self._load,
+            self.load,
             [utterances[position] for window in windows for position in window],
             num_threads=decoders_beside(self.task.engine.device),
             timeout_seconds=self.limits.timeout_seconds,
@@ -77,7 +76,7 @@ class PoolScoring:
             audio = {position: next(loaded) for position in window}
             for results in self._window(utterances, audio, limit, completed):
                 new = [
-                    Outcome(position, utterances[position], result)
+                    _outcome(position, utterances[position], result)
                     for position, result in results.items()
                     if position not in completed
                 ]
@@ -90,7 +89,7 @@ class PoolScoring:
         audio: dict[int, Spectrogram | EglError],
         limit: BatchLimit,
         completed: Container[int],
-    ) -> Iterator[dict[int, ScoreRecord | EglError]]:
+    ) -> Iterator[dict[int, Scored | EglError]]:
         yield {p: found for p, found in audio.items() if isinstance(found, EglError)}
         spectrograms = {p: found for p, found in audio.items() if isinstance(found, Spectrogram)}
         positions = list(spectrograms)
@@ -105,7 +104,8 @@ class PoolScoring:
             if not all(positions[i] in completed for batch in unit for i in batch):
                 yield {positions[i]: result for i, result in scoring.score(unit).items()}
 
-    def _load(self, utterance: Utterance) -> Spectrogram:
+    def load(self, utterance: Utterance) -> Spectrogram:
+        """The model's input for one recording."""
         longest = self.limits.max_duration
         if longest is not None:
             seconds = audio_seconds(utterance, enough_seconds=longest)
@@ -115,3 +115,9 @@ class PoolScoring:
                     f"{longest:g} s allowed; cut it, or raise --max-duration"
                 )
         return load_spectrogram(utterance, self.features, max_seconds=longest)
+
+
+def _outcome(position: int, utterance: Utterance, result: Scored | EglError) -> Outcome:
+    if isinstance(result, EglError):
+        return Outcome(position, utterance, result)
+    return Outcome(position, utterance, result.record, result.embedding)

@@ -25,6 +25,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
 from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import (
     encoded_line,
@@ -32,10 +35,13 @@ from egl_fast.data.jsonl import (
     refuse_other_formats,
     refuse_unwritable,
 )
+from egl_fast.embeddings.file import embeddings_path
 from egl_fast.errors import OutputError, cannot_be_written
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.files.run_settings import changed_settings
+from egl_fast.scoring.run.added_key import AddedKey
+from egl_fast.scoring.run.embedding_stream import embedding_stream, read_rows
 from egl_fast.scoring.run.journal import Header, Tally, damaged, read_journal
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
 from egl_fast.scoring.run.stream import Stream, error_line, journaled, record_line
@@ -49,6 +55,7 @@ class ResumableScores:
         resume: continue a run that was stopped, if there is one.
         overwrite: start over. The old scores stay until the new ones are complete.
         inputs: files that the run reads, which it never overwrites.
+        embeddings: keep them, too, in ``OUT.embeddings.npy``; every outcome must have one.
 
     Raises:
         OutputError: the file cannot be written, or files exist that neither option covers.
@@ -61,6 +68,7 @@ class ResumableScores:
         resume: bool = False,
         overwrite: bool = False,
         inputs: Sequence[str] = (),
+        embeddings: bool = False,
     ) -> None:
         self.out = Path(out)
         refuse_name(self.out)
@@ -71,10 +79,14 @@ class ResumableScores:
         self._overwrite = overwrite
         #: The errors file.
         self.errors_path = self._beside(".errors.jsonl")
-        self._records = Stream("records", self.out, record_line)
+        self._typicality = AddedKey("typicality", self._beside(".typicality.npy"))
+        self._records = Stream("records", self.out, record_line, complete=self._typicality.add)
         errors = Stream("errors", self.errors_path, error_line, keep_empty=False)
         #: The scores last: once they have their final name, the run is complete.
         self._streams = [errors, self._records]
+        self._embeddings_path = embeddings_path(self.out)
+        if embeddings:
+            self._streams.insert(0, embedding_stream(self._embeddings_path))
         self._journal = self._beside(".journal")
         self._metadata = self._beside(".meta.json")
         self._files: dict[Path, BinaryIO] = {}
@@ -171,13 +183,27 @@ class ResumableScores:
             self._take_in(entry)
             self._write_in_order()
 
-    def finish(self, metadata: Mapping[str, Any]) -> None:
+    def embeddings(self) -> npt.NDArray[np.float32]:
+        """[n, d] of all recordings scored so far, in order, mapped into memory."""
+        stream = next(stream for stream in self._streams if stream.name == "embeddings")
+        self._files[stream.partial].flush()
+        return read_rows(stream.partial, self.tally.num_scored)
+
+    def finish(
+        self, metadata: Mapping[str, Any], *, typicality: npt.NDArray[np.float64] | None = None
+    ) -> None:
         """Rename all files to their final names.
+
+        Args:
+            metadata: of the run.
+            typicality: [n] for each scored recording, in order, to be added to the records.
 
         Raises:
             OutputError: that fails, or ``OUT`` has appeared and may not be overwritten.
         """
         with self._as_output_error():
+            if typicality is not None:
+                self._typicality.keep(typicality)
             tally = {key: round(value, 3) for key, value in asdict(self.tally).items()}
             self._close_window(metadata={**metadata, **tally})
             self._publish()
@@ -188,7 +214,7 @@ class ResumableScores:
     def _leftovers(self) -> list[Path]:
         """What else than scores and journal another run may have left."""
         partial = [stream.partial for stream in self._streams]
-        return [*partial, self._metadata, *(s.path for s in self._streams if s.path != self.out)]
+        return [*partial, self._metadata, self.errors_path, self._embeddings_path]
 
     def _refuse_leftovers(self) -> None:
         if self._journal.exists():
@@ -260,10 +286,14 @@ class ResumableScores:
 
     def _open_files(self) -> None:
         """Open the streams where the header says that they end, and the journal at its end."""
-        lengths = {s.partial: self._header.lengths[s.name] for s in self._streams}
-        for path, length in lengths.items():
+        lengths = {
+            s.partial: max(self._header.lengths[s.name], len(s.prefix)) for s in self._streams
+        }
+        for stream in self._streams:
+            path, length = stream.partial, self._header.lengths[stream.name]
             if length == 0:
-                atomic.new_file(path).close()
+                with atomic.new_file(path) as file:
+                    file.write(stream.prefix)
             size = path.stat().st_size
             if size < length:
                 raise damaged(path, f"{size} bytes are left of {length}")
@@ -330,8 +360,10 @@ class ResumableScores:
                         "give --resume, and the new scores take its place"
                     )
             atomic.write_json(self._metadata, header.metadata)
+            if not any(stream.path == self._embeddings_path for stream in self._streams):
+                self._embeddings_path.unlink(missing_ok=True)  # those of the old scores
             for stream in self._streams:
-                stream.publish(header.lengths[stream.name])
+                stream.publish(header.lengths[stream.name], header.tally.num_scored)
                 atomic.sync_folder(self.out.parent)
         self._journal.unlink()
         atomic.sync_folder(self.out.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,18 +25,23 @@ class Stream:
     # The bytes for an outcome, given as ``journaled``; may be none
     content: Callable[[Mapping[str, Any]], bytes]
     keep_empty: bool = True  # whether the file stays if nothing was written to it
+    prefix: bytes = b""  # what the file starts with
+    # Given the complete file, before it is renamed, and how many recordings were scored; may be
+    # called again after a crash
+    complete: Callable[[Path, int], None] = lambda path, num_scored: None
 
     @property
     def partial(self) -> Path:
         """The file's name until the run is complete."""
         return self.path.with_name(self.path.name + PARTIAL)
 
-    def publish(self, length: int) -> None:
+    def publish(self, length: int, num_scored: int) -> None:
         """Give the file, which has this length, its final name; may be repeated after a crash."""
         if length == 0 and not self.keep_empty:
             self.path.unlink(missing_ok=True)
             self.partial.unlink(missing_ok=True)
         elif self.partial.exists():
+            self.complete(self.partial, num_scored)
             os.replace(self.partial, self.path)
 
 
@@ -45,7 +51,11 @@ def journaled(outcome: Outcome) -> dict[str, Any]:
         error = one_line(outcome.result)
         return {"position": outcome.position, "id": outcome.utterance.id, "error": error}
     record = to_json(outcome.result, outcome.utterance.record)
-    return {"position": outcome.position, "record": record}
+    line = {"position": outcome.position, "record": record}
+    if outcome.embedding is not None:
+        values = outcome.embedding.numpy().astype("<f4")
+        line["embedding"] = base64.b64encode(values.tobytes()).decode()
+    return line
 
 
 def record_line(outcome: Mapping[str, Any]) -> bytes:

@@ -12,9 +12,10 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
+from torch import Tensor
 
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.data.batching import length_batches
@@ -43,6 +44,14 @@ CUDA_WAITING = 64
 
 #: Bytes of cotangents that may wait: with thousands of classes, fewer utterances can.
 WAITING_BYTES = 2**28
+
+
+class Scored(NamedTuple):
+    """The result of an utterance."""
+
+    record: ScoreRecord
+    embedding: Tensor | None  # [d], if the task asks for it
+
 
 #: Forward batches, of indices, that may wait for each other.
 Unit: TypeAlias = list[list[int]]
@@ -128,12 +137,12 @@ class BatchScoring:
     def records(self) -> list[ScoreRecord]:
         """Records of all utterances that did not fail, in their order."""
         found = {i: result for unit in self.units() for i, result in self.score(unit).items()}
-        return [result for _, result in sorted(found.items()) if isinstance(result, ScoreRecord)]
+        return [result.record for _, result in sorted(found.items()) if isinstance(result, Scored)]
 
-    def score(self, unit: Unit) -> dict[int, ScoreRecord | EglError]:
-        """Records and errors of a unit's utterances, by index."""
+    def score(self, unit: Unit) -> dict[int, Scored | EglError]:
+        """Results and errors of a unit's utterances, by index."""
         self._row_bytes_per_second = 0.0
-        results: dict[int, ScoreRecord | EglError] = {}
+        results: dict[int, Scored | EglError] = {}
         waiting: dict[int, Searched] = {}
         for batch in unit:
             for i, found in self._each(batch, self._search).items():
@@ -146,8 +155,8 @@ class BatchScoring:
                 waiting = {}
         return results | self._pull_back_together(waiting)
 
-    def _search(self, batch: list[int]) -> Mapping[int, Searched | ScoreRecord]:
-        """Already records, where the forward pass of the search is used for the gradients, too."""
+    def _search(self, batch: list[int]) -> Mapping[int, Searched | Scored]:
+        """Already results, where the forward pass of the search is used for the gradients, too."""
         tape = self._run(batch)
         durations = [self._seconds[i] for i in batch]
         searched = search(self._task, tape, ids=[self._ids[i] for i in batch], durations=durations)
@@ -162,15 +171,13 @@ class BatchScoring:
             return self._pull_back(tape, batch, searched)
         return dict(zip(batch, searched, strict=True))
 
-    def _pull_back_together(
-        self, waiting: Mapping[int, Searched]
-    ) -> dict[int, ScoreRecord | EglError]:
+    def _pull_back_together(self, waiting: Mapping[int, Searched]) -> dict[int, Scored | EglError]:
         indices = list(waiting)
 
-        def run_once_more(group: list[int]) -> dict[int, ScoreRecord]:
+        def run_once_more(group: list[int]) -> dict[int, Scored]:
             return self._pull_back(self._run(group), group, [waiting[i] for i in group])
 
-        results: dict[int, ScoreRecord | EglError] = {}
+        results: dict[int, Scored | EglError] = {}
         for group in share_passes(
             [waiting[i].num_rows for i in indices],
             [self._seconds[i] for i in indices],
@@ -182,8 +189,12 @@ class BatchScoring:
 
     def _pull_back(
         self, tape: Tape, batch: list[int], searched: Sequence[Searched]
-    ) -> dict[int, ScoreRecord]:
-        return dict(zip(batch, pull_back(self._task, tape, searched), strict=True))
+    ) -> dict[int, Scored]:
+        records = pull_back(self._task, tape, searched)
+        return {
+            i: Scored(record, one.embedding)
+            for i, record, one in zip(batch, records, searched, strict=True)
+        }
 
     def _run(self, batch: list[int]) -> Tape:
         engine = self._engine
