@@ -1,4 +1,4 @@
-"""``--typicality`` of ``egl-fast score``: trusted recordings, and how the pool compares with them."""
+"""``score --typicality``: trusted recordings, and how the pool compares with them."""
 
 from __future__ import annotations
 

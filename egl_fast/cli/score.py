@@ -56,8 +56,9 @@ LONG_SECONDS = 1800.0
               default=120.0, show_default=True, help="Give up on recordings that take longer to "
               "read (listed in the errors file).")  # fmt: skip
 @click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
-              help="Manifest of trusted recordings, such as the training set: adds `typicality`, how "
-              "much a recording is like them and the pool, and keeps OUT.embeddings.npy.")  # fmt: skip
+              help="Manifest of trusted recordings, such as the training set: adds `typicality`, "
+              "how much a recording is like them and the rest of the pool, and keeps "
+              "OUT.embeddings.npy.")  # fmt: skip
 @options.memory
 @options.precision
 @options.device
