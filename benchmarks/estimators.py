@@ -248,7 +248,7 @@ def score_all(scorer: Scorer, utterances: list[Utterance], options: dict[str, An
     """Score a pool in which nothing fails."""
     scoring = pool_scoring(scorer, ScoringOptions(k=100, **options))
     for outcome in in_order(scoring.outcomes(utterances)):
-        assert outcome.record is not None, outcome.error
+        assert outcome.record is not None, outcome.result
 
 
 def time_loop(scorer: Scorer, utterance: Utterance) -> float:

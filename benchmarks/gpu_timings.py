@@ -31,7 +31,7 @@ from torch import Tensor
 from egl_fast import Scorer, ops
 from egl_fast.benchmarking.comparison import METHODS
 from egl_fast.benchmarking.interleaved import Work, seconds_of, time_interleaved
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.methods.exact import SPAN
 
 Rows = Iterator[dict[str, Any]]
@@ -79,7 +79,7 @@ def ceilings(work: Workload) -> Rows:
     target = torch.empty_like(source)
 
     def product(operands: list[Tensor], precision: str) -> None:
-        with products_in(precision, device):
+        with matmul_precision(precision, device):
             torch.mm(*operands)
 
     works: dict[str, Work] = {"bytes copied": lambda: target.copy_(source)}

@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
@@ -25,7 +25,7 @@ from machine import ROOT, machine
 from torch import Tensor
 
 from egl_fast import Scorer, _extension
-from egl_fast.compute.precision import BFloat16Products, ReducedProducts
+from egl_fast.compute.precision import RoundedProducts
 from egl_fast.data.manifest import read_manifest
 from egl_fast.evaluation.statistics.rank_correlation import spearman
 from egl_fast.gradients import engine as engine_module
@@ -46,18 +46,10 @@ def to_tf32(x: Tensor) -> Tensor:
     return ((bits + 0xFFF + odd) & ~0x1FFF).view(torch.float32).view(x.shape)
 
 
-class Tf32Products(ReducedProducts):
-    """Operands rounded to TF32."""
-
-    def reduced(self, operand: Tensor) -> Tensor:
-        """See ``ReducedProducts``."""
-        return to_tf32(operand)
-
-
 class _Operators:
     """The native operators, except the backward recurrence: a Python loop in this mode."""
 
-    def __init__(self, native: Any, mode: ReducedProducts) -> None:
+    def __init__(self, native: Any, mode: RoundedProducts) -> None:
         self._native = native
         self._mode = mode
         self.recurrent_backward = self
@@ -84,23 +76,26 @@ class _Operators:
 
 
 @contextmanager
-def emulated(mode: type[ReducedProducts] | None) -> Iterator[None]:
-    """Take products of engines of any precision but float32 in this mode."""
+def emulated(rounded: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
+    """Round the products of an engine of any precision except float32 while the context is open."""
 
-    def products_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if precision == "float32" or mode is None else mode()
+    def matmul_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+        exact = precision == "float32" or rounded is None
+        return nullcontext() if exact else RoundedProducts(rounded)
 
     with ExitStack() as stack:
-        if mode is not None:
-            operators = _Operators(_extension.operators(), mode())
-            stack.enter_context(mock.patch.object(engine_module, "products_in", products_in))
+        if rounded is not None:
+            operators = _Operators(_extension.operators(), RoundedProducts(rounded))
+            stack.enter_context(
+                mock.patch.object(engine_module, "matmul_precision", matmul_precision)
+            )
             stack.enter_context(mock.patch.object(_extension, "operators", return_value=operators))
         yield
 
 
 def _scores_of(outcome: Outcome) -> dict[str, float]:
     if outcome.record is None:
-        print(f"{outcome.utterance.id}: {outcome.error}")
+        print(f"{outcome.utterance.id}: {outcome.result}")
         return dict.fromkeys(SCORES, math.nan)
     return {name: float(getattr(outcome.record, name)) for name in SCORES}
 
@@ -121,11 +116,11 @@ def main() -> None:
     chosen = [pool[i * len(pool) // count] for i in range(count)]
     scoring = ScoringOptions(k=options.k)
     scores: dict[str, list[dict[str, float]]] = {}
-    for name, mode in {"float32": None, "tf32": Tf32Products, "bf16": BFloat16Products}.items():
+    for name, rounding in {"float32": None, "tf32": to_tf32, "bf16": Tensor.bfloat16}.items():
         scorer = Scorer.from_checkpoint(
-            options.model, precision="float32" if mode is None else "bf16"
+            options.model, precision="float32" if rounding is None else "bf16"
         )
-        with emulated(mode):
+        with emulated(rounding):
             pool_of = pool_scoring(scorer, scoring, batch_seconds=8.0)
             scores[name] = [_scores_of(outcome) for outcome in in_order(pool_of.outcomes(chosen))]
     print(json.dumps(machine()))

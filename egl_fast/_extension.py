@@ -1,6 +1,6 @@
 """Loads the native operators, or says in one line what is missing and how to build it.
 
-Importing this module registers ``torch.ops.egl_fast.*`` and has no other effect.
+Importing this module registers ``torch.ops.egl_fast.*``.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ except OSError as error:
 
 
 def operators() -> Any:
-    """The native operators: each an attribute, with its one overload ``default``.
+    """The native operators: attributes, each with one overload, ``default``.
 
-    All calls go through here, so that the tests may put others in their place: the CUDA halves
-    in emulation, or on a GPU.
+    All calls go through here, so that tests can replace the operators by their CUDA halves, in
+    emulation or on a GPU.
     """
     return torch.ops.egl_fast
 

@@ -10,7 +10,7 @@ from egl_fast.errors import ExtensionError, one_line
 
 REMEDY = "build it with `pip install --no-build-isolation .` in the egl-fast source folder"
 
-#: Torch's operators. The suffix is that of a module for every Python, by which installers know it.
+#: The operators for torch. The suffix tells installers that it fits every Python.
 OPERATORS = Path(__file__).with_name("_operators.abi3.so")
 
 

@@ -1,4 +1,4 @@
-"""The model file: weights, configuration and vocabulary in one dictionary, nothing executable.
+"""The model file: weights, configuration, and vocabulary in one dictionary, nothing executable.
 
 Format (``FORMAT_VERSION`` 1), written by ``torch.save``:
 
@@ -10,9 +10,9 @@ Format (``FORMAT_VERSION`` 1), written by ``torch.save``:
     state_dict        name -> tensor; floating-point tensors may be half precision
     training          facts about the training run: plain numbers and strings
 
-A file may be anybody's. ``torch_file`` reads it without executing anything, in memory that the
-file's own size bounds; every field is checked by the kind that its dataclass states; and a model is
-built from the file's own tensors, once they have the shapes that its configuration asks for.
+Files may come from anyone. ``torch_file`` reads them without executing anything, in memory bounded
+by the file's own size; every field is checked by the kind in its dataclass; and the model is built
+from the file's own tensors, after they have the shapes that its configuration requires.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from egl_fast.vocabulary import class_names
 FORMAT: Final = "egl-fast checkpoint"
 FORMAT_VERSION: Final = 1
 
-#: The largest file that is read: a training state of the largest model, with some room.
+#: The largest file that is read: more than a training state of the largest model.
 MAX_FILE_BYTES: Final = 16 * 10**9
 
 _REMEDY: Final = "give a file that `egl-fast train` wrote"
@@ -51,14 +51,14 @@ _REMEDY: Final = "give a file that `egl-fast train` wrote"
 
 @dataclass
 class Checkpoint:
-    """A model with all that is needed to run it.
+    """A model with everything needed to run it.
 
     Attributes:
         model: in evaluation mode, float32.
         features: how to make its input.
-        vocabulary: class names in index order; index 0 is the blank.
+        vocabulary: class names in index order, blank first.
         training: facts about how it was trained.
-        sha256: hash of the file it came from, "" for one that was never saved.
+        sha256: hash of its file, "" if it was never saved.
     """
 
     model: DeepSpeech2
@@ -71,18 +71,16 @@ class Checkpoint:
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Write a model file atomically; ``half`` stores floating-point weights in 16 bits.
 
-    Raises:
-        OutputError: the file cannot be written.
-        ModelError, ValueError: see ``checkpoint_content``.
+    Raises ``OutputError`` if the file cannot be written; otherwise see ``checkpoint_content``.
     """
     write_torch(path, checkpoint_content(checkpoint, half=half))
 
 
 def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[str, Any]:
-    """The dictionary of the module's docstring, with all tensors on the CPU.
+    """The dictionary described above, with all tensors on the CPU.
 
     Raises:
-        ModelError: a weight is beyond what half precision can hold.
+        ModelError: a weight exceeds half precision.
         ValueError: the vocabulary is one that ``load_checkpoint`` would refuse.
     """
     state = checkpoint.model.state_dict()
@@ -91,8 +89,8 @@ def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[st
         for name, tensor in state.items():
             if bool((tensor.abs() > largest).any()):
                 raise ModelError(
-                    f"weights {name}: reach {float(tensor.abs().max()):g}, half precision only "
-                    f"{largest:g}; save them in full"
+                    f"weights {name}: reach {float(tensor.abs().max()):g}, but half precision only "
+                    f"{largest:g}; save them in full precision"
                 )
         state = {name: tensor.half() for name, tensor in state.items()}
     return {
@@ -107,13 +105,13 @@ def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[st
 
 
 def plain_values(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts as JSON would give them back: no tuples and no classes, which a file could not name."""
+    """Facts as read back from JSON: no tuples and no classes, which a file could not contain."""
     plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain
 
 
 def plain_config(config: ModelConfig) -> dict[str, Any]:
-    """The configuration in lists, numbers and strings: named tuples would need their class."""
+    """A configuration in lists, numbers, and strings: named tuples would need their class."""
     shapes = [[list(shape.kernel), list(shape.stride)] for shape in config.conv_shapes]
     return {**asdict(config), "conv_shapes": shapes}
 
@@ -122,8 +120,8 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     """Read a model file. Nothing in it is executed.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not one of ours, or of another version; or a
-            field has a value that its kind refuses, or a weight is NaN or infinite.
+        CheckpointError: the file is missing, damaged, not one of ours, or of another version; a
+            field has a value that its kind refuses; or a weight is NaN or infinite.
     """
     path = Path(path)
     content = _read_bytes(path)
@@ -134,17 +132,13 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
 def checkpoint_from_content(
     content: Any, path: Path, *, sha256: str = "", device: str | torch.device = "cpu"
 ) -> Checkpoint:
-    """Build the model of a dictionary that was read from ``path``.
-
-    Raises:
-        CheckpointError: as for ``load_checkpoint``.
-    """
+    """Build the model of a dictionary read from ``path``; raises ``CheckpointError``."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _not_a_checkpoint(path, formats.content_format(content))
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"model {path}: has format version {shown(version)}, this egl-fast "
+            f"model {path}: has format version {shown(version)}, but this egl-fast "
             f"reads version {FORMAT_VERSION}; use the egl-fast that wrote it"
         )
 
@@ -171,9 +165,9 @@ def checkpoint_from_content(
 
 
 def plain_facts(value: Any) -> dict[str, Any]:
-    """Kind: a dictionary as JSON has them: of numbers, strings, booleans, None, lists and such.
+    """Kind: a dictionary as in JSON: of numbers, strings, booleans, None, lists, and dictionaries.
 
-    Values that are read from a file are never deep or cyclic; ``torch_file`` sees to that.
+    Values read from a file are never deep or cyclic, thanks to ``torch_file``.
     """
     if not isinstance(value, dict):
         raise ValueError(f"expected facts by name, got {shown(value)}")
@@ -195,12 +189,8 @@ def plain_facts(value: Any) -> dict[str, Any]:
 
 
 def _model_of(config: ModelConfig, state: Any) -> DeepSpeech2:
-    """A float32 model whose weights are a file's.
-
-    Raises:
-        ValueError: ``state`` is not what a model of this configuration has.
-    """
-    # On the meta device a tensor is a shape and takes no memory.
+    """A float32 model with a file's weights; raises ``ValueError`` if they do not fit."""
+    # On the meta device, tensors take no memory.
     with torch.device("meta"):
         model = DeepSpeech2(config)
     expected = model.state_dict()
@@ -230,19 +220,15 @@ def _weights(name: str, value: Any, expected: Tensor) -> Tensor:
         raise ValueError(f"{name}: expected floating-point numbers, got {value.dtype}")
     weights = value.float()
     if not bool(weights.isfinite().all()):
-        raise ValueError(f"{name}: holds NaN or infinity")
+        raise ValueError(f"{name}: contains NaN or infinity")
     if name.endswith(".running_var") and bool((weights < 0).any()):
-        raise ValueError(f"{name}: holds a variance below 0")
+        raise ValueError(f"{name}: contains a variance below 0")
     return weights
 
 
 def write_torch(path: str | Path, content: dict[str, Any]) -> None:
-    """``torch.save``, atomically: a reader sees the old file or the new one, never a part.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    # Straight into a file, torch.save would not say what the system had against it.
+    """``torch.save``, atomically. Raises ``OutputError``."""
+    # Writing to a file, torch.save would hide the system's error.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic.replacing(Path(path)) as file:
@@ -250,11 +236,7 @@ def write_torch(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def read_torch(path: Path) -> Any:
-    """What ``write_torch`` wrote: plain values and tensors on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or holds anything else.
-    """
+    """What ``write_torch`` wrote, on the CPU. Raises ``CheckpointError``."""
     return _parsed(_read_bytes(path), path)
 
 
@@ -291,14 +273,14 @@ def _parsed(content: bytes, path: Path) -> Any:
             f"model {path}: is not an egl-fast checkpoint, or is cut short; copy it again, or "
             f"{_REMEDY}"
         ) from None
-    except (MemoryError, RuntimeError):  # torch's word for it
+    except (MemoryError, RuntimeError):  # torch raises the latter
         raise CheckpointError(
             f"model {path}: does not fit into memory ({len(content):,} bytes); {_REMEDY}"
         ) from None
     except NotATorchFileError as error:
         raise _not_a_checkpoint(path, formats.archive_format(error.names)) from None
     except ValueError as error:
-        # Python's own messages can show what they stumbled over at length.
+        # Python's own messages may quote offending values at length.
         what = shortened(one_line(error), 200)
         raise CheckpointError(
             f"model {path}: is not an egl-fast checkpoint, or is damaged ({what}); "

@@ -1,7 +1,7 @@
-"""The K most probable labelings of one utterance, from a NumPy array: no torch needed.
+"""The K most probable labelings of one utterance, from a NumPy array, without torch.
 
-For log-probabilities that come from ONNX Runtime, TensorRT, or any other runtime. On tensors, and
-in batches, ``egl_fast.ops.ctc_beam_search`` runs the same search.
+For log-probabilities from ONNX Runtime, TensorRT, or any other runtime. For tensors and batches,
+``egl_fast.ops.ctc_beam_search`` runs the same search.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
-#: As in csrc/core/emissions.h: what single precision may make of 0.
+#: As in csrc/core/emissions.h: how far rounding in single precision may exceed 0.
 _MOST_LOG_PROB = 1e-3
 
-#: By how much probabilities in 16 bits may sum to more than 1.
+#: How much 16-bit probabilities may sum to beyond 1.
 _SUM_ROUNDING = 0.05
 
 #: The search counts prefixes in 32 bits.
@@ -37,8 +37,8 @@ class DecodedHypothesis:
     Attributes:
         labels: class indices, never the blank.
         log_prob: natural logarithm of p(labeling | utterance), exact.
-        search_log_prob: the probability that the beam search saw, as a natural logarithm: a lower
-            bound of ``log_prob``, to rounding.
+        search_log_prob: natural logarithm of the probability that the beam search found: a lower
+            bound of ``log_prob``, up to rounding.
     """
 
     labels: tuple[int, ...]
@@ -51,20 +51,20 @@ def ctc_nbest(
 ) -> list[DecodedHypothesis]:
     """The k most probable labelings that a CTC prefix beam search finds.
 
-    The search adds up the probability of all alignments of a prefix (Graves et al., 2006; Hannun et
-    al., 2014). What it keeps is ranked again by exact probability. Ties go by labeling: shorter
-    first, then smaller class indices first.
+    The search sums the probability of all alignments of a prefix (Graves et al., 2006; Hannun et
+    al., 2014). The labelings it finds are ranked by exact probability; ties are in lexicographic
+    order of class indices, a labeling before its own extensions.
 
     Args:
-        log_probs: [T, C] natural logarithms of the classes' probabilities in each frame, blank
-            included, none above 0 but for rounding (0.001). float64 and float32 are searched as
-            they are, other real types as float32.
+        log_probs: [T, C] natural logarithms of the classes' probabilities in each frame, including
+            the blank, at most 0 except for rounding (0.001). float64 and float32 are used as they
+            are, other real types as float32.
         k: labelings wanted, 1 to 2^31 - 1.
         beam_width: prefixes kept after each frame, at least k; None: 10 k, at least 100.
         blank: the blank's class index.
 
     Returns:
-        At most k hypotheses, most probable first; fewer where no more have a probability above 0.
+        At most k hypotheses, most probable first; fewer if no more have a probability above 0.
 
     Raises:
         ValueError: an argument has the wrong shape or value; or a frame's probabilities sum to
@@ -84,7 +84,7 @@ def ctc_nbest(
     k, blank = operator.index(k), operator.index(blank)
     if not 1 <= k <= _MOST_HYPOTHESES:
         raise ValueError(f"k: expected 1 to {_MOST_HYPOTHESES}, got {k}")
-    # No width is too large: more than the search can count are as good as all.
+    # No width is too large: more than the search can count means all.
     width = default_beam_width(k) if beam_width is None else min(beam_width, 2**63 - 1)
     if width < k:
         raise ValueError(f"beam_width: expected at least k = {k}, got {width}")
@@ -95,10 +95,9 @@ def ctc_nbest(
 
 
 def default_beam_width(num_hypotheses: int) -> int:
-    """Prefixes that a search for so many hypotheses keeps unless told otherwise.
+    """The default beam width for a number of hypotheses.
 
-    Speech has flatter posteriors than one might think; docs/beam-width.md says how many of the true
-    K best each width finds, and what it costs.
+    docs/beam-width.md says how many of the true K best each width finds, and what it costs.
     """
     return max(10 * num_hypotheses, 100)
 
@@ -110,15 +109,15 @@ def _checked(log_probs: npt.ArrayLike) -> FloatArray:
     if values.dtype.kind not in "fiu":
         raise ValueError(f"log_probs: expected real numbers, got {values.dtype}")
     dtype = np.float64 if values.dtype == np.float64 else np.float32
-    # Strides that are not a multiple of the item size exist, in structured arrays.
+    # In structured arrays, strides may not be a multiple of the item size.
     if values.dtype != dtype or any(stride % values.itemsize for stride in values.strides):
         values = np.ascontiguousarray(values, dtype=dtype)
     wrong = np.argwhere(~(values <= _MOST_LOG_PROB))
     if len(wrong):
         frame, cls = wrong[0]
         raise ValueError(
-            f"log_probs: expected at most 0, but for rounding, got {values[frame, cls]} in frame "
-            f"{frame}, class {cls}; log_softmax makes them of logits"
+            f"log_probs: expected at most 0, except for rounding, got {values[frame, cls]} in "
+            f"frame {frame}, class {cls}; use log_softmax if these are logits"
         )
     sums = np.exp(values.astype(np.float64)).sum(axis=1)
     if (sums > 1 + _SUM_ROUNDING).any():

@@ -1,8 +1,8 @@
-"""Values and texts from elsewhere, as people get to see them: on one line, short, harmless.
+"""Values and texts from elsewhere, made safe to show: on one line, short, harmless.
 
-Ids, paths and transcripts come from manifests, and a terminal obeys what is in them: escape
+Ids, paths, and transcripts come from manifests, and a terminal interprets what they contain: escape
 sequences move the cursor and rename the window, C1 codes do so in one character, and bidirectional
-overrides show another order than is there.
+overrides make text look different from what it is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxlong = 100
 
-#: C0, DEL and C1; marks, overrides and isolates of direction; line and paragraph separators;
-#: characters without width but those that scripts need (U+200C, U+200D); halves of surrogate pairs,
-#: which have no UTF-8; tags.
+#: C0, DEL, and C1; direction marks, overrides, and isolates; line and paragraph separators;
+#: zero-width characters, except those that scripts need (U+200C, U+200D); lone surrogates, which
+#: have no UTF-8 form; tags.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
     "\U000e0000-\U000e007f]"
@@ -28,12 +28,12 @@ def shown(value: Any) -> str:
     """A value for use in a message: short, on one line, control characters escaped."""
     try:
         return " ".join(_SHORT.repr(value).split())
-    except ValueError:  # Python does not spell out integers of thousands of digits.
+    except ValueError:  # Python refuses to print integers of thousands of digits.
         return f"a number of {value.bit_length()} bits"
 
 
 def shortened(text: str, most: int) -> str:
-    """The start of a text, so many characters of it with the ellipsis that stands for the rest.
+    """A text cut to a number of characters, ellipsis included.
 
     Example:
         >>> shortened("abcdef", 4)
@@ -43,7 +43,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""One line that no terminal obeys: control characters come out as Python would escape them.
+    r"""One line without terminal control: such characters are escaped as in Python.
 
     Example:
         >>> print(printable("a\x1b[31m\u202eb\n"))
@@ -53,25 +53,23 @@ def printable(text: str) -> str:
 
 
 def escaped(found: re.Match[str]) -> str:
-    """What was found in a text, as Python would escape it."""
+    """A regular expression's match, escaped as in Python."""
     return found[0].encode("unicode_escape").decode()
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    r"""JSON for files and for standard output: any script as it is, control characters escaped.
+    r"""JSON for files and standard output: control characters escaped, other text as it is.
 
-    JSON itself only wants C0 escaped. What else a terminal obeys is escaped as well, since a file
-    of results is looked at with ``cat``; it means the same to whoever parses it.
-
-    Raises:
-        ValueError: a value has no form in JSON, such as NaN.
+    JSON itself requires this for C0 only. Since people look at files of results with ``cat``, the
+    other characters that terminals interpret are escaped as well, which means the same to a parser.
+    Raises ``ValueError`` if a value (such as NaN) has no JSON form.
 
     Example:
         >>> print(json_text({"id": "größe\x9b"}))
         {"id": "größe\u009b"}
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
-    # Line feeds outside of strings are of the indentation; those within are escaped already.
+    # Line feeds here are indentation: those in strings are escaped already.
     return _UNSAFE.sub(lambda found: _as_json(found[0]) if found[0] != "\n" else "\n", text)
 
 

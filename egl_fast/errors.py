@@ -1,8 +1,8 @@
 """Every error that egl_fast raises on purpose.
 
-An ``EglError`` is a message for the person at the keyboard: one line that names the thing at
-fault and the remedy. The command line prints it without a traceback and exits with status 2.
-Wrong arguments from a programmer stay ``TypeError`` and ``ValueError``.
+The message of an ``EglError`` is for the user: one line that names what is wrong and how to fix it.
+The command line prints it without a traceback and exits with status 2. A programmer's wrong
+arguments remain ``TypeError`` and ``ValueError``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ class ExtensionError(EglError):
 
 
 class DeviceError(EglError):
-    """A device is unknown, or cannot be used here; the message says what keeps it from that."""
+    """A device is unknown, or cannot be used here; the message says why."""
 
 
 class ManifestError(EglError):
-    """A manifest is missing, empty or malformed; the message names the file and the line."""
+    """A manifest is missing, empty, or malformed; the message names the file and the line."""
 
 
 class AudioError(EglError):
-    """One recording cannot be read; scoring goes on with the others where it may."""
+    """One recording cannot be read; where possible, the others are still processed."""
 
 
 class CheckpointError(EglError):
@@ -35,48 +35,42 @@ class CheckpointError(EglError):
 
 
 class ModelError(EglError):
-    """A model cannot be scored: its outputs, vocabulary or parameters do not fit."""
+    """A model cannot be scored: its outputs, vocabulary, or parameters do not fit."""
 
 
 class OutputError(EglError):
-    """An output cannot be written, or would overwrite what is there."""
+    """An output cannot be written, or would overwrite an existing file."""
 
 
 class SelectionError(EglError):
-    """A budget or strategy does not fit the scores at hand."""
+    """A budget or strategy does not fit the scores."""
 
 
 class ConfigError(EglError):
-    """A configuration cannot be used; the message names the file, the line and the key."""
+    """A configuration is invalid; the message names the file, the line, and the key."""
 
 
 class MissingExtraError(EglError):
-    """A package is missing that an optional extra installs; the message names the extra."""
+    """A package of an optional extra is missing; the message names the extra."""
 
 
 class ReportError(EglError):
-    """A report cannot be made: a run folder lacks its tables, or they contradict each other."""
+    """A report cannot be made: a run folder lacks tables, or they contradict each other."""
 
 
 _REMEDIES = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EFBIG: "raise the limit on file size (ulimit -f)",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENAMETOOLONG: "shorten the name",
 }
 
 
 def cannot_be_written(name: object, error: BaseException, *, remedy: str = "") -> OutputError:
-    """What to raise where the system does not let an output be written.
-
-    Args:
-        name: the output.
-        error: what the system says.
-        remedy: what else to do than what the system's complaint suggests.
-    """
+    """The error for an output that the system refuses to write; ``remedy`` adds a way to fix it."""
     first = remedy_of(error)
-    remedies = [first, remedy or ("" if first else "name another place")]
+    remedies = [first, remedy or ("" if first else "choose another place")]
     return OutputError(
         f"output {name}: cannot be written ({one_line(error)}); "
         + ", and ".join(part for part in remedies if part)
@@ -84,7 +78,7 @@ def cannot_be_written(name: object, error: BaseException, *, remedy: str = "") -
 
 
 def remedy_of(error: BaseException) -> str:
-    """What helps against what the system complains of; empty where that is not plain."""
+    """How to fix what the system complains about; empty if unknown."""
     return _REMEDIES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 

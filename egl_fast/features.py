@@ -13,26 +13,26 @@ from egl_fast import kinds
 #: The longest window, and so the largest Fourier transform: 1.4 s at 48 kHz.
 MAX_WINDOW_SAMPLES: Final = 2**16
 
-#: How many windows may overlap at a sample. It bounds the memory that a second of audio takes.
+#: How many windows may overlap at a sample, which bounds the memory for a second of audio.
 MAX_OVERLAP: Final = 100
 
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How a waveform becomes a spectrogram; stored in the checkpoint, so that both always fit.
+    """How a waveform becomes a spectrogram; part of the checkpoint, so that the two always match.
 
     Attributes:
         sample_rate_hz: rate that audio is resampled to.
-        window_seconds: length of the Hann window, and of the Fourier transform.
-        hop_seconds: distance between the starts of two frames.
-        power_floor: added to the power before the logarithm; about the power of one
-            quantization step of 16-bit audio, so that digital silence stays finite.
+        window_seconds: length of the Hann window and the Fourier transform.
+        hop_seconds: distance between the starts of frames.
+        power_floor: added to the power before the logarithm; about the power of one quantization
+            step of 16-bit audio, so that digital silence stays finite.
         std_floor: smallest standard deviation (nats) that a recording is divided by, so that
-            silence is not blown up into noise.
+            silence is not amplified into noise.
 
     Raises:
-        ValueError: a field has the wrong type or is out of range, the window or the hop is not
-            even one sample, the window is too long, or too many windows overlap.
+        ValueError: a field has the wrong type or is out of range, the window or the hop is less
+            than one sample, the window is too long, or too many windows overlap.
     """
 
     sample_rate_hz: int = kinds.of_kind(16000, kinds.Integer(1, at_most=384_000))
@@ -77,18 +77,18 @@ class FeatureConfig:
         return self.window_samples // 2 + 1
 
     def num_frames(self, num_samples: int) -> int:
-        """Whole windows that fit into ``num_samples`` samples; 0 where not even one does."""
+        """Whole windows in ``num_samples`` samples."""
         return max(0, 1 + (num_samples - self.window_samples) // self.hop_samples)
 
 
 def log_spectrogram(waveform: Tensor, config: FeatureConfig) -> Tensor:
     """Log power spectrogram, each bin centered over the recording, which has unit variance.
 
-    A recording is normalized by itself alone, so its features never depend on its batch.
+    A recording is normalized by itself, so its features never depend on its batch.
 
     Args:
         waveform: [S] float, mono, at ``config.sample_rate_hz``, full scale = 1.
-        config: window, hop and floors.
+        config: window, hop, and floors.
 
     Returns:
         [T, F] in the waveform's dtype, T = ``config.num_frames(S)``.
@@ -112,7 +112,7 @@ def log_spectrogram(waveform: Tensor, config: FeatureConfig) -> Tensor:
         center=False,
         return_complex=True,
     )
-    # Dividing by the window's energy makes the floor mean the same for every window length.
+    # Divided by the window's energy, so that the floor does not depend on the window's length.
     power = spectrum.abs().square() / window.square().sum()
     log_power = (power + config.power_floor).log().transpose(0, 1)
     centered = log_power - log_power.mean(dim=0)

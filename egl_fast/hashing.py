@@ -1,4 +1,4 @@
-"""Hashes that stand for what was hashed, whatever characters are in it."""
+"""Hashes of text with any characters."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 
 
 def hashed(*parts: object, separator: str = "\0") -> bytes:
-    """The SHA-256 of a few values: a seed that belongs to them alone.
+    """The SHA-256 of a few values, such as a seed and an id, joined as text.
 
     Args:
-        *parts: a run's seed, an utterance's id and the like; they count as they are written.
-        separator: what is between them.
+        *parts: the values.
+        separator: between them.
     """
-    # JSON can name lone surrogates, which have no UTF-8 of their own.
+    # JSON may contain lone surrogates, which have no UTF-8.
     text = separator.join(map(str, parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

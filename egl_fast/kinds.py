@@ -1,8 +1,8 @@
-"""Kinds: what values a field may have. Each takes any value, and returns it checked or refuses it.
+"""What values a field may have: each kind takes any value, and returns it checked or refuses it.
 
-They read what other people wrote: model files, TOML files, arguments. Every refusal is a ValueError
-of one short line, however large or strange the value is. Kinds with bounds or choices are classes,
-so that a command line can be made of them.
+The values come from other people: model files, TOML files, arguments. Every refusal is a
+``ValueError`` of one short line, however large or strange the value is. Kinds with bounds or
+choices are classes, so that command-line options can be made from them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
+from operator import ge, gt, le, lt
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from egl_fast.display import shown
@@ -19,45 +20,50 @@ Value = TypeVar("Value")
 
 
 def _is(number: type, value: Any) -> bool:
-    # bool is an int to Python.
+    # In Python, bool is an int.
     return isinstance(value, number) and not isinstance(value, bool)
 
 
 def text(value: Any) -> str:
-    """Kind: a string that is not empty."""
+    """A nonempty string."""
     if not isinstance(value, str) or not value:
         raise ValueError(f"expected a string, got {shown(value)}")
     return value
 
 
 def boolean(value: Any) -> bool:
-    """Kind: true or false."""
+    """True or false."""
     if not isinstance(value, bool):
         raise ValueError(f"expected true or false, got {shown(value)}")
     return value
 
 
+def _check_bounds(
+    value: Any, *bounds: tuple[float | None, Callable[[Any, Any], bool], str]
+) -> None:
+    for bound, is_met, words in bounds:
+        if bound is not None and not is_met(value, bound):
+            label = f"{bound:g}" if isinstance(bound, float) else bound
+            raise ValueError(f"expected {words} {label}, got {shown(value)}")
+
+
 @dataclass(frozen=True)
 class Integer:
-    """Kind: a whole number in a range; NumPy's become Python's."""
+    """A whole number in a range; NumPy's become Python's."""
 
     at_least: int | None = None
     at_most: int | None = None
 
     def __call__(self, value: Any) -> int:
-        """The number."""
         if not _is(Integral, value):
             raise ValueError(f"expected a whole number, got {shown(value)}")
-        if self.at_least is not None and value < self.at_least:
-            raise ValueError(f"expected at least {self.at_least}, got {shown(value)}")
-        if self.at_most is not None and value > self.at_most:
-            raise ValueError(f"expected at most {self.at_most}, got {shown(value)}")
+        _check_bounds(value, (self.at_least, ge, "at least"), (self.at_most, le, "at most"))
         return int(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """Kind: a finite number in a range; whole numbers and NumPy's become floats."""
+    """A finite number in a range; whole numbers and NumPy's become floats."""
 
     above: float | None = None
     at_least: float | None = None
@@ -65,7 +71,6 @@ class Number:
     at_most: float | None = None
 
     def __call__(self, value: Any) -> float:
-        """The number."""
         if not _is(Real, value):
             raise ValueError(f"expected a number, got {shown(value)}")
         try:
@@ -74,25 +79,23 @@ class Number:
             number = math.inf
         if not math.isfinite(number):
             raise ValueError(f"expected a finite number, got {shown(value)}")
-        if self.above is not None and value <= self.above:
-            raise ValueError(f"expected a number above {self.above:g}, got {shown(value)}")
-        if self.at_least is not None and value < self.at_least:
-            raise ValueError(f"expected at least {self.at_least:g}, got {shown(value)}")
-        if self.below is not None and value >= self.below:
-            raise ValueError(f"expected a number below {self.below:g}, got {shown(value)}")
-        if self.at_most is not None and value > self.at_most:
-            raise ValueError(f"expected at most {self.at_most:g}, got {shown(value)}")
+        _check_bounds(
+            value,
+            (self.above, gt, "a number above"),
+            (self.at_least, ge, "at least"),
+            (self.below, lt, "a number below"),
+            (self.at_most, le, "at most"),
+        )
         return number
 
 
 class OneOf:
-    """Kind: one of a few words."""
+    """One of a few words."""
 
     def __init__(self, *choices: str) -> None:
         self.choices = choices
 
     def __call__(self, value: Any) -> str:
-        """The word."""
         if not isinstance(value, str) or value not in self.choices:
             raise ValueError(f"expected one of {', '.join(self.choices)}, got {shown(value)}")
         return value
@@ -100,17 +103,16 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Optional:
-    """Kind: None, or a value of another kind."""
+    """None, or a value of another kind."""
 
     kind: Callable[[Any], Any]
 
     def __call__(self, value: Any) -> Any:
-        """The value."""
         return None if value is None else self.kind(value)
 
 
 def list_of(item: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
-    """Kind: an array that is not empty, of items of a kind, none twice."""
+    """A nonempty list of items of one kind, without duplicates."""
 
     def kind(value: Any) -> tuple[Value, ...]:
         if not isinstance(value, (list, tuple)) or not value:
@@ -118,14 +120,14 @@ def list_of(item: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
         items = tuple(item(element) for element in value)
         for place, element in enumerate(items):
             if element in items[:place]:
-                raise ValueError(f"{shown(element)} is there twice")
+                raise ValueError(f"{shown(element)} is listed twice")
         return items
 
     return kind
 
 
 def one_or_list_of(item: Callable[[Any], Value]) -> Callable[[Any], tuple[Value, ...]]:
-    """Kind: an item of a kind, or an array of such."""
+    """One item, or a list as for ``list_of``."""
 
     def kind(value: Any) -> tuple[Value, ...]:
         return list_of(item)(value if isinstance(value, (list, tuple)) else [value])
@@ -134,27 +136,20 @@ def one_or_list_of(item: Callable[[Any], Value]) -> Callable[[Any], tuple[Value,
 
 
 def of_kind(default: Value, kind: Callable[[Any], Value], help: str = "") -> Value:
-    """A dataclass field with a default and a kind, which ``check_fields`` holds it to.
-
-    Args:
-        default: of the field.
-        kind: of its values.
-        help: what a command line says of it.
-    """
+    """A dataclass field with a default, a kind (see ``check_fields``), and command-line help."""
     return field(default=default, metadata={"kind": kind, "help": help})
 
 
 def kind_of(described: Field[Any]) -> Callable[[Any], Any]:
-    """The kind of a dataclass field that ``of_kind`` made."""
+    """The kind of a dataclass field made by ``of_kind``."""
     kind: Callable[[Any], Any] = described.metadata["kind"]
     return kind
 
 
 def check_fields(instance: Any) -> None:
-    """Hold a dataclass's fields to their kinds; for its ``__post_init__``, also if it is frozen.
+    """Check and convert all fields of a dataclass, in its ``__post_init__``; it may be frozen.
 
-    Raises:
-        ValueError: a field has a value that its kind refuses; the message names the field.
+    Raises ``ValueError``, naming the field, if its kind refuses the value.
     """
     for described in fields(instance):
         try:
@@ -165,12 +160,12 @@ def check_fields(instance: Any) -> None:
 
 
 def from_mapping(cls: Callable[..., Value], content: Any, *, defaults: bool = False) -> Value:
-    """An instance of a dataclass from a mapping.
+    """An instance of a dataclass from a mapping of field names to values.
 
     Args:
         cls: the dataclass.
-        content: values of its fields by name.
-        defaults: whether fields that have a default may be missing.
+        content: the mapping.
+        defaults: whether fields with a default may be missing.
 
     Raises:
         ValueError: a field is missing or unknown, or the class refuses a value.
@@ -188,12 +183,9 @@ def from_mapping(cls: Callable[..., Value], content: Any, *, defaults: bool = Fa
 
 
 def typed_from_mapping(cls: type[Value], content: Any) -> Value:
-    """The same for a dataclass without kinds: values must have the types of its annotations.
+    """The same for a dataclass without kinds: values must have the annotated types.
 
-    Integers must not be negative; floats may be NaN.
-
-    Raises:
-        ValueError: as above, or a value has another type; the message names the field.
+    Integers must not be negative; floats may be NaN. Raises ``ValueError``, naming the field.
     """
     instance = from_mapping(cls, content, defaults=True)
     for name, hint in get_type_hints(cls).items():

@@ -1,12 +1,11 @@
 """The Deep Speech 2 family: two convolutions, bidirectional recurrent layers, a softmax.
 
-Amodei et al., "Deep Speech 2: End-to-End Speech Recognition in English and Mandarin", 2016,
-section 3, in the form that Huang et al. (2016, section 4) use it for active learning.
+Amodei et al., "Deep Speech 2: End-to-End Speech Recognition in English and Mandarin", 2016, section
+3, as used for active learning by Huang et al. (2016, section 4).
 
-Padding never reaches a valid frame: convolutions read zeros beyond an utterance's end, which is
-what they read there when the utterance is alone; recurrent layers run over packed sequences;
-batch normalization counts valid frames only. So an utterance's logits do not depend on what it
-is batched with.
+Padding never reaches a valid frame: convolutions read zeros beyond an utterance's end, as they do
+when it is alone; recurrent layers run over packed sequences; batch normalization counts only valid
+frames. So an utterance's logits do not depend on its batch.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ from egl_fast.errors import ModelError
 from egl_fast.recurrent.clipped_relu import CLIP, ClippedReluRNN
 from egl_fast.recurrent.packing import pack, unpack, valid_frames
 
-CELLS: Final = ("rnn_tanh", "rnn_clipped_relu", "gru", "lstm")
-
-
-#: Gates of each, which share a weight matrix.
+#: Gates of each cell, which share a weight matrix.
 _GATES: Final = {"rnn_tanh": 1, "rnn_clipped_relu": 1, "gru": 3, "lstm": 4}
+
+CELLS: Final = tuple(_GATES)
 
 #: The largest network: 4 GB of weights, thirty times the `paper` preset.
 MAX_WEIGHTS: Final = 10**9
@@ -45,7 +43,7 @@ class ConvShape(NamedTuple):
 
 
 def _conv_shapes(value: Any) -> tuple[ConvShape, ...]:
-    """Kind: convolutions, as tuples or as the lists that files have."""
+    """Kind: convolutions, as tuples or as lists read from a file."""
     if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 16:
         raise ValueError(f"expected a list of 1 to 16 convolutions, got {shown(value)}")
     return tuple(_conv_shape(shape) for shape in value)
@@ -80,11 +78,11 @@ class ModelConfig:
         cell: one of ``CELLS``.
         num_layers: bidirectional recurrent layers.
         hidden_size: H, units of one direction.
-        dropout: probability of dropping an input of a recurrent or the last layer while training.
+        dropout: probability of dropping an input of a recurrent or the last layer in training.
 
     Raises:
-        ModelError: a field has the wrong type or is out of range, or the network would have more
-            than ``MAX_WEIGHTS`` weights, or a convolution more than ``MAX_WIDTH`` outputs a frame.
+        ModelError: a field has the wrong type or is out of range, the network would have more than
+            ``MAX_WEIGHTS`` weights, or a convolution more than ``MAX_WIDTH`` outputs per frame.
     """
 
     num_bins: int = kinds.of_kind(161, kinds.Integer(1, at_most=2**15 + 1))
@@ -106,7 +104,7 @@ class ModelConfig:
         width = self.conv_channels * max(self.conv_bins)
         if width > MAX_WIDTH:
             raise ModelError(
-                f"conv_channels: a convolution would have {width:,} outputs a frame; "
+                f"conv_channels: a convolution would have {width:,} outputs per frame; "
                 f"at most {MAX_WIDTH:,} are allowed"
             )
         if self.num_weights > MAX_WEIGHTS:
@@ -117,7 +115,7 @@ class ModelConfig:
 
     @property
     def conv_bins(self) -> tuple[int, ...]:
-        """Frequency bins that are left after each convolution."""
+        """Frequency bins after each convolution."""
         left = [self.num_bins]
         for shape in self.conv_shapes:
             left.append(-(-left[-1] // shape.stride[0]))
@@ -125,7 +123,7 @@ class ModelConfig:
 
     @property
     def num_weights(self) -> int:
-        """Parameters of the network, worked out without building it."""
+        """Parameters of the network, without building it."""
         channels, count = 1, 0
         for (frequency, time), _ in self.conv_shapes:
             count += self.conv_channels * (channels * frequency * time + 2)
@@ -138,7 +136,7 @@ class ModelConfig:
         return count + self.num_classes * (width + 1)
 
 
-#: `small` can be trained on two cores and shipped; `paper` is the set-up of Huang et al. (2016);
+#: `small` can be trained on two cores and shipped; `paper` is the setup of Huang et al. (2016);
 #: `tiny` is for tests.
 PRESETS: Final[dict[str, ModelConfig]] = {
     "paper": ModelConfig(conv_channels=32, num_layers=7, hidden_size=512),
@@ -148,11 +146,7 @@ PRESETS: Final[dict[str, ModelConfig]] = {
 
 
 def preset(name: str, *, cell: str | None = None, dropout: float | None = None) -> ModelConfig:
-    """The configuration of a preset, with another recurrent cell or dropout if given.
-
-    Raises:
-        ModelError: the preset or the cell is unknown.
-    """
+    """A preset's configuration, perhaps with another cell or dropout. Raises ``ModelError``."""
     if name not in PRESETS:
         raise ModelError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
     config = PRESETS[name]
@@ -164,9 +158,8 @@ def preset(name: str, *, cell: str | None = None, dropout: float | None = None) 
 class SequenceBatchNorm(nn.Module):
     """Batch normalization with statistics over all valid frames of a batch (and all bins).
 
-    Sequence-wise normalization of Amodei et al. (2016), equation 4. In evaluation mode it is
-    an affine map per channel by the running statistics. Padding is neither counted nor kept:
-    it leaves as zero.
+    Sequence-wise normalization of Amodei et al. (2016), equation 4. In evaluation mode, it is an
+    affine map per channel by the running statistics. Padding is not counted, and becomes zero.
 
     Args:
         num_channels: size of dimension 1 of the input.
@@ -206,15 +199,11 @@ class SequenceBatchNorm(nn.Module):
 
 
 def recurrent_module(cell: str, input_size: int, hidden_size: int) -> nn.RNNBase:
-    """One bidirectional layer of the cell, ``batch_first``, for packed input."""
+    """One bidirectional layer, ``batch_first``, for packed input."""
     if cell == "rnn_clipped_relu":
         return ClippedReluRNN(input_size, hidden_size)
-    kinds: dict[str, Callable[..., nn.RNNBase]] = {
-        "rnn_tanh": nn.RNN,
-        "gru": nn.GRU,
-        "lstm": nn.LSTM,
-    }
-    return kinds[cell](input_size, hidden_size, batch_first=True, bidirectional=True)
+    module: Callable[..., nn.RNNBase] = {"rnn_tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[cell]
+    return module(input_size, hidden_size, batch_first=True, bidirectional=True)
 
 
 class ConvBlock(nn.Module):
@@ -250,7 +239,7 @@ class RecurrentBlock(nn.Module):
         self.norm = SequenceBatchNorm(2 * hidden_size)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[N, T, in] to [N, T, 2 H]; padding leaves as zero."""
+        """[N, T, in] to [N, T, 2 H]; padding becomes zero."""
         outputs, _ = self.rnn(pack(x, lengths))
         padded = unpack(outputs, num_frames=x.shape[1])
         mask = valid_frames(lengths, x.shape[1])[:, None, :].to(x.device, x.dtype)
@@ -262,9 +251,9 @@ class DeepSpeech2(nn.Module):
     """Spectrogram to CTC logits.
 
     Attributes:
-        config: the sizes it was built with.
-        utterances_first: promise to the gradient engine that every module with parameters sees
-            its utterances along dimension 0, or packed, so that they may share a forward pass.
+        config: its sizes.
+        utterances_first: promises to the gradient engine that every module with parameters sees
+            utterances along dimension 0, or packed, so that they can share a forward pass.
 
     Example:
         >>> model = DeepSpeech2(preset("tiny")).eval()
@@ -305,11 +294,11 @@ class DeepSpeech2(nn.Module):
         Args:
             features: [N, T_in, F], zero on padding.
             lengths: [N] int64, valid frames of each utterance, at least 1. Masks and packing are
-                worked out on the CPU: lengths on a GPU are waited for.
+                computed on the CPU, so lengths on a GPU require a synchronization.
 
         Returns:
-            logits [N, T, C], unnormalized (meaningless on padding), and their lengths [N] where
-            ``lengths`` were.
+            logits [N, T, C], unnormalized (meaningless on padding), and their lengths [N] on the
+            device of ``lengths``.
         """
         device = lengths.device
         lengths = lengths.cpu()

@@ -1,15 +1,16 @@
-"""What a scored utterance is: frozen records of plain Python numbers, and their JSON form.
+"""Scores of an utterance: frozen records of plain Python numbers, and their JSON form.
 
 Nothing here imports torch: reports, mergers and the command line read scores without it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar, cast
+
+from egl_fast.hashing import hashed
 
 _R = TypeVar("_R")
 
@@ -28,14 +29,14 @@ STRATEGIES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One labeling that the model holds possible for an utterance.
+    """One possible labeling of an utterance.
 
     Attributes:
         text: the labels, spelled with the model's vocabulary.
-        labels: class indices, never the blank's; empty for silence.
+        labels: class indices, never the blank; empty for silence.
         log_prob: exact natural logarithm of p(labels | utterance).
-        sq_grad_norm: squared length of the loss gradient, were this the transcript.
-        sq_grad_norm_stderr: about how far it may be off; 0 when exact.
+        sq_grad_norm: squared length of the loss gradient if this is the transcript.
+        sq_grad_norm_stderr: estimated error of ``sq_grad_norm``; 0 if exact.
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
@@ -59,14 +60,14 @@ class ScoreRecord:
     Attributes:
         id: the utterance's name in its manifest.
         duration: decoded seconds.
-        num_frames: T, frames the model puts out.
+        num_frames: T, frames of the model's output.
         pred_text: the most probable labeling.
-        num_hypotheses: K, or fewer where fewer labelings are possible.
+        num_hypotheses: K, or fewer if fewer labelings are possible.
         beam_mass: sum of p(y|x) over the hypotheses.
         egl: sum of p(y|x) times the squared gradient length, over the hypotheses.
-        egl_stderr: standard error of ``egl``; 0 when exact.
+        egl_stderr: standard error of ``egl``; 0 if exact.
         egl_normalized: ``egl / beam_mass``.
-        egl_unsquared: sum of p(y|x) times the gradient length; None when the lengths of single
+        egl_unsquared: sum of p(y|x) times the gradient length; None if the lengths of individual
             hypotheses were not computed.
         egl_full: as ``egl``, over all labelings; None unless asked for.
         egl_full_stderr: standard error of ``egl_full``.
@@ -104,16 +105,16 @@ class ScoreRecord:
 def to_json(
     record: ScoreRecord, manifest_record: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The object that stands for a record in a scores file.
+    """The object for a record in a scores file.
 
     Args:
         record: the scores.
-        manifest_record: the utterance's line in the pool's manifest, carried through.
+        manifest_record: the utterance's line in the pool's manifest.
 
     Returns:
-        The manifest's keys, then those of the record that the manifest lacks; where both have a
-        key the record's value holds. ``hypotheses`` is there only if the record has any: those of
-        an earlier run, carried along in a manifest, are dropped.
+        The manifest's keys, then those of the record that the manifest lacks. If both have a key,
+        the value is the record's. ``hypotheses`` is there only if the record has any: those of an
+        earlier run in a manifest are dropped.
 
     Example:
         >>> record = ScoreRecord("a", 1.0, 50, "hi", 100, 0.5, 3.0, 0.0, 6.0, None, None, None,
@@ -136,13 +137,10 @@ def to_json(
 
 
 def from_json(line: Mapping[str, Any]) -> ScoreRecord:
-    """The record that an object of a scores file stands for.
+    """The record for an object of a scores file: the inverse of ``to_json``.
 
     Args:
-        line: as ``to_json`` makes it, or its JSON read back; keys that are not ours are ignored.
-
-    Returns:
-        A record equal to the one the line was made from.
+        line: the object; keys that are not fields of a record are ignored.
 
     Raises:
         ValueError: a field is missing, of the wrong kind, NaN or infinite; the message names it.
@@ -179,17 +177,14 @@ def _read(kind: Callable[..., _R], line: Mapping[str, Any], **known: Any) -> _R:
 def random_score(seed: int, id: str) -> float:
     """A uniform number in [0, 1) that depends on the seed and the id alone.
 
-    Not on the order or the size of the pool: a recording keeps its place in the random ranking
-    when others join it.
+    So the random ranking of recordings stays the same when others join the pool.
 
     Example:
         >>> random_score(0, "a.wav") == random_score(0, "a.wav") != random_score(1, "a.wav")
         True
     """
-    # JSON can name lone surrogates, which have no UTF-8 of their own.
-    digest = hashlib.sha256(f"{seed}:{id}".encode("utf-8", "surrogatepass")).digest()
-    # 53 bits are what a float holds: more could round up to 1.
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+    # A float holds 53 bits: more could round up to 1.
+    return (int.from_bytes(hashed(seed, id, separator=":")[:8], "big") >> 11) / 2**53
 
 
 def _check_fields(record: Any) -> None:
@@ -198,12 +193,12 @@ def _check_fields(record: Any) -> None:
 
 
 def _check(name: str, kind: str, value: object) -> None:
-    """Hold a value to an annotation, as a plain number that JSON can hold."""
+    """Check a value against an annotation; numbers must have a form in JSON."""
     if kind == "str" and not isinstance(value, str):
         raise TypeError(f"{name}: expected a string, got {value!r}")
     if kind not in ("int", "float", "float | None") or (value is None and "None" in kind):
         return
-    # bool is an int to Python.
+    # bool is an int in Python.
     if not isinstance(value, int if kind == "int" else (int, float)) or isinstance(value, bool):
         what = "an integer" if kind == "int" else "a plain number"
         raise TypeError(f"{name}: expected {what}, got {value!r}")

@@ -1,13 +1,14 @@
-"""``Scorer``: a model, its vocabulary, and the ways to give it utterances."""
+"""``Scorer``: a model and its vocabulary, and the ways to score utterances with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.compute.devices import usable_device
@@ -24,6 +25,7 @@ from egl_fast.records import ScoreRecord
 from egl_fast.scoring.arguments import (
     compare_with_batch,
     durations_of,
+    may_be_one_utterance,
     names_of,
     refuse_unusable,
     sliced,
@@ -36,15 +38,14 @@ from egl_fast.scoring.options import ScoringKeywords, ScoringOptions, takes_scor
 from egl_fast.scoring.run.outcome import in_order
 from egl_fast.scoring.run.pool import PoolScoring, ReadingLimits
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.task import ScoringTask
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: Padded audio that shares a forward pass while scoring. Gradients fill a pass with cotangents of
-#: one utterance as well as with those of many; small batches keep activations in the cache.
+#: Padded audio that shares a forward pass. On a CPU, small batches keep activations in the cache,
+#: and the cotangents of one utterance can fill a backward pass. A GPU wants large products.
 BATCH_SECONDS = 8.0
-
-#: The same on a GPU, which has no such cache and wants large products.
 CUDA_BATCH_SECONDS = 160.0
 
 
@@ -55,25 +56,26 @@ class Scorer:
 
     Args:
         model: any module whose call returns (logits [N, T, C], lengths [N]); log-softmax output
-            is fine too. Its device and dtype (float32 or float64) are respected. It is run in
-            evaluation mode; training mode, hooks, gradients and random state are afterwards as
-            they were, also after an exception.
+            is fine, too. It is run on its own device, in its own dtype (float32 or float64), in
+            evaluation mode. Training mode, hooks, gradients and random state are restored, also
+            after an exception.
         vocabulary: names of the C classes in index order, or a dictionary from names to indices
-            (or the other way round) in any order; the blank's name is ignored.
+            or from indices to names, in any order; the blank's name is ignored.
         blank: index of the blank, or its name.
-        features: how waveforms become the model's input (spectrograms [N, T, F] and their
+        features: how to turn waveforms into the model's input (spectrograms [N, T, F] and their
             lengths); only ``score_waveforms`` and ``score_manifest`` need it.
         model_hash: identity of the model, for metadata.
-        memory_bytes: what gradients may take, beside the forward pass and the cotangents; less of
-            it means more backward passes, of fewer rows. None: 2 GiB, or half of a GPU's memory.
-        precision: of the model's matrix products, where it is a float32 model: "float32", or for
-            less work of a GPU "tf32" or "bf16"; docs/cuda.md has what that does to scores.
+        memory_bytes: memory for gradients, in addition to the forward pass and the cotangents.
+            With less, there are more backward passes of fewer rows. None: 2 GiB, or half of a
+            GPU's memory.
+        precision: of a float32 model's matrix products: "float32", or, faster on a GPU, "tf32" or
+            "bf16"; docs/cuda.md says what that does to scores.
 
     Raises:
         ModelError: the vocabulary has gaps or no order, the blank is not one of its classes, no
             parameter requires a gradient, or one cannot be differentiated.
         DeviceError: a parameter is neither on the CPU nor on an NVIDIA GPU.
-        ValueError: the precision is unknown, or cannot be had where the model is.
+        ValueError: the precision is unknown, or not available on the model's device.
 
     Example:
         >>> model = nn.Linear(3, 2)
@@ -102,7 +104,7 @@ class Scorer:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
-                f"model: expected a torch.nn.Module, got a {type(model).__name__}; of an exported "
+                f"model: expected a torch.nn.Module, got a {type(model).__name__}; for an exported "
                 "program, give program.module()"
             )
         self.model = model
@@ -111,7 +113,7 @@ class Scorer:
         self.model_hash = model_hash
         self.precision = precision
         self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
-        self.memory_bytes = self._engine.room.memory_bytes
+        self.memory_bytes = self._engine.memory.total_bytes
         self._engines: dict[str | None, GradientEngine] = {None: self._engine}
 
     @property
@@ -133,16 +135,16 @@ class Scorer:
         memory_bytes: int | None = None,
         precision: Precision = "float32",
     ) -> Scorer:
-        """A scorer of a model file that ``egl-fast train`` wrote.
+        """A scorer for a model file that ``egl-fast train`` wrote.
 
         Args:
             path: the model file.
-            device: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be used.
+            device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if one can be used.
             memory_bytes: see the class.
             precision: see the class.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or no egl-fast checkpoint.
+            CheckpointError: the file is missing, damaged, or not an egl-fast checkpoint.
             DeviceError: the device is unknown, or cannot be used here.
         """
         checkpoint = load_checkpoint(path, device=usable_device(device))
@@ -165,10 +167,10 @@ class Scorer:
     ) -> list[ScoreRecord]:
         """Scores of a batch of the model's own inputs.
 
-        Nothing tells which rows of a stranger's activations belong to which utterance, so unless
-        the model declares ``utterances_first``, utterances run one at a time: tensors whose first
-        dimension is N are sliced, anything else is passed whole. N is the number of lengths that
-        the model returns.
+        In an unknown model, activations cannot be assigned to utterances. So unless the model
+        declares ``utterances_first``, utterances run one at a time: tensors whose first dimension
+        is N are sliced, anything else is passed whole. N is the number of lengths that the model
+        returns.
 
         Args:
             *model_inputs: positional arguments of the model's call.
@@ -180,38 +182,41 @@ class Scorer:
             N records, in order.
 
         Raises:
-            ModelError: the model's outputs do not fit; the message names the utterance if it is
-                one's fault.
+            ModelError: the model's outputs do not fit; the message names the utterance, if it is
+                only one.
             ValueError: an option is out of range.
         """
-        chosen = ScoringOptions(**options)
+        task = self._task(ScoringOptions(**options))
         refuse_unusable(model_inputs)
-        engine = self._engine_for(chosen)
-        first = self._first_run(engine, model_inputs)
-        outputs = first.outputs if isinstance(first, Tape) else first
-        logits, _ = model_outputs(outputs, ids=None, num_classes=len(self.classes.vocabulary))
+        engine = task.engine
+        tape = None
+        if engine.shares_batches or may_be_one_utterance(model_inputs):
+            tape = engine.run(*model_inputs)
+            together = tape.outputs
+        else:
+            together = engine.infer(*model_inputs)
+        logits, _ = model_outputs(together, ids=None, num_classes=len(self.classes.vocabulary))
         num_utterances = logits.shape[0]
         names = names_of(ids, num_utterances)
         seconds = durations_of(durations, num_utterances)
 
         def score(tape: Tape, group: Sequence[int]) -> list[ScoreRecord]:
             searched = search(
+                task,
                 tape,
                 ids=[names[n] for n in group],
                 durations=[seconds[n] for n in group],
-                classes=self.classes,
-                options=chosen,
             )
-            return pull_back(engine, tape, searched, classes=self.classes, options=chosen)
+            return pull_back(task, tape, searched)
 
-        if isinstance(first, Tape):
-            return score(first, range(num_utterances))
+        if tape is not None and (engine.shares_batches or num_utterances == 1):
+            return score(tape, range(num_utterances))
         records: list[ScoreRecord] = []
         for n in range(num_utterances):
             tape = engine.run(*sliced(model_inputs, n, num_utterances))
             records += score(tape, [n])
-            compare_with_batch(tape.outputs, first, n, names[n])
-            del tape  # or its activations would stay until the next ones are there
+            compare_with_batch(tape.outputs, together, n, names[n])
+            del tape  # or its activations would stay until the next ones are computed
         return records
 
     @takes_scoring_options
@@ -229,23 +234,22 @@ class Scorer:
         Args:
             waveforms: [S] or [S, channels] each, a tensor, an array or a list: floats of full
                 scale 1, or integers, scaled by their type's range (uint8 is silent at 128). Also
-                what knows its own rate: (samples, rate), or the audio column of a Hugging Face
-                dataset; see ``mono_waveform``.
-            sample_rate_hz: the rate of those that do not know their own; resampled to the model's
-                where it differs.
+                (samples, rate), or the audio column of a Hugging Face dataset, which have their
+                own rate; see ``mono_waveform``.
+            sample_rate_hz: the rate of all others; resampled to the model's if that differs.
             ids: their names; "0", "1", ... if not given.
             batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             **options: see ``ScoringOptions``.
 
         Returns:
-            One record a waveform, in order.
+            One record per waveform, in order.
 
         Raises:
-            AudioError: a waveform is empty, too short, holds NaN, or cannot be scaled without a
-                guess; the message says how to fix it.
+            AudioError: a waveform is empty, too short, contains NaN, or has an ambiguous scale;
+                the message says how to fix it.
             ModelError: the scorer has no features, or the model's outputs do not fit.
         """
-        chosen = ScoringOptions(**options)
+        task = self._task(ScoringOptions(**options))
         features = self._features()
         if isinstance(waveforms, Mapping):
             raise ValueError("waveforms: expected a list of recordings, got one; put it in a list")
@@ -261,14 +265,7 @@ class Scorer:
             )
             spectrograms.append(spectrogram_of(mono, features, name=f"waveform {name!r}"))
         seconds = self.default_batch_seconds if batch_seconds is None else batch_seconds
-        return BatchScoring(
-            self._engine_for(chosen),
-            self.classes,
-            chosen,
-            spectrograms,
-            names,
-            limit=BatchLimit(seconds),
-        ).records()
+        return BatchScoring(task, spectrograms, names, limit=BatchLimit(seconds)).records()
 
     @takes_scoring_options
     def score_manifest(
@@ -281,14 +278,14 @@ class Scorer:
         read_timeout: float | None = READ_TIMEOUT_SECONDS,
         **options: Unpack[ScoringKeywords],
     ) -> Iterator[ScoreRecord]:
-        """Scores of a manifest's utterances, one by one in its order.
+        """Scores of a manifest's utterances, one by one, in its order.
 
         Args:
             manifest: NeMo-style JSONL; see ``read_manifest``.
             on_error: "raise", or "skip" to leave out utterances that cannot be scored.
             batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             max_duration: refuse recordings longer than this many seconds.
-            read_timeout: seconds that reading and decoding one may take; None: for ever.
+            read_timeout: seconds that reading and decoding one may take; None: forever.
             **options: see ``ScoringOptions``.
 
         Returns:
@@ -310,7 +307,7 @@ class Scorer:
         )
         outcomes = in_order(scoring.outcomes(read_manifest(manifest)))
 
-        # A generator of its own, so that what is wrong with the call is said at the call.
+        # Its own generator, so that a wrong argument is refused at the call, not at `next()`.
         def records() -> Iterator[ScoreRecord]:
             for outcome in outcomes:
                 if isinstance(outcome.result, ScoreRecord):
@@ -320,8 +317,8 @@ class Scorer:
 
         return records()
 
-    def _engine_for(self, options: ScoringOptions) -> GradientEngine:
-        # Kept, as an engine compares with autograd once for a set of parameters.
+    def _task(self, options: ScoringOptions) -> ScoringTask:
+        # Engines are kept: each verifies a set of parameters against autograd once.
         if options.params not in self._engines:
             self._engines[options.params] = GradientEngine(
                 self.model,
@@ -329,25 +326,15 @@ class Scorer:
                 memory_bytes=self.memory_bytes,
                 precision=self.precision,
             )
-        return self._engines[options.params]
+        return ScoringTask(self._engines[options.params], self.classes, options)
 
     def _features(self) -> FeatureConfig:
         if self.features is None:
             raise ModelError(
-                "this scorer knows no features; give Scorer(..., features=FeatureConfig(...)), or "
+                "this scorer has no features; give Scorer(..., features=FeatureConfig(...)), or "
                 "call score_batch with the model's own inputs"
             )
         return self.features
-
-    def _first_run(self, engine: GradientEngine, model_inputs: tuple[Any, ...]) -> Tape | Any:
-        """The tape, if all utterances may share one; else the outputs, to learn how many are."""
-        tensors = [x for x in model_inputs if isinstance(x, Tensor)]
-        lone = all(x.dim() > 0 and x.shape[0] == 1 for x in tensors)
-        if not engine.shares_batches and not lone:
-            return engine.infer(*model_inputs)
-        tape = engine.run(*model_inputs)
-        logits, _ = model_outputs(tape.outputs, ids=None, num_classes=len(self.classes.vocabulary))
-        return tape if engine.shares_batches or logits.shape[0] == 1 else tape.outputs
 
 
 def pool_scoring(
@@ -356,17 +343,18 @@ def pool_scoring(
     *,
     batch_seconds: float | None = None,
     limits: ReadingLimits | None = None,
+    embeds: bool = False,
 ) -> PoolScoring:
     """What ``score_manifest`` does, unit by unit, for callers that keep what is finished.
 
+    With ``embeds``, outcomes have embeddings, too.
+
     Raises:
-        ModelError: the scorer has no features, or a pattern of ``params`` fits nothing.
+        ModelError: the scorer has no features, or a pattern of ``params`` matches nothing.
     """
     return PoolScoring(
-        scorer._engine_for(options),
-        scorer.classes,
+        replace(scorer._task(options), embeds=embeds),
         scorer._features(),
-        options,
         scorer.default_batch_seconds if batch_seconds is None else batch_seconds,
         limits or ReadingLimits(),
     )

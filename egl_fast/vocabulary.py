@@ -1,7 +1,7 @@
 """Characters to class indices and back.
 
-The classes of a CTC model are its labels and the blank. A vocabulary is the sequence of the
-classes' names in index order; what stands at the blank's place is never shown.
+The classes of a CTC model are its labels and the blank. A vocabulary lists the classes' names in
+index order; the blank's name is never shown.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from egl_fast import kinds
 from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 
-#: Control characters, halves of surrogate pairs, and separators of lines and paragraphs.
+#: Control characters, lone surrogates, line and paragraph separators.
 _NEVER_WRITTEN = ("Cc", "Cs", "Zl", "Zp")
 
 _LONGEST_NAME = 100
 
-#: What the shipped models write: blank, space, apostrophe, a to z.
+#: The shipped models' classes: blank, space, apostrophe, a to z.
 ENGLISH_CHARACTERS: tuple[str, ...] = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
 
 
@@ -27,8 +27,8 @@ def class_names(value: Any) -> tuple[str, ...]:
     """Kind: the names of a model's classes, in index order.
 
     Raises:
-        ValueError: it is not a list, or a name is not a string, is empty or too long, holds a
-            character that ends lines or cannot be written, or is there twice.
+        ValueError: it is not a list; or a name is not a string, is empty, too long, or a duplicate,
+            or contains a character that ends lines or cannot be written.
     """
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"expected a list of names, got {shown(value)}")
@@ -46,15 +46,10 @@ def class_names(value: Any) -> tuple[str, ...]:
 
 
 def encode(text: str, vocabulary: Sequence[str], *, blank: int = 0) -> list[int]:
-    """The class index of every character of ``text``.
+    """The class index of every character of a text.
 
-    Args:
-        text: what was said, in the characters of the vocabulary.
-        vocabulary: class names in index order, one character each but for the blank.
-        blank: index of the blank, which no character may map to.
-
-    Raises:
-        ManifestError: a character is not in the vocabulary; the message shows it.
+    Raises ``ManifestError`` if a character is not in the vocabulary (the blank's name does not
+    count). The names of classes other than the blank are single characters.
 
     Example:
         >>> encode("ab", ["<blank>", "a", "b"])
@@ -73,7 +68,7 @@ def encode(text: str, vocabulary: Sequence[str], *, blank: int = 0) -> list[int]
 def decode(labels: Iterable[int], vocabulary: Sequence[str]) -> str:
     """The text of a labeling: the names of its classes, joined.
 
-    Sentencepiece vocabularies mark the start of a word with U+2581; it becomes a space.
+    Sentencepiece vocabularies mark the start of a word with U+2581, which becomes a space.
 
     Example:
         >>> decode([1, 2, 1], ["<blank>", "a", "b"])

@@ -133,7 +133,7 @@ def _overflowing(path: Path) -> None:
         (_folder, "is a folder"),
         (_zero_bytes, "is empty"),
         (_text, "is text, not audio"),
-        (_no_samples, "holds no samples"),
+        (_no_samples, "contains no samples"),
         (_truncated, "cannot be decoded"),
         (_nan, "NaN or infinite"),
         (_infinite, "NaN or infinite"),
@@ -161,7 +161,7 @@ def test_an_offset_beyond_the_end_is_refused(tmp_path: Path, offset: float) -> N
 
 
 def test_samples_in_memory_are_checked_by_name() -> None:
-    with pytest.raises(AudioError, match="waveform 3: holds no samples"):
+    with pytest.raises(AudioError, match="waveform 3: contains no samples"):
         to_mono(np.zeros((0, 2)), from_rate_hz=8000, to_rate_hz=16000, name="waveform 3")
 
 

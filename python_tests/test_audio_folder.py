@@ -42,7 +42,7 @@ def test_a_manifest_moved_along_with_its_scores_is_found(files):
     assert audio_folder(str(scores), None) == scores.parent
     # A manifest of the same name but with other lines is another pool.
     beside.write_text("{}\n{}\n")
-    with pytest.raises(ManifestError, match="not there; name the manifest with --pool"):
+    with pytest.raises(ManifestError, match="does not exist; give the manifest with --pool"):
         audio_folder(str(scores), None)
 
 
@@ -50,7 +50,7 @@ def test_a_manifest_moved_along_with_its_scores_is_found(files):
 def test_a_manifest_from_standard_input_has_to_be_named(files, pool):
     _, scores = files
     scores.with_name("scores.jsonl.meta.json").write_text(json.dumps({"pool": pool}))
-    with pytest.raises(ManifestError, match="name the manifest with --pool"):
+    with pytest.raises(ManifestError, match="give the manifest with --pool"):
         audio_folder(str(scores), None)
 
 

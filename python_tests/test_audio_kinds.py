@@ -18,7 +18,7 @@ from recordings import SAMPLE_RATE_HZ, load, utterance, waveform
 
 from egl_fast.data import decoding
 from egl_fast.data.audio import audio_seconds
-from egl_fast.data.c_stderr import c_stderr_is_silent
+from egl_fast.data.c_stderr import silenced_c_stderr
 from egl_fast.errors import AudioError
 
 HERE = Path(__file__).parent
@@ -128,7 +128,7 @@ NO_AUDIO: dict[str, tuple[bytes, str]] = {
     "zip": (b"PK\x03\x04" + bytes(99), "zip archive; unpack it"),
     "gzip": (b"\x1f\x8b\x08" + bytes(99), "gzip; unpack it"),
     "zeros": (bytes(5000), "nothing but zeros"),
-    "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "an image"),
     "pdf": (b"%PDF-1.7\n%\xe2\xe3" + bytes(99), "a PDF"),
     "midi": (b"MThd\0\0\0\x06" + bytes(99), "a MIDI file, not audio"),
 }
@@ -192,7 +192,7 @@ def test_pyav_reads_what_libsndfile_does_not(name: str, capfd: pytest.CaptureFix
 
 
 def test_pyav_names_what_it_cannot_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(AudioError, match="holds no sound"):
+    with pytest.raises(AudioError, match="contains no sound"):
         load(HERE / "audio" / "silent_film.mp4")
     content = (HERE / "audio" / "tone.m4a").read_bytes()
     path = tmp_path / "a.m4a"
@@ -250,7 +250,7 @@ def test_c_code_can_print_again_after_the_last_decoder(capfd: pytest.CaptureFixt
 
     def decode(number: int) -> None:
         for _ in range(50):
-            with c_stderr_is_silent():
+            with silenced_c_stderr():
                 barrier.wait()
                 says(b"never heard\n")
                 barrier.wait()

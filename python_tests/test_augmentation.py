@@ -7,7 +7,7 @@ import pytest
 import torch
 from recordings import waveform
 
-from egl_fast.training.augment import SpecAugment, change_speed, seed_epoch, utterance_rng
+from egl_fast.training.augment import change_speed, seed_epoch, spec_augment, utterance_rng
 
 
 def test_draws_belong_to_the_utterance_and_the_epoch() -> None:
@@ -35,10 +35,10 @@ def test_an_epochs_seed_covers_torch_and_numpy() -> None:
 
 def test_masks_are_bands_and_spans_of_zeros_and_spare_the_original() -> None:
     features = torch.ones(50, 161)
-    masks = SpecAugment(num_frequency_masks=1, num_time_masks=1, max_bins=20, max_frames=30)
+    sizes = {"num_frequency_masks": 1, "num_time_masks": 1, "max_bins": 20, "max_frames": 30}
     seen = set()
     for number in range(50):
-        masked = masks(features, utterance_rng(0, number, "x"))
+        masked = spec_augment(features, utterance_rng(0, number, "x"), **sizes)
         rows, columns = masked.sum(dim=1) == 0, masked.sum(dim=0) == 0
         # Masks are whole rows or whole columns, each contiguous.
         assert torch.equal(masked == 0, rows[:, None] | columns[None, :])
@@ -52,7 +52,7 @@ def test_masks_are_bands_and_spans_of_zeros_and_spare_the_original() -> None:
 
 
 def test_masks_fit_the_shortest_utterance() -> None:
-    masked = SpecAugment()(torch.ones(1, 161), utterance_rng(0, 0, "x"))
+    masked = spec_augment(torch.ones(1, 161), utterance_rng(0, 0, "x"))
     assert masked.shape == (1, 161)
     assert masked.max() == 1
 

@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "manifest none.jsonl: no such file", "give"),
     "an empty manifest": (
         lambda p: p.score(pool=p.manifest()),
-        "manifest.jsonl: holds no utterance", "one JSON object per line"),
+        "manifest.jsonl: contains no utterances", "one JSON object per line"),
     "a line that is not JSON": (
         lambda p: p.score(pool=p.manifest(FINE, '{"audio_filepath": ')),
         "manifest.jsonl, line 2: not JSON", "one JSON object per line"),
@@ -77,13 +77,13 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "manifest.jsonl, line 2: needs 'audio_filepath'", "a path as a string"),
     "an id that is repeated": (
         lambda p: p.score(pool=p.manifest(FINE, "", FINE)),
-        "line 3: id 'clip0.wav' is already on line 1", "give each line an id of its own"),
+        "line 3: id 'clip0.wav' is already on line 1", "give each line its own id"),
     "a missing checkpoint": (
         lambda p: p.score(model="none.pt"),
         "model none.pt: no such file", "`egl-fast train`"),
     "a checkpoint of another format version": (
         lambda p: p.score(model=p.checkpoint(of_version_2(p))),
-        "model.pt: has format version 2, this egl-fast reads version 1", "that wrote it"),
+        "model.pt: has format version 2, but this egl-fast reads version 1", "that wrote it"),
     "a truncated checkpoint": (
         lambda p: p.score(model=truncated(p)),
         "model.pt: is not an egl-fast checkpoint, or is cut short", "copy it again"),
@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         lambda p: p.train("größe"),
         "utterance 'other' (line 2): text 'größe': character 'ö'", "vocabulary"),
     "a text that is empty on every line": (
-        lambda p: p.train("", first=""), "manifest.jsonl: every 'text' is empty", "fill in"),
+        lambda p: p.train("", first=""), "manifest.jsonl: every 'text' is empty", "add what"),
     "--k 0": (lambda p: p.score("--k", 0), "'--k'", "1<=x"),
     "a budget of 0": (lambda p: p.select("0"), "budget 0: must be above zero", "give"),
     "a budget of 0 %": (lambda p: p.select("0%"), "budget 0%: must be above zero", "give"),
@@ -115,28 +115,28 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "this file holds no egl_full", "rank by what it holds: egl"),
     "scores in a folder that is missing": (
         lambda p: p.score(out="no/out.jsonl"),
-        "output no/out.jsonl: its folder no does not exist", "make it"),
+        "output no/out.jsonl: its folder no does not exist", "create it"),
     "a selection in a folder that is missing": (
         lambda p: p.select("1", out="no/out.jsonl"),
-        "output no/out.jsonl: its folder no does not exist", "make it"),
+        "output no/out.jsonl: its folder no does not exist", "create it"),
     "transcripts in a folder that is missing": (
         lambda p: p.transcribe(out="no/out.jsonl"),
-        "output no/out.jsonl: its folder no does not exist", "make it"),
+        "output no/out.jsonl: its folder no does not exist", "create it"),
     "scores over the pool": (
         lambda p: p.score(out=p.pool),
-        "clips.jsonl: is what this command reads", "give another name"),
+        "clips.jsonl: is a file that this command reads", "give another name"),
     "scores over the model": (
         lambda p: p.score(model=copied_model(p), out="model.pt"),
-        "model.pt: is what this command reads", "give another name"),
+        "model.pt: is a file that this command reads", "give another name"),
     "metadata over the pool": (
         lambda p: p.score(pool=p.pool.rename(p.folder / "x.meta.json"), out="x"),
-        "x.meta.json: is what this command reads", "give another name"),
+        "x.meta.json: is a file that this command reads", "give another name"),
     "transcripts over the manifest": (
         lambda p: p.transcribe(out=p.pool),
-        "clips.jsonl: is what this command reads", "give another name"),
+        "clips.jsonl: is a file that this command reads", "give another name"),
     "an evaluation over the manifest": (
         lambda p: p._command("evaluate", {"model": p.model, "data": p.pool, "out": p.pool}),
-        "clips.jsonl: is what this command reads", "give another name"),
+        "clips.jsonl: is a file that this command reads", "give another name"),
     "scores in a file without a name": (
         lambda p: p.score(out=""), "output .: is a folder", "name a file"),
     "a name that is too long": (
@@ -155,7 +155,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "--resume does nothing without --out", ""),
     "--resume with --overwrite": (
         lambda p: p.score("--resume"),
-        "--resume goes on with a run, --overwrite starts over", "give one"),
+        "--resume continues a run, --overwrite starts over", "give only one"),
 }  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def saved_with(tmp_path: Path, **changes: Any) -> Path:
 
 def test_another_format_version_is_named(tmp_path: Path) -> None:
     message = refusal(saved_with(tmp_path, format_version=2), remedy="the egl-fast that wrote it")
-    assert "has format version 2, this egl-fast reads version 1" in message
+    assert "has format version 2, but this egl-fast reads version 1" in message
     assert "version None" in refusal(
         saved_with(tmp_path, format_version=None), remedy="that wrote it"
     )

@@ -33,7 +33,7 @@ PROGRAMS: dict[str, tuple[bytes, str]] = {
     "tuples 100,000 deep": (b")" + 100_000 * b"\x85", "is nested more than 50 deep"),
     "a key that is nested too deeply to be hashed": (
         b"}" + b")" + 100_000 * b"\x85" + b"Ns", "keys are not strings or integers"),
-    "a number of 2,000 bits": (made.number(2**2000), "holds a number of 2001 bits"),
+    "a number of 2,000 bits": (made.number(2**2000), "contains a number of 2001 bits"),
     "a number of 10 MB": (
         b"\x8b" + struct.pack("<i", 2**21) + bytes(2**21 - 1) + b"\x01", "(LONG4)"),
     "a decimal number": (b"I" + 1000 * b"9" + b"\n", "(INT)"),

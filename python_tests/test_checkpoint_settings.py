@@ -45,7 +45,7 @@ ABSURD_MODEL: list[tuple[str, Any, str]] = [
     ("hidden_size", -24, "expected at least 1, got -24"),
     ("hidden_size", torch.tensor(24), "expected a whole number, got tensor(24)"),
     ("conv_channels", 10**6, "expected at most 4096"),
-    ("conv_channels", 4096, "outputs a frame"),
+    ("conv_channels", 4096, "outputs per frame"),
     ("num_bins", 10**9, "expected at most 32769"),
     ("num_classes", 10**6, "expected at most 65536"),
     ("num_classes", 1, "expected at least 2"),

@@ -37,10 +37,10 @@ def with_one(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 WEIGHTS: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
-    "NaN": (with_one(float("nan")), "output.bias: holds NaN or infinity"),
-    "infinity": (with_one(float("-inf")), "output.bias: holds NaN or infinity"),
+    "NaN": (with_one(float("nan")), "output.bias: contains NaN or infinity"),
+    "infinity": (with_one(float("-inf")), "output.bias: contains NaN or infinity"),
     "too large for float32": (
-        lambda t: t.double().fill_(1e300), "output.bias: holds NaN or infinity"),
+        lambda t: t.double().fill_(1e300), "output.bias: contains NaN or infinity"),
     "int8": (lambda t: t.to(torch.int8), "expected floating-point numbers, got torch.int8"),
     "int64": (lambda t: t.to(torch.int64), "expected floating-point numbers, got torch.int64"),
     "bool": (lambda t: t > 0, "a type ('torch.BoolStorage') that no model file has"),
@@ -90,7 +90,7 @@ def test_weights_that_are_not_the_models_are_refused(
         ),
         (
             lambda state: state | {"convs.0.norm.running_var": torch.full((4,), -1.0)},
-            "running_var: holds a variance below 0",
+            "running_var: contains a variance below 0",
         ),
     ],
     ids=range(8),

@@ -155,7 +155,7 @@ def test_bad_input_is_refused_in_one_line(tiny_model: Path, clips: Path, tmp_pat
     for arguments, said in (
         (["--model", tmp_path / "gone.pt"], "gone.pt"),
         (["--model", tiny_model, "--pool", tmp_path / "gone.jsonl"], "no such file"),
-        (["--model", tiny_model, "--pool", empty], "holds no utterance"),
+        (["--model", tiny_model, "--pool", empty], "contains no utterances"),
         (["--model", tiny_model, "--pool", unreadable], "has only 2"),
         (["--model", tiny_model, "--pool", unreadable, "--utterances", 2], "none of 2 recordings"),
         (["--model", tiny_model, "--pool", unreadable_timed, "--utterances", 1], "none of 2"),

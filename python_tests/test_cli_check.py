@@ -43,7 +43,7 @@ def test_check_takes_the_first_that_can_be_read(
     status, out, err = run(*arguments, partly_unreadable, "--json")
     assert status == 0, err
     assert json.loads(out)["passed"]
-    assert "warning: passed over clip1.wav" in err
+    assert "warning: skipped clip1.wav" in err
     assert "clip2.wav" in err
     missing = lines_of(partly_unreadable.read_text())[1]
     gone = write_manifest(partly_unreadable.with_name("gone.jsonl"), [missing])

@@ -204,7 +204,7 @@ def test_cuda_is_refused(tiny_model: Path, clips: Path) -> None:
         line = refused("score", "--model", tiny_model, "--pool", clips, "--device", device)
         assert f"device {device}: " in line
         assert "`egl-fast doctor` says more" in line
-        assert "`--device cpu` does without" in line
+        assert "`--device cpu` needs no GPU" in line
     for command in ("evaluate", "transcribe"):
         arguments = ("--model", tiny_model, "--data", clips, "--device", "cuda")
         assert "`egl-fast doctor`" in refused(command, *arguments)
@@ -215,7 +215,7 @@ def test_nothing_is_overwritten(tiny_model: Path, clips: Path, tmp_path: Path) -
     out = tmp_path / "scores.jsonl"
     out.write_text("precious")
     arguments = ("score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out)
-    assert "exists already; give --overwrite" in refused(*arguments)
+    assert "already exists; give --overwrite" in refused(*arguments)
     assert out.read_text() == "precious"
     assert egl_fast(*arguments, "--overwrite").returncode == 0
     assert len(lines_of(out.read_text())) == 4
@@ -270,7 +270,7 @@ def test_leftovers_of_another_run_are_kept(
     out = tmp_path / "scores.jsonl"
     (tmp_path / f"scores.jsonl{suffix}").write_text("precious")
     arguments = ("score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out)
-    assert f"scores.jsonl{suffix}: is there from another run" in refused(*arguments)
+    assert f"scores.jsonl{suffix}: is left over from another run" in refused(*arguments)
     assert (tmp_path / f"scores.jsonl{suffix}").read_text() == "precious"
     assert not out.exists()
     assert egl_fast(*arguments, "--overwrite").returncode == 0

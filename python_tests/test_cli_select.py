@@ -149,7 +149,7 @@ class TestAudioPaths:
         named = str(pool) if absolute else "../corpus/pool.jsonl"
         scores.with_name("scores.jsonl.meta.json").write_text(json.dumps({"pool": named}))
         out = scores.parent / "chosen.jsonl"
-        assert "name the manifest with --pool" in refusal(scores, "--budget", "1", "--out", out)
+        assert "give the manifest with --pool" in refusal(scores, "--budget", "1", "--out", out)
         pool.parent.mkdir()
         pool.write_text("")
         run(scores, "--budget", "1", "--out", out)
@@ -225,7 +225,7 @@ class TestNothingIsLost:
         link = scores.parent / "same"
         link.symlink_to(scores)
         for out in (scores, link):
-            assert "is what this command reads" in refusal(
+            assert "is a file that this command reads" in refusal(
                 scores, "--budget", "1", "--out", out, "--overwrite"
             )
         assert scores.read_bytes() == before
@@ -239,7 +239,7 @@ class TestNothingIsLost:
     [
         ("{", "line 3: not JSON"),
         ("[]", "line 3: expected a JSON object, got list"),
-        ('{"audio_filepath": "a.wav", "duration": 1}', "line 3: holds no 'id'"),
+        ('{"audio_filepath": "a.wav", "duration": 1}', "line 3: has no 'id'"),
         ('{"id": "x"}', "line 3: 'duration' is None"),
         ('{"id": "x", "duration": "1"}', "line 3: 'duration' is '1'"),
         ('{"id": "x", "duration": -1}', "line 3: 'duration' is -1"),
@@ -258,7 +258,7 @@ def test_files_without_scores_are_refused(tmp_path):
     assert "no such file" in refusal(path, "--budget", "1")
     assert "is a folder" in refusal(tmp_path, "--budget", "1")
     path.write_text("\n\n")
-    assert "holds no record" in refusal(path, "--budget", "1")
+    assert "contains no records" in refusal(path, "--budget", "1")
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_budget_of_more_than_there_is_says_so(scores, budget, num_chosen, warn
     result = CliRunner().invoke(cli, ["select", str(scores), "--budget", budget])
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == num_chosen
-    line = f"warning: budget {budget}: is more than all 4 utterances take; all are selected"
+    line = f"warning: budget {budget}: exceeds the length of all 4 utterances; selected all"
     assert (line in result.stderr) == warned
 
 

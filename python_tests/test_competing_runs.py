@@ -54,7 +54,7 @@ def test_a_run_is_not_gone_on_with_by_another(place: Place) -> None:
     arguments[arguments.index("--pool") + 1] = place.pool
     before = contents(place.folder)
     line = refused(*arguments, "--resume", cwd=place.folder)
-    assert "output new.jsonl: was begun with" in line
+    assert "output new.jsonl: was started with" in line
     for difference in ("another model", "another manifest", "--k 3 (now 4)"):
         assert difference in line
     assert "resume it with the same, or start over with --overwrite" in line

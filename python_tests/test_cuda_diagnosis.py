@@ -85,7 +85,7 @@ def test_gpus_that_are_missing_are_named(machine, monkeypatch):
     machine(capabilities=())
     assert obstacle() == (
         "torch 2.99.0 finds no GPU",
-        "see whether `nvidia-smi` finds one; in a container, pass it on",
+        "check that `nvidia-smi` finds one; in a container, pass it on",
     )
     machine(warning="CUDA initialization:\n no")
     assert obstacle()[0] == "torch 2.99.0 finds no GPU: CUDA initialization: no"

@@ -54,6 +54,13 @@ def test_views_and_other_types_of_numbers() -> None:
     assert ctc_nbest(read_only, k=7) == expected
 
 
+def test_ties_go_by_class_indices_before_lengths() -> None:
+    # (1, 2) and (2,) have probability 1/2 each.
+    with np.errstate(divide="ignore"):
+        found = ctc_nbest(np.log([[0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]), k=2)
+    assert [one.labels for one in found] == [(1, 2), (2,)]
+
+
 def test_no_width_is_too_large() -> None:
     log_probs = random_logits(0, 1, 4, 3).log_softmax(dim=2).numpy()[0]
     assert ctc_nbest(log_probs, k=30, beam_width=2**80) == ctc_nbest(log_probs, k=30)
@@ -73,7 +80,7 @@ def test_no_frames_leave_the_empty_labeling() -> None:
         ({"log_probs": np.array([["a"]])}, "expected real numbers, got <U1"),
         ({"log_probs": [[-1.0, math.nan]]}, "got nan in frame 0, class 1"),
         ({"log_probs": [[-1.0, -1.0], [math.inf, 0.0]]}, "got inf in frame 1, class 0"),
-        ({"log_probs": [[-1.0, 0.01]]}, "got 0.01 in frame 0, class 1; log_softmax"),
+        ({"log_probs": [[-1.0, 0.01]]}, "got 0.01 in frame 0, class 1; use log_softmax"),
         ({"k": 2**31}, "k: expected 1 to 2147483647, got 2147483648"),
         ({"k": 0}, "k: expected 1 to 2147483647, got 0"),
         ({"beam_width": 4}, "beam_width: expected at least k = 5, got 4"),

@@ -98,9 +98,9 @@ def test_device_names_are_resolved(
         (True, 0, "cuda:0", "finds no GPU; `egl-fast doctor` says more"),
         (True, 1, "cuda:1", "torch finds 1 GPU, numbered from 0"),
         (True, 1, "gpu", "'gpu': is unknown; choose auto, cpu, cuda"),
-        (True, 1, "mps", "operators for the CPU and NVIDIA GPUs alone; choose cpu, cuda or auto"),
-        (True, 1, "xpu:0", "operators for the CPU and NVIDIA GPUs alone"),
-        (True, 1, "meta", "operators for the CPU and NVIDIA GPUs alone"),
+        (True, 1, "mps", "operators for the CPU and NVIDIA GPUs only; choose cpu, cuda or auto"),
+        (True, 1, "xpu:0", "operators for the CPU and NVIDIA GPUs only"),
+        (True, 1, "meta", "operators for the CPU and NVIDIA GPUs only"),
     ],
 )
 def test_devices_that_cannot_be_used(

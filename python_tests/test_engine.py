@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from egl_fast import ops
 from egl_fast.compute.products import matrix_product
 from egl_fast.errors import ModelError
-from egl_fast.gradients import room
+from egl_fast.gradients import memory
 from egl_fast.gradients.contributions import factor_pays
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.room import MEMORY_BYTES, Room
+from egl_fast.gradients.memory import MEMORY_BYTES, GradientMemory
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
 from egl_fast.reference.gradients import looped_sq_norms
@@ -77,7 +77,7 @@ def assert_norms_equal_the_loop(
                         expected[name], rel=PROMISED[dtype], abs=PROMISED[dtype] * 1e-3 * total
                     ), name
                 assert sum(got.values()) == pytest.approx(total, rel=PROMISED[dtype])
-        if cotangents.shape[1] <= room.ROWS_PER_PASS and engine.room.pass_bytes > 1:
+        if cotangents.shape[1] <= memory.ROWS_PER_PASS and engine.memory.pass_bytes > 1:
             assert_inner_products_fit(engine, tape, cotangents, norms, dtype)
     return norms
 
@@ -183,7 +183,7 @@ def test_a_model_without_trainable_parameters_is_refused() -> None:
 
 
 def test_rows_a_pass_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "ROWS_PER_PASS", 4)
+    monkeypatch.setattr(memory, "ROWS_PER_PASS", 4)
     model = builtin("tiny", "lstm", torch.float64)
     assert_norms_equal_the_loop(model, spectrograms(torch.float64), torch.float64)
 
@@ -225,8 +225,8 @@ def test_inner_products_do_not_depend_on_passes(
     cotangents = torch.randn(1, 7, *logits.shape[1:], dtype=dtype)
     whole = engine.gram(tape, cotangents)
     for rows_a_pass in (1, 3, 5):  # 7, 3 + 3 + 1, 4 + 3
-        monkeypatch.setattr(room, "ROWS_PER_PASS", rows_a_pass)
-        assert engine.room.holds_gradients(tape, 7)
+        monkeypatch.setattr(memory, "ROWS_PER_PASS", rows_a_pass)
+        assert engine.memory.holds_gradients(tape, 7)
         for name, gram in engine.gram(tape, cotangents).items():
             rounding = PROMISED[dtype] * float(whole[name].max())
             torch.testing.assert_close(gram, whole[name], rtol=0, atol=rounding)
@@ -252,7 +252,7 @@ def test_passes_share_one_basis_of_gradients(monkeypatch: pytest.MonkeyPatch) ->
     logits, _ = tape.outputs
     cotangents = torch.randn(1, 7, *logits.shape[1:]).double()
     whole = engine.gram(tape, cotangents)
-    monkeypatch.setattr(room, "ROWS_PER_PASS", 4)
+    monkeypatch.setattr(memory, "ROWS_PER_PASS", 4)
     for name, gram in engine.gram(tape, cotangents).items():
         torch.testing.assert_close(gram, whole[name], rtol=0, atol=1e-9 * float(whole[name].max()))
 
@@ -265,13 +265,13 @@ def test_inner_products_across_passes_need_memory(monkeypatch: pytest.MonkeyPatc
     logits, _ = tape.outputs
     cotangents = torch.randn(1, 5, *logits.shape[1:], dtype=torch.float64)
     # Intermediate results allow three rows per pass; gradients are about half as large.
-    monkeypatch.setattr(room, "ROWS_PER_PASS", 3)
-    engine.room.pass_bytes = 3 * engine.room.row_bytes(tape)
-    assert engine.room.holds_gradients(tape, 5)
-    monkeypatch.setattr(Room, "row_bytes", lambda *_: 0)
-    engine.room.pass_bytes = 100
-    assert engine.room.holds_gradients(tape, 3)
-    assert not engine.room.holds_gradients(tape, 5)
+    monkeypatch.setattr(memory, "ROWS_PER_PASS", 3)
+    engine.memory.pass_bytes = 3 * engine.memory.row_bytes(tape)
+    assert engine.memory.holds_gradients(tape, 5)
+    monkeypatch.setattr(GradientMemory, "row_bytes", lambda *_: 0)
+    engine.memory.pass_bytes = 100
+    assert engine.memory.holds_gradients(tape, 3)
+    assert not engine.memory.holds_gradients(tape, 5)
     for gram in engine.gram(tape, cotangents).values():
         together = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).bool()
         assert torch.equal(gram[0].isnan(), ~together)

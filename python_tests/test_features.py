@@ -72,7 +72,7 @@ def test_strange_windows_give_the_frames_that_fit(what: str) -> None:
 def test_a_window_longer_than_the_recording_is_one_line(window: int, hop: int) -> None:
     config = FeatureConfig(window_seconds=window / 16000, hop_seconds=hop / 16000)
     assert config.num_frames(1000) == 0
-    with pytest.raises(AudioError, match=r"^x: 62\.5 ms is too short, one frame takes"):
+    with pytest.raises(AudioError, match=r"^x: 62\.5 ms is too short; one frame takes"):
         spectrogram_of(waveform(1000 / 16000), config, name="x")
 
 

@@ -46,7 +46,7 @@ def test_a_read_only_folder_is_named(place: Place, command: str) -> None:
             "transcribe": place.transcribe(out="disk/out.jsonl"),
         }
         line = refused(*arguments[command], cwd=place.folder)
-        assert "output disk/out.jsonl: its folder disk may not be written to" in line
+        assert "output disk/out.jsonl: its folder disk is not writable" in line
         assert "name another" in line
         assert contents(disk) == {"out.jsonl": b"precious"}
 

@@ -13,7 +13,7 @@ from test_engine import assert_norms_equal_the_loop, spectrograms
 import egl_fast
 from egl_fast import ops
 from egl_fast.compute.memory import is_out_of_memory
-from egl_fast.gradients.room import Room
+from egl_fast.gradients.memory import GradientMemory
 from egl_fast.model import DeepSpeech2, preset
 
 
@@ -28,7 +28,7 @@ def test_a_row_takes_its_activations_twice() -> None:
     calls = [types.SimpleNamespace(output=torch.Size([1000, 1000]))]
     tape: Any = types.SimpleNamespace(reachable=(calls, {}), logits=torch.zeros(1, 1, 1).double())
     # A million numbers of 8 bytes, and as much again for temporaries.
-    assert Room.row_bytes(tape) == 16_000_000
+    assert GradientMemory.row_bytes(tape) == 16_000_000
 
 
 class _Failing:

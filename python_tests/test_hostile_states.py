@@ -72,7 +72,7 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
         put("checkpoint", "model", "dropout", 0.5), "of a model with other sizes"),
     "weights that are NaN": (
         put("checkpoint", "state_dict", "output.bias", torch.full((29,), float("nan"))),
-        "output.bias: holds NaN"),
+        "output.bias: contains NaN"),
     "no checkpoint": (put("checkpoint", None), "is not an egl-fast checkpoint"),
     "no optimizer": (put("optimizer", None), "optimizer: expected a state for each weight"),
     "an optimizer of other weights": (
@@ -84,7 +84,7 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
     "an optimizer of another shape": (
         put("optimizer", "state", 0, "exp_avg", torch.zeros(3)), "exp_avg: expected numbers of"),
     "an optimizer that keeps NaN": (
-        put("optimizer", "state", 0, "step", torch.tensor(float("nan"))), "step: holds NaN"),
+        put("optimizer", "state", 0, "step", torch.tensor(float("nan"))), "step: contains NaN"),
     "squares below zero": (
         lambda state: state["optimizer"]["state"][0]["exp_avg_sq"].sub_(1), "below 0"),
     "a history of words": (put("history", "abc"), "expected fields by name, got 'a'"),
@@ -92,7 +92,7 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
     "an epoch that is a word": (
         put("history", 0, "epoch", "1"), "epoch: expected int, got '1'"),
     "an epoch below zero": (put("history", 0, "epoch", -1), "epoch: expected a number from 0"),
-    "an epoch of the future": (put("history", 0, "epoch", 7), "epoch 7 stands in place 1"),
+    "an epoch of the future": (put("history", 0, "epoch", 7), "epoch 7 is in place 1"),
     "a rate that is a list": (put("history", 0, "valid_cer", [1]), "valid_cer: expected"),
     "metrics without a name": (put("history", 0, 7, 1), "unknown field 7"),
     "batches below zero": (

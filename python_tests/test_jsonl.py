@@ -93,7 +93,7 @@ def test_making_a_writer_creates_nothing(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("precious")
-    with pytest.raises(OutputError, match=r"exists already; give --overwrite"):
+    with pytest.raises(OutputError, match=r"already exists; give --overwrite"):
         JsonlWriter(path)
     assert path.read_text() == "precious"
     with JsonlWriter(path, overwrite=True) as writer:
@@ -104,7 +104,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
 
 def test_a_file_created_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_one_and(lambda: path.write_text("precious"), path, {"x": 1})
     assert path.read_text() == "precious"
     assert (tmp_path / "out.jsonl.partial").read_text() == '{"x": 1}\n'
@@ -159,7 +159,9 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_names_of_other_formats_are_refused(
     tmp_path: Path, name: str, make: Callable[..., object]
 ) -> None:
-    with pytest.raises(OutputError, match=r"is named like .*JSON Lines; name it x\.jsonl$"):
+    with pytest.raises(
+        OutputError, match=r"is named like .*JSON Lines are written; name it x\.jsonl$"
+    ):
         make(str(tmp_path / name), overwrite=True)
     assert not list(tmp_path.iterdir())
 

@@ -218,7 +218,7 @@ def test_train_resumes_after_a_few_stops(tmp_path: Path, clips: Path) -> None:
     def says_what_it_kept(said: str) -> None:
         assert "\nfinishing the batch" in said
         line = said.splitlines()[-1]
-        assert re.fullmatch(r"interrupted in epoch \d+; .* --resume goes on", line)
+        assert re.fullmatch(r"interrupted in epoch \d+; .* --resume continues", line)
         load_checkpoint(run_dir / "model.pt")
 
     # What every step leaves on the disk: see test_training_crashes. Here, real processes end.

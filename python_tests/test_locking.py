@@ -168,7 +168,7 @@ def test_a_file_that_is_not_a_lock_is_not_written_to(tmp_path: Path, kind: str) 
     else:
         os.mkfifo(lock)
     before = lock.lstat()
-    line = "needs the name .*poetry.lock for a lock, which is something else; move that away, or"
+    line = "needs .*poetry.lock as a lock file, but that is something else; move it, or"
     with pytest.raises(OutputError, match=line):
         take(lock)
     assert precious.read_text() == "precious"

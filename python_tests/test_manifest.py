@@ -119,7 +119,7 @@ def test_a_repeated_id_names_both_lines(tmp_path: Path) -> None:
 def test_a_manifest_without_utterances_is_refused(tmp_path: Path, content: bytes) -> None:
     manifest = tmp_path / "m.jsonl"
     manifest.write_bytes(content)
-    with pytest.raises(ManifestError, match="holds no utterance"):
+    with pytest.raises(ManifestError, match="contains no utterances"):
         read_manifest(manifest)
 
 

@@ -30,8 +30,8 @@ def test_the_audio_decides_not_the_manifest(run: Run, clips: Path, tmp_path: Pat
     status, _, err = train(run, wrong, "--cell", "rnn_tanh")
     assert status == 0, err
     # In the two manifests, which are the same file.
-    assert "warning: 8 durations of the manifest are longer than their audio (first 'clip0.wav': "
-    assert "30 s, of which 0.50 are there); the true length counts" in err
+    assert "warning: 8 durations in the manifest are longer than their audio (first 'clip0.wav': "
+    assert "30 s, but there are 0.50); the true length counts" in err
 
 
 @pytest.mark.parametrize("duration", [0.6, 0.4, None, 0.5])
@@ -55,7 +55,7 @@ def test_every_command_says_that_audio_is_missing(
     which = ("--pool", path, "--k", 2) if command == "score" else ("--data", path)
     status, _, err = run(command, "--model", tiny_model, *which)
     assert status == 0
-    assert "'clip0.wav': 5 s, of which 0.50 are there" in err
+    assert "'clip0.wav': 5 s, but there are 0.50" in err
 
 
 def test_lengths_are_those_of_the_spectrogram(clips: Path) -> None:

@@ -244,7 +244,7 @@ def test_on_the_meta_device_there_are_shapes(name: str) -> None:
 
 
 def test_the_fused_operators_shapes_depend_on_values() -> None:
-    with pytest.raises(ValueError, match=r"^logits: expected values, which decide how many"):
+    with pytest.raises(ValueError, match=r"^logits: expected values, which decide the number"):
         _call("ctc_nbest_cotangents", **_on_meta("ctc_nbest_cotangents"))
 
 

@@ -15,7 +15,7 @@ from recordings import write_clips
 import egl_fast
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.room import LEAST_MEMORY_BYTES
+from egl_fast.gradients.memory import LEAST_MEMORY_BYTES
 from egl_fast.records import ScoreRecord
 from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
@@ -146,7 +146,7 @@ def test_a_batch_that_does_not_fit_is_halved(
     too_large = [n for n, size in enumerate(sizes) if size > 3]
     assert too_large == list(range(len(too_large)))
     assert len(warnings_in(caplog)) == len(too_large)
-    assert all("going on with at most" in line for line in warnings_in(caplog))
+    assert all("continuing with at most" in line for line in warnings_in(caplog))
 
 
 def test_rows_that_do_not_fit_are_fewer_a_pass(
@@ -167,14 +167,14 @@ def test_rows_that_do_not_fit_are_fewer_a_pass(
         return pull_back(engine, logits, rows, calls, direct)
 
     # One row of so small a model takes less than what is next to nothing otherwise.
-    monkeypatch.setattr("egl_fast.gradients.room.LEAST_MEMORY_BYTES", 2**17)
+    monkeypatch.setattr("egl_fast.gradients.memory.LEAST_MEMORY_BYTES", 2**17)
     monkeypatch.setattr(GradientEngine, "_pull_back", with_little_room)
     with caplog.at_level(logging.WARNING, logger="egl_fast"):
         results, engine = scored(tiny_model, eight[:1], options)
     assert max(most) > 12
     assert_alike(results, expected, rel=1e-4)
-    assert engine.room.memory_bytes < 2**31
-    assert all("going on with gradients in" in line for line in warnings_in(caplog))
+    assert engine.memory.total_bytes < 2**31
+    assert all("MiB for gradients" in line for line in warnings_in(caplog))
     assert len(set(warnings_in(caplog))) == len(warnings_in(caplog)) > 0
 
 
@@ -195,10 +195,10 @@ def test_an_utterance_that_never_fits_is_an_error_of_its_own(
     monkeypatch.setattr(GradientEngine, "run", without_room_for_the_longest)
     results, engine = scored(tiny_model, eight, options)
     assert results.pop(7) == (
-        "utterance 'clip7.wav': 0.8 s do not fit into memory; cut it, or refuse the like by "
+        "utterance 'clip7.wav': 0.8 s do not fit into memory; cut it, or leave out long ones with "
         "--max-duration"
     )
     del expected[7]
     assert_alike(results, expected, rel=1e-4)
     # Less memory did not help, so later batches keep their size.
-    assert engine.room.memory_bytes == untroubled.room.memory_bytes > LEAST_MEMORY_BYTES
+    assert engine.memory.total_bytes == untroubled.memory.total_bytes > LEAST_MEMORY_BYTES

@@ -13,7 +13,7 @@ from recordings import random_checkpoint, waveform
 from torch import Tensor, nn
 
 import egl_fast
-from egl_fast.compute.precision import BFloat16Products, products_in
+from egl_fast.compute.precision import RoundedProducts, matmul_precision
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.recurrent import without_cudnn
 
@@ -26,7 +26,7 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def test_operands_and_results_are_rounded() -> None:
     a, b = normal(3, 40), normal(40, 5)
-    with BFloat16Products():
+    with RoundedProducts(Tensor.bfloat16):
         product = a @ b
         assert (a + a).equal(2 * a)
     assert product.dtype == torch.float32
@@ -39,16 +39,16 @@ def test_operands_and_results_are_rounded() -> None:
 
 def test_double_precision_is_not_rounded() -> None:
     a, b = normal(3, 40, dtype=torch.float64), normal(40, 5, dtype=torch.float64)
-    with BFloat16Products():
+    with RoundedProducts(Tensor.bfloat16):
         assert (a @ b).equal(a @ b)
-    with products_in("bf16", CPU):
+    with matmul_precision("bf16", CPU):
         assert (a @ b).dtype == torch.float64
 
 
 def test_backward_passes_are_rounded_too() -> None:
     conv = nn.Conv1d(4, 6, 3)
     x = normal(2, 4, 9).requires_grad_()
-    with BFloat16Products():
+    with RoundedProducts(Tensor.bfloat16):
         y = conv(x)
         rows = normal(3, *y.shape)
         (many,) = torch.func.vmap(
@@ -84,17 +84,17 @@ def test_what_torch_is_set_to_comes_back(precision: str, form: str, matmul_preci
         before = new_way(), old_way()
         # torch's default for convolutions, which is why there is something to do.
         assert BACKENDS.cudnn.allow_tf32
-        with products_in(precision, CUDA):
+        with matmul_precision(precision, CUDA):
             assert new_way()[:3] == [form] * 3
             assert old_way()[1:] == [form == "tf32"] * 2
-            with products_in("float32", CUDA):
+            with matmul_precision("float32", CUDA):
                 assert new_way()[:3] == ["ieee"] * 3
             assert new_way()[:3] == [form] * 3
         assert (new_way(), old_way()) == before
-        with pytest.raises(ZeroDivisionError), products_in(precision, CUDA):
+        with pytest.raises(ZeroDivisionError), matmul_precision(precision, CUDA):
             raise ZeroDivisionError
         assert (new_way(), old_way()) == before
-        with products_in("float32", CPU):
+        with matmul_precision("float32", CPU):
             assert (new_way(), old_way()) == before
     finally:
         torch.set_float32_matmul_precision(initially)
@@ -105,7 +105,7 @@ def test_overlapping_changes_are_undone_in_any_order() -> None:
     before = new_way(), old_way(), torch.backends.cudnn.enabled
     first, second = ExitStack(), ExitStack()
     for stack in (first, second):
-        stack.enter_context(products_in("float32", CUDA))
+        stack.enter_context(matmul_precision("float32", CUDA))
         stack.enter_context(without_cudnn())
     first.close()
     assert new_way()[:3] == ["ieee"] * 3
@@ -119,7 +119,7 @@ def test_settings_that_only_the_new_interface_shows_come_back() -> None:
     BACKENDS.cudnn.conv.fp32_precision = "ieee"
     try:
         before = new_way()
-        with products_in("float32", CUDA):
+        with matmul_precision("float32", CUDA):
             assert new_way()[:3] == ["ieee"] * 3
         assert new_way() == before
     finally:

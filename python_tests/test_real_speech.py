@@ -14,7 +14,7 @@ import egl_fast
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.room import Room
+from egl_fast.gradients.memory import GradientMemory
 from egl_fast.model import CELLS
 from egl_fast.records import ScoreRecord
 from egl_fast.reference.gradients import looped_sq_norms
@@ -100,7 +100,7 @@ def test_hypotheses_from_a_basis_of_their_span_are_exact(
         "_each_row",
         lambda self, pull, rows: (passes.append(len(rows)), each_row(self, pull, rows))[1],
     )
-    monkeypatch.setattr(Room, "holds_gradients", lambda *_: held)
+    monkeypatch.setattr(GradientMemory, "holds_gradients", lambda *_: held)
     [utterance] = shortest(examples, 1)
     features = load_spectrogram(utterance, scorer.features).features[None]
     lengths = torch.tensor([features.shape[1]])

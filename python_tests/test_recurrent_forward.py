@@ -316,7 +316,7 @@ def test_operator_is_registered_correctly(cell: RecurrentCell) -> None:
     [
         ({"cell": "transformer"}, {}, "cell: expected one of rnn, gru, lstm, got 'transformer'"),
         ({"relu_clip": 20.0}, {}, "relu_clip: expected None unless cell is rnn, got 20"),
-        ({"scans": []}, {}, "scans: expected one at least, got none"),
+        ({"scans": []}, {}, "scans: expected at least one, got none"),
         ({"valid": torch.ones(3, 2)}, {}, r"valid: expected bool \[T=3, N=2\], got float32"),
         (
             {},

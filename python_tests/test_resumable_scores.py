@@ -203,8 +203,8 @@ def test_a_stopped_run_is_not_started_over_unasked(tmp_path: Path) -> None:
     stopped(out)
     line = refusal(out, resume=False)
     assert line == (
-        ": a run was stopped before it was complete, or is at work; give --resume to go on with "
-        "it, or --overwrite to start over"
+        ": an earlier run was stopped before it was complete, or is still going on; give "
+        "--resume to continue it, or --overwrite to start over"
     )
     finish(out, resume=False, overwrite=True)
     assert files(out) == undisturbed(tmp_path / "undisturbed")
@@ -214,7 +214,7 @@ def test_a_run_resumes_only_with_its_own_settings(tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     stopped(out)
     line = refusal(out, settings={**SETTINGS, "k": 7, "model_sha256": "0c"})
-    assert line.startswith(": was begun with another model; --k 50 (now 7); resume it with")
+    assert line.startswith(": was started with another model; --k 50 (now 7); resume it with")
     finish(out)
     # The same goes for complete scores.
     assert "--k 50 (now 7)" in refusal(out, settings={**SETTINGS, "k": 7})
@@ -228,7 +228,7 @@ def test_a_run_resumes_only_with_its_own_settings(tmp_path: Path) -> None:
         (lambda journal: b"no journal\n", "is damaged"),
         (lambda journal: b"[1, 2]\n", "is damaged"),
         (lambda journal: journal.replace(b'"format_version": 1', b'"format_version": 2'),
-         "has format version 2, this egl-fast reads 1; finish it with the egl-fast that began it"),
+         "has format version 2, this egl-fast reads 1; finish it with the egl-fast that"),
         (lambda journal: journal.replace(b'"tally"', b'"talli"'), "is damaged ('tally')"),
         (lambda journal: journal.replace(b'"outcomes"', b'"outcome"'), "another form"),
         (lambda journal: journal.replace(b'[{"position": ', b'[{"position": 9'), "beyond"),
@@ -287,7 +287,7 @@ def test_scores_created_meanwhile_are_kept(tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     stopped(out)
     out.write_text("precious")
-    line = ": has come into being meanwhile; move it away and give --resume"
+    line = ": has appeared since the run started; move it away and give --resume"
     with pytest.raises(OutputError, match=line):
         finish(out)
     assert out.read_text() == "precious"

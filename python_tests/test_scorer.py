@@ -16,6 +16,7 @@ import egl_fast
 from egl_fast.errors import AudioError, ModelError
 from egl_fast.model import DeepSpeech2, preset
 from egl_fast.reference.scoring import reference_score
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -251,8 +252,8 @@ def test_nan_logits_name_the_utterance() -> None:
         (lambda x, n: (x[..., :3], n), r"have 3 classes, the vocabulary has 4"),
         (lambda x, n: (x.bfloat16(), n), r"expected float32 or float64, got torch.bfloat16"),
         (lambda x, n: (x, n.double()), r"lengths: expected \[3\] integers, got torch.float64"),
-        (lambda x, n: (x, n * 2), r"utterance '0': the model gives it 18 frames of 12"),
-        (lambda x, n: (x, n * 0), r"utterance '0': the model gives it 0 frames"),
+        (lambda x, n: (x, n * 2), r"utterance '0': the model's length is 18, of 12 frames"),
+        (lambda x, n: (x, n * 0), r"utterance '0': the model's length is 0"),
     ],
 )
 def test_outputs_of_another_form_are_refused(outputs: object, message: str) -> None:
@@ -293,7 +294,7 @@ def test_a_waveform_too_short_for_a_frame_is_refused() -> None:
 
 def test_scorer_without_features_says_so() -> None:
     scorer = egl_fast.Scorer(build("packed_gru"), VOCABULARY)
-    with pytest.raises(ModelError, match="knows no features"):
+    with pytest.raises(ModelError, match="has no features"):
         scorer.score_waveforms(waves(), sample_rate_hz=16000)
 
 
@@ -314,9 +315,7 @@ def test_failing_batch_is_scored_one_by_one() -> None:
     ]
     assert [s.features.shape[0] for s in spectrograms].count(92) == 1
     scoring = BatchScoring(
-        scorer._engine,
-        scorer.classes,
-        egl_fast.scoring.options.ScoringOptions(k=3),
+        scorer._task(ScoringOptions(k=3)),
         spectrograms,
         list("abcd"),
         limit=BatchLimit(100.0),

@@ -18,13 +18,14 @@ import egl_fast
 from egl_fast.data.loading import Spectrogram, spectrogram_of
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.room import ROWS_PER_PASS, Room
+from egl_fast.gradients.memory import ROWS_PER_PASS, GradientMemory
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import search
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.batches import WAITING, BatchLimit, BatchScoring
 from egl_fast.scoring.schedule.sharing import PASS_OVERHEAD_ROWS, share_passes
+from egl_fast.scoring.task import ScoringTask
 
 
 def contiguous_cuts(order: list[int]) -> Iterator[list[list[int]]]:
@@ -85,9 +86,7 @@ def results(
     first: int = 0,
 ) -> list[Any]:
     scoring = BatchScoring(
-        engine,
-        scorer.classes,
-        options,
+        ScoringTask(engine, scorer.classes, options),
         spectrograms,
         [f"clip {n}" for n in range(first, first + len(spectrograms))],
         limit=BatchLimit(8.0),
@@ -188,7 +187,9 @@ class FailsBesideOthers(GradientEngine):
 def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.MonkeyPatch) -> None:
     # No room to pull back together what was searched together.
     monkeypatch.setattr(
-        Room, "row_bytes", staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1)
+        GradientMemory,
+        "row_bytes",
+        staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1),
     )
     scorer, spectrograms = random_scorer_and_spectrograms(
         [0.4 + 0.02 * n for n in range(2 * WAITING + 2)]
@@ -206,14 +207,10 @@ def test_frames_that_depend_on_neighbors_are_refused() -> None:
     scorer, [spectrogram] = random_scorer_and_spectrograms([0.5])
     engine = GradientEngine(scorer.model)
     features = spectrogram.features[None]
-    options = ScoringOptions(k=5)
+    task = ScoringTask(engine, scorer.classes, ScoringOptions(k=5))
     searched = search(
-        engine.run(features, torch.tensor([features.shape[1]])),
-        ids=["a"],
-        durations=[0.5],
-        classes=scorer.classes,
-        options=options,
+        task, engine.run(features, torch.tensor([features.shape[1]])), ids=["a"], durations=[0.5]
     )
     fewer = engine.run(features, torch.tensor([features.shape[1] - 2]))
-    with pytest.raises(ModelError, match=r"'a'.* 24 frames beside other neighbors .* had 25"):
-        pull_back(engine, fewer, searched, classes=scorer.classes, options=options)
+    with pytest.raises(ModelError, match=r"'a'.* 24 frames .* and 25 in another"):
+        pull_back(task, fewer, searched)

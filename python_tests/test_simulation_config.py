@@ -124,7 +124,7 @@ def line_with(config: str, part: str) -> int:
         ("max_epochs = 2", "max_grad_norm = inf", "expected a finite number, got inf"),
         ("max_epochs = 2", "weight_decay = nan", "expected a finite number, got nan"),
         ("max_epochs = 2", "patience = true", "expected a whole number, got True"),
-        ("seeds = [0]", "seeds = [0, 1, 0]", "seeds: 0 is there twice"),
+        ("seeds = [0]", "seeds = [0, 1, 0]", "seeds: 0 is listed twice"),
         ("seeds = [0]", f"seeds = [{2**63}]", f"seeds: expected at most {2**63 - 1}, got"),
         ("seeds = [0]", "seeds = []", "seeds: expected an array of at least one item"),
         ('["egl", "random"]', '["egl", "luck"]', "strategies: expected one of egl,"),

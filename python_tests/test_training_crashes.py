@@ -93,7 +93,7 @@ def test_every_crash_point(
             train(utterances, run_dir)
             assert result(run_dir) == expected
     # What a crash leaves is never mistaken for damage.
-    assert "going on from" not in caplog.text
+    assert "continuing from" not in caplog.text
 
 
 def failures(num_steps: int) -> Iterator[tuple[int, int]]:

@@ -220,4 +220,4 @@ def test_overlap_of_training_and_validation_is_reported(
     valid = write_manifest(tmp_path / "valid.jsonl", [{**lines[2], "id": "other"}, *lines[3:]])
     first = write_manifest(tmp_path / "first.jsonl", lines[:3])
     _, _, err = train(run, first, "--cell", "rnn_tanh", valid=valid)
-    assert "1 of 2 utterances of --valid are in --train, too (the first: 'other')" in err
+    assert "1 of 2 utterances of --valid are also in --train (the first: 'other')" in err

@@ -139,7 +139,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     resumed.resume()
     assert len(resumed.history) == 2
     assert "last.pt" in caplog.text
-    assert "going on from" in caplog.text
+    assert "continuing from" in caplog.text
     assert "after epoch 2" in caplog.text
     before = state_in(whole.folder.previous_path)
     with pytest.raises(KeyboardInterrupt):
@@ -223,7 +223,7 @@ def test_a_model_without_a_state_is_not_trained_over(
     best = one_epoch_run(clips, tmp_path).folder.model_path.read_bytes()
     for name in lost:
         (tmp_path / name).unlink(missing_ok=True)
-    with pytest.raises(OutputError, match="holds a model, but no state to go on from; give"):
+    with pytest.raises(OutputError, match="contains a model, but no state to continue from; give"):
         trainer_of(clips, tmp_path).resume()
     assert (tmp_path / "model.pt").read_bytes() == best
 
@@ -264,7 +264,7 @@ def test_other_settings_are_refused_by_name(clips: Path, tmp_path: Path) -> None
 
 def test_a_run_is_never_started_over_another(clips: Path, tmp_path: Path) -> None:
     before = one_epoch_run(clips, tmp_path).folder.last_path.read_bytes()
-    with pytest.raises(OutputError, match="holds a run already; give --resume"):
+    with pytest.raises(OutputError, match="already contains a run"):
         trainer_of(clips, tmp_path).start()
     assert (tmp_path / "last.pt").read_bytes() == before
 

@@ -91,7 +91,7 @@ def test_a_vocabulary_of_ones_own_is_trained_and_evaluated(
     ("content", "complaint"),
     [
         ("a\nbc\n", "line 2: 'bc' is not a single character; give one"),
-        ("<blank>\na\n", "line 1: '<blank>' is not a single character; leave the blank out"),
+        ("<blank>\na\n", "line 1: '<blank>' is not a single character; omit the blank"),
         ("a\nb\na\n", "line 3: 'a' is already line 1"),
         (" \n<space>\n", "line 2: ' ' is already line 1"),
         ("\n\n", "names no character"),

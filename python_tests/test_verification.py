@@ -59,7 +59,7 @@ def test_an_utterance_that_differs_in_its_batch_is_said(
 
     model.forward = forward  # type: ignore[assignment, method-assign]
     egl_fast.Scorer(model, VOCABULARY).score_batch(*batch(), table, k=3)
-    assert "has other logits alone than in its batch" in caplog.text
+    assert "has different logits alone than in its batch" in caplog.text
 
 
 def test_a_set_of_parameters_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,24 +106,24 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "channels first, tensor": (torch.stack([TENSOR] * 6), r"transpose it"),
     "a batch": (WAVE[None, None], r"shape \[1, 1, 4000\]; give \[S\]"),
     "a number": (0.5, "is one number"),
-    "bool": (WAVE > 0, "holds bool values"),
-    "complex": (WAVE.astype(np.complex64), "holds complex64 values"),
-    "complex tensor": (TENSOR.to(torch.complex64), "holds complex64 values"),
-    "objects": (np.array([0.5, None]), "holds object values"),
-    "None": (None, "holds object values"),
-    "ragged": ([[0.5, 0.5], [0.5]], "holds no samples"),
-    "too large integers": ([2**70, 1], "holds object values"),
+    "bool": (WAVE > 0, "contains bool values"),
+    "complex": (WAVE.astype(np.complex64), "contains complex64 values"),
+    "complex tensor": (TENSOR.to(torch.complex64), "contains complex64 values"),
+    "objects": (np.array([0.5, None]), "contains object values"),
+    "None": (None, "contains object values"),
+    "ragged": ([[0.5, 0.5], [0.5]], "contains no samples"),
+    "too large integers": ([2**70, 1], "contains object values"),
     "a path": ("a.wav", "score_manifest"),
     "encoded": ({"bytes": b"RIFF", "path": None}, "expected 'array' and 'sampling_rate'"),
     "no rate": ({"array": WAVE, "sampling_rate": "8k"}, "rate is '8k'"),
     "a rate of 0": ((WAVE, 0), "rate is 0"),
     "half a Hz": ((WAVE, 8000.5), "rate is 8000.5"),
-    "nothing": ([], "holds no samples"),
-    "nothing in two channels": (np.zeros((0, 2)), "holds no samples"),
+    "nothing": ([], "contains no samples"),
+    "nothing in two channels": (np.zeros((0, 2)), "contains no samples"),
     "NaN": (np.array([0.5, np.nan]), "NaN or infinite"),
     "infinite": (torch.tensor([0.5, -torch.inf]), "NaN or infinite"),
-    "meta": (torch.zeros(4000, device="meta"), "holds no samples"),
-    "sparse": (TENSOR.to_sparse(), "holds no samples"),
+    "meta": (torch.zeros(4000, device="meta"), "contains no samples"),
+    "sparse": (TENSOR.to_sparse(), "contains no samples"),
 }
 
 
@@ -157,7 +157,7 @@ def test_scores_do_not_depend_on_the_sample_type() -> None:
 
 
 def test_a_rate_in_kilohertz_is_refused() -> None:
-    with pytest.raises(AudioError, match="its rate is said to be 16 Hz"):
+    with pytest.raises(AudioError, match="its rate of 16 Hz is too low"):
         mono(np.zeros(100, np.float32), rate_hz=16)
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from egl_fast.benchmarking.interleaved import Work, one_round
 from egl_fast.benchmarking.recordings import Recording
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.loading import pad_features
 from egl_fast.errors import ModelError
 from egl_fast.records import ScoreRecord
@@ -31,6 +31,7 @@ from egl_fast.reference.gradients import looped_sq_norms
 from egl_fast.scorer import Scorer
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.task import ScoringTask
 
 EXACT = "exact"
 LOOP, INFERENCE, READING = "plain loop", "one inference pass", "audio to features"
@@ -119,9 +120,7 @@ class Comparison:
     def score(self, **options: Any) -> list[ScoreRecord]:
         """From features to records."""
         return BatchScoring(
-            self.engine,
-            self.scorer.classes,
-            ScoringOptions(k=self.k, **options),
+            ScoringTask(self.engine, self.scorer.classes, ScoringOptions(k=self.k, **options)),
             [recording.spectrogram for recording in self.scored],
             [recording.id for recording in self.scored],
             limit=BatchLimit(self.scorer.default_batch_seconds),
@@ -221,15 +220,15 @@ class Comparison:
         device = self.scorer.device
         spectrograms = [recording.spectrogram.features for recording in self.recordings]
         features, lengths = pad_features(spectrograms, device=device)
-        with torch.inference_mode(), products_in(self.scorer.precision, device):
+        with torch.inference_mode(), matmul_precision(self.scorer.precision, device):
             self.scorer.model.eval()(features.to(self.engine.dtype), lengths)
 
     def _forward(self) -> None:
-        with products_in(self.scorer.precision, self.scorer.device), without_cudnn():
+        with matmul_precision(self.scorer.precision, self.scorer.device), without_cudnn():
             self.scorer.model.eval()(*self._inputs(self.engine.dtype))
 
     def _loop(self) -> None:
-        with products_in(self.scorer.precision, self.scorer.device):
+        with matmul_precision(self.scorer.precision, self.scorer.device):
             self.sq_norms = self._loop_through(
                 self.scorer.model.eval(), self.engine.dtype, self.looped
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from egl_fast.benchmarking.interleaved import CPU, Timings, Work
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.compute.products import matrix_product
 
 #: Order of the square matrices: large enough for either library's best rate, and 0.1 s or so.
@@ -34,11 +34,11 @@ class LargeProduct:
         a, b = (torch.randn(order, order, generator=generator).to(device) for _ in range(2))
 
         def by_torch() -> None:
-            with products_in(precision, device):
+            with matmul_precision(precision, device):
                 a @ b
 
         def by_onednn() -> None:
-            with products_in(precision, device):
+            with matmul_precision(precision, device):
                 matrix_product(a, b)
 
         self.multiply_adds = order**3

@@ -32,12 +32,13 @@ _PLAIN = "plain loop, float32"
 @options.model
 @click.option("--pool", type=options.FILE, help="Manifest of recordings [default: 2 s of noise].")
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=3,
-              show_default=True, help="How many recordings: the first that can be "
-              "read.")  # fmt: skip
-@options.scoring_option("k", default=10, help="Labelings of each; every one costs a backward pass.")
+              show_default=True, help="How many recordings: the first readable ones.")  # fmt: skip
+@options.scoring_option(
+    "k", default=10, help="Labelings per recording; each takes one backward pass."
+)
 @options.device
 @options.threads
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, not a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @options.quiet
 def command(
     model_path: str,
@@ -48,11 +49,11 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> int:
-    """Compare the engine's squared gradient norms with looped autograd, on this model.
+    """Compare the engine's squared gradient norms with looped autograd, for a model.
 
-    The reference is one torch.autograd backward pass a labeling, in float64, through torch's own
-    layers and CTC loss. The engine runs in float32, as it does when it scores, and in float64; for
-    comparison, so does the plain loop in float32. Prints the largest relative error by group of
+    The reference takes one torch.autograd backward pass per labeling, in float64, through torch's
+    own layers and CTC loss. It is compared with the engine in float32, as used for scoring, and in
+    float64, and with the plain loop in float32. Prints the largest relative error for each group of
     parameters; exit status 2 if one is too large.
 
     \b
@@ -63,8 +64,8 @@ def command(
 
     from egl_fast.scorer import Scorer
 
-    place = options.set_up_torch(device, threads)
-    scorer = Scorer.from_checkpoint(model_path, device=place)
+    torch_device = options.set_up_torch(device, threads)
+    scorer = Scorer.from_checkpoint(model_path, device=torch_device)
     single, double = scorer.model, copy.deepcopy(scorer.model).double().eval()
     inputs = _inputs(scorer, pool, num_utterances)
     worst: _Errors = {name: defaultdict(float) for name in ("float32", _PLAIN, "float64")}
@@ -72,8 +73,8 @@ def command(
     with progress_bar() as bar:
         task = bar.add_task("checking", total=len(inputs), note="")
         for features in inputs:
-            x32 = features.to(place)
-            x64, lengths = x32.double(), torch.tensor([features.shape[1]], device=place)
+            x32 = features.to(torch_device)
+            x64, lengths = x32.double(), torch.tensor([features.shape[1]], device=torch_device)
             labelings = _labelings(scorer, double, x64, lengths, k)
             truth = list(map(_by_group, _reference(double, x64, lengths, labelings)))
             for name, found in (
@@ -95,7 +96,7 @@ def command(
         facts = {
             "passed": passed,
             "allowed": TOLERANCE,
-            # A norm that is NaN has no error that JSON could hold.
+            # The error of a norm that is NaN is NaN, which JSON lacks.
             "largest_error": {
                 name: {group: e if math.isfinite(e) else None for group, e in errors.items()}
                 for name, errors in worst.items()
@@ -115,7 +116,7 @@ _TOTAL = "all"
 
 
 def _by_group(norms: dict[str, float]) -> dict[str, float]:
-    """A labeling's squared norms by the module that holds the parameters, and their total."""
+    """A labeling's squared norms by the module that has the parameters, and their total."""
     found: dict[str, float] = defaultdict(float)
     for name, value in norms.items():
         for group in (name.rpartition(".")[0] or name, _TOTAL):
@@ -139,7 +140,7 @@ def _inputs(scorer: Scorer, pool: str | None, count: int) -> list[Tensor]:
 
 
 def _readable(pool: str, features: FeatureConfig) -> Iterator[Tensor]:
-    """Features of those recordings that can be read; the others are named and passed over."""
+    """Features of the recordings that can be read; the others are named and skipped."""
     from egl_fast.data.loading import load_spectrogram
     from egl_fast.data.manifest import read_manifest
 
@@ -150,7 +151,7 @@ def _readable(pool: str, features: FeatureConfig) -> Iterator[Tensor]:
             found = load_spectrogram(utterance, features).features.unsqueeze(0)
         except EglError as error:
             first = first or error
-            warn(f"passed over {utterance.id}: {one_line(error)}")
+            warn(f"skipped {utterance.id}: {one_line(error)}")
             continue
         num_read += 1
         yield found
@@ -161,7 +162,7 @@ def _readable(pool: str, features: FeatureConfig) -> Iterator[Tensor]:
 def _labelings(
     scorer: Scorer, model: nn.Module, features: Tensor, lengths: Tensor, k: int
 ) -> list[tuple[int, ...]]:
-    """The k best labelings of one utterance, the same for all that is compared."""
+    """The k best labelings of one utterance, shared by everything that is compared."""
     import torch
 
     from egl_fast import ops
@@ -184,11 +185,11 @@ def _labelings(
 def _reference(
     model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
 ) -> list[dict[str, float]]:
-    from egl_fast.compute.precision import products_in
+    from egl_fast.compute.precision import matmul_precision
     from egl_fast.recurrent import without_cudnn
     from egl_fast.reference.gradients import looped_sq_norms
 
-    with products_in("float32", features.device), without_cudnn():
+    with matmul_precision("float32", features.device), without_cudnn():
         return looped_sq_norms(
             model, (features, lengths), labelings, parameters=dict(model.named_parameters())
         )
@@ -197,7 +198,7 @@ def _reference(
 def _engine_norms(
     model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
 ) -> list[dict[str, float]]:
-    """The engine's squared norms, in the form of the reference's."""
+    """The engine's squared norms, in the same form as the reference's."""
     from egl_fast import ops
     from egl_fast.gradients.engine import GradientEngine
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class, shell_complete
 
-#: A shell that completes a command line asks through this variable.
+#: Shells ask for completions through this variable.
 VARIABLE = "_EGL_FAST_COMPLETE"
 
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print a script that lets a shell complete commands, options and file names.
+    """Print a script with which a shell completes commands, options, and file names.
 
-    SHELL is the shell that is to run the script, most simply from its start-up file.
+    Load the script from the start-up file of your SHELL.
 
     \b
-    Once, for all later shells:
+    Once, for all future shells:
       egl-fast completion bash >> ~/.bashrc
       egl-fast completion zsh >> ~/.zshrc
       egl-fast completion fish > ~/.config/fish/completions/egl-fast.fish
@@ -28,5 +28,5 @@ def command(shell: str) -> None:
 
 
 def answer(cli: click.Command, instruction: str) -> int:
-    """Answer a shell that asks what may come next; gives the exit status."""
+    """Answer a shell that asks what may come next; returns the exit status."""
     return shell_complete(cli, {}, "egl-fast", VARIABLE, instruction)

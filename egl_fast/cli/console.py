@@ -1,7 +1,7 @@
-"""All that commands print: results on standard output, the rest on standard error.
+"""Everything that commands print: results on standard output, the rest on standard error.
 
-Nothing here lets a control character through to a terminal, whatever ids and paths hold. Progress
-is a bar for a person who watches, a line now and then for a log.
+No control character reaches a terminal, whatever ids and paths contain. Progress is a bar on a
+terminal, and an occasional line in a log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from egl_fast.display import json_text, printable
 
 
 class _Notes:
-    """Standard error, whose loss ends no run: a full disk under a log, a closed terminal."""
+    """Standard error; losing it (a full disk under a log, a closed terminal) does not end a run."""
 
     def write(self, text: str) -> int:
         stream = self._stream()
@@ -39,7 +39,7 @@ class _Notes:
                 stream.write(text)
                 stream.flush()
             except OSError:
-                # What is buffered has to go somewhere, or it would fail again at the end.
+                # What is buffered must go somewhere, or it would fail again at exit.
                 discard(2)
         return len(text)
 
@@ -48,7 +48,7 @@ class _Notes:
         return getattr(self._stream(), "encoding", None) or "utf-8"
 
     def flush(self) -> None:
-        """Nothing is left to be flushed."""
+        """Does nothing: every write is flushed."""
 
     def isatty(self) -> bool:
         stream = self._stream()
@@ -56,13 +56,13 @@ class _Notes:
 
     @staticmethod
     def _stream() -> IO[str] | None:
-        # While a bar is drawn, rich has its own in the place of standard error.
+        # While a bar is drawn, rich replaces standard error.
         stream: IO[str] | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
         return stream
 
 
 def discard(descriptor: int) -> None:
-    """Let what is written to standard output (1) or standard error (2) go nowhere from now on."""
+    """Discard what is written to standard output (1) or standard error (2) from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
@@ -70,27 +70,27 @@ def discard(descriptor: int) -> None:
 
 notes = _Notes()
 
-#: Where progress, notes and warnings go: standard output is for results alone.
+#: For progress, notes, and warnings: standard output is only for results.
 stderr = Console(file=cast(IO[str], notes), highlight=False, emoji=False)
 
-#: Seconds between two lines of progress where standard error is a file or a pipe.
+#: Between two lines of progress if standard error is a file or a pipe.
 LOG_INTERVAL_SECONDS = 60.0
 
 
 def say(line: str) -> None:
-    """A note on standard error; nothing with --quiet."""
+    """A note on standard error, unless --quiet."""
     stderr.print(printable(line), markup=False, soft_wrap=True)
 
 
 def warn(line: str) -> None:
-    """A warning on standard error, with --quiet, too."""
+    """A warning on standard error, even with --quiet."""
     quiet, stderr.quiet = stderr.quiet, False
     say(f"warning: {line}")
     stderr.quiet = quiet
 
 
 def complain(line: str) -> None:
-    """An error on standard error, with --quiet, too."""
+    """An error on standard error, even with --quiet."""
     notes.write(f"{printable(line)}\n")
 
 
@@ -100,12 +100,12 @@ def tell(line: str) -> None:
 
 
 def tell_json(value: Any, *, indent: int | None = None) -> None:
-    """The result as JSON, on standard output: UTF-8, whatever the locale says of text."""
+    """The result as JSON, on standard output, in UTF-8 whatever the locale."""
     click.echo(json_text(value, indent=indent).encode())
 
 
 class _Warnings(logging.Handler):
-    """Lets what modules log come out as warnings do."""
+    """Prints what modules log as warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warn(record.getMessage())
@@ -116,10 +116,9 @@ log_handler = _Warnings(logging.WARNING)
 
 
 class _Bar(Progress):
-    """A bar whose texts may hold anything."""
+    """A bar that escapes its texts."""
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """Change a task."""
         safe: dict[str, Any] = {
             key: printable(value) if isinstance(value, str) else value
             for key, value in changes.items()
@@ -128,19 +127,18 @@ class _Bar(Progress):
 
 
 class LoggedProgress(Progress):
-    """Progress as plain lines, one a minute at most, for logs of long runs."""
+    """Progress as plain lines, at most one per minute, for logs of long runs."""
 
     def __init__(self, *, with_time_left: bool = True) -> None:
         super().__init__(console=stderr, disable=True)
-        self._said_at = time.monotonic()
+        self._logged_at = time.monotonic()
         self._with_time_left = with_time_left
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """Change a task, and say where it is if a minute has passed."""
         super().update(task_id, **changes)
-        if time.monotonic() - self._said_at < LOG_INTERVAL_SECONDS:
+        if time.monotonic() - self._logged_at < LOG_INTERVAL_SECONDS:
             return
-        self._said_at = time.monotonic()
+        self._logged_at = time.monotonic()
         task = self._tasks[task_id]
         left = task.time_remaining if self._with_time_left else None
         when = "" if left is None else f", {timedelta(seconds=round(left))} left"
@@ -150,11 +148,9 @@ class LoggedProgress(Progress):
 
 
 def progress_bar(*, with_time_left: bool = True) -> Progress:
-    """Count, rate (task field ``note``), time spent and time left, on standard error.
+    """Count, rate (task field ``note``), elapsed and remaining time, on standard error.
 
-    Args:
-        with_time_left: estimate it from the count; False where steps take unlike times, and the
-            note says more.
+    ``with_time_left=False`` is for steps of uneven length, for which counts predict nothing.
     """
     if stderr.quiet or not stderr.is_terminal:
         return LoggedProgress(with_time_left=with_time_left)

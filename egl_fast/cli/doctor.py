@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import math
 import os
 import platform
 from collections.abc import Callable
@@ -25,9 +24,9 @@ _PACKAGES = ("torch", "numpy", "soundfile", "soxr", "jiwer", "rich", "click")
 
 
 class _CheckError(Exception):
-    """A check that failed, and what the user can do about it."""
+    """A failed check, and what the user can do about it."""
 
-    def __init__(self, message: str, remedy: str) -> None:
+    def __init__(self, message: str, remedy: str = _REBUILD) -> None:
         super().__init__(message)
         self.remedy = remedy
 
@@ -42,7 +41,7 @@ class _Check:
 
 @dataclass
 class _Report:
-    """All that doctor knows; None stands for what could not be found out."""
+    """All that doctor knows; None if it could not be determined."""
 
     versions: dict[str, str | None] = field(default_factory=dict)
     platform: str = ""
@@ -59,15 +58,24 @@ class _Report:
     def usable(self) -> bool:
         return all(check.ok for check in self.checks)
 
+    def check(self, name: str, run: Callable[[], str]) -> None:
+        """Record what a check returns or raises; nothing that is broken may stop the doctor."""
+        try:
+            result = _Check(name, True, run())
+        except _CheckError as problem:
+            result = _Check(name, False, str(problem), problem.remedy)
+        except Exception as error:
+            result = _Check(name, False, f"{type(error).__name__}: {one_line(error)}", _REBUILD)
+        self.checks.append(result)
+
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for a bug report.")
 def command(as_json: bool) -> int:
-    """Say what was built and what is usable, and run a small self-test.
+    """Report what was built and what is usable, and run a small self-test.
 
-    Built with CUDA and CUDA usable are two things: the first is about this egl-fast, the second
-    about torch, the driver and the GPUs of this machine as well. Exit status: 0 when egl-fast is
-    usable, 2 when it is not.
+    "Built with CUDA" is about this egl-fast alone; "CUDA usable" is also about torch, the driver,
+    and the GPUs of this machine. Exit status: 0 if egl-fast is usable, 2 if it is not.
     """
     report = _examine()
     if as_json:
@@ -78,49 +86,31 @@ def command(as_json: bool) -> int:
 
 
 def _examine() -> _Report:
+    try:
+        version = importlib.metadata.version("egl-fast")
+    except importlib.metadata.PackageNotFoundError:
+        version = None
     report = _Report(
-        versions={"egl-fast": _distribution_version(), "python": platform.python_version()},
+        versions={"egl-fast": version, "python": platform.python_version()},
         platform=platform.platform(),
-        cpu_count=_cpu_count(),
+        # Those this process may use, which can be fewer than the machine has.
+        cpu_count=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
     )
     for package in _PACKAGES:
-        _run(report, package, partial(_load_package, report, package))
+        report.check(package, partial(_load_package, report, package))
     if report.versions["torch"] is not None:
         import torch
 
         report.torch_threads = torch.get_num_threads()
-        _run(report, "native extension", partial(_load_extension, report))
+        report.check("native extension", partial(_load_extension, report))
         report.cuda_usable, report.cuda_detail, report.cuda_remedy = _cuda(report.extension)
     if report.extension is not None:
         report.built_with_cuda = report.extension["built_with_cuda"]
-        _run(report, "self-test: beam search", _beam_search_finds_every_labeling)
-        _run(report, "self-test: probabilities", _probabilities_equal_those_of_torch)
+        report.check("self-test: beam search", _beam_search_finds_every_labeling)
+        report.check("self-test: probabilities", _probabilities_match_torch)
     return report
-
-
-def _run(report: _Report, name: str, check: Callable[[], str]) -> None:
-    """Records what a check returns or raises; nothing that is broken may stop the doctor."""
-    try:
-        result = _Check(name, True, check())
-    except _CheckError as problem:
-        result = _Check(name, False, str(problem), problem.remedy)
-    except Exception as error:
-        result = _Check(name, False, f"{type(error).__name__}: {one_line(error)}", _REBUILD)
-    report.checks.append(result)
-
-
-def _distribution_version() -> str | None:
-    try:
-        return importlib.metadata.version("egl-fast")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu_count() -> int:
-    """Processors this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _load_package(report: _Report, package: str) -> str:
@@ -128,7 +118,7 @@ def _load_package(report: _Report, package: str) -> str:
     try:
         module = importlib.import_module(package)
         version = importlib.metadata.version(package)
-    # A package can fail to load in any way: soundfile raises OSError where libsndfile is missing.
+    # Packages fail to load in many ways: soundfile raises OSError if libsndfile is missing.
     except Exception as error:
         raise _CheckError(
             f"cannot be loaded ({one_line(error)})", f"`pip install --force-reinstall {package}`"
@@ -144,7 +134,6 @@ def _load_extension(report: _Report) -> str:
     try:
         from egl_fast import _extension
     except ExtensionError as error:
-        # Its message already ends in the remedy.
         message, _, remedy = str(error).rpartition("; ")
         raise _CheckError(message, remedy) from None
     facts = _extension.build_info()
@@ -156,7 +145,7 @@ def _load_extension(report: _Report) -> str:
 
 
 def _cuda(extension: dict[str, Any] | None) -> tuple[bool, str, str | None]:
-    """Whether GPUs can be used here; which there are, or what is in the way, and what helps."""
+    """Whether GPUs are usable; which there are, or what prevents it; and the remedy."""
     if extension is None:
         return False, "the native extension cannot be loaded", None
     from egl_fast._extension import BuildInfo
@@ -168,71 +157,44 @@ def _cuda(extension: dict[str, Any] | None) -> tuple[bool, str, str | None]:
     return True, ", ".join(device_names()), None
 
 
-def _built_with_cuda(report: _Report) -> str:
-    if report.extension is None:
-        return "unknown"
-    if not report.built_with_cuda:
-        return "no"
-    architectures = report.extension["cuda_architectures"]
-    return (
-        f"yes: {report.extension['cuda_version']}, for "
-        f"{', '.join(f'sm_{a}' for a in architectures)}, and PTX of the last"
-    )
-
-
 # Float64 sums of a few hundred products of five factors are off by less than 1e-13.
 _TOLERANCE = 1e-12
 
 
-def _self_test_problem() -> Any:
-    """[1, 5, 3] log-softmax, the same on each call; torch's own random state is left alone."""
+def _self_test_problem() -> tuple[Any, Any]:
+    """The same log-softmax [1, 5, 3] and lengths [1] on each call, from a generator of its own."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 5, 3, dtype=torch.float64, generator=generator)
-    return logits.log_softmax(-1)
+    return logits.log_softmax(-1), torch.tensor([5])
 
 
 def _beam_search_finds_every_labeling() -> str:
-    import torch
-
     from egl_fast import ops
     from egl_fast.reference.enumerate import enumerate_labelings
 
-    log_probs = _self_test_problem()
+    log_probs, lengths = _self_test_problem()
     expected = enumerate_labelings(log_probs[0].exp().tolist())
-    found = ops.ctc_beam_search(log_probs, torch.tensor([5]), num_hypotheses=len(expected) + 1)
-    labelings = {
-        tuple(labels[:length]): math.exp(log_prob)
-        for labels, length, log_prob in list(
-            zip(
-                found.labels[0].tolist(),
-                found.label_lengths[0].tolist(),
-                found.log_prob[0].tolist(),
-                strict=True,
-            )
-        )[: int(found.counts[0])]
-    }
-    if labelings.keys() != expected.keys():
+    found = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=len(expected) + 1)
+    probs = dict(zip(found.labelings(0), found.log_prob[0].exp().tolist(), strict=False))
+    if probs.keys() != expected.keys():
         raise _CheckError(
-            f"found {len(labelings)} labelings, enumeration {len(expected)}, "
-            f"{len(labelings.keys() & expected.keys())} in common",
-            _REBUILD,
+            f"found {len(probs)} labelings, enumeration {len(expected)}, "
+            f"{len(probs.keys() & expected.keys())} in common"
         )
-    error = max(abs(labelings[labeling] / prob - 1) for labeling, prob in expected.items())
+    error = max(abs(probs[labeling] / prob - 1) for labeling, prob in expected.items())
     if not error <= _TOLERANCE:
-        raise _CheckError(f"probabilities differ from enumeration by {error:.1e}", _REBUILD)
+        raise _CheckError(f"probabilities differ from enumeration by {error:.1e}")
     return f"{len(expected)} labelings as by enumeration, probabilities within {error:.0e}"
 
 
-def _probabilities_equal_those_of_torch() -> str:
-    import torch
+def _probabilities_match_torch() -> str:
     import torch.nn.functional as F
 
     from egl_fast import ops
 
-    log_probs = _self_test_problem()
-    lengths = torch.tensor([5])
+    log_probs, lengths = _self_test_problem()
     found = ops.ctc_beam_search(log_probs, lengths, num_hypotheses=10)
     num_found = int(found.counts[0])
     loss = F.ctc_loss(
@@ -244,19 +206,27 @@ def _probabilities_equal_those_of_torch() -> str:
     )
     error = (found.log_prob[0, :num_found] + loss).abs().max().item()
     if not error <= _TOLERANCE:
-        raise _CheckError(f"log-probabilities differ from F.ctc_loss by {error:.1e}", _REBUILD)
+        raise _CheckError(f"log-probabilities differ from F.ctc_loss by {error:.1e}")
     return f"as torch's ctc_loss, within {error:.0e}"
 
 
+def _built_with_cuda(extension: dict[str, Any] | None) -> str:
+    if extension is None:
+        return "unknown"
+    if not extension["built_with_cuda"]:
+        return "no"
+    architectures = ", ".join(f"sm_{a}" for a in extension["cuda_architectures"])
+    return f"yes: {extension['cuda_version']}, for {architectures}, and PTX of the last"
+
+
 def _print(report: _Report) -> None:
-    cuda_usable = "yes" if report.cuda_usable else "no"
     rows = [
         ("egl-fast", report.versions["egl-fast"] or "not installed, run from its source folder"),
         ("python", report.versions["python"]),
         ("platform", report.platform),
         ("processors", f"{report.cpu_count}, torch threads: {report.torch_threads or 'unknown'}"),
-        ("built with CUDA", _built_with_cuda(report)),
-        ("CUDA usable", f"{cuda_usable}: {report.cuda_detail}"),
+        ("built with CUDA", _built_with_cuda(report.extension)),
+        ("CUDA usable", f"{'yes' if report.cuda_usable else 'no'}: {report.cuda_detail}"),
         *([("", report.cuda_remedy)] if report.cuda_remedy is not None else []),
     ]
     for check in report.checks:

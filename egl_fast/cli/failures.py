@@ -1,4 +1,4 @@
-"""Recordings that a command could not use, while the others went on."""
+"""Recordings that a command could not use, while the others continued."""
 
 from __future__ import annotations
 
@@ -17,17 +17,10 @@ if TYPE_CHECKING:
 
 
 class Failures(ExitStack):
-    """Lists failed recordings in ``OUT.errors.jsonl``, or, without OUT, on standard error.
+    """Lists failed recordings in ``OUT.errors.jsonl`` or, without OUT, on standard error.
 
-    The file is there only if a recording failed; one from an earlier run is removed.
-
-    Args:
-        out: the command's output, or None.
-        overwrite: replace a file that exists.
-        inputs: files that the command reads.
-
-    Raises:
-        OutputError: see ``JsonlWriter``.
+    The file exists only if a recording failed; one left by an earlier run is removed. See
+    ``JsonlWriter`` for the arguments and errors.
     """
 
     def __init__(self, out: Path | None, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
@@ -39,11 +32,6 @@ class Failures(ExitStack):
         self.utterances: list[Utterance] = []
 
     def __enter__(self) -> Self:
-        """Create the file, under another name; in the end it gets its own.
-
-        Raises:
-            OutputError: it cannot be created.
-        """
         if self._writer is not None:
             self.enter_context(self._writer)
         return super().__enter__()
@@ -54,11 +42,7 @@ class Failures(ExitStack):
         return 3 if self.utterances else 0
 
     def add(self, utterance: Utterance, error: EglError) -> None:
-        """One recording, and what is wrong with it.
-
-        Raises:
-            OutputError: the disk is full or the like.
-        """
+        """Report one recording, and what is wrong with it."""
         self.utterances.append(utterance)
         if self._writer is None:
             complain(f"{utterance.id}: {one_line(error)}")
@@ -67,10 +51,6 @@ class Failures(ExitStack):
             self._writer.flush()
 
     def summarize(self, done: str) -> None:
-        """Say how many failed, if any, and where they are listed.
-
-        Args:
-            done: what could not be done with them, such as "transcribed".
-        """
+        """Say where failures are listed, if any; ``done`` is for example "transcribed"."""
         if self.utterances and self._writer is not None:
             say(f"{len(self.utterances)} could not be {done}: see {self._writer.path}")

@@ -1,4 +1,4 @@
-"""Options that would do nothing where they stand are errors: whoever gave one expects it to act."""
+"""Options that would do nothing are errors: whoever gives one expects it to have an effect."""
 
 from __future__ import annotations
 
@@ -16,20 +16,16 @@ class Rules(NamedTuple):
     """When options of a command do nothing.
 
     Attributes:
-        without: option -> what it needs: another option that is given, or that has a value, as in
+        without: option -> what it needs: another option that is given, or has a value, as in
             ``"--method lowrank"`` (or ``"--method lowrank|probe"``, one of several).
-        beside: option -> another that leaves it nothing to do.
+        beside: option -> another option that makes it useless.
     """
 
     without: Mapping[str, str]
     beside: Mapping[str, str]
 
     def check(self, context: click.Context) -> None:
-        """Look at a command line.
-
-        Raises:
-            click.UsageError: an option that is given does nothing.
-        """
+        """Raise ``click.UsageError`` if an option that was given does nothing."""
         for option, needed in self.without.items():
             if _is_given(context, option) and not _holds(context, needed):
                 raise click.UsageError(f"{option} does nothing without {needed}", context)
@@ -41,12 +37,7 @@ class Rules(NamedTuple):
 def refuse_idle_options(
     *, without: Mapping[str, str] | None = None, beside: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
-    """Make a command end with status 2 where an option on its command line does nothing.
-
-    Args:
-        without: see ``Rules``.
-        beside: see ``Rules``.
-    """
+    """Make a command end with status 2 if an option does nothing; see ``Rules``."""
     rules = Rules(without or {}, beside or {})
 
     def decorate(command: Command) -> Command:
@@ -66,7 +57,7 @@ def _holds(context: click.Context, condition: str) -> bool:
     found = context.params[_name(context, option)]
     if value:
         return found in value.split("|")
-    # "-" is standard output: no file.
+    # "-" is standard output, not a file.
     return found not in (None, False, "-")
 
 

@@ -1,4 +1,4 @@
-"""Stopping when told to, but not in the middle of something."""
+"""Stopping on request, but not in the middle of something."""
 
 from __future__ import annotations
 
@@ -6,58 +6,43 @@ import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from types import FrameType
 
 from egl_fast.cli.console import say
 
-#: Ctrl-C, what `kill` and job schedulers send, and the end of a remote session.
+#: Ctrl-C, `kill` and job schedulers, the end of a remote session.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interruption:
-    """Whether the command has been asked to stop."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def stop_if_requested(self) -> None:
-        """End the command here, where everything finished is kept.
-
-        Raises:
-            KeyboardInterrupt: a signal has come.
-        """
-        if self.requested:
-            raise KeyboardInterrupt
-
-
 @contextmanager
-def interruption_after(step: str) -> Iterator[Interruption]:
-    """Let a first signal wait for the end of a step, and a second one stop at once.
+def interruption_after(step: str) -> Iterator[Event]:
+    """Let a first signal set an event, to be heeded after a step; a second one stops at once.
 
-    Args:
-        step: what is being finished, for the message.
+    ``step`` is what a message calls it.
     """
-    interruption = Interruption()
+    requested = Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if interruption.requested:
+        if requested.is_set():
             earlier = handled[number]
             if not callable(earlier):
                 raise KeyboardInterrupt
             earlier(number, frame)
             return
-        interruption.requested = True
+        requested.set()
         say(f"finishing {step}; press Ctrl-C again to stop at once")
 
     with _handled_by(on_signal) as handled:
-        yield interruption
+        yield requested
 
 
 @contextmanager
 def as_keyboard_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a command as Ctrl-C does: contexts are left, the status is 130.
 
-    Once: who presses Ctrl-C again out of impatience does not break into the leaving of contexts.
+    Only once: further signals, as from an impatient Ctrl-C, do not interrupt the leaving of
+    contexts.
     """
     leaving = False
 
@@ -71,7 +56,7 @@ def as_keyboard_interrupt() -> Iterator[None]:
         with _handled_by(on_signal):
             yield
     finally:
-        # The interpreter takes a while to end, torch being there; all is done and said by then.
+        # With torch loaded, the interpreter takes a while to exit; all is done by then.
         atexit.register(_ignore_signals)
 
 
@@ -82,11 +67,11 @@ def _ignore_signals() -> None:
 
 @contextmanager
 def _handled_by(handler: signal._HANDLER) -> Iterator[dict[int, signal._HANDLER]]:
-    """Yields the handlers before, by signal."""
+    """Yields the previous handlers, by signal."""
     before: dict[int, signal._HANDLER] = {}
     try:
         for number in _SIGNALS:
-            # nohup and the like have a signal ignored: so it stays.
+            # A signal that is ignored, as under nohup, remains ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
         yield before

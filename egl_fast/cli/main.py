@@ -1,4 +1,4 @@
-"""``egl-fast``: finds the command, runs it, turns errors into one line and an exit status."""
+"""``egl-fast``: finds the command, runs it, and turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from egl_fast.cli.console import complain, discard, log_handler
 from egl_fast.cli.interruption import as_keyboard_interrupt
 from egl_fast.errors import EglError, one_line
 
-#: Command name -> what ``egl-fast --help`` says of it. Each lives in a module of its name, which
-#: is imported only when it is needed: torch takes seconds to load.
+#: Command name -> its line in ``egl-fast --help``. Each is in a module of that name, imported only
+#: when needed: torch takes seconds to load.
 COMMANDS = {
     "train": "Train a CTC model on transcribed speech.",
-    "evaluate": "CTC loss, character and word error rate of a model on transcribed speech.",
-    "transcribe": "Write down what a model hears.",
-    "score": "Say how much each recording of a pool would teach the model.",
+    "evaluate": "Measure a model's CTC loss, character and word error rates.",
+    "transcribe": "Transcribe recordings with a model.",
+    "score": "Score how much each recording of a pool would teach the model.",
     "select": "Pick the most informative recordings of a scores file, within a budget.",
     "simulate": "Run the whole active-learning evaluation on labeled data.",
-    "report": "One HTML page about an evaluation, or about a scored pool.",
-    "check": "Compare the engine's gradient norms with looped autograd on this model.",
-    "bench": "This model's speed on this machine, and how long a pool would take.",
-    "doctor": "Say what was built and what is usable, and run a small self-test.",
-    "completion": "Print a script that lets a shell complete command lines.",
+    "report": "Make an HTML page about an evaluation or a scored pool.",
+    "check": "Compare the engine's gradient norms with looped autograd on a model.",
+    "bench": "Measure a model's speed on this machine, and estimate the time for a pool.",
+    "doctor": "Report what was built and what is usable, and run a small self-test.",
+    "completion": "Print a script with which a shell completes command lines.",
 }
 
-#: Exit status -> what it says, of every command.
+#: Exit status -> its meaning, for every command.
 EXIT_STATUSES = {
     0: "done",
-    2: "wrong usage or input, or a check that failed; one line says what to do",
-    3: "done, but for some recordings: the errors file names them",
-    130: "interrupted; what was finished by then is kept",
+    2: "wrong usage or input, or a failed check; one line says what to do",
+    3: "done, except for some recordings, which the errors file lists",
+    130: "interrupted; everything finished so far is kept",
 }
 
 
@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None where there is none of that name."""
+        """The command; None if there is none with that name."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"egl_fast.cli.{cmd_name}")
@@ -73,14 +73,14 @@ def cli() -> None:
     """Which recordings are worth transcribing, for any CTC speech recognizer.
 
     \b
-    The usual way:
+    Typical use:
       egl-fast score --model base.pt --pool pool.jsonl --out scores.jsonl
       egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
     """
 
 
 def program() -> None:
-    """Entry point of the ``egl-fast`` command: ``main``, and the end of the process."""
+    """Entry point of the ``egl-fast`` command: ``main``, then the end of the process."""
     try:
         main()
     finally:
@@ -88,12 +88,13 @@ def program() -> None:
 
 
 def _leave_abandoned_threads(end: BaseException | None) -> None:
-    """End the process at once if a decoder that was given up is still at work.
+    """End the process at once if an abandoned decoder is still running.
 
-    When an interpreter ends, such a thread is ended in the middle of C++, which aborts the process.
+    At interpreter exit, such a thread would be ended in the middle of C++, which aborts the
+    process.
     """
-    prefetch = sys.modules.get("egl_fast.data.prefetch")
-    if prefetch is None or not prefetch.abandoned_threads() or not isinstance(end, SystemExit):
+    reading = sys.modules.get("egl_fast.data.reading")
+    if reading is None or not reading.abandoned_threads() or not isinstance(end, SystemExit):
         return
     with suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -101,14 +102,14 @@ def _leave_abandoned_threads(end: BaseException | None) -> None:
 
 
 def main() -> None:
-    """Run the command that the arguments name; ends in ``SystemExit``."""
+    """Run the command named by the arguments; ends in ``SystemExit``."""
     _open_standard_streams()
     logging.getLogger("egl_fast").addHandler(log_handler)
     _refuse_a_removed_folder()
     if completion.VARIABLE in os.environ:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
-        # Not cli.main(): it would answer a closed pipe with status 1, before we see it.
+        # Not cli.main(): it would handle a closed pipe itself, with status 1.
         with as_keyboard_interrupt(), cli.make_context("egl-fast", sys.argv[1:]) as context:
             status = cli.invoke(context)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -131,16 +132,16 @@ def main() -> None:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except OSError:
-            # Full, which the line above says already: the interpreter would add its own.
+            # A full disk, as already reported; the interpreter would add its own message.
             discard(1)
         sys.exit(2)
     except BrokenPipeError:
-        # The reader of our standard output (say, head) has seen enough. What is still buffered
-        # must go nowhere, or the interpreter would complain about it while it shuts down.
+        # The reader of our standard output (head, say) has seen enough. What is still buffered must
+        # be discarded, or the interpreter would complain at exit.
         discard(1)
         sys.exit(0)
     except OSError as error:
-        # Of files, those who open them say more; what is left is a full disk under what we print.
+        # Code that opens files handles their errors; what remains is a full disk under our output.
         discard(1)
         what = "standard output cannot be written" if error.filename is None else "failed"
         complain(f"egl-fast: {what} ({one_line(error)})")
@@ -149,26 +150,26 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Keep files that we open from the numbers of streams that were closed before we began.
+    """Keep files we open from getting the descriptors of standard streams that were closed.
 
-    Else what a library prints there would get into them.
+    Otherwise, what a library prints there would end up in them.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BytesIO())
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # As standard error does it: what the locale cannot write comes out escaped.
+        # As for standard error: what the locale cannot represent is escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _refuse_a_removed_folder() -> None:
-    """In a folder that is gone paths mean nothing, and libraries of torch end the process."""
+    """In a removed folder, paths mean nothing, and torch's libraries end the process."""
     try:
         os.getcwd()
     except FileNotFoundError:
-        complain("egl-fast: the current folder has been removed; change to another")
+        complain("egl-fast: the current folder has been removed; change to another one")
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""Options that several commands share, so that one word means one thing everywhere."""
+"""Options shared by several commands, so that they mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -25,11 +25,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class PathName(click.ParamType):  # type: ignore[type-arg]
-    """The name of a file or folder, which a shell may complete; "-" is standard input or output.
-
-    Args:
-        kind: "file" or "dir".
-    """
+    """The name of a "file" or "dir", which the shell can complete; "-" is a standard stream."""
 
     def __init__(self, kind: str) -> None:
         self.name = kind
@@ -37,7 +33,6 @@ class PathName(click.ParamType):  # type: ignore[type-arg]
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Leave it to the shell."""
         return [CompletionItem(incomplete, type=self.name)]
 
 
@@ -45,11 +40,10 @@ FILE = PathName("file")
 FOLDER = PathName("dir")
 
 
-class Amount(click.FloatRange):
-    """A finite number in a range: JSON has no infinity, and NaN is in every range."""
+class FiniteFloat(click.FloatRange):
+    """A finite number in a range: JSON lacks infinity, and NaN is in every range."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """As click does, and finite."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
@@ -72,24 +66,23 @@ quiet: Decorator = click.option(
     expose_value=False,
     is_eager=True,
     callback=_be_quiet,
-    help="Nothing on standard error but warnings and errors.",
+    help="Print only warnings and errors to standard error.",
 )
 batch_seconds: Decorator = click.option(
     "--batch-seconds",
-    type=Amount(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     default=80.0,
     show_default=True,
-    help="Padded audio that runs through the model at once.",
+    help="Seconds of padded audio per batch.",
 )
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes, written with a unit."""
+    """A number of bytes with a unit: ``512MiB``, ``2GiB``, ``4 GB``."""
 
     name = "size"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """``512MiB``, ``2GiB``, ``4 GB``."""
         if isinstance(value, int):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B?", value.strip(), re.IGNORECASE)
@@ -105,20 +98,21 @@ memory: Decorator = click.option(
     type=Size(),
     metavar="SIZE",
     default=None,
-    help="What gradients may take, beside model and recording; with less, fewer rows a pass "
+    help="Memory for gradients, beyond model and recording; less means more backward passes "
     "[default: 2GiB; on a GPU, half of its memory].",
 )
 
 
 class Device(click.ParamType):  # type: ignore[type-arg]
-    """A device by its name."""
+    """A device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
 
     name = "device"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-            self.fail(f"{value!r}: expected auto, cpu, cuda or, of several, cuda:1", param, ctx)
+            self.fail(
+                f"{value!r}: expected auto, cpu, cuda, or cuda:N for one of several", param, ctx
+            )
         return str(value)
 
 
@@ -128,14 +122,14 @@ device: Decorator = click.option(
     metavar="auto|cpu|cuda",
     default="auto",
     show_default=True,
-    help="Where to compute; auto: on a GPU where one can be used. cuda:1 is the second of several.",
+    help="Where to compute; auto: on a GPU if one is usable. cuda:1 is the second GPU.",
 )
 precision: Decorator = click.option(
     "--precision",
     type=click.Choice(["float32", "tf32", "bf16"]),
     default="float32",
     show_default=True,
-    help="Of the model's matrix products; on a GPU tf32 and bf16 are faster, and err.",
+    help="Precision of matrix products; tf32 and bf16 are faster on a GPU, but less exact.",
 )
 threads: Decorator = click.option(
     "--threads",
@@ -148,11 +142,7 @@ threads: Decorator = click.option(
 def load_scorer(
     path: str, device: torch.device, *, memory_bytes: int | None, precision: Any
 ) -> Scorer:
-    """The scorer of a model file.
-
-    Raises:
-        click.UsageError: the precision cannot be had on the device.
-    """
+    """A model file's scorer. Raises ``click.UsageError`` if the device lacks the precision."""
     from egl_fast.scorer import Scorer
 
     try:
@@ -164,11 +154,7 @@ def load_scorer(
 
 
 def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:
-    """Set the number of threads and the use of memory, and resolve ``auto``.
-
-    Raises:
-        DeviceError: a GPU was asked for, and there is none that can be used.
-    """
+    """Set the number of threads, configure memory, and resolve ``auto``. Raises ``DeviceError``."""
     import torch
 
     from egl_fast.compute.devices import usable_device
@@ -181,12 +167,7 @@ def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:
 
 
 def of_fields(config: type, *, but: Container[str] = ()) -> Decorator:
-    """An option for each field of a dataclass with kinds, in their order.
-
-    Args:
-        config: the dataclass.
-        but: fields that get none.
-    """
+    """One option per field of a dataclass with kinds, in order, except for fields in ``but``."""
     wanted = [described for described in fields(config) if described.name not in but]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -213,7 +194,7 @@ def _of_field(described: Field[Any], **changes: Any) -> Decorator:
         facts["type"] = int if bounds == (None, None) else click.IntRange(*bounds)
     elif isinstance(kind, kinds.Number):
         low, high = kind.above, kind.below
-        facts["type"] = Amount(
+        facts["type"] = FiniteFloat(
             kind.at_least if low is None else low,
             kind.at_most if high is None else high,
             min_open=low is not None,
@@ -230,7 +211,7 @@ for _name, _kind in METHODS.items():
     for _own in fields(cast(Any, _kind)):
         METHOD_OPTIONS.setdefault(_own.name, []).append(_name)
 
-#: For ``refuse_idle_options``: what each of them needs to have a part in the scores.
+#: For ``refuse_idle_options``: what each of them needs to have an effect.
 NEEDED_METHODS = {
     f"--{name.replace('_', '-')}": f"--method {'|'.join(methods)}"
     for name, methods in METHOD_OPTIONS.items()
@@ -238,27 +219,23 @@ NEEDED_METHODS = {
 
 
 def scoring_option(name: str, **changes: Any) -> Decorator:
-    """One option of ``ScoringOptions``, with changes to what ``click.option`` is given."""
+    """One option of ``ScoringOptions``, with changes to the arguments of ``click.option``."""
     return _of_field(next(f for f in fields(ScoringOptions) if f.name == name), **changes)
 
 
 def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """All options of ``ScoringOptions``, and all of every method; see ``chosen_scoring``."""
+    """All options of ``ScoringOptions`` and of every method; see ``chosen_scoring``."""
     common = [own.name for own in fields(ScoringOptions)]
     for name, methods in METHOD_OPTIONS.items():
         if name not in common:
             own = next(f for f in fields(cast(Any, METHODS[methods[0]])) if f.name == name)
-            help = f"Of {' and '.join(methods)}: {own.metadata['help']}"
+            help = f"With {' or '.join(methods)}: {own.metadata['help']}"
             command = _of_field(own, help=help)(command)
     return of_fields(ScoringOptions)(command)
 
 
 def chosen_scoring(values: dict[str, Any]) -> ScoringOptions:
-    """What ``scoring`` made of a command line.
-
-    Raises:
-        click.UsageError: a value is out of its range.
-    """
+    """The result of ``scoring``. Raises ``click.UsageError`` for a value out of range."""
     kind: Any = METHODS[values["method"]]
     rest = {name: value for name, value in values.items() if name not in METHOD_OPTIONS}
     try:

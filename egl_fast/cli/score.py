@@ -15,6 +15,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
+from egl_fast.cli.likeness import Likeness
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.data.true_lengths import TrueLengths
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from egl_fast.scoring.run.pool import PoolScoring
 
 
-#: Time left from which on the progress line names the faster methods.
+#: With more time left than this, the progress line names the faster methods.
 LONG_SECONDS = 1800.0
 
 
@@ -42,24 +43,28 @@ LONG_SECONDS = 1800.0
 @options.model
 @click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to score.")
 @click.option("--out", type=options.FILE, help="Scores file (JSONL) [default: standard output].")
-@click.option("--resume", is_flag=True, help="Go on with --out where an earlier run was stopped, "
-              "if there was one.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Start over, and replace --out if it exists.")
+@click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
+              "there is one.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Start over, replacing --out if it exists.")
 @options.scoring
-@click.option("--batch-seconds", type=options.Amount(min=0, min_open=True),
-              help="Padded audio that shares a forward pass [default: 8; on a GPU, "
+@click.option("--batch-seconds", type=options.FiniteFloat(min=0, min_open=True),
+              help="Seconds of padded audio per forward pass [default: 8; on a GPU, "
               "160].")  # fmt: skip
-@click.option("--max-duration", type=options.Amount(min=0, min_open=True), metavar="SECONDS",
-              help="Refuse longer recordings (they go to the errors file).")  # fmt: skip
-@click.option("--read-timeout", type=options.Amount(min=0, min_open=True), metavar="SECONDS",
-              default=120.0, show_default=True, help="Give a recording up that takes longer to be "
-              "read (it goes to the errors file).")  # fmt: skip
+@click.option("--max-duration", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
+              help="Refuse longer recordings (listed in the errors file).")  # fmt: skip
+@click.option("--read-timeout", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
+              default=120.0, show_default=True, help="Give up on recordings that take longer to "
+              "read (listed in the errors file).")  # fmt: skip
+@click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
+              help="Manifest of trusted recordings, such as the training set: adds `typicality`, "
+              "how much a recording is like them and the rest of the pool, and keeps "
+              "OUT.embeddings.npy.")  # fmt: skip
 @options.memory
 @options.precision
 @options.device
 @options.threads
 @click.option("--json", "as_json", is_flag=True,
-              help="Print the metadata of --out on standard output, a JSON object.")  # fmt: skip
+              help="Print the metadata of --out as a JSON object.")  # fmt: skip
 @options.quiet
 @refuse_idle_options(
     without={
@@ -68,6 +73,7 @@ LONG_SECONDS = 1800.0
         "--resume": "--out",
         "--overwrite": "--out",
         "--json": "--out",
+        "--typicality": "--out",
     }
 )
 def command(
@@ -79,6 +85,7 @@ def command(
     batch_seconds: float | None,
     max_duration: float | None,
     read_timeout: float,
+    trusted: str | None,
     memory_bytes: int | None,
     precision: str,
     device: str,
@@ -86,18 +93,18 @@ def command(
     as_json: bool,
     **chosen: Any,
 ) -> int:
-    """Say how much each recording of a pool would teach the model.
+    """Score how much each recording of a pool would teach the model.
 
-    Writes one record a recording, in the manifest's order: the manifest's own keys, then
-    Expected Gradient Length (`egl`, `egl_normalized`, `egl_unsquared`), the confidence scores
-    `entropy` and `pctc`, a `random` score, and what the model heard (`pred_text`). Higher is more
-    informative for all of them. Beside --out, OUT.meta.json says how it was made, and
-    OUT.errors.jsonl lists the recordings that could not be scored (exit status 3).
+    Writes one record per recording, in the manifest's order: the manifest's own keys, then Expected
+    Gradient Length (`egl`, `egl_normalized`, `egl_unsquared`), the confidence scores `entropy` and
+    `pctc`, a `random` score, and the model's transcript (`pred_text`). Higher always means more
+    informative. Beside --out, OUT.meta.json says how the scores were made, and OUT.errors.jsonl
+    lists the recordings that could not be scored (exit status 3).
 
-    A run with --out may be stopped at any moment, by Ctrl-C (exit status 130), a signal or a power
-    cut. The same command with --resume goes on, and ends with the same file as a run that was
-    never stopped. It starts from the beginning if there is nothing to go on with, so it may always
-    be given.
+    A run with --out can be stopped at any time: by Ctrl-C (exit status 130), a signal, or a power
+    cut. The same command with --resume continues it, and ends with the same file as an
+    uninterrupted run. If there is nothing to continue, --resume starts from the beginning, so it
+    can always be given.
 
     \b
     Examples:
@@ -107,35 +114,47 @@ def command(
     """
     out = None if out == "-" else out
     if resume and overwrite:
-        raise click.UsageError("--resume goes on with a run, --overwrite starts over: give one")
+        raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
     results = None
     if out is not None:
-        inputs = [pool, model_path]
-        results = ResumableScores(out, resume=resume, overwrite=overwrite, inputs=inputs)
+        results = ResumableScores(
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            inputs=[path for path in (pool, model_path, trusted) if path is not None],
+            embeddings=trusted is not None,
+        )
     utterances, pool_hash = read_manifest_and_hash(pool)
+    likeness = None if trusted is None else Likeness.to(trusted, len(utterances))
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
 
-    place = options.set_up_torch(device, threads)
+    torch_device = options.set_up_torch(device, threads)
     scoring = options.chosen_scoring(chosen)
-    scorer = options.load_scorer(model_path, place, memory_bytes=memory_bytes, precision=precision)
+    scorer = options.load_scorer(
+        model_path, torch_device, memory_bytes=memory_bytes, precision=precision
+    )
     pool_scorer = pool_scoring(
         scorer,
         scoring,
         batch_seconds=batch_seconds,
         limits=ReadingLimits(max_duration, read_timeout),
+        embeds=likeness is not None,
     )
     if results is None:
         return _score_to_standard_output(pool_scorer, utterances)
     settings = _settings(scorer, pool_scorer, pool_hash)
+    settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
         try:
-            _score_into(results, pool_scorer, utterances, settings, _circumstances(scorer, pool))
+            _score_into(
+                results, pool_scorer, utterances, settings, _circumstances(scorer, pool), likeness
+            )
         except KeyboardInterrupt:
             say(
                 f"interrupted: {results.num_completed} of {len(utterances)} recordings are done "
-                "and kept; the same command with --resume goes on"
+                "and kept; the same command with --resume continues"
             )
             return 130
     if as_json:
@@ -149,23 +168,30 @@ def _score_into(
     utterances: Sequence[Utterance],
     settings: dict[str, Any],
     circumstances: dict[str, Any],
+    likeness: Likeness | None,
 ) -> None:
     if not results.begin(settings, len(utterances)):
-        say(f"{results.out}: complete already")
+        say(f"{results.out}: already complete")
         return
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
-    with progress_bar() as bar, interruption_after("the recordings at work") as interruption:
-        meter = _Meter(bar, len(utterances), pool_scoring.options, done=results.num_completed)
+    if likeness is not None:
+        likeness.look(pool_scoring)  # first, so that a broken recording is found at once
+    with progress_bar() as bar, interruption_after("the current recordings") as stop:
+        meter = _Meter(bar, len(utterances), pool_scoring.task.options, done=results.num_completed)
         clock = time.monotonic()
         for outcomes in pool_scoring.outcomes(utterances, completed=results):
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
-            if results.num_completed < len(utterances):
-                interruption.stop_if_requested()
+            if stop.is_set() and results.num_completed < len(utterances):
+                raise KeyboardInterrupt
         masses = results.masses()
-        results.finish({**settings, **circumstances})
+        typicality = None
+        if likeness is not None:
+            typicality = likeness.of(results.embeddings())
+            circumstances["typicality"] = likeness.metadata()
+        results.finish({**settings, **circumstances}, typicality=typicality)
     meter.summarize(results.tally, masses, name=str(results.out))
     if results.tally.num_failed:
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
@@ -175,7 +201,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
     tally = Tally()
     masses = []
     with progress_bar() as bar, JsonlWriter(None) as writer:
-        meter = _Meter(bar, len(utterances), pool_scoring.options)
+        meter = _Meter(bar, len(utterances), pool_scoring.task.options)
         for outcome in in_order(pool_scoring.outcomes(utterances)):
             meter.advance([outcome])
             if isinstance(outcome.result, ScoreRecord):
@@ -191,7 +217,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
 
 
 class _Meter:
-    """The progress line: how fast, how much is left, and how it would be faster."""
+    """The progress line: the speed, the time left, and how it could be faster."""
 
     def __init__(self, bar: Progress, total: int, scoring: ScoringOptions, *, done: int = 0):
         self._left = total - done
@@ -231,13 +257,13 @@ class _Meter:
 
 
 def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:
-    """All that decides the scores, but for rounding."""
+    """Everything that decides the scores, except for rounding."""
     import torch
 
     return {
         "model_sha256": scorer.model_hash,
         "pool_sha256": pool_hash,
-        **pool_scoring.options.settings(scorer.device),
+        **pool_scoring.task.options.settings(scorer.device),
         "batch_seconds": pool_scoring.batch_seconds,
         "max_duration": pool_scoring.limits.max_duration,
         "memory_bytes": scorer.memory_bytes,
@@ -248,7 +274,7 @@ def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict
 
 
 def _circumstances(scorer: Scorer, pool: str) -> dict[str, Any]:
-    """What else there is to know about how the scores were made."""
+    """What else is recorded about how the scores were made."""
     import torch
 
     from egl_fast import _extension

@@ -4,120 +4,232 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
-from egl_fast.data.audio_folder import audio_folder
+from egl_fast.cli.selection_table import print_table
+from egl_fast.data.audio_folder import audio_folder, read_metadata
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.manifest import seconds_of
-from egl_fast.display import printable
+from egl_fast.data.manifest import identity_of, seconds_of
+from egl_fast.embeddings.file import load_embeddings
 from egl_fast.errors import ManifestError
-from egl_fast.records import STRATEGIES
-from egl_fast.selection import low_mass_warning, parse_budget, select
+from egl_fast.selection import Candidates, batches, low_mass_warning, parse_budget, strategies
+from egl_fast.selection.cost import Cost
+from egl_fast.selection.gate import FALSE_ALARMS, Gate
+from egl_fast.selection.ranking import Selection
 
-#: What a table is laid out for where no terminal says how wide it is.
-_PIPED_COLUMNS = 100
-_MAX_ID_CHARACTERS = 20
+
+def _per(context: click.Context, param: click.Parameter, given: Any) -> tuple[tuple[str, int], ...]:
+    found = []
+    for text in given:
+        key, equals, number = text.rpartition("=")
+        if not (equals and key and number.isascii() and number.isdigit() and int(number)):
+            raise click.BadParameter(f"{text}: expected KEY=N, such as speaker=5")
+        found.append((key, int(number)))
+    return tuple(found)
+
+
+def _listed(title: str, described: Mapping[str, str]) -> str:
+    lines = "\n".join(f"  {name:<15} {line}" for name, line in described.items())
+    return f"\b\n{title}:\n{lines}"
 
 
 @click.command(
     "select",
-    epilog="\b\nStrategies:\n" + "\n".join(f"  {k:<15} {v}" for k, v in STRATEGIES.items()),
+    epilog=_listed("Strategies", strategies.described())
+    + "\n\n"
+    + _listed("Batches", batches.described()),
 )
 @click.argument("scores", type=options.FILE)
 @click.option(
     "--budget",
     required=True,
     metavar="BUDGET",
-    help="How much: 20% of the utterances, 500 utterances, or 3.5h (90m, 45s) of audio.",
+    help="How much: 20% of the utterances, 500 utterances, or 3.5h (90m, 45s) of audio; with "
+    "--cost, a plain number is money.",
 )
 @click.option(
     "--strategy",
     default="egl",
     show_default=True,
     metavar="NAME",
-    help="What to rank by, see below.",
+    help="What to rank by: a name from the list below, NAME/second to rank by the score per "
+    "second, or FILE.py:FUNCTION of your own, whose code is run.",
 )
-@click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
-@click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
-@click.option("--table", is_flag=True, help="Show a table on standard output, not JSONL.")
 @click.option(
-    "--show", type=click.IntRange(min=1), metavar="N", help="A --table of the first N only."
+    "--batch",
+    metavar="NAME",
+    help="Choose a varied set instead of the top of the list; see below. Needs embeddings, which "
+    "`score --typicality` keeps.",
+)
+@click.option(
+    "--share", metavar="KEY", help="Give each value of a manifest key a fair share, such as corpus."
+)
+@click.option(
+    "--per",
+    "most",
+    multiple=True,
+    metavar="KEY=N",
+    callback=_per,
+    help="Take at most N utterances of each value of a key, such as speaker=5; may be repeated.",
+)
+@click.option(
+    "--cost",
+    metavar="SUM",
+    help='What transcribing an utterance costs, such as "0.5 + 0.02*seconds + 0.01*words".',
+)
+@click.option(
+    "--drop-atypical",
+    metavar="SHARE",
+    help="Leave out the least typical: 10% of the pool, or auto, which leaves out by mistake about "
+    f"{FALSE_ALARMS:.0%} of recordings like the trusted ones. Needs `score --typicality`.",
+)
+@click.option(
+    "--min-typicality", type=float, metavar="X", help="Leave out what is less typical than this."
+)
+@click.option(
+    "--keep-group",
+    "kept_groups",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="N",
+    help="Take back a group of what was left out; OUT.atypical.jsonl lists them. May be repeated.",
+)
+@click.option(
+    "--exclude",
+    type=options.FILE,
+    multiple=True,
+    metavar="FILE",
+    help="A manifest or an earlier selection: its recordings are not candidates. May be repeated.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of --batch.")
+@click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
+@click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option("--table", is_flag=True, help="Print a table on standard output instead of JSONL.")
+@click.option(
+    "--show", type=click.IntRange(min=1), metavar="N", help="Print a --table of the first N only."
 )
 @click.option(
     "--pool",
     type=options.FILE,
-    help="With --out: the manifest that was scored, where SCORES.meta.json does not name it.",
+    help="With --out: the manifest that was scored, if SCORES.meta.json does not name it.",
 )
 @options.quiet
-@refuse_idle_options(without={"--overwrite": "--out", "--pool": "--out"})
+@refuse_idle_options(
+    without={"--overwrite": "--out", "--pool": "--out", "--seed": "--batch"},
+    beside={"--share": "--batch"},
+)
 def command(
     scores: str,
     budget: str,
     strategy: str,
+    batch: str | None,
+    share: str | None,
+    most: tuple[tuple[str, int], ...],
+    cost: str | None,
+    drop_atypical: str | None,
+    min_typicality: float | None,
+    kept_groups: tuple[int, ...],
+    exclude: tuple[str, ...],
+    seed: int,
     out: str | None,
     overwrite: bool,
     table: bool,
     show: int | None,
     pool: str | None,
 ) -> None:
-    """Pick the most informative utterances of a scores file, within a budget.
+    """Pick the utterances of a scores file that a budget is best spent on.
 
-    SCORES is what `egl-fast score` wrote; - is standard input. The chosen lines come out whole,
-    most informative first, with a `rank` from 1: a manifest, ready to be transcribed. Equal scores
-    keep the order of SCORES. A budget of hours stops before it would overflow.
+    SCORES is what `egl-fast score` wrote; - is standard input. The chosen lines are written
+    unchanged except for a `rank` from 1, most informative first: a manifest, ready for
+    transcription. Equal scores keep the order of SCORES. A budget in hours stops before it would be
+    exceeded.
 
-    Relative paths of audio are counted from the folder of the pool's manifest: that of --pool, or
-    that which SCORES.meta.json names, or else the folder of SCORES. With --out they are rewritten,
-    if need be, so that they hold from the folder of --out. They stay as they are on standard
-    output, and when SCORES is standard input and --pool is not given.
+    If the pool was scored with --typicality, of several copies of a recording one is taken, and
+    --drop-atypical leaves out what does not sound like the trusted recordings: noise, music, other
+    languages. With --out, OUT.atypical.jsonl lists what was left out, with its scores, in groups
+    of like recordings: listen to a few of each, and take a group back with --keep-group.
+
+    Relative audio paths start from the folder of the pool's manifest: that of --pool, or the one
+    named in SCORES.meta.json, or else the folder of SCORES. With --out, they are rewritten, if
+    necessary, to start from the folder of --out. They stay as they are on standard output, and when
+    SCORES is standard input and --pool is not given.
 
     \b
     Examples:
       egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
       egl-fast select scores.jsonl --budget 3.5h --strategy egl_normalized --table
+      egl-fast select scores.jsonl --budget 5h --strategy egl_full --drop-atypical auto \\
+          --per speaker=20 --exclude last_round.jsonl --out this_round.jsonl
+      egl-fast select scores.jsonl --budget 400 --cost "0.5 + 0.02*seconds" --out batch.jsonl
     """
-    writer = JsonlWriter(out, overwrite=overwrite, inputs=[scores, pool])
+    inputs = [scores, pool, *exclude]
+    writer = JsonlWriter(out, overwrite=overwrite, inputs=inputs)
+    metadata = read_metadata(scores)
+    selection = Selection(
+        budget,
+        strategy,
+        batch=batch,
+        share=share,
+        most=most,
+        cost=None if cost is None else Cost.parse(cost),
+        gate=Gate.of(drop_atypical, min_typicality, kept_groups=kept_groups, metadata=metadata),
+        exclude={identity for path in exclude for identity in _ids(path)},
+        seed=seed,
+    )
     records = _read_scores(scores)
-    chosen = [
-        {**records[index], "rank": rank}
-        for rank, index in enumerate(select(records, budget=budget, strategy=strategy), start=1)
-    ]
+    embeddings = None if scores == "-" else load_embeddings(scores, len(records))
+    choice = selection.choose(Candidates(records, embeddings))
+    chosen = [{**records[i], "rank": rank} for rank, i in enumerate(choice.picks, start=1)]
+    away = [{**records[i], "group": group} for i, group in choice.turned_away]
     if strategy in ("egl", "egl_unsquared"):
         warning = low_mass_warning(records)
         if warning is not None:
             warn(warning)
     if writer.path is not None:
-        # Where all paths are absolute, it does not matter whether the manifest is still there.
-        folder = audio_folder(scores, pool) if pool or any(map(_is_relative, chosen)) else None
+        # With only absolute paths, the manifest need not exist any more.
+        both = [*chosen, *away]
+        folder = audio_folder(scores, pool) if pool or any(map(_is_relative, both)) else None
         if folder is not None:
-            _move_audio_paths(chosen, folder, writer.path.parent)
+            _move_audio_paths(both, folder, writer.path.parent)
     as_table = table or show is not None
+    if writer.path is not None:
+        atypical = JsonlWriter(
+            f"{writer.path}.atypical.jsonl", overwrite=overwrite, inputs=inputs, only_if_any=True
+        )
+        _write(atypical, away)
     if writer.path is not None or not as_table:
         _write(writer, chosen)
     if as_table:
-        _print_table(chosen[:show], strategy)
-    seconds = parse_budget(budget).seconds
+        print_table(chosen[:show], strategy)
+    seconds = parse_budget(budget, whole=cost is None).seconds
     if seconds is not None and sum(Fraction(str(r["duration"])) for r in records) < seconds:
-        warn(f"budget {budget}: is more than all {len(records)} utterances take; all are selected")
+        warn(f"budget {budget}: exceeds the length of all {len(records)} utterances; selected all")
+    if away:
+        groups = len({record["group"] for record in away})
+        place = f"; {writer.path}.atypical.jsonl lists them" if writer.path is not None else ""
+        say(f"left out {len(away)} atypical utterances in {groups} groups{place}")
     say(_summary(chosen, records, strategy))
 
 
+def _ids(path: str) -> Iterator[str]:
+    source = f"--exclude {path}"
+    text = text_of(decompressed(read_file(path, source), source), source)
+    for _, where, record in json_lines(text, source):
+        yield identity_of(record, where)
+
+
 def _read_scores(path: str) -> list[dict[str, Any]]:
-    """The objects of a scores file, in its order; blank lines are skipped."""
+    """The objects of a scores file, in order, without blank lines."""
     source = "scores from standard input" if path == "-" else f"scores {path}"
     content = sys.stdin.buffer.read() if path == "-" else read_file(path, source)
     text = text_of(decompressed(content, source), source)
@@ -129,19 +241,19 @@ def _read_scores(path: str) -> list[dict[str, Any]]:
         if identity in first_line:
             raise ManifestError(
                 f"{where}: id {identity!r} is already on line {first_line[identity]}; "
-                "a recording is transcribed once: remove one of the lines"
+                "a recording need be transcribed only once: remove one of the lines"
             )
         first_line[identity] = number
         records.append(record)
     if not records:
-        raise ManifestError(f"{source}: holds no record; write it with `egl-fast score`")
+        raise ManifestError(f"{source}: contains no records; write it with `egl-fast score`")
     return records
 
 
 def _refuse_other_records(record: dict[str, Any], where: str) -> None:
     if not isinstance(record.get("id"), str):
         raise ManifestError(
-            f"{where}: holds no 'id'; is this a scores file, as `egl-fast score` writes it?"
+            f"{where}: has no 'id'; is this a scores file written by `egl-fast score`?"
         )
     seconds_of(record, "duration", where)
 
@@ -152,15 +264,15 @@ def _is_relative(record: dict[str, Any]) -> bool:
 
 
 def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
-    """Makes relative audio paths that hold from folder ``old`` hold from folder ``new``."""
-    # Where a folder is a symbolic link, .. leads out of its target: only real paths can be counted.
+    """Make relative audio paths that start from folder ``old`` start from folder ``new``."""
+    # In a folder that is a symbolic link, .. leads out of its target, so real paths are needed.
     new_folder = os.path.realpath(new)
     if os.path.realpath(old) == new_folder:
         return
     for record in records:
         if _is_relative(record):
             folder, name = os.path.split(old / record["audio_filepath"])
-            # A path that no file can have, with a NUL or half of a surrogate pair, leads nowhere.
+            # Impossible paths, with a NUL or a lone surrogate, stay as they are.
             with suppress(ValueError):
                 moved = os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
                 record["audio_filepath"] = Path(moved).as_posix()
@@ -180,50 +292,3 @@ def _summary(chosen: list[dict[str, Any]], records: list[dict[str, Any]], strate
         f"{taken / seconds:.2f} of {total / seconds:.2f} {unit}, "
         f"{taken / len(chosen):.1f} s on average"
     )
-
-
-def _print_table(records: list[dict[str, Any]], strategy: str) -> None:
-    has_text = any(isinstance(record.get("text"), str) for record in records)
-    numbers = {"EGL": "egl", "entropy": "entropy"}
-    if strategy not in numbers.values():
-        numbers = {strategy: strategy, **numbers}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), expand=True)
-    table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("id", no_wrap=True)
-    for header in numbers:
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
-    table.add_column("model heard", no_wrap=True, ratio=1)
-    if has_text:
-        table.add_column("really said", no_wrap=True, ratio=1)
-    for record in records:
-        cells = [
-            str(record["rank"]),
-            _shorten(_shown(record["id"])),
-            *(_number(record.get(name)) for name in numbers.values()),
-            f"{record['duration']:.1f}",
-            _shown(record.get("pred_text")),
-        ]
-        if has_text:
-            cells.append(_shown(record.get("text")))
-        # Text, not str: square brackets in a transcript are no markup.
-        table.add_row(*(Text(cell, overflow="ellipsis") for cell in cells))
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    Console(width=_PIPED_COLUMNS if piped else None, highlight=False).print(table)
-
-
-def _number(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "-"
-    return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
-
-
-def _shown(value: object) -> str:
-    return printable(value) if isinstance(value, str) else "-"
-
-
-def _shorten(identity: str) -> str:
-    """The end of a long id: most are paths, alike at the start."""
-    if len(identity) <= _MAX_ID_CHARACTERS:
-        return identity
-    return "…" + identity[1 - _MAX_ID_CHARACTERS :]

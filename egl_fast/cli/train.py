@@ -33,15 +33,18 @@ if TYPE_CHECKING:
     "--valid", "valid_path", required=True, type=options.FILE, help="Manifest to validate on."
 )
 @click.option(
-    "--run-dir", required=True, type=options.FOLDER, help="For the model, metrics and state."
+    "--run-dir",
+    required=True,
+    type=options.FOLDER,
+    help="Folder for the model, metrics, and state.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, if there was one.")
+@click.option("--resume", is_flag=True, help="Continue the run in --run-dir, if there is one.")
 @click.option(
     "--save-minutes",
-    type=options.Amount(min=0),
+    type=options.FiniteFloat(min=0),
     default=10.0,
     show_default=True,
-    help="How often to save the state within an epoch; it is saved after each epoch anyway.",
+    help="How often to save the state within an epoch; it is also saved after each epoch.",
 )
 @click.option(
     "--init", "init_path", type=options.FILE, help="Model file to start from (warm start)."
@@ -59,18 +62,20 @@ if TYPE_CHECKING:
     type=click.Choice(["rnn_tanh", "rnn_clipped_relu", "gru", "lstm"]),
     help="Recurrent cell of a new model [default: the preset's].",
 )
-@click.option("--dropout", type=options.Amount(0, 1, max_open=True), help="Dropout, new models.")
+@click.option(
+    "--dropout", type=options.FiniteFloat(0, 1, max_open=True), help="Dropout of a new model."
+)
 @click.option(
     "--vocabulary",
     "vocabulary_path",
     type=options.FILE,
-    help="What a new model writes: a file of characters, one per line, <space> being the space; or "
-    "a JSON list. The blank is added [default: space, apostrophe, a to z].",
+    help="Characters of a new model: a file with one per line, <space> for the space, or a JSON "
+    "list. The blank is added [default: space, apostrophe, a to z].",
 )
 @click.option(
     "--lowercase",
     is_flag=True,
-    help="Put all texts in lower case first; `evaluate` does the same for the model.",
+    help="Convert all texts to lower case; `evaluate` does the same for the model.",
 )
 @options.of_fields(TrainingConfig, but=("batch_seconds", "seed"))
 @options.batch_seconds
@@ -103,14 +108,15 @@ def command(
 ) -> int:
     """Train a Deep Speech 2 model with CTC until validation stops improving.
 
-    The best epoch's model is DIR/model.pt, the metrics of every epoch are DIR/metrics.jsonl.
-    A run may be stopped at any moment, by Ctrl-C (exit status 130, the batch is finished and the
-    state saved), a signal or a power cut. The same command with --resume goes on, and ends with the
-    same weights as a run that was never stopped. It starts from the beginning if there is nothing
-    to go on with, so it may always be given.
+    The model of the best epoch is DIR/model.pt; the metrics of every epoch are in
+    DIR/metrics.jsonl. A run can be stopped at any time: by Ctrl-C (exit status 130, after the
+    current batch is finished and the state saved), a signal, or a power cut. The same command with
+    --resume continues it, and ends with the same weights as an uninterrupted run. If there is
+    nothing to continue, --resume starts from the beginning, so it can always be given.
 
-    Every recording is decoded once before training starts. Those that cannot be read, or are too
-    short for their text, are left out and listed in DIR/errors.jsonl; the exit status is then 3.
+    Every recording is decoded once before training starts. Recordings that cannot be read, or are
+    too short for their text, are left out and listed in DIR/errors.jsonl; the exit status is then
+    3.
 
     \b
     Example:
@@ -124,7 +130,7 @@ def command(
     from egl_fast.training.metrics import in_nats
     from egl_fast.training.run_folder import RunFolder
 
-    place = options.set_up_torch(device, threads)
+    torch_device = options.set_up_torch(device, threads)
     torch.manual_seed(training["seed"])
     manifests = [Transcribed.read(path, lowercase=lowercase) for path in (train_path, valid_path)]
     checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
@@ -133,7 +139,7 @@ def command(
         manifest.refuse_texts(checkpoint, remedy)
     if not resume:
         RunFolder(Path(run_dir), {}).refuse_a_run()
-    checkpoint.model.to(place)
+    checkpoint.model.to(torch_device)
     train, valid = prepared(manifests, checkpoint)
     left_out = [*train.left_out, *valid.left_out]
     config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
@@ -165,7 +171,7 @@ def command(
             best = _run(trainer)
         except KeyboardInterrupt:
             epoch = len(trainer.history) + 1
-            say(f"interrupted in epoch {epoch}; the same command with --resume goes on")
+            say(f"interrupted in epoch {epoch}; the same command with --resume continues")
             return 130
     say(
         f"best: epoch {best.epoch}, valid loss {in_nats(best.valid_loss)}, "
@@ -209,7 +215,7 @@ def _run(trainer: Trainer) -> EpochMetrics:
     from egl_fast.training.metrics import in_nats
 
     max_epochs = trainer.config.max_epochs
-    with progress_bar() as bar, interruption_after("the batch") as interruption:
+    with progress_bar() as bar, interruption_after("the batch") as stop:
         task = bar.add_task("epoch", total=None, note="")
 
         def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
@@ -233,7 +239,7 @@ def _run(trainer: Trainer) -> EpochMetrics:
                 )
             )
 
-        return trainer.run(Progress(on_batch, on_epoch, lambda: interruption.requested))
+        return trainer.run(Progress(on_batch, on_epoch, stop.is_set))
 
 
 def _initial_checkpoint(

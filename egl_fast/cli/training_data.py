@@ -1,4 +1,4 @@
-"""What `train` is given, looked at before anything is trained."""
+"""The data of `train`, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -26,11 +26,7 @@ class Transcribed:
 
     @classmethod
     def read(cls, path: str, *, lowercase: bool) -> Transcribed:
-        """The manifest at a path, its texts in lower case if so wanted.
-
-        Raises:
-            ManifestError: it cannot be read.
-        """
+        """Read a manifest, with lowercase texts if requested. Raises ``ManifestError``."""
         from egl_fast.data.manifest import read_manifest_and_hash
         from egl_fast.training.texts import lowercased
 
@@ -38,11 +34,7 @@ class Transcribed:
         return cls(path, lowercased(utterances) if lowercase else utterances, sha256)
 
     def refuse_texts(self, checkpoint: Checkpoint, remedy: str) -> None:
-        """Make sure that the model can write all texts, and that they say something.
-
-        Raises:
-            ManifestError: some are missing or cannot be written, or all are empty.
-        """
+        """Raise ``ManifestError`` unless the model can write all texts, and some are not empty."""
         from egl_fast.training.texts import all_labels, num_empty
 
         try:
@@ -50,26 +42,20 @@ class Transcribed:
         except ManifestError as error:
             raise ManifestError(f"manifest {self.path}: {error}") from None
         if num_empty(self.utterances) == len(self.utterances):
-            raise ManifestError(
-                f"manifest {self.path}: every 'text' is empty; fill in what was said"
-            )
+            raise ManifestError(f"manifest {self.path}: every 'text' is empty; add what was said")
 
 
 def remedy_for(*, is_new: bool, lowercase: bool) -> str:
     """What to do about characters that the model cannot write."""
     remedies = [
-        *([] if lowercase else ["--lowercase puts all texts in lower case"]),
+        *([] if lowercase else ["--lowercase converts all texts to lower case"]),
         *(["--vocabulary FILE gives a new model other characters"] if is_new else []),
     ]
     return ", ".join(remedies) or "normalize the transcripts to the model's characters"
 
 
 def prepared(manifests: Sequence[Transcribed], checkpoint: Checkpoint) -> list[Prepared]:
-    """What can be trained on, of each manifest; every recording is decoded.
-
-    Raises:
-        ManifestError: nothing is left of one.
-    """
+    """What can be trained on, per manifest. Raises ``ManifestError`` if one has nothing left."""
     from egl_fast.training.examples import prepare_examples
 
     total = sum(len(manifest.utterances) for manifest in manifests)
@@ -91,12 +77,12 @@ def prepared(manifests: Sequence[Transcribed], checkpoint: Checkpoint) -> list[P
 
 
 def shared_audio(train: Sequence[Utterance], valid: Sequence[Utterance]) -> str | None:
-    """A warning where the same stretch of audio is trained and validated on."""
+    """A warning if the same segment of audio is used for training and validation."""
     trained = {(os.path.abspath(u.audio_path), u.offset_seconds) for u in train}
     both = [u for u in valid if (os.path.abspath(u.audio_path), u.offset_seconds) in trained]
     if not both:
         return None
     return (
-        f"{len(both)} of {len(valid)} utterances of --valid are in --train, too (the first: "
-        f"{both[0].id!r}): validation then says how well they were memorized"
+        f"{len(both)} of {len(valid)} utterances of --valid are also in --train (the first: "
+        f"{both[0].id!r}): validation partly measures memorization"
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", "out_path", type=options.FILE, help="Where to write [default: standard output]."
 )
-@click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @options.batch_seconds
 @options.device
 @options.threads
@@ -45,11 +45,11 @@ def command(
     device: str,
     threads: int | None,
 ) -> int:
-    """Write down what a model hears: its most probable alignment, collapsed.
+    """Transcribe recordings with a model: its most probable alignment, collapsed.
 
-    One JSON line per recording, in the manifest's order: the manifest's keys, then id, duration
-    (seconds), pred_text. Recordings that cannot be transcribed are listed in OUT.errors.jsonl, or
-    without --out on standard error (exit status 3).
+    Writes one JSON line per recording, in the manifest's order: the manifest's keys, then id,
+    duration (seconds), pred_text. Recordings that cannot be transcribed are listed in
+    OUT.errors.jsonl or, without --out, on standard error (exit status 3).
 
     \b
     Example:
@@ -80,7 +80,7 @@ def command(
 
 
 def base_record(transcript: Transcript) -> dict[str, Any]:
-    """The manifest's keys, then what every output says of an utterance."""
+    """The manifest's keys, then what every output says about an utterance."""
     return {
         **transcript.utterance.record,
         "id": transcript.utterance.id,
@@ -97,15 +97,10 @@ def transcripts_with_progress(
     with_loss: bool = False,
     quiet: bool = False,
 ) -> Iterator[list[Transcript]]:
-    """``metrics.transcribe`` under a progress bar, with a closing line on standard error.
+    """``metrics.transcribe`` with a progress bar, and a final line on standard error.
 
-    Args:
-        checkpoint: the model.
-        utterances: what to transcribe.
-        failures: told of recordings that fail.
-        batch_seconds: bound on the padded audio of a batch.
-        with_loss: compute CTC losses, too.
-        quiet: no bar; for results that go to the terminal the bar would be drawn on.
+    ``failures`` collects recordings that fail. ``quiet`` omits the bar, for results that go to the
+    same terminal.
     """
     from egl_fast.training.metrics import transcribe
 

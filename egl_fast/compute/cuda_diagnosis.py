@@ -1,10 +1,11 @@
-"""Whether egl_fast can compute on a GPU here; if not, what is in the way, and what helps."""
+"""Whether egl_fast can compute on a GPU here; if not, why, and what helps."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,22 +24,13 @@ class Obstacle:
 
 
 def cuda_obstacle(build: BuildInfo, index: int | None = None) -> Obstacle | None:
-    """The first thing in the way, from torch by way of the driver and the device to egl_fast.
+    """The first thing that keeps egl_fast from computing on a GPU; None if nothing does.
 
     Args:
         build: how the extension was built.
         index: which GPU; None: any.
-
-    Returns:
-        None where egl_fast can compute on the GPU.
     """
-    return (
-        _of_torch(build)
-        or _of_driver()
-        or _of_devices(index)
-        or _of_build(build)
-        or _of_architectures(build, index)
-    )
+    return next(_obstacles(build, index), None)
 
 
 def driver_cuda_version() -> tuple[int, int] | None:
@@ -60,83 +52,65 @@ def device_names() -> list[str]:
 
 
 def has_code_for(architecture: int, built_for: list[int]) -> bool:
-    """Machine code serves newer devices of the same major version."""
+    """Whether machine code runs on a device: on newer ones of the same major version, too."""
     return any(a // 10 == architecture // 10 and a <= architecture for a in built_for)
 
 
-def _of_torch(build: BuildInfo) -> Obstacle | None:
-    then = "" if build["built_with_cuda"] else f", then rebuild egl-fast: {REBUILD}"
-    if torch.version.hip is not None:
-        kind = "is built for ROCm"
-    elif torch.version.cuda is None:
-        kind = "is a CPU build"
-    else:
-        return None
-    return Obstacle(f"torch {torch.__version__} {kind}", f"install a CUDA build of torch{then}")
-
-
-def _of_driver() -> Obstacle | None:
+def _obstacles(build: BuildInfo, index: int | None) -> Iterator[Obstacle]:
+    """In torch, driver, devices and egl_fast, in this order. Only the first one is reliable."""
+    version = f"torch {torch.__version__}"
+    if torch.version.hip is not None or torch.version.cuda is None:
+        kind = "a CPU build" if torch.version.hip is None else "built for ROCm"
+        then = "" if build["built_with_cuda"] else f", then rebuild egl-fast: {REBUILD}"
+        yield Obstacle(f"{version} is {kind}", f"install a CUDA build of torch{then}")
     driver = driver_cuda_version()
     if driver is None:
-        return Obstacle("there is no NVIDIA driver (libcuda.so.1)", "install NVIDIA's driver")
+        yield Obstacle("there is no NVIDIA driver (libcuda.so.1)", "install NVIDIA's driver")
+        return
+    too_old = f"the driver is too old: it supports CUDA {_dotted(driver)}, and"
     needed = _version(str(torch.version.cuda))
     if driver[0] < needed[0]:
-        return Obstacle(
-            f"the driver is too old: it supports CUDA {_dotted(driver)}, and torch "
-            f"{torch.__version__} was built with {_dotted(needed)}",
+        yield Obstacle(
+            f"{too_old} {version} was built with {_dotted(needed)}",
             f"update NVIDIA's driver, or install a torch built with CUDA {driver[0]}",
         )
-    return None
-
-
-def _of_devices(index: int | None) -> Obstacle | None:
-    # torch says by a warning what it did not like.
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught:  # torch warns of what it did not like
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
         count = torch.cuda.device_count()
     if not usable:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is not None:
-            return Obstacle(
+            yield Obstacle(
                 f"torch finds no GPU among CUDA_VISIBLE_DEVICES={visible!r}",
                 "name one of those that `nvidia-smi -L` lists, or unset it",
             )
         said = "".join(f": {' '.join(str(warning.message).split())}" for warning in caught[:1])
-        return Obstacle(
-            f"torch {torch.__version__} finds no GPU{said}",
-            "see whether `nvidia-smi` finds one; in a container, pass it on",
+        yield Obstacle(
+            f"{version} finds no GPU{said}",
+            "check that `nvidia-smi` finds one; in a container, pass it on",
         )
     if index is not None and index >= count:
         some = "1 GPU" if count == 1 else f"{count} GPUs"
-        return Obstacle(f"torch finds {some}, numbered from 0", "choose one of those")
-    return None
-
-
-def _of_build(build: BuildInfo) -> Obstacle | None:
+        yield Obstacle(f"torch finds {some}, numbered from 0", "choose one of those")
     if not build["built_with_cuda"]:
-        return Obstacle(
+        yield Obstacle(
             "this egl-fast was built without CUDA",
             f"install nvcc of CUDA 12 or later, then {REBUILD}",
         )
-    driver = driver_cuda_version()
     built = _version(str(build["cuda_version"]))
-    if driver is not None and driver[0] < built[0]:
-        return Obstacle(
-            f"the driver is too old: it supports CUDA {_dotted(driver)}, and egl-fast was built "
-            f"with {_dotted(built)}",
+    if driver[0] < built[0]:
+        yield Obstacle(
+            f"{too_old} egl-fast was built with {_dotted(built)}",
             f"update NVIDIA's driver, or with nvcc of CUDA {driver[0]}: {REBUILD}",
         )
-    return None
+    indices = range(count) if index is None else [index]
+    obstacles = [_of_architecture(build, i, driver) for i in indices]
+    if None not in obstacles:
+        yield from filter(None, obstacles)
 
 
-def _of_architectures(build: BuildInfo, index: int | None) -> Obstacle | None:
-    indices = range(torch.cuda.device_count()) if index is None else [index]
-    obstacles = [_of_architecture(build, i) for i in indices]
-    return None if None in obstacles else obstacles[0]
-
-
-def _of_architecture(build: BuildInfo, index: int) -> Obstacle | None:
+def _of_architecture(build: BuildInfo, index: int, driver: tuple[int, int]) -> Obstacle | None:
     architecture = _architecture(index)
     built_for = build["cuda_architectures"]
     if has_code_for(architecture, built_for):
@@ -146,10 +120,9 @@ def _of_architecture(build: BuildInfo, index: int) -> Obstacle | None:
     if architecture < built_for[-1]:
         listed = ", ".join(f"sm_{a}" for a in built_for)
         return Obstacle(f"{device}, and egl-fast was built for {listed}", f"rebuild: {rebuild}")
-    # The driver compiles PTX, if it is as new as the compiler that wrote it.
-    driver = driver_cuda_version()
+    # The driver compiles PTX if it is at least as new as the compiler that wrote it.
     built = _version(str(build["cuda_version"]))
-    if driver is not None and driver < built:
+    if driver < built:
         return Obstacle(
             f"{device}, for which the driver has to compile PTX of CUDA {_dotted(built)}, "
             f"and it supports {_dotted(driver)}",

@@ -20,14 +20,10 @@ def computes_on(device: torch.device) -> bool:
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device of a name: "cpu", "cuda", "cuda:1", or "auto", a GPU where one can be used.
-
-    Args:
-        name: as above.
+    """The device with a name: "cpu", "cuda", "cuda:1", or "auto" for a GPU if one can be used.
 
     Raises:
-        DeviceError: the name means nothing, a GPU that cannot be used, or a device that torch
-            knows and egl-fast does not.
+        DeviceError: the name is unknown, or its device cannot be used here or by egl-fast.
     """
     if name == "auto":
         return torch.device("cuda" if cuda_obstacle(_extension.build_info(), 0) is None else "cpu")
@@ -35,30 +31,30 @@ def usable_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise DeviceError(
-            f"device {name!r}: is unknown; choose auto, cpu, cuda or one of several by its number, "
-            "such as cuda:1"
+            f"device {name!r}: is unknown; choose auto, cpu, cuda, or one of several GPUs by its "
+            "number, such as cuda:1"
         ) from None
     if not computes_on(device):
         raise DeviceError(
-            f"device {name}: egl-fast has operators for the CPU and NVIDIA GPUs alone; choose cpu, "
+            f"device {name}: egl-fast has operators for the CPU and NVIDIA GPUs only; choose cpu, "
             "cuda or auto"
         )
     if device.type == "cuda":
         obstacle = cuda_obstacle(_extension.build_info(), device.index or 0)
         if obstacle is not None:
             raise DeviceError(
-                f"device {name}: {obstacle.what}; `egl-fast doctor` says more, `--device cpu` does "
-                "without"
+                f"device {name}: {obstacle.what}; `egl-fast doctor` says more, `--device cpu` "
+                "needs no GPU"
             )
     return device
 
 
 @cache
 def start_backward_thread(device: torch.device) -> None:
-    """Launch something from the thread in which autograd works for a GPU; nothing on a CPU.
+    """Launch something from autograd's thread for a GPU; nothing on a CPU.
 
-    The thread has no CUDA context before that, and torch warns if its first work is a product by
-    cuBLAS.
+    Otherwise the thread has no CUDA context, and torch warns if the first thing that it runs is a
+    cuBLAS product.
     """
     if device.type == "cuda":
         with torch.inference_mode(False), torch.enable_grad():

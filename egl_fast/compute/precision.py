@@ -1,9 +1,8 @@
-"""How exactly matrix products of float32 numbers are taken.
+"""The precision of float32 matrix products.
 
-GPUs multiply short numbers many times as fast. torch lets cuDNN shorten those of convolutions
-unless told otherwise; here nothing is shortened unless asked for. Sums are float32 in
-any case.
-docs/cuda.md says what each choice does to scores.
+GPUs multiply shorter numbers many times as fast. By default, torch lets cuDNN round the operands of
+convolutions; here nothing is rounded unless asked for. Sums are always float32. docs/cuda.md says
+what each choice does to scores.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from egl_fast.compute.process_wide import SharedChange
 
 _T = TypeVar("_T")
 
-#: "float32"; "tf32", operands rounded to 10 bits of mantissa, on NVIDIA GPUs alone; "bf16",
-#: operands and results rounded to 7 bits.
+#: "float32"; "tf32": operands rounded to 10 bits of mantissa, on NVIDIA GPUs only; "bf16": operands
+#: and results rounded to 7 bits.
 Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: Final = get_args(Precision)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Make sure that products can be taken so on a device.
+    """Check that a device has this precision.
 
     Raises:
-        ValueError: the name is unknown, or "tf32" is asked of anything but an NVIDIA GPU.
+        ValueError: the name is unknown, or it is "tf32" and the device is not an NVIDIA GPU.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -40,31 +39,30 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 @contextmanager
-def products_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Take products of float32 tensors so while the context is open, whatever torch is set to.
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute products of float32 tensors in this precision while the context is open.
 
-    A ``torch.autocast`` that surrounds the context does not reach into it. On the CPU "float32"
-    leaves everything else as it is.
+    Torch's own settings, and a surrounding ``torch.autocast``, have no effect inside.
 
     Args:
         precision: one of ``PRECISIONS``.
-        device: where they are taken.
+        device: where they are computed.
     """
     with ExitStack() as stack:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if device.type == "cuda":
-            # What no context can round to bf16 (a product in a native operator) is TF32 there.
+            # Products in native operators cannot be bf16; they are TF32 instead.
             stack.enter_context(_fp32_products("ieee" if precision == "float32" else "tf32"))
         if precision == "bf16":
-            stack.enter_context(BFloat16Products())  # type: ignore[no-untyped-call]
+            stack.enter_context(RoundedProducts(Tensor.bfloat16))
         yield
 
 
 def _set_fp32_products(form: str) -> Callable[[], None]:
-    # torch has an old and a new way to say it, and refuses to tell in the old way what was said in
-    # the new one alone: both are set, and put back, unless it refuses already.
+    # torch has an old and a new way to set this, and refuses to read in the old way what was set
+    # only in the new one. So both are set and restored, the old one only if it can be read.
     cudnn: Any = torch.backends.cudnn
     here: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
     new_way = [*here, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
@@ -88,8 +86,8 @@ def _set_fp32_products(form: str) -> Callable[[], None]:
         cudnn.allow_tf32 = form == "tf32"
     for setting in here:
         setting.fp32_precision = form
-    # Left to itself, cuDNN takes the way back through a convolution by atomic additions, and may
-    # choose another algorithm in the next run: other bits either way.
+    # By default, cuDNN uses atomic additions in the backward pass of convolutions, and may choose
+    # another algorithm in the next run: both change bits.
     cudnn.deterministic, cudnn.benchmark = True, False
     return put_back
 
@@ -101,20 +99,19 @@ _fp32_products = SharedChange(_set_fp32_products)
 def _if_told(ask: Callable[[], _T]) -> _T | None:
     try:
         return ask()
-    except RuntimeError:  # it was set in the new way
+    except RuntimeError:  # set in the new way
         return None
 
 
-class ReducedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Products and convolutions of other numbers than they are given.
+class RoundedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Rounds the float32 operands of products and convolutions; results are float32 again.
 
-    A dispatch mode, so that it holds in backward passes and under ``torch.func.vmap``, too. Tensors
-    that are not float32 stay as they are.
+    A dispatch mode, so that it also works in backward passes and under ``torch.func.vmap``.
     """
 
-    def reduced(self, operand: Tensor) -> Tensor:
-        """What is multiplied in place of a float32 tensor."""
-        raise NotImplementedError
+    def __init__(self, rounded: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rounded = rounded
 
     def __torch_dispatch__(
         self,
@@ -131,10 +128,10 @@ class ReducedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tree_map_only(Tensor, Tensor.float, result) if wide else result
 
     def _operand(self, operand: Tensor) -> Tensor:
-        return self.reduced(operand) if operand.dtype == torch.float32 else operand
+        return self._rounded(operand) if operand.dtype == torch.float32 else operand
 
 
-#: As they arrive below autograd.
+#: Operators below autograd.
 _PRODUCTS: Final = {
     "aten::mm",
     "aten::bmm",
@@ -144,11 +141,3 @@ _PRODUCTS: Final = {
     "aten::convolution_backward",
     "egl_fast::matrix_product",
 }
-
-
-class BFloat16Products(ReducedProducts):  # type: ignore[no-untyped-call]
-    """Operands and results rounded to bfloat16."""
-
-    def reduced(self, operand: Tensor) -> Tensor:
-        """See ``ReducedProducts``."""
-        return operand.bfloat16()

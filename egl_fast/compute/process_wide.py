@@ -1,4 +1,4 @@
-"""Settings of the whole process that several threads want changed at once."""
+"""Settings of the whole process that several threads may change at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _V = TypeVar("_V")
 
 
 class SharedChange(Generic[_V]):
-    """A change to the process: the first thread to want it makes it, the last one takes it back.
+    """A setting that the first thread changes and the last one restores.
 
-    If every thread saved and restored the setting for itself, one that started second and ended
-    last would restore what the first had changed. Threads that want the same value share it;
-    one that wants another value waits until the others are done.
+    If each thread saved and restored the setting itself, one that started second and ended last
+    would restore what the first had changed. Threads that want the same value share it; a thread
+    that wants another value waits until the others are done.
 
     Args:
-        change: makes the change to a value, and returns what undoes it.
+        change: sets a value, and returns a function that restores the previous one.
 
     Example:
         >>> said = []
@@ -39,7 +39,7 @@ class SharedChange(Generic[_V]):
 
     @contextmanager
     def __call__(self, value: _V) -> Iterator[None]:
-        """Keep the setting at a value while the context is open; other threads may do so, too."""
+        """Keep the setting at a value while the context is open."""
         me = threading.get_ident()
         with self._condition:
             self._condition.wait_for(lambda: self._values[-1:] == [value] or self._alone(me))
@@ -52,7 +52,8 @@ class SharedChange(Generic[_V]):
             yield
         finally:
             with self._condition:
-                # Of several changes by one thread, each but the outermost ends where it began.
+                # An inner change by the same thread is undone when it ends; only the outermost
+                # is shared.
                 nested = changes and len(self._values) > 1
                 if nested:
                     self._condition.wait_for(lambda: self._alone(me))
@@ -64,4 +65,4 @@ class SharedChange(Generic[_V]):
                 self._condition.notify_all()
 
     def _alone(self, thread: int) -> bool:
-        return not (set(self._threads) - {thread})
+        return self._threads.keys() <= {thread}

@@ -1,25 +1,25 @@
-"""Matrix products at the machine's rate.
+"""Matrix products as fast as the machine allows.
 
-torch hands float32 products to MKL, which picks its kernels by the maker of the processor: on an
-AMD EPYC of 2024 they ran at half to a third of the rate of oneDNN's, which torch also carries and
-which generates them for the instructions it finds (docs/decisions.md has the measurement).
+torch uses MKL for float32 products, which picks its kernels by the maker of the processor. On an
+AMD EPYC of 2024 they ran at half to a third of the rate of oneDNN's, which torch also includes and
+which are generated for the instructions at hand (docs/decisions.md has the measurement).
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-#: Multiplications from which on oneDNN's call overhead no longer matters.
+#: Multiplications from which oneDNN's call overhead no longer matters.
 _LARGE = 2**18
 
 
 @cache
 def _has_onednn() -> bool:
-    """Whether torch's oneDNN has a product for whatever strides its operands have."""
+    """Whether torch's oneDNN has a product for operands of any strides."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -37,14 +37,9 @@ def _onednn(a: Tensor, b: Tensor) -> Tensor:
 
 
 def matrix_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b without a graph; under ``torch.func.vmap`` over a, one product of all.
+    """a @ b [..., N] for a [..., K] and b [K, N] of any strides, in new memory and without a graph.
 
-    Args:
-        a: [..., K], any strides.
-        b: [K, N], any strides.
-
-    Returns:
-        [..., N], in new memory.
+    Under ``torch.func.vmap`` over a, it is one product.
     """
     product: Tensor = torch.ops.egl_fast.matrix_product.default(a, b)
     return product
@@ -54,7 +49,7 @@ def _matrix_product(a: Tensor, b: Tensor) -> Tensor:
     rows = a.reshape(-1, a.shape[-1])
     large = rows.shape[0] * b.numel() >= _LARGE
     if large and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu" and _has_onednn():
-        # Operands with gaps would get oneDNN's slowest kernel, a thousand times as slow.
+        # With gaps in an operand, oneDNN falls back to a kernel a thousand times as slow.
         dense = b.is_contiguous() or b.t().is_contiguous()
         product = _onednn(rows.contiguous(), b if dense else b.contiguous())
     else:
@@ -62,16 +57,10 @@ def _matrix_product(a: Tensor, b: Tensor) -> Tensor:
     return product.view(*a.shape[:-1], b.shape[1])
 
 
-class _VmapInfo(Protocol):
-    """What torch.library tells a batching rule."""
-
-    batch_size: int
-
-
 def _vmap_matrix_product(
-    info: _VmapInfo, in_dims: tuple[int | None, int | None], a: Tensor, b: Tensor
+    info: Any, in_dims: tuple[int | None, int | None], a: Tensor, b: Tensor
 ) -> tuple[Tensor, int]:
-    """The batch is one more dimension of rows, left where it lies."""
+    """The batch is one more dimension of rows."""
     of_a, of_b = in_dims
     if of_b is not None or of_a is None:
         raise NotImplementedError("matrix_product: vmap over a only")

@@ -22,15 +22,14 @@ from egl_fast.errors import AudioError, one_line
 
 Waveform = npt.NDArray[np.float32]
 
-#: Of a path, in which // has become /.
+#: In a path, where // has become /.
 _ADDRESS = re.compile(r"(^|/)(https?|ftp|s3|gs|az|hf|file):/")
 
-#: At either end of a recording is what tells its format and its length.
+#: The two ends of a recording tell its format and its length.
 _EDGE_BYTES = 2**16
 
-
-#: Telephones have 8,000 Hz. What is far below is a rate in kHz, or damage, and would take as many
-#: times the memory.
+#: Telephones have 8,000 Hz. Far below that, a rate is in kHz, or damaged, and resampling from it
+#: would take that many times the memory.
 LEAST_RATE_HZ = 1000
 
 
@@ -40,18 +39,18 @@ def load_audio(
     """The samples of one utterance.
 
     Args:
-        utterance: names the file, and the segment of it where there is one.
+        utterance: names the file, and possibly a segment of it.
         sample_rate_hz: rate of the result.
-        max_seconds: give up on more than that; None: any length.
+        max_seconds: refuse more than that; None: any length.
 
     Returns:
-        [S] float32, full scale = 1, channels averaged. A segment that reaches beyond the
-        recording's end stops there.
+        [S] float32, full scale = 1, channels averaged. A segment that extends beyond the end of the
+        recording stops there.
 
     Raises:
-        AudioError: the file is missing, empty, cut short, damaged, or no audio that can be decoded
-            here; the segment starts beyond its end; a sample is NaN or infinite; there is more
-            than ``max_seconds``. Whatever goes wrong with a recording is one of these.
+        AudioError: whatever is wrong with a recording: it is missing, empty, cut short, damaged,
+            too long, or not audio that can be decoded here; the segment starts beyond its end; a
+            sample is NaN or infinite.
     """
     with _recording(utterance.audio_path) as (recording, name):
         blocks = decoded(
@@ -67,20 +66,20 @@ def load_audio(
                 for run, rate_hz in _runs(blocks, max_seconds, name)
             ]
         if not parts:
-            raise AudioError(f"{name}: holds no samples")
+            raise AudioError(f"{name}: contains no samples")
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) -> float:
-    """How long an utterance is, from its manifest line or else from the file's headers.
+    """The length of an utterance, from its manifest line or else the file's headers.
 
     Args:
-        utterance: names the file, and the segment of it where there is one.
-        enough_seconds: where there is nothing for it but to decode the file, stop as soon as there
-            is more than that; None: decode all of it.
+        utterance: names the file, and possibly a segment of it.
+        enough_seconds: if the file has to be decoded, stop at more than that; None: decode all of
+            it.
 
     Raises:
-        AudioError: the file is missing, or no audio that can be decoded here.
+        AudioError: the file is missing, or not audio that can be decoded here.
     """
     if utterance.duration_seconds is not None:
         return utterance.duration_seconds
@@ -108,12 +107,12 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         address = _ADDRESS.search(str(path))
-        what = "is an address, not a file; download it" if address else "no such file"
+        what = "is a URL, not a file; download it" if address else "no such file"
         raise AudioError(f"{name}: {what}") from None
     except OSError as error:
         raise AudioError(f"{name}: cannot be read ({error.strerror})") from None
     except ValueError:
-        raise AudioError(f"{name}: no file can have such a name") from None
+        raise AudioError(f"{name}: is not a possible file name") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
@@ -122,12 +121,12 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         raise AudioError(f"{name}: is a pipe or device, not a file; copy it into one")
     try:
         with open(descriptor, "rb") as file:
-            # soundfile lets only one thread open at a time. Where a disk hangs, it hangs here, and
-            # others go on.
+            # soundfile opens files one thread at a time. A disk that hangs must hang here, where
+            # it does not hold up the others.
             edges = zlib.crc32(file.read(_EDGE_BYTES))
             file.seek(max(0, status.st_size - _EDGE_BYTES))
             edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
-            # Clocks of file systems are coarse, so a time of change alone proves little.
+            # File systems have coarse clocks, so the modification time alone proves little.
             identity = (status.st_dev, status.st_ino, status.st_mtime_ns, edges)
             yield Recording(file, status.st_size, identity), name
     except AudioError:
@@ -136,7 +135,7 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         raise AudioError(f"{name}: does not fit into memory; cut it") from None
     except OSError as error:
         raise AudioError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from None
-    except Exception as error:  # Whatever a decoder does to one recording, others go on.
+    except Exception as error:  # Whatever a decoder does to one recording, the others continue.
         raise AudioError(
             f"{name}: cannot be decoded ({type(error).__name__}: {one_line(error)})"
         ) from None
@@ -145,7 +144,7 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
 def _runs(
     blocks: Iterator[Block], max_seconds: float | None, name: str
 ) -> Iterator[tuple[Waveform, int]]:
-    """Samples put together as far as their rate stays the same, and that rate."""
+    """Samples joined as long as their rate stays the same, and that rate."""
     seconds = 0.0
     for rate_hz, run in itertools.groupby(blocks, key=lambda block: block.rate_hz):
         waves = []
@@ -168,28 +167,28 @@ def to_mono(
     Args:
         samples: [S] or [S, channels], full scale = 1.
         from_rate_hz: their rate.
-        to_rate_hz: the rate wanted.
+        to_rate_hz: the rate of the result.
         name: what to call the samples in an error.
 
     Raises:
-        AudioError: there are no samples, too many to be resampled, or one is NaN or infinite.
+        AudioError: there are no samples, or too many to be resampled; or one is NaN or infinite.
     """
     if from_rate_hz < LEAST_RATE_HZ:
         raise AudioError(
-            f"{name}: its rate is said to be {from_rate_hz} Hz, at which there is no speech; give "
-            "the right rate, in Hz"
+            f"{name}: its rate of {from_rate_hz} Hz is too low for speech; give the correct rate, "
+            "in Hz"
         )
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     if mono.shape[0] == 0:
-        raise AudioError(f"{name}: holds no samples")
+        raise AudioError(f"{name}: contains no samples")
     if not np.isfinite(mono).all():
-        raise AudioError(f"{name}: holds samples that are NaN or infinite")
+        raise AudioError(f"{name}: contains samples that are NaN or infinite")
     if from_rate_hz != to_rate_hz:
         # soxr counts samples in 32 bits; beyond that it writes outside its memory.
         if from_rate_hz > 0 and mono.shape[0] * max(1, to_rate_hz / from_rate_hz) >= 2**31:
             raise AudioError(
-                f"{name}: {mono.shape[0]:,} samples at {from_rate_hz} Hz are too many to be "
-                f"resampled to {to_rate_hz} Hz; cut it into shorter recordings"
+                f"{name}: {mono.shape[0]:,} samples at {from_rate_hz} Hz are too many to resample "
+                f"to {to_rate_hz} Hz; cut it into shorter recordings"
             )
         mono = soxr.resample(mono, from_rate_hz, to_rate_hz)
     return np.ascontiguousarray(mono, dtype=np.float32)

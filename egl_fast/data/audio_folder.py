@@ -1,28 +1,29 @@
-"""Where the recordings of a scores file are: of one that was scored, or of a run's."""
+"""The folder that relative audio paths of a scores file start from."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from egl_fast.data.json_reading import json_value
 from egl_fast.errors import ManifestError
 
 
 def audio_folder(scores: str, pool: str | None) -> Path | None:
-    """The folder that relative audio paths of a scores file count from.
+    """The folder that relative audio paths of a scores file start from.
 
     Args:
         scores: the scores file, or "-" for standard input.
-        pool: the manifest that was scored, where the user names it.
+        pool: the manifest that was scored, if the user names it.
 
     Returns:
-        The folder of that manifest: of ``pool``, of the one that ``SCORES.meta.json`` names, or
-        else of the scores file, as `egl-fast simulate` writes them; None where nothing tells.
+        The folder of that manifest: ``pool``, or the one that ``SCORES.meta.json`` names, or else
+        (as after `egl-fast simulate`) of the scores file; None if unknown.
 
     Raises:
-        ManifestError: the manifest named is not there.
+        ManifestError: the named manifest does not exist.
     """
     if pool is not None:
         if not os.path.isfile(pool):
@@ -31,11 +32,8 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
     if scores == "-":
         return None
     meta_path = Path(f"{scores}.meta.json")
-    try:
-        said = json_value(meta_path.read_bytes())
-    except (OSError, ValueError):
-        said = None
-    named = said.get("pool") if isinstance(said, dict) else None
+    said = read_metadata(scores)
+    named = said.get("pool")
     if not isinstance(named, str):
         return meta_path.parent
     there = meta_path.parent / named
@@ -48,8 +46,19 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
         if digest == said.get("pool_sha256"):
             return beside.parent
     raise ManifestError(
-        f"{meta_path}: names the pool {named}, which is not there; name the manifest with --pool"
+        f"{meta_path}: names the pool {named}, which does not exist; give the manifest with --pool"
     )
+
+
+def read_metadata(scores: str) -> dict[str, Any]:
+    """What ``SCORES.meta.json`` holds; nothing if it does not exist or is damaged."""
+    if scores == "-":
+        return {}
+    try:
+        found = json_value(Path(f"{scores}.meta.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _is_manifest(path: Path) -> bool:

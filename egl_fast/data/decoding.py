@@ -1,4 +1,4 @@
-"""Audio files to blocks of samples, read to the end, whatever a header says of the length."""
+"""Audio files to blocks of samples, to their actual end, whatever length a header gives."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from egl_fast.files.signatures import (
     text_kind,
 )
 
-#: What is read of a file to tell what it is.
+#: How much is read of a file to identify it.
 _HEAD_BYTES = 1024
 
-#: Of two such files in one, FFmpeg reads the first.
+#: If two such files are joined, FFmpeg reads only the first.
 _ONE_IS_READ = (MPEG_4, WINDOWS_MEDIA)
 
 
@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
     Attributes:
         mono: [S] float32, full scale = 1, channels averaged.
-        rate_hz: their rate, which may change from part to part of a file.
+        rate_hz: their rate, which may change between parts of a file.
     """
 
     mono: npt.NDArray[np.float32]
@@ -55,14 +55,14 @@ def decoded(
 
     Args:
         recording: the open file.
-        path: where it is.
+        path: its path.
         name: what to call it in an error.
-        start_seconds: what to leave out at the beginning.
-        seconds: how much to decode; None: to the end. There may be less.
+        start_seconds: how much to skip.
+        seconds: how much to decode, if there is that much; None: to the end.
 
     Raises:
-        AudioError: the file is damaged or cut short, as far as it is wanted, ends before the start,
-            or is of a kind that cannot be decoded here.
+        AudioError: the wanted part of the file is damaged or cut short, the file ends before the
+            start, or it is of a kind that cannot be decoded here.
         OSError: the file cannot be read.
     """
     first = _first_stream(recording, path, name)
@@ -73,12 +73,7 @@ def decoded(
 
 
 def known_seconds(recording: Recording, path: Path, name: str) -> float | None:
-    """How long a file is by its headers; None where only decoding tells.
-
-    Raises:
-        AudioError: the file is of a kind that cannot be decoded here.
-        OSError: the file cannot be read.
-    """
+    """The length of a file by its headers; None if only decoding tells. Raises as ``decoded``."""
     first = _first_stream(recording, path, name)
     if first is None:
         return None
@@ -92,7 +87,7 @@ def known_seconds(recording: Recording, path: Path, name: str) -> float | None:
 
 
 def _first_stream(recording: Recording, path: Path, name: str) -> Stream | None:
-    """The first part of a file, or None where FFmpeg has to read it."""
+    """The first part of a file; None if FFmpeg has to read it."""
     part = parts_of(recording)[0]
     try:
         return Stream(recording, part, name)
@@ -112,33 +107,33 @@ def _first_stream(recording: Recording, path: Path, name: str) -> Stream | None:
         if kind in _ONE_IS_READ and starts_again(recording):
             raise AudioError(
                 f"{name}: several recordings joined in one file ({kind}), of which only the first "
-                f"can be read; take them apart, or to have the first alone: {conversion(path)}"
+                f"can be read; split them, or keep only the first: {conversion(path)}"
             )
         return None
     what = f"is {kind}" if kind else f"cannot be decoded ({reason})"
     raise AudioError(
-        f"{name}: {what}; convert it: {conversion(path)}; or install what reads it: "
+        f"{name}: {what}; convert it: {conversion(path)}; or install support for it: "
         "pip install 'egl-fast[av]'"
     )
 
 
 def _without_sound(head: bytes) -> str | None:
-    """What a file is that is certainly no audio, and what to do about it; None: it may be audio."""
+    """What a file is that is certainly not audio, and the remedy; None if it may be audio."""
     if not head:
         return "empty; fetch it again"
     found = signature_of(head)
     if found is not None and found.group != SOUND:
         return f"{found.name}; unpack it" if found.group == PACKED else f"{found.name}, not audio"
     if not head.strip(b"\0"):
-        return "nothing but zeros at its beginning; fetch it again"
+        return "only zeros at the beginning; fetch it again"
     text = text_kind(head)
     if text in (None, "text"):
         return text and f"{text}, not audio"
-    return f"{text}, not audio; see what its address answers, and fetch it again"
+    return f"{text}, not audio; check what its URL returns, and fetch it again"
 
 
 def _streams(recording: Recording, first: Stream, name: str) -> Iterator[Stream]:
-    """All parts of a file, each opened when it is its turn."""
+    """All parts of a file, each opened when its turn comes."""
     yield first
     parts = parts_of(recording)
     for number, part in enumerate(parts[1:], start=2):
@@ -147,7 +142,7 @@ def _streams(recording: Recording, first: Stream, name: str) -> Iterator[Stream]
         except soundfile.LibsndfileError as error:
             raise AudioError(
                 f"{name}: {len(parts)} recordings joined in one file, of which number {number} "
-                f"cannot be decoded ({error.error_string}); take them apart"
+                f"cannot be decoded ({error.error_string}); split them"
             ) from None
 
 
@@ -174,7 +169,7 @@ def _decoded_parts(
             if not stream.has_ended:
                 return
     if is_ogg and ogg_is_cut_short(recording):
-        raise AudioError(f"{name}: is cut short, in the middle of a page; copy it again")
+        raise AudioError(f"{name}: is cut short in the middle of a page; copy it again")
     _check_offset(name, start_seconds, passed)
 
 
@@ -183,7 +178,7 @@ def _decoded_by_ffmpeg(
 ) -> Generator[Block, None, None]:
     passed, num_taken = 0.0, 0
     for mono, rate_hz in decoded_by_ffmpeg(recording.file, name):
-        # From the start, as these formats tell places in time, and not to the sample.
+        # From the start, because seeking in these formats is not exact to the sample.
         before = round(max(0.0, start_seconds - passed) * rate_hz)
         passed += mono.shape[0] / rate_hz
         wanted = mono[before:]

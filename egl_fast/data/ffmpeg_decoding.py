@@ -1,4 +1,4 @@
-"""What FFmpeg's libraries read and libsndfile does not, through PyAV where it is installed."""
+"""What FFmpeg's libraries can read and libsndfile cannot, through PyAV if it is installed."""
 
 from __future__ import annotations
 
@@ -14,37 +14,33 @@ import numpy.typing as npt
 from egl_fast.display import printable
 from egl_fast.errors import AudioError
 
-#: Audio that may be missing at the end without a word: lengths are rounded to packets.
+#: Audio that may be missing at the end: lengths are rounded to packets.
 _ALLOWED_GAP_SECONDS = 0.25
 
-#: Containers whose header tells the length of the sound, once they are complete.
+#: Containers whose header gives the length of the sound if they are complete.
 _TELL_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf"}
 
 
 def pyav_is_installed() -> bool:
-    """Whether FFmpeg's libraries can be asked."""
+    """Whether FFmpeg's libraries are available."""
     return find_spec("av") is not None
 
 
 def conversion(path: PurePath) -> str:
-    """The command that turns a recording into one that libsndfile reads."""
+    """The command that converts a recording to a format that libsndfile reads."""
     wav = path.with_suffix(".wav") if path.suffix.lower() != ".wav" else path.with_suffix(".2.wav")
     return " ".join(["ffmpeg -i", *(shlex.quote(printable(str(p))) for p in (path, wav))])
 
 
 def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
-    """The first sound track of a file.
-
-    Args:
-        file: the open file.
-        name: what to call it in an error.
+    """The first audio track of a file; ``name`` is what to call it in an error.
 
     Yields:
         Samples [S], mono, full scale = 1, and their rate in Hz.
 
     Raises:
-        AudioError: it holds no sound, is damaged, cut short, or of a format that FFmpeg does not
-            read, either.
+        AudioError: it contains no sound, is damaged, cut short, or of a format that FFmpeg does not
+            read either.
     """
     import av
     import av.logging
@@ -52,10 +48,10 @@ def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[n
     av.logging.set_level(None)
     file.seek(0)
     try:
-        # Not every tag is UTF-8, and none matters.
+        # Tags need not be UTF-8, and none matters.
         with av.open(file, metadata_errors="ignore") as container:
             if not container.streams.audio:
-                raise AudioError(f"{name}: holds no sound")
+                raise AudioError(f"{name}: contains no sound")
             seconds = 0.0
             resampler: Any = None
             for frame in container.decode(container.streams.audio[0]):
@@ -68,12 +64,12 @@ def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[n
     except av.error.FFmpegError as error:
         raise AudioError(
             f"{name}: cannot be decoded by FFmpeg ({error.strerror}); it is damaged, cut short, or "
-            "no audio"
+            "not audio"
         ) from None
     if promised - seconds > _ALLOWED_GAP_SECONDS:
         raise AudioError(
-            f"{name}: is cut short, its header promises {promised:.2f} s and {seconds:.2f} s are "
-            "there; copy it again"
+            f"{name}: is cut short, has {seconds:.2f} s of the {promised:.2f} s in its header; "
+            "copy it again"
         )
 
 
@@ -83,7 +79,7 @@ def _promised_seconds(container: Any) -> float:
         return 0.0
     if sound.duration is not None and sound.time_base is not None:
         return float(sound.duration * sound.time_base)
-    # Of the whole: a film may be longer than its sound.
+    # This is the whole container's: a film may be longer than its sound.
     if len(container.streams) > 1 or container.duration is None:
         return 0.0
     return float(container.duration) / 1e6

@@ -1,7 +1,7 @@
-"""JSON Lines in: one standard for manifests, scores files and what runs leave for the next.
+"""Reading JSON Lines: manifests, scores files, and what runs leave behind.
 
-Every file is read once, as a whole. gzip and a byte order mark are read through; whatever else is
-not JSON Lines is named for what it is, with a remedy.
+Every file is read once, as a whole. gzip and byte order marks are fine; a file that is not JSON
+Lines is named for what it is, with a remedy.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any, BinaryIO, NoReturn, cast
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 
-#: How deep a record may nest arrays and objects: more than any real one does, and few enough that
-#: what was read can always be written again.
+#: How deep a record may nest: deeper than any real one, and shallow enough that it can always be
+#: written again.
 MAX_DEPTH = 100
-#: Levels that a journal wraps around a record.
+#: Levels that a journal adds around a record.
 _WRAPPING = 10
 
 _GZIP = b"\x1f\x8b"
@@ -31,24 +31,19 @@ _ONE_PER_LINE = "write one JSON object per line"
 _TEXT = "give a file of UTF-8 text"
 _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
 
-#: Numbers that may be beyond 1.8e308: an exponent of three digits; or so many digits in a row that
-#: one of two may be enough (199 digits and e99 are below 1e299).
+#: Numbers that may exceed 1.8e308: an exponent of three digits, or enough digits that a two-digit
+#: exponent may do (199 digits and e99 are below 1e299).
 _MAY_OVERFLOW = re.compile(r"[eE]\+?0*[1-9]\d\d|\d{200}")
 _RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
-#: With a byte order mark, or without one but with a brace.
+#: A byte order mark, or a brace without one.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
 
 
 def json_value(text: str | bytes, *, max_depth: int = MAX_DEPTH + _WRAPPING) -> Any:
-    """What JSON holds, strictly.
+    """The value of strict JSON; bytes are UTF-8.
 
-    Args:
-        text: JSON; bytes are UTF-8.
-        max_depth: how deep arrays and objects may be nested.
-
-    Raises:
-        ValueError: it is not JSON, or holds what could not be written again as it was: NaN, a
-            number out of range, a key twice in one object, too deep a nesting.
+    Raises ``ValueError`` if it is not JSON, or could not be written again as it was: NaN, a number
+    out of range, a duplicate key, arrays and objects nested deeper than ``max_depth``.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")
@@ -56,34 +51,26 @@ def json_value(text: str | bytes, *, max_depth: int = MAX_DEPTH + _WRAPPING) -> 
         value = json.loads(
             text,
             parse_constant=_no_number,
-            # Called for every number, which takes its time.
+            # It is called for every number, which is slow.
             parse_float=_finite if _MAY_OVERFLOW.search(text) else None,
             object_pairs_hook=_without_repeats,
         )
+        # Few brackets cannot be deep, and counting them is much faster than visiting every value.
+        is_flat = text.count("[") + text.count("{") <= max_depth
+        too_deep = not is_flat and _depth(value) > max_depth
     except RecursionError:
-        raise _too_deep(max_depth) from None
+        too_deep = True
     except ValueError as error:
-        if str(error).startswith("Exceeds the limit"):  # which Python sets to protect itself
-            raise ValueError(
-                "a number has too many digits to be read; write it as a string"
-            ) from None
+        if str(error).startswith("Exceeds the limit"):  # Python's protection from huge numbers
+            raise ValueError("a number has too many digits; write it as a string") from None
         raise
-    # Few brackets cannot be deep; counting them is much quicker than looking at every value.
-    if text.count("[") + text.count("{") > max_depth:
-        _refuse_depth(value, max_depth)
+    if too_deep:
+        raise ValueError(f"arrays and objects are nested more than {max_depth} deep; flatten them")
     return value
 
 
 def json_object(line: str | bytes, where: str) -> dict[str, Any]:
-    """The object on one line.
-
-    Args:
-        line: the line.
-        where: file and line number, for the message.
-
-    Raises:
-        ManifestError: see ``json_value``; or it is JSON but no object.
-    """
+    """The object on one line; raises ``ManifestError``, starting with ``where`` (file and line)."""
     try:
         value = json_value(line, max_depth=MAX_DEPTH)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -96,15 +83,7 @@ def json_object(line: str | bytes, where: str) -> dict[str, Any]:
 
 
 def read_file(path: str | Path, source: str) -> bytes:
-    """All bytes of a file.
-
-    Args:
-        path: the file.
-        source: what to call it in an error.
-
-    Raises:
-        ManifestError: it cannot be read.
-    """
+    """A file's content. Raises ``ManifestError``, which calls the file ``source``."""
     with _opened(path, source) as file:
         return file.read()
 
@@ -123,27 +102,19 @@ def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
 
 
 def decompressed(content: bytes, source: str) -> bytes:
-    """What a file holds, gzipped or not; its name does not matter.
-
-    Raises:
-        ManifestError: it is gzipped and damaged.
-    """
+    """What a file contains, gzipped or not; its name does not matter. Raises ``ManifestError``."""
     if not content.startswith(_GZIP):
         return content
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise ManifestError(
-            f"{source}: is gzipped, and damaged or cut short ({one_line(error)}); copy it again"
+            f"{source}: is gzipped, but damaged or cut short ({one_line(error)}); copy it again"
         ) from None
 
 
 def text_of(content: bytes, source: str) -> str:
-    """Bytes as text.
-
-    Raises:
-        ManifestError: they are not UTF-8.
-    """
+    """UTF-8 bytes as text. Raises ``ManifestError`` if they are anything else."""
     refuse_binary(content, source)
     try:
         return content.decode("utf-8")
@@ -156,15 +127,7 @@ def text_of(content: bytes, source: str) -> str:
 
 
 def refuse_binary(start: bytes, source: str) -> None:
-    """Name what is not text.
-
-    Args:
-        start: the beginning of a file, or all of it.
-        source: what to call it in an error.
-
-    Raises:
-        ManifestError: it is not UTF-8 text.
-    """
+    """Raise ``ManifestError`` if a file, by its first bytes, is not UTF-8 text."""
     if start.startswith(_UTF_16):
         raise ManifestError(
             f"{source}: is UTF-16 or UTF-32 text; convert it: iconv -f utf-16 -t utf-8"
@@ -184,23 +147,23 @@ def refuse_binary(start: bytes, source: str) -> None:
 
 
 def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """The objects of JSON Lines; blank lines are skipped.
+    """The objects of JSON Lines, without blank lines.
 
     Args:
         text: the lines.
         source: what to call the file in an error.
 
     Yields:
-        Line number from 1, how to name the line in an error, and its object.
+        Line number from 1, what to call the line in an error, and its object.
 
     Raises:
-        ManifestError: a line is not a JSON object. Where it is the first, the message says what
-            the file looks like instead.
+        ManifestError: a line is not a JSON object. If it is the first, the message says what the
+            file seems to be instead.
     """
     is_first = True
-    # Only a line feed ends a line: JSON strings may hold U+2028 and its like.
+    # Not splitlines(): JSON strings may contain U+2028 and the like.
     for number, line in enumerate(text.split("\n"), start=1):
-        # Files that were joined have a byte order mark in their middle.
+        # Joined files have byte order marks in the middle.
         line = line.removeprefix("\ufeff")
         if not line.strip():
             continue
@@ -218,13 +181,9 @@ def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any
 
 @contextmanager
 def open_lines(path: Path, source: str) -> Iterator[BinaryIO]:
-    """A file of JSON Lines as bytes, decompressed, for those who cannot hold all of it.
-
-    Raises:
-        ManifestError: it is missing, or is not text.
-    """
+    """A file of JSON Lines as a decompressed stream of bytes. Raises ``ManifestError``."""
     with _opened(path, source) as file:
-        start = file.peek(4096)  # not a second opening, which a pipe does not have
+        start = file.peek(4096)  # a pipe cannot be opened twice
         if start.startswith(_GZIP):
             with gzip.open(file, "rb") as unpacked:
                 yield cast(BinaryIO, unpacked)
@@ -234,7 +193,7 @@ def open_lines(path: Path, source: str) -> Iterator[BinaryIO]:
 
 
 def _other_kind(text: str) -> str | None:
-    """What a text is whose first line is no JSON object, and the remedy; None if nothing tells."""
+    """What a text is if its first line is not a JSON object, and the remedy; None if unknown."""
     first, _, rest = text.partition("\n")
     try:
         whole = json_value(text)
@@ -248,7 +207,7 @@ def _other_kind(text: str) -> str | None:
         if "\r{" in first:
             return "ends its lines with carriage returns; convert it: tr '\\r' '\\n'"
         if first.strip() in ("{", "["):
-            return f"holds JSON over several lines; {_ONE_PER_LINE}: jq -c . FILE"
+            return f"contains JSON over several lines; {_ONE_PER_LINE}: jq -c . FILE"
         return None
     if first.startswith("<"):
         return f"is HTML or XML; {_ONE_PER_LINE}"
@@ -272,31 +231,18 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice; keep one")
+        raise ValueError(f"the key {twice!r} appears twice; keep one")
     return found
 
 
-def _refuse_depth(value: Any, max_depth: int) -> None:
-    level = [value]
-    for _ in range(max_depth):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (list, dict))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (list, dict))
-        ]
-        if not level:
-            return
-    raise _too_deep(max_depth)
-
-
-def _too_deep(max_depth: int) -> ValueError:
-    return ValueError(f"arrays and objects are nested more than {max_depth} deep; flatten them")
+def _depth(value: Any) -> int:
+    if not isinstance(value, (list, dict)):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _no_number(literal: str) -> NoReturn:
-    # Python reads NaN and Infinity, which JSON lacks; results that carry them would be unreadable.
+    # Python reads NaN and Infinity, but other readers of JSON would refuse our results.
     raise ValueError(f"{literal} is not a number; write null")
 
 

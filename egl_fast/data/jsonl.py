@@ -1,4 +1,4 @@
-"""Results as JSON Lines: strict JSON, one object a line, complete or not there at all."""
+"""Results as JSON Lines: strict JSON, one object per line, complete or absent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from egl_fast.errors import EglError, OutputError
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 
-#: Endings of names -> the format that they promise.
+#: Endings of names -> the formats they promise.
 _OTHER_FORMATS = {
     **dict.fromkeys((".csv", ".tsv", ".psv"), "a table of text"),
     **dict.fromkeys((".xls", ".xlsx", ".ods"), "a spreadsheet"),
@@ -34,108 +34,95 @@ _OTHER_FORMATS = {
 
 
 def encoded_line(record: Mapping[str, Any]) -> bytes:
-    """One record as one line of UTF-8.
-
-    Raises:
-        ValueError: a value has no form in JSON, such as NaN.
-    """
+    """One record as a line of UTF-8; raises ``ValueError`` for a value without JSON form (NaN)."""
     return f"{json_text(record)}\n".encode()
 
 
-#: What runs add to the name of an output, for files that they keep beside it.
+#: Endings of files that runs keep beside an output.
 _BESIDE = (".partial", ".journal", ".lock", ".errors.jsonl", ".meta.json")
 _LONGEST_BESIDE = ".errors.jsonl.partial"
 
 
 def refuse_name(path: Path) -> None:
-    """Refuse the name of an output that belongs to another one, or to which nothing can be added.
-
-    Raises:
-        OutputError: it does, or is too long.
-    """
+    """Raise ``OutputError`` for a name that is too long, or used for files beside outputs."""
     suffix = next((suffix for suffix in _BESIDE if path.name.endswith(suffix)), None)
     if suffix is not None:
         raise OutputError(
-            f"output {path}: names in {suffix} are for what runs keep beside their outputs; give "
+            f"output {path}: names ending in {suffix} are reserved for files beside outputs; give "
             "another name"
         )
     try:
         longest = os.pathconf(path.parent, "PC_NAME_MAX") - len(_LONGEST_BESIDE)
-    except OSError:  # Of a folder that is not there, others say more.
+    except OSError:  # refuse_unwritable reports a missing folder.
         return
     excess = len(os.fsencode(path.name)) - longest
     if excess > 0:
         raise OutputError(
-            f"output {path}: its name is too long for what is kept beside it; shorten it by "
+            f"output {path}: its name is too long for the files kept beside it; shorten it by "
             f"{excess} bytes"
         )
 
 
 def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
-    """Say at once what is bound to fail at the end, or to destroy a file by mistake.
+    """Report at once what would fail at the end, or destroy a file by mistake.
 
     Args:
         path: the output.
         inputs: files that the command reads, which no option lets it overwrite.
 
     Raises:
-        OutputError: the path is a folder, a device or an input, or its folder is missing or may
-            not be written to.
+        OutputError: the path is a folder, a device, or an input, or its folder is missing or
+            read-only.
     """
     if path.is_dir():
         raise OutputError(f"output {path}: is a folder; name a file in it")
     if path.exists():
-        # A rename would put a file in the place of /dev/null, for everybody.
+        # A rename would replace /dev/null, for everyone.
         if not path.is_file():
             raise OutputError(
-                f"output {path}: is a pipe or device, not a file; name a file, or leave --out out "
-                "for standard output"
+                f"output {path}: is a pipe or device, not a file; name a file, or omit --out for "
+                "standard output"
             )
         if any(x is not None and os.path.exists(x) and path.samefile(x) for x in inputs):
-            raise OutputError(f"output {path}: is what this command reads; give another name")
+            raise OutputError(
+                f"output {path}: is a file that this command reads; give another name"
+            )
     if not path.parent.is_dir():
         raise OutputError(
-            f"output {path}: its folder {path.parent} does not exist; make it, or name another"
+            f"output {path}: its folder {path.parent} does not exist; create it, or name another"
         )
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"output {path}: its folder {path.parent} may not be written to; name another"
-        )
+        raise OutputError(f"output {path}: its folder {path.parent} is not writable; name another")
 
 
 def refuse_other_formats(path: Path) -> None:
-    """Say that this would write JSON Lines into a file whose name promises something else.
-
-    Raises:
-        OutputError: the name ends like that of another format.
-    """
+    """Raise ``OutputError`` for a file name that promises something other than JSON Lines."""
     found = _OTHER_FORMATS.get(path.suffix.lower())
     if found is not None:
         name = f"{path.stem.removesuffix('.jsonl')}.jsonl"
         raise OutputError(
-            f"output {path}: is named like {found}, but what is written is JSON Lines; name it "
-            f"{name}"
+            f"output {path}: is named like {found}, but JSON Lines are written; name it {name}"
         )
 
 
 class JsonlWriter:
-    """Writes records to ``<path>.partial``, which becomes ``path`` when all has gone well.
+    r"""Writes records to ``<path>.partial``, which is renamed to ``path`` on success.
 
-    The constructor refuses what is bound to fail, so that a command which makes its writer
-    first says so before it has computed anything. Nothing is created before the context is
-    entered. Leaving it by an exception keeps the records written so far in the partial file,
-    and removes one that holds none; the next run to the same output starts it over.
+    The constructor refuses outputs that are bound to fail, so commands make their writer first,
+    before they compute anything. Nothing is created before the context is entered. An exception
+    that leaves the context keeps the records written so far in the partial file (a file without
+    records is removed); the next run with the same output starts over.
 
     Args:
-        path: the file to write; None or "-" is standard output, where records go as they are.
-        overwrite: replace a file that exists.
+        path: the file to write; None or "-" is standard output, to which records go at once.
+        overwrite: replace an existing file.
         inputs: see ``refuse_unwritable``.
-        only_if_any: the file lists failures beside another output, and is named like it. Where
-            there are none there is no file; what an earlier run left at ``path`` is removed.
+        only_if_any: the file lists failures beside another output. Without any, there is no file,
+            and one left by an earlier run is removed.
 
     Raises:
-        OutputError: the file exists and may not be overwritten, or its name promises another
-            format; or see ``refuse_unwritable``.
+        OutputError: the file exists and may not be overwritten, its name promises another format,
+            or ``refuse_unwritable`` raises it. So do all methods if the system refuses to write.
 
     Example:
         >>> import pathlib, tempfile
@@ -172,7 +159,7 @@ class JsonlWriter:
         refuse_other_formats(path)
         if path.exists() and not self.overwrite:
             raise OutputError(
-                f"output {path}: exists already; give --overwrite to replace it, or another name"
+                f"output {path}: already exists; give --overwrite to replace it, or another name"
             )
 
     @property
@@ -181,17 +168,15 @@ class JsonlWriter:
         return None if self.path is None else self.path.with_name(self.path.name + atomic.PARTIAL)
 
     def __enter__(self) -> JsonlWriter:
-        """Create the partial file.
-
-        Raises:
-            OutputError: it cannot be created, or another run is writing the file.
+        """Create the partial file; raises ``OutputError`` if another run is writing the same
+        output.
         """
-        with ExitStack() as stack, self._failing_in_one_line():
+        with ExitStack() as stack, self._as_output_error():
             if self.path is None:
-                # Bytes, because JSON Lines are UTF-8 whatever the locale says of text; flushed,
-                # so that what was printed as text before does not come out after them.
+                # JSON Lines are UTF-8, whatever the locale, so they go to the underlying bytes;
+                # text printed earlier must come out first.
                 if sys.stdout is None:
-                    raise OutputError("standard output is closed; give --out, a file")
+                    raise OutputError("standard output is closed; give a file with --out")
                 sys.stdout.flush()
                 self._file = sys.stdout.buffer
             else:
@@ -203,26 +188,19 @@ class JsonlWriter:
         return self
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record as one line of UTF-8.
-
-        Raises:
-            OutputError: the disk is full or the like.
-            ValueError: a value has no form in JSON, such as NaN; nothing is written.
+        """Write one record. Raises ``ValueError``, writing nothing, if a value has no JSON form
+        (NaN).
         """
         line = encoded_line(record)
         assert self._file is not None, "write() belongs inside the writer's context"
-        with self._failing_in_one_line():
+        with self._as_output_error():
             self._file.write(line)
         self.num_records += 1
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system.
-
-        Raises:
-            OutputError: the disk is full or the like.
-        """
+        """Hand everything written so far to the operating system."""
         assert self._file is not None, "flush() belongs inside the writer's context"
-        with self._failing_in_one_line():
+        with self._as_output_error():
             self._file.flush()
 
     def __exit__(
@@ -231,16 +209,12 @@ class JsonlWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the partial file, and after success give it its name.
-
-        Raises:
-            OutputError: that fails, or ``path`` has come into being and may not be overwritten.
-        """
+        """Close the partial file, and rename it after success."""
         try:
-            with self._lock, self._failing_in_one_line():
+            with self._lock, self._as_output_error():
                 self._finish(succeeded=kind is None)
         except EglError:
-            # What broke the loop is the better news, and may well be the cause of this.
+            # The exception that broke the loop matters more, and may have caused this one.
             if kind is None:
                 raise
 
@@ -262,5 +236,5 @@ class JsonlWriter:
                 self.path.unlink(missing_ok=True)
         atomic.sync_folder(self.path.parent)
 
-    def _failing_in_one_line(self) -> AbstractContextManager[None]:
-        return atomic.failing_in_one_line("to standard output" if self.path is None else self.path)
+    def _as_output_error(self) -> AbstractContextManager[None]:
+        return atomic.as_output_error("to standard output" if self.path is None else self.path)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from egl_fast.data.c_stderr import c_stderr_is_silent
+from egl_fast.data.c_stderr import silenced_c_stderr
 from egl_fast.data.parts import Part, Recording
 from egl_fast.data.pieces import PieceReader
 from egl_fast.errors import AudioError
@@ -20,42 +20,37 @@ from egl_fast.errors import AudioError
 #: Frames that are decoded at a time.
 _BLOCK_FRAMES = 2**14
 
-#: From here on, a number of frames stands for one that libsndfile does not know.
+#: At least this many frames means that libsndfile does not know the number.
 _UNKNOWN_FRAMES = 2**62
 
-#: A size that makes a decoder of MPEG frames expect more than there can be.
+#: A size that makes an MPEG decoder read on to the end.
 _ENDLESS_BYTES = 2**40
 
-#: Missing audio that is not worth a word: the length of an MP3 is known to about a frame of it.
+#: Audio that may be missing: an MP3's length is known to about one of its frames.
 _ALLOWED_GAP_SECONDS = 0.1
 
-#: libsndfile's log of a WAV or AIFF whose samples end early.
+#: libsndfile's log about a WAV or AIFF whose samples end early.
 _SHORT_CHUNK = re.compile(r"(data|SSND) *: *(?P<promised>\d+) \(should be (?P<there>\d+)\)")
 
-#: Programs that write into a pipe do not know the size, and put down a large one: about the largest
-#: possible, or any round number. One above a gigabyte is believed if half of it is there.
+#: Programs that write to a pipe do not know the size, and write a large one: about the largest
+#: possible, or a round number. A size above a gigabyte is believed if half of it is there.
 _NO_SIZE_BYTES = 0x7FFF0000
 _MAYBE_NO_SIZE_BYTES = 10**9
 
-#: Formats without a header, by the ending of the file's name.
+#: Formats without a header, by file name.
 _HEADERLESS = {".gsm": "GSM610", ".vox": "VOX_ADPCM"}
 _HEADERLESS_RATE_HZ = 8000
 
-#: GSM 06.10 comes in frames of 33 bytes, whose first half byte is always the same.
+#: GSM 06.10 has frames of 33 bytes, whose first half byte is always the same.
 _GSM_FRAME_BYTES, _GSM_SIGN = 33, 0xD
 
-#: libsndfile finds a place in Ogg Vorbis by the page, and goes wrong in the last one, which may
-#: hold 255 packets of 1024 samples: 33 s at 8 kHz.
+#: libsndfile seeks in Ogg Vorbis by page, and goes wrong in the last one, which may contain 255
+#: packets of 1024 samples: 33 s at 8 kHz.
 _OGG_APPROACH_SECONDS = 40.0
 
 
 def headerless(path: PurePath, head: bytes) -> dict[str, Any] | None:
-    """What soundfile must be told of a file without a header, if the name says that it is one.
-
-    Args:
-        path: its name.
-        head: its first bytes.
-    """
+    """soundfile's arguments for a file without a header, judged by its name and first bytes."""
     encoding = _HEADERLESS.get(path.suffix.lower())
     signs = head[::_GSM_FRAME_BYTES] if encoding == "GSM610" else b""
     if encoding is None or any(sign >> 4 != _GSM_SIGN for sign in signs):
@@ -64,7 +59,7 @@ def headerless(path: PurePath, head: bytes) -> dict[str, Any] | None:
 
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that soundfile does not seek in on its own, as it else does after every read.
+    """A file in which soundfile does not seek unasked; normally it does so after every read.
 
     Seeking makes MP3 decoders start over, and is wrong or impossible in some formats.
     """
@@ -77,7 +72,7 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class Stream:
-    """Samples of one part, from first to last. To be used in a ``with`` statement.
+    """Samples of one part, from first to last; a context manager.
 
     Args:
         recording: the file.
@@ -86,7 +81,7 @@ class Stream:
         raw: see ``headerless``.
 
     Raises:
-        soundfile.LibsndfileError: libsndfile does not know the format, or not this kind of it.
+        soundfile.LibsndfileError: libsndfile does not know the format, or this variety of it.
     """
 
     def __init__(
@@ -98,11 +93,11 @@ class Stream:
             recording.file, part.pieces, _ENDLESS_BYTES if part.seconds is not None else 0
         )
         with ExitStack() as stack:
-            stack.enter_context(c_stderr_is_silent())
+            stack.enter_context(silenced_c_stderr())
             self._sound = stack.enter_context(_Sequential(self._reader, **(raw or {})))
             self._stack = stack.pop_all()
         self.rate_hz: int = self._sound.samplerate
-        #: Frames decoded or left out so far.
+        #: Frames decoded or skipped so far.
         self.place = 0
         #: Whether there are no more.
         self.has_ended = False
@@ -115,17 +110,17 @@ class Stream:
 
     @property
     def seconds(self) -> float:
-        """How much was decoded or left out so far."""
+        """How much was decoded or skipped so far."""
         return self.place / self.rate_hz
 
     @property
     def is_ogg(self) -> bool:
-        """Whether it is an Ogg stream, which ends with whatever page is the last."""
+        """Whether it is an Ogg stream, which ends wherever the pages end."""
         return bool(self._sound.format == "OGG")
 
     @property
     def num_frames(self) -> int | None:
-        """How many frames there are, or should be; None where nothing tells."""
+        """How many frames there are, or should be; None if unknown."""
         if self._part.seconds is not None:
             return round(self._part.seconds * self.rate_hz)
         if self._sound.frames < _UNKNOWN_FRAMES:
@@ -133,26 +128,26 @@ class Stream:
         return self._part.promised_frames or None
 
     def skip_to(self, place: int) -> None:
-        """Leave out what comes before a frame; there may be less."""
+        """Skip to a frame, or to the end if that comes first."""
         length = self.num_frames
         if self._sound.can_seek() and length is not None:
             approach = round(_OGG_APPROACH_SECONDS * self.rate_hz) if self.is_ogg else 0
-            # The last frame can be found, but the place behind it not in every format.
+            # Not every format can seek to its end, but every one to its last frame.
             target = max(0, min(place - approach, length - 1))
-            # In an MP3 also the start: the last bits of its samples depend on it.
+            # In an MP3, even seeking to the start changes the last bits of samples.
             if target > 0 or self._sound.format == "MP3":
                 self.place = self._sound.seek(target)
         while self.place < place and not self.has_ended:
             self._read(place - self.place)
 
     def blocks(self, num_frames: int | None) -> Iterator[npt.NDArray[np.float32]]:
-        """Samples from here on, mono, a block at a time.
+        """The next samples, mono, a block at a time.
 
         Args:
-            num_frames: how many; None: all there are. There may be fewer.
+            num_frames: how many, if there are that many; None: all.
 
         Raises:
-            AudioError: the stream ends earlier than its header promises and than wanted.
+            AudioError: the stream ends before ``num_frames``, and before its header says it does.
             soundfile.LibsndfileError: it is damaged.
             OSError: the file cannot be read.
         """
@@ -167,8 +162,8 @@ class Stream:
         promised = self._promised_frames()
         if promised - self.place > _ALLOWED_GAP_SECONDS * self.rate_hz:
             raise AudioError(
-                f"{self._name}: is cut short, its header promises {promised / self.rate_hz:.2f} s "
-                f"and {self.place / self.rate_hz:.2f} s are there; copy it again"
+                f"{self._name}: is cut short, has {self.seconds:.2f} s of the "
+                f"{promised / self.rate_hz:.2f} s in its header; copy it again"
             )
 
     def _read(self, most: int) -> npt.NDArray[np.float32]:
@@ -182,7 +177,7 @@ class Stream:
                 most, dtype="float32", always_2d=True
             )
         except soundfile.LibsndfileError:
-            # All that was promised is there: what comes now may be a tag, or other junk.
+            # After all that was promised, a tag or other junk may follow.
             if self._reader.error is not None or not 0 < promised <= self.place:
                 raise
             samples = np.empty((0, 1), np.float32)
@@ -193,9 +188,10 @@ class Stream:
         return samples
 
     def _promised_frames(self) -> int:
-        """Frames that the header tells of, which may be more than there are.
+        """Frames that the header promises, which may be more than there are.
 
-        libsndfile makes do with the samples that are there, and mentions the rest in its log alone.
+        libsndfile silently makes do with the samples that exist, and mentions the rest only in its
+        log.
         """
         if self._part.seconds is not None or self._sound.frames >= _UNKNOWN_FRAMES:
             return self._part.promised_frames

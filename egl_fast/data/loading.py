@@ -20,7 +20,7 @@ class Spectrogram:
 
     Attributes:
         features: [T, F] float32.
-        seconds: length of the audio it was made from.
+        seconds: length of its audio.
     """
 
     features: Tensor
@@ -32,13 +32,8 @@ def load_spectrogram(
 ) -> Spectrogram:
     """Decode an utterance and compute its features.
 
-    Args:
-        utterance: what to decode.
-        config: which features.
-        max_seconds: give up on more than that; None: any length.
-
-    Raises:
-        AudioError: the audio cannot be read, is longer than allowed, or shorter than one frame.
+    Raises ``AudioError`` if the audio cannot be read, is longer than ``max_seconds``, or shorter
+    than one frame.
     """
     waveform = load_audio(utterance, sample_rate_hz=config.sample_rate_hz, max_seconds=max_seconds)
     return spectrogram_of(waveform, config, name=recording_name(utterance.audio_path))
@@ -47,20 +42,19 @@ def load_spectrogram(
 def spectrogram_of(waveform: Waveform, config: FeatureConfig, *, name: str) -> Spectrogram:
     """Features of a mono waveform at the configuration's rate.
 
-    Raises:
-        AudioError: it is shorter than one frame, or so loud that its power overflows; ``name``
-            says which waveform it is.
+    Raises ``AudioError``, calling the waveform ``name``, if it is shorter than one frame or
+    overflows.
     """
     seconds = waveform.shape[0] / config.sample_rate_hz
     if config.num_frames(waveform.shape[0]) == 0:
         raise AudioError(
-            f"{name}: {seconds * 1000:.1f} ms is too short, one frame takes "
+            f"{name}: {seconds * 1000:.1f} ms is too short; one frame takes "
             f"{config.window_seconds * 1000:g} ms"
         )
     features = log_spectrogram(torch.from_numpy(waveform), config)
     if not torch.isfinite(features).all():
         raise AudioError(
-            f"{name}: samples of up to {abs(waveform).max():g} overflow (full scale: 1)"
+            f"{name}: samples of up to {abs(waveform).max():g} overflow (full scale is 1)"
         )
     return Spectrogram(features, seconds)
 
@@ -72,8 +66,7 @@ def pad_features(
 
     Args:
         features: N tensors [T_n, F] on the CPU.
-        device: where the stack is wanted; None: on the CPU. A GPU fetches it while this thread goes
-            on.
+        device: where to put the stack; None: on the CPU. A copy to a GPU is asynchronous.
 
     Returns:
         [N, max T_n, F], zero on padding, and the lengths [N] int64 on the CPU.
@@ -83,6 +76,6 @@ def pad_features(
     if device is None:
         return padded, lengths
     if device.type == "cuda":
-        # Only from memory that the system cannot move. torch keeps it until the copy is done.
+        # Asynchronous only from pinned memory, which torch keeps until the copy is done.
         return padded.pin_memory().to(device, non_blocking=True), lengths
     return padded.to(device), lengths

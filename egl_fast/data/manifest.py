@@ -1,4 +1,4 @@
-"""NeMo-style manifests: one JSON object a line, one utterance each."""
+"""NeMo-style manifests: one JSON object per line, one utterance each."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Utterance:
     """One line of a manifest.
 
     Attributes:
-        id: the line's ``id``, or else its ``audio_filepath`` as written, plus ``@offset`` where
-            there is one.
-        audio_path: the recording; relative paths are resolved against the manifest's folder.
+        id: the line's ``id``, or else its ``audio_filepath`` as written, plus ``@offset`` if it has
+            one.
+        audio_path: the recording; relative paths start from the manifest's folder.
         offset_seconds: where the utterance starts in the recording.
-        duration_seconds: how long it is, or None for all that is left.
-        text: what was said, or None where that is unknown.
-        record: the line as it was read, every key included.
+        duration_seconds: how long it is; None: to the end.
+        text: what was said; None if unknown.
+        record: the line as it was read, with all its keys.
         line: line number in the manifest, from 1.
     """
 
@@ -38,11 +38,11 @@ class Utterance:
 
 
 class Manifest(NamedTuple):
-    """A manifest, and what tells it from another.
+    """A manifest and its identity.
 
     Attributes:
         utterances: its lines, in order.
-        sha256: hash of its text, in hexadecimal; the same for a file, its gzipped copy and a pipe.
+        sha256: hash of its text, in hexadecimal; the same for a file, its gzipped copy, and a pipe.
     """
 
     utterances: list[Utterance]
@@ -50,26 +50,22 @@ class Manifest(NamedTuple):
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
-    """All utterances of a manifest, in its order; blank lines are skipped.
+    """All utterances of a manifest, in order, without blank lines.
 
     Args:
-        path: a UTF-8 file with one JSON object a line, gzipped or not. ``audio_filepath`` is
-            required; ``offset`` and ``duration`` (seconds), ``text`` and ``id`` are optional;
+        path: a UTF-8 file with one JSON object per line, gzipped or not. ``audio_filepath`` is
+            required; ``offset`` and ``duration`` (seconds), ``text``, and ``id`` are optional;
             other keys are kept in ``Utterance.record``.
 
     Raises:
-        ManifestError: the file is missing, empty or something else; a line is not a JSON object,
-            lacks ``audio_filepath``, holds a value of the wrong kind, or repeats an id.
+        ManifestError: the file is missing, empty, or something else; a line is not a JSON object,
+            lacks ``audio_filepath``, has a value of the wrong kind, or repeats an id.
     """
     return read_manifest_and_hash(path).utterances
 
 
 def read_manifest_and_hash(path: str | Path) -> Manifest:
-    """A manifest and its hash, of one reading: the file may change, or be a pipe.
-
-    Raises:
-        ManifestError: see ``read_manifest``.
-    """
+    """A manifest and its hash from a single reading: the file may change, or be a pipe."""
     path, source = Path(path), f"manifest {path}"
     content = decompressed(read_file(path, source), source)
     utterances: list[Utterance] = []
@@ -79,12 +75,12 @@ def read_manifest_and_hash(path: str | Path) -> Manifest:
         if utterance.id in first_line:
             raise ManifestError(
                 f"{where}: id {utterance.id!r} is already on line {first_line[utterance.id]}; "
-                "give each line an id of its own"
+                "give each line its own id"
             )
         first_line[utterance.id] = number
         utterances.append(utterance)
     if not utterances:
-        raise ManifestError(f"{source}: holds no utterance; write one JSON object per line")
+        raise ManifestError(f"{source}: contains no utterances; write one JSON object per line")
     return Manifest(utterances, hashlib.sha256(content).hexdigest())
 
 
@@ -95,16 +91,26 @@ def _utterance(record: dict[str, Any], number: int, folder: Path, where: str) ->
     offset = _seconds(record, "offset", where)
     duration = _seconds(record, "duration", where)
     if duration == 0.0:
-        raise ManifestError(f"{where}: 'duration' is 0; leave it out to take the whole recording")
+        raise ManifestError(f"{where}: 'duration' is 0; omit it to use the whole recording")
     text = record.get("text")
     if text is not None and not isinstance(text, str):
         raise ManifestError(f"{where}: 'text' is {text!r}, not a string")
-    identity = record.get("id")
-    if identity is None:
-        identity = audio if offset is None else f"{audio}@{record['offset']}"
-    elif not isinstance(identity, str):
-        raise ManifestError(f"{where}: 'id' is {identity!r}, not a string")
+    identity = identity_of(record, where)
     return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number)
+
+
+def identity_of(record: Mapping[str, Any], where: str) -> str:
+    """The id of a line: its own, or else the audio's path as written, with the offset if any.
+
+    Raises:
+        ManifestError: there is neither, or the id is not a string.
+    """
+    identity, audio, offset = (record.get(key) for key in ("id", "audio_filepath", "offset"))
+    if identity is None and isinstance(audio, str):
+        return audio if offset is None else f"{audio}@{offset}"
+    if not isinstance(identity, str):
+        raise ManifestError(f"{where}: 'id' is {identity!r}, not a string")
+    return identity
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:
@@ -112,18 +118,14 @@ def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:
 
 
 def seconds_of(record: Mapping[str, Any], key: str, where: str) -> float:
-    """A key that holds seconds of audio.
-
-    Raises:
-        ManifestError: it is missing, no number, below 0 or more than any recording has.
-    """
+    """A key's value in seconds; raises ``ManifestError`` if no audio could be that long."""
     value = record.get(key)
-    # bool is an int to Python.
+    # In Python, bool is an int.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise ManifestError(f"{where}: '{key}' is {value!r}, not a number of seconds")
     return float(value)
 
 
 def recording_name(path: PurePath) -> str:
-    """What a recording is called in errors: one line, with control characters escaped."""
+    """What a recording is called in errors: one line, control characters escaped."""
     return f"audio {printable(str(path))}"

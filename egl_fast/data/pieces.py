@@ -1,4 +1,4 @@
-"""Pieces of a file, and bytes that stand between them, read as if they were a file."""
+"""Pieces of a file, and bytes between them, read as if they were one file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import BinaryIO, TypeAlias
 
-#: Bytes as they are, and ranges of a file's bytes.
+#: Literal bytes, and byte ranges of a file.
 Pieces: TypeAlias = tuple["bytes | range", ...]
 
 #: An ID3v1 tag is the last 128 bytes of a file.
@@ -15,17 +15,17 @@ _TAG_BYTES = 128
 
 
 class PieceReader:
-    """What soundfile asks of a file object.
+    """What soundfile needs of a file object.
 
-    It is called from C, where an exception would be printed and taken for the file's end: a read
-    that fails ends the file, and leaves its error in ``error``.
+    It is called from C, where an exception would be printed and taken for the end of the file: a
+    failing read ends the file, and leaves its error in ``error``.
 
     Args:
-        file: the file that ranges are of.
+        file: the file that ranges refer to.
         pieces: what to read, in order.
-        claimed_bytes: say that there are so many bytes, to a decoder that stops early if it takes
-            the file for short. Reading still ends where the pieces end, but for the very last bytes
-            claimed, where a decoder looks for a tag and finds zeros.
+        claimed_bytes: the size to claim to decoders that stop early in small files. Reading still
+            ends after the pieces, except that the last bytes of the claimed size, where decoders
+            look for a tag, are zeros.
     """
 
     def __init__(self, file: BinaryIO, pieces: Pieces, claimed_bytes: int = 0) -> None:
@@ -37,19 +37,19 @@ class PieceReader:
         self._place = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file."""
+        """As for any file."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._claimed_end}[whence]
-        # As with a system's files, a place before the start is refused, and nothing moves.
+        # As in any file, a place before the start is refused, and the position does not change.
         if base + offset >= 0:
             self._place = base + offset
         return self._place
 
     def tell(self) -> int:
-        """As of any file."""
+        """As for any file."""
         return self._place
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; fewer at the end only."""
+        """Up to ``size`` bytes; fewer only at the end."""
         if self._place >= self._claimed_end - _TAG_BYTES > self._starts[-1]:
             return bytes(min(size, self._claimed_end - self._place))
         parts = []
@@ -76,5 +76,5 @@ class PieceReader:
             return b""
 
     def write(self, data: bytes) -> int:
-        """Never called: the file is open for reading. soundfile looks for it."""
+        """Never called, but soundfile requires it."""
         raise NotImplementedError

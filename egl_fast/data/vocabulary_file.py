@@ -1,4 +1,4 @@
-"""What a new model is to write: a file of characters."""
+"""The characters that a new model writes, read from a file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _SPACE = "<space>"
 
 
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:
-    """The classes that a file names, after the blank, which is added at index 0.
+    """The classes that a file lists, after the blank, which is added at index 0.
 
     Args:
-        path: UTF-8 text, one character per line in the order of classes, ``<space>`` being the
-            space; or a JSON list of strings.
+        path: UTF-8 text with one character per line, in the order of classes, ``<space>`` standing
+            for the space; or a JSON list of strings.
 
     Raises:
-        ManifestError: the file cannot be read, a label is not a single character or occurs twice,
-            or there is none; the message names the line.
+        ManifestError: the file cannot be read or is empty, or a label is a duplicate or not a
+            single character; the message names the line.
     """
     source = f"vocabulary {path}"
     text = text_of(decompressed(read_file(path, source), source), source).removeprefix("\ufeff")
@@ -32,11 +32,11 @@ def read_vocabulary(path: str | Path) -> tuple[str, ...]:
     found: dict[str, str] = {}
     for where, label in labels:
         character = " " if label.strip() == _SPACE else label
-        # What stands alone on a line but for spaces around it; or is a space itself.
+        # A character may have spaces around it, or be a space itself.
         if len(character) > 1:
             character = character.strip()
         if len(character) != 1:
-            hint = "leave the blank out, it is added" if character == _BLANK else "give one"
+            hint = "omit the blank, it is added" if character == _BLANK else "give one"
             raise ManifestError(f"{source}, {where}: {label!r} is not a single character; {hint}")
         if character in found:
             raise ManifestError(
@@ -44,7 +44,7 @@ def read_vocabulary(path: str | Path) -> tuple[str, ...]:
             )
         found[character] = where
     if not found:
-        raise ManifestError(f"{source}: names no character; write one per line, {_SPACE} included")
+        raise ManifestError(f"{source}: lists no characters; write one per line, {_SPACE} included")
     return (_BLANK, *found)
 
 

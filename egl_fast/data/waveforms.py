@@ -1,4 +1,4 @@
-"""What people hold in memory to mono waveforms at the model's rate."""
+"""Recordings in memory to mono waveforms at the model's rate."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ from torch import Tensor
 from egl_fast.data.audio import Waveform, to_mono
 from egl_fast.errors import AudioError, one_line
 
-#: Integers of 32 bits or more whose peak is below this part of their type's range are not taken for
-#: a very soft recording (-48 dB) but for samples of 16 or 24 bits in a type that is too wide.
+#: Integers of 32 bits or more whose peak is below this share of their type's range are taken for
+#: samples of 16 or 24 bits in too wide a type, rather than for a very soft recording (-48 dB).
 _LEAST_PEAK = 2.0**-8
 
-#: Floats above this are integers that were never scaled, not a recording that is too loud (30 dB).
+#: Floats above this are unscaled integers, not a recording that is too loud (30 dB).
 _LARGEST_PEAK = 32.0
 
 _WAYS = "give a tensor, an array, (samples, rate), or {'array': ..., 'sampling_rate': ...}"
 
 
 class _Held(NamedTuple):
-    """Samples as they came, and their rate.
-
-    ``channels_first`` where it is known that they are [channels, S].
-    """
+    """Samples as given, and their rate; ``channels_first`` if known to be [channels, S]."""
 
     samples: Any
     rate_hz: Any
@@ -36,23 +33,22 @@ class _Held(NamedTuple):
 
 
 def mono_waveform(held: object, *, rate_hz: int, to_rate_hz: int, name: str) -> Waveform:
-    """Samples of one recording, whatever they come in.
+    """Samples of one recording, in whatever form people have them.
 
     Args:
-        held: a tensor, array or list, [S] or [S, channels]; or something that knows its own rate:
-            (samples, rate) as soundfile, torchaudio and SciPy give it, the audio column of a
-            Hugging Face dataset, or a torchcodec decoder. Floats have full scale 1; integers that
-            of their type, uint8 being silent at 128.
-        rate_hz: the rate of what does not know its own.
-        to_rate_hz: the rate wanted.
+        held: a tensor, array, or list, [S] or [S, channels]; or something with a rate of its own:
+            (samples, rate) as from soundfile, torchaudio, and SciPy, the audio column of a Hugging
+            Face dataset, or a torchcodec decoder. Floats have full scale 1; integers the full scale
+            of their type, with silence at 128 for uint8.
+        rate_hz: the rate of samples without their own.
+        to_rate_hz: the rate of the result.
         name: what to call it in an error.
 
     Returns:
         [S] float32, full scale = 1.
 
     Raises:
-        AudioError: there are no samples in it, or none that can be scaled without a guess: the
-            message says what to do.
+        AudioError: it contains no samples, or none that can be scaled without guessing.
     """
     found = _held(held, rate_hz, name)
     try:
@@ -79,7 +75,7 @@ def _held(held: Any, rate_hz: int, name: str) -> _Held:
                 "'array' and 'sampling_rate', as in the audio column of a decoded Hugging Face "
                 "dataset"
             )
-        # Of several channels, Hugging Face's come first.
+        # Hugging Face's audio has channels first.
         return _Held(held["array"], held["sampling_rate"], channels_first=True)
     if hasattr(held, "get_all_samples"):
         held = held.get_all_samples()
@@ -105,9 +101,9 @@ def _array(samples: Any, name: str) -> npt.NDArray[Any]:
             samples = tensor.float() if tensor.dtype.is_floating_point else tensor
         array: npt.NDArray[Any] = np.asarray(samples)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise AudioError(f"{name}: holds no samples ({one_line(error)}); {_WAYS}") from None
+        raise AudioError(f"{name}: contains no samples ({one_line(error)}); {_WAYS}") from None
     if array.dtype.kind not in "iuf":
-        raise AudioError(f"{name}: holds {array.dtype} values, not samples; {_WAYS}")
+        raise AudioError(f"{name}: contains {array.dtype} values, not samples; {_WAYS}")
     return array
 
 
@@ -135,7 +131,7 @@ def _one_recording(samples: npt.NDArray[Any], channels_first: bool, name: str) -
 def _full_scale(samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.floating]:
     """Samples as float32, full scale = 1."""
     if samples.dtype.kind == "f" or samples.size == 0:
-        # NaN and infinity are checked elsewhere.
+        # to_mono refuses NaN and infinity.
         peak = float(np.abs(samples[np.isfinite(samples)]).max(initial=0.0))
         if peak > _LARGEST_PEAK:
             raise AudioError(
@@ -146,7 +142,7 @@ def _full_scale(samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.floating
     bits = 8 * samples.dtype.itemsize
     full_scale = 2.0 ** (bits - 1)
     middle = full_scale if samples.dtype.kind == "u" else 0.0
-    # float64 holds all integers of up to 32 bits, and of longer ones more than is audible.
+    # float64 represents integers of up to 32 bits exactly, and longer ones better than audible.
     wave = (samples.astype(np.float64) - middle) / full_scale
     peak = float(np.abs(wave).max())
     if bits > 16 and (middle or 0 < peak <= _LEAST_PEAK):

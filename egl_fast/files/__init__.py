@@ -1,1 +1,1 @@
-"""Files that survive a kill or a power cut, and locks between processes. Needs no torch."""
+"""Files that survive a kill or a power cut, and locks between processes. Does not need torch."""

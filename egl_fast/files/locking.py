@@ -1,9 +1,9 @@
 """Locks between processes, on files (``flock``).
 
-The system lets go of a lock when its process ends, however that happens: a file that is left over
-keeps no process out, whichever has the number in it by now. A process that is only stopped
-(``kill -STOP``) keeps its locks. On a network file system without locks across machines
-(``nolock``), only processes on the same machine see each other.
+The system releases a lock when its process ends, however that happens, so a leftover lock file
+blocks nobody, even if the process number in it has been reused. A stopped process (``kill -STOP``)
+keeps its locks. On a network file system without locks across machines (``nolock``), only processes
+on the same machine see each other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from egl_fast.errors import OutputError, one_line, remedy_of
 
-#: How our lock files begin.
+#: Our lock files begin with this.
 _SIGN = b"process "
 _HOLDER = re.compile(r"process (\d+) on (.+)")
 
@@ -30,7 +30,7 @@ class LockHeldError(OutputError):
     """Another process holds a lock.
 
     Attributes:
-        holder: which one, in words.
+        holder: a description of that process.
     """
 
     def __init__(self, message: str, holder: str) -> None:
@@ -40,7 +40,7 @@ class LockHeldError(OutputError):
 
 @contextlib.contextmanager
 def sole_writer(path: Path, *, of: str) -> Iterator[None]:
-    """Hold a lock file while writing what it stands for; it is removed afterwards.
+    """Hold a lock file while writing what it protects; it is removed afterwards.
 
     Args:
         path: the lock file.
@@ -48,7 +48,7 @@ def sole_writer(path: Path, *, of: str) -> Iterator[None]:
 
     Raises:
         LockHeldError: another process holds it.
-        OutputError: the file cannot be made, or is not a lock of ours.
+        OutputError: the file cannot be created, or is not one of our locks.
     """
     file = locked_file(path, of=of)
     if file is None:
@@ -66,7 +66,7 @@ def sole_writer(path: Path, *, of: str) -> Iterator[None]:
 
 def name_holder(file: FileIO) -> None:
     """Write into a lock file that this process holds it."""
-    with contextlib.suppress(OSError):  # on a full disk, the lock holds without a name in it
+    with contextlib.suppress(OSError):  # on a full disk, the lock works without a name in it
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -78,13 +78,13 @@ def locked_file(path: Path, *, of: str, shared: bool = False) -> FileIO | None:
     Args:
         path: the lock file.
         of: see ``sole_writer``.
-        shared: for reading, which others may do at the same time.
+        shared: lock for reading, which several processes may do at once.
 
     Returns:
-        The file, which holds the lock until it is closed; None where another process has it.
+        The file, which holds the lock until it is closed; None if another process holds it.
 
     Raises:
-        OutputError: the file cannot be made, or is not a lock of ours.
+        OutputError: the file cannot be created, or is not one of our locks.
     """
     try:
         return _locked(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -93,17 +93,17 @@ def locked_file(path: Path, *, of: str, shared: bool = False) -> FileIO | None:
     except OSError as error:
         raise OutputError(
             f"{of}: cannot be locked ({one_line(error)}); "
-            + (remedy_of(error) or "name a place where files can be made and locked")
+            + (remedy_of(error) or "choose a folder where files can be created and locked")
         ) from None
     except ValueError:
         raise OutputError(
-            f"{of}: needs the name {path} for a lock, which is something else; move that away, or "
+            f"{of}: needs {path} as a lock file, but that is something else; move it, or "
             "give another name"
         ) from None
 
 
-def alone(file: FileIO) -> bool:
-    """Whether no other process shares a lock; from then on it is this process's alone."""
+def made_exclusive(file: FileIO) -> bool:
+    """Make a shared lock exclusive; False if other processes share it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -112,7 +112,7 @@ def alone(file: FileIO) -> bool:
 
 
 def remove(path: Path, file: FileIO) -> None:
-    """Remove a lock file that this process holds alone; one that has taken its name stays."""
+    """Remove a lock file that this process holds exclusively, unless another has taken its name."""
     with contextlib.suppress(OSError):
         if os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
             path.unlink()
@@ -128,19 +128,19 @@ def holder_of(path: Path) -> str:
     if found is None:
         return "unknown process"
     with contextlib.suppress(OSError):
-        # "T" comes after the name of the command, which may hold anything.
+        # "T" follows the command's name, which may contain anything.
         state = Path(f"/proc/{found[1]}/stat").read_bytes().rpartition(b")")[2].split()[0]
         if state == b"T" and found[2] == socket.gethostname():
-            return f"{holder}, which is stopped; kill -CONT {found[1]} lets it go on"
+            return f"{holder}, which is stopped; resume it with kill -CONT {found[1]}"
     return holder
 
 
 def _locked(path: Path, operation: int) -> FileIO:
-    """Raises ValueError where the file is none of ours."""
+    """Raises ValueError if the file is not one of our locks."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     while True:
         try:
-            # Without a buffer, which would want to be written once more when the file is closed.
+            # Unbuffered: closing must not write anything.
             file = FileIO(os.open(path, flags, 0o666), "r+")
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR):
@@ -150,7 +150,7 @@ def _locked(path: Path, operation: int) -> FileIO:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError
             fcntl.flock(file, operation | fcntl.LOCK_NB)
-            # Its holder may have removed the file between our opening and our locking it.
+            # Its holder may have removed the file after we opened it and before we locked it.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
                     if not _is_ours(file.read(100)):
@@ -158,12 +158,12 @@ def _locked(path: Path, operation: int) -> FileIO:
                     return file
         except BaseException as error:
             file.close()
-            # What NFS says of a file that was removed meanwhile.
+            # NFS reports this for a file that has been removed.
             if not isinstance(error, OSError) or error.errno != errno.ESTALE:
                 raise
         file.close()
 
 
 def _is_ours(content: bytes) -> bool:
-    # A power cut may have left any part of it.
+    # A power cut may have left any prefix of it.
     return content.startswith(_SIGN) or _SIGN.startswith(content.rstrip(b"\0"))

@@ -1,4 +1,4 @@
-"""What decides the result of a run, compared when it is resumed."""
+"""The settings that decide a run's result, compared when it is resumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from egl_fast.display import shortened
 
-#: Settings that are not options of a command, in words.
+#: Settings that are not command-line options, in words.
 _FILES = {
     "model_sha256": "another model",
     "pool_sha256": "another manifest",
@@ -17,17 +17,17 @@ _FILES = {
     "vocabulary": "another --vocabulary",
     "recordings": "other recordings that could be read",
 }
-#: Settings that hold options; what the others hold are not options.
+#: Nested settings whose entries are options.
 _GROUPS = {"training"}
 _OPTIONS = {"memory_bytes": "memory"}
 
 
 def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In words, what a run's settings were where they are not the same now.
+    """Describe the settings of a run that differ from the current ones.
 
     Args:
-        recorded: plain values by name, as a file holds them; what ``now`` lacks is left out.
-        now: the same, of the run that wants to go on.
+        recorded: plain values by name, as read from a file; keys missing in ``now`` are ignored.
+        now: the current ones.
 
     Example:
         >>> changed_settings({"k": 50, "model_sha256": "0a"}, {"k": 100, "model_sha256": "3f"})
@@ -53,5 +53,5 @@ def _changes(
 
 
 def _word(value: Any) -> str:
-    # What a file recorded may be anything.
+    # A file may have recorded anything.
     return "unset" if value is None else shortened(" ".join(str(value).split()), 100)

@@ -1,13 +1,13 @@
-"""What a file is by its first bytes, for messages about one that is not what was expected."""
+"""Identify files by their first bytes, for messages about one of an unexpected kind."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-#: What can be done with a file.
+#: Groups of files, by what can be done with them.
 SOUND, PACKED, TABLE, OTHER = "sound", "packed", "table", "other"
 
-#: The name of recordings that libsndfile reads, if they are not damaged.
+#: Formats that libsndfile reads; if it fails on one, the file is damaged.
 RECORDING: Final = "a recording"
 MPEG_4: Final = "MPEG-4 (m4a, mp4, mov)"
 WINDOWS_MEDIA: Final = "Windows Media (wma, asf)"
@@ -15,13 +15,13 @@ TAR: Final = "a tar archive"
 
 
 class Signature(NamedTuple):
-    """How files of a kind begin.
+    """How files of one kind begin.
 
     Attributes:
         sign: the bytes.
-        place: how many bytes into the file.
+        place: their offset in the file.
         group: one of the constants above.
-        name: with its article, or as formats of recordings are called.
+        name: with its article, or the name of an audio format.
     """
 
     sign: bytes
@@ -30,7 +30,7 @@ class Signature(NamedTuple):
     name: str
 
 
-#: Earlier lines win.
+#: The first match counts.
 _SIGNATURES: Final = (
     Signature(b"ftyp", 4, SOUND, MPEG_4),
     Signature(b"\x1a\x45\xdf\xa3", 0, SOUND, "Matroska or WebM"),
@@ -70,39 +70,33 @@ _SIGNATURES: Final = (
     Signature(b"\x89HDF\r\n\x1a\n", 0, OTHER, "an HDF5 file, as Keras writes them"),
     Signature(b"GGUF", 0, OTHER, "a GGUF file"),
     Signature(b"%PDF", 0, OTHER, "a PDF"),
-    *(Signature(sign, 0, OTHER, "a picture") for sign in (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")),
+    *(Signature(sign, 0, OTHER, "an image") for sign in (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")),
     Signature(b"MThd", 0, OTHER, "a MIDI file"),
     Signature(b"\x7fELF", 0, OTHER, "a program"),
 )
 
 
 def signature_of(head: bytes) -> Signature | None:
-    """How a file begins, where that tells what it is.
-
-    Args:
-        head: its first bytes, 512 of them if it has so many.
-    """
+    """What a file's first bytes (512 if it has as many) say it is, if anything."""
     for known in _SIGNATURES:
         if head.startswith(known.sign, known.place):
             return known
     if head[:4] == b"OggS":
-        # libsndfile reads these two; what is wrong with them is something else.
+        # libsndfile reads these two.
         readable = b"OpusHead" in head[:64] or b"\x01vorbis" in head[:64]
-        name = RECORDING if readable else "Ogg, of an encoding that libsndfile does not read"
+        name = RECORDING if readable else "Ogg with an encoding that libsndfile does not read"
         return Signature(b"OggS", 0, SOUND, name)
-    # Eleven bits of ones: MPEG audio, or AAC, which has two zeros where MPEG audio has its layer.
+    # Eleven one bits: MPEG audio, or AAC, which has two zeros in place of MPEG audio's layer.
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] != 0xFF:
         return Signature(head[:2], 0, SOUND, "AAC" if head[1] & 0xF6 == 0xF0 else RECORDING)
     return None
 
 
 def text_kind(head: bytes) -> str | None:
-    """What a text is: an HTML page, JSON and so on; None if it is not text, or empty.
-
-    Args:
-        head: the first bytes of a file.
+    """What kind of text a file's first bytes are: an HTML page, JSON, ...; None if they are not
+    text, or empty.
     """
-    # The last character may be cut in two.
+    # The last character may be cut off.
     text = head.decode("utf-8-sig", "ignore")
     if len(text.encode()) < len(head) - 6 or any(c < " " and c not in "\t\n\r\f\x1b" for c in text):
         return None

@@ -1,4 +1,4 @@
-"""What one use of a parameter adds to its gradient, and inner products of sums of such uses.
+"""What one use of a parameter adds to its gradient, and inner products of the gradients.
 
 Letters: R cotangents of one utterance, P positions (frames, or places of a convolution's
 kernel), I inputs, O outputs, G groups of a convolution. A parameter that is used more than once
@@ -23,10 +23,9 @@ class Contribution(Protocol):
     """One use of a parameter, under R cotangents."""
 
     def coordinates(self) -> list[Tensor]:
-        """Tensors [*, R, *] that have, together, the R gradients' inner products.
+        """Tensors [*, R, *] that together have the same inner products as the R gradients.
 
-        The gradients in some orthonormal basis of the space that they lie in: no larger than the
-        gradients, and often smaller.
+        These are the gradients in an orthonormal basis of their span: no larger, and often smaller.
         """
         ...
 
@@ -36,12 +35,9 @@ class Contribution(Protocol):
 
 
 class Activation:
-    """The inputs that meet a weight at all positions, with the factor its norms need.
+    """The inputs [G, P, I] of a weight at all positions, and a factor that makes norms cheaper.
 
-    Belongs to the utterance, so it and its factor are made once for all cotangents.
-
-    Args:
-        matrix: [G, P, I].
+    The factor is computed once for all cotangents of the utterance.
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -51,9 +47,8 @@ class Activation:
     def _factor(self) -> Tensor:
         """[G, P, P] triangular S with matrix^T = Q S and Q^T Q = 1, so ||matrix^T B|| = ||S B||.
 
-        QR, not Cholesky of the Gram matrix: inputs are often linearly dependent, and a Gram matrix
-        squares their condition. A GPU, which takes twice as long for QR, makes up for that by
-        double precision.
+        By QR, as inputs are often linearly dependent, and a Gram matrix would square their
+        condition. On a GPU, where QR takes twice as long, by Cholesky in double precision.
         """
         if self.matrix.is_cuda and self.matrix.dtype == torch.float32:
             return _cholesky_factor(self.matrix)
@@ -61,9 +56,9 @@ class Activation:
         return triangle
 
     def for_columns(self, num_columns: int) -> Tensor:
-        """[G, P, I] or [G, P, P]: what cotangents [P, num_columns] are best multiplied with.
+        """[G, P, I] or [G, P, P]: the cheaper factor for cotangents [P, num_columns].
 
-        Norms of the product are the same.
+        The norms of the products are the same.
         """
         _, num_positions, num_inputs = self.matrix.shape
         if "_factor" in vars(self) or factor_pays(num_positions, num_inputs, num_columns):
@@ -72,54 +67,44 @@ class Activation:
 
 
 def _cholesky_factor(matrix: Tensor) -> Tensor:
-    """[G, P, P] triangular S with S^T S = matrix matrix^T [G, P, P] but for roundings of float32.
+    """[G, P, P] triangular S with S^T S = matrix matrix^T [G, P, P], up to rounding of float32.
 
-    What is added to the diagonal, so that a singular Gram matrix has a factor, is P roundings of
-    float64 of its trace: in S^T S a 10^-13th of it, where QR in float32 errs by 10^-7.
+    So that singular Gram matrices have a factor, P roundings of float64 of the trace are added to
+    the diagonal. That changes S^T S by about 1e-13, relative; QR in float32 errs by 1e-7.
     """
     gram = matrix.double() @ matrix.double().transpose(1, 2)
     diagonal = gram.diagonal(dim1=1, dim2=2)
     diagonal += diagonal.sum(1, keepdim=True) * (gram.shape[1] * torch.finfo(gram.dtype).eps)
-    diagonal.clamp_(min=torch.finfo(gram.dtype).tiny)  # inputs may all be zero
+    diagonal.clamp_(min=torch.finfo(gram.dtype).tiny)  # all inputs may be zero
     factor: Tensor = torch.linalg.cholesky_ex(gram, upper=True).L
     return factor.to(matrix.dtype)
 
 
 def factor_pays(num_positions: int, num_inputs: int, num_columns: int) -> bool:
-    """Whether a triangular factor saves a product more than it costs to make.
+    """Whether a triangular factor saves more in a product than it costs.
 
-    Args:
-        num_positions: P.
-        num_inputs: I.
-        num_columns: columns of the product, cotangents times outputs.
+    The product has P positions, I inputs, and a column per cotangent and output.
     """
     if num_positions >= num_inputs:
         return False
-    # Half of the multiplications; a QR factorisation runs at half the rate of a product.
+    # Half of the multiplications: a QR factorization runs at half the speed of a product.
     making = 2 * num_positions * (num_inputs - num_positions / 3)
     return making < num_columns * (num_inputs - num_positions)
 
 
 @dataclass
 class OuterProducts:
-    """A weight's use: gradient_r = sum over positions of cotangent_r (x) input.
+    """A use of a weight: gradient_r = sum over positions of cotangent_r (x) input."""
 
-    Attributes:
-        activation: [G, P, I].
-        cotangent: [R, P, G, O], any strides.
-    """
-
-    activation: Activation
-    cotangent: Tensor
+    activation: Activation  # [G, P, I]
+    cotangent: Tensor  # [R, P, G, O], any strides
 
     def coordinates(self) -> list[Tensor]:
-        """See ``Contribution``."""
         num_cotangents, _, num_groups, num_outputs = self.cotangent.shape
         matrix = self.activation.for_columns(num_cotangents * num_outputs)
         return [_product(matrix[group], self.cotangent[:, :, group]) for group in range(num_groups)]
 
     def gradient(self) -> Tensor:
-        """See ``Contribution``."""
         # [R, P, G, O] and [G, P, I] to [R, G, O, I]
         left = self.cotangent.permute(0, 2, 3, 1)
         return torch.matmul(left, self.activation.matrix).flatten(1)
@@ -128,12 +113,7 @@ class OuterProducts:
 def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
     """matrix^T cotangent_r for each r, as one large matrix product.
 
-    Args:
-        matrix: [P, I], any strides.
-        cotangent: [R, P, O], any strides.
-
-    Returns:
-        [O, R, I] or [I, R, O].
+    From [P, I] and [R, P, O] of any strides to [O, R, I] or [I, R, O].
     """
     num_cotangents, num_positions, num_outputs = cotangent.shape
     outputs_first = cotangent.transpose(1, 2)
@@ -147,20 +127,14 @@ def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
 
 @dataclass
 class Explicit:
-    """A use whose gradient is small, or comes from autograd, and is simply there.
+    """A use whose gradient is given: it is small, or comes from autograd."""
 
-    Attributes:
-        value: [R, ...].
-    """
-
-    value: Tensor
+    value: Tensor  # [R, ...]
 
     def coordinates(self) -> list[Tensor]:
-        """See ``Contribution``."""
         return [self.gradient().unsqueeze(0)]
 
     def gradient(self) -> Tensor:
-        """See ``Contribution``."""
         value = self.value
         if value.is_complex():  # |z|^2 is the sum of both squares
             value = torch.view_as_real(value)
@@ -194,7 +168,7 @@ def sq_norms(coordinates: Sequence[Tensor]) -> Tensor:
 
 
 def inner_products(coordinates: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-    """[R, R'] inner products of gradients, both in the same coordinates."""
+    """[R, R'] inner products of gradients in the same coordinates."""
     parts = []
     for a, b in zip(coordinates, others, strict=True):
         left = a.transpose(0, 1).flatten(1)

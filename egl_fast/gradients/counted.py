@@ -1,4 +1,4 @@
-"""Which parameters of a model count, and whether gradients can be had of them."""
+"""Which parameters of a model count, and whether they can have gradients."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from egl_fast.errors import DeviceError, ModelError
 def counted_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Parameter]:
     """Parameters that require a gradient and match, by qualified name, in the model's order.
 
-    Args:
-        model: any module.
-        params: shell patterns, separated by commas; None for all.
+    Patterns are shell patterns, separated by commas; None matches all. A weight that several
+    modules share has several names. It counts if one of them matches, under the first.
 
     Raises:
-        ModelError: none is left, or the model has tensors that autograd cannot use.
-        DeviceError: one of them is where there are no operators.
+        ModelError: there is none, or the model has tensors that autograd cannot use.
+        DeviceError: one of them is on a device without operators.
     """
     _refuse_unusable(model)
     if params is None:
         _refuse_quantized(model)
     patterns = [p.strip() for p in params.split(",")] if params is not None else ["*"]
-    # A weight in two modules has two names, and counts if either matches; it keeps its first.
     first_name: dict[int, str] = {}
     found: dict[str, nn.Parameter] = {}
     frozen: list[str] = []
@@ -42,7 +40,7 @@ def counted_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Par
             else:
                 frozen.append(name)
     if found and idle and params is not None:
-        # One of several that is misspelled would leave out what it was to add.
+        # A misspelled pattern among several would silently leave out parameters.
         raise ModelError(f"params {params!r}: {min(idle)!r} matches no parameter; correct it")
     if found:
         return found
@@ -58,10 +56,10 @@ def counted_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Par
 
 
 def _refuse_unusable(model: nn.Module) -> None:
-    """Refuse tensors that cannot be computed with, by name, before torch does so without one."""
+    """Refuse tensors that cannot be used, with their name, which torch's errors lack."""
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor):
-            raise ModelError(f"the model's {name} has no values yet; run the model once before")
+            raise ModelError(f"the model's {name} has no values yet; run the model once first")
         if not computes_on(tensor.device):
             remedy = (
                 "it has no values; load the model's weights"
@@ -71,24 +69,23 @@ def _refuse_unusable(model: nn.Module) -> None:
             raise DeviceError(f"the model's {name} is on the device {tensor.device}: {remedy}")
         if hasattr(tensor, "device_mesh"):
             raise ModelError(
-                f"the model's {name} is spread over a mesh of devices; score a model that is whole "
-                "in one process, such as a copy loaded from its checkpoint"
+                f"the model's {name} is distributed over a mesh of devices; score a model that is "
+                "complete in one process, such as a copy loaded from its checkpoint"
             )
         if tensor.is_inference():
             raise ModelError(
-                f"the model's {name} was made under torch.inference_mode(), so autograd cannot use "
-                "it; make or load the model outside"
+                f"the model's {name} was created under torch.inference_mode(), so autograd cannot "
+                "use it; create or load the model outside"
             )
 
 
 def _refuse_quantized(model: nn.Module) -> None:
-    """Refuse modules whose weights are integers: those would be left out without a word."""
+    """Refuse modules whose weights are integers, which would be left out silently."""
     for name, module in model.named_modules():
         if type(module).__module__.startswith("torch.ao.nn.") and ".quantized." in (
             type(module).__module__ + "."
         ):
             raise ModelError(
                 f"the model's {name or 'top module'} is quantized, so its weights have no "
-                "gradient; score the model as it was before, or choose the parameters that count "
-                "by params"
+                "gradient; score the original model, or choose other parameters by params"
             )

@@ -1,9 +1,9 @@
 """Squared gradient norms of any CTC model, for many cotangents of its logits at once.
 
 The parameter gradient of a loss with logits cotangent delta is g = J^T delta, J the Jacobian of
-the logits. J belongs to the utterance: the model runs once, and R cotangents are pulled back
+the logits. J depends only on the utterance: the model runs once, and R cotangents are pulled back
 through the same stored activations in one vectorized pass, only as far as the outputs of the
-modules with parameters. See ``tape`` for what is recorded, ``rules`` for what follows.
+modules with parameters. ``tape`` says what is recorded, ``rules`` what follows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.autograd.graph import get_gradient_edge
 import egl_fast.gradients.rules  # noqa: F401  (importing registers them)
 from egl_fast.compute.devices import start_backward_thread
 from egl_fast.compute.memory import is_out_of_memory
-from egl_fast.compute.precision import check_precision, products_in
+from egl_fast.compute.precision import check_precision, matmul_precision
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -32,9 +32,9 @@ from egl_fast.gradients.contributions import (
     sq_norms,
 )
 from egl_fast.gradients.counted import counted_parameters
-from egl_fast.gradients.room import Room
-from egl_fast.gradients.running import alone, unwrapped
-from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, infer, record
+from egl_fast.gradients.memory import GradientMemory
+from egl_fast.gradients.running import alone, running, unwrapped
+from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
 
 _log = logging.getLogger("egl_fast")
@@ -43,24 +43,24 @@ _log = logging.getLogger("egl_fast")
 class GradientEngine:
     """Squared gradient norms over the parameters of one model.
 
-    The first norms of a model are compared with plain autograd through the untouched model, one
-    backward pass, so that what rules and tape cannot foresee in a stranger's code ends in an error
-    and not in a wrong number.
+    The first norms of a model are compared with one backward pass of plain autograd through the
+    untouched model. So if a model does something that rules and tape do not foresee, there is an
+    error, not a wrong number.
 
     Args:
         model: any module; only parameters that require a gradient count.
-        params: shell pattern (or several, separated by commas) of the names of parameters that
-            count; None for all.
-        memory_bytes: what gradients may take, see ``Room``.
-        precision: how products of float32 numbers are taken, see ``precision``; but inner products
-            of gradients, which are what is asked for.
+        params: shell patterns, separated by commas, of the names of parameters that count; None
+            for all.
+        memory_bytes: for gradients, see ``GradientMemory``.
+        precision: of the model's float32 products, see ``precision``. Norms and inner products of
+            gradients are always in float32 or better.
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
-        room: the memory for gradients.
+        memory: the memory for gradients.
 
     Raises:
-        ModelError: no parameter is left.
+        ModelError: no parameter counts.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class GradientEngine:
         self.params = params
         with alone(self.model):
             self.parameters = counted_parameters(self.model, params)
-        self.room = Room(memory_bytes, self.device)
+        self.memory = GradientMemory(memory_bytes, self.device)
         check_precision(precision, self.device)
         self.precision = precision
         self._reported_uncovered: set[str] = set()
@@ -84,7 +84,7 @@ class GradientEngine:
 
     @property
     def shares_batches(self) -> bool:
-        """Whether utterances may share a forward pass: the model's own class declares it."""
+        """Whether utterances may share a forward pass: the model's class declares it."""
         return declares_utterances_first(self.model)
 
     @property
@@ -94,33 +94,32 @@ class GradientEngine:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the parameters are, and so the model's input."""
+        """The dtype of the parameters, and so of the model's input."""
         dtypes = [parameter.dtype for parameter in self.parameters.values()]
         return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
 
     def _products(self) -> AbstractContextManager[None]:
-        return products_in(self.precision, self.device)
+        return matmul_precision(self.precision, self.device)
 
     def run(self, *inputs: Any) -> Tape:
-        """Run the model once, in evaluation mode, and keep what gradient norms need.
+        """Run the model once, in evaluation mode, and record what gradient norms need.
 
-        The model's training mode, hooks and parameters, and the random state, are as they were
-        afterwards, also after an exception.
+        Restores training mode, hooks, parameters and random state, also after an exception.
 
         Raises:
-            ModelError: no parameter counts (any more), or a module insists on training mode.
+            ModelError: no parameter counts (anymore), or a module insists on training mode.
         """
-        # Every time: a training pipeline freezes, unfreezes and replaces layers.
-        with alone(self.model):  # another thread's run holds parameters back
+        # For every run, as training pipelines freeze, unfreeze and replace layers.
+        with alone(self.model):  # during another thread's run, parameters are missing
             self.parameters = counted_parameters(self.model, self.params)
             start_backward_thread(self.device)
             with self._products():
                 return record(self.model, inputs, self.parameters)
 
     def infer(self, *inputs: Any) -> Any:
-        """Outputs of the model in evaluation mode, without a graph; leaves everything as it was."""
-        with self._products():
-            return infer(self.model, inputs)
+        """Outputs of the model in evaluation mode, without a graph; restores everything."""
+        with self._products(), running(self.model), torch.no_grad():
+            return self.model(*inputs)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -129,12 +128,12 @@ class GradientEngine:
 
         Args:
             tape: what ``run`` returned.
-            cotangents: [N, R, T, C] of the tape's logits, zero on padding. N > 1 only for a model
-                whose class declares ``utterances_first``.
+            cotangents: [N, R, T, C] of the tape's logits, zero on padding. N > 1 only if
+                ``shares_batches``.
 
         Returns:
-            By qualified name, [N, R] float64 on the cotangents' device; the gradient's squared norm
-            is their sum. A parameter that the logits do not depend on is left out.
+            By qualified name, [N, R] float64 on the cotangents' device. Parameters that the logits
+            do not depend on are left out.
 
         Raises:
             ModelError: the logits depend on no parameter that counts, or a norm differs from plain
@@ -144,7 +143,9 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
-        with products_in("float32", self.device):  # once: setting it takes as long as a product
+        with matmul_precision(
+            "float32", self.device
+        ):  # once, as entering takes as long as a product
             for name, n, rows, coordinates in self._gradients(tape, cotangents):
                 totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
@@ -156,25 +157,16 @@ class GradientEngine:
     def gram(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """Inner products of each parameter's gradients, for all pairs of cotangents.
 
-        Args:
-            tape: see ``sq_norms``.
-            cotangents: see ``sq_norms``.
-
-        Returns:
-            By qualified name, [N, R, R] float64 on the cotangents' device, with the squared norms
-            on the diagonal. Where ``room.holds_gradients`` says no, NaN for pairs whose cotangents
-            did not fit into one backward pass.
-
-        Raises:
-            ModelError: see ``sq_norms``.
+        As ``sq_norms``, but [N, R, R], with the squared norms on the diagonal. Unless
+        ``memory.holds_gradients``, NaN for pairs that were in different backward passes.
         """
         N, R = cotangents.shape[:2]
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_full((N, R, R), torch.nan, dtype=torch.float64)
         )
-        holds = self.room.holds_gradients(tape, R)
+        holds = self.memory.holds_gradients(tape, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
-        with products_in("float32", self.device):
+        with matmul_precision("float32", self.device):
             for name, n, rows, own in self._gradients(tape, cotangents):
                 earlier = kept[name, n]
                 for others, coordinates in [*earlier, (rows, own)]:
@@ -195,15 +187,15 @@ class GradientEngine:
     ) -> Iterator[tuple[str, int, slice, list[Tensor]]]:
         """(parameter, utterance, cotangents of a pass, their gradients' coordinates), by passes.
 
-        All passes carry as many rows, so that all gradients of a parameter have coordinates in one
-        basis; the last of them may be zero, beyond those asked for.
+        All passes have the same number of rows, so that all gradients of a parameter are in the
+        same basis; the last rows may be zero padding.
         """
         tape.check_unmodified()
         calls, direct = tape.reachable
         if not calls and not direct:
             raise ModelError(
                 "the model's logits depend on no parameter that counts; are they detached, "
-                "quantized, or computed under no_grad?"
+                "quantized, or computed under no_grad()?"
             )
         self._report_uncovered(direct)
         num_utterances, num_cotangents = cotangents.shape[:2]
@@ -211,7 +203,7 @@ class GradientEngine:
             list(range(num_utterances)) if self.shares_batches else [None]
         )
         pullbacks = [[call.prepare(n) for n in utterances] for call in calls]
-        passes = self.room.passes(tape, num_cotangents)
+        passes = self.memory.passes(tape, num_cotangents)
         for carried in passes:
             rows = cotangents[:, carried].transpose(0, 1).contiguous()
             missing = _size(passes[0]) - _size(carried)
@@ -240,7 +232,7 @@ class GradientEngine:
     ) -> Sequence[Tensor]:
         """Cotangents [R, *shape] at the calls' outputs, then gradients of ``direct``.
 
-        What is ``direct`` gets the gradient of all utterances in ``rows`` together.
+        The gradients of ``direct`` are of all utterances in ``rows`` together.
         """
         edges = [call.edge for call in calls]
         inputs = [*edges, *(get_gradient_edge(parameter) for parameter in direct.values())]
@@ -252,8 +244,7 @@ class GradientEngine:
             found = torch.autograd.grad(
                 logits, inputs, cotangent, retain_graph=True, allow_unused=True
             )
-            # A function of the model's may stop the gradient by returning None, and an embedding
-            # return a sparse one.
+            # A custom function may return None to stop the gradient, an embedding a sparse one.
             return tuple(
                 cotangent.new_zeros(shape)
                 if gradient is None
@@ -261,7 +252,7 @@ class GradientEngine:
                 for gradient, shape in zip(found, shapes, strict=True)
             )
 
-        # Functions that the comparison with autograd will refuse may set .grad.
+        # Functions that set .grad are refused by the comparison with autograd, which comes later.
         leaves = () if self._verified else self.model.parameters()
         with kept_gradients(leaves):
             return self._each_row(pull_one, rows)
@@ -272,8 +263,8 @@ class GradientEngine:
         if self._vectorizes:
             try:
                 with warnings.catch_warnings():
-                    # An operator without a batching rule is looped over inside torch: slower
-                    # there, exact all the same, and nothing a user can do about.
+                    # torch loops over an operator without a batching rule: slow, but exact, and
+                    # users cannot change it.
                     warnings.filterwarnings("ignore", message="There is a performance drop")
                     pulled: Sequence[Tensor] = torch.func.vmap(pull_one)(rows)
                 return pulled
@@ -282,7 +273,7 @@ class GradientEngine:
                     raise
                 reason = one_line(error)[:200]
         one_by_one = [pull_one(row) for row in rows]
-        if self._vectorizes:  # and so it was vectorizing that failed
+        if self._vectorizes:  # so it was vectorizing that failed
             self._vectorizes = False
             _log.warning(
                 "this model's backward pass cannot be vectorized, so cotangents are pulled back "
@@ -297,9 +288,9 @@ class GradientEngine:
         if counted == self._verified or cotangents.shape[1] == 0:
             return
         if self.precision != "float32":
-            # Rounding may err by per cents. What the model does can be told without it.
+            # Rounding may cause errors of percents, so the comparison is without it.
             exact = GradientEngine(
-                self.model, params=self.params, memory_bytes=self.room.memory_bytes
+                self.model, params=self.params, memory_bytes=self.memory.total_bytes
             )
             exact.sq_norms(exact.run(*tape.inputs), cotangents[:, :1])
         else:

@@ -13,16 +13,10 @@ from egl_fast.gradients.tape import Tape
 
 @dataclass(frozen=True)
 class OutputLayer:
-    """A linear layer that makes the logits, or what a log-softmax makes them of.
+    """The linear layer whose output is the logits, perhaps after a log-softmax."""
 
-    Attributes:
-        inputs: [N, T, I].
-        weight: the weight's qualified name, or None if it does not count.
-        bias: likewise.
-    """
-
-    inputs: Tensor
-    weight: str | None
+    inputs: Tensor  # [N, T, I]
+    weight: str | None  # the weight's qualified name, or None if it does not count
     bias: str | None
 
     @property
@@ -31,12 +25,10 @@ class OutputLayer:
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
     def frame_gram(self, lengths: Tensor) -> Tensor:
-        """[N, T, T] float64 with <g_j, g_k> = <delta_j, frame_gram delta_k> for its gradients.
+        """[N, T, T] float64 with <g_j, g_k> = <delta_j, frame_gram delta_k> for the layer's g.
 
-        The gradient of y = W a + b under a cotangent delta is (delta^T A, delta^T 1).
-
-        Args:
-            lengths: [N], valid frames; padding's rows and columns are zero.
+        Zero on padding. The gradient of y = W a + b under a cotangent delta is (delta^T A, delta^T
+        1).
         """
         frames = torch.arange(self.inputs.shape[1], device=self.inputs.device)
         valid = (frames < lengths.to(frames.device)[:, None]).double()
@@ -48,7 +40,7 @@ class OutputLayer:
 
 
 def output_layer_of(tape: Tape) -> OutputLayer | None:
-    """The linear layer whose output the logits are; None where there is none to be seen.
+    """The linear layer whose output is the logits; None if there is none.
 
     Cotangents of a CTC loss sum to zero over the classes, so a log-softmax passes them unchanged.
     """
@@ -69,7 +61,7 @@ def output_layer_of(tape: Tape) -> OutputLayer | None:
     _, direct = tape.reachable
     names = set(call.parameters.values())
     others = (other.parameters.values() for other in tape.calls if other is not call)
-    if names & set(direct).union(*others):  # tied to another layer: there is one gradient of both
+    if names & set(direct).union(*others):  # tied to another layer: the gradient is of both uses
         return None
     return OutputLayer(call.args[0], call.parameters.get("weight"), call.parameters.get("bias"))
 

@@ -1,4 +1,4 @@
-"""How a stranger's model is run: alone, in evaluation mode, eagerly, leaving no trace."""
+"""How an unknown model is run: by one thread, in evaluation mode, eagerly, without a trace."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from egl_fast.compute.process_wide import SharedChange
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside wrappers that change how it runs and not what it computes.
+    """The module inside wrappers that change how it runs, not what it computes.
 
-    Compiled code keeps no graph that one can look into, and those that spread a batch over devices
-    expect every backward pass to be one of training.
+    Compiled code has no graph to look into, and wrappers that distribute a batch over devices
+    expect every backward pass to belong to training.
     """
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -33,10 +33,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def running(model: nn.Module) -> Iterator[None]:
-    """Run a model in evaluation mode while the context is open; afterwards all is as it was.
+    """Run a model in evaluation mode while the context is open.
 
-    That is: the training mode of each module and the random state, also after an exception. Other
-    threads wait if they want to run this model, or one that has a module in common with it.
+    Afterwards, also after an exception, the training mode of each module and the random state are
+    restored. Other threads wait if they want to run this model, or one that shares a module.
     """
     with ExitStack() as stack:
         stack.enter_context(alone(model))
@@ -49,11 +49,11 @@ def running(model: nn.Module) -> Iterator[None]:
 
 
 def constants(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A model's inputs without their past: leaves of the graph, however nested they are.
+    """A model's inputs as leaves of the graph, however nested they are.
 
-    One that wants a gradient still does, as some models' checkpointed layers need that, but the
-    caller's own tensor gets none. Call it outside inference mode: a tensor that was made inside can
-    otherwise not be saved for a backward pass.
+    Tensors that require a gradient still do, as some models' checkpointed layers need that, but the
+    caller's tensors do not get any. To be called outside inference mode: tensors that were created
+    inside cannot be saved for a backward pass.
     """
 
     def constant(x: Tensor) -> Tensor:
@@ -63,23 +63,23 @@ def constants(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return own
 
 
-#: Module's id -> the thread that runs it, and what is told when that changes.
+#: Module's id -> the thread that runs it.
 _THREAD_OF: dict[int, int] = {}
 _RELEASED = threading.Condition()
 
 
 @contextmanager
 def alone(model: nn.Module) -> Iterator[None]:
-    """Keep other threads from a model, and from every model with a module in common with it.
+    """Keep other threads from a model, and from every model that shares a module with it.
 
-    While a model runs here its modules are hooked, relieved of their parameters and switched to
-    evaluation mode: another thread would take that for the model's own state. So what a thread
-    holds is modules, not the object that scores. Unrelated models run side by side.
+    While a model runs here its modules have hooks, lack parameters, and are in evaluation mode,
+    which another thread would take for the model's own state. Locking modules, not scorers, also
+    covers models that share some. Others run in parallel.
     """
     me = threading.get_ident()
-    modules = {id(module) for module in model.modules()}  # which live as long as the model
+    modules = {id(module) for module in model.modules()}
     with _RELEASED:
-        # All at once or none of them, so that two threads never wait for each other.
+        # All at once or none, so that two threads never wait for each other.
         _RELEASED.wait_for(lambda: all(_THREAD_OF.get(m, me) == me for m in modules))
         taken = modules - _THREAD_OF.keys()
         _THREAD_OF.update(dict.fromkeys(taken, me))
@@ -97,15 +97,15 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     try:
         if any(training for _, training in modes):
-            with suppress(NotImplementedError):  # an exported program has no modes
+            with suppress(NotImplementedError):  # exported programs have no modes
                 model.eval()
         for module, _ in modes:
-            module.training = False  # also where the model's own train() would have it otherwise
+            module.training = False  # even if the model's own train() does something else
         yield
     finally:
         try:
-            # By their own train(), as it may do more: some merge low-rank updates into a weight for
-            # evaluation and take them out again for training.
+            # By their own train(), which may do more: some models merge low-rank updates into a
+            # weight for evaluation, and separate them again for training.
             for module, training in modes:
                 if module.training != training:
                     with suppress(NotImplementedError):
@@ -116,15 +116,15 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _devices(model: nn.Module) -> list[torch.device]:
-    """Those with a random state that the model may draw from."""
+    """Devices with a random state that the model may use."""
     gpus = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     return [torch.device("cpu"), *(torch.device("cuda", index) for index in sorted(gpus))]
 
 
 @cache
 def _random_state(device: torch.device) -> SharedChange[bool]:
-    # Generators belong to the process. Where two threads run models at once that draw even in
-    # evaluation mode, they draw from one stream, and the state before both comes back.
+    # Generators belong to the process. If two threads run models that draw even in evaluation mode,
+    # both use the same stream, and the state before both is restored.
     def keep(_: bool) -> Callable[[], None]:
         if device.type == "cpu":
             state = torch.get_rng_state()
@@ -140,6 +140,6 @@ def _set_compiler_stance(stance: str) -> Callable[[], None]:
     return lambda: change.__exit__(None, None, None)
 
 
-#: "force_eager": compiled functions run as they were written. Compiled backward passes may be
-#: called once only, and not under vmap; and hooks on modules would have them compiled again.
+#: "force_eager": compiled functions run uncompiled. Compiled backward passes can be called only
+#: once, and not under vmap; and hooks on modules would trigger recompilation.
 _compiler_stance = SharedChange(_set_compiler_stance)

@@ -1,9 +1,9 @@
-"""One forward pass of a model, remembered so that norms can be had from output cotangents.
+"""One forward pass of a model, recorded so that norms follow from output cotangents.
 
-While the tape records, the parameters of a module with a rule are constants: its gradients come
-from the rule. So whatever of the autograd graph still leads to a parameter is a use that no rule
-covers (a module without one, a weight used by a function elsewhere), and is left to autograd.
-Together they are every use there is, each counted once.
+While the tape records, the parameters of modules with a rule are constants: their gradients come
+from the rule. So any path in the autograd graph that still leads to a parameter is a use without a
+rule (a module without one, a weight used by a function elsewhere), and is left to autograd. Both
+together are all uses, each counted once.
 """
 
 from __future__ import annotations
@@ -27,26 +27,17 @@ from egl_fast.recurrent import Direction, scanned_recurrence
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module (or one side of one direction of a recurrent layer) that a rule covers.
+    """A call of a module with a rule, or of one side of one direction of a recurrent layer."""
 
-    Attributes:
-        parameters: name in the module (and rule) -> qualified name, of the parameters asked for.
-        edge: where autograd delivers the cotangent of the call's output.
-        output: shape of that output.
-        module: what was called.
-        rule: for its gradients.
-        args: what the rule reads.
-        dimension: along which utterances lie, in ``args`` and in the output.
-        columns: which utterance is where along it; None where they are in order.
-    """
-
+    # Name in the module (and rule) -> qualified name, of parameters that count
     parameters: dict[str, str]
-    edge: GradientEdge
-    output: torch.Size
+    edge: GradientEdge  # where autograd delivers the cotangent of the call's output
+    output: torch.Size  # shape of that output
     module: nn.Module
     rule: Prepare
     args: tuple[Any, ...]
-    dimension: int = 0
+    dimension: int = 0  # of the utterances, in ``args`` and in the output
+    # The utterance at each index along it; None if they are in order
     columns: tuple[int, ...] | None = None
     _versions: list[int] = field(init=False, default_factory=list)
 
@@ -58,7 +49,7 @@ class Call:
 
     @property
     def is_modified(self) -> bool:
-        """Whether something that the rule reads has been overwritten since the call."""
+        """Whether an argument of the rule has been overwritten since the call."""
         return self._versions_now() != self._versions
 
     def _only(self, x: Tensor, utterance: int | None, dimension: int) -> Tensor:
@@ -68,7 +59,7 @@ class Call:
         return x.narrow(dimension, column, 1)
 
     def prepare(self, utterance: int | None) -> Pullback:
-        """The rule's pullback for one utterance of the batch; None: the batch is one utterance."""
+        """The rule's pullback for one utterance of the batch; None if the batch has only one."""
         args = tuple(
             self._only(a, utterance, self.dimension) if isinstance(a, Tensor) else a
             for a in self.args
@@ -82,19 +73,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Tape:
-    """A forward pass and everything its pull-back needs.
-
-    Attributes:
-        inputs: what the model was given.
-        outputs: what the model returned.
-        calls: calls covered by rules.
-        parameters: parameters asked for, by qualified name.
-    """
+    """A forward pass and everything its pull-back needs."""
 
     inputs: tuple[Any, ...]
     outputs: Any
-    calls: list[Call]
-    parameters: dict[str, nn.Parameter]
+    calls: list[Call]  # of modules with rules
+    parameters: dict[str, nn.Parameter]  # those that count, by qualified name
 
     @property
     def logits(self) -> Tensor:
@@ -104,12 +88,12 @@ class Tape:
 
     @cached_property
     def reachable(self) -> tuple[list[Call], dict[str, nn.Parameter]]:
-        """What the logits depend on: calls, and parameters through uses that no rule covers.
+        """What the logits depend on: calls, and parameters through uses without a rule.
 
         Raises:
-            ModelError: a part of the model is such that only a whole backward pass reaches it.
+            ModelError: the model has parts that only a complete backward pass reaches.
         """
-        nodes, leaves = _graph_of(self.logits)
+        nodes, leaves = graph_of(self.logits)
         if any(node.name() == _REENTRANT_CHECKPOINT for node in nodes):
             raise ModelError(_CHECKPOINTING)
         calls = [call for call in self.calls if call.edge.node in nodes]
@@ -117,7 +101,7 @@ class Tape:
         return calls, direct
 
     def check_unmodified(self) -> None:
-        """Make sure that no recorded input was overwritten after its module had read it.
+        """Check that no module's input was overwritten after the call.
 
         Raises:
             ModelError: one was.
@@ -126,23 +110,17 @@ class Tape:
             if call.is_modified:
                 names = ", ".join(call.parameters.values())
                 raise ModelError(
-                    f"the input of the module that holds {names} is modified in place after the "
-                    "module has read it; its gradient is not defined"
+                    f"the input of the module with {names} is modified in place after the call; "
+                    "the gradient is not defined"
                 )
 
 
 def record(
     model: nn.Module, inputs: tuple[Any, ...], parameters: Mapping[str, nn.Parameter]
 ) -> Tape:
-    """Run the model once in evaluation mode and remember what gradient norms need.
+    """Run the model once in evaluation mode and record what gradient norms need.
 
-    Training mode, hooks, parameters and random state are as they were afterwards, also after an
-    exception.
-
-    Args:
-        model: any module.
-        inputs: positional arguments of its call.
-        parameters: those whose gradients count, by qualified name.
+    Restores training mode, hooks, parameters and random state, also after an exception.
     """
     calls: list[Call] = []
     names = {id(parameter): name for name, parameter in parameters.items()}
@@ -155,7 +133,7 @@ def record(
 
         def record_direction(direction: Direction) -> None:
             if not torch.is_grad_enabled():
-                return  # the model cuts its gradient here
+                return  # the model stops its gradient here
             own = direction.module._parameters
             for weight, bias, inputs, tap in (
                 ("weight_ih", "bias_ih", direction.inputs, direction.projected),
@@ -189,33 +167,26 @@ def record(
 
 
 def declares_utterances_first(model: nn.Module) -> bool:
-    """Whether the model's own class promises that utterances may share its forward pass.
+    """Whether the model's class itself declares that utterances may share its forward pass.
 
-    A subclass may have another ``forward``, so it does not inherit the promise.
+    Subclasses do not inherit this, as they may have another ``forward``.
     """
     return bool(vars(type(model)).get("utterances_first", False))
 
 
-def infer(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    """Outputs of the model in evaluation mode without a graph; leaves everything as it was."""
-    with running(model), torch.no_grad():
-        return model(*inputs)
-
-
-#: Its backward pass leaves gradients in ``.grad`` instead of passing them on, so the graph that one
-#: can ask about ends here.
+#: Its backward pass writes gradients to ``.grad`` instead of passing them on: the graph ends here.
 _REENTRANT_CHECKPOINT = "CheckpointFunctionBackward"
 
 _CHECKPOINTING = (
-    "this model checkpoints activations in evaluation mode (or hooks saved tensors otherwise), so "
-    "its layers run again in the backward pass, when nothing records them; switch that off for "
+    "this model checkpoints activations in evaluation mode (or has other hooks on saved tensors), "
+    "so its layers run again in the backward pass, when nothing records them; disable that for "
     "scoring, for instance by calling torch.utils.checkpoint only if self.training"
 )
 
 
 @contextmanager
 def _refusing_recomputation() -> Iterator[None]:
-    """Refuse hooks on saved tensors, by which the other kind of checkpoint works."""
+    """Refuse hooks on saved tensors, which the other kind of checkpoint uses."""
     try:
         with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
             yield
@@ -229,7 +200,7 @@ def _refusing_recomputation() -> Iterator[None]:
 def _recorded_modules(
     model: nn.Module, names: Mapping[int, str], calls: list[Call]
 ) -> Iterator[None]:
-    """Hook every module with a rule: its parameters count as constants, its calls are kept."""
+    """Hook every module with a rule, to make its parameters constants and record its calls."""
     held_back: dict[int, tuple[nn.Module, dict[str, nn.Parameter | None]]] = {}
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -237,12 +208,12 @@ def _recorded_modules(
             if id(module) in held_back:
                 give_back(module)
             return
-        # A call that failed inside the model left its parameters held back.
+        # They may be held back already, if a call raised an error that the model caught.
         _, own = held_back.setdefault(id(module), (module, dict(module._parameters)))
         for name, parameter in own.items():
-            # What is not a leaf was computed from parameters, whose gradients pass through here.
+            # One that is not a leaf was computed from others, whose gradients pass through it.
             if parameter is not None and parameter.is_leaf:
-                # A plain tensor in the place of a parameter: lookups find it all the same.
+                # A plain tensor among the parameters: attribute lookup still finds it.
                 module._parameters[name] = parameter.detach()  # type: ignore[assignment]
 
     def give_back(module: nn.Module) -> dict[str, nn.Parameter | None]:
@@ -261,18 +232,18 @@ def _recorded_modules(
             for local, parameter in own.items()
             if parameter is not None and id(parameter) in names
         }
-        if not wanted or not torch.is_grad_enabled():  # without: the model cuts its gradient here
+        if not wanted or not torch.is_grad_enabled():  # the model stops its gradient here
             return output
         if module.training:
             raise ModelError(
-                f"the module that holds {next(iter(wanted.values()))} runs in training mode though "
-                "the model was put into evaluation mode; its gradient has no rule"
+                f"the module with {next(iter(wanted.values()))} runs in training mode, though the "
+                "model was set to evaluation mode; there is no rule for its gradient"
             )
         if not output.requires_grad:  # the first layer
             output = output.detach().requires_grad_()
         edge = get_gradient_edge(output)
-        # A node of our own between module and model: what the model does to the output, writing
-        # in place and hooks included, happens behind the edge. No view to autograd, no copy.
+        # Our own node between module and model, so that whatever the model does to the output,
+        # including in-place writes and hooks, is behind the edge. Neither a view nor a copy.
         result: Tensor = torch.ops.aten._unsafe_view.default(output, output.shape)
         rule = rule_of(module)
         assert rule is not None
@@ -285,37 +256,23 @@ def _recorded_modules(
         stack.callback(lambda: [give_back(module) for module, _ in list(held_back.values())])
         for module in model.modules():
             if rule_of(module) is not None:
-                stack.enter_context(_removed(module.register_forward_pre_hook(before)))
+                stack.callback(module.register_forward_pre_hook(before).remove)
                 handle = module.register_forward_hook(after, with_kwargs=True, prepend=True)
-                stack.enter_context(_removed(handle))
+                stack.callback(handle.remove)
         yield
 
 
 def _computes_as_written(module: nn.Module) -> bool:
-    """Whether a call of a module with a rule is one for the rule: real numbers, not shortened.
+    """Whether the rule holds for a call of the module: float32 or float64, no ``torch.autocast``.
 
-    Under ``torch.autocast`` a layer computes in 16 bits whatever it is given, and layers of 16 bits
-    or of complex numbers have no rule. Autograd does such calls.
+    Autograd handles the others.
     """
     if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
         return False
     return all(p.dtype in (torch.float32, torch.float64) for p in module.parameters(recurse=False))
 
 
-@contextmanager
-def _removed(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def leaves_of(output: Tensor) -> list[Tensor]:
-    """What a tensor was computed from, as far as autograd knows."""
-    return list(_graph_of(output)[1].values())
-
-
-def _graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
+def graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
     """Nodes that lead to a tensor, and the leaves among them by identity."""
     if not output.requires_grad:
         return set(), {}

@@ -1,4 +1,4 @@
-"""The engine's squared norms against those of a backward pass as training does it."""
+"""Comparison of the engine's squared norms with those of a backward pass as in training."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch.utils._pytree import tree_map_only
 
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.running import constants, running
-from egl_fast.gradients.tape import Tape, leaves_of
+from egl_fast.gradients.tape import Tape, graph_of
 from egl_fast.recurrent import without_cudnn
 
 _log = logging.getLogger("egl_fast")
 
-#: Largest relative disagreement with plain autograd that the engine takes for rounding, once a
-#: model: far above float32's, far below any forgotten use of a parameter worth speaking of.
+#: Largest relative disagreement with plain autograd that counts as rounding: far more than that of
+#: float32, far less than from any relevant use of a parameter that was missed.
 _DISAGREEMENT = 1e-2
 
-#: Plain autograd is asked for a multiple of the cotangent, exact in any binary format. Combinations
-#: of cotangents stand for each of them only where the backward pass is linear; one that clips,
-#: normalizes or drops what is negative does not give the multiple of its result.
+#: Plain autograd gets a multiple of the cotangent (exact in any binary format), to check that the
+#: backward pass is linear, as combinations of cotangents require. It is not if a function clips or
+#: normalizes gradients, or drops negative ones.
 _MULTIPLE = -4.0
 
-#: Share of the largest logit by which logits must move for a parameter to be in use. Where it is
-#: not, they stay the same to the bit, but for GPU kernels that add up in an order of their own.
+#: Part of the largest logit by which logits must change for a parameter to be in use. Otherwise
+#: they have the same bits, except for GPU kernels that sum in varying order.
 _MOVED = 1e-5
 
 
@@ -41,14 +41,14 @@ def check_against_autograd(
     The last utterance's first cotangent: in a shared pass, others must not leak into it.
 
     Args:
-        model: the tape's.
-        tape: of the run that the norms are of.
+        model: that ran.
+        tape: of the run.
         cotangents: [N, R, T, C], R at least 1.
         norms: by qualified name, [N, R].
 
     Raises:
-        ModelError: they differ by more than rounding explains, or the logits depend on a parameter
-            in a way that autograd does not see.
+        ModelError: they differ by more than rounding, or the logits depend on a parameter in a way
+            that autograd does not see.
     """
     cotangent = torch.zeros_like(cotangents[:, 0])
     cotangent[-1] = _MULTIPLE * cotangents[-1, 0]
@@ -59,17 +59,17 @@ def check_against_autograd(
     found = plain_sq_norms(model, tape.inputs, cotangent, tape.parameters)
     wrong = _disagreement(got, found, tape.parameters)
     if wrong is not None and cotangent.dtype == torch.float32:
-        # Long noise makes a float32 recurrence itself err by per cents.
+        # On long noise, a float32 recurrence itself has errors of percents.
         in_double = plain_sq_norms_in_double(model, tape.inputs, cotangent, tape.parameters)
         wrong = _disagreement(got, in_double, tape.parameters)
         found = in_double if wrong is not None else found
     if wrong is not None:
         raise ModelError(
             f"the engine and plain autograd disagree on {wrong}: squared gradient norms "
-            f"{got[wrong]:.6g} and {found[wrong] or 0.0:.6g}; this model does something egl-fast "
-            "does not know (global hooks, hooks on parameters, weights that train() or eval() "
-            "changes, state that changes from call to call, a function whose backward pass sets "
-            "gradients itself, or clips or normalizes them?), or a norm rule you added is wrong"
+            f"{got[wrong]:.6g} and {found[wrong] or 0.0:.6g}; this model does something that "
+            "egl-fast does not support (global hooks, hooks on parameters, weights that train() or "
+            "eval() changes, state that changes from call to call, or a function whose backward "
+            "pass sets, clips or normalizes gradients?), or a norm rule you added is wrong"
         )
     _refuse_cut_off(model, tape, [name for name, value in found.items() if value is None])
 
@@ -79,7 +79,7 @@ def _disagreement(
     expected: Mapping[str, float | None],
     parameters: Mapping[str, nn.Parameter],
 ) -> str | None:
-    """The first parameter whose squared norms differ by more than rounding explains."""
+    """The first parameter whose squared norms differ by more than rounding."""
     total = sum(value or 0.0 for value in expected.values())
     for name, value in expected.items():
         value = value or 0.0
@@ -89,16 +89,12 @@ def _disagreement(
 
 
 def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
-    """Tell parameters that the forward pass does not use from those that it hides from autograd.
+    """Distinguish parameters that the forward pass does not use from those hidden from autograd.
 
-    To the graph they are the same: no path. (A path along which the gradient happens to be zero is
-    none of them.) But what a pass does not use can be given any value and the logits stay, and what
-    was detached, quantized or read under ``no_grad`` moves them. So that is what is tried, once for
-    a model and only where there is such a parameter: one more pass without a graph, with other
-    values for all of them at once.
-
-    Raises:
-        ModelError: the logits depend on one of them.
+    Neither has a path in the graph. But if the forward pass does not use a parameter, the logits
+    stay the same for any value; if it is detached, quantized or read under ``no_grad``, they
+    change. So if there are such parameters, one more pass without a graph runs with other values
+    for all of them.
     """
     if not names:
         return
@@ -112,12 +108,12 @@ def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
 
         cut_off = moves(names)
         suspects = names
-        while cut_off and len(suspects) > 1:  # which one: halves, as passes cost
+        while cut_off and len(suspects) > 1:  # bisect
             first = suspects[: len(suspects) // 2]
             suspects = first if moves(first) else suspects[len(first) :]
-    except Exception as error:  # a stranger's model may refuse other values
+    except Exception as error:  # the model may refuse other values
         _log.warning(
-            "no gradient reaches %s, and whether the logits depend on them cannot be told (%s)",
+            "no gradient reaches %s, and it is not known whether the logits depend on them (%s)",
             ", ".join(names),
             one_line(error),
         )
@@ -126,8 +122,8 @@ def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
         raise ModelError(
             f"the logits depend on {suspects[0]}, but in evaluation mode no gradient reaches it: "
             "something between them is detached, quantized, rounded, or runs under no_grad; let "
-            "the gradient through, or, if that is meant, set requires_grad_(False) or choose other "
-            "parameters by params"
+            "the gradient through, or, if this is intended, set requires_grad_(False) or choose "
+            "other parameters by params"
         )
     _log.info("this model's logits do not depend on %s", ", ".join(names))
 
@@ -144,11 +140,11 @@ def _other_values(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
     before = {name: parameter.data for name, parameter in parameters.items()}
     try:
         for name, value in before.items():
-            # Not at random, as models may draw; and not a constant, which a norm would take away.
+            # Not random, as models may draw; not constant, which a norm layer would remove.
             size = value.abs().double().square().mean().sqrt() if value.numel() else 1.0
             wave = torch.arange(1, value.numel() + 1, device=value.device).double().sin()
             moved = wave.reshape(value.shape) * (size if size > 0 else 1.0)
-            # Another tensor in its place: graphs that hold the old one do not notice.
+            # Another tensor, so that graphs with the old one are not affected.
             parameters[name].data = (value + moved).to(value.dtype)
         yield
     finally:
@@ -159,19 +155,10 @@ def _other_values(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
 def plain_sq_norms(
     model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Iterable[str]
 ) -> dict[str, float | None]:
-    """||J^T cotangent||^2 of parameters, by a backward pass through the model as it is.
+    """||J^T cotangent||^2 of the named parameters, by a backward pass through the unmodified model.
 
-    A whole one, into ``.grad``: some functions (reversible layers, checkpointed ones) put gradients
-    there themselves, where ``torch.autograd.grad`` does not look.
-
-    Args:
-        model: run in evaluation mode, left as it was.
-        inputs: of its call, whose first output is the logits.
-        cotangent: of the logits, in their shape.
-        names: of the parameters.
-
-    Returns:
-        By name; None where autograd sees no path.
+    None if autograd sees no path. Gradients go into ``.grad``, where some functions (reversible or
+    checkpointed layers) write them themselves, which ``torch.autograd.grad`` would miss.
     """
     own = dict(model.named_parameters())
     with (
@@ -182,19 +169,20 @@ def plain_sq_norms(
     ):
         logits = model(*constants(inputs))[0]
         if any(parameter._post_accumulate_grad_hooks for parameter in own.values()):
-            # Those that fire when .grad is set: an optimizer may take its step in one.
+            # These run when .grad is set, and may contain an optimizer's step.
             gradients = torch.autograd.grad(
                 logits, [own[name] for name in names], cotangent, allow_unused=True
             )
             return dict(zip(names, map(_sq_norm, gradients), strict=True))
-        with kept_gradients([*own.values(), *leaves_of(logits)]):
+        _, leaves = graph_of(logits)
+        with kept_gradients([*own.values(), *leaves.values()]):
             logits.backward(cotangent)
             return {name: _sq_norm(own[name].grad) for name in names}
 
 
 @contextmanager
 def kept_gradients(leaves: Iterable[Tensor]) -> Iterator[None]:
-    """Put ``.grad`` aside while the context is open."""
+    """Save and clear ``.grad`` while the context is open."""
     kept = {id(leaf): (leaf, leaf.grad) for leaf in leaves}
     try:
         for leaf, _ in kept.values():
@@ -215,9 +203,9 @@ def _sq_norm(gradient: Tensor | None) -> float | None:
 def plain_sq_norms_in_double(
     model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Iterable[str]
 ) -> dict[str, float | None]:
-    """``plain_sq_norms`` of a copy of the model in float64; of itself where a copy would not do."""
+    """``plain_sq_norms`` of a float64 copy of the model; of the model itself if that fails."""
     if any(parameter._backward_hooks for parameter in model.parameters()):
-        return plain_sq_norms(model, inputs, cotangent, names)  # which copies don't take along
+        return plain_sq_norms(model, inputs, cotangent, names)  # copies have no hooks
 
     def wide(x: Tensor) -> Tensor:
         return x.detach().double() if x.is_floating_point() else x
@@ -227,5 +215,5 @@ def plain_sq_norms_in_double(
         return plain_sq_norms(
             double, tree_map_only(Tensor, wide, inputs), cotangent.double(), names
         )
-    except Exception:  # a stranger's model may refuse to be copied, or to compute in float64
+    except Exception:  # the model may refuse to be copied, or to compute in float64
         return plain_sq_norms(model, inputs, cotangent, names)

@@ -1,11 +1,11 @@
 """Ways to compute an utterance's score from its K hypotheses' cotangents.
 
-The gradient of a hypothesis is linear in its logits cotangent, g_k = J^T delta_k, so with columns
-D = [sqrt(p_k) delta_k] the score is ||J^T D||_F^2, and any few combinations of the columns whose
-squared norms add up to the same (in expectation) will do. ``method`` says what a method decides;
-each has a file of its own, named after it. ``docs/estimators.md`` has the derivations.
+The gradient of a hypothesis is linear in its logits cotangent, g_k = J^T delta_k. So with columns
+D = [sqrt(p_k) delta_k] the score is ||J^T D||_F^2, and it can be computed from fewer combinations
+of the columns, if their squared norms have the same sum (in expectation). ``method`` says what a
+method decides; each method is a file with its name. ``docs/estimators.md`` has the derivations.
 
-Nothing here imports torch before it is used, so that ``--help`` stays quick.
+Nothing here imports torch before it is used, so that ``--help`` is quick.
 """
 
 from __future__ import annotations

@@ -1,11 +1,19 @@
-"""Rows that are few: leading directions of the hypotheses' cotangents, and probes of the rest."""
+"""A few rows: leading directions of the hypotheses' cotangents, and probes of the rest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from egl_fast.methods.method import Estimate, OwnRows, Rows, SingleNorms, has_own_rows, weights_of
+from egl_fast.methods.method import (
+    Estimate,
+    Method,
+    OwnRows,
+    Rows,
+    SingleNorms,
+    has_own_rows,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,27 +29,22 @@ class DirectionsAndProbes(Rows):
 
         sum_{r<=R} ||J^T D v_r||^2  +  E ||J^T sum_{r>R} s_r D v_r||^2
 
-    is the sum sought. The output layer's share of it is exact for all K at no cost, so only the
-    rest is estimated.
-
-    Attributes:
-        combinations: [R + m, K] float64.
-        num_directions: R.
-        tail_energy: [K], what the directions leave of w_k ||delta_k||^2.
-        output_sq_norms: [K], the output layer's squared norms of the hypotheses; None: unknown.
+    is the sum of w_k ||g_k||^2. The output layer's share of it is known exactly at no cost, so only
+    the rest is estimated.
     """
 
     inner_products = "for single norms"
-    combinations: Tensor
-    num_directions: int
-    tail_energy: Tensor
+    combinations: Tensor  # [R + m, K] float64
+    num_directions: int  # R
+    tail_energy: Tensor  # [K], what the directions leave of w_k ||delta_k||^2
+    # [K], the output layer's share of the hypotheses' squared norms; None if unknown
     output_sq_norms: Tensor | None
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> Rows:
-        """Of one utterance of a batch, with the summary on the host.
+        """For one utterance of a batch, with the summary on the host.
 
-        Where directions and probes would not be fewer than the hypotheses, there are none.
+        ``OwnRows`` if there would not be fewer directions and probes than hypotheses.
         """
         weights = weights_of(found, utterance)
         count = len(weights)
@@ -65,20 +68,13 @@ class DirectionsAndProbes(Rows):
         return self.combinations.shape[0]
 
     def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms | None]:
-        """See ``Rows``."""
         if products.dim() == 1:
             return self.estimate(products, output_share), None
         single = self.single_norms(products, output_share)
         return self.estimate(products.diagonal(), output_share.diagonal()), single
 
     def estimate(self, sq_norms: Tensor, output_share: Tensor) -> Estimate:
-        """What the rows' squared norms say.
-
-        Args:
-            sq_norms: [R + m] over all parameters.
-            output_share: [R + m], the output layer's share of them; ignored where that of
-                the hypotheses is unknown.
-        """
+        """The estimate from squared norms [R + m], and the output layer's share of them."""
         known = 0.0
         if self.output_sq_norms is not None:
             sq_norms = sq_norms - output_share
@@ -89,17 +85,17 @@ class DirectionsAndProbes(Rows):
         return Estimate(known + float(kept.sum()) + tail, variance)
 
     def single_norms(self, gram: Tensor, output_share: Tensor) -> SingleNorms:
-        """Squared norms of the single hypotheses, from the rows' inner products.
+        """Squared norms of the individual hypotheses, from the rows' inner products.
 
-        With column k of D written in the eigenvectors, w_k ||g_k||^2 has a part among directions,
-        which is exact; one among what is beyond, for which hypotheses get their share of the
-        probes' mean by their energy there; and twice the inner product of both, which is left out.
-        A probe tells that product without bias but with much noise; the root mean square of what
-        the probes say bounds it in expectation, and is the error given, with the share.
+        With column k of D written in the eigenvectors, w_k ||g_k||^2 has three parts. That of the
+        directions is exact. For that of the rest, the probes' mean is divided among hypotheses by
+        their energy there. Twice the inner product of both is left out: each probe estimates it
+        without bias, but with much noise. The root mean square of these estimates, which bounds it
+        in expectation, is the reported error, together with the second part.
 
         Args:
-            gram: [R + m, R + m] inner products over all parameters; NaN where unknown, which is
-                left out of the norms and, by Cauchy and Schwarz, put into the error.
+            gram: [R + m, R + m] inner products over all parameters. NaN if unknown: left out of
+                the norms, and bounded in the error by the Cauchy-Schwarz inequality.
             output_share: likewise, the output layer's share.
         """
         if self.output_sq_norms is not None:
@@ -118,10 +114,19 @@ class DirectionsAndProbes(Rows):
         error = share.square() + unknown.square()
         if len(probes):
             error = error + across.square().mean(0)
-        # A weight that underflows takes the average.
+        # A weight that underflows gets the average.
         usable = self.weights > 1e-200
         sums = [(kept + share).clamp_min(0.0), error.sqrt()]
         sq_norms, stderr = ((x / self.weights).where(usable, x.sum()) for x in sums)
         return SingleNorms(
             sq_norms + (0.0 if self.output_sq_norms is None else self.output_sq_norms), stderr
         )
+
+
+class EstimatingMethod(Method):
+    """A method whose rows are directions and probes."""
+
+    wants_output_layer = True
+
+    def rows(self, found: NbestCotangents, utterance: int) -> Rows:
+        return DirectionsAndProbes.of(found, utterance)

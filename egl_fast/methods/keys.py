@@ -1,21 +1,19 @@
-"""What ties an utterance's random numbers to the run's seed and its id, and to nothing else."""
+"""The random numbers of an utterance, which depend on the run's seed and its id alone."""
 
 from __future__ import annotations
 
-import hashlib
-
-
-def digest(purpose: str, seed: int, name: str) -> bytes:
-    """32 bytes for one purpose.
-
-    Args:
-        purpose: keeps the numbers of different uses independent.
-        seed: of the run.
-        name: the utterance's id.
-    """
-    return hashlib.sha256(f"{purpose}:{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
+from egl_fast.hashing import hashed
 
 
 def sign_key(seed: int, name: str) -> int:
-    """The key of ``ops.ctc_nbest_cotangents``, a signed 64-bit number."""
-    return int.from_bytes(digest("signs", seed, name)[:8], "little", signed=True)
+    """The key for ``ops.ctc_nbest_cotangents``, a signed 64-bit number."""
+    return int.from_bytes(_seed_bytes("signs", seed, name)[:8], "little", signed=True)
+
+
+def labelings_key(seed: int, name: str) -> int:
+    """The key for sampled labelings, 128 bits."""
+    return int.from_bytes(_seed_bytes("labelings", seed, name)[:16], "little")
+
+
+def _seed_bytes(purpose: str, seed: int, name: str) -> bytes:
+    return hashed(purpose, seed, name, separator=":")

@@ -1,4 +1,4 @@
-"""What a method decides, and the forms in which its rows come back as a score.
+"""What a method decides, and how its rows become a score.
 
 Letters: K hypotheses of one utterance, R rows that are pulled back for it.
 """
@@ -21,43 +21,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a sum of probabilities times squared gradient norms.
+    """An estimate of a sum of probabilities times squared gradient norms."""
 
-    Attributes:
-        value: unbiased over everything random.
-        variance: unbiased estimate of the value's variance; 0 where it is exact.
-    """
-
-    value: float
-    variance: float
+    value: float  # unbiased
+    variance: float  # unbiased estimate of the value's variance; 0 if it is exact
 
 
 @dataclass(frozen=True)
 class SingleNorms:
-    """Squared norms of the single hypotheses.
+    """Squared norms of the individual hypotheses."""
 
-    Attributes:
-        sq_norms: [K], not negative.
-        stderr: [K], about how far they may be off; 0 where they are exact.
-    """
-
-    sq_norms: Tensor
-    stderr: Tensor
+    sq_norms: Tensor  # [K], not negative
+    stderr: Tensor  # [K], their estimated errors; 0 if they are exact
 
 
 @dataclass(frozen=True)
 class Rows(ABC):
-    """What one utterance pulls back, and what the gradients of that say of its hypotheses.
+    """The rows that one utterance pulls back, and how to get a score from their gradients."""
 
-    Attributes:
-        inner_products: whether ``finish`` wants those, beside squared norms: never; to tell single
-            norms; or always, of all pairs of rows. Where there is no memory for all pairs,
-            ``OwnRows`` take the place of rows that need them.
-        weights: [K] float64, p(y_k|x) over their sum.
-    """
-
+    # Whether ``finish`` uses inner products of the rows' gradients: never, for single norms only,
+    # or always. If memory does not hold those of all pairs, ``OwnRows`` replace rows that need them
     inner_products: ClassVar[Literal["unused", "for single norms", "needed"]] = "unused"
-    weights: Tensor
+    weights: Tensor  # [K] float64, p(y_k|x) over their sum
 
     @abstractmethod
     def __len__(self) -> int:
@@ -65,7 +50,7 @@ class Rows(ABC):
 
     @abstractmethod
     def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms | None]:
-        """The sum of w_k ||g_k||^2; and the ||g_k||^2, if all K can be told.
+        """The sum of w_k ||g_k||^2; and all ||g_k||^2, if the rows determine them.
 
         Args:
             products: [R] float64 squared norms of the rows' gradients over all parameters, or
@@ -77,32 +62,31 @@ class Rows(ABC):
 def weights_of(found: NbestCotangents, utterance: int) -> Tensor:
     """[K] float64, p(y_k|x) over their sum.
 
-    In the log domain: in a long utterance every p may underflow, their ratios don't.
+    In the log domain: in a long utterance every p may underflow, but not their ratios.
     """
     count = int(found.hypotheses.counts[utterance])
     return found.hypotheses.log_prob[utterance, :count].softmax(dim=0)
 
 
 def has_own_rows(found: NbestCotangents, utterance: int) -> bool:
-    """Whether row k is the cotangent of hypothesis k: nothing would be saved by fewer rows."""
+    """Whether row k is the cotangent of hypothesis k, as combinations would save nothing."""
     return int(found.num_directions[utterance]) == int(found.hypotheses.counts[utterance])
 
 
 @dataclass(frozen=True)
 class OwnRows(Rows):
-    """A row for each hypothesis: its own cotangent."""
+    """One row per hypothesis: its cotangent."""
 
     def __len__(self) -> int:
         return len(self.weights)
 
     def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms]:
-        """See ``Rows``."""
         sq_norms = products.diagonal() if products.dim() == 2 else products
         return exactly(self.weights, sq_norms)
 
 
 def exactly(weights: Tensor, sq_norms: Tensor) -> tuple[Estimate, SingleNorms]:
-    """The result of exact squared norms of the hypotheses."""
+    """The result for exact squared norms of all hypotheses."""
     single = SingleNorms(sq_norms, sq_norms.new_zeros(sq_norms.shape))
     return Estimate(float(weights @ sq_norms), 0.0), single
 
@@ -113,8 +97,8 @@ class Method(ABC):
     Attributes:
         name: what ``--method`` calls it: its module's name.
         summary: what it does, for ``--help``.
-        wants_output_layer: it makes use of what the output layer's inputs tell before any backward
-            pass (``NbestCotangents.output_sq_norms``).
+        wants_output_layer: whether it uses ``NbestCotangents.output_sq_norms``, the output layer's
+            norms, which are known before any backward pass.
     """
 
     name: ClassVar[str]
@@ -128,15 +112,15 @@ class Method(ABC):
         kinds.check_fields(self)
 
     def most_rows(self, k: int) -> int:
-        """The most rows that an utterance with k hypotheses may need."""
+        """The most rows that an utterance with k hypotheses can have."""
         return k
 
     def likely_rows(self, k: int) -> int:
-        """How many to plan forward passes by; 1 if only the search tells."""
+        """The number of rows to plan forward passes for; 1 if only the search tells."""
         return self.most_rows(k)
 
     def compression(self, logits: Tensor) -> dict[str, Any]:
-        """Arguments of ``ops.ctc_nbest_cotangents`` that decide which rows it makes.
+        """Arguments of ``ops.ctc_nbest_cotangents`` that decide its rows.
 
         Without any, row k is the cotangent of hypothesis k.
         """
@@ -144,20 +128,16 @@ class Method(ABC):
 
     @abstractmethod
     def rows(self, found: NbestCotangents, utterance: int) -> Rows:
-        """What to make of an utterance's rows; it pulls back the first so many of them.
+        """What an utterance's rows mean; the first ``len(...)`` of its cotangents are pulled back.
 
-        Args:
-            found: of a batch; all but the cotangents on the CPU.
-            utterance: which of the batch.
+        ``found`` is of a batch, with everything except the cotangents on the CPU.
         """
 
     def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
-        """How labelings drawn from the model are pulled back where they are not in the beam.
+        """How labelings drawn from the model are pulled back if they are not in the beam.
 
-        Args:
-            draws: n labelings, at least 2.
-            inside: the K best.
-            key: of the utterance's random signs.
+        ``draws`` are at least 2; ``inside`` are the K best; ``key`` is of the utterance's random
+        signs.
         """
         from egl_fast.methods.samples import separate_samples
 

@@ -7,39 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from egl_fast import kinds
-from egl_fast.methods.directions_and_probes import DirectionsAndProbes
-from egl_fast.methods.method import Method, Rows
+from egl_fast.methods.directions_and_probes import EstimatingMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from egl_fast.methods.samples import Labels, Samples
-    from egl_fast.ops import NbestCotangents
 
 
 @dataclass(frozen=True)
-class Probe(Method):
-    """An estimate from so many rows; one alone would have no spread, and so no error bar."""
+class Probe(EstimatingMethod):
+    """An estimate from a fixed number of rows: at least two, for an error bar."""
 
     summary = "an estimate with an error bar, from --probes backward passes"
-    wants_output_layer = True
 
     probes: int = kinds.of_kind(4, kinds.Integer(2, 10**6), "backward passes per recording.")
 
     def most_rows(self, k: int) -> int:
-        """See ``Method``."""
         return self.probes
 
     def compression(self, logits: Tensor) -> dict[str, Any]:
-        """See ``Method``."""
         return {"probes": self.probes}
 
-    def rows(self, found: NbestCotangents, utterance: int) -> Rows:
-        """See ``Method``."""
-        return DirectionsAndProbes.of(found, utterance)
-
     def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
-        """In as many groups as there are probes, each one row under random signs of its own."""
         from egl_fast.methods.samples import signed_groups
 
         return signed_groups(draws, inside, num_groups=self.probes, key=key)

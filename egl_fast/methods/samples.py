@@ -12,39 +12,35 @@ import torch
 from torch import Tensor
 
 from egl_fast import ops
-from egl_fast.methods.keys import digest
+from egl_fast.methods.keys import labelings_key
 from egl_fast.methods.method import Estimate
 
 Labels: TypeAlias = tuple[int, ...]
 
-#: From the rows' squared norms [m] and the output layer's share of them [m] to an estimate of
-#: E_y [y not among the K] ||g_y||^2, unbiased over draws and signs.
-Reading: TypeAlias = Callable[[Tensor, Tensor], Estimate]
+#: From the rows' squared norms [m], and the output layer's share of them [m], to an estimate of
+#: E_y [y not among the K] ||g_y||^2 that is unbiased over draws and signs.
+Estimator: TypeAlias = Callable[[Tensor, Tensor], Estimate]
 
 
 def sample_labelings(
     log_probs: Tensor, num_samples: int, *, seed: int, name: str, blank: int = 0
 ) -> list[Labels]:
-    """Labelings drawn exactly from p(y|x).
+    """Labelings drawn exactly from p(y|x), in the order drawn; they may repeat.
 
-    Frames are conditionally independent under CTC, so one class a frame, collapsed (repeats merged,
-    blanks dropped), is a draw from p(y|x) (Graves et al., 2006, eq. 2 and 3).
+    Frames are conditionally independent under CTC, so one class drawn per frame, collapsed (repeats
+    merged, blanks dropped), is a draw from p(y|x) (Graves et al., 2006, eq. 2 and 3).
 
     Args:
         log_probs: [T, C] of one utterance.
         num_samples: n.
         seed: of the run.
-        name: the utterance's id; with the seed it decides the random numbers.
+        name: the utterance's id.
         blank: index of the blank.
-
-    Returns:
-        n labelings, in the order drawn; they may repeat.
 
     Raises:
         ValueError: a frame has NaN or +inf, or no possible class.
     """
-    key = int.from_bytes(digest("labelings", seed, name)[:16], "little")
-    random = np.random.Generator(np.random.Philox(key=key))
+    random = np.random.Generator(np.random.Philox(key=labelings_key(seed, name)))
     num_frames, num_classes = log_probs.shape
     cumulative = log_probs.detach().double().exp().cumsum(1).cpu().numpy()
     total = cumulative[:, -1]
@@ -54,8 +50,8 @@ def sample_labelings(
             f"log_probs: expected probabilities, frame {bad[0]} adds up to {total[bad[0]]}"
         )
     uniform = random.random((num_samples, num_frames)) * total
-    # The first class whose cumulative probability exceeds the number. One draw at a time: all of
-    # them against all classes would take n T C bytes.
+    # The first class whose cumulative probability exceeds the number. One draw at a time, as all
+    # of them would take n T C bytes.
     paths = [
         (draw[:, None] >= cumulative).sum(axis=1).clip(max=num_classes - 1) for draw in uniform
     ]
@@ -69,19 +65,16 @@ def _collapsed(path: list[int], blank: int) -> Labels:
 
 @dataclass(frozen=True)
 class Samples:
-    """n labelings drawn from p(y|x), and how those outside the K best are pulled back.
+    """Labelings drawn from p(y|x), and how those outside the K best are pulled back.
 
-    Those among the K count as zero: nothing is rejected, and nothing divided by a small rest of
-    probability.
-
-    Attributes:
-        labelings: the D distinct draws outside.
-        rows: from their cotangents [D, T, C] float64, and the [T, T] of the output layer's inputs
-            or None, to rows [m, T, C] and how to read what comes of them.
+    Draws among the K count as zero. So none is rejected, and nothing is divided by what may be a
+    small probability.
     """
 
-    labelings: list[Labels]
-    rows: Callable[[Tensor, Tensor | None], tuple[Tensor, Reading]]
+    labelings: list[Labels]  # the D distinct draws outside
+    # From their cotangents [D, T, C] float64, and the output layer's frame Gram matrix [T, T] or
+    # None, to rows [m, T, C] and their estimator
+    rows: Callable[[Tensor, Tensor | None], tuple[Tensor, Estimator]]
 
 
 def separate_samples(draws: Sequence[Labels], inside: Collection[Labels]) -> Samples:
@@ -102,15 +95,10 @@ def separate_samples(draws: Sequence[Labels], inside: Collection[Labels]) -> Sam
 def signed_groups(
     draws: Sequence[Labels], inside: Collection[Labels], *, num_groups: int, key: int
 ) -> Samples:
-    """A row for each of m groups of draws, with random signs of its own.
+    """A row for each of m groups of draws: their sum under random signs.
 
-    Groups are independent in draws and in signs, so their spread is the error of both.
-
-    Args:
-        draws: n labelings, at least 2.
-        inside: the K best.
-        num_groups: m, at least 2; no more than draws are made.
-        key: decides the signs, as in ``ops.ctc_nbest_cotangents``.
+    Groups are independent in draws and in signs, so their spread shows the error of both. There are
+    no more groups than draws; ``key`` decides the signs, as in ``ops.ctc_nbest_cotangents``.
     """
     m = min(num_groups, len(draws))
     groups = [draws[i::m] for i in range(m)]
@@ -126,14 +114,14 @@ def signed_groups(
     )
     weights = shares.sqrt() * torch.where(normals[0] < 0, -1.0, 1.0).double().T
 
-    def rows(cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Reading]:
+    def rows(cotangents: Tensor, frame_gram: Tensor | None) -> tuple[Tensor, Estimator]:
         combined: Tensor = torch.tensordot(weights.to(cotangents.device), cotangents, dims=1)
         known: Tensor | None = None
         if frame_gram is not None:
             known = shares @ (cotangents * torch.matmul(frame_gram, cotangents)).sum((1, 2)).cpu()
 
         def estimate(sq_norms: Tensor, output_share: Tensor) -> Estimate:
-            if known is not None:  # for every draw: no need of the signs' estimate
+            if known is not None:  # exactly, for every draw
                 sq_norms = sq_norms - output_share + known
             return Estimate(float(sq_norms.mean()), float(sq_norms.var() / sq_norms.numel()))
 

@@ -1,24 +1,22 @@
 """Typed functions over the native operators, with their shape and batching rules; no policy.
 
 Letters: N utterances, T frames, C classes with blank, K hypotheses, U labels, H hidden units, R
-cotangents. All tensors of a call are on one device, where the results are, too. Operators give the
-same result for an utterance whatever else is in the batch and however it is padded, to rounding.
-Results are cut off from autograd's graph: whoever wants gradients makes a node of its own.
+cotangents. All tensors of a call, and its results, are on one device. Except for rounding, the
+results of an utterance do not depend on the rest of the batch or on padding. They are detached
+from autograd's graph.
 
-Tensors are dense; sparse, quantized and nested ones are refused. On the meta device, and while
-torch traces, there are shapes. ``ctc_beam_search`` and ``ctc_nbest_cotangents`` cut what they
-return to the size that values need, so a trace breaks there; the native operators below them can
-be traced.
+Tensors must be dense: sparse, quantized and nested ones are refused. The meta device and tracing
+are supported, but ``ctc_beam_search`` and ``ctc_nbest_cotangents`` trim their results to a size
+that depends on values, so a trace breaks there; the native operators below them can be traced.
 
-On the CPU the work is spread over torch's threads. Search, CTC operators and forward scan are the
-same to the last bit for any number of threads, and beside any other utterances.
+On the CPU, work is spread over torch's threads. Search, CTC operators and forward scan give the
+same bits for any number of threads and any other utterances in the batch.
 
-On a GPU the work is queued on the caller's current stream, and the same call gives the same bits:
-nothing is added up in an order that chance decides. Beside other utterances, search and CTC
-operators give the same bits there, too; what is made of cuBLAS's products (scans, and the rows of
-``ctc_nbest_cotangents``) need not. Operators that look at values to refuse them (NaN, labels,
-lengths) wait for the GPU once. The recurrent operators and ``row_sq_norms`` do not, nor does the
-native operator behind ``ctc_nbest_cotangents``: these may be captured in a CUDA graph.
+On a GPU, work is queued on the caller's current stream, and the same call gives the same bits. For
+search and CTC operators, that holds whatever else is in the batch; not for what uses cuBLAS (scans,
+and the rows of ``ctc_nbest_cotangents``). Operators that check values (NaN, labels, lengths) wait
+for the GPU once. The recurrent operators, ``row_sq_norms``, and the native operator behind
+``ctc_nbest_cotangents`` do not: they may be captured in a CUDA graph.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Checks of arguments that all operators share: dense tensors on one device, integers of 64 bits.
+"""Checks of arguments that all operators share: dense tensors on one device, 64-bit integers.
 
-torch picks an operator by what its arguments are and where they lie, so a sparse or a quantized
-tensor would be answered by torch's dispatcher, in its words. What remains, dtypes, shapes and
-values, the operators check themselves (csrc/ops/check.h).
+For anything else, torch's dispatcher would answer with an error about itself. Operators check
+dtypes, shapes and values themselves (csrc/ops/check.h).
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ _T = TypeVar("_T")
 
 
 def given(**arguments: _T | None) -> dict[str, _T]:
-    """Those of optional arguments that are not None."""
+    """The arguments that are not None."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
 def check_same_device(name: str, like: Tensor, /, **others: Tensor) -> None:
-    """Make sure that arguments are dense tensors on one device.
+    """Check that arguments are dense tensors on one device.
 
     Args:
-        name: of the argument that decides.
+        name: of the argument whose device the others must be on.
         like: that argument.
-        **others: further arguments by name.
+        **others: the others, by name.
 
     Raises:
         TypeError: one is not a tensor.
@@ -43,10 +42,7 @@ def check_same_device(name: str, like: Tensor, /, **others: Tensor) -> None:
 
 
 def check_integers(**values: object) -> None:
-    """Make sure that arguments are integers that fit into 64 bits.
-
-    Args:
-        **values: by name.
+    """Check that arguments are integers that fit into 64 bits.
 
     Raises:
         TypeError: one is not an integer; bool is not.

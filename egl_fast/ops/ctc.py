@@ -1,4 +1,4 @@
-"""The search for labelings, their exact probabilities, and the cotangents of their losses."""
+"""Search for labelings, their exact probabilities, and the cotangents of their losses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from egl_fast import _extension, decoder
 from egl_fast.ops.arguments import check_integers, check_same_device
 from egl_fast.ops.hypotheses import Hypotheses
 
-#: A beam lives in the shared memory of a GPU's block, which holds no more.
+#: On a GPU, a beam must fit into the shared memory of a block.
 MAX_CUDA_BEAM_WIDTH = 1024
 
 _INT64 = torch.iinfo(torch.int64)
 
 
 def default_beam_width(num_hypotheses: int, device: torch.device | None = None) -> int:
-    """The ``beam_width`` that ``ctc_beam_search`` takes where none is given.
+    """The ``beam_width`` that ``ctc_beam_search`` uses if none is given.
 
     Args:
         num_hypotheses: K.
@@ -24,13 +24,13 @@ def default_beam_width(num_hypotheses: int, device: torch.device | None = None) 
     """
     width = decoder.default_beam_width(num_hypotheses)
     if device is not None and device.type == "cuda":
-        # A K beyond the bound is refused by the search.
+        # A K beyond the limit is refused by the search.
         width = max(num_hypotheses, min(width, MAX_CUDA_BEAM_WIDTH))
     return width
 
 
 def as_beam_width(beam_width: int | None, num_hypotheses: int, log_probs: Tensor) -> int:
-    """What the operators take for a ``beam_width``, which no width is too large for."""
+    """A ``beam_width`` for the operators; one that is too large for them becomes their limit."""
     if beam_width is None:
         beam_width = default_beam_width(num_hypotheses, log_probs.device)
     if isinstance(beam_width, int):
@@ -53,17 +53,17 @@ def ctc_beam_search(
     ``beam_width`` best prefixes after each frame. Those left at the end are ranked by their exact
     probability, ties by labeling order (lexicographic by class index, a labeling before its own
     extensions), and the first ``num_hypotheses`` are returned. If ``beam_width`` is at least the
-    number of prefixes that have any mass, these are the true best, however small their
-    probabilities: one counts as 0 only if its logarithm is no finite float64.
+    number of prefixes with any mass, these are the true best, however small their probabilities:
+    a probability counts as 0 only if its logarithm is not a finite float64.
 
     Labelings of probability 0 are never returned, so there may be fewer than ``num_hypotheses``,
-    or none where a frame allows no class. An utterance of length 0 has one labeling, the empty
+    or none if a frame allows no class. An utterance of length 0 has one labeling, the empty
     one, with log-probability 0.
 
     Args:
-        log_probs: [N, T, C] float32 or float64 of any strides, none above 0 but for rounding
-            (0.001). -inf is allowed. A frame's probabilities should sum to 1, as log-softmax makes
-            them; that is not checked.
+        log_probs: [N, T, C] float32 or float64 of any strides, at most 0 except for rounding
+            (0.001). -inf is allowed. A frame's probabilities should sum to 1, as after
+            log-softmax; that is not checked.
         lengths: [N] integers in [0, T]. Frames from ``lengths[n]`` on are padding and not read.
         num_hypotheses: K, 1 to 2^31 - 1.
         beam_width: prefixes kept after each frame, at least ``num_hypotheses``, and on a GPU at
@@ -95,7 +95,7 @@ def ctc_beam_search(
 def ctc_occupancy(
     log_probs: Tensor, lengths: Tensor, hypotheses: Hypotheses, *, blank: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Exact probability of each hypothesis, and where its alignments spend their time.
+    """Exact probability of each hypothesis, and its occupancy.
 
     ``occupancy[n, k, t, c]`` is the posterior probability that an alignment which collapses to
     hypothesis k has class c at frame t (Graves et al., 2006, eq. 14, summed over the positions of
@@ -114,7 +114,7 @@ def ctc_occupancy(
         padding frames, on unused slots and for impossible labelings.
 
     Raises:
-        ValueError: as ``ctc_beam_search``; or a label is the blank or no class.
+        ValueError: as ``ctc_beam_search``; or a label is the blank or not a class.
     """
     check_same_device("log_probs", log_probs, lengths=lengths, **hypotheses.by_name)
     check_integers(blank=blank)
@@ -130,12 +130,12 @@ def ctc_logits_cotangents(
     """Gradient of each hypothesis's negative log-likelihood with respect to the logits.
 
     ``cotangents[n, k] = softmax(logits[n]) - occupancy_k``. Log-softmax, occupancy and the
-    difference are computed in float64: where the model is sure, they nearly cancel. Log-softmax
-    output may stand for the logits, since its softmax is the same.
+    difference are computed in float64: if the model is sure, they nearly cancel. Log-softmax
+    output may be given instead of logits, since its softmax is the same.
 
     Args:
-        logits: [N, T, C] float32 or float64 of any strides. -inf excludes a class, as long as a
-            frame has a finite value left.
+        logits: [N, T, C] float32 or float64 of any strides. -inf excludes a class; each frame
+            must have a finite value.
         lengths: [N] integers in [0, T]. Frames from ``lengths[n]`` on are padding and not read.
         hypotheses: labelings of the same N utterances; ``labels``, ``label_lengths`` and
             ``counts`` are read.
@@ -159,15 +159,15 @@ def ctc_logits_cotangents(
 
 
 def as_int64(lengths: Tensor) -> Tensor:
-    """Lengths of any integer type as the operators want them."""
+    """Lengths of any integer type, as the operators want them."""
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise ValueError(f"lengths: expected integers [N], got {lengths.dtype}")
     return lengths.to(torch.int64)
 
 
 def shape_of_search(
-    log_probs: Tensor, lengths: Tensor, num_hypotheses: int, beam_width: int, blank: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    log_probs: Tensor, lengths: Tensor, num_hypotheses: int, *rest: int
+) -> tuple[Tensor, ...]:
     """Shapes of what a search returns."""
     N, T, _ = log_probs.shape
     K = num_hypotheses
@@ -181,12 +181,7 @@ def shape_of_search(
 
 
 def _shape_of_alignments(
-    emissions: Tensor,
-    lengths: Tensor,
-    labels: Tensor,
-    label_lengths: Tensor,
-    counts: Tensor,
-    blank: int,
+    emissions: Tensor, lengths: Tensor, labels: Tensor, *rest: Tensor | int
 ) -> tuple[Tensor, Tensor]:
     N, T, C = emissions.shape
     K = labels.shape[1]

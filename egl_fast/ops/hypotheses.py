@@ -20,12 +20,12 @@ class Hypotheses:
     of length 0 is the empty labeling.
 
     Attributes:
-        labels: [N, K, U] int64, class indices padded with -1; U is the longest labeling's length,
-            or on a GPU, which is not waited for, as many frames as were searched.
+        labels: [N, K, U] int64, class indices padded with -1. U is the length of the longest
+            labeling; on a GPU, so as not to wait for it, the number of frames.
         label_lengths: [N, K] int64.
         log_prob: [N, K] float64, exact natural logarithm of p(labeling | utterance).
-        search_log_prob: [N, K] float64, the mass the search saw: a lower bound of ``log_prob``, up
-            to rounding.
+        search_log_prob: [N, K] float64, log of the mass that the search found: a lower bound of
+            ``log_prob``, up to rounding.
         counts: [N] int64, used slots of each utterance.
     """
 
@@ -37,9 +37,7 @@ class Hypotheses:
 
     @classmethod
     def of(cls, labelings: Sequence[Sequence[Sequence[int]]]) -> Hypotheses:
-        """Hypotheses from given labelings, with their probabilities unknown (NaN).
-
-        For the operators that read labelings only.
+        """Labelings without probabilities (NaN), for operators that do not read these.
 
         Args:
             labelings: for each of N utterances, up to K labelings of class indices.
@@ -69,9 +67,9 @@ class Hypotheses:
         search_log_prob: Tensor,
         counts: Tensor,
     ) -> Hypotheses:
-        """What a search returns, without the room that no labeling needs.
+        """The results of a search, with labels cut to the longest labeling.
 
-        Where labels are on a GPU the room stays: to know how much is needed would be to wait.
+        On a GPU they stay as long as they are: finding the longest would mean to wait.
         """
         if labels.device.type == "cpu":
             longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
@@ -79,12 +77,12 @@ class Hypotheses:
         return cls(labels, label_lengths, log_prob, search_log_prob, counts)
 
     def to(self, device: torch.device) -> Hypotheses:
-        """The same on another device, and on the CPU without the room that no labeling needs."""
+        """The same on another device; on the CPU, with labels cut to the longest labeling."""
         return Hypotheses.found(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     @property
     def as_arguments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What an operator reads of labelings: labels, their lengths, counts."""
+        """What operators read of labelings: labels, their lengths, counts."""
         return self.labels, self.label_lengths, self.counts
 
     @property
@@ -101,7 +99,7 @@ class Hypotheses:
 
 
 def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals: int) -> Tensor:
-    """Independent standard normal numbers, a function of key, labeling and index alone.
+    """Independent standard normal numbers that depend on key, labeling and index alone.
 
     Args:
         hypotheses: labelings of N utterances.
@@ -130,10 +128,9 @@ def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals:
     return normals
 
 
-def _shape_of_normals(
-    labels: Tensor, label_lengths: Tensor, counts: Tensor, keys: Tensor, num_normals: int
-) -> Tensor:
-    return labels.new_empty(*labels.shape[:2], num_normals, dtype=torch.float64)
-
-
-torch.library.register_fake("egl_fast::ctc_hypothesis_normals", _shape_of_normals)
+torch.library.register_fake(
+    "egl_fast::ctc_hypothesis_normals",
+    lambda labels, lengths, counts, keys, num_normals: labels.new_empty(
+        *labels.shape[:2], num_normals, dtype=torch.float64
+    ),
+)

@@ -1,4 +1,4 @@
-"""From logits to what is to be pulled back, in one native call."""
+"""From logits to rows to pull back, in one native call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from egl_fast.ops.hypotheses import Hypotheses
 
 @dataclass(frozen=True, eq=False)
 class NbestCotangents:
-    """What to pull back for an utterance's K hypotheses: ``ctc_nbest_cotangents``.
+    """Rows to pull back for the K hypotheses of each utterance.
 
     With p_k = p(y_k|x) over their sum and columns d_k = sqrt(p_k) delta_k, row r < R + m of an
     utterance is ``sum_k combinations[r, k] d_k``: first R = ``num_directions`` directions, then
@@ -24,15 +24,15 @@ class NbestCotangents:
     norms and, in expectation over the signs, the mean of the probes'.
 
     With ``span``, columns are d_k = delta_k / ||delta_k||, there are no probes, and d_k is
-    ``sum_r combinations[r, k] row_r`` but for a part no longer than ``span``.
+    ``sum_r combinations[r, k] row_r``, except for a part no longer than ``span``.
 
-    Where the rows would not be fewer than the hypotheses (with ``span``, by an eighth), row k is
-    delta_k itself: ``num_directions`` equals the count.
+    If there would not be fewer rows than hypotheses (with ``span``, by an eighth), row k is
+    delta_k itself, and ``num_directions`` equals the count.
 
     Attributes:
         hypotheses: the K best labelings.
-        cotangents: [N, rows, T, C] in the logits' dtype, as many rows as some utterance needs; zero
-            where an utterance has fewer.
+        cotangents: [N, rows, T, C] in the logits' dtype; zero where an utterance has fewer rows
+            than another.
         combinations: [N, rows, K] float64.
         num_directions: [N] int64, R.
         num_probes: [N] int64, m.
@@ -49,17 +49,11 @@ class NbestCotangents:
     output_sq_norms: Tensor | None
 
     def summary_on_host(self) -> NbestCotangents:
-        """The same with everything but the cotangents on the CPU; waits for a GPU, once."""
+        """The same with everything except the cotangents on the CPU."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        del values["cotangents"]
         host = torch.device("cpu")
-        return replace(
-            self,
-            hypotheses=self.hypotheses.to(host),
-            combinations=self.combinations.to(host),
-            num_directions=self.num_directions.to(host),
-            num_probes=self.num_probes.to(host),
-            cotangent_sq_norms=self.cotangent_sq_norms.to(host),
-            output_sq_norms=None if self.output_sq_norms is None else self.output_sq_norms.to(host),
-        )
+        return replace(self, **{name: value.to(host) for name, value in values.items()})
 
 
 def ctc_nbest_cotangents(
@@ -75,17 +69,17 @@ def ctc_nbest_cotangents(
     frame_gram: Tensor | None = None,
     blank: int = 0,
 ) -> NbestCotangents:
-    """From logits to what is to be pulled back, in one native call.
-
-    On a GPU the call itself, ``torch.ops.egl_fast.ctc_nbest_cotangents``, never waits and may be
-    captured in a CUDA graph; this function waits once, after it, for how many rows there are.
+    """From logits to rows to pull back, in one native call.
 
     Softmax in float64, ``ctc_beam_search``, ``ctc_logits_cotangents``, the eigenvectors of the
     scaled cotangents' Gram matrix, and the combinations of cotangents that ``tolerance``,
     ``probes`` or ``span`` ask for; with none of them, all cotangents. Directions are the leading
-    eigenvectors. A probe is the sum of all others under random signs; signs come from ``keys`` and
-    the labelings (``ctc_hypothesis_normals``), so that batching, order and threads change nothing,
-    nor does the sign of an eigenvector. docs/estimators.md has the derivations.
+    eigenvectors. A probe is the sum of all others under random signs. Signs come from ``keys`` and
+    the labelings (``ctc_hypothesis_normals``), so they do not depend on batching, order, threads,
+    or the sign of an eigenvector. docs/estimators.md has the derivations.
+
+    On a GPU the native operator never waits; this function waits once after it, for the number of
+    rows.
 
     Args:
         logits: [N, T, C] float32 or float64, as for ``ctc_logits_cotangents``.
@@ -94,9 +88,9 @@ def ctc_nbest_cotangents(
         beam_width: as for ``ctc_beam_search``.
         tolerance: target relative standard error of the sum, between 0 and 1.
         probes: rows to pull back, at least 2.
-        span: part of a cotangent's length that may lie outside what the rows span, between 0 and
-            1; in double, no less than about 1e-7 can be told.
-        keys: [N] int64 that decide the signs, one an utterance; None: 0.
+        span: part of a cotangent's length that may lie outside the span of the rows, between 0
+            and 1; below about 1e-7, float64 does not resolve it.
+        keys: [N] int64 that decide the signs, one per utterance; None: 0.
         frame_gram: [N, T, T] float64, of the output layer's inputs: the inner products
             <(a_t, 1), (a_s, 1)> that give its squared norms.
         blank: the blank's class index.
@@ -105,8 +99,8 @@ def ctc_nbest_cotangents(
         NbestCotangents, in new memory.
 
     Raises:
-        ValueError: as the operators named above; or several of tolerance, probes and span are
-            given, or one is out of its range.
+        ValueError: as for the operators named above; or several of tolerance, probes and span
+            are given, or one is out of range.
 
     Example:
         >>> logits = torch.randn(1, 20, 5, generator=torch.Generator().manual_seed(0))
@@ -117,7 +111,7 @@ def ctc_nbest_cotangents(
     tensors = given(keys=keys, frame_gram=frame_gram)
     check_same_device("logits", logits, lengths=lengths, **tensors)
     if type(logits) is Tensor and logits.is_meta:
-        raise ValueError("logits: expected values, which decide how many rows there are, got meta")
+        raise ValueError("logits: expected values, which decide the number of rows, got meta")
     check_integers(num_hypotheses=num_hypotheses, blank=blank, **given(probes=probes))
     beam_width = as_beam_width(beam_width, num_hypotheses, logits)
     for name, value in (("tolerance", tolerance), ("probes", probes), ("span", span)):
@@ -143,7 +137,7 @@ def ctc_nbest_cotangents(
         _refuse_values(logits, lengths, blank)
     return NbestCotangents(
         Hypotheses.found(*found[:5]),
-        cotangents[:, :num_rows].contiguous(),  # views would keep the room
+        cotangents[:, :num_rows].contiguous(),  # views would keep the memory
         combinations[:, :num_rows].contiguous(),
         num_directions,
         num_probes,
@@ -153,11 +147,10 @@ def ctc_nbest_cotangents(
 
 
 def _most_rows(counts: Tensor, num_rows: Tensor) -> int | None:
-    """The most rows of an utterance; None if one has values that are to be refused.
+    """The most rows that an utterance has; None if one has invalid values.
 
-    On a GPU the operator does not wait to learn either: rows have room for the most that could be,
-    and counts are -1 where a value is bad. Whoever reads the results has to wait, so here is the
-    one time.
+    On a GPU the operator waits for neither: it allocates the most rows that could be, and sets
+    counts to -1 where a value is invalid.
     """
     if counts.numel() == 0:
         return 0
@@ -166,32 +159,24 @@ def _most_rows(counts: Tensor, num_rows: Tensor) -> int | None:
 
 
 def _refuse_values(logits: Tensor, lengths: Tensor, blank: int) -> NoReturn:
-    """Raises the ValueError that the operator on the CPU raises for these logits or lengths."""
+    """Raise the ValueError that the operator on the CPU raises for these logits or lengths."""
     no_hypotheses = Hypotheses.of([[]] * len(lengths))
     torch.ops.egl_fast.ctc_logits_cotangents.default(
         logits.detach().cpu(), as_int64(lengths.cpu()), *no_hypotheses.as_arguments, blank
     )
-    raise AssertionError("values that were refused on a GPU are not refused on the CPU")
+    raise AssertionError("values that the GPU refused are not refused by the CPU")
 
 
 def _shape_of_nbest_cotangents(
-    logits: Tensor,
-    lengths: Tensor,
-    num_hypotheses: int,
-    beam_width: int,
-    tolerance: float,
-    num_probes: int,
-    span: float,
-    keys: Tensor,
-    frame_gram: Tensor | None,
-    blank: int,
+    logits: Tensor, lengths: Tensor, num_hypotheses: int, *options: object
 ) -> tuple[Tensor, ...]:
+    frame_gram = options[-2]
     N, T, C = logits.shape
     K = num_hypotheses
-    rows = torch.library.get_ctx().new_dynamic_size()  # what the utterances turn out to need
+    rows = torch.library.get_ctx().new_dynamic_size()  # depends on values
     float64 = torch.float64
     return (
-        *shape_of_search(logits, lengths, num_hypotheses, beam_width, blank),
+        *shape_of_search(logits, lengths, num_hypotheses),
         logits.new_empty(N, rows, T, C),
         logits.new_empty(N, rows, K, dtype=float64),
         lengths.new_empty(N),

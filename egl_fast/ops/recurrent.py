@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,18 @@ RecurrentCell = Literal["rnn", "gru", "lstm"]
 # The order is RecurrentCell's in csrc/core/recurrent_backward.h.
 _RECURRENT_CELLS: tuple[RecurrentCell, ...] = ("rnn", "gru", "lstm")
 _NUM_GATES = (1, 3, 4)
-_GRU, _LSTM = 1, 2
+_GRU, LSTM = 1, 2
+
+
+def cell_number(cell: RecurrentCell) -> int:
+    """What the operators call a cell.
+
+    Raises:
+        ValueError: there is no such cell.
+    """
+    if cell not in _RECURRENT_CELLS:
+        raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
+    return _RECURRENT_CELLS.index(cell)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +35,10 @@ class RecurrentCotangents:
     """What ``recurrent_backward`` returns.
 
     Attributes:
-        gates: [T, R, N, G * H], cotangents of the gates before their nonlinearities, as the
-            input's share of them sees it; in torch's order.
-        hidden_gates: the same for the previous state's share. A GRU's differ in the candidate; for
-            other cells it is ``gates``.
+        gates: [T, R, N, G * H], cotangents of the input's share of the gates, before their
+            nonlinearities; in torch's order.
+        hidden_gates: the same for the previous state's share, which differ in the candidate of a
+            GRU; for other cells it is ``gates``.
         state: [R, N, H], cotangents of the initial hidden state.
         cell: [R, N, H], cotangents of an LSTM's initial cell state; None for other cells.
     """
@@ -50,9 +61,9 @@ def recurrent_backward(
     """Backward through time for R cotangents over one stored forward pass.
 
     One layer, one direction. Frames are visited from last to first, or from first to last if
-    ``reverse``, with ``dh = cotangents[t] + carry`` and the carry 0 at first. The step is linear
-    in dh with coefficients that all R cotangents of an utterance share; ``x[i]`` below is
-    ``coefficients[t, n, i]``, and ``W`` is ``weight_hh``:
+    ``reverse``, with ``dh = cotangents[t] + carry``, where the carry starts at 0. The step is
+    linear in dh, with coefficients that all R cotangents of an utterance share. Below, the names
+    in parentheses are the P coefficients, and ``W`` is ``weight_hh``:
 
     - ``"rnn"``, P = 1, (a) with a = 1 - h^2 for tanh: gates = dh a; carry = gates W.
     - ``"gru"``, P = 5, (a_r, a_z, a_n, a_hn, z), where h = (1 - z) n + z h_prev and
@@ -63,17 +74,17 @@ def recurrent_backward(
       a_f = c_prev f (1 - f), a_g = i (1 - g^2), a_o = tanh(c) o (1 - o). dc = dh q + dc_carry;
       gates = (dc a_i, dc a_f, dc a_g, dh a_o); dc_carry = dc f; carry = gates W.
 
-    Padding frames need no lengths: where the coefficients are zero, everything stops, and nothing
-    reaches the initial state through them. With ``reverse`` false, padding follows an utterance
-    and is visited first, so its ``cotangents`` and ``final_cell_cotangents`` are lost there.
+    There are no lengths: padding frames must have zero coefficients, through which nothing passes.
+    With ``reverse`` false, padding follows an utterance and is visited first, so cotangents of
+    padding, and ``final_cell_cotangents`` of padded utterances, are lost.
 
-    Under ``torch.func.vmap`` over ``cotangents`` (and ``final_cell_cotangents``) the batch joins R
-    in one native call; other arguments cannot be batched.
+    ``torch.func.vmap`` over ``cotangents`` (and ``final_cell_cotangents``) is one native call, with
+    the batch as part of R; other arguments cannot be batched.
 
     Args:
         cell: which coefficients and gates.
-        cotangents: [T, R, N, H] float32 or float64, of the layer's output; any strides, without a
-            copy if H is contiguous.
+        cotangents: [T, R, N, H] float32 or float64, of the layer's output; any strides, not
+            copied if H is contiguous.
         coefficients: [T, N, P, H], same dtype.
         weight_hh: [G * H, H], same dtype, torch's layout: rows are gates.
         reverse: whether the forward pass ran from the last frame to the first.
@@ -84,11 +95,10 @@ def recurrent_backward(
         ``final_cell_cotangents``.
 
     Raises:
-        ValueError: an argument has a wrong dtype or shape, or a cotangent of the cell state is
-            given for a cell without one.
+        ValueError: an argument has a wrong dtype or shape, or ``final_cell_cotangents`` is given
+            for a cell other than an LSTM.
     """
-    if cell not in _RECURRENT_CELLS:
-        raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
+    number = cell_number(cell)
     check_same_device(
         "cotangents",
         cotangents,
@@ -97,7 +107,7 @@ def recurrent_backward(
         **given(final_cell_cotangents=final_cell_cotangents),
     )
     gates, hidden_gates, state, final = _extension.operators().recurrent_backward.default(
-        _RECURRENT_CELLS.index(cell),
+        number,
         cotangents.detach(),
         coefficients.detach(),
         weight_hh.detach(),
@@ -113,12 +123,7 @@ def recurrent_backward(
 
 
 def _shape_of_recurrent_backward(
-    cell: int,
-    cotangents: Tensor,
-    coefficients: Tensor,
-    weight_hh: Tensor,
-    reverse: bool,
-    final_cell_cotangents: Tensor | None,
+    cell: int, cotangents: Tensor, *rest: Tensor | bool | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     T, R, N, H = cotangents.shape
     sides = (T, R, N, _NUM_GATES[cell] * H)
@@ -126,18 +131,12 @@ def _shape_of_recurrent_backward(
         cotangents.new_empty(sides),
         cotangents.new_empty(sides if cell == _GRU else (0,)),
         cotangents.new_empty(R, N, H),
-        cotangents.new_empty((R, N, H) if cell == _LSTM else (0,)),
+        cotangents.new_empty((R, N, H) if cell == LSTM else (0,)),
     )
 
 
-class _VmapInfo(Protocol):
-    """What torch.library tells a batching rule."""
-
-    batch_size: int
-
-
 def _vmap_recurrent_backward(
-    info: _VmapInfo,
+    info: Any,
     in_dims: tuple[int | None, ...],
     cell: int,
     cotangents: Tensor,
@@ -170,7 +169,7 @@ def _vmap_recurrent_backward(
     )
 
     results = (gates, hidden_gates, state, cell_state)
-    dims = (1, 1 if cell == _GRU else None, 0, 0 if cell == _LSTM else None)
+    dims = (1, 1 if cell == _GRU else None, 0, 0 if cell == LSTM else None)
     return tuple(
         result if dim is None else _split(result, dim, B)
         for result, dim in zip(results, dims, strict=True)

@@ -1,4 +1,4 @@
-"""A recurrent layer over all frames, with what its backward pass will want."""
+"""A recurrent layer over all frames, and what its backward pass needs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import Tensor
 
 from egl_fast import _extension
 from egl_fast.ops.arguments import check_same_device, given
-from egl_fast.ops.recurrent import _RECURRENT_CELLS, RecurrentCell
+from egl_fast.ops.recurrent import LSTM, RecurrentCell, cell_number
 
 _NUM_COEFFICIENTS = (1, 5, 6)
-_LSTM = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +20,8 @@ class RecurrentScan:
     """One direction of a recurrent layer; all tensors float32, or all float64.
 
     Attributes:
-        projected: [T, N, G * H], the input's share of the gates; any strides, without a copy if
-            the last dimension is contiguous.
+        projected: [T, N, G * H], the input's share of the gates; any strides, not copied if the
+            last dimension is contiguous.
         weight_hh: [G * H, H], torch's layout: rows are gates.
         bias_hh: [G * H] or None.
         initial_state: [N, H].
@@ -40,13 +39,13 @@ class RecurrentScan:
 
 @dataclass(frozen=True, eq=False)
 class RecurrentStates:
-    """What a ``RecurrentScan`` comes to, in new memory and the dtype of its tensors.
+    """The result of a ``RecurrentScan``, in new memory and the dtype of its tensors.
 
     Attributes:
         states: [T, N, H].
         previous: [T, N, H], the state that each frame started from.
         coefficients: [T, N, P, H], as ``recurrent_backward`` takes them.
-        final_cell: [N, H], an LSTM's cell state in the end; None for other cells.
+        final_cell: [N, H], an LSTM's last cell state; None for other cells.
     """
 
     states: Tensor
@@ -65,24 +64,24 @@ def recurrent_forward(
 ) -> list[RecurrentStates]:
     """The directions of a recurrent layer, each over all frames, side by side.
 
-    With u = weight_hh h + bias_hh of the state h before, x the projected input, and gates in
+    With u = weight_hh h + bias_hh for the previous state h, x the projected input, and gates in
     torch's order:
 
     - ``"rnn"``: tanh(x + u), or min(max(x + u, 0), relu_clip).
     - ``"gru"``: r, z = sigmoid(x + u), n = tanh(x_n + r u_n), (1 - z) n + z h.
     - ``"lstm"``: i, f, o = sigmoid(x + u), g = tanh(x_g + u_g), c = f c + i g, o tanh(c).
 
-    Sums are taken in the order of the hidden units, for each utterance and gate alone: an
-    utterance's results are the same to the last bit whatever it shares a call with, for any number
-    of threads. Nonlinearities are calculated in float64.
+    Each utterance and gate is summed separately, in the order of the hidden units. So results are
+    the same to the last bit for any number of threads and any other utterances in the call.
+    Nonlinearities are computed in float64.
 
     Args:
         cell: which gates.
-        scans: one for each direction, of one shape and dtype.
+        scans: one per direction, of one shape and dtype.
         relu_clip: upper bound of an RNN's relu, ``math.inf`` for none; None: tanh, and for other
             cells.
-        valid: [T, N] bool, False on padding, where states and coefficients are zero and what was
-            carried to there is lost; None: no padding.
+        valid: [T, N] bool, False on padding, which resets the state and has zero states and
+            coefficients; None: no padding.
         precise: carry the states of float32 scans from frame to frame, and sum the products, in
             float64; float64 scans always do.
 
@@ -91,13 +90,11 @@ def recurrent_forward(
 
     Raises:
         ValueError: there is no scan, an argument has a wrong dtype or shape, some scans have a bias
-            and some have none, or ``relu_clip`` is not above 0 or the cell is no RNN.
+            and some have none, ``relu_clip`` is not above 0, or it is given for a GRU or LSTM.
     """
-    if cell not in _RECURRENT_CELLS:
-        raise ValueError(f"cell: expected one of {', '.join(_RECURRENT_CELLS)}, got {cell!r}")
+    number = cell_number(cell)
     if not scans:
-        raise ValueError("scans: expected one at least, got none")
-
+        raise ValueError("scans: expected at least one, got none")
     for scan in scans:
         check_same_device(
             "projected",
@@ -112,7 +109,7 @@ def recurrent_forward(
         return [tensor.detach() for tensor in tensors if tensor is not None]
 
     results = _extension.operators().recurrent_forward.default(
-        _RECURRENT_CELLS.index(cell),
+        number,
         relu_clip,
         present([scan.projected for scan in scans]),
         present([scan.weight_hh for scan in scans]),
@@ -136,10 +133,7 @@ def _shape_of_recurrent_forward(
     weight_hh: list[Tensor],
     bias_hh: list[Tensor],
     initial_state: list[Tensor],
-    initial_cell: list[Tensor],
-    valid: Tensor | None,
-    reverse: list[bool],
-    precise: bool,
+    *rest: object,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
     T, N, _ = projected[0].shape
     H = initial_state[0].shape[1]
@@ -151,7 +145,7 @@ def _shape_of_recurrent_forward(
         each(T, N, H),
         each(T, N, H),
         each(T, N, _NUM_COEFFICIENTS[cell], H),
-        each(N if cell == _LSTM else 0, H),
+        each(N if cell == LSTM else 0, H),
     )
 
 

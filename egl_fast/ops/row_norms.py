@@ -8,19 +8,19 @@ from torch import Tensor
 from egl_fast import _extension
 from egl_fast.ops.arguments import check_same_device
 
-#: Most numbers whose squares are added up in float32 on the CPU. A sum of a hundred thousand loses
-#: four digits, one of thousands two or three bits; and runs are read where they lie, at once.
+#: Most numbers whose squares are summed in float32 on the CPU. A sum of a hundred thousand loses
+#: four digits, one of thousands two or three bits.
 _RUN = 4096
 
-#: Squares below the normal numbers of float32, 2^-126, may lose all their digits: 4,096 of them are
-#: less than 2^-114, which is beyond the digits of a run's squared norm from here on.
+#: Squares below 2^-126, float32's smallest normal number, may lose all their digits. 4,096 of them
+#: are less than 2^-114, too little to affect a squared norm from here on.
 _LEAST = 2.0**-80
 
 
 def row_sq_norms(rows: Tensor) -> Tensor:
-    """Squared norms of rows that lie in pieces.
+    """Squared norms of rows that are not contiguous.
 
-    On a GPU squares are added up in float64, in an order that depends on the row's size alone.
+    On a GPU, squares are summed in float64, in an order that depends on the row's size alone.
 
     Args:
         rows: [A, R, B] float32 or float64, any strides; row r is all of ``rows[:, r]``.
@@ -37,7 +37,7 @@ def row_sq_norms(rows: Tensor) -> Tensor:
 
 
 def _by_torch(rows: Tensor) -> Tensor:
-    """The operator where it has no kernel of ours: torch's norms run at the memory's rate."""
+    """The operator where we have no kernel: torch's norms run at the speed of memory."""
     if rows.dim() != 3 or rows.dtype not in (torch.float32, torch.float64):
         dtype = str(rows.dtype).removeprefix("torch.")
         raise ValueError(

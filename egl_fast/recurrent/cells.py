@@ -15,24 +15,19 @@ from egl_fast.recurrent.clipped_relu import CLIP, ClippedReluRNN
 
 @dataclass(frozen=True)
 class Cell:
-    """A recurrent cell, as ``ops.recurrent_forward`` and ``ops.recurrent_backward`` know it.
+    """A recurrent cell, in terms of ``ops.recurrent_forward`` and ``ops.recurrent_backward``."""
 
-    Attributes:
-        kind: which gates.
-        relu_clip: upper bound of an RNN's relu; None: tanh, and for other cells.
-    """
-
-    kind: RecurrentCell
-    relu_clip: float | None = None
+    kind: RecurrentCell  # which gates
+    relu_clip: float | None = None  # upper bound of an RNN's relu; None: tanh, and for other cells
 
 
-#: What a module must run to be run as a scan instead; others may have replaced it.
+#: A module runs as a scan only if its forward is still this one.
 _KINDS: tuple[type[nn.RNNBase], ...] = (ClippedReluRNN, nn.RNN, nn.GRU, nn.LSTM)
 TORCH_FORWARDS: dict[type[nn.RNNBase], Callable[..., Any]] = {kind: kind.forward for kind in _KINDS}
 
 
 def cell_of(module: nn.RNNBase) -> Cell | None:
-    """The cell of a torch recurrent module, or None where the scan has no form for it."""
+    """The cell of a torch recurrent module, or None if it cannot run as a scan."""
     own_forward = (
         "forward" in vars(module) or TORCH_FORWARDS.get(type(module)) is not type(module).forward
     )

@@ -1,4 +1,4 @@
-"""The recurrent cell of Deep Speech, which torch has no kernel for."""
+"""The recurrent cell of Deep Speech, for which torch has no kernel."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ CLIP: Final = 20.0
 class ClippedReluRNN(nn.RNN):
     """Bidirectional recurrent layer h_t = min(max(W x_t + U h_(t-1) + b, 0), 20).
 
-    Parameters are those of ``torch.nn.RNN``, under the same names. torch has no kernel for the
-    clipped cell, so this one steps through the frames in Python.
+    Parameters have the names they have in ``torch.nn.RNN``. Steps through the frames in Python.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -31,8 +30,7 @@ class ClippedReluRNN(nn.RNN):
     ) -> tuple[PackedSequence, Tensor]:
         """Outputs of both directions side by side, and the final states; packed in, packed out."""
         padded = unpack(x, num_frames=x.batch_sizes.shape[0])
-        # Frame t has batch_sizes[t] sequences, so the sequence at place j has as many frames as
-        # there are batch sizes above j.
+        # Frame t has batch_sizes[t] sequences, so sequence j is in the frames with a larger size.
         places = torch.arange(padded.shape[0])
         lengths = (x.batch_sizes[None, :] > places[:, None]).sum(dim=1).to(padded.device)
         if x.unsorted_indices is not None:
@@ -57,7 +55,7 @@ class ClippedReluRNN(nn.RNN):
         states: list[Tensor] = [state] * num_frames
         for t in reversed(range(num_frames)) if reverse else range(num_frames):
             new = (projected[:, t] + state @ w_hh.T).clamp(0.0, CLIP)
-            # Padding keeps the state: zero before the last frame in reverse, final after it.
+            # Padding keeps the state: zero before the first frame in reverse, final after the last.
             state = torch.where(valid[:, t], new, state)
             states[t] = state
         return torch.stack(states, dim=1) * valid, state

@@ -1,4 +1,4 @@
-"""The forms in which a recurrent module takes its input, and one form to run it in."""
+"""The forms in which a recurrent module takes its input, and the one form it is run in."""
 
 from __future__ import annotations
 
@@ -10,36 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from egl_fast.recurrent.packing import gather_rows
+from egl_fast.recurrent.packing import gather_rows, inverse_index
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a module was given its input, to give its output back the same way.
+    """A module's input, and how to return its output in the same form."""
 
-    Attributes:
-        time_first: [T, N, I], zero on padding.
-        valid: [T, N] bool, False on padding, or None where there is none.
-        order: utterance of each column, or None where they are in order.
-        packed: the packed sequence that came in, if one did.
-        batch_first: the tensor that came in was [N, T, I].
-        batched: it had a batch dimension.
-        to_padded: [T*N] row of the packed data, or its length for padding.
-        to_packed: [rows of the packed data] row of the padded data.
-    """
-
-    time_first: Tensor
-    valid: Tensor | None
-    order: Tensor | None
-    packed: PackedSequence | None
-    batch_first: bool
-    batched: bool
-    to_padded: Tensor | None = None
-    to_packed: Tensor | None = None
+    time_first: Tensor  # [T, N, I], zero on padding
+    valid: Tensor | None  # [T, N] bool, False on padding, or None if there is none
+    order: Tensor | None  # utterance of each column, or None if they are in order
+    packed: PackedSequence | None  # the packed sequence that was given, if any
+    batch_first: bool  # the tensor that was given was [N, T, I]
+    batched: bool  # it had a batch dimension
+    to_padded: Tensor | None = None  # [T*N] row of the packed data, or its length for padding
+    to_packed: Tensor | None = None  # [rows of the packed data] row of the padded data
 
     @cached_property
     def columns(self) -> tuple[int, ...] | None:
-        """``order`` on the host: a GPU is waited for once a layer, not once an utterance."""
+        """``order`` on the host, so that a GPU is waited for once per layer."""
         return None if self.order is None else tuple(self.order.tolist())
 
     @staticmethod
@@ -56,20 +45,16 @@ class Layout:
         if int(sizes[-1]) == num_columns:
             time_first = x.data.view(num_frames, num_columns, -1)
             return Layout(time_first, None, x.sorted_indices, x, False, True)
-        column = torch.arange(num_columns)
-        starts = sizes.cumsum(0) - sizes
-        present = column[None, :] < sizes[:, None]
-        total = int(sizes.sum())
-        to_padded = torch.where(present, starts[:, None] + column[None, :], total).flatten()
+        present = torch.arange(num_columns)[None, :] < sizes[:, None]
         to_packed = present.flatten().nonzero().squeeze(1)
-        to_padded, to_packed = to_padded.to(x.data.device), to_packed.to(x.data.device)
+        to_padded = inverse_index(to_packed, present.numel()).to(x.data.device)
+        to_packed, valid = to_packed.to(x.data.device), present.to(x.data.device)
         padded = gather_rows(x.data, to_padded, to_packed)
-        valid = present.to(x.data.device)
         time_first = padded.view(num_frames, num_columns, -1)
         return Layout(time_first, valid, x.sorted_indices, x, False, True, to_padded, to_packed)
 
     def restore(self, outputs: Tensor) -> Tensor | PackedSequence:
-        """Outputs [T, N, D] in the form that the input came in."""
+        """Outputs [T, N, D] in the form of the input."""
         if self.packed is None:
             if self.batch_first:
                 return outputs.transpose(0, 1)
@@ -82,10 +67,10 @@ class Layout:
         )
 
     def final_states(self, finals: list[tuple[Tensor, Tensor | None]]) -> Any:
-        """Final states as torch gives them, of hidden states and an LSTM's cell states.
+        """The final hidden states, and an LSTM's cell states, in the form torch returns them.
 
-        None where padding hides them: utterances of unequal length end at different frames. Only
-        the built-in model is run so, and it has no use for them; a user of None fails at once.
+        None if there is padding, as utterances then end at different frames. Only the built-in
+        model is run like that, and does not use them.
         """
         hidden = self._as_torch_gives([h for h, _ in finals])
         cells = [c for _, c in finals if c is not None]

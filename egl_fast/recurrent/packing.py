@@ -1,8 +1,8 @@
 """Padded batches to packed sequences and back, by gathers that vectorize.
 
-torch's own ``pack_padded_sequence`` and ``pad_packed_sequence`` are loops over frames, and have
-no batching rule: pulled back under ``vmap``, they run once a cotangent. Here each is one gather
-of rows by a one-to-one index, and its backward pass the inverse gather.
+torch's ``pack_padded_sequence`` and ``pad_packed_sequence`` loop over frames, and have no batching
+rule: pulled back under ``vmap``, they run once per cotangent. Here each is one gather of rows by a
+one-to-one index, and its backward pass is the inverse gather.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 class _Gather(torch.autograd.Function):
-    """Rows by a one-to-one index, a zero row where the index is one too large."""
+    """See ``gather_rows``."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
@@ -35,15 +35,12 @@ def _with_zero_row(rows: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    """``rows[index]``, with zeros where ``index`` is the number of rows.
+    """``rows[index]`` [B, D], with zeros where ``index`` is the number of rows; differentiable.
 
     Args:
         rows: [A, D].
-        index: [B] int64 into the rows; no row twice.
-        inverse: [A] int64, the place of each row in the result, B where it is not used.
-
-    Returns:
-        [B, D], differentiable.
+        index: [B] int64; each row at most once.
+        inverse: [A] int64, the place of each row in the result; B if it is not used.
     """
     return cast(Tensor, _Gather.apply(rows, index, inverse))  # type: ignore[no-untyped-call]
 
@@ -56,15 +53,7 @@ def inverse_index(index: Tensor, size: int) -> Tensor:
 
 
 def pack(padded: Tensor, lengths: Tensor) -> PackedSequence:
-    """As ``torch.nn.utils.rnn.pack_padded_sequence`` for unsorted, batch-first input.
-
-    Args:
-        padded: [N, T, D].
-        lengths: [N] int64, at least 1 each.
-
-    Returns:
-        The packed sequence, longest utterance first.
-    """
+    """As ``pack_padded_sequence`` for unsorted, batch-first input [N, T, D]; lengths at least 1."""
     num_utterances, num_frames, width = padded.shape
     lengths = lengths.cpu()
     order = torch.argsort(lengths, descending=True, stable=True)
@@ -85,12 +74,7 @@ def pack(padded: Tensor, lengths: Tensor) -> PackedSequence:
 
 
 def unpack(packed: PackedSequence, *, num_frames: int) -> Tensor:
-    """[N, num_frames, D], zero on padding: the inverse of ``pack``.
-
-    Args:
-        packed: N sequences of at most ``num_frames`` frames.
-        num_frames: T of the result.
-    """
+    """[N, num_frames, D], zero on padding: the inverse of ``pack``."""
     sizes = packed.batch_sizes
     num_utterances = int(sizes[0])
     if num_utterances == 1:

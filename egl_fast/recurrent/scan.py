@@ -14,8 +14,7 @@ from egl_fast.ops import RecurrentCell, RecurrentStates, recurrent_backward
 class Projection(torch.autograd.Function):
     """The input's share of the gates at all frames: ``torch.nn.functional.linear``.
 
-    A node of our own for the sake of its backward pass, which under vmap is one product of all
-    cotangents.
+    Our own node because its backward pass under vmap is one product of all cotangents.
     """
 
     @staticmethod
@@ -38,10 +37,10 @@ class Projection(torch.autograd.Function):
 
 
 class Scan(torch.autograd.Function):
-    """States of one direction, which are there already; backward through time in one call.
+    """The states of one direction, computed before; backward through time in one call.
 
-    The directions of a layer run side by side in one call (``ops.recurrent_forward``); in the
-    graph each is a node of its own.
+    The directions of a layer run in one call (``ops.recurrent_forward``), but each has its own
+    node in the graph.
     """
 
     @staticmethod
@@ -57,19 +56,9 @@ class Scan(torch.autograd.Function):
         reverse: bool,
         result: RecurrentStates,
     ) -> tuple[Tensor, Tensor | None]:
-        """States [T, N, H] and the final cell state [N, H].
+        """States [T, N, H] and the final cell state [N, H], which are in ``result``.
 
-        Args:
-            ctx: of autograd.
-            projected: [T, N, G*H].
-            hidden_tap: [T, N, G*H], taken to be zero; None where nobody asks for its cotangent.
-            weight_hh: [G*H, H].
-            bias_hh: [G*H] or None.
-            initial_state: [N, H].
-            initial_cell: [N, H] of an LSTM, else None.
-            cell: which gates.
-            reverse: whether it ran from the last frame to the first.
-            result: what the scan came to.
+        ``hidden_tap`` [T, N, G*H] is zero, and None if its cotangent is not needed.
         """
         ctx.save_for_backward(result.coefficients, weight_hh, result.previous)
         ctx.kind, ctx.reverse, ctx.has_bias = cell, reverse, bias_hh is not None

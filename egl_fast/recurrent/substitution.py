@@ -1,4 +1,4 @@
-"""Recurrent modules of a model run as scans for a while."""
+"""Runs the recurrent modules of a model as scans."""
 
 from __future__ import annotations
 
@@ -22,26 +22,19 @@ from egl_fast.recurrent.scan import Projection, Scan
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one layer, as it ran: what norms and gradients are made of.
+    """One direction of one layer, as it ran: what norms and gradients are computed from."""
 
-    Attributes:
-        module: the torch module it belongs to.
-        suffix: end of its parameters' names, such as "_l0_reverse".
-        inputs: [T, N, I].
-        projected: [T, N, G*H], the input's share of the gates before their nonlinearity; in the
-            autograd graph, so that its gradient is the input-side cotangent of the gates.
-        hidden_tap: [T, N, G*H], a zero in the graph at the recurrent product, so that its gradient
-            is the hidden-side cotangent of the gates. The two differ in a GRU's candidate.
-        previous: [T, N, H], the state each frame started from.
-        columns: utterance of each of the N columns, or None where they are in order.
-    """
-
-    module: nn.RNNBase
-    suffix: str
-    inputs: Tensor
+    module: nn.RNNBase  # the torch module it belongs to
+    suffix: str  # end of its parameters' names, such as "_l0_reverse"
+    inputs: Tensor  # [T, N, I]
+    # [T, N, G*H], the input's share of the gates before their nonlinearity; its gradient in the
+    # autograd graph is the cotangent of that share
     projected: Tensor
+    # [T, N, G*H], a zero that the graph adds to the recurrent product; its gradient is the
+    # cotangent of the previous state's share, which differs in a GRU's candidate
     hidden_tap: Tensor
-    previous: Tensor
+    previous: Tensor  # [T, N, H], the state each frame started from
+    # Utterance of each of the N columns, or None if they are in order
     columns: tuple[int, ...] | None
 
 
@@ -63,9 +56,9 @@ _cudnn = SharedChange(_set_cudnn)
 
 
 def without_cudnn() -> AbstractContextManager[None]:
-    """Recurrent layers on a GPU by torch's own kernels while the context is open.
+    """Run recurrent layers on a GPU by torch's own kernels while the context is open.
 
-    cuDNN's have no backward pass in evaluation mode, which is what gradients are asked for in.
+    cuDNN's have no backward pass in evaluation mode.
     """
     return _cudnn(False)
 
@@ -79,25 +72,25 @@ def scanned_recurrence(
     ragged: bool = True,
     precise: bool = False,
 ) -> Iterator[None]:
-    """Let the recurrent modules of a model run as scans while the context is open.
+    """Run the recurrent modules of a model as scans while the context is open.
 
-    Results are the same to rounding. Modules the scan has no form for (projections, foreign
-    subclasses) run as they are, but for cuDNN in evaluation mode.
+    Results are the same to rounding. Modules that cannot run as a scan (projections, foreign
+    subclasses) run as they are, but without cuDNN in evaluation mode.
 
     Args:
-        model: any module; found in it are torch.nn.RNN, GRU, LSTM and ``ClippedReluRNN``.
+        model: any module; its torch.nn.RNN, GRU, LSTM and ``ClippedReluRNN`` run as scans.
         record: called for each direction of each layer as it runs.
-        weights_need_grad: whether the scan is to give gradients of recurrent weights; without,
-            they count as constants, unless they are computed from other parameters.
-        ragged: run packed sequences of unequal length too. Their final states are None, so this is
-            for models that have no use for them.
-        precise: carry states from frame to frame in float64. A float32 scan adds up rounding over
-            its frames, which some recordings (loud noise, two speakers at once) amplify until
+        weights_need_grad: whether recurrent weights get gradients; if not, they are constants,
+            unless they are computed from other parameters.
+        ragged: also run packed sequences of unequal length. Their final states are None, so this
+            is for models that do not use them.
+        precise: carry states from frame to frame in float64. A float32 scan accumulates rounding
+            over its frames, which some recordings (loud noise, two speakers at once) amplify until
             squared gradient norms are off by 2e-4.
 
     Raises:
-        ModelError: when a bidirectional module runs over packed utterances of unequal length
-            with initial states.
+        ModelError: a bidirectional module runs over packed utterances of unequal length with
+            initial states.
     """
     patched = [
         module
@@ -121,7 +114,7 @@ def scanned_recurrence(
 
 
 def _forward_with_backward(module: nn.RNNBase) -> Callable[..., Any]:
-    """The module's own, which can be differentiated in evaluation mode, too."""
+    """The module's own forward, differentiable also in evaluation mode."""
     own = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -143,8 +136,8 @@ def _forward_as_scan(
 
     def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         layout = Layout.of(module, input)
-        unlike = layout.valid is not None and not ragged
-        if unlike or not _computes_as_written(module, layout.time_first):
+        refused = layout.valid is not None and not ragged
+        if refused or not _computes_as_written(module, layout.time_first):
             with without_cudnn():
                 whole: tuple[Any, Any] = TORCH_FORWARDS[type(module)](module, input, hx)
             return whole
@@ -175,17 +168,8 @@ def _forward_as_scan(
                     result,
                 )
                 if record is not None and tap is not None:
-                    record(
-                        Direction(
-                            module=module,
-                            suffix=suffix,
-                            inputs=inputs,
-                            projected=scan.projected,
-                            hidden_tap=tap,
-                            previous=result.previous,
-                            columns=layout.columns,
-                        )
-                    )
+                    ran = (inputs, scan.projected, tap, result.previous)
+                    record(Direction(module, suffix, *ran, layout.columns))
                 outputs.append(states)
                 finals.append((states[0] if scan.reverse else states[-1], final_cell))
             inputs = torch.cat(outputs, dim=2) if num_directions == 2 else outputs[0]
@@ -197,7 +181,7 @@ def _forward_as_scan(
 
 
 def _computes_as_written(module: nn.RNNBase, inputs: Tensor) -> bool:
-    """Whether a scan does what the module would: the scan's numbers, and no ``torch.autocast``."""
+    """Whether a scan computes what the module would: float32 or float64, no ``torch.autocast``."""
     dtypes = {inputs.dtype, *(parameter.dtype for parameter in module.parameters())}
     autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
     return not autocast and dtypes in ({torch.float32}, {torch.float64})
@@ -227,7 +211,7 @@ def _projected(
 
 
 def _tap_of(projected: Tensor) -> Tensor:
-    """A zero of the same shape that the graph can be asked about; its values are never read."""
+    """A zero of the same shape, for the graph; its values are never read."""
     zero = projected.new_zeros(()).expand_as(projected)
     return zero.requires_grad_(torch.is_grad_enabled())
 
@@ -243,8 +227,8 @@ def _initial_states(
     if layout.valid is not None and module.bidirectional:
         # In reverse a scan starts on the padding, which would wipe an initial state.
         raise ModelError(
-            "a bidirectional layer is given initial states with packed utterances of unequal "
-            "length; score one utterance at a time"
+            "a bidirectional layer gets initial states with packed utterances of unequal length; "
+            "score one utterance at a time"
         )
 
     def columns(states: Tensor) -> Tensor:

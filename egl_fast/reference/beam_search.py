@@ -19,14 +19,13 @@ def ctc_prefix_beam_search(
     sums in the log domain.
 
     Args:
-        log_probs: [T, C] floating point, log-softmax over C; T may be 0, entries may be -inf.
+        log_probs: [T, C], log-softmax over C; T may be 0, entries may be -inf.
         beam_width: prefixes kept after each frame.
         blank: the blank's class index.
 
     Returns:
-        (labeling, log-probability) pairs, best first, ties by labeling order (that of Python's
-        tuples). The log-probability is that of the alignments the search kept, a lower bound.
-        Labelings without any are left out.
+        (labeling, log-probability) pairs, best first, ties in the order of Python's tuples. The
+        log-probability, never -inf, is that of the alignments the search kept: a lower bound.
 
     Example:
         >>> import torch

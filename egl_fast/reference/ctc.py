@@ -12,18 +12,7 @@ LOG_ZERO = -math.inf
 
 
 def log_add(*values: float) -> float:
-    """The logarithm of a sum of numbers given by their logarithms.
-
-    Args:
-        values: natural logarithms; -inf stands for zero.
-
-    Returns:
-        log(sum(exp(values))); -inf if all are, or if there are none.
-
-    Example:
-        >>> round(math.exp(log_add(math.log(0.25), math.log(0.5), -math.inf)), 12)
-        0.75
-    """
+    """log(sum(exp(values))); -inf stands for zero, also of no values."""
     largest = max(values, default=LOG_ZERO)
     if largest == LOG_ZERO:
         return LOG_ZERO
@@ -40,13 +29,13 @@ def ctc_forward_backward(
     each emission once and log zero needs no division.
 
     Args:
-        log_probs: [T, C] floating point, log-softmax over C; T may be 0, entries may be -inf.
+        log_probs: [T, C], log-softmax over C; T may be 0, entries may be -inf.
         labels: U class indices other than ``blank``; may be empty.
         blank: the blank's class index.
 
     Returns:
-        The log-probability, -inf for an impossible labeling, and the occupancy [T, C] float64: the
-        posterior of each class at each frame, all zero for an impossible labeling.
+        The log-probability, and the occupancy [T, C] float64: the posterior of each class at each
+        frame. For an impossible labeling, -inf and zeros.
 
     Example:
         >>> log_prob, occupancy = ctc_forward_backward(torch.tensor([[0.25, 0.75]]).log(), [1])

@@ -16,13 +16,6 @@ def collapse(alignment: Sequence[int], *, blank: int = 0) -> Labeling:
 
     This is the map B of Graves et al., "Connectionist Temporal Classification" (2006), section 3.1.
 
-    Args:
-        alignment: one class a frame; may be empty.
-        blank: the blank's class index.
-
-    Returns:
-        Class indices other than ``blank``; () if nothing is left.
-
     Example:
         >>> collapse([1, 1, 0, 1, 2, 0])
         (1, 1, 2)
@@ -33,18 +26,11 @@ def collapse(alignment: Sequence[int], *, blank: int = 0) -> Labeling:
 def enumerate_labelings(
     probs: Sequence[Sequence[Probability]], *, blank: int = 0
 ) -> dict[Labeling, Probability]:
-    """The probability of every labeling, summed over all C^T alignments.
+    """The probability of every labeling that has any, summed over all C^T alignments.
 
-    Graves et al. (2006), equations 2 and 3, term by term. With ``Fraction`` entries the sums are
-    exact, so that ties are ties.
-
-    Args:
-        probs: T rows of C probabilities (not logarithms), float or Fraction; T may be 0.
-        blank: the blank's class index.
-
-    Returns:
-        labeling -> probability, for labelings of non-zero probability only. With T = 0 that is the
-        empty labeling with probability 1.
+    Graves et al. (2006), equations 2 and 3, term by term. ``probs`` are T rows of C probabilities.
+    With ``Fraction`` entries the sums are exact, so that ties are ties. With T = 0 the empty
+    labeling has probability 1.
 
     Example:
         >>> enumerate_labelings([[0.5, 0.5], [0.5, 0.5]])
@@ -67,16 +53,10 @@ def enumerate_labelings(
 def rank_labelings(
     probabilities: dict[Labeling, Probability],
 ) -> list[tuple[Labeling, Probability]]:
-    """Labelings by falling probability, ties by labeling order.
+    """(labeling, probability) pairs by falling probability, ties in labeling order.
 
-    Labeling order is Python's order of tuples: lexicographic by class index, a labeling before its
+    Labeling order is that of Python's tuples: lexicographic by class index, a labeling before its
     own extensions.
-
-    Args:
-        probabilities: as ``enumerate_labelings`` returns them.
-
-    Returns:
-        (labeling, probability) pairs, best first.
 
     Example:
         >>> rank_labelings({(2,): 0.25, (): 0.5, (1, 1): 0.25})

@@ -19,22 +19,13 @@ def looped_sq_norms(
     utterance: int = 0,
     blank: int = 0,
 ) -> list[dict[str, float]]:
-    """||d(-log p(y|x)) / d parameter||^2 by autograd, for each labeling and parameter.
+    """||d(-log p(y|x)) / d parameter||^2 by autograd, for each labeling, by parameter name.
 
     The loss is ``torch.nn.functional.ctc_loss``, the model runs once, and every labeling has a
     backward pass of its own: what Huang et al. (2016) describe, and what users write.
 
-    Args:
-        model: returns (logits [N, T, C], lengths [N]); in evaluation mode.
-        inputs: of its call.
-        labelings: class indices of each hypothesis.
-        parameters: by name.
-        utterance: index in the batch.
-        blank: index of the blank.
-
-    Returns:
-        One dictionary a labeling: squared norm by parameter name. A parameter that the loss does
-        not depend on has 0.
+    The model, in evaluation mode, returns (logits [N, T, C], lengths [N]); labelings are class
+    indices for one utterance of the batch. A parameter that the loss does not depend on has 0.
     """
     with torch.enable_grad():
         logits, lengths = model(*inputs)

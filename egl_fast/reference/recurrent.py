@@ -22,16 +22,7 @@ def recurrent_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The plain twin of ``egl_fast.ops.recurrent_forward``, which documents the arguments.
 
-    Args:
-        cell: "rnn", "gru" or "lstm"; the cells are those of ``recurrent_backward``.
-        projected: [T, N, G * H] floating point, T at least 1.
-        weight_hh: [G * H, H].
-        bias_hh: [G * H].
-        initial_state: [N, H].
-        initial_cell: [N, H]; not read but by an LSTM.
-        reverse: whether frames are visited from last to first.
-        relu_clip: of an RNN, whose activation is tanh where it is None.
-        valid: [T, N] bool, or None.
+    T is at least 1. ``initial_cell`` is read by an LSTM only.
 
     Returns:
         (states [T, N, H], previous [T, N, H], coefficients [T, N, P, H], final cell [N, H]).
@@ -104,19 +95,8 @@ def recurrent_backward(
     form of cuDNN and torch, with the reset gate after the product) and an LSTM (Hochreiter and
     Schmidhuber, 1997, with forget gates).
 
-    Args:
-        cell: "rnn", "gru" or "lstm".
-        cotangents: [T, R, N, H] floating point.
-        coefficients: [T, N, P, H].
-        weight_hh: [G * H, H].
-        reverse: whether frames are visited from first to last.
-        final_cell_cotangents: [R, N, H], LSTM only; None for zero.
-
     Returns:
         (gates [T, R, N, G * H], hidden_gates likewise, state [R, N, H], cell [R, N, H] or None).
-
-    Raises:
-        ValueError: unknown ``cell``.
 
     Example:
         >>> ones = torch.ones(2, 1, 1, 1)

@@ -16,37 +16,21 @@ from egl_fast.reference.gradients import looped_sq_norms
 
 @dataclass(frozen=True)
 class ReferenceScore:
-    """What ``ScoreRecord`` says of an utterance, made with nothing that is fast.
+    """What ``ScoreRecord`` says of an utterance, made with nothing that is fast."""
 
-    Attributes:
-        hypotheses: (labels, log p(labels|x), squared gradient norm), best first.
-        egl: Eq. 4 of Huang et al. (2016) over the hypotheses.
-        egl_unsquared: the same with lengths in the place of squared lengths.
-        beam_mass: probability that the hypotheses hold.
-        entropy: nats, mean over frames.
-        pctc: -log p of the best labeling, per frame.
-    """
-
+    # (labels, log p(labels|x), squared gradient norm), best first
     hypotheses: list[tuple[tuple[int, ...], float, float]]
-    egl: float
-    egl_unsquared: float
-    beam_mass: float
-    entropy: float
-    pctc: float
+    egl: float  # Eq. 4 of Huang et al. (2016) over the hypotheses
+    egl_unsquared: float  # the same with lengths in the place of squared lengths
+    beam_mass: float  # probability that the hypotheses hold
+    entropy: float  # nats, mean over frames
+    pctc: float  # -log p of the best labeling, per frame
 
 
 def reference_score(
     model: nn.Module, inputs: tuple[Any, ...], *, k: int, beam_width: int, blank: int = 0
 ) -> ReferenceScore:
-    """Score one utterance.
-
-    Args:
-        model: float64, in evaluation mode; returns (logits [1, T, C], lengths [1]).
-        inputs: of its call, for one utterance.
-        k: hypotheses.
-        beam_width: prefixes kept while searching.
-        blank: index of the blank.
-    """
+    """Score one utterance with a float64 model in evaluation mode."""
     with torch.no_grad():
         logits, lengths = model(*inputs)
     log_probs = logits[0, : int(lengths[0])].double().log_softmax(dim=1)

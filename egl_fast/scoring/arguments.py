@@ -1,4 +1,4 @@
-"""What callers of ``Scorer`` hand over beside its options: names, durations, model inputs."""
+"""What callers of ``Scorer`` pass beside its options: names, durations, model inputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("egl_fast")
 
 
 def names_of(ids: Sequence[str] | None, count: int) -> list[str]:
-    """Names of so many utterances; "0", "1", ... if none are given.
+    """The names of ``count`` utterances; "0", "1", ... if none are given.
 
     Raises:
         ValueError: there are more or fewer, or one is not a string.
@@ -31,18 +31,16 @@ def names_of(ids: Sequence[str] | None, count: int) -> list[str]:
             raise ValueError(f"ids: expected strings, got {name!r}")
     if len(names) != count:
         raise ValueError(f"ids: expected {count}, got {len(names)}")
-    return [str(name) for name in names]  # numpy's strings are a type of their own
+    return [str(name) for name in names]  # numpy has its own type of strings
 
 
 def durations_of(durations: Sequence[float] | None, count: int) -> list[float]:
-    """Lengths of so many utterances in seconds; 0 if none are given.
+    """The lengths of ``count`` utterances in seconds; 0 if none are given.
 
     Raises:
         ValueError: there are more or fewer, or one is not a length.
     """
-    if durations is None:
-        return [0.0] * count
-    given: list[Any] = list(durations)
+    given: list[Any] = [0.0] * count if durations is None else list(durations)
     if len(given) != count:
         raise ValueError(f"durations: expected {count}, got {len(given)}")
     for value in given:
@@ -52,10 +50,10 @@ def durations_of(durations: Sequence[float] | None, count: int) -> list[float]:
 
 
 def refuse_unusable(model_inputs: tuple[Any, ...]) -> None:
-    """Refuse tensors that have no values, or not one of their own at every place.
+    """Refuse tensors without values, or without a value of its own for each element.
 
     Raises:
-        ValueError: the message says which, and what to give instead.
+        ValueError: the message names the input, and what to give instead.
     """
     for position, x in enumerate(model_inputs):
         for tensor in tree_leaves(x):
@@ -72,6 +70,12 @@ def refuse_unusable(model_inputs: tuple[Any, ...]) -> None:
             raise ValueError(f"model input {position}: {problem}")
 
 
+def may_be_one_utterance(model_inputs: tuple[Any, ...]) -> bool:
+    """Whether the first dimension of every tensor is 1."""
+    tensors = [x for x in model_inputs if isinstance(x, Tensor)]
+    return all(x.dim() > 0 and x.shape[0] == 1 for x in tensors)
+
+
 def sliced(model_inputs: tuple[Any, ...], index: int, num_utterances: int) -> tuple[Any, ...]:
     """The inputs of one utterance: tensors whose first dimension is N are sliced, others whole."""
     return tuple(
@@ -83,19 +87,19 @@ def sliced(model_inputs: tuple[Any, ...], index: int, num_utterances: int) -> tu
 
 
 def compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
-    """Warn where an utterance's own logits are not those it has in the caller's batch.
+    """Warn if an utterance's logits differ from those it has in the caller's batch.
 
-    Its neighbors or its padding reach it, or an input that all utterances share has been sliced
+    Either its neighbors or its padding affect it, or an input that all utterances share was sliced
     because its first dimension happens to be N.
     """
     (own, [length]), (logits, lengths) = alone, together
     same = int(length) == int(lengths[n])
     if same:
         rows = logits[n, : int(length)]
-        # A thousandth of the largest logit is far beyond rounding.
+        # A thousandth of the largest logit is far more than rounding.
         gap = (own.detach()[0, : int(length)] - rows).abs().nan_to_num(0.0, 0.0, 0.0).amax()
         same = bool(gap <= 1e-3 * rows.abs().nan_to_num(0.0, 0.0, 0.0).amax() + 1e-6)
     if not same:
         _log.warning(
-            "utterance %r has other logits alone than in its batch: it is scored alone", name
+            "utterance %r has different logits alone than in its batch; it is scored alone", name
         )

@@ -1,4 +1,4 @@
-"""Which classes a model has, from what people hold a vocabulary in."""
+"""The classes of a model, from a vocabulary in any of its usual forms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from egl_fast.errors import ModelError
 
-#: What blanks are called, without brackets.
+#: Names of blanks, without brackets.
 _BLANK_NAMES = ("blank", "blk", "pad", "eps", "epsilon", "ctc_blank")
 
 _log = logging.getLogger("egl_fast")
@@ -18,15 +18,10 @@ _log = logging.getLogger("egl_fast")
 
 @dataclass(frozen=True)
 class Classes:
-    """What the C classes of a model mean.
+    """The C classes of a model."""
 
-    Attributes:
-        vocabulary: names in index order.
-        blank: index of the blank, whose name is ignored.
-    """
-
-    vocabulary: tuple[str, ...]
-    blank: int
+    vocabulary: tuple[str, ...]  # names in index order
+    blank: int  # index of the blank, whose name is ignored
 
     @classmethod
     def of(
@@ -34,10 +29,10 @@ class Classes:
         vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
         blank: int | str,
     ) -> Classes:
-        """Classes from the forms that tokenizers give them in.
+        """Classes from a vocabulary as tokenizers have it.
 
         Args:
-            vocabulary: names in index order (a string has a name in each character), or a
+            vocabulary: names in index order (in a string, each character is a name), or a
                 dictionary from names to indices or from indices to names.
             blank: index of the blank, or its name.
 
@@ -57,7 +52,7 @@ class Classes:
         blanks = [name for name in names if name.strip("<>[]|_").lower() in _BLANK_NAMES]
         if len(blanks) == 1 and blanks != [names[index]]:
             _log.warning(
-                "the blank is class %d (%r), though the vocabulary has %r; if that is the blank, "
+                "the blank is class %d (%r), but the vocabulary has %r; if that is the blank, "
                 "give blank=%r",
                 index, names[index], blanks[0], blanks[0],
             )  # fmt: skip
@@ -90,8 +85,8 @@ def _by_index(vocabulary: Mapping[Any, Any]) -> list[Any]:
     for index in range(len(found)):
         if index not in found:
             raise ModelError(
-                f"vocabulary: {len(found)} names are to have the indices 0 to {len(found) - 1}, "
-                f"and index {index} has none"
+                f"vocabulary: {len(found)} names need the indices 0 to {len(found) - 1}, but none "
+                f"has index {index}"
             )
     return [found[index] for index in range(len(found))]
 
@@ -101,7 +96,7 @@ def _blank_index(blank: Any, names: list[Any]) -> int:
         if names.count(blank) != 1:
             raise ModelError(
                 f"blank {blank!r}: is the name of {names.count(blank)} of the {len(names)} "
-                "classes; give the blank's index"
+                "classes; give its index"
             )
         return names.index(blank)
     index = _integer(blank)

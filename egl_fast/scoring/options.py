@@ -43,16 +43,15 @@ def _of_method(method: type[Method], name: str) -> Any:
     return of_kind(own.default, kind_of(own), f"Of {method.name}: {own.metadata['help']}")
 
 
-#: Far beyond what fits into memory for an utterance of any length; what is larger still does not
-#: fit into an operator's arguments.
+#: Far more than fits into memory; yet larger numbers do not fit into an operator's arguments.
 _MANY = 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringOptions:
-    """What to compute; each option's help says what it is.
+    """What to compute; see the help of each option.
 
-    ``method`` is a name, with its options beside it, or a ``Method`` that holds its own.
+    ``method`` is a name, whose options are other fields, or a ``Method`` with its own.
 
     Raises:
         ValueError: a value is out of its range, or names something not available.
@@ -102,7 +101,7 @@ class ScoringOptions:
         return kind(**{f.name: getattr(self, f.name, f.default) for f in fields(kind)})  # type: ignore[no-any-return]
 
     def beam_width_on(self, device: torch.device) -> int:
-        """The beam width that the search will use there."""
+        """The beam width of the search on a device."""
         if self.beam_width is not None:
             return self.beam_width
         from egl_fast import ops
@@ -110,7 +109,7 @@ class ScoringOptions:
         return ops.default_beam_width(self.k, device)
 
     def settings(self, device: torch.device) -> dict[str, Any]:
-        """Plain values of all that decides a score; None for what has no part in it."""
+        """Plain values of everything that affects scores; None for options that do not apply."""
         method: Any = self.chosen_method
         found = {own.name: getattr(self, own.name) for own in fields(self)}
         found |= {"tolerance": None, "probes": None, "method": method.name}
@@ -137,7 +136,7 @@ class ScoringKeywords(TypedDict, total=False):
 
 
 def takes_scoring_options(function: _F) -> _F:
-    """Let ``help()`` and notebooks see the keywords that stand for ``**options``."""
+    """Show ``help()`` and notebooks the keywords behind ``**options``."""
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = inspect.signature(ScoringOptions).parameters.values()

@@ -1,9 +1,9 @@
 """Reading what ``torch.save`` wrote, from sources that need not be trusted.
 
 A torch file is a zip archive of a pickle and the numbers of its tensors. Pickles are programs, and
-archives can claim to hold more than they do. So neither is given to a library that believes it:
+archives can claim to contain more than they do, so neither is given to a library that trusts it:
 
-    archive     the parts of an archive, each of them inside the file, uncompressed and undamaged
+    archive     the parts of an archive: each inside the file, uncompressed, and undamaged
     pickled     plain values and tensors from the pickle; nothing that it names is called
-    formats     what a file is that is not one of ours
+    formats     what a file is if it is not one of ours
 """

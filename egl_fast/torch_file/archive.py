@@ -1,8 +1,8 @@
-"""The parts of a torch file: members of a zip archive, stored as they are.
+"""The parts of a torch file: uncompressed members of a zip archive.
 
-A zip archive can lie: its directory can claim sizes that no memory holds, point several members at
-the same bytes, or name a member twice. ``torch.save`` does none of that, and neither compresses nor
-encrypts, so the members of an honest file have room in it side by side. Nothing else is read.
+A zip archive can lie: its directory can claim enormous sizes, point several members at the same
+bytes, or name a member twice. ``torch.save`` does none of that, and neither compresses nor
+encrypts, so the members of an honest file fit into it side by side. Nothing else is read.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from egl_fast.display import shown
 from egl_fast.errors import one_line
 from egl_fast.torch_file.pickled import plain_content
 
-#: Members that an archive may have. A model has some fifty, a training state three times as many.
+#: A model has some fifty members, a training state three times as many.
 MAX_MEMBERS: Final = 10_000
 
-#: What every entry of a zip archive's directory begins with.
+#: Every entry of a zip archive's directory begins with this.
 _ENTRY: Final = b"PK\x01\x02"
 
 _INDEX: Final = "data.pkl"
 
 
 class NotAnArchiveError(ValueError):
-    """The bytes are not a zip archive, or not all of one."""
+    """The bytes are not a zip archive, or not a complete one."""
 
 
 class NotATorchFileError(ValueError):
-    """The archive is not one that ``torch.save`` writes; ``names`` are its members'."""
+    """The archive was not written by ``torch.save``; ``names`` are its members'."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__("has no index")
@@ -38,25 +38,22 @@ class NotATorchFileError(ValueError):
 
 
 def torch_content(content: bytes) -> Any:
-    """What ``torch.save`` put into a file.
-
-    Args:
-        content: the whole file.
+    """What ``torch.save`` put into a file, from the bytes of all of it.
 
     Returns:
-        Plain values and dense CPU tensors, as ``plain_content`` describes them.
+        Plain values and dense CPU tensors, as described for ``plain_content``.
 
     Raises:
-        NotAnArchiveError: there is no archive, or a part of one.
-        NotATorchFileError: there is another kind of archive.
-        ValueError: the file is damaged, or not as ``torch.save`` writes it; the message says how.
+        NotAnArchiveError: it is not an archive, or an incomplete one.
+        NotATorchFileError: it is another kind of archive.
+        ValueError: it is damaged, or not as written by ``torch.save``; the message says how.
     """
     # The directory may claim any number of entries, so they are counted before it is read.
     if content.count(_ENTRY) > MAX_MEMBERS:
         raise ValueError(f"has more than {MAX_MEMBERS:,} parts")
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-    except Exception:  # A damaged directory can fail in any way at all.
+    except Exception:  # A damaged directory can fail in any way.
         raise NotAnArchiveError("is not a zip archive") from None
     with archive:
         names = archive.namelist()
@@ -76,13 +73,13 @@ def torch_content(content: bytes) -> Any:
         if "byteorder" in members and read("byteorder") != sys.byteorder.encode():
             raise ValueError(f"was written on a machine that is not {sys.byteorder}-endian")
         for name in members:
-            if not name.startswith("data/"):  # The index asks for those that it needs.
+            if not name.startswith("data/"):  # those the index reads itself
                 read(name)  # for its checksum
         return plain_content(read(_INDEX), lambda key: read(f"data/{key}"))
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by their names below the archive's one folder."""
+    """The members by their names below the archive's only folder."""
     members: dict[str, zipfile.ZipInfo] = {}
     root = archive.namelist()[0].partition("/")[0]
     for info in archive.infolist():

@@ -1,4 +1,4 @@
-"""What a file is that was given as a model and is not one of ours."""
+"""What a file is that was given as a model but is not one of ours."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def format_of(start: bytes, suffix: str) -> str:
-    """In words, what a file is that is not a zip archive; "" if that is not known.
-
-    Args:
-        start: its first bytes, 512 of them if it has so many.
-        suffix: of its name, with the dot.
-    """
+    """What a file other than a zip archive is, by its first 512 bytes and suffix; "" if unknown."""
     if start.startswith(_PICKLES):
         legacy = start.startswith(_LEGACY)
         return "a torch file of the form before torch 1.6" if legacy else "a pickle"
@@ -42,7 +37,7 @@ def format_of(start: bytes, suffix: str) -> str:
 
 
 def archive_format(names: Iterable[str]) -> str:
-    """In words, what a zip archive is that ``torch.save`` did not write."""
+    """What a zip archive is that ``torch.save`` did not write."""
     names = set(names)
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
         return "a TorchScript archive"
@@ -54,7 +49,7 @@ def archive_format(names: Iterable[str]) -> str:
 
 
 def folder_format(path: Path) -> str:
-    """In words, what a folder is."""
+    """What a folder is."""
     if (path / "model.pt").is_file():
         return "a folder (give its model.pt)"
     if (path / "config.json").is_file():
@@ -65,7 +60,7 @@ def folder_format(path: Path) -> str:
 
 
 def content_format(content: Any) -> str:
-    """In words, what a torch file holds that is not a checkpoint of ours."""
+    """What a torch file contains if it is not one of our checkpoints."""
     if isinstance(content, Tensor):
         return "a torch file of one tensor"
     if not isinstance(content, dict):

@@ -2,13 +2,13 @@
 
 A pickle is a program for a stack machine, and ``pickle.load`` calls whatever the program names.
 This machine knows the instructions that ``torch.save`` writes for numbers, strings, lists, tuples,
-dictionaries and dense tensors, and calls nothing. What it builds takes no more memory than a small
+dictionaries, and dense tensors, and calls nothing. What it builds takes no more memory than a small
 multiple of the file:
 
 - The program is short (``MAX_PROGRAM_BYTES``, ``MAX_STEPS``), and so is every number in it.
-- A tensor lies inside the numbers that the file holds, and no two tensors share them.
-- A value may stand in several places, but a program cannot grow by that: what it builds, written
-  out, has hardly more values than the program has instructions, and nesting has a limit.
+- A tensor lies inside the numbers in the file, and no two tensors share them.
+- A value may occur in several places, but a program cannot grow by that: written out, its result
+  has hardly more values than the program has instructions, and nesting is limited.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_PROGRAM_BYTES: Final = 2**22
 MAX_STEPS: Final = 300_000
 MAX_DEPTH: Final = 50
 
-#: Integers beyond 128 bits are in no file of ours; seeds have 64.
+#: Our files contain no integers of more than 128 bits; seeds have 64.
 _MAX_INTEGER: Final = 2**127
 
 _STORAGES: Final = {
@@ -77,18 +77,18 @@ class _Storage:
 
 
 def plain_content(program: bytes, read_member: Callable[[str], bytes]) -> Any:
-    """What a pickle of ``torch.save`` describes.
+    """What a pickle written by ``torch.save`` describes.
 
     Args:
         program: the pickle.
         read_member: the bytes of a storage, by its key.
 
     Returns:
-        Numbers, strings, None, lists, tuples, dictionaries whose keys are strings or integers, and
+        Numbers, strings, None, lists, tuples, dictionaries with strings or integers as keys, and
         dense tensors on the CPU that share no memory.
 
     Raises:
-        ValueError: the program names anything else, or is damaged; the message says what.
+        ValueError: the program names anything else, or is damaged; the message says how.
     """
     if len(program) > MAX_PROGRAM_BYTES:
         raise ValueError(f"its index has more than {MAX_PROGRAM_BYTES >> 20} MiB")
@@ -108,7 +108,7 @@ def plain_content(program: bytes, read_member: Callable[[str], bytes]) -> Any:
 
 
 class _Machine:
-    """Stack, memo and storages of a running program."""
+    """Stack, memo, and storages of a running program."""
 
     def __init__(self, read_member: Callable[[str], bytes]) -> None:
         self.read_member = read_member
@@ -117,11 +117,10 @@ class _Machine:
         self.storages: dict[str, _Storage] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Run one instruction."""
         stack = self.stack
         if name in _PUSH:
             if isinstance(argument, int) and not -_MAX_INTEGER <= argument < _MAX_INTEGER:
-                raise ValueError(f"holds a number of {argument.bit_length()} bits")
+                raise ValueError(f"contains a number of {argument.bit_length()} bits")
             stack.append(argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())
@@ -150,7 +149,7 @@ class _Machine:
         elif name == "REDUCE":
             stack.append(_made(*self._pop(2)))
         elif name == "BUILD":
-            # Attributes of an ordered dictionary: versions of modules, which are never read.
+            # Attributes of an ordered dictionary (versions of modules), which are never read.
             self._pop(1)
             self._top(dict)
         elif name not in ("PROTO", "STOP"):
@@ -159,7 +158,6 @@ class _Machine:
             )
 
     def result(self) -> Any:
-        """What is on the stack in the end."""
         (content,) = self._pop(1)
         if self.stack:
             raise ValueError("its index makes no sense")
@@ -185,7 +183,7 @@ class _Machine:
         return top
 
     def _storage(self, identity: Any) -> _Storage:
-        """The numbers that ("storage", type, key, device, how many) stands for."""
+        """The numbers that ("storage", type, key, device, count) refers to."""
         match identity:
             case ("storage", _Name(name), str(key), str(), int(count)) if name in _STORAGES:
                 pass
@@ -201,7 +199,7 @@ class _Machine:
                 )
             if not content:
                 raise ValueError(f"has no numbers in its part {shown(key)}")
-            # A copy, as torch aligns its own memory.
+            # Copied, because torch aligns its own memory.
             self.storages[key] = _Storage(torch.frombuffer(content, dtype=dtype).clone())
         return self.storages[key]
 
@@ -209,22 +207,22 @@ class _Machine:
 def _refusal(name: str) -> str:
     label = name.replace(" ", ".")
     if name.endswith("Storage") and name.startswith("torch "):
-        return f"holds numbers of a type ({shown(label)}) that no model file has"
+        return f"contains numbers of a type ({shown(label)}) that no model file has"
     if name.startswith("torch._utils _rebuild"):
-        return f"holds a tensor that is not dense ({shown(label)})"
+        return f"contains a tensor that is not dense ({shown(label)})"
     return f"names code ({shown(label)}), which no model file does"
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
     keys = items[::2]
-    # Anything else might be nested so deeply that Python could not hash it.
+    # Anything else might be nested too deeply to be hashed.
     if len(items) % 2 != 0 or not all(isinstance(key, (str, int)) for key in keys):
         raise ValueError("has a dictionary whose keys are not strings or integers")
     return dict(zip(keys, items[1::2], strict=True))
 
 
 def _made(function: Any, arguments: Any) -> Any:
-    """What the functions that a program may name would have made."""
+    """What the functions that a program may name would have returned."""
     match function, arguments:
         case _Name(name), () if name == _ORDERED:
             return {}
@@ -262,7 +260,7 @@ def _tensor(
 
 
 def _check_size(content: Any, *, limit: int) -> None:
-    """Refuse what is nested too deeply, or holds itself, or the same things too often."""
+    """Refuse values that are nested too deeply, contain themselves, or repeat others too often."""
     waiting = [(content, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -273,6 +271,6 @@ def _check_size(content: Any, *, limit: int) -> None:
         if isinstance(value, (dict, list, tuple)):
             limit -= len(value)
             if limit < 0:
-                raise ValueError("holds the same values over and over")
+                raise ValueError("contains the same values over and over")
             items = value.values() if isinstance(value, dict) else value
             waiting += [(item, depth + 1) for item in items]

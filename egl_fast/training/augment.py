@@ -1,8 +1,6 @@
-"""Augmentation of training audio; every draw comes from a generator the caller seeds."""
+"""Augmentation of training audio; all randomness comes from generators that the caller seeds."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -13,38 +11,33 @@ from egl_fast.data.audio import Waveform
 from egl_fast.hashing import hashed
 
 
-@dataclass(frozen=True)
-class SpecAugment:
-    """Masks over frequency and time (Park et al., "SpecAugment", 2019; no time warping).
+def spec_augment(
+    features: Tensor,
+    rng: np.random.Generator,
+    *,
+    num_frequency_masks: int = 2,
+    max_bins: int = 27,
+    num_time_masks: int = 2,
+    max_frames: int = 40,
+    max_time_fraction: float = 0.1,
+) -> Tensor:
+    """A copy of ``features`` [T, F] with some bands and spans set to 0, the mean by construction.
 
-    Attributes:
-        num_frequency_masks: bands set to the mean.
-        max_bins: widest band.
-        num_time_masks: spans set to the mean.
-        max_frames: longest span.
-        max_time_fraction: longest span as a share of the utterance.
+    A span is at most ``max_frames`` long, and ``max_time_fraction`` of the utterance. Source: Park
+    et al., "SpecAugment", 2019, without time warping.
     """
-
-    num_frequency_masks: int = 2
-    max_bins: int = 27
-    num_time_masks: int = 2
-    max_frames: int = 40
-    max_time_fraction: float = 0.1
-
-    def __call__(self, features: Tensor, rng: np.random.Generator) -> Tensor:
-        """A masked copy of ``features`` [T, F], whose mean is 0 by construction."""
-        masked = features.clone()
-        num_frames, num_bins = features.shape
-        for _ in range(self.num_frequency_masks):
-            width = int(rng.integers(0, min(self.max_bins, num_bins) + 1))
-            start = int(rng.integers(0, num_bins - width + 1))
-            masked[:, start : start + width] = 0.0
-        longest = min(self.max_frames, int(self.max_time_fraction * num_frames))
-        for _ in range(self.num_time_masks):
-            width = int(rng.integers(0, longest + 1))
-            start = int(rng.integers(0, num_frames - width + 1))
-            masked[start : start + width] = 0.0
-        return masked
+    masked = features.clone()
+    num_frames, num_bins = features.shape
+    for _ in range(num_frequency_masks):
+        width = int(rng.integers(0, min(max_bins, num_bins) + 1))
+        start = int(rng.integers(0, num_bins - width + 1))
+        masked[:, start : start + width] = 0.0
+    longest = min(max_frames, int(max_time_fraction * num_frames))
+    for _ in range(num_time_masks):
+        width = int(rng.integers(0, longest + 1))
+        start = int(rng.integers(0, num_frames - width + 1))
+        masked[start : start + width] = 0.0
+    return masked
 
 
 def change_speed(waveform: Waveform, factor: float) -> Waveform:
@@ -54,16 +47,12 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
 
 
 def utterance_rng(seed: int, epoch: int, identity: str) -> np.random.Generator:
-    """Random numbers of one utterance in one epoch, whatever the order of the others."""
+    """Random numbers for one utterance in one epoch, independent of the others' order."""
     return np.random.default_rng(int.from_bytes(hashed(seed, epoch, identity)[:8], "little"))
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of everything in an epoch that belongs to no single utterance."""
-    return int.from_bytes(hashed(seed, epoch)[:7], "little")
 
 
 def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
     """Seed torch (dropout) for an epoch; numpy's generator for the order of its batches."""
-    torch.manual_seed(epoch_seed(seed, epoch))
-    return np.random.default_rng(epoch_seed(seed, epoch))
+    epoch_seed = int.from_bytes(hashed(seed, epoch)[:7], "little")
+    torch.manual_seed(epoch_seed)
+    return np.random.default_rng(epoch_seed)

@@ -1,4 +1,4 @@
-"""Batches to train on: decoded ahead, augmented, padded."""
+"""Training batches: decoded ahead, augmented, padded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torch import Tensor
 from egl_fast.data.audio import load_audio
 from egl_fast.data.loading import pad_features, spectrogram_of
 from egl_fast.data.manifest import Utterance, recording_name
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import read_ahead
+from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError
 from egl_fast.features import FeatureConfig
-from egl_fast.training.augment import SpecAugment, change_speed, utterance_rng
+from egl_fast.training.augment import change_speed, spec_augment, utterance_rng
 from egl_fast.training.examples import Example
 
 
@@ -24,10 +23,10 @@ class Batch(NamedTuple):
     """N utterances that share a step.
 
     Attributes:
-        examples: who they are.
-        features: [N, max T, F], zero on padding, where the model computes.
+        examples: the utterances.
+        features: [N, max T, F], zero on padding, on the model's device.
         lengths: [N] int64 on the CPU.
-        labels: int64, those of all utterances in a row.
+        labels: int64, those of all utterances, concatenated.
         label_lengths: [N].
     """
 
@@ -45,21 +44,19 @@ def training_batches(
     epoch: int,
     seed: int,
     speed_perturb: float,
-    spec_augment: SpecAugment | None,
+    with_masks: bool,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """The batches of a plan, in order.
-
-    Every draw is a function of seed, epoch and utterance.
+    """The batches of a plan, in order; all randomness depends on seed, epoch, and utterance alone.
 
     Args:
-        plan: who shares a batch.
+        plan: the examples of each batch.
         features: how to make the model's input.
         epoch: from 1.
-        seed: of all draws.
-        speed_perturb: playback speed is drawn from 1 -+ this share.
-        spec_augment: masks, or None.
-        device: where the model computes.
+        seed: of all random draws.
+        speed_perturb: playback speed is drawn from 1 -+ this.
+        with_masks: apply ``spec_augment``.
+        device: the model's.
 
     Raises:
         AudioError: a recording cannot be read.
@@ -70,12 +67,12 @@ def training_batches(
         waveform = load_audio(utterance, sample_rate_hz=features.sample_rate_hz)
         if speed_perturb > 0:
             changed = change_speed(waveform, 1 + speed_perturb * rng.uniform(-1, 1))
-            # A recording of one frame, played back faster, would have none.
+            # A recording of one frame has none when played back faster.
             if features.num_frames(changed.shape[0]) > 0:
                 waveform = changed
         name = recording_name(utterance.audio_path)
         found = spectrogram_of(waveform, features, name=name).features
-        return found if spec_augment is None else spec_augment(found, rng)
+        return spec_augment(found, rng) if with_masks else found
 
     order = [example.utterance for batch in plan for example in batch]
     loaded = read_ahead(load, order, num_threads=decoders_beside(device))

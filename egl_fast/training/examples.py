@@ -10,8 +10,7 @@ from typing import NamedTuple
 from egl_fast.checkpoint import Checkpoint
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import read_ahead
+from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ManifestError
 from egl_fast.hashing import hashed
 from egl_fast.training.texts import all_labels, frames_needed
@@ -24,7 +23,7 @@ class Example:
     Attributes:
         utterance: the manifest's line.
         labels: its text as class indices.
-        seconds: length of its audio, for batching.
+        seconds: length of its audio.
     """
 
     utterance: Utterance
@@ -54,21 +53,19 @@ def prepare_examples(
 ) -> Prepared:
     """Decode every recording once, and check every text against vocabulary and frames.
 
-    A manifest's ``duration`` says nothing for certain, nor does a file's header: what the decoder
-    gives is the length that counts.
+    Neither a manifest's ``duration`` nor a file's header is certain: the decoded length counts.
 
     Args:
         utterances: lines of a manifest.
-        checkpoint: the model that is to be trained, its features and vocabulary.
+        checkpoint: the model to train, its features and vocabulary.
         advance: called after each recording.
 
     Returns:
-        Examples in the order of ``utterances``, without those whose audio cannot be read or has
+        Examples in the order of ``utterances``, except those whose audio cannot be read or has
         fewer frames than the text needs.
 
     Raises:
-        ManifestError: texts are missing or hold characters outside the vocabulary, see
-            ``texts.all_labels``.
+        ManifestError: see ``texts.all_labels``.
     """
     labels = all_labels(utterances, checkpoint.vocabulary)
     device = next(checkpoint.model.parameters()).device
@@ -99,11 +96,10 @@ def prepare_examples(
 def examples_of_length(
     utterances: Sequence[Utterance], seconds: Iterable[float], checkpoint: Checkpoint
 ) -> list[Example]:
-    """Examples of recordings whose lengths are known already; nothing is decoded.
+    """Examples of recordings of known length; nothing is decoded.
 
-    Raises:
-        ManifestError: a text is missing, has a character outside the vocabulary, or needs more
-            frames than the audio has; the message names the utterance.
+    Raises ``ManifestError``, naming the utterance, if a text is missing, has a character outside
+    the vocabulary, or needs more frames than the audio has.
     """
     examples = []
     rows = all_labels(utterances, checkpoint.vocabulary)
@@ -117,21 +113,13 @@ def examples_of_length(
 
 
 def digest(*sets: Sequence[Example]) -> str:
-    """A name for what a run trains and validates on: which utterances, and how long they are."""
+    """A hash of what a run trains and validates on: the utterances, and their lengths."""
     facts = [[(e.utterance.id, e.seconds) for e in examples] for examples in sets]
     return hashed(json.dumps(facts)).hex()
 
 
 def refuse_misfit(example: Example, frames: int) -> None:
-    """Make sure that a text fits its audio.
-
-    Args:
-        example: the utterance.
-        frames: of logits, what the model makes of its audio.
-
-    Raises:
-        ManifestError: there are none, or fewer than the text needs.
-    """
+    """Raise ``ManifestError`` if a text needs more than the ``frames`` of logits of its audio."""
     needed = frames_needed(example.labels)
     if frames > 0 and needed <= frames:
         return

@@ -1,8 +1,8 @@
-"""The training loop: epochs of batches, validation, states to go on from.
+"""The training loop: epochs of batches, validation, states to continue from.
 
-Every random draw is a function of the seed, the epoch and the utterance, but for dropout, whose
-generator is part of the state. So a run that was killed goes through the same numbers as one that
-was not. What is kept where: ``run_folder``.
+All randomness is a function of the seed, the epoch, and the utterance, except for dropout, whose
+generator is part of the state. So a run that was killed computes the same numbers as one that was
+not. See ``run_folder`` for what is saved where.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint, checkpoint_content, plain_values
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
 from egl_fast.recurrent import scanned_recurrence
-from egl_fast.training.augment import SpecAugment, seed_epoch
+from egl_fast.training.augment import seed_epoch
 from egl_fast.training.batches import Batch, training_batches
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import Example, refuse_misfit
 from egl_fast.training.metrics import error_rates, transcribe
-from egl_fast.training.run_folder import EpochMetrics, RunFolder, TrainingState, UnfinishedEpoch
+from egl_fast.training.run_folder import (
+    EpochMetrics,
+    EpochSums,
+    RunFolder,
+    TrainingState,
+    UnfinishedEpoch,
+)
 from egl_fast.training.saved_state import load_state
 from egl_fast.training.schedule import rate_factor
 from egl_fast.training.texts import frames_needed
 
-#: How often the state is saved within an epoch: what a kill can cost.
+#: How often the state is saved within an epoch, and so what a kill can cost.
 SAVE_SECONDS = 600.0
 
 
@@ -48,30 +54,16 @@ class Progress:
     stop: Callable[[], bool] = field(default=lambda: False)
 
 
-@dataclass
-class _Sums:
-    """What an epoch has come to so far."""
-
-    num_batches: int = 0
-    loss: float = 0.0
-    num_utterances: int = 0
-    num_misfits: int = 0
-
-    @property
-    def mean_loss(self) -> float | None:
-        return self.loss / self.num_utterances if self.num_utterances else None
-
-
 class Trainer:
     """Trains a model in a run folder.
 
     Args:
         checkpoint: the model to start from, its features and vocabulary. Trained in place.
         config: how to train.
-        train: what to train on, at least one.
-        valid: what to validate on, at least one.
-        run_dir: folder of the run, made if missing.
-        settings: what to record and compare on resumption, beside ``config``.
+        train: what to train on, at least one example.
+        valid: what to validate on, at least one example.
+        run_dir: folder of the run, created if missing.
+        settings: what else to record, and to compare when resuming.
         save_seconds: how often the state is saved within an epoch.
     """
 
@@ -90,7 +82,7 @@ class Trainer:
         self.config = config
         self.train_examples = list(train)
         self.valid_examples = list(valid)
-        # Plain, so that they compare equal to what a resumed run reads back.
+        # Plain, so that they equal what a resumed run reads back.
         self.settings = plain_values({**(settings or {}), "training": asdict(config)})
         self.folder = RunFolder(run_dir, self.settings)
         self.save_seconds = save_seconds
@@ -101,20 +93,16 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """What went into the run so far."""
+        """Time spent on the run so far."""
         unfinished = 0.0 if self.unfinished is None else self.unfinished.seconds
         return sum(metrics.seconds for metrics in self.history) + unfinished
 
     def start(self) -> None:
-        """Begin a run.
-
-        Raises:
-            OutputError: the folder holds a run already, or cannot be written.
-        """
+        """Begin a run; raises ``OutputError`` if the folder contains one already."""
         self.folder.start()
 
     def resume(self) -> None:
-        """Go back to the last state that was saved; a run that had none starts over.
+        """Return to the last saved state; without any, start over.
 
         Raises:
             CheckpointError: every state is damaged, or the best model is lost.
@@ -137,9 +125,9 @@ class Trainer:
 
         Raises:
             ModelError: the loss is not finite.
-            AudioError: a recording cannot be read any more; the state is saved.
+            AudioError: a recording has become unreadable; the state is saved.
             ManifestError: a text needs more frames than its audio has.
-            KeyboardInterrupt: ``progress.stop`` said so; the state is saved.
+            KeyboardInterrupt: as requested by ``progress.stop``; the state is saved.
         """
         progress = progress or Progress()
         while not self._finished():
@@ -147,7 +135,10 @@ class Trainer:
             started = time.monotonic()
             if self.unfinished is not None:
                 started -= self.unfinished.seconds
-            with scanned_recurrence(self.checkpoint.model), products_in("float32", self._device):
+            with (
+                scanned_recurrence(self.checkpoint.model),
+                matmul_precision("float32", self._device),
+            ):
                 sums, rate = self._train_epoch(epoch, progress, started)
             metrics = self._validate(epoch, sums, rate, started)
             self.history.append(metrics)
@@ -180,22 +171,23 @@ class Trainer:
             return epochs > 0
         return 0 < self.config.patience <= epochs - self._best().epoch
 
-    def _train_epoch(self, epoch: int, progress: Progress, started: float) -> tuple[_Sums, float]:
+    def _train_epoch(
+        self, epoch: int, progress: Progress, started: float
+    ) -> tuple[EpochSums, float]:
         rng = seed_epoch(self.config.seed, epoch)
-        # Jitter decides who shares a batch, so that batches differ between epochs.
+        # With jitter, batches differ between epochs.
         jitter = 1 + 0.1 * rng.uniform(-1, 1, len(self.train_examples))
         seconds = [e.seconds * j for e, j in zip(self.train_examples, jitter, strict=True)]
         plan = length_batches(seconds, batch_seconds=self.config.batch_seconds)
         if epoch > 1:  # The first epoch runs from short to long (Amodei et al., 2016, sec. 3.2).
             plan = [plan[i] for i in rng.permutation(len(plan))]
         model = self.checkpoint.model.train()
-        sums = _Sums()
-        if (before := self.unfinished) is not None:
-            sums = _Sums(
-                before.num_batches, before.loss_sum, before.num_utterances, before.num_misfits
-            )
-            self._restore_random_state(before)
-        # Also where no batch is left to be done: it is part of the next state.
+        sums = EpochSums(num_batches=0, loss_sum=0.0, num_utterances=0)
+        if self.unfinished is not None:
+            facts = vars(self.unfinished)
+            sums = EpochSums(**{own.name: facts[own.name] for own in fields(EpochSums)})
+            self._restore_random_state(self.unfinished)
+        # Even if no batch is left, since the rate is part of the next state.
         rate = self._use_rate(epoch, max(0, sums.num_batches - 1), len(plan))
         batches = training_batches(
             [[self.train_examples[i] for i in batch] for batch in plan[sums.num_batches :]],
@@ -203,7 +195,7 @@ class Trainer:
             epoch=epoch,
             seed=self.config.seed,
             speed_perturb=self.config.speed_perturb,
-            spec_augment=SpecAugment() if self.config.spec_augment else None,
+            with_masks=self.config.spec_augment,
             device=self._device,
         )
         for number in range(sums.num_batches, len(plan)):
@@ -215,7 +207,7 @@ class Trainer:
             rate = self._use_rate(epoch, number, len(plan))
             logits, num_frames = model(batch.features, batch.lengths)
             num_misfits = self._num_misfits(batch, num_frames)
-            # A text without enough frames counts nothing.
+            # A text without enough frames counts as zero.
             loss = F.ctc_loss(
                 logits.log_softmax(2).transpose(0, 1),
                 batch.labels,
@@ -224,8 +216,8 @@ class Trainer:
                 reduction="sum",
                 zero_infinity=True,
             )
-            # zero_infinity hides a loss that is infinite; where logits are finite, only a text
-            # without enough frames has one.
+            # zero_infinity hides infinite losses; with finite logits, only texts without enough
+            # frames have one.
             if not (math.isfinite(loss.item()) and logits.isfinite().all()):
                 raise ModelError(
                     f"training diverged in epoch {epoch}: the loss is {loss.item()}; "
@@ -236,7 +228,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.max_grad_norm)
             self.optimizer.step()
             sums.num_batches = number + 1
-            sums.loss += loss.item()
+            sums.loss_sum += loss.item()
             sums.num_utterances += len(batch.examples) - num_misfits
             sums.num_misfits += num_misfits
             progress.on_batch(epoch, number + 1, len(plan), sums.mean_loss)
@@ -251,7 +243,7 @@ class Trainer:
     def _num_misfits(self, batch: Batch, num_frames: Tensor) -> int:
         """How many texts of a batch have no alignment.
 
-        Faster playback can take too many frames from a recording; nothing else may.
+        Faster playback can make a recording too short; nothing else may.
         """
         frames: list[int] = num_frames.tolist()
         if self.config.speed_perturb == 0:
@@ -277,7 +269,7 @@ class Trainer:
         if unfinished.cuda_random_state is not None and self._device.type == "cuda":
             torch.cuda.set_rng_state(unfinished.cuda_random_state, self._device)
 
-    def _validate(self, epoch: int, sums: _Sums, rate: float, started: float) -> EpochMetrics:
+    def _validate(self, epoch: int, sums: EpochSums, rate: float, started: float) -> EpochMetrics:
         windows = transcribe(
             self.checkpoint,
             [example.utterance for example in self.valid_examples],
@@ -301,7 +293,7 @@ class Trainer:
         return EpochMetrics(
             epoch=epoch,
             train_loss=sums.mean_loss,
-            # A mean over some of the texts could win by ruling the others out.
+            # Otherwise, a model could win by ruling out the texts it gets wrong.
             valid_loss=None if rates.num_infinite else rates.loss,
             valid_cer=rates.cer,
             valid_wer=rates.wer,
@@ -310,15 +302,12 @@ class Trainer:
             num_misfits=sums.num_misfits,
         )
 
-    def _save(self, sums: _Sums | None = None, seconds: float = 0.0) -> None:
-        """Save the state, after some batches of the next epoch if there are any."""
+    def _save(self, sums: EpochSums | None = None, seconds: float = 0.0) -> None:
+        """Save the state, including the finished batches of the next epoch, if any."""
         if sums is not None and sums.num_batches > 0:
             on_gpu = self._device.type == "cuda"
             self.unfinished = UnfinishedEpoch(
-                num_batches=sums.num_batches,
-                loss_sum=sums.loss,
-                num_utterances=sums.num_utterances,
-                num_misfits=sums.num_misfits,
+                **vars(sums),
                 seconds=seconds,
                 random_state=torch.get_rng_state(),
                 cuda_random_state=torch.cuda.get_rng_state(self._device) if on_gpu else None,
@@ -335,10 +324,10 @@ class Trainer:
 
 
 def _lost(error: AudioError) -> AudioError:
-    """What to say where a recording fails that could be read before the training began."""
+    """The error for a recording that was readable before training began."""
     return AudioError(
         f"{error}; it could be read when training began: the state is saved, and once it can be "
-        "read again the same command with --resume goes on"
+        "read again, the same command with --resume continues"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model makes of utterances: transcripts, CTC loss, character and word error rate."""
+"""What a model makes of utterances: transcripts, CTC loss, character and word error rates."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint
-from egl_fast.compute.precision import products_in
+from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import read_ahead
+from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ModelError
 from egl_fast.training.texts import reference_labels
 from egl_fast.vocabulary import decode
 
-#: Utterances among which batches of like length are formed, and that are transcribed together.
+#: Batches of similar length are formed within windows of this many utterances.
 WINDOW_UTTERANCES = 64
 
 
@@ -35,8 +34,8 @@ class Transcript:
         utterance: the manifest's line.
         seconds: length of its audio.
         text: the most probable alignment, collapsed ("greedy" decoding).
-        loss: -log p(reference | audio) in nats, infinite where the reference needs more frames
-            than there are; None unless asked for.
+        loss: -log p(reference | audio) in nats, infinite if the reference needs more frames than
+            there are; None unless requested.
         num_frames: frames of logits.
     """
 
@@ -49,13 +48,9 @@ class Transcript:
 
 @dataclass(frozen=True)
 class EditCounts:
-    """Levenshtein distances from references, and what they are to be divided by.
+    """Levenshtein distances from references, and the references' lengths.
 
-    Attributes:
-        char_edits: characters substituted, deleted and inserted.
-        chars: characters of the references.
-        word_edits: words substituted, deleted and inserted.
-        words: words of the references.
+    Edits are substitutions, deletions, and insertions.
     """
 
     char_edits: int
@@ -69,12 +64,11 @@ class ErrorRates:
     """Totals over a set of utterances.
 
     Attributes:
-        loss: mean CTC loss per utterance, nats, over those where it is finite; None where it is
-            finite for none.
-        cer: character edits / reference characters; None of no utterances.
-        wer: word edits / reference words; likewise.
-        num_utterances: how many there were.
-        num_infinite: how many of them have an infinite loss.
+        loss: mean of the finite CTC losses per utterance, in nats; None if there is none.
+        cer: character edits / reference characters; None without utterances.
+        wer: word edits / reference words; None without utterances.
+        num_utterances: number of utterances.
+        num_infinite: number of infinite losses.
     """
 
     loss: float | None
@@ -92,15 +86,15 @@ def transcribe(
     with_loss: bool = False,
     on_error: Callable[[Utterance, EglError], None] | None = None,
 ) -> Iterator[list[Transcript]]:
-    """Transcripts in batches of like length, over windows of the input order.
+    """Transcripts, computed in batches of similar length within windows of the input order.
 
     Args:
         checkpoint: the model, in evaluation mode.
         utterances: what to transcribe.
         batch_seconds: bound on the padded audio of a batch.
-        with_loss: compute the CTC loss of each utterance's text, too.
-        on_error: told of each utterance that fails, in order; the others go on. None: the first
-            failure is raised.
+        with_loss: also compute the CTC loss of each utterance's text.
+        on_error: called for each utterance that fails, in order, while the others continue. None:
+            the first failure is raised.
 
     Yields:
         One list per window of ``WINDOW_UTTERANCES``, in the order of ``utterances``, without those
@@ -149,13 +143,13 @@ def _transcripts(
     seconds = [readable[i].seconds for i in places]
     for batch in length_batches(seconds, batch_seconds=batch_seconds):
         members = [places[i] for i in batch]
-        with torch.inference_mode(), products_in("float32", device):
+        with torch.inference_mode(), matmul_precision("float32", device):
             features, lengths = pad_features([readable[i].features for i in members], device=device)
             logits, num_frames = checkpoint.model(features, lengths)
         log_probs = logits.double().log_softmax(dim=2).cpu()
         for row, i in enumerate(members):
             rows = log_probs[row, : int(num_frames[row])]
-            # One that is -inf rules a class out; a frame needs one that is not.
+            # -inf rules a class out; every frame needs another class.
             if not rows.amax(dim=1).isfinite().all():
                 done[i] = ModelError(
                     f"utterance {utterances[i].id!r}: the model's logits are NaN or infinite"
@@ -172,9 +166,9 @@ def _transcripts(
 def error_rates(transcripts: Sequence[Transcript]) -> ErrorRates:
     """Totals over transcripts that all have a reference.
 
-    Insertions into empty references count; with nothing but empty references a rate is edits
-    per utterance instead. An infinite loss belongs to a reference that cannot be aligned,
-    whatever the model: it would hide all others, so it is counted apart.
+    Insertions into empty references count; if all references are empty, a rate is edits per
+    utterance. An infinite loss, of a reference that cannot be aligned, would hide all others, so it
+    is counted separately.
     """
     counts = [count_edits(t.utterance.text or "", t.text) for t in transcripts]
     losses = [t.loss for t in transcripts if t.loss is not None]
@@ -189,19 +183,19 @@ def error_rates(transcripts: Sequence[Transcript]) -> ErrorRates:
 
 
 def _ratio(total: float, count: int) -> float | None:
-    # None, not NaN: JSON has none, it wins comparisons by losing them, and types do not tell it.
+    # None, not NaN, which JSON lacks, comparisons get wrong, and types do not show.
     return total / count if count else None
 
 
 def in_nats(loss: float | None) -> str:
-    """A mean loss for people; a dash where there is none."""
+    """A mean loss for people; a dash if there is none."""
     return "-" if loss is None else f"{loss:.2f}"
 
 
 def count_edits(reference: str, hypothesis: str) -> EditCounts:
-    """How far a hypothesis is from its reference, over characters and over words (jiwer).
+    """A hypothesis's distance from its reference, in characters and words (jiwer).
 
-    Spaces between words are characters; those at the ends of either text count for nothing.
+    Spaces between words are characters; those at the ends of a text are ignored.
 
     Example:
         >>> count_edits("set red", "see read ")

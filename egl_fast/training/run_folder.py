@@ -3,8 +3,8 @@
     settings.json    what the run was started with
     metrics.jsonl    one line per finished epoch
     errors.jsonl     recordings that cannot be trained on, if there are any
-    last.pt          training state: after an epoch, or in the middle of one
-    previous.pt      the state before that, should last.pt be damaged
+    last.pt          training state, after an epoch or in the middle of one
+    previous.pt      the state before that, in case last.pt is damaged
     model.pt         model file of the best epoch so far (see checkpoint.py)
 
 Every file is replaced as a whole.
@@ -45,13 +45,14 @@ class EpochMetrics:
 
     Attributes:
         epoch: from 1.
-        train_loss: mean per utterance, in nats, over those whose text fits; None where none does.
-        valid_loss: likewise; None where the model rules a text out, which makes it infinite.
-        valid_cer: of the validation set.
-        valid_wer: likewise.
+        train_loss: mean per utterance, in nats, over those whose text fits; None if none does.
+        valid_loss: mean per utterance, in nats; None if the model rules a text out, which makes it
+            infinite.
+        valid_cer: character error rate of the validation set.
+        valid_wer: word error rate of the validation set.
         learning_rate: of the epoch's last step.
         seconds: training and validation.
-        num_misfits: training utterances left out of ``train_loss``: played back faster, they have
+        num_misfits: training utterances left out of ``train_loss`` because, sped up, they have
             fewer frames than their text needs.
     """
 
@@ -65,38 +66,52 @@ class EpochMetrics:
     num_misfits: int = 0
 
 
-@dataclass(frozen=True)
-class UnfinishedEpoch:
-    """How far an epoch has come.
+@dataclass(kw_only=True)
+class EpochSums:
+    """What the finished batches of an epoch add up to.
 
     Attributes:
-        num_batches: that are done.
+        num_batches: number of batches.
         loss_sum: of their utterances, in nats.
-        num_utterances: in them, those that fit.
-        num_misfits: in them, those that do not.
-        seconds: they took.
-        random_state: torch's, after them.
-        cuda_random_state: of the GPU that trains, or None.
+        num_utterances: those whose text fits.
+        num_misfits: those whose text does not.
     """
 
     num_batches: int
     loss_sum: float
     num_utterances: int
+    num_misfits: int = 0
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Per utterance, in nats; None if no text fits."""
+        return self.loss_sum / self.num_utterances if self.num_utterances else None
+
+
+@dataclass(kw_only=True)
+class UnfinishedEpoch(EpochSums):
+    """How far an epoch has come.
+
+    Attributes:
+        seconds: time spent on it.
+        random_state: torch's, after its batches.
+        cuda_random_state: of the GPU that trains, or None.
+    """
+
     seconds: float
     random_state: Tensor
     cuda_random_state: Tensor | None
-    num_misfits: int = 0
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that training goes on from.
+    """Everything needed to continue training.
 
     Attributes:
-        checkpoint: the model, as ``checkpoint_content`` gives it.
+        checkpoint: the model, as from ``checkpoint_content``.
         optimizer: its ``state_dict``.
         history: metrics of the finished epochs.
-        unfinished: of the next epoch, or None before its first batch.
+        unfinished: of the next epoch; None before its first batch.
     """
 
     checkpoint: dict[str, Any]
@@ -108,9 +123,11 @@ class TrainingState:
 class RunFolder:
     """The folder of one training run.
 
+    All methods raise ``OutputError`` if the system refuses to write.
+
     Args:
-        path: the folder, made if missing.
-        settings: plain values that decide the weights; those of a resumed run must equal them.
+        path: the folder, created if missing.
+        settings: plain values that decide the weights; those of a resumed run must be the same.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -125,36 +142,24 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder, and keep other runs from it.
-
-        Raises:
-            OutputError: another run is in it, or it cannot be made.
-        """
+        """Create the folder, and keep other runs out; raises ``OutputError`` if one is in it."""
         atomic.make_folder(self.path)
         with sole_writer(self.path / ".lock", of=f"run folder {self.path}"):
             yield
 
     def start(self) -> None:
-        """Begin a run.
-
-        Raises:
-            OutputError: the folder holds one already, or cannot be written.
-        """
+        """Begin a run; raises ``OutputError`` if the folder contains one already."""
         self.refuse_a_run()
         self._begin()
 
     def refuse_a_run(self) -> None:
-        """Make sure that the folder holds no run, and need not be there at all.
-
-        Raises:
-            OutputError: it holds one.
-        """
+        """Raise ``OutputError`` if the folder contains a run; it need not exist."""
         states = (self.last_path, self.previous_path, self.model_path)
         for path in (*states, self.metrics_path, self.errors_path, self.settings_path):
             if path.exists():
                 raise OutputError(
-                    f"run folder {self.path}: holds a run already; give --resume to go on with "
-                    f"it ({path.name} is there), or another --run-dir"
+                    f"run folder {self.path}: already contains a run ({path.name}); give --resume "
+                    "to continue it, or another --run-dir"
                 )
 
     def _begin(self) -> None:
@@ -163,12 +168,11 @@ class RunFolder:
         self.write_metrics(())
 
     def resume(self) -> TrainingState | None:
-        """The newest state that can be read; None, and a beginning, where none was ever written.
+        """The newest readable state; None, and a new run, if none was ever written.
 
         Raises:
-            CheckpointError: every state is damaged, or they belong to other settings; or the best
-                model is gone.
-            OutputError: the folder cannot be written.
+            CheckpointError: every state is damaged.
+            OutputError: the states belong to other settings, or only a model is left.
         """
         if not (self.last_path.exists() or self.previous_path.exists()):
             self._refuse_to_lose_a_model()
@@ -181,14 +185,16 @@ class RunFolder:
                 raise
             state = self._read(self.previous_path)
             epochs = len(state.history)
-            _log.warning("%s; going on from %s, after epoch %d", error, self.previous_path, epochs)
-            # Or the next state would have the damaged one take the good one's place.
+            _log.warning(
+                "%s; continuing from %s, after epoch %d", error, self.previous_path, epochs
+            )
+            # Otherwise, the next state would replace the good one by the damaged one.
             atomic.remove(self.last_path)
         self.write_metrics(state.history)
         return state
 
     def _refuse_to_lose_a_model(self) -> None:
-        """Without a state, a model may be there only of a first epoch: it is written before."""
+        """Without a state, a model can only be that of the first epoch, which is written before."""
         if not self.model_path.exists():
             return
         try:
@@ -197,8 +203,8 @@ class RunFolder:
             killed_in_first_epoch = False
         if not killed_in_first_epoch:
             raise OutputError(
-                f"run folder {self.path}: holds a model, but no state to go on from; give another "
-                "--run-dir"
+                f"run folder {self.path}: contains a model, but no state to continue from; give "
+                "another --run-dir"
             )
 
     def _read(self, path: Path) -> TrainingState:
@@ -211,7 +217,7 @@ class RunFolder:
                 f"run state {path}: is not a training state of egl-fast; give another --run-dir"
             ) from None
         if found:
-            # No CheckpointError: the state before this one would not fit, either.
+            # Not a CheckpointError: the previous state would not fit either.
             raise OutputError(
                 f"run folder {self.path}: was started with {'; '.join(found)}; resume with the "
                 "same, or give another --run-dir"
@@ -234,11 +240,7 @@ class RunFolder:
             ) from None
 
     def save(self, state: TrainingState) -> None:
-        """Write a training state, and keep the one before.
-
-        Raises:
-            OutputError: it cannot be written; the states before are still there.
-        """
+        """Write a training state, and keep the previous one."""
         if self.last_path.exists():
             self._keep_previous()
         unfinished = state.unfinished
@@ -255,30 +257,22 @@ class RunFolder:
 
     def _keep_previous(self) -> None:
         spare = self.previous_path.with_name(self.previous_path.name + atomic.PARTIAL)
-        with atomic.failing_in_one_line(self.previous_path):
+        with atomic.as_output_error(self.previous_path):
             spare.unlink(missing_ok=True)
             try:
                 os.link(self.last_path, spare)
                 os.replace(spare, self.previous_path)
-                # It is still there where both were names of one file.
+                # If both were names of one file, os.replace did nothing.
                 spare.unlink(missing_ok=True)
-            except OSError:  # a file system without hard links; what else is wrong comes up again
+            except OSError:  # a file system without hard links; other problems recur below
                 atomic.write_bytes(self.previous_path, self.last_path.read_bytes())
 
     def save_model(self, checkpoint: Checkpoint) -> None:
-        """Write the model file of the best epoch.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write the model file of the best epoch."""
         save_checkpoint(self.model_path, checkpoint)
 
     def refuse_without_model(self) -> None:
-        """Make sure that the best epoch's model is there, before more time goes into the run.
-
-        Raises:
-            CheckpointError: it is missing or damaged.
-        """
+        """Raise ``CheckpointError`` if the best epoch's model is missing or damaged."""
         try:
             load_checkpoint(self.model_path)
         except CheckpointError as error:
@@ -288,11 +282,7 @@ class RunFolder:
             ) from None
 
     def write_errors(self, errors: Iterable[Mapping[str, str]]) -> None:
-        """List what cannot be trained on; where there is nothing, there is no file.
-
-        Raises:
-            OutputError: the list cannot be written.
-        """
+        """List what cannot be trained on; without any, there is no file."""
         lines = b"".join(map(encoded_line, errors))
         if lines:
             atomic.write_bytes(self.errors_path, lines)
@@ -300,10 +290,6 @@ class RunFolder:
             self.errors_path.unlink(missing_ok=True)
 
     def write_metrics(self, history: Sequence[EpochMetrics]) -> None:
-        """Write the metrics of all finished epochs.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
+        """Write the metrics of all finished epochs."""
         lines = b"".join(encoded_line(asdict(metrics)) for metrics in history)
         atomic.write_bytes(self.metrics_path, lines)

@@ -1,4 +1,4 @@
-"""Taking up a training state that a file holds, once all of it fits the run."""
+"""Loading a training state from a file, once all of it fits the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from egl_fast.display import shown
 from egl_fast.errors import CheckpointError, one_line
 from egl_fast.training.run_folder import TrainingState
 
-#: What an optimizer keeps for a parameter: a number of steps, or numbers of the parameter's shape.
+#: An optimizer's state for a parameter: a number of steps, or numbers of the parameter's shape.
 _STEP: Final = "step"
 _KEPT: Final[dict[type, tuple[str, ...]]] = {
     torch.optim.AdamW: (_STEP, "exp_avg", "exp_avg_sq"),
@@ -24,29 +24,29 @@ _KEPT: Final[dict[type, tuple[str, ...]]] = {
 def load_state(
     state: TrainingState, checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, path: Path
 ) -> None:
-    """Give model and optimizer what a state holds of them.
+    """Give model and optimizer what a state contains of them.
 
     Args:
         state: read from ``path``.
         checkpoint: the model that is trained; gets weights and facts.
-        optimizer: of its parameters; gets what it keeps for each. Its options stay as they are.
+        optimizer: of its parameters; gets its state for each, but keeps its options.
         path: for messages.
 
     Raises:
-        CheckpointError: a part is damaged, or is of another model or optimizer. Neither has changed
-            then.
+        CheckpointError: a part is damaged, or belongs to another model or optimizer; neither has
+            changed then.
     """
     loaded = checkpoint_from_content(state.checkpoint, path)
     try:
         if loaded.features != checkpoint.features:
-            raise ValueError("is of a model with other features")
+            raise ValueError("belongs to a model with other features")
         if loaded.vocabulary != checkpoint.vocabulary:
-            raise ValueError("is of a model with another vocabulary")
+            raise ValueError("belongs to a model with another vocabulary")
         if loaded.model.config != checkpoint.model.config:
-            raise ValueError("is of a model with other sizes")
+            raise ValueError("belongs to a model with other sizes")
         for place, metrics in enumerate(state.history, start=1):
             if metrics.epoch != place:
-                raise ValueError(f"history: epoch {metrics.epoch} stands in place {place}")
+                raise ValueError(f"history: epoch {metrics.epoch} is in place {place}")
         if state.unfinished is not None:
             _check_random_state(state.unfinished.random_state)
         kept = _kept_by(optimizer, state.optimizer)
@@ -67,7 +67,7 @@ def _check_random_state(value: Tensor) -> None:
 
 
 def _kept_by(optimizer: torch.optim.Optimizer, content: Any) -> dict[int, dict[str, Tensor]]:
-    """What an optimizer's ``state_dict`` keeps for each parameter, by the parameter's number."""
+    """The entries of an optimizer's ``state_dict``, by the parameter's number."""
     kept = content.get("state") if isinstance(content, dict) else None
     if not isinstance(kept, dict):
         raise ValueError(f"optimizer: expected a state for each weight, got {shown(content)}")
@@ -88,6 +88,6 @@ def _check_kept(label: str, value: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape != shape:
         raise ValueError(f"{label}: expected numbers of shape {list(shape)}")
     if not bool(value.isfinite().all()):
-        raise ValueError(f"{label}: holds NaN or infinity")
+        raise ValueError(f"{label}: contains NaN or infinity")
     if label.endswith((_STEP, "_sq")) and bool((value < 0).any()):
-        raise ValueError(f"{label}: holds a number below 0")
+        raise ValueError(f"{label}: contains a number below 0")

@@ -1,4 +1,4 @@
-"""Learning rate over the course of training, as a factor of the peak rate."""
+"""The learning rate over the course of training, as a fraction of its peak."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def rate_factor(
     max_epochs: int,
     valid_losses: Sequence[float | None],
 ) -> float:
-    """Factor of the learning rate at a point of training; a function of its arguments alone.
+    """The learning rate's factor at a point of training; a function of its arguments alone.
 
-    All schedules rise linearly during the warm-up. Then ``cosine`` falls along half a cosine to
-    1 % at ``max_epochs``, ``plateau`` halves after every two epochs without a new best
-    validation loss, ``constant`` stays.
+    All schedules rise linearly during the warm-up. Then ``cosine`` falls along half a cosine to 1 %
+    at ``max_epochs``, ``plateau`` halves after every two epochs without a new best validation loss,
+    and ``constant`` stays.
 
     Args:
         schedule: one of ``SCHEDULES``.
-        progress_epochs: epochs behind us, with the fraction of the one under way.
+        progress_epochs: epochs completed, fraction included.
         warm_up_epochs: length of the warm-up.
         max_epochs: where ``cosine`` ends.
-        valid_losses: validation loss after each finished epoch; None, infinite, is never better.
+        valid_losses: validation loss after each epoch; None stands for infinity.
 
     Example:
         >>> rate_factor("constant", 3.0, warm_up_epochs=1, max_epochs=9, valid_losses=[])

@@ -11,7 +11,7 @@ from egl_fast.display import shortened
 from egl_fast.errors import ManifestError
 from egl_fast.vocabulary import encode
 
-#: What to do about a character that the vocabulary lacks, where the vocabulary is given.
+#: What to do about a character that a fixed vocabulary lacks.
 NORMALIZE = "normalize the transcript to the vocabulary's characters"
 _MOST_CHARACTERS = 60
 
@@ -19,20 +19,16 @@ _MOST_CHARACTERS = 60
 def reference_labels(
     utterance: Utterance, vocabulary: Sequence[str], *, remedy: str = NORMALIZE
 ) -> list[int]:
-    """The class indices of an utterance's text.
+    """The class indices of an utterance's text, with the blank first in the vocabulary.
 
-    Args:
-        utterance: one line of a manifest.
-        vocabulary: class names in index order, the blank first.
-        remedy: what to do about a character that the vocabulary lacks.
-
-    Raises:
-        ManifestError: it has no text, or a character that the vocabulary lacks; the message
-            names the utterance and its line.
+    Raises ``ManifestError``, naming the utterance and its line, if it has no text, or a character
+    that is not in the vocabulary; ``remedy`` says what to do about that.
     """
     where = f"utterance {utterance.id!r} (line {utterance.line})"
     if utterance.text is None:
-        raise ManifestError(f"{where}: has no 'text'; add its transcript, \"\" for no speech")
+        raise ManifestError(
+            f"{where}: has no 'text'; add its transcript, or \"\" if there is no speech"
+        )
     try:
         return encode(utterance.text, vocabulary)
     except ManifestError:
@@ -49,9 +45,8 @@ def all_labels(
 ) -> list[list[int]]:
     """The labels of every utterance.
 
-    Raises:
-        ManifestError: texts are missing or cannot be written with the vocabulary; the message says
-            how many, and names the first; see ``reference_labels``.
+    Raises ``ManifestError`` with the number of unusable texts, and the first of them; see
+    ``reference_labels``.
     """
     found, errors = [], []
     for utterance in utterances:
@@ -69,12 +64,12 @@ def all_labels(
 
 
 def frames_needed(labels: Sequence[int]) -> int:
-    """The fewest frames that an alignment of a labeling takes: a blank must part a repeat."""
+    """The fewest frames of any alignment: a blank must separate repeated labels."""
     return len(labels) + sum(a == b for a, b in pairwise(labels))
 
 
 def lowercased(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """The same with their texts in lower case; ``record`` keeps the manifest's own."""
+    """The same with texts in lower case; ``record`` keeps the manifest's own."""
     return [
         replace(utterance, text=None if utterance.text is None else utterance.text.lower())
         for utterance in utterances
@@ -82,7 +77,7 @@ def lowercased(utterances: Iterable[Utterance]) -> list[Utterance]:
 
 
 def num_empty(utterances: Iterable[Utterance]) -> int:
-    """How many texts say nothing."""
+    """How many texts are empty."""
     return sum(
         utterance.text is not None and not utterance.text.strip() for utterance in utterances
     )

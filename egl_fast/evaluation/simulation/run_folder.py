@@ -22,9 +22,9 @@ from egl_fast.evaluation.simulation.tables import config_text, write_tables
 from egl_fast.files import atomic
 from egl_fast.files.locking import (
     LockHeldError,
-    alone,
     holder_of,
     locked_file,
+    made_exclusive,
     name_holder,
     remove,
     sole_writer,
@@ -52,7 +52,7 @@ def at_work_in(run_dir: Path, config: SimulationConfig) -> Iterator[bool]:
         try:
             yield replaced
         finally:
-            if alone(file):
+            if made_exclusive(file):
                 remove(run_dir / ".lock", file)
 
 

@@ -21,8 +21,8 @@ from egl_fast.gradients.contributions import (
 )
 from egl_fast.gradients.rules.rule import Pullback, register
 
-#: Patches repeat every input as often as the kernel has elements; no more bytes of them exist at
-#: a time than these, but for those of a single frame.
+#: Patches repeat every input as often as the kernel has elements. So they are limited to this many
+#: bytes at a time, but at least a frame.
 BLOCK_BYTES = 2**25
 
 
@@ -30,11 +30,7 @@ class Patches:
     """The inputs under a convolution's kernel, for one utterance, in blocks of output frames.
 
     Letters as in ``contributions``, with V output frames and E other output places (the bins of a
-    2-D convolution); positions P run over calls of a batch, E and V.
-
-    Args:
-        module: the convolution.
-        inputs: what it was given.
+    2-D convolution); positions P are those of the batch dimension, E and V.
     """
 
     def __init__(self, module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> None:
@@ -63,7 +59,7 @@ class Patches:
         return self.positions_per_frame * self.num_frames
 
     def frames(self, start: int, stop: int, *, out: Tensor | None = None) -> Tensor:
-        """[G, P, I] for output frames ``start`` to ``stop``; in the memory of ``out`` if given."""
+        """[G, P, I] for output frames ``start`` to ``stop``, in the memory of ``out`` if given."""
         first = start * self.stride[1]
         last = (stop - 1) * self.stride[1] + self.dilation[1] * (self.kernel[1] - 1)
         x = self.padded[..., first : last + 1]
@@ -81,7 +77,7 @@ class Patches:
             ),
             x.storage_offset(),
         )
-        # Frames stay innermost, as they are in the input, so that copies are of long runs.
+        # Frames stay innermost, as in the input, so that long runs are copied.
         columns = x.new_empty(windows.shape) if out is None else out.view(-1)[: windows.numel()]
         columns = columns.view(windows.shape).copy_(windows)
         grouped = columns.view(x.shape[0], self.groups, self.num_inputs, -1)
@@ -95,17 +91,17 @@ class Patches:
 
     @cached_property
     def _whole(self) -> Tensor | None:
-        """All patches, where they are one block: made once for all chunks of cotangents."""
+        """All patches, if they are one block; computed once for all passes."""
         return self.frames(0, self.num_frames) if len(self._bounds) == 1 else None
 
     @cached_property
     def as_activation(self) -> Activation:
-        """All patches, for the factor of few positions."""
+        """All patches, for a factor of few positions."""
         return Activation(self.frames(0, self.num_frames))
 
     @cached_property
     def _buffer(self) -> Tensor:
-        """Memory of one block: asking the system for it again costs ten times the copy."""
+        """Memory for one block: allocating it each time costs ten times the copy."""
         start, stop = self._bounds[0]
         num_positions = self.positions_per_frame * (stop - start)
         return self.padded.new_empty(self.groups * self.num_inputs * num_positions)
@@ -113,7 +109,7 @@ class Patches:
     def blocks(self) -> Iterator[tuple[int, int, Tensor]]:
         """(start, stop, [G, P, I]) for consecutive blocks of output frames.
 
-        A block is overwritten by the next.
+        Each block may be overwritten by the next.
         """
         for start, stop in self._bounds:
             patches = self._whole
@@ -124,22 +120,15 @@ class Patches:
 
 @dataclass
 class PatchProducts:
-    """A kernel's use: gradient_r = sum over positions of cotangent_r (x) patch, by blocks.
-
-    Attributes:
-        patches: of the utterance.
-        cotangent: [R, calls, G, O, E, V].
-    """
+    """A use of a kernel: gradient_r = sum over positions of cotangent_r (x) patch, by blocks."""
 
     patches: Patches
-    cotangent: Tensor
+    cotangent: Tensor  # [R, calls, G, O, E, V]
 
     def coordinates(self) -> list[Tensor]:
-        """See ``Contribution``."""
         return [self._products().transpose(1, 2).flatten(0, 1)]
 
     def gradient(self) -> Tensor:
-        """See ``Contribution``."""
         return self._products().transpose(0, 1).flatten(1)
 
     def _products(self) -> Tensor:

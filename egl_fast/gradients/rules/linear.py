@@ -13,17 +13,7 @@ from egl_fast.gradients.rules.rule import Prepare, Pullback, register
 def outer_product_pullback(
     inputs: Tensor, wanted: frozenset[str], *, weight: str = "weight", bias: str = "bias"
 ) -> Pullback:
-    """Weight and bias of y = W x + b.
-
-    Args:
-        inputs: [P, I].
-        wanted: names of parameters asked for.
-        weight: name of W.
-        bias: name of b.
-
-    Returns:
-        A function of output cotangents [R, P, O].
-    """
+    """For y = W x + b over inputs [P, I], a pullback of cotangents [R, P, O]."""
     activation = Activation(inputs.unsqueeze(0))
 
     def pull(cotangent: Tensor) -> dict[str, Contribution]:
@@ -47,9 +37,7 @@ def linear(module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]) -> 
 def gate_products(weight: str, bias: str) -> Prepare:
     """One side of one direction of a recurrent layer: gates = W x + b over inputs [T, N, I].
 
-    Args:
-        weight: name of W, without the direction's suffix.
-        bias: name of b, likewise.
+    Names are without the direction's suffix.
     """
 
     def prepare(module: nn.Module, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:

@@ -15,13 +15,7 @@ from egl_fast.model import SequenceBatchNorm
 def scale_and_shift_pullback(
     normalized: Tensor, reduced: list[int], wanted: frozenset[str]
 ) -> Pullback:
-    """Weight and bias of y = weight * normalized + bias.
-
-    Args:
-        normalized: the normalized input of one utterance.
-        reduced: its dimensions that share a weight.
-        wanted: names of parameters asked for.
-    """
+    """For y = weight * normalized + bias; the ``reduced`` dimensions share a weight."""
     dims = [d + 1 for d in reduced]
 
     def pull(cotangent: Tensor) -> dict[str, Contribution]:
@@ -60,7 +54,7 @@ def sequence_batch_norm(module: Any, args: tuple[Any, ...], wanted: frozenset[st
     inputs, mask = args
     normalized, reduced = _batch_normalized(module, inputs)
     pull = scale_and_shift_pullback(normalized * mask, reduced, wanted)
-    # Later layers may send cotangents to padding, which the mask stops.
+    # The mask stops cotangents that later layers send to padding.
     return lambda cotangent: pull(cotangent * mask)
 
 

@@ -1,4 +1,4 @@
-"""Which modules have a rule, and what a rule is."""
+"""What a rule is, and which modules have one."""
 
 from __future__ import annotations
 
@@ -10,29 +10,23 @@ from torch import Tensor, nn
 
 from egl_fast.gradients.contributions import Contribution
 
-#: Contributions by the parameter's name in its module, from cotangents [R, *output shape of the
-#: utterance]; called once per chunk of rows.
+#: From cotangents [R, *output shape of the utterance] to contributions, by the parameters' names in
+#: their module; called once per pass.
 Pullback: TypeAlias = Callable[[Tensor], dict[str, Contribution]]
 
-#: What depends on one utterance alone, from the module, the positional arguments of its call (with
-#: utterances along dimension 0 of tensors, sliced to one where a batch shared the forward pass),
-#: and the names of the module's parameters to contribute to.
+#: Does what depends only on the utterance. Takes the module, the positional arguments of its call
+#: (with utterances along dimension 0 of tensors, sliced to one if a batch shared the forward pass),
+#: and the names of the module's parameters that count.
 Prepare: TypeAlias = Callable[[Any, tuple[Any, ...], frozenset[str]], Pullback]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How a kind of module turns its input and output cotangents into gradient norms.
-
-    Attributes:
-        prepare: see ``Prepare``.
-        covers: whether the rule is exact for a module as it is configured.
-        forward: what the type ran when the rule was registered; it may have been replaced since.
-    """
+    """How to get gradient norms from a module's input and its output's cotangents."""
 
     prepare: Prepare
-    covers: Callable[[Any], bool]
-    forward: object
+    covers: Callable[[Any], bool]  # whether the rule is exact for a module as it is configured
+    forward: object  # of the type when the rule was registered; it may have been replaced since
 
 
 _RULES: dict[type[nn.Module], Rule] = {}
@@ -43,11 +37,7 @@ def register(
 ) -> Callable[[Prepare], Prepare]:
     """Decorator of a ``Prepare``: the rule for modules of exactly these types.
 
-    Subclasses are not taken along: their ``forward`` may compute anything.
-
-    Args:
-        *types: of modules, in evaluation mode.
-        covers: whether the rule is exact for a module as it is configured.
+    If it ``covers`` the module, and not for subclasses, whose ``forward`` may compute anything.
     """
 
     def decorate(prepare: Prepare) -> Prepare:
@@ -59,7 +49,7 @@ def register(
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """The rule that covers a module, or None; none does where its ``forward`` was replaced."""
+    """The rule for a module; None if there is none, or if its ``forward`` was replaced."""
     kind = type(module)
     rule = _RULES.get(kind)
     if rule is None or "forward" in vars(module) or kind.forward is not rule.forward:

@@ -1,4 +1,4 @@
-"""What a model has to return, checked."""
+"""Checks what a model returns."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ from egl_fast.errors import ModelError
 def model_outputs(
     outputs: Any, *, ids: Sequence[str] | None, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Check what a model returned.
+    """Check what a model returned: (logits [N, T, C], lengths [N]).
 
-    Args:
-        outputs: to be (logits [N, T, C], lengths [N]).
-        ids: names of the N utterances; None where N is yet unknown.
-        num_classes: C.
+    ``ids`` names the utterances; without, as long as N is not known, there is less to check.
 
     Returns:
-        The logits as they are, in the autograd graph, and the lengths as int64 on the CPU.
+        The logits, unchanged and in the autograd graph, and the lengths as int64 on the CPU.
 
     Raises:
-        ModelError: they have another form; the message says what was expected and what came.
+        ModelError: they have another form; the message says what was expected.
     """
     if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
         raise ModelError(
@@ -50,9 +47,9 @@ def model_outputs(
     for name, length in zip(ids, lengths.tolist(), strict=True):
         if not 1 <= length <= logits.shape[1]:
             raise ModelError(
-                f"utterance {name!r}: the model gives it {length} frames of {logits.shape[1]}"
+                f"utterance {name!r}: the model's length is {length}, of {logits.shape[1]} frames"
             )
-    # -inf rules a class out; a frame needs one that is not. NaN and +inf make a largest of itself.
+    # -inf excludes a class, but not all of a frame. NaN and +inf are always the maximum.
     broken = ~logits.detach().amax(dim=2).isfinite().cpu()
     broken &= torch.arange(logits.shape[1]) < lengths[:, None]
     for n in broken.any(dim=1).nonzero()[:, 0].tolist():
@@ -62,7 +59,7 @@ def model_outputs(
 
 
 def _integers(lengths: Any, logits: Tensor) -> Tensor:
-    with suppress(TypeError, ValueError, RuntimeError):  # None, text, lists of unlike lists
+    with suppress(TypeError, ValueError, RuntimeError):  # None, text, ragged lists
         lengths = torch.as_tensor(lengths)
     if (
         not isinstance(lengths, Tensor)
@@ -82,9 +79,9 @@ def _integers(lengths: Any, logits: Tensor) -> Tensor:
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
-#: What is mistaken for logits: its name, what makes probabilities of it, and what to return.
+#: What may be returned by mistake -> how to get probabilities from it, and what to return instead.
 _OTHER_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "probabilities (none is below 0, and each frame's add up to 1)": (
+    "probabilities (none is below 0, and those of a frame sum to 1)": (
         lambda x: x,
         "their logarithm",
     ),
@@ -93,19 +90,16 @@ _OTHER_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "logarithms of probabilities to base 2": (torch.exp2, "natural logarithms"),
 }
 
-#: How far a frame's probabilities are from adding up to 1 after a softmax in bfloat16.
+#: How far the sum of a frame's probabilities may be from 1 after a softmax in bfloat16.
 _SIXTEEN_BITS = 2**-8
 
 
 def _refuse_other_scales(logits: Tensor, lengths: Tensor) -> None:
-    """Refuse what makes a distribution over the classes at every frame, but not by a softmax.
+    """Refuse outputs that are a distribution over the classes in every frame, but not by softmax.
 
-    Its scores would be numbers like any other. That a frame of logits has no value below 0 and adds
-    up to 1 happens; that all frames of an utterance do, does not. The first frame decides whether
-    the others are looked at, so logits cost nothing.
-
-    Raises:
-        ModelError: all utterances are such; the message names the remedy.
+    Their scores would be wrong, but look plausible. By chance, one frame of logits may be a
+    distribution, but not all frames of an utterance. Only if the first frame is one are the others
+    checked, so the check costs little.
     """
     if logits.shape[0] == 0 or logits.shape[2] < 2:
         return
@@ -117,13 +111,12 @@ def _refuse_other_scales(logits: Tensor, lengths: Tensor) -> None:
             continue
         valid = (torch.arange(logits.shape[1]) < lengths[:, None]).to(logits.device)
         frames = logits[valid].double()
-        frames = probabilities(frames[frames.any(dim=1)])  # some put zeros where they mask
-        # A few frames may be near by chance.
+        frames = probabilities(frames[frames.any(dim=1)])  # masked frames may be zero
+        # A few frames may be close by chance.
         rounding = logits.shape[2] * torch.finfo(logits.dtype).eps
         if _distributions(frames, _SIXTEEN_BITS if len(frames) >= 4 else rounding):
             raise ModelError(
-                f"the model returns {name}, not logits; return {remedy}, or what the softmax is "
-                "taken of"
+                f"the model returns {name}, not logits; return {remedy}, or the softmax's input"
             )
 
 

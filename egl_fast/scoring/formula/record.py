@@ -1,4 +1,4 @@
-"""The second half of the formula: squared gradient norms of the cotangents, and what they say."""
+"""The second half of the formula: from cotangents to squared gradient norms to a record."""
 
 from __future__ import annotations
 
@@ -11,51 +11,40 @@ from torch import Tensor
 
 from egl_fast import ops
 from egl_fast.errors import ModelError
-from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.methods.method import OwnRows, SingleNorms
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
-from egl_fast.scoring.classes import Classes
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.search import Searched
-from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.task import ScoringTask
 from egl_fast.vocabulary import decode
 
 
-def pull_back(
-    engine: GradientEngine,
-    tape: Tape,
-    searched: Sequence[Searched],
-    *,
-    classes: Classes,
-    options: ScoringOptions,
-) -> list[ScoreRecord]:
+def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> list[ScoreRecord]:
     """Records of utterances that were searched.
 
-    Args:
-        engine: of the model that ran.
-        tape: a forward pass of the same utterances; not necessarily the one that was searched.
-        searched: what ``search`` made of them.
-        classes: as for ``search``.
-        options: as for ``search``.
+    The tape is of a forward pass of the same utterances, not necessarily the one that was searched.
 
     Raises:
         ModelError: an utterance has another number of frames in this pass.
     """
+    engine, options = task.engine, task.options
     logits, lengths = model_outputs(
-        tape.outputs, ids=[one.name for one in searched], num_classes=len(classes.vocabulary)
+        tape.outputs,
+        ids=[one.name for one in searched],
+        num_classes=len(task.classes.vocabulary),
     )
     for one, length in zip(searched, lengths.tolist(), strict=True):
         if length != one.num_frames:
             raise ModelError(
-                f"utterance {one.name!r}: the model gives it {length} frames beside "
-                f"other neighbors than those where it had {one.num_frames}"
+                f"utterance {one.name!r}: the model returns {length} frames for it in this batch, "
+                f"and {one.num_frames} in another; its lengths must not depend on the batch"
             )
     most = max(one.num_rows for one in searched)
     wanted = {one.rows.inner_products for one in searched}
-    if "needed" in wanted and not engine.room.holds_gradients(tape, most):
+    if "needed" in wanted and not engine.memory.holds_gradients(tape, most):
         wanted.remove("needed")
-        searched = [_one_by_one(one, classes.blank) for one in searched]
+        searched = [_one_by_one(one, task.classes.blank) for one in searched]
     most = max(1, *(one.num_rows for one in searched))
     cotangents = logits.new_zeros(len(searched), most, *logits.shape[1:])
     for n, one in enumerate(searched):
@@ -69,14 +58,11 @@ def pull_back(
     for name in searched[0].output_layer:
         output_share += by_parameter[name]
     products, output_share = products.cpu(), output_share.cpu()
-    return [
-        record(one, products[n], output_share[n], classes=classes, options=options)
-        for n, one in enumerate(searched)
-    ]
+    return [record(task, one, products[n], output_share[n]) for n, one in enumerate(searched)]
 
 
 def _one_by_one(one: Searched, blank: int) -> Searched:
-    """With a row for each hypothesis: more of them, but their squared norms suffice."""
+    """With a row for each hypothesis: these are more rows, but their squared norms suffice."""
     if one.rows.inner_products != "needed":
         return one
     device = one.log_probs.device
@@ -91,42 +77,38 @@ def _one_by_one(one: Searched, blank: int) -> Searched:
     )
 
 
-def record(
-    one: Searched,
-    products: Tensor,
-    output_share: Tensor,
-    *,
-    classes: Classes,
-    options: ScoringOptions,
-) -> ScoreRecord:
-    """What the gradients of an utterance's rows say.
+def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Tensor) -> ScoreRecord:
+    """The record of an utterance, from the gradients of its rows.
 
     Args:
+        task: how to score.
         one: what was pulled back.
-        products: [rows] squared norms over all parameters, or [rows, rows] inner products; there
-            may be more, of other utterances.
+        products: [rows] squared norms over all parameters, or [rows, rows] inner products; padded
+            if other utterances have more rows.
         output_share: likewise, the output layer's share.
-        classes: as for ``search``.
-        options: as for ``search``.
     """
+    options, vocabulary = task.options, task.classes.vocabulary
     own = (slice(len(one.rows)),) * products.dim()
     estimate, single = one.rows.finish(products[own], output_share[own])
     probability = one.log_prob.exp()
     mass = float(probability.sum())
     full = full_stderr = None
-    if one.reading is not None:
+    if one.estimate_beyond is not None:
         norms = [x.diagonal() if x.dim() == 2 else x for x in (products, output_share)]
-        beyond = one.reading(*(x[len(one.rows) : one.num_rows] for x in norms))
+        beyond = one.estimate_beyond(*(x[len(one.rows) : one.num_rows] for x in norms))
         full = mass * estimate.value + beyond.value
         full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)
     # p log p -> 0 as p -> 0, also where log p is -inf.
     entropy = -torch.special.xlogy(one.log_probs.exp(), one.log_probs.exp()).sum(1).mean()
+    hypotheses: tuple[Hypothesis, ...] = ()
     try:
+        if options.per_hypothesis and single is not None:
+            hypotheses = _hypotheses(one, single, vocabulary)
         return ScoreRecord(
             id=one.name,
             duration=one.duration,
             num_frames=one.num_frames,
-            pred_text=decode(one.labelings[0], classes.vocabulary),
+            pred_text=decode(one.labelings[0], vocabulary),
             num_hypotheses=len(one.labelings),
             beam_mass=mass,
             egl=mass * estimate.value,
@@ -138,21 +120,17 @@ def record(
             entropy=max(0.0, float(entropy)),
             pctc=-float(one.log_prob[0]) / one.num_frames,
             random=random_score(options.seed, one.name),
-            hypotheses=_hypotheses(one, single, classes) if options.per_hypothesis else (),
+            hypotheses=hypotheses,
         )
     except ValueError as error:
         raise ModelError(f"utterance {one.name!r}: {error}") from None
 
 
 def _hypotheses(
-    one: Searched, single: SingleNorms | None, classes: Classes
+    one: Searched, single: SingleNorms, vocabulary: Sequence[str]
 ) -> tuple[Hypothesis, ...]:
-    if single is None:
-        return ()
-    numbers = zip(
-        one.log_prob.tolist(), single.sq_norms.tolist(), single.stderr.tolist(), strict=True
-    )
+    numbers = (one.log_prob.tolist(), single.sq_norms.tolist(), single.stderr.tolist())
     return tuple(
-        Hypothesis(decode(labels, classes.vocabulary), labels, *three)
-        for labels, three in zip(one.labelings, numbers, strict=True)
+        Hypothesis(decode(labels, vocabulary), labels, *three)
+        for labels, *three in zip(one.labelings, *numbers, strict=True)
     )

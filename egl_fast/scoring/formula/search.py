@@ -1,4 +1,4 @@
-"""The first half of the formula: labelings, probabilities, and cotangents to pull back."""
+"""The first half of the formula: labelings, their probabilities, and cotangents to pull back."""
 
 from __future__ import annotations
 
@@ -14,40 +14,33 @@ from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.gradients.tape import Tape
 from egl_fast.methods.keys import sign_key
 from egl_fast.methods.method import Rows
-from egl_fast.methods.samples import Labels, Reading, sample_labelings
-from egl_fast.scoring.classes import Classes
+from egl_fast.methods.samples import Estimator, Labels, sample_labelings
+from egl_fast.scoring.formula.embedding import embeddings_of
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.task import ScoringTask
 
-#: Room on a GPU for the rows of utterances that are searched together.
+#: Memory on a GPU for the rows of utterances that are searched together.
 SEARCH_BYTES = 2**31
 
 
 @dataclass(frozen=True, eq=False)
 class Searched:
-    """One utterance whose labelings are known, and what to pull back; not yet what that gives.
-
-    Attributes:
-        name: its id.
-        duration: seconds; 0 where unknown.
-        log_probs: [T, C] float64 on the model's device, T the utterance's own frames.
-        labelings: K or fewer, best first.
-        log_prob: [K] float64, their exact logarithms of p(y|x). On the CPU, as what follows.
-        rows: how the first of the cotangents stand for the labelings'.
-        reading: how the others stand for samples beyond the beam; None if there are none.
-        cotangents: [rows, T, C] to pull back, on the model's device.
-        output_layer: names of parameters whose share in every hypothesis's norm is known already.
-    """
+    """One utterance with its labelings and what to pull back, before the backward pass."""
 
     name: str
-    duration: float
-    log_probs: Tensor
-    labelings: Sequence[Labels]
+    duration: float  # seconds; 0 if unknown
+    log_probs: Tensor  # [T, C] float64 on the model's device, T the utterance's own frames
+    labelings: Sequence[Labels]  # K or fewer, best first
+    # [K] float64, log p(y|x) of the labelings, exact. On the CPU, like what follows
     log_prob: Tensor
-    rows: Rows
-    reading: Reading | None
-    cotangents: Tensor
+    rows: Rows  # how to get the labelings' norms from the first of the cotangents
+    # How to get an estimate for labelings beyond the beam from the others; None if there are none
+    estimate_beyond: Estimator | None
+    cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
+    # Parameters of the output layer, if the method knows its norms in advance
     output_layer: tuple[str, ...]
+    embedding: Tensor | None = None  # [d] on the CPU, if the task asks for it
 
     @property
     def num_frames(self) -> int:
@@ -61,83 +54,77 @@ class Searched:
 
 
 def search(
-    tape: Tape,
-    *,
-    ids: Sequence[str],
-    durations: Sequence[float],
-    classes: Classes,
-    options: ScoringOptions,
+    task: ScoringTask, tape: Tape, *, ids: Sequence[str], durations: Sequence[float]
 ) -> list[Searched]:
     """Find the K best labelings of each utterance, and the rows that stand for their cotangents.
 
-    Args:
-        tape: the forward pass, whose outputs are (logits [N, T, C], lengths [N]).
-        ids: N names.
-        durations: N lengths in seconds; 0 where unknown.
-        classes: the C classes.
-        options: what to compute.
+    The tape's outputs are (logits [N, T, C], lengths [N]); durations are in seconds, 0 if unknown.
 
     Raises:
-        ModelError: the outputs have another form, or logits are NaN or +inf; the message names
-            the utterance.
+        ModelError: the outputs have another form, or logits are NaN or +inf; the message names the
+            utterance.
     """
+    options, classes = task.options, task.classes
     logits, lengths = model_outputs(tape.outputs, ids=ids, num_classes=len(classes.vocabulary))
     device, method = logits.device, options.chosen_method
     layer = output_layer_of(tape) if method.wants_output_layer else None
     frame_gram = None if layer is None else layer.frame_gram(lengths)
-    keys = torch.tensor([sign_key(options.seed, name) for name in ids])
+    embeddings = embeddings_of(tape, lengths) if task.embeds else None
     log_probs = logits.detach().double().log_softmax(dim=2)
     searched: list[Searched] = []
     for part in _searched_together(logits, options):
+        names, num_frames = ids[part], lengths[part].tolist()
+        own_gram = None if frame_gram is None else frame_gram[part]
+        keys = [sign_key(options.seed, name) for name in names]
         found = ops.ctc_nbest_cotangents(
             logits[part],
             lengths[part].to(device),
             num_hypotheses=options.k,
             beam_width=options.beam_width_on(device),
-            keys=keys[part].to(device),
-            frame_gram=None if frame_gram is None else frame_gram[part],
+            keys=torch.tensor(keys).to(device),
+            frame_gram=own_gram,
             blank=classes.blank,
             **method.compression(logits),
         ).summary_on_host()
-        for name, count in zip(ids[part], found.hypotheses.counts.tolist(), strict=True):
+        for name, count in zip(names, found.hypotheses.counts.tolist(), strict=True):
             if count == 0:
                 raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
-        beyond = _beyond_the_beam(
-            found.hypotheses,
-            log_probs[part],
-            lengths[part],
-            None if frame_gram is None else frame_gram[part],
-            ids=ids[part],
-            keys=keys[part].tolist(),
-            blank=classes.blank,
-            options=options,
-        )
-        for n, (more, reading) in enumerate(beyond):
-            num_frames = int(lengths[part][n])
+        own_log_probs = [log_probs[part][n, :end] for n, end in enumerate(num_frames)]
+        beyond: list[tuple[Tensor, Estimator]] | None = None
+        if options.full:
+            beyond = _beyond_the_beam(
+                task, found.hypotheses, log_probs[part], num_frames, own_gram, names, keys
+            )
+        for n, name in enumerate(names):
             labelings = found.hypotheses.labelings(n)
             rows = method.rows(found, n)
-            own = found.cotangents[n, : len(rows), :num_frames]
+            cotangents = found.cotangents[n, : len(rows), : num_frames[n]]
+            estimator = None
+            if beyond is not None:
+                more, estimator = beyond[n]
+                cotangents = torch.cat([cotangents, more.to(cotangents.dtype)])
             searched.append(
                 Searched(
-                    name=ids[part][n],
+                    name=name,
                     duration=durations[part][n],
-                    log_probs=log_probs[part][n, :num_frames],
+                    log_probs=own_log_probs[n],
                     labelings=labelings,
                     log_prob=found.hypotheses.log_prob[n, : len(labelings)],
                     rows=rows,
-                    reading=reading,
-                    cotangents=own if reading is None else torch.cat([own, more.to(own.dtype)]),
+                    estimate_beyond=estimator,
+                    cotangents=cotangents,
                     output_layer=() if layer is None else layer.names,
+                    embedding=None if embeddings is None else embeddings[part][n],
                 )
             )
     return searched
 
 
 def _searched_together(logits: Tensor, options: ScoringOptions) -> list[slice]:
-    """The utterances of a batch in parts whose rows there is room for.
+    """The utterances of a batch in parts whose rows fit into memory.
 
-    On a GPU, which does not wait to learn how many rows are needed, there is room for the most that
-    may be, of every utterance of a call: with thousands of classes that is too much for a batch.
+    A GPU does not wait to learn how many rows are needed. It allocates the most that may be, for
+    every utterance of a call: with thousands of classes, that is too much for a batch.
     """
     num_utterances, num_frames, num_classes = logits.shape
     together = num_utterances
@@ -151,36 +138,34 @@ def _searched_together(logits: Tensor, options: ScoringOptions) -> list[slice]:
 
 
 def _beyond_the_beam(
+    task: ScoringTask,
     found: ops.Hypotheses,
     log_probs: Tensor,
-    lengths: Tensor,
+    num_frames: Sequence[int],
     frame_gram: Tensor | None,
-    *,
-    ids: Sequence[str],
+    names: Sequence[str],
     keys: Sequence[int],
-    blank: int,
-    options: ScoringOptions,
-) -> list[tuple[Tensor, Reading | None]]:
-    """Of each utterance, rows of samples beyond the beam [m, T, C] float64, and their reading."""
-    if not options.full:
-        return [(log_probs, None)] * len(ids)
+) -> list[tuple[Tensor, Estimator]]:
+    """For each utterance, rows of samples beyond the beam [m, T, C] float64, and an estimator."""
+    options, blank, device = task.options, task.classes.blank, log_probs.device
     samples = []
-    for n, name in enumerate(ids):
-        own = log_probs[n, : int(lengths[n])]
+    for n, name in enumerate(names):
         draws = sample_labelings(
-            own, options.full_samples, seed=options.seed, name=name, blank=blank
+            log_probs[n, : num_frames[n]],
+            options.full_samples,
+            seed=options.seed,
+            name=name,
+            blank=blank,
         )
         inside = set(found.labelings(n))
         samples.append(options.chosen_method.samples(draws, inside, key=keys[n]))
     drawn = ops.Hypotheses.of([some.labelings for some in samples])
-    device = log_probs.device
-    # What is combined before it is pulled back is combined in float64.
+    # In float64, as they may be combined before they are pulled back.
     _, cotangents = ops.ctc_logits_cotangents(
-        log_probs, lengths.to(device), drawn.to(device), blank=blank
+        log_probs, torch.tensor(num_frames).to(device), drawn.to(device), blank=blank
     )
-    rows: list[tuple[Tensor, Reading | None]] = []
-    for n, some in enumerate(samples):
-        end = int(lengths[n])
+    rows = []
+    for n, (some, end) in enumerate(zip(samples, num_frames, strict=True)):
         own_gram = None if frame_gram is None else frame_gram[n, :end, :end]
         rows.append(some.rows(cotangents[n, : len(some.labelings), :end], own_gram))
     return rows

@@ -1,1 +1,1 @@
-"""A pool's recordings to outcomes (``pool``), kept as they come (``resumable_scores``)."""
+"""From a pool's recordings to outcomes (``pool``), saved as they come (``resumable_scores``)."""

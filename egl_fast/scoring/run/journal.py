@@ -1,12 +1,9 @@
-"""The journal of a run that may be stopped: its header, its tally, and how it is read back.
-
-What it is for, and what stands in it when: ``resumable_scores``.
-"""
+"""The journal of a run that may be stopped. ``resumable_scores`` says what it is for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,45 +29,52 @@ class Tally:
 
 @dataclass(frozen=True)
 class Header:
-    """The journal's first line.
+    """The journal's first line."""
 
-    Attributes:
-        settings: all that decides the scores.
-        overwrites: whether ``OUT`` may be replaced.
-        position: outcomes before it are in the files.
-        records_bytes: length of ``OUT.partial`` that holds them.
-        errors_bytes: the same of ``OUT.errors.jsonl.partial``.
-        tally: as of ``position``.
-        metadata: of the finished run, or None.
-    """
-
-    settings: dict[str, Any]
-    overwrites: bool
-    position: int = 0
-    records_bytes: int = 0
-    errors_bytes: int = 0
-    tally: Tally = Tally()
+    settings: dict[str, Any]  # everything that affects the scores
+    overwrites: bool  # whether the scores file may be replaced
+    position: int = 0  # outcomes before this position are in the streams
+    # Bytes of each stream that hold them, by the stream's name
+    lengths: dict[str, int] = field(default_factory=dict)
+    tally: Tally = Tally()  # as of ``position``
+    # Of a run that is complete except for renaming its files; else None
     metadata: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that stands in the journal."""
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        """The object in the journal."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "settings": self.settings,
+            "overwrites": self.overwrites,
+            "position": self.position,
+            **{f"{name}_bytes": length for name, length in self.lengths.items()},
+            "tally": asdict(self.tally),
+            "metadata": self.metadata,
+        }
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Header:
-        """The header that an object stands for.
+    def from_json(cls, line: Mapping[str, Any], streams: Sequence[str]) -> Header:
+        """The header that an object in a journal of these streams stands for.
 
         Raises:
             ValueError, KeyError, TypeError: it has another form.
         """
-        values = {key: line[key] for key in cls.__dataclass_fields__}
-        for key in ("position", "records_bytes", "errors_bytes"):
-            if not isinstance(values[key], int) or values[key] < 0:
-                raise ValueError(f"{key} {values[key]!r}")
-        return cls(**{**values, "tally": Tally(**values["tally"])})
+        counts = {key: line[key] for key in ("position", *(f"{name}_bytes" for name in streams))}
+        for key, value in counts.items():
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"{key} {value!r}")
+        return cls(
+            line["settings"],
+            line["overwrites"],
+            counts["position"],
+            {name: counts[f"{name}_bytes"] for name in streams},
+            Tally(**line["tally"]),
+            line["metadata"],
+        )
 
 
-def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
+def read_journal(path: Path, streams: Sequence[str]) -> tuple[Header, list[dict[str, Any]], int]:
     """The header, the outcomes after it, and the length of both in bytes.
 
     Raises:
@@ -83,7 +87,7 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
         if header["format"] == FORMAT and version != FORMAT_VERSION:
             raise OutputError(
                 f"output {path}: has format version {version}, this egl-fast reads "
-                f"{FORMAT_VERSION}; finish it with the egl-fast that began it, or start over "
+                f"{FORMAT_VERSION}; finish it with the egl-fast that started it, or start over "
                 "with --overwrite"
             )
         entries = []
@@ -93,12 +97,12 @@ def read_journal(path: Path) -> tuple[Header, list[dict[str, Any]], int]:
             except ValueError:
                 if number < len(lines) - 1:
                     raise
-                del lines[-1]  # pages reach a disk in any order, so its end may be there alone
-        return Header.from_json(header), entries, sum(len(line) + 1 for line in lines)
+                del lines[-1]  # pages reach the disk in any order: its end may be there alone
+        return Header.from_json(header, streams), entries, sum(len(line) + 1 for line in lines)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise damaged(path, one_line(error)) from None
 
 
 def damaged(path: Path, what: str) -> OutputError:
-    """What to raise where a file is not as we have written it."""
+    """The error for a file that is not as we wrote it."""
     return OutputError(f"output {path}: is damaged ({what}); start over with --overwrite")

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import EglError
 from egl_fast.records import ScoreRecord
 
-#: Utterances whose order batches may change. Batches never reach across windows, so what has been
-#: scored of a manifest decides nothing about how the rest is batched.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Utterances whose order batches may change. Batches never cross windows, so how the rest of a
+#: manifest is batched does not depend on what has been scored of it.
 WINDOW = 64
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one utterance of a pool: a record, or the error that prevented one.
+    """What became of one utterance of a pool."""
 
-    Attributes:
-        position: its place in the pool, from 0.
-        utterance: its line of the manifest.
-        result: its scores, or what prevented them.
-    """
-
-    position: int
-    utterance: Utterance
-    result: ScoreRecord | EglError
+    position: int  # its place in the pool, from 0
+    utterance: Utterance  # its line of the manifest
+    result: ScoreRecord | EglError  # its scores, or the error that prevented them
+    embedding: Tensor | None = None  # [d] float32, if embeddings are kept
 
     @property
     def record(self) -> ScoreRecord | None:
         """Its scores, or None."""
         return self.result if isinstance(self.result, ScoreRecord) else None
 
-    @property
-    def error(self) -> EglError | None:
-        """What prevented them, or None."""
-        return self.result if isinstance(self.result, EglError) else None
-
 
 def in_order(outcomes: Iterable[Sequence[Outcome]]) -> Iterator[Outcome]:
-    """Outcomes of a whole pool by position, each as soon as all before it are there."""
+    """Outcomes of a whole pool by position, each as soon as all before it are known."""
     waiting: dict[int, Outcome] = {}
     position = 0
     for some in outcomes:

@@ -1,8 +1,8 @@
-"""Recordings of a pool to outcomes: decoded ahead, scored in units that know nothing of each other.
+"""From the recordings of a pool to outcomes: decoded ahead, scored in independent units.
 
-A pool is taken in windows of its order, and a window in units (see ``BatchScoring.units``). What an
-utterance scores depends on its unit alone, to the last bit, and units depend on their window alone.
-So a run that was stopped computes what is missing as if it had never been.
+A pool is split into windows in its order, and a window into units (see ``BatchScoring.units``).
+Units depend on their window alone, and an utterance's scores, to the last bit, on its unit alone.
+So a run that was stopped computes what is missing as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -13,28 +13,20 @@ from dataclasses import dataclass
 from egl_fast.data.audio import audio_seconds
 from egl_fast.data.loading import Spectrogram, load_spectrogram
 from egl_fast.data.manifest import Utterance, recording_name
-from egl_fast.data.prefetch import decoders_beside
-from egl_fast.data.reading import READ_TIMEOUT_SECONDS, read_ahead
+from egl_fast.data.reading import READ_TIMEOUT_SECONDS, decoders_beside, read_ahead
 from egl_fast.errors import AudioError, EglError
 from egl_fast.features import FeatureConfig
-from egl_fast.gradients.engine import GradientEngine
-from egl_fast.records import ScoreRecord
-from egl_fast.scoring.classes import Classes
-from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
-from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring, Scored
+from egl_fast.scoring.task import ScoringTask
 
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """What a recording may cost before it is given up.
+    """What a recording may cost before it is given up."""
 
-    Attributes:
-        max_duration: longest recording, in seconds; None: any.
-        timeout_seconds: for reading and decoding one; None: for ever.
-    """
-
-    max_duration: float | None = None
+    max_duration: float | None = None  # longest recording, in seconds; None: any
+    # For reading and decoding one; None: forever
     timeout_seconds: float | None = READ_TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:
@@ -46,61 +38,50 @@ class ReadingLimits:
 
 @dataclass(frozen=True)
 class PoolScoring:
-    """Scores the recordings of a pool.
+    """Scores the recordings of a pool."""
 
-    Args:
-        engine: of the model.
-        classes: its classes.
-        features: how to make its input.
-        options: what to compute.
-        batch_seconds: padded audio that shares a forward pass.
-        limits: what a recording may cost.
-    """
-
-    engine: GradientEngine
-    classes: Classes
+    task: ScoringTask
     features: FeatureConfig
-    options: ScoringOptions
-    batch_seconds: float
+    batch_seconds: float  # padded audio that shares a forward pass
     limits: ReadingLimits
 
     def __post_init__(self) -> None:
-        BatchLimit(self.batch_seconds)  # here, and not when the first outcome is asked for
+        BatchLimit(self.batch_seconds)  # refuses it here, not when the first outcome is asked for
 
     def outcomes(
         self, utterances: Sequence[Utterance], *, completed: Container[int] = frozenset()
     ) -> Iterator[list[Outcome]]:
-        """What becomes of each utterance, as soon as it is known; no failure stops the others.
+        """The outcome of each utterance, as soon as it is known; no failure stops the others.
 
         Args:
             utterances: lines of a manifest.
-            completed: positions whose outcome an earlier run has left; they are not given again.
-                Whole windows of them are not even decoded.
+            completed: positions whose outcome an earlier run has left, which are skipped. Windows
+                that are complete are not even decoded.
 
         Yields:
-            Outcomes in the order of computation: window by window, within it the recordings that
-            cannot be read, then unit by unit, about shortest first.
+            Outcomes in the order of computation: window by window; within it the recordings that
+            cannot be read, then unit by unit, roughly shortest first.
         """
         starts = range(0, len(utterances), WINDOW)
         windows = [range(start, min(start + WINDOW, len(utterances))) for start in starts]
         windows = [w for w in windows if not all(position in completed for position in w)]
         loaded = read_ahead(
-            self._load,
+            self.load,
             [utterances[position] for window in windows for position in window],
-            num_threads=decoders_beside(self.engine.device),
+            num_threads=decoders_beside(self.task.engine.device),
             timeout_seconds=self.limits.timeout_seconds,
         )
         limit = BatchLimit(self.batch_seconds)
         for window in windows:
             audio = {position: next(loaded) for position in window}
             for results in self._window(utterances, audio, limit, completed):
-                fresh = [
-                    Outcome(position, utterances[position], result)
+                new = [
+                    _outcome(position, utterances[position], result)
                     for position, result in results.items()
                     if position not in completed
                 ]
-                if fresh:
-                    yield fresh
+                if new:
+                    yield new
 
     def _window(
         self,
@@ -108,14 +89,12 @@ class PoolScoring:
         audio: dict[int, Spectrogram | EglError],
         limit: BatchLimit,
         completed: Container[int],
-    ) -> Iterator[dict[int, ScoreRecord | EglError]]:
+    ) -> Iterator[dict[int, Scored | EglError]]:
         yield {p: found for p, found in audio.items() if isinstance(found, EglError)}
         spectrograms = {p: found for p, found in audio.items() if isinstance(found, Spectrogram)}
         positions = list(spectrograms)
         scoring = BatchScoring(
-            self.engine,
-            self.classes,
-            self.options,
+            self.task,
             list(spectrograms.values()),
             [utterances[position].id for position in positions],
             limit=limit,
@@ -125,7 +104,8 @@ class PoolScoring:
             if not all(positions[i] in completed for batch in unit for i in batch):
                 yield {positions[i]: result for i, result in scoring.score(unit).items()}
 
-    def _load(self, utterance: Utterance) -> Spectrogram:
+    def load(self, utterance: Utterance) -> Spectrogram:
+        """The model's input for one recording."""
         longest = self.limits.max_duration
         if longest is not None:
             seconds = audio_seconds(utterance, enough_seconds=longest)
@@ -135,3 +115,9 @@ class PoolScoring:
                     f"{longest:g} s allowed; cut it, or raise --max-duration"
                 )
         return load_spectrogram(utterance, self.features, max_seconds=longest)
+
+
+def _outcome(position: int, utterance: Utterance, result: Scored | EglError) -> Outcome:
+    if isinstance(result, EglError):
+        return Outcome(position, utterance, result)
+    return Outcome(position, utterance, result.record, result.embedding)

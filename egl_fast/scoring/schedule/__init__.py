@@ -1,1 +1,1 @@
-"""Which utterances share passes (``batches``, ``sharing``), and in how much memory."""
+"""Which utterances share passes, and what happens when memory runs out."""

@@ -1,9 +1,9 @@
-"""Many utterances' spectrograms to records: who shares a forward pass, and who a backward pass.
+"""From spectrograms to records: which utterances share a forward pass, and which a backward pass.
 
-Forward passes are shared by utterances of like length. How many rows each has to pull back, only
-its search may tell (``Method.likely_rows``). Where neighbors differ little, the forward pass of the
-search serves for the gradients, too; otherwise they wait until there are several, and those of like
-rank run once more, together.
+Utterances of similar length share forward passes. How many rows each has to pull back may be known
+only after its search (``Method.likely_rows``). If the numbers differ little, the forward pass of
+the search is also used for the gradients. Otherwise utterances wait until there are several, and
+those with similar numbers of rows run once more, together.
 """
 
 from __future__ import annotations
@@ -12,39 +12,46 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
+from torch import Tensor
 
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.data.batching import length_batches
 from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.errors import EglError, ModelError, one_line
-from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.classes import Classes
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import Searched, search
-from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.sharing import (
     CUDA_PASS_OVERHEAD_ROWS,
     PASS_OVERHEAD_ROWS,
     share_passes,
 )
+from egl_fast.scoring.task import ScoringTask
 
-#: What running a model once more costs, in rows: where ranks differ by less, they are padded.
+#: What running a model once more costs, in rows. Numbers of rows that differ by less are padded.
 FORWARD_ROWS = 2
 
-#: Neighbors in length that wait for each other. More would find closer matches in rank, and worse
+#: Neighbors in length that wait for each other. More would find closer matches in rows, but worse
 #: ones in length.
 WAITING = 16
 
 #: The same on a GPU, which needs more rows per pass.
 CUDA_WAITING = 64
 
-#: Bytes of cotangents that may wait: with thousands of classes, fewer utterances do.
+#: Bytes of cotangents that may wait: with thousands of classes, fewer utterances can.
 WAITING_BYTES = 2**28
+
+
+class Scored(NamedTuple):
+    """The result of an utterance."""
+
+    record: ScoreRecord
+    embedding: Tensor | None  # [d], if the task asks for it
+
 
 #: Forward batches, of indices, that may wait for each other.
 Unit: TypeAlias = list[list[int]]
@@ -56,15 +63,10 @@ _log = logging.getLogger("egl_fast")
 
 @dataclass
 class BatchLimit:
-    """Padded audio that shares a forward pass; it falls where memory runs out, and stays there.
+    """Padded audio that shares a forward pass."""
 
-    Attributes:
-        planned: what batches are planned for, in seconds. Plans do not depend on what happens.
-        seconds: what runs at once, in seconds.
-    """
-
-    planned: float
-    seconds: float = 0.0
+    planned: float  # the limit that batches are planned for, in seconds; never changes
+    seconds: float = 0.0  # the limit of what runs at once; lowered for good when memory runs out
 
     def __post_init__(self) -> None:
         if not self.planned > 0:
@@ -73,32 +75,22 @@ class BatchLimit:
 
 
 class BatchScoring:
-    """Scores of utterances that work together where their model allows it.
+    """Scores utterances, sharing passes if the model allows it.
 
-    Args:
-        engine: of the model.
-        classes: its classes.
-        options: what to compute.
-        spectrograms: of the utterances.
-        ids: their names.
-        limit: bounds the padded audio that shares a forward pass.
-        skip: a failure becomes the culprit's result; otherwise it is raised.
+    With ``skip``, an error becomes the result of the utterance at fault; otherwise it is raised.
     """
 
     def __init__(
         self,
-        engine: GradientEngine,
-        classes: Classes,
-        options: ScoringOptions,
+        task: ScoringTask,
         spectrograms: Sequence[Spectrogram],
         ids: Sequence[str],
         *,
         limit: BatchLimit,
         skip: bool = False,
     ) -> None:
-        self._engine = engine
-        self._classes = classes
-        self._options = options
+        self._task = task
+        self._engine = task.engine
         self._spectrograms = spectrograms
         self._seconds = [spectrogram.seconds for spectrogram in spectrograms]
         self._ids = ids
@@ -111,45 +103,46 @@ class BatchScoring:
         return self._engine.device.type == "cuda"
 
     def units(self) -> list[Unit]:
-        """Batches by what they may share: nothing of a unit's results depends on other units.
+        """Batches in independent units: no result depends on other units.
 
         Returns:
-            Units of forward batches, about shortest first. Utterances that may wait for each other
-            are together; a batch of one utterance, which never waits, is a unit of its own.
+            Units of forward batches, roughly shortest first. Utterances that may wait for each
+            other are in one unit; a batch of one utterance, which never waits, is its own unit.
         """
         size = 1
         if self._engine.shares_batches:
             # Where one utterance's cotangents fill a backward pass, sharing gains nothing.
-            likely = self._options.chosen_method.likely_rows(self._options.k)
-            size = max(1, self._engine.room.rows_per_pass // likely)
+            options = self._task.options
+            likely = options.chosen_method.likely_rows(options.k)
+            size = max(1, self._engine.memory.rows_per_pass // likely)
         batches = [
             batch[start : start + size]
             for batch in length_batches(self._seconds, batch_seconds=self._limit.planned)
             for start in range(0, len(batch), size)
         ]
         units: list[Unit] = []
-        room = 0
+        places = 0
         for batch in batches:
             if len(batch) == 1:
                 units.append([batch])
-                room = 0
+                places = 0
                 continue
-            if room <= 0:
+            if places <= 0:
                 units.append([])
-                room = CUDA_WAITING if self._on_gpu else WAITING
+                places = CUDA_WAITING if self._on_gpu else WAITING
             units[-1].append(batch)
-            room -= len(batch)
+            places -= len(batch)
         return units
 
     def records(self) -> list[ScoreRecord]:
         """Records of all utterances that did not fail, in their order."""
         found = {i: result for unit in self.units() for i, result in self.score(unit).items()}
-        return [result for _, result in sorted(found.items()) if isinstance(result, ScoreRecord)]
+        return [result.record for _, result in sorted(found.items()) if isinstance(result, Scored)]
 
-    def score(self, unit: Unit) -> dict[int, ScoreRecord | EglError]:
-        """Records and errors of a unit's utterances, by index."""
+    def score(self, unit: Unit) -> dict[int, Scored | EglError]:
+        """Results and errors of a unit's utterances, by index."""
         self._row_bytes_per_second = 0.0
-        results: dict[int, ScoreRecord | EglError] = {}
+        results: dict[int, Scored | EglError] = {}
         waiting: dict[int, Searched] = {}
         for batch in unit:
             for i, found in self._each(batch, self._search).items():
@@ -162,18 +155,13 @@ class BatchScoring:
                 waiting = {}
         return results | self._pull_back_together(waiting)
 
-    def _search(self, batch: list[int]) -> Mapping[int, Searched | ScoreRecord]:
-        """Records already, where the forward pass of the search serves for the gradients, too."""
+    def _search(self, batch: list[int]) -> Mapping[int, Searched | Scored]:
+        """Already results, where the forward pass of the search is used for the gradients, too."""
         tape = self._run(batch)
-        searched = search(
-            tape,
-            ids=[self._ids[i] for i in batch],
-            durations=[self._seconds[i] for i in batch],
-            classes=self._classes,
-            options=self._options,
-        )
-        longest = max(self._seconds[i] for i in batch)
-        row_bytes = self._engine.room.row_bytes(tape) / (len(batch) * longest)
+        durations = [self._seconds[i] for i in batch]
+        searched = search(self._task, tape, ids=[self._ids[i] for i in batch], durations=durations)
+        longest = max(durations)
+        row_bytes = self._engine.memory.row_bytes(tape) / (len(batch) * longest)
         self._row_bytes_per_second = max(self._row_bytes_per_second, row_bytes)
         widest = max(one.num_rows for one in searched)
         padding = sum(widest - one.num_rows for one in searched)
@@ -183,15 +171,13 @@ class BatchScoring:
             return self._pull_back(tape, batch, searched)
         return dict(zip(batch, searched, strict=True))
 
-    def _pull_back_together(
-        self, waiting: Mapping[int, Searched]
-    ) -> dict[int, ScoreRecord | EglError]:
+    def _pull_back_together(self, waiting: Mapping[int, Searched]) -> dict[int, Scored | EglError]:
         indices = list(waiting)
 
-        def run_once_more(group: list[int]) -> dict[int, ScoreRecord]:
+        def run_once_more(group: list[int]) -> dict[int, Scored]:
             return self._pull_back(self._run(group), group, [waiting[i] for i in group])
 
-        results: dict[int, ScoreRecord | EglError] = {}
+        results: dict[int, Scored | EglError] = {}
         for group in share_passes(
             [waiting[i].num_rows for i in indices],
             [self._seconds[i] for i in indices],
@@ -203,11 +189,12 @@ class BatchScoring:
 
     def _pull_back(
         self, tape: Tape, batch: list[int], searched: Sequence[Searched]
-    ) -> dict[int, ScoreRecord]:
-        records = pull_back(
-            self._engine, tape, searched, classes=self._classes, options=self._options
-        )
-        return dict(zip(batch, records, strict=True))
+    ) -> dict[int, Scored]:
+        records = pull_back(self._task, tape, searched)
+        return {
+            i: Scored(record, one.embedding)
+            for i, record, one in zip(batch, records, searched, strict=True)
+        }
 
     def _run(self, batch: list[int]) -> Tape:
         engine = self._engine
@@ -219,17 +206,17 @@ class BatchScoring:
     def _fits(self, num_utterances: int, num_rows: int, seconds: float) -> bool:
         total_rows = num_utterances * num_rows
         return (
-            total_rows <= self._engine.room.rows_per_pass
+            total_rows <= self._engine.memory.rows_per_pass
             and num_utterances * seconds <= self._limit.planned
-            and total_rows * seconds * self._row_bytes_per_second <= self._engine.room.pass_bytes
+            and total_rows * seconds * self._row_bytes_per_second <= self._engine.memory.pass_bytes
         )
 
     def _each(
         self, batch: list[int], work: Callable[[list[int]], Mapping[int, _T]]
     ) -> dict[int, _T | EglError]:
-        """Work on a batch; where it fails, on less of it at a time: only the culprit is lost."""
+        """Work on a batch; if that fails, on parts of it, so that only the one at fault is lost."""
         results: dict[int, _T | EglError] = {}
-        memory_bytes = self._engine.room.memory_bytes
+        memory_bytes = self._engine.memory.total_bytes
         parts = [batch]
         while parts:
             part = parts.pop()
@@ -245,16 +232,16 @@ class BatchScoring:
                 if not (self._skip or out_of_memory):
                     raise
                 kept = error if isinstance(error, EglError) else self._named(part[0], error)
-            # Here, because while it is handled the error holds on to what filled the memory.
+            # Not inside `except`, where the error still holds what filled the memory.
             if out_of_memory and self._can_do_with_less(part):
                 parts.append(part)
                 continue
             if out_of_memory:
-                # With however little: that was the utterance's fault, and others need not do so.
-                self._engine.room.use(memory_bytes)
+                # It is this utterance's fault: others get their memory back.
+                self._engine.memory.use(memory_bytes)
                 kept = ModelError(
                     f"utterance {self._ids[part[0]]!r}: {self._seconds[part[0]]:.1f} s do not fit "
-                    "into memory; cut it, or refuse the like by --max-duration"
+                    "into memory; cut it, or leave out long ones with --max-duration"
                 )
                 if not self._skip:
                     raise kept
@@ -268,22 +255,22 @@ class BatchScoring:
         return len(batch) * max(self._seconds[i] for i in batch)
 
     def _can_do_with_less(self, batch: list[int]) -> bool:
-        """Lower what caused memory to run out; False where nothing is left to lower."""
-        room, limit = self._engine.room, self._limit
+        """Lower the limit that caused memory to run out; False if none can be lowered."""
+        memory, limit = self._engine.memory, self._limit
         if self._engine.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) > 1:
             limit.seconds = min(limit.seconds, self._padded_seconds(batch) / 2)
-            _log.warning("out of memory: going on with at most %.3g s at once", limit.seconds)
+            _log.warning("out of memory: continuing with at most %.3g s at once", limit.seconds)
             return True
-        if room.halve():
-            mebibytes = room.memory_bytes >> 20
-            _log.warning("out of memory: going on with gradients in %d MiB", mebibytes)
+        if memory.halve():
+            mebibytes = memory.total_bytes >> 20
+            _log.warning("out of memory: continuing with %d MiB for gradients", mebibytes)
             return True
         return False
 
     def _named(self, index: int, error: Exception) -> ModelError:
-        """What the model's code raised, with its traceback, but without the tensors in there."""
+        """What the model's code raised, with its traceback but without the tensors in it."""
         traceback.clear_frames(error.__traceback__)
         kept = ModelError(
             f"utterance {self._ids[index]!r}: failed with {type(error).__name__}: {one_line(error)}"

@@ -1,16 +1,16 @@
-"""Which utterances share backward passes, so that little of a pass is padding."""
+"""Which utterances share backward passes, so that there is little padding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-#: What a pass costs besides its rows, in rows: its matrices are read and its operators called,
-#: however few rows there are. From `benchmarks/estimators.py passes`: 2.6 on two cores of 2025.
+#: The fixed cost of a pass, in rows: matrices are read and operators called even for a few rows.
+#: From `benchmarks/estimators.py passes`: 2.6 on two cores of 2025.
 PASS_OVERHEAD_ROWS = 3
 
-#: The same on a GPU, where a recurrent layer's frames wait for launches rather than for products.
-#: On an H200 two launches take as long as 450 rows of a GRU of 512 units, forward and backward
-#: alike (benchmarks/gpu_timings.py, docs/cuda.md).
+#: The same on a GPU, where a recurrent layer's frames wait for launches, not for products. On an
+#: H200 two launches take as long as 450 rows of a GRU of 512 units, both forward and backward
+#: (benchmarks/gpu_timings.py, docs/cuda.md).
 CUDA_PASS_OVERHEAD_ROWS = 1000
 
 
@@ -21,28 +21,25 @@ def share_passes(
     fits: Callable[[int, int, float], bool],
     overhead_rows: int = PASS_OVERHEAD_ROWS,
 ) -> list[list[int]]:
-    """Groups of utterances whose rows are pulled back together.
+    """Groups of utterances whose rows are pulled back together; they depend on the arguments alone.
 
-    A group's rows are padded to its longest utterance and its largest number of rows. Among the
-    ways to cut the utterances, in the order of their rows, into groups, this is the one with the
-    least work, counted in rows times seconds.
+    A group is padded to its longest utterance and its largest number of rows. The utterances, in
+    the order of their rows, are split into consecutive groups with the least total work, counted
+    in rows times seconds.
 
     Args:
         num_rows: cotangents of each utterance.
         seconds: length of each utterance.
-        fits: whether one pass can carry (utterances, rows of each, seconds of each); never asked
-            of one utterance alone.
-        overhead_rows: what a pass costs besides its rows, in rows.
-
-    Returns:
-        Groups of indices, a function of the arguments alone.
+        fits: whether a pass can have (utterances, rows of each, seconds of each); not called for
+            one utterance.
+        overhead_rows: the fixed cost of a pass, in rows.
 
     Example:
         >>> share_passes([9, 2, 8, 2], [2.0, 1.5, 2.0, 1.5], fits=lambda n, r, s: n * r <= 20)
         [[1, 3], [2, 0]]
     """
     order = sorted(range(len(num_rows)), key=lambda i: (num_rows[i], seconds[i], i))
-    # Of the first j utterances: their least work, and where its last group begins.
+    # For the first j utterances: the least work, and where the last group begins.
     least, begins = [0.0], [0]
     for end in range(1, len(order) + 1):
         widest = num_rows[order[end - 1]]  # in this order, the last of a group has the most rows

@@ -1,0 +1,38 @@
+"""From embeddings to a few coordinates in which distances mean something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Coordinates = npt.NDArray[np.float64]
+
+
+class Reduction:
+    """Standardized dimensions, then principal components.
+
+    Standardization keeps the few dimensions with large values from deciding alone; the components
+    drop directions in which all recordings are alike, where a distance only adds up noise.
+
+    Args:
+        embeddings: [n, d], what to fit to.
+        num_components: c; fewer where n or d is smaller.
+        seed: of the randomized decomposition.
+    """
+
+    def __init__(self, embeddings: npt.NDArray[Any], *, num_components: int, seed: int = 0) -> None:
+        from sklearn.decomposition import PCA
+        from sklearn.preprocessing import StandardScaler
+
+        embeddings = np.asarray(embeddings, dtype=np.float64)
+        self._scaler = StandardScaler().fit(embeddings)
+        most = min(num_components, len(embeddings), embeddings.shape[1])
+        self._components = PCA(most, svd_solver="auto", random_state=seed)
+        self._components.fit(self._scaler.transform(embeddings))
+
+    def __call__(self, embeddings: npt.NDArray[Any]) -> Coordinates:
+        """Coordinates [n, c] of embeddings [n, d]."""
+        scaled = self._scaler.transform(np.asarray(embeddings, dtype=np.float64))
+        return np.asarray(self._components.transform(scaled))

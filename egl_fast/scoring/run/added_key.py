@@ -1,0 +1,46 @@
+"""A key that is known only when the whole pool is scored, added to every record at the end."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.data.json_reading import json_value
+from egl_fast.data.jsonl import encoded_line
+from egl_fast.files import atomic
+
+
+class AddedKey:
+    """Values that wait in a file of their own until the records take them over.
+
+    Args:
+        name: the key.
+        path: where the values wait; a crash in between leaves them there.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+
+    def keep(self, values: npt.NDArray[np.float64]) -> None:
+        """Put the values onto the disk, one for each record."""
+        with atomic.replacing(self.path) as file:
+            np.save(file, values)
+
+    def add(self, records: Path, num_records: int) -> None:
+        """Write the values into a file of records, if there are any; may be repeated."""
+        if not self.path.exists():
+            return
+        values = np.load(self.path, allow_pickle=False).tolist()
+        with_key = records.with_name(records.name + ".added")
+        with open(records, "rb") as lines, atomic.new_file(with_key) as file:
+            for line, value in zip(islice(lines, num_records), values, strict=True):
+                file.write(encoded_line({**json_value(line), self.name: value}))
+            atomic.sync(file)
+        os.replace(with_key, records)
+        atomic.sync_folder(records.parent)
+        self.path.unlink()

@@ -1,0 +1,58 @@
+"""Picking a set rather than the top of a list: a file for each way.
+
+The top of a list by any score fills a budget with one kind of recording. A way to choose a set is a
+function ``order(candidates, scores, costs, *, seed)`` that yields indices into the candidates, best
+first, so that any start of what it yields is a good set for what that start costs. A module of this
+package that has an ``order`` is one, under the module's name.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from egl_fast.errors import SelectionError
+from egl_fast.selection.candidates import Candidates
+
+
+class Order(Protocol):
+    """How a set is chosen."""
+
+    def __call__(
+        self, candidates: Candidates, scores: Sequence[float], costs: Sequence[float], *, seed: int
+    ) -> Iterator[int]:
+        """Indices, best first.
+
+        Args:
+            candidates: n utterances.
+            scores: [n], higher is more informative.
+            costs: [n], in the budget's currency; above zero.
+            seed: of what is random.
+        """
+        ...
+
+
+@cache
+def described() -> dict[str, str]:
+    """Name -> one line, of all ways to choose a set."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[path.stem] = documentation.splitlines()[0].rstrip(".")
+    return found
+
+
+def order_by(name: str) -> Order:
+    """The way that a name stands for.
+
+    Raises:
+        SelectionError: there is none of that name.
+    """
+    if name not in described():
+        raise SelectionError(f"batch {name!r}: unknown; take one of {', '.join(described())}")
+    order: Order = import_module(f"{__name__}.{name}").order
+    return order

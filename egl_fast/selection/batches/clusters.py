@@ -1,0 +1,17 @@
+"""Each kind of recording its share: clusters of embeddings, the highest score first in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from egl_fast.embeddings.clusters import clusters
+from egl_fast.selection.candidates import Candidates
+from egl_fast.selection.shares import in_shares
+
+
+def order(
+    candidates: Candidates, scores: Sequence[float], costs: Sequence[float], *, seed: int
+) -> Iterator[int]:
+    """See ``Order``. A cluster's share is proportional to the root of what all of it costs."""
+    groups = clusters(candidates.require_embeddings("batch clusters"), seed=seed)
+    return in_shares(groups.tolist(), scores, costs)

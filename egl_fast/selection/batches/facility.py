@@ -1,0 +1,89 @@
+"""Everything has something like it in the set: facility location over embeddings.
+
+Wei, Iyer and Bilmes, "Submodularity in Data Subset Selection and Active Learning", ICML 2015: the
+set S maximizes sum_i w_i max_{j in S} s_ij, here with similarities s of each recording to its
+nearest neighbors only and weights w from the scores, greedily per unit of cost.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from egl_fast.embeddings.reduction import Reduction
+from egl_fast.selection.candidates import Candidates
+
+NUM_COMPONENTS = 32
+#: A recording's similarity to what is farther than its so many nearest neighbors counts as zero.
+NUM_NEIGHBORS = 64
+
+
+def order(
+    candidates: Candidates, scores: Sequence[float], costs: Sequence[float], *, seed: int
+) -> Iterator[int]:
+    """See ``Order``; what covers nothing any more comes last, by falling score.
+
+    The gain of a recording only falls while the set grows, so the queue holds upper bounds, and
+    only what comes to its top is computed again (Minoux's lazy evaluation).
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    embeddings = candidates.require_embeddings("batch facility")
+    coordinates = Reduction(embeddings, num_components=NUM_COMPONENTS, seed=seed)(embeddings)
+    count = min(NUM_NEIGHBORS, len(candidates) - 1)
+    if count < 1:
+        yield from range(len(candidates))
+        return
+    distances, neighbors = NearestNeighbors(n_neighbors=count).fit(coordinates).kneighbors()
+    yield from greedy_cover(neighbors, similarities(distances), weights_of(scores), costs)
+
+
+def similarities(distances: np.ndarray) -> np.ndarray:
+    """exp(-d^2 / s^2) of distances [n, k], s being the median distance to the last neighbor."""
+    scale = float(np.median(distances[:, -1])) or 1.0
+    return np.exp(-np.square(distances / scale))
+
+
+def weights_of(scores: Sequence[float]) -> np.ndarray:
+    """Scores over their mean; moved up to zero where one is negative, all ones if all are zero."""
+    moved = np.asarray(scores, dtype=np.float64) - min(0.0, *scores)
+    return moved / moved.mean() if moved.any() else np.ones_like(moved)
+
+
+def greedy_cover(
+    neighbors: np.ndarray, similarity: np.ndarray, weights: np.ndarray, costs: Sequence[float]
+) -> Iterator[int]:
+    """Indices by falling gain per cost.
+
+    Args:
+        neighbors: [n, k] whom each recording is similar to, without itself.
+        similarity: [n, k] in [0, 1]; to itself it is 1.
+        weights: [n] of being covered, not negative.
+        costs: [n], above zero.
+    """
+    count = len(weights)
+    covers: list[list[tuple[int, float]]] = [[(index, 1.0)] for index in range(count)]
+    for index in range(count):
+        for other, alike in zip(neighbors[index].tolist(), similarity[index].tolist(), strict=True):
+            covers[other].append((index, alike))
+    covered = np.zeros(count)
+
+    def gain(index: int) -> float:
+        total = sum(
+            float(weights[i]) * max(0.0, alike - float(covered[i])) for i, alike in covers[index]
+        )
+        return total / costs[index]
+
+    queue = [(-gain(index), index) for index in range(count)]
+    heapq.heapify(queue)
+    while queue:
+        _, index = heapq.heappop(queue)
+        now = gain(index)
+        if queue and (-now, index) > queue[0]:
+            heapq.heappush(queue, (-now, index))
+            continue
+        yield index
+        for i, alike in covers[index]:
+            covered[i] = max(covered[i], alike)

@@ -1,0 +1,95 @@
+"""Scored utterances, as strategies see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from egl_fast.errors import SelectionError
+from egl_fast.records import ScoreRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: A record of this process, or an object read from a scores file.
+Scored: TypeAlias = ScoreRecord | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Utterances to choose from.
+
+    Attributes:
+        records: what is known of each.
+        embeddings: [n, d], see ``egl_fast.embeddings``; None where none were kept.
+    """
+
+    records: Sequence[Scored]
+    embeddings: npt.NDArray[np.floating] | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def part(self, indices: Sequence[int]) -> Candidates:
+        """Some of the utterances."""
+        return Candidates(
+            [self.records[index] for index in indices],
+            None if self.embeddings is None else self.embeddings[list(indices)],
+        )
+
+    def numbers(self, key: str) -> list[float]:
+        """The value of a key in every record.
+
+        Raises:
+            SelectionError: a record has no finite number there; the message names it.
+        """
+        return [self.number(index, key) for index in range(len(self))]
+
+    def number(self, index: int, key: str) -> float:
+        """The value of a key in one record.
+
+        Raises:
+            SelectionError: it is not a finite number.
+        """
+        value = self.value(index, key)
+        if value is None:
+            raise SelectionError(
+                f"{self.name(index)} holds no {key}; score the pool again, all in one run"
+            )
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not -math.inf < value < math.inf:
+            raise SelectionError(
+                f"{self.name(index)}: its {key} is {value!r}, not a finite number; "
+                "score the pool again"
+            )
+        number: float = value
+        return number
+
+    def values(self, key: str) -> Iterator[Any]:
+        """What every record holds under a key; None where it holds nothing."""
+        return (self.value(index, key) for index in range(len(self)))
+
+    def value(self, index: int, key: str) -> Any:
+        """What a record holds under a key; None where it holds nothing."""
+        record = self.records[index]
+        return record.get(key) if isinstance(record, Mapping) else getattr(record, key, None)
+
+    def name(self, index: int) -> str:
+        """What to call a record in a message."""
+        identity = self.value(index, "id")
+        return f"record {index + 1}" + ("" if identity is None else f" ({identity!r})")
+
+    def require_embeddings(self, wanted_by: str) -> npt.NDArray[np.floating]:
+        """The embeddings.
+
+        Raises:
+            SelectionError: none were kept.
+        """
+        if self.embeddings is None:
+            raise SelectionError(
+                f"{wanted_by}: needs the embeddings of the pool; score it with --typicality"
+            )
+        return self.embeddings

@@ -1,0 +1,208 @@
+"""The utterances that a budget is best spent on."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from egl_fast.errors import SelectionError
+from egl_fast.selection.batches import order_by
+from egl_fast.selection.budget import parse_budget, within_budget
+from egl_fast.selection.candidates import Candidates, Scored
+from egl_fast.selection.cost import Cost, seconds_of
+from egl_fast.selection.gate import Gate, groups
+from egl_fast.selection.shares import in_shares
+from egl_fast.selection.strategies import scores_by
+
+#: Below this median mass the truncated sum was seen to follow the mass of the beam.
+_LOW_MASS = 0.5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to choose by.
+
+    Attributes:
+        budget: see ``select``.
+        strategy: see ``select``.
+        batch: a way to choose a set, see ``egl_fast.selection.batches``; None: the top of the list.
+        share: a key of the records; its values get shares of the budget as clusters do.
+        most: key -> so many utterances of each of its values, and no more.
+        cost: of transcribing; with it, a budget without a unit is money.
+        gate: what is left out because it is not like speech of the domain.
+        exclude: ids that are not candidates.
+        seed: of what is random.
+    """
+
+    budget: str | int
+    strategy: str = "egl"
+    batch: str | None = None
+    share: str | None = None
+    most: tuple[tuple[str, int], ...] = ()
+    cost: Cost | None = None
+    gate: Gate | None = None
+    exclude: Collection[str] = frozenset()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        # What is wrong with the options comes before what is wrong with the records.
+        parse_budget(self.budget, whole=self.cost is None)
+        if self.batch is not None:
+            order_by(self.batch)
+            if self.share is not None:
+                raise SelectionError("give either a batch or a share, not both")
+
+    def choose(self, candidates: Candidates) -> Choice:
+        """Choose.
+
+        Raises:
+            SelectionError: the options do not fit the records; the message names them.
+        """
+        if not len(candidates):
+            raise SelectionError("there is no record to select from")
+        away = [] if self.gate is None else self.gate.turned_away(candidates)
+        numbers = groups(candidates, away) if away else []
+        kept = self.gate.kept_groups if self.gate is not None else ()
+        for number in kept:
+            if number not in numbers:
+                last = max(numbers, default=0)
+                raise SelectionError(f"--keep-group {number}: the last group is {last}")
+        turned_away = [
+            (index, number)
+            for index, number in zip(away, numbers, strict=True)
+            if number not in kept
+        ]
+        outside = {index for index, _ in turned_away}
+        inside = [
+            index
+            for index in range(len(candidates))
+            if index not in outside and candidates.value(index, "id") not in self.exclude
+        ]
+        if not inside:
+            raise SelectionError("nothing is left to select from: all is excluded or turned away")
+        part = candidates.part(inside)
+        order = [inside[place] for place in self._without_copies(part, self._order(part))]
+        order = list(self._limited(candidates, order))
+        picks = within_budget(candidates, order, budget=self.budget, cost=self.cost)
+        return Choice(picks, turned_away, len(inside))
+
+    def _order(self, candidates: Candidates) -> Iterator[int]:
+        scores = scores_by(self.strategy, candidates)
+        if self.batch is None and self.share is None:
+            return iter(rank(scores))
+        costs = [float(self._price(candidates, index)) for index in range(len(candidates))]
+        if self.share is not None:
+            values = list(map(repr, candidates.values(self.share)))
+            if set(values) == {"None"}:
+                raise SelectionError(f"share {self.share}: no record holds {self.share}")
+            return in_shares(values, scores, costs)
+        assert self.batch is not None
+        return order_by(self.batch)(candidates, scores, costs, seed=self.seed)
+
+    def _price(self, candidates: Candidates, index: int) -> float:
+        budget = parse_budget(self.budget, whole=self.cost is None)
+        if budget.seconds is not None:
+            return float(seconds_of(candidates, index))
+        return 1.0 if self.cost is None else float(self.cost.of(candidates, index))
+
+    def _without_copies(self, candidates: Candidates, order: Iterable[int]) -> Iterator[int]:
+        if candidates.embeddings is None:
+            yield from order
+            return
+        from egl_fast.embeddings.duplicates import copies
+
+        original = copies(candidates.embeddings).tolist()
+        seen: set[int] = set()
+        for index in order:
+            if original[index] not in seen:
+                seen.add(original[index])
+                yield index
+
+    def _limited(self, candidates: Candidates, order: Iterable[int]) -> Iterator[int]:
+        taken: Counter[tuple[str, str]] = Counter()
+        for index in order:
+            values = [(key, repr(candidates.value(index, key))) for key, _ in self.most]
+            if all(taken[value] < n for value, (_, n) in zip(values, self.most, strict=True)):
+                taken.update(values)
+                yield index
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        picks: indices into the candidates, first to transcribe first.
+        turned_away: index and group of what the gate left out, least typical first.
+        num_candidates: how many were left to choose from.
+    """
+
+    picks: list[int]
+    turned_away: list[tuple[int, int]]
+    num_candidates: int
+
+
+def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl") -> list[int]:
+    """The most informative utterances that a budget allows.
+
+    Args:
+        records: scored utterances, ``ScoreRecord`` or mappings with the same names.
+        budget: how much to take. ``"20%"``: of the records, halves rounded up. ``500`` or
+            ``"500"``: so many. ``"3.5h"``, ``"90m"`` or ``"45s"``: down the ranking as long as
+            all fits; the first utterance that does not ends the selection, so that no utterance
+            is passed over for a shorter one.
+        strategy: what to rank by, see ``egl_fast.selection.strategies``; higher is more
+            informative, ties keep the order of ``records``.
+
+    Returns:
+        Indices into ``records``, most informative first; at least one.
+
+    Raises:
+        SelectionError: the budget cannot be read, is not above zero, is more than there is or less
+            than one utterance; the strategy is unknown, or a record holds no number for it.
+
+    Example:
+        >>> pool = [{"egl": 1.0, "duration": 2.0}, {"egl": 9.0, "duration": 3.0}]
+        >>> select(pool, budget="50%")
+        [1]
+        >>> select(pool, budget="5s")
+        [1, 0]
+    """
+    return Selection(budget, strategy).choose(Candidates(records)).picks
+
+
+def rank(scores: Sequence[float]) -> list[int]:
+    """Indices by falling score; ties keep their order.
+
+    Example:
+        >>> rank([1.0, 2.0, 1.0])
+        [1, 0, 2]
+    """
+    return sorted(range(len(scores)), key=lambda index: -scores[index])
+
+
+def low_mass_warning(records: Iterable[Scored]) -> str | None:
+    """One line for the user where ``egl`` is likely to mislead, or None.
+
+    With a weak model the K best labelings hold little of the probability, and the sum over them
+    grows with what they hold: it then prefers the utterances that the model is surest of.
+
+    Args:
+        records: as for ``select``; those without ``beam_mass`` are left out.
+
+    Returns:
+        None where the median ``beam_mass`` is at least 0.5, or where no record holds one.
+    """
+    masses = [
+        mass
+        for mass in Candidates(list(records)).values("beam_mass")
+        if isinstance(mass, (int, float))
+    ]
+    if not masses or (median := statistics.median(masses)) >= _LOW_MASS:
+        return None
+    return (
+        f"the K best labelings hold little of the probability (median beam_mass {median:.2g}): "
+        "`egl` then follows that mass more than the gradients; consider `egl_normalized`"
+    )

@@ -1,0 +1,128 @@
+"""What makes one utterance more worth transcribing than another: a file for each strategy.
+
+A strategy is a function ``score(candidates) -> [n] numbers``, higher for what should be transcribed
+first. Keys of a scores file are strategies by themselves (``records.STRATEGIES``); a module of this
+package that has a ``score`` is one under the module's name, described by the first line of its
+docstring; and ``FILE.py:FUNCTION`` is one of the user's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from egl_fast.errors import SelectionError
+from egl_fast.records import STRATEGIES
+from egl_fast.selection.candidates import Candidates
+
+Strategy: TypeAlias = Callable[[Candidates], Sequence[float]]
+
+
+@cache
+def described() -> dict[str, str]:
+    """Name -> one line, of all strategies that have a name."""
+    found = dict(STRATEGIES)
+    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[path.stem] = documentation.splitlines()[0].rstrip(".")
+    return found
+
+
+def scores_by(strategy: str, candidates: Candidates) -> list[float]:
+    """What a strategy gives each candidate.
+
+    Args:
+        strategy: a name, or ``FILE.py:FUNCTION``, whose code is run. ``/second`` at the end divides
+            by the duration.
+        candidates: the pool.
+
+    Raises:
+        SelectionError: the strategy is unknown or cannot be run, or does not give a finite number
+            for each candidate.
+    """
+    name, slash, unit = strategy.rpartition("/") if _has_unit(strategy) else (strategy, "", "")
+    scores = _plain_scores(name, candidates)
+    if not slash:
+        return scores
+    if unit != "second":
+        raise SelectionError(f"strategy {strategy!r}: after the slash, give second")
+    durations = candidates.numbers("duration")
+    for index, duration in enumerate(durations):
+        if duration <= 0:
+            raise SelectionError(
+                f"{candidates.name(index)}: its duration is {duration:g}, so it has no score per "
+                "second"
+            )
+    return [score / duration for score, duration in zip(scores, durations, strict=True)]
+
+
+def _has_unit(strategy: str) -> bool:
+    last = strategy.rpartition("/")[2]
+    return "/" in strategy and ":" not in last and not last.endswith(".py")
+
+
+def _plain_scores(name: str, candidates: Candidates) -> list[float]:
+    if name in STRATEGIES:
+        return _of_key(name, candidates)
+    if name in described():
+        function: Strategy = import_module(f"{__name__}.{name}").score
+        return list(function(candidates))
+    if ":" not in name:
+        raise SelectionError(
+            f"strategy {name!r}: unknown; take one of {', '.join(described())}, or FILE.py:FUNCTION"
+        )
+    function = _own(name)
+    try:
+        found = function(candidates)
+    except SelectionError:
+        raise
+    except Exception as error:
+        raise SelectionError(f"strategy {name!r}: fails: {error!r}") from error
+    return _checked(name, found, candidates)
+
+
+def _of_key(key: str, candidates: Candidates) -> list[float]:
+    if all(value is None for value in candidates.values(key)):
+        held = [name for name in STRATEGIES if None not in candidates.values(name)]
+        instead = f"rank by what it holds: {', '.join(held)}" if held else "is it a scores file?"
+        raise SelectionError(f"strategy {key}: this file holds no {key}; {instead}")
+    return candidates.numbers(key)
+
+
+def _own(name: str) -> Strategy:
+    path, _, function_name = name.rpartition(":")
+    if not Path(path).is_file():
+        raise SelectionError(f"strategy {name!r}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise SelectionError(f"strategy {name!r}: {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SelectionError(f"strategy {name!r}: {path} fails: {error!r}") from error
+    function: Strategy | None = getattr(module, function_name, None)
+    if not callable(function):
+        raise SelectionError(f"strategy {name!r}: {path} has no function {function_name!r}")
+    return function
+
+
+def _checked(name: str, scores: Any, candidates: Candidates) -> list[float]:
+    try:
+        numbers = [float(score) for score in scores]
+    except (TypeError, ValueError):
+        raise SelectionError(f"strategy {name!r}: does not return numbers") from None
+    if len(numbers) != len(candidates):
+        raise SelectionError(
+            f"strategy {name!r}: returned {len(numbers)} scores for {len(candidates)} utterances"
+        )
+    for index, number in enumerate(numbers):
+        if not math.isfinite(number):
+            raise SelectionError(f"strategy {name!r}: gives {candidates.name(index)} {number}")
+    return numbers

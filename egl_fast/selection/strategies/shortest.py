@@ -1,0 +1,10 @@
+"""Fewest seconds of audio first."""
+
+from __future__ import annotations
+
+from egl_fast.selection.candidates import Candidates
+
+
+def score(candidates: Candidates) -> list[float]:
+    """[n] negative seconds."""
+    return [-seconds for seconds in candidates.numbers("duration")]

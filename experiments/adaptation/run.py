@@ -1,0 +1,88 @@
+"""The paper's regime: a strong model, weak in its domain, adapted to what a strategy picks.
+
+    python experiments/adaptation/run.py --model-dir ../shared/models/quartznet15x5_en \
+        --cache runs/adaptation --out experiments/results/adaptation/units --draws 8
+
+Each training is a unit with a file of its own, named after its draw and strategy; what is there is
+not done again, and several processes may share a folder. What a careful annotator would reject is
+paid for, but not trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from halves import Cache, Top, load_whole
+from picks import STRATEGIES, Draw
+from training import test, train
+
+
+def main() -> None:
+    """Do units until none is left."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model-dir", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--only", nargs="*", help="strategies; all unless given")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cache = Cache(args.cache)
+    module, whole = load_whole(args.model_dir)
+    base = Top(whole).eval()
+    embeddings = np.load(args.cache / "embeddings.npy")
+    lines = (args.cache / "scores.jsonl").read_text().splitlines()
+    scores = {record["id"]: record for record in map(json.loads, lines)}
+    args.out.mkdir(parents=True, exist_ok=True)
+    for number in range(args.draws):
+        draw = Draw.of(number, cache, scores, embeddings)
+        for name in ("nothing", *(args.only or STRATEGIES)):
+            path = args.out / f"{number}-{name.replace(' ', '-')}.json"
+            with open(args.cache / f"{path.stem}.lock", "w"):
+                pass
+            try:
+                with FileLock(args.cache / f"{path.stem}.lock", timeout=0):
+                    if not path.exists():
+                        _do(name, draw, copy.deepcopy(base), module.VOCAB, path)
+            except Timeout:
+                continue
+
+
+def _do(name: str, draw: Draw, top: Top, vocabulary: str, path: Path) -> None:
+    started = time.monotonic()
+    picks = draw.within_budget(STRATEGIES[name](draw)) if name != "nothing" else []
+    kept = [i for i in picks if not draw.is_junk(i) and draw.cache.recordings[i].text]
+    if kept:
+        train(top, draw.cache, kept, vocabulary, seed=draw.number)
+    errors = [asdict(one) for one in test(top, draw.cache, draw.test, vocabulary)]
+    total = {key: sum(one[key] for one in errors) for key in errors[0]}
+    result = {
+        "draw": draw.number,
+        "strategy": name,
+        "cer": total["char_edits"] / total["chars"],
+        "wer": total["word_edits"] / total["words"],
+        "picks": [draw.cache.recordings[i].id for i in picks],
+        "junk": sum(map(draw.is_junk, picks)),
+        "seconds": sum(map(draw.seconds, picks)),
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "char_edits": [one["char_edits"] for one in errors],
+        "word_edits": [one["word_edits"] for one in errors],
+    }
+    path.write_text(json.dumps(result) + "\n")
+    print(
+        f"{path.stem}: CER {result['cer']:.4f} WER {result['wer']:.4f} junk {result['junk']} "
+        f"of {len(picks)}, {result['wall_seconds']} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Scores and embeddings of all recordings by the pretrained model, before anything is trained.
+
+The parameters that count are those that are trained: the top half's.
+
+    python experiments/adaptation/scoring.py --model-dir ../shared/models/quartznet15x5_en \
+        --cache runs/adaptation
+
+Resumable: what is in CACHE/scores.jsonl is not scored again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from halves import BLANK, Cache, Recording, Top, load_whole
+from rich.progress import track
+
+import egl_fast
+from egl_fast.records import to_json
+
+OPTIONS = {"k": 100, "method": "probe", "probes": 4, "full": True, "full_samples": 64}
+
+
+def embeddings(top: Top, cache: Cache) -> np.ndarray:
+    """[n, 2048]: mean and standard deviation over frames of what the output layer sees."""
+    found = []
+    with torch.inference_mode():
+        for index in track(range(len(cache.recordings)), "embeddings"):
+            hidden = top.hidden(*cache.batch([index]))[0]
+            found.append(torch.cat([hidden.mean(0), hidden.std(0, correction=0)]).numpy())
+    return np.stack(found)
+
+
+def is_candidate(one: Recording) -> bool:
+    """Whether a draw may put it into a pool."""
+    return one.corpus in ("hard", "outliers") or (
+        one.corpus == "speechocean762" and one.record["split"] == "train"
+    )
+
+
+def main() -> None:
+    """Embeddings, then scores."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model-dir", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cache = Cache(args.cache)
+    module, whole = load_whole(args.model_dir)
+    top = Top(whole).eval()
+    if not (args.cache / "embeddings.npy").exists():
+        np.save(args.cache / "embeddings.npy", embeddings(top, cache))
+    scorer = egl_fast.Scorer(top, vocabulary=[*module.VOCAB, "<blank>"], blank=BLANK)
+    candidates = [index for index, one in enumerate(cache.recordings) if is_candidate(one)]
+    path = args.cache / "scores.jsonl"
+    done = len(path.read_text().splitlines()) if path.exists() else 0
+    with open(path, "a") as file:
+        for index in track(candidates[done:], "scores"):
+            one = cache.recordings[index]
+            [record] = scorer.score_batch(
+                *cache.batch([index]), ids=[one.id], durations=[one.seconds], **OPTIONS
+            )
+            file.write(json.dumps(to_json(record)) + "\n")
+            file.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What the trainings of ``run.py`` found: a table by strategy, with intervals and every draw.
+
+    python experiments/adaptation/table.py experiments/results/adaptation/units
+
+Differences are paired: both strategies of a pair start from the same pool, test set and seed of
+training. The interval of a mean over draws is Student's; a draw is called worse where the interval
+of its difference over test recordings (bootstrap, 95 %) lies above zero.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+Results = dict[str, dict[int, dict[str, Any]]]
+
+
+def read(folder: Path) -> Results:
+    """Strategy -> draw -> result."""
+    found: Results = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        found.setdefault(result["strategy"], {})[result["draw"]] = result
+    return found
+
+
+def difference(own: Mapping[int, Any], other: Mapping[int, Any], metric: str) -> str:
+    """Mean difference over the draws that both have, its interval, and draws that are worse."""
+    draws = sorted(own.keys() & other.keys())
+    if len(draws) < 2:
+        return "-"
+    gaps = np.array([own[d][metric] - other[d][metric] for d in draws])
+    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5
+    worse = sum(_is_worse(own[d], other[d]) for d in draws)
+    return f"{gaps.mean():+.4f} ± {half:.4f} ({len(gaps)} draws, {worse} worse)"
+
+
+def _is_worse(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    gaps = np.array(own["char_edits"]) - np.array(other["char_edits"])
+    if not gaps.any():
+        return False
+    found = stats.bootstrap((gaps,), np.mean, n_resamples=2000, rng=0)
+    return bool(found.confidence_interval.low > 0)
+
+
+def lines(results: Results, against: Sequence[str]) -> list[str]:
+    """The table in Markdown."""
+    header = ["strategy", "CER", "WER", "junk", *(f"CER minus {name}" for name in against), "draws"]
+    table = [header, ["---"] * len(header)]
+    for name, by_draw in results.items():
+        found = list(by_draw.values())
+        means = [f"{np.mean([one[key] for one in found]):.4f}" for key in ("cer", "wer")]
+        picked = sum(len(one["picks"]) for one in found)
+        junk = f"{sum(one['junk'] for one in found) / picked:.0%}" if picked else "-"
+        gaps = [
+            "" if other == name else difference(by_draw, results.get(other, {}), "cer")
+            for other in against
+        ]
+        each = " ".join(f"{by_draw[d]['cer']:.4f}" for d in sorted(by_draw))
+        table.append([name, *means, junk, *gaps, each])
+    return ["| " + " | ".join(row) + " |" for row in table]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("units", type=Path)
+    parser.add_argument("--against", nargs="*", default=["random", "gate random", "entropy"])
+    args = parser.parse_args()
+    print("\n".join(lines(read(args.units), args.against)))
+
+
+if __name__ == "__main__":
+    main()

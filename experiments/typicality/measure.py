@@ -1,0 +1,70 @@
+"""How well typicality tells junk from speech, and what it does to newcomers.
+
+    python experiments/typicality/measure.py --data ../shared/data --cache runs/typicality \
+        --adaptation runs/adaptation --out experiments/results/typicality.json
+
+Needs the embeddings that experiments/adaptation/scoring.py leaves in its cache; without
+--adaptation, the pretrained model's pool is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pools import Pool, pretrained_pools, small_model_pools, write_small_model_embeddings
+from sklearn.metrics import roc_auc_score
+
+from egl_fast.embeddings.typicality import typicality
+
+SEEDS = range(5)
+FALSE_ALARMS = (0.02, 0.05, 0.1)
+
+
+def measured(pool: Pool) -> dict[str, Any]:
+    """Area under the curve, and what each rate of false alarms turns away, by kind."""
+    found = typicality(pool.trusted, pool.pool)
+    kept = {}
+    for rate in FALSE_ALARMS:
+        stays = found.pool >= found.threshold(rate)
+        kept[f"{rate:g}"] = {
+            kind: float(stays[pool.kinds == kind].mean()) for kind in np.unique(pool.kinds).tolist()
+        }
+    auc = float(roc_auc_score(pool.is_speech, found.pool))
+    return {"pool": pool.name, "recordings": len(pool.pool), "auc": auc, "kept": kept}
+
+
+def main() -> None:
+    """Measure, write, and print means over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("examples/base.pt"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--adaptation", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    embeddings = args.cache / "small.npz"
+    if not embeddings.exists():
+        write_small_model_embeddings(args.model, args.data, embeddings)
+    pools = small_model_pools(embeddings, SEEDS)
+    if args.adaptation is not None:
+        pools = chain(pools, pretrained_pools(args.adaptation, SEEDS))
+    results = [measured(pool) for pool in pools]
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    for name in dict.fromkeys(result["pool"] for result in results):
+        own = [result for result in results if result["pool"] == name]
+        areas = [result["auc"] for result in own]
+        print(f"{name}: area {np.mean(areas):.3f} ({min(areas):.3f} to {max(areas):.3f})")
+        for rate in FALSE_ALARMS:
+            kinds = own[0]["kept"][f"{rate:g}"]
+            means = {k: np.mean([result["kept"][f"{rate:g}"][k] for result in own]) for k in kinds}
+            print(f"  {rate:g}:", ", ".join(f"{k} {v:.2f}" for k, v in means.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""``egl-fast select`` where a set is chosen: gates, shares, caps, costs, exclusions."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import in_this_process
+from conftest import Run
+
+from egl_fast.selection.gate import FALSE_ALARMS
+
+#: 20 recordings of talk, 8 of song, 4 of noise, which all scores prefer.
+KINDS = ["talk"] * 20 + ["song"] * 8 + ["noise"] * 4
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    """A scores file with embeddings: kinds lie apart; record 1 is a copy of record 0."""
+    random = np.random.default_rng(0)
+    centers = {"talk": 0.0, "song": 60.0, "noise": -200.0}
+    embeddings = np.stack([random.normal(size=16) + centers[kind] for kind in KINDS])
+    embeddings[1] = embeddings[0] + 1e-6
+    records = [
+        {
+            "id": f"{number} {kind}",
+            "audio_filepath": f"{number}.wav",
+            "kind": kind,
+            "duration": 2.0,
+            "pred_text": "a b c",
+            "egl": {"talk": 1.0, "song": 2.0, "noise": 9.0}[kind] + number / 100,
+            "typicality": {"talk": -0.1, "song": -0.3, "noise": -2.0}[kind] - number / 1000,
+        }
+        for number, kind in enumerate(KINDS)
+    ]
+    path = tmp_path / "scores.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    np.save(f"{path}.embeddings.npy", embeddings.astype(np.float32))
+    thresholds = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": -1.0}}}
+    Path(f"{path}.meta.json").write_text(json.dumps(thresholds))
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def refusal(run: Run, scores: Path, *arguments: object) -> str:
+    """The one line that a refused command says."""
+    status, out, err = run("select", scores, "--budget", 1, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    return err
+
+
+def picked(scores: Path, *arguments: object) -> list[dict[str, Any]]:
+    out = scores.with_name("picks.jsonl")
+    assert in_this_process("select", scores, *arguments, "--out", out, "--overwrite") == 0
+    return read(out)
+
+
+def test_the_top_of_the_list_is_all_noise(scores: Path) -> None:
+    assert {record["kind"] for record in picked(scores, "--budget", 4)} == {"noise"}
+
+
+@pytest.mark.parametrize(
+    "gate", [("--drop-atypical", "12.5%"), ("--drop-atypical", "auto"), ("--min-typicality", "-1")]
+)
+def test_the_gate_leaves_noise_out_and_lists_it(scores: Path, gate: tuple[str, str]) -> None:
+    pytest.importorskip("sklearn")
+    picks = picked(scores, "--budget", 4, *gate)
+    assert {record["kind"] for record in picks} == {"song"}
+    away = read(scores.with_name("picks.jsonl.atypical.jsonl"))
+    assert [record["id"] for record in away] == ["31 noise", "30 noise", "29 noise", "28 noise"]
+    assert all(record["group"] >= 1 and record["egl"] > 9 for record in away)
+
+
+def test_a_group_is_taken_back(scores: Path) -> None:
+    pytest.importorskip("sklearn")
+    picked(scores, "--budget", 4, "--drop-atypical", "auto")
+    away = read(scores.with_name("picks.jsonl.atypical.jsonl"))
+    groups = sorted({record["group"] for record in away})
+    back = [argument for group in groups for argument in ("--keep-group", group)]
+    picks = picked(scores, "--budget", 4, "--drop-atypical", "auto", *back)
+    assert {record["kind"] for record in picks} == {"noise"}
+    assert not scores.with_name("picks.jsonl.atypical.jsonl").exists()
+
+
+@pytest.mark.parametrize("way", [("--batch", "clusters"), ("--share", "kind")])
+def test_a_set_has_every_kind(scores: Path, way: tuple[str, str]) -> None:
+    pytest.importorskip("sklearn")
+    picks = picked(scores, "--budget", "24s", *way)
+    assert set(Counter(record["kind"] for record in picks)) == {"talk", "song", "noise"}
+
+
+def test_no_value_of_a_key_has_more_than_its_cap(scores: Path) -> None:
+    picks = picked(scores, "--budget", 6, "--per", "kind=2")
+    assert Counter(r["kind"] for r in picks) == {"noise": 2, "song": 2, "talk": 2}
+
+
+def test_of_copies_one_is_taken(scores: Path) -> None:
+    pytest.importorskip("sklearn")
+    names = {record["id"] for record in picked(scores, "--budget", 31)}
+    assert "1 talk" in names  # its score is the higher one
+    assert "0 talk" not in names
+
+
+def test_what_is_excluded_is_no_candidate(scores: Path) -> None:
+    earlier = scores.with_name("earlier.jsonl")
+    earlier.write_text('{"id": "31 noise"}\n{"audio_filepath": "30 noise"}\n')
+    names = [record["id"] for record in picked(scores, "--budget", 2, "--exclude", earlier)]
+    assert names == ["29 noise", "28 noise"]
+
+
+def test_a_budget_of_money(scores: Path) -> None:
+    cost = ("--cost", "1 + 0.5*seconds + 0.1*words")  # 2.3 each
+    assert len(picked(scores, "--budget", "6.9", *cost)) == 3
+    assert len(picked(scores, "--budget", "6.8", *cost)) == 2
+
+
+def test_a_file_of_ones_own_ranks(scores: Path) -> None:
+    own = scores.with_name("own.py")
+    own.write_text("def score(candidates):\n    return candidates.numbers('typicality')\n")
+    [first] = picked(scores, "--budget", 1, "--strategy", f"{own}:score")
+    assert first["id"] == "0 talk"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--per", "kind"), "expected KEY=N, such as speaker=5"),
+        (("--per", "kind=0"), "expected KEY=N"),
+        (("--batch", "nonsense"), "batch 'nonsense': unknown; take one of clusters"),
+        (("--share", "language"), "no record holds language"),
+        (("--share", "kind", "--batch", "clusters"), "--share does nothing beside --batch"),
+        (("--cost", "free"), "cost 'free': expected"),
+        (("--drop-atypical", "auto", "--keep-group", "99"), "--keep-group 99: the last group is"),
+        (("--drop-atypical", "all"), "expected a percentage below 100"),
+        (("--exclude", "missing.jsonl"), "missing.jsonl"),
+        (("--min-typicality", "5"), "nothing is left to select from"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    scores: Path, run: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(run, scores, *arguments)
+
+
+def test_embeddings_of_other_scores_are_refused(scores: Path, run: Run) -> None:
+    np.save(f"{scores}.embeddings.npy", np.zeros((3, 2), np.float32))
+    message = refusal(run, scores)
+    assert "for 32 records; it belongs to another" in message
+
+
+def test_auto_needs_a_calibrated_threshold(scores: Path, run: Run) -> None:
+    Path(f"{scores}.meta.json").unlink()
+    message = refusal(run, scores, "--drop-atypical", "auto")
+    assert "holds no calibrated threshold" in message

@@ -1,0 +1,81 @@
+"""Typicality: junk is found, and nothing but the recordings themselves decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.preprocessing import StandardScaler
+
+from egl_fast.embeddings import typicality as module
+from egl_fast.embeddings.typicality import typicality
+
+
+def made(num_speech: int = 300, num_junk: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Trusted recordings, a pool of two dense kinds of speech and scattered junk, and which is."""
+    random = np.random.default_rng(7)
+    centers = random.normal(size=(2, 40)) * 4
+    speech = centers[random.integers(0, 2, num_speech)] + random.normal(size=(num_speech, 40))
+    junk = random.normal(size=(num_junk, 40)) * 8
+    pool = np.concatenate([speech[50:], junk]).astype(np.float32)
+    is_speech = np.arange(len(pool)) < num_speech - 50
+    return speech[:50].astype(np.float32), pool, is_speech
+
+
+def test_junk_is_less_typical_than_speech() -> None:
+    trusted, pool, is_speech = made()
+    assert roc_auc_score(is_speech, typicality(trusted, pool).pool) > 0.95
+
+
+def test_it_is_the_least_over_scales_of_scikit_learns_factor() -> None:
+    """The formula of the docstring, from scikit-learn's own pieces."""
+    trusted, pool, _ = made()
+    together = np.concatenate([trusted, pool]).astype(np.float64)
+    scaled = StandardScaler().fit_transform(together)
+    points = PCA(module.NUM_COMPONENTS, svd_solver="full").fit_transform(scaled)
+    factors = [
+        LocalOutlierFactor(round(scale * len(points))).fit(points).negative_outlier_factor_
+        for scale in module.SCALES
+    ]
+    expected = -np.log(np.max(-np.array(factors), axis=0))
+    found = typicality(trusted, pool)
+    assert np.concatenate([found.trusted, found.pool]) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("most", [10**6, 120])
+def test_order_does_not_matter(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a sample stands for the pool: it is chosen by content."""
+    monkeypatch.setattr(module, "MAX_FITTED", most)
+    trusted, pool, _ = made()
+    shuffle = np.random.default_rng(0).permutation(len(pool))
+    straight = typicality(trusted, pool)
+    shuffled = typicality(trusted[::-1], pool[shuffle])
+    assert shuffled.pool == pytest.approx(straight.pool[shuffle], abs=1e-9)
+    assert sorted(shuffled.trusted) == pytest.approx(sorted(straight.trusted), abs=1e-9)
+
+
+def test_a_sample_of_the_pool_finds_the_same_junk(monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted, pool, is_speech = made(num_speech=600, num_junk=60)
+    monkeypatch.setattr(module, "MAX_FITTED", 300)
+    monkeypatch.setattr(module, "_BLOCK", 17)
+    assert roc_auc_score(is_speech, typicality(trusted, pool).pool) > 0.95
+
+
+def test_the_threshold_is_the_rate_of_false_alarms_among_like_recordings() -> None:
+    """A pool of nothing but speech: the share below the threshold, to three binomial errors."""
+    trusted, pool, is_speech = made(num_speech=1050, num_junk=2)
+    speech = pool[is_speech]
+    found = typicality(trusted, speech)
+    rate = (found.pool < found.threshold(0.1)).mean()
+    error = (0.1 * 0.9 * (1 / len(trusted) + 1 / len(speech))) ** 0.5
+    assert abs(rate - 0.1) < 3 * error
+
+
+def test_too_few_recordings_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected at least 12 recordings"):
+        typicality(np.zeros((3, 4), np.float32), np.zeros((8, 4), np.float32))
