@@ -46,7 +46,9 @@ class TrainingConfig:
         kinds.Number(at_least=0),
         "Epochs, or a fraction of one, over which the learning rate rises.",
     )
-    max_grad_norm: float = of_kind(100.0, kinds.Number(above=0), "Clip gradients to this Euclidean norm.")
+    max_grad_norm: float = of_kind(
+        100.0, kinds.Number(above=0), "Clip gradients to this Euclidean norm."
+    )
     spec_augment: bool = of_kind(False, kinds.boolean, "Mask bands and spans of the spectrogram.")
     speed_perturb: float = of_kind(
         0.0, kinds.Number(at_least=0, at_most=0.5), "Draw the playback speed from 1 -+ this."
