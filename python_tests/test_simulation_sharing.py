@@ -133,7 +133,7 @@ def test_a_stopped_process_is_waited_for_and_named(
 
     work(plan, store, Watcher(on_wait=on_wait), poll_seconds=0.01)
     name = f"process {process.pid} on {os.uname().nodename}"
-    assert waits == 20 * [[f"{name}, which is stopped; kill -CONT {process.pid} lets it go on"]]
+    assert waits == 20 * [[f"{name}, which is stopped; resume it with kill -CONT {process.pid}"]]
     assert ("base, seed 0" in titles) == (end == "is killed")
     assert len(titles) == len(set(titles))
 
