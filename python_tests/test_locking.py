@@ -231,7 +231,7 @@ def test_a_stopped_holder_keeps_its_lock_and_is_called_stopped(tmp_path: Path) -
         holder.stdout.readline()
         holder.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
-        stopped = f"process {holder.pid} on .*, which is stopped; resume it with kill -CONT {holder.pid}"
+        stopped = f"process {holder.pid} on .*, which is stopped; .* kill -CONT {holder.pid}"
         with pytest.raises(LockHeldError, match=stopped):
             take(lock)
         holder.send_signal(signal.SIGCONT)
