@@ -230,5 +230,5 @@ def test_units_that_cannot_be_locked_are_one_line(tmp_path: Path) -> None:
         pass
     (tmp_path / "units").unlink()
     (tmp_path / "units" / ".locks" / "base-0").mkdir(parents=True)
-    with pytest.raises(OutputError, match="for a lock, which is"), store.lock("base-0"):
+    with pytest.raises(OutputError, match="as a lock file, but that is"), store.lock("base-0"):
         pass
