@@ -1,4 +1,4 @@
-"""Characters to class indices and back.
+"""The names of a model's classes.
 
 The classes of a CTC model are its labels and the blank. A vocabulary lists the classes' names in
 index order; the blank's name is never shown.
@@ -12,7 +12,6 @@ from typing import Any
 
 from egl_fast import kinds
 from egl_fast.display import shown
-from egl_fast.errors import ManifestError
 
 #: Control characters, lone surrogates, line and paragraph separators.
 _NEVER_WRITTEN = ("Cc", "Cs", "Zl", "Zp")
@@ -43,26 +42,6 @@ def class_names(value: Any) -> tuple[str, ...]:
             raise ValueError(f"{shown(name)} names both class {place_of[name]} and {place}")
         place_of[name] = place
     return tuple(place_of)
-
-
-def encode(text: str, vocabulary: Sequence[str], *, blank: int = 0) -> list[int]:
-    """The class index of every character of a text.
-
-    Raises ``ManifestError`` if a character is not in the vocabulary (the blank's name does not
-    count). The names of classes other than the blank are single characters.
-
-    Example:
-        >>> encode("ab", ["<blank>", "a", "b"])
-        [1, 2]
-    """
-    index = {name: i for i, name in enumerate(vocabulary) if i != blank}
-    try:
-        return [index[character] for character in text]
-    except KeyError as missing:
-        raise ManifestError(
-            f"text {text!r}: character {missing.args[0]!r} is not in the model's vocabulary; "
-            "normalize the transcript to the vocabulary's characters"
-        ) from None
 
 
 def decode(labels: Iterable[int], vocabulary: Sequence[str]) -> str:

@@ -127,7 +127,7 @@ NO_AUDIO: dict[str, tuple[bytes, str]] = {
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "zip": (b"PK\x03\x04" + bytes(99), "zip archive; unpack it"),
     "gzip": (b"\x1f\x8b\x08" + bytes(99), "gzip; unpack it"),
-    "zeros": (bytes(5000), "nothing but zeros"),
+    "zeros": (bytes(5000), "only zeros"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "an image"),
     "pdf": (b"%PDF-1.7\n%\xe2\xe3" + bytes(99), "a PDF"),
     "midi": (b"MThd\0\0\0\x06" + bytes(99), "a MIDI file, not audio"),

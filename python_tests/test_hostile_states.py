@@ -65,11 +65,11 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
         put("checkpoint", "model", "hidden_size", 25), "the model has shape"),
     "a million layers": (put("checkpoint", "model", "num_layers", 10**6), "expected at most 100"),
     "another vocabulary": (
-        put("checkpoint", "vocabulary", 3, "ä"), "of a model with another vocabulary"),
+        put("checkpoint", "vocabulary", 3, "ä"), "to a model with another vocabulary"),
     "other features": (
-        put("checkpoint", "features", "hop_seconds", 0.02), "of a model with other features"),
+        put("checkpoint", "features", "hop_seconds", 0.02), "to a model with other features"),
     "another dropout": (
-        put("checkpoint", "model", "dropout", 0.5), "of a model with other sizes"),
+        put("checkpoint", "model", "dropout", 0.5), "to a model with other sizes"),
     "weights that are NaN": (
         put("checkpoint", "state_dict", "output.bias", torch.full((29,), float("nan"))),
         "output.bias: contains NaN"),

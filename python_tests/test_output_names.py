@@ -40,9 +40,7 @@ def test_no_output_has_a_name_that_belongs_to_another(
     tmp_path: Path, write: Write, suffix: str
 ) -> None:
     out = tmp_path / f"scores.jsonl{suffix}"
-    with pytest.raises(
-        OutputError, match=rf"{suffix}: names ending in {suffix} are reserved .* give an"
-    ):
+    with pytest.raises(OutputError, match=f"names ending in {suffix} are reserved .* give an"):
         write(out, overwrite=True)
     assert not list(tmp_path.iterdir())
 
@@ -55,9 +53,7 @@ def test_the_longest_name_that_fits_is_taken(tmp_path: Path, write: Write) -> No
     assert out.exists()
     for name in ("é" * 117 + "a", "é" * 200):
         excess = len(name.encode()) - 234
-        with pytest.raises(
-            OutputError, match=f"too long for the files .* by {excess} bytes"
-        ) as caught:
+        with pytest.raises(OutputError, match=f"too long for .* by {excess} bytes") as caught:
             write(tmp_path / name)
         assert "\n" not in str(caught.value)
 

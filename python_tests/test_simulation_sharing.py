@@ -133,7 +133,7 @@ def test_a_stopped_process_is_waited_for_and_named(
 
     work(plan, store, Watcher(on_wait=on_wait), poll_seconds=0.01)
     name = f"process {process.pid} on {os.uname().nodename}"
-    assert waits == 20 * [[f"{name}, which is stopped; kill -CONT {process.pid} lets it go on"]]
+    assert waits == 20 * [[f"{name}, which is stopped; resume it with kill -CONT {process.pid}"]]
     assert ("base, seed 0" in titles) == (end == "is killed")
     assert len(titles) == len(set(titles))
 
@@ -230,5 +230,5 @@ def test_units_that_cannot_be_locked_are_one_line(tmp_path: Path) -> None:
         pass
     (tmp_path / "units").unlink()
     (tmp_path / "units" / ".locks" / "base-0").mkdir(parents=True)
-    with pytest.raises(OutputError, match="for a lock, which is"), store.lock("base-0"):
+    with pytest.raises(OutputError, match="as a lock file, but that is"), store.lock("base-0"):
         pass

@@ -94,7 +94,7 @@ def test_a_vocabulary_of_ones_own_is_trained_and_evaluated(
         ("<blank>\na\n", "line 1: '<blank>' is not a single character; omit the blank"),
         ("a\nb\na\n", "line 3: 'a' is already line 1"),
         (" \n<space>\n", "line 2: ' ' is already line 1"),
-        ("\n\n", "names no character"),
+        ("\n\n", "lists no characters"),
         ('["a", 1]', "is not a list of strings"),
         ('["a", ', "not JSON"),
         ('["a", "bc"]', "entry 2: 'bc'"),

@@ -22,9 +22,9 @@ class FileBytes:
         self.file, self.size = file, size
         self._start, self._window = 0, b""
 
-    def at(self, place: int, length: int) -> bytes:
-        """Some bytes from a place on; fewer at the file's end."""
-        inside = self._load(place, length)
+    def at(self, offset: int, length: int) -> bytes:
+        """Bytes from an offset on; fewer at the file's end."""
+        inside = self._load(offset, length)
         return self._window[inside : inside + length]
 
     def find(self, sign: bytes, start: int) -> int:
@@ -39,16 +39,16 @@ class FileBytes:
         return self.size
 
     def find_all(self, sign: bytes, start: int) -> Iterator[int]:
-        """Every place of a few bytes."""
+        """Every offset of a few bytes."""
         while (start := self.find(sign, start)) < self.size:
             yield start
             start += len(sign)
 
-    def _load(self, place: int, length: int) -> int:
+    def _load(self, offset: int, length: int) -> int:
         """Bring bytes into the window; returns where in it they begin."""
-        inside = place - self._start
+        inside = offset - self._start
         if not 0 <= inside <= len(self._window) - length:
-            self.file.seek(place)
-            self._start, self._window = place, self.file.read(max(length, _WINDOW_BYTES))
+            self.file.seek(offset)
+            self._start, self._window = offset, self.file.read(max(length, _WINDOW_BYTES))
             inside = 0
         return inside

@@ -98,7 +98,7 @@ class Stream:
             self._stack = stack.pop_all()
         self.rate_hz: int = self._sound.samplerate
         #: Frames decoded or skipped so far.
-        self.place = 0
+        self.position = 0
         #: Whether there are no more.
         self.has_ended = False
 
@@ -111,7 +111,7 @@ class Stream:
     @property
     def seconds(self) -> float:
         """How much was decoded or skipped so far."""
-        return self.place / self.rate_hz
+        return self.position / self.rate_hz
 
     @property
     def is_ogg(self) -> bool:
@@ -127,18 +127,18 @@ class Stream:
             return int(self._sound.frames)
         return self._part.promised_frames or None
 
-    def skip_to(self, place: int) -> None:
+    def skip_to(self, position: int) -> None:
         """Skip to a frame, or to the end if that comes first."""
         length = self.num_frames
         if self._sound.can_seek() and length is not None:
             approach = round(_OGG_APPROACH_SECONDS * self.rate_hz) if self.is_ogg else 0
             # Not every format can seek to its end, but every one to its last frame.
-            target = max(0, min(place - approach, length - 1))
+            target = max(0, min(position - approach, length - 1))
             # In an MP3, even seeking to the start changes the last bits of samples.
             if target > 0 or self._sound.format == "MP3":
-                self.place = self._sound.seek(target)
-        while self.place < place and not self.has_ended:
-            self._read(place - self.place)
+                self.position = self._sound.seek(target)
+        while self.position < position and not self.has_ended:
+            self._read(position - self.position)
 
     def blocks(self, num_frames: int | None) -> Iterator[npt.NDArray[np.float32]]:
         """The next samples, mono, a block at a time.
@@ -151,16 +151,16 @@ class Stream:
             soundfile.LibsndfileError: it is damaged.
             OSError: the file cannot be read.
         """
-        stop = None if num_frames is None else self.place + num_frames
-        while stop is None or self.place < stop:
-            samples = self._read(_BLOCK_FRAMES if stop is None else stop - self.place)
+        stop = None if num_frames is None else self.position + num_frames
+        while stop is None or self.position < stop:
+            samples = self._read(_BLOCK_FRAMES if stop is None else stop - self.position)
             if self.has_ended:
                 break
             yield samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
         else:
             return
         promised = self._promised_frames()
-        if promised - self.place > _ALLOWED_GAP_SECONDS * self.rate_hz:
+        if promised - self.position > _ALLOWED_GAP_SECONDS * self.rate_hz:
             raise AudioError(
                 f"{self._name}: is cut short, has {self.seconds:.2f} s of the "
                 f"{promised / self.rate_hz:.2f} s in its header; copy it again"
@@ -170,20 +170,20 @@ class Stream:
         """Up to ``most`` frames, [S, channels]; none at the end."""
         most = min(most, _BLOCK_FRAMES)
         promised = self._part.promised_frames
-        if self.place < promised:
-            most = min(most, promised - self.place)
+        if self.position < promised:
+            most = min(most, promised - self.position)
         try:
             samples: npt.NDArray[np.float32] = self._sound.read(
                 most, dtype="float32", always_2d=True
             )
         except soundfile.LibsndfileError:
             # After all that was promised, a tag or other junk may follow.
-            if self._reader.error is not None or not 0 < promised <= self.place:
+            if self._reader.error is not None or not 0 < promised <= self.position:
                 raise
             samples = np.empty((0, 1), np.float32)
         if self._reader.error is not None:
             raise self._reader.error
-        self.place += samples.shape[0]
+        self.position += samples.shape[0]
         self.has_ended = samples.shape[0] == 0
         return samples
 

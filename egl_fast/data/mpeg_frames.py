@@ -89,33 +89,33 @@ class MpegStream(NamedTuple):
     seconds: float | None
 
 
-def _frame(source: FileBytes, place: int) -> _Header | None:
+def _frame(source: FileBytes, offset: int) -> _Header | None:
     """The header of a frame, if all of the frame is there."""
-    header = _parsed(source.at(place, 4))
-    return header if header is not None and place + header.num_bytes <= source.size else None
+    header = _parsed(source.at(offset, 4))
+    return header if header is not None and offset + header.num_bytes <= source.size else None
 
 
-def _frames_start(source: FileBytes, place: int) -> bool:
+def _frames_start(source: FileBytes, offset: int) -> bool:
     """Whether several frames of one format start here, or as many as there is room for."""
-    header = first = _frame(source, place)
+    header = first = _frame(source, offset)
     for _ in range(_FRAMES_IN_A_ROW):
         if first is None or header is None or header.format != first.format:
             return False
-        place += header.num_bytes
-        if place + 4 > source.size or source.at(place, 3) in (b"TAG", b"ID3", b"APE"):
+        offset += header.num_bytes
+        if offset + 4 > source.size or source.at(offset, 3) in (b"TAG", b"ID3", b"APE"):
             return True
-        header = _parsed(source.at(place, 4))  # the last frame may be cut off
+        header = _parsed(source.at(offset, 4))  # the last frame may be cut off
     return True
 
 
 class _Run:
     """Frames of one stream, as they are found."""
 
-    def __init__(self, header: _Header, place: int, promised: int | None) -> None:
+    def __init__(self, header: _Header, offset: int, promised: int | None) -> None:
         self.format = header.format
         self.frame_seconds = header.seconds
         self.promised = promised
-        self.table_end = None if promised is None else place + header.num_bytes
+        self.table_end = None if promised is None else offset + header.num_bytes
         self.spans: list[range] = []
         self.num_frames = 0
 
@@ -123,12 +123,12 @@ class _Run:
     def num_with_sound(self) -> int:
         return self.num_frames - (self.promised is not None)
 
-    def add(self, place: int, header: _Header) -> None:
-        stop = place + header.num_bytes
-        if self.spans and self.spans[-1].stop == place:
+    def add(self, offset: int, header: _Header) -> None:
+        stop = offset + header.num_bytes
+        if self.spans and self.spans[-1].stop == offset:
             self.spans[-1] = range(self.spans[-1].start, stop)
         else:
-            self.spans.append(range(place, stop))
+            self.spans.append(range(offset, stop))
         self.num_frames += 1
 
     def stream(self) -> MpegStream:
@@ -142,29 +142,29 @@ class _Run:
         return MpegStream(tuple(self.spans), self.num_with_sound * self.frame_seconds)
 
 
-def mpeg_parts(source: FileBytes, place: int) -> Iterator[MpegStream]:
+def mpeg_parts(source: FileBytes, offset: int) -> Iterator[MpegStream]:
     """The streams of an MPEG audio file, without tags and junk; none of any other file.
 
     A new stream begins with each table of frames, and where rate, layer, or channels change.
     """
     run: _Run | None = None
-    while place + 4 <= source.size:
-        header = _frame(source, place)
+    while offset + 4 <= source.size:
+        header = _frame(source, offset)
         changes = header is None or run is None or header.format != run.format
-        if changes and not _frames_start(source, place):
-            skipped = skip_tag(source, place)
-            if (run is None or run.num_with_sound == 0) and skipped == place:
+        if changes and not _frames_start(source, offset):
+            skipped = skip_tag(source, offset)
+            if (run is None or run.num_with_sound == 0) and skipped == offset:
                 return  # not MPEG audio, or of a free bit rate
-            place = skipped if skipped > place else source.find(b"\xff", place + 1)
+            offset = skipped if skipped > offset else source.find(b"\xff", offset + 1)
             continue
         assert header is not None
-        promised = _promised_frames(source.at(place, _TABLE_BYTES), header)
+        promised = _promised_frames(source.at(offset, _TABLE_BYTES), header)
         if run is None or changes or promised is not None:
             if run is not None and run.num_with_sound > 0:
                 yield run.stream()
-            run = _Run(header, place, promised)
-        run.add(place, header)
-        place += header.num_bytes
+            run = _Run(header, offset, promised)
+        run.add(offset, header)
+        offset += header.num_bytes
     if run is not None:
         yield run.stream()
 
@@ -175,27 +175,27 @@ def _promised_frames(frame: bytes, header: _Header) -> int | None:
         return None
     side_info_bytes = (32, 17) if header.version == 3 else (17, 9)  # stereo, mono
     for checksum_bytes in (0, 2):
-        place = 4 + side_info_bytes[header.is_mono] + checksum_bytes
-        if frame[place : place + 4] in (b"Xing", b"Info"):
-            flags, promised = struct.unpack_from(">II", frame, place + 4)
+        offset = 4 + side_info_bytes[header.is_mono] + checksum_bytes
+        if frame[offset : offset + 4] in (b"Xing", b"Info"):
+            flags, promised = struct.unpack_from(">II", frame, offset + 4)
             return promised if flags & 1 else 0
     if frame[36:40] == b"VBRI":
         return int.from_bytes(frame[50:54], "big")
     return None
 
 
-def skip_tag(source: FileBytes, place: int) -> int:
-    """Where a tag (ID3, APE) that starts at a place ends; the same place if there is none."""
+def skip_tag(source: FileBytes, offset: int) -> int:
+    """Where a tag (ID3, APE) that starts at an offset ends; the same offset if there is none."""
     while True:
-        head = source.at(place, 32)
+        head = source.at(offset, 32)
         if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128:
             length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-            place += 10 + length + (10 if head[5] & 0x10 else 0)
+            offset += 10 + length + (10 if head[5] & 0x10 else 0)
         elif head[:3] == b"TAG":
-            place += 128
+            offset += 128
         elif head[:8] == b"APETAGEX" and len(head) == 32:
             length = int.from_bytes(head[12:16], "little")
             # The size counts what follows the header, or what precedes the footer and includes it.
-            place += 32 + (length if head[23] & 0x20 else 0)
+            offset += 32 + (length if head[23] & 0x20 else 0)
         else:
-            return place
+            return offset

@@ -100,7 +100,7 @@ def parts_of(recording: Recording) -> tuple[Part, ...]:
 
 
 def _flac_parts(source: FileBytes, start: int) -> Iterator[Part]:
-    starts = sorted(place for sign in _FLAC_STARTS for place in source.find_all(sign, start))
+    starts = sorted(offset for sign in _FLAC_STARTS for offset in source.find_all(sign, start))
     for first, stop in zip(starts, [*starts[1:], source.size], strict=True):
         header = bytearray(source.at(first, _FLAC_HEADER_BYTES))
         fields = int.from_bytes(header[_FLAC_RATE_AT : _FLAC_RATE_AT + 8], "big")
@@ -113,25 +113,25 @@ def _flac_parts(source: FileBytes, start: int) -> Iterator[Part]:
 
 def _ogg_parts(source: FileBytes, start: int) -> Iterator[Part]:
     first, in_headers = start, True
-    for place, is_first_page in _ogg_pages(source, start):
+    for offset, is_first_page in _ogg_pages(source, start):
         # Streams that run side by side all begin before any of them continues.
         if is_first_page and not in_headers:
-            yield Part((range(first, place),))
-            first = place
+            yield Part((range(first, offset),))
+            first = offset
         in_headers = is_first_page
     yield Part((range(first, source.size),))
 
 
-def _ogg_pages(source: FileBytes, place: int) -> Iterator[tuple[int, bool]]:
+def _ogg_pages(source: FileBytes, offset: int) -> Iterator[tuple[int, bool]]:
     """Where pages start, and whether each begins a stream."""
-    while place < source.size:
-        head = source.at(place, 27)
+    while offset < source.size:
+        head = source.at(offset, 27)
         if head[:4] != b"OggS" or len(head) < 27:
-            place = source.find(b"OggS\0", place + 1)
+            offset = source.find(b"OggS\0", offset + 1)
             continue
-        yield place, bool(head[5] & 2)
-        segments = source.at(place + 27, head[26])
-        place += 27 + len(segments) + sum(segments)
+        yield offset, bool(head[5] & 2)
+        segments = source.at(offset + 27, head[26])
+        offset += 27 + len(segments) + sum(segments)
 
 
 def ogg_is_cut_short(recording: Recording) -> bool:
@@ -154,14 +154,14 @@ def _wav_parts(source: FileBytes, start: int) -> Iterator[Part]:
 def _wav(source: FileBytes, start: int) -> tuple[int, list[Part]]:
     """Where a WAV ends, and its parts."""
     size = source.size
-    place, codec, size_64 = start + 12, 0, 0
+    offset, codec, size_64 = start + 12, 0, 0
     stop, data, format_chunk = size, range(size, size), range(0)
     whole: Pieces = ()
-    while place + 8 <= size and not whole:
-        name, length = _chunk(source, place)
-        content = place + 8
+    while offset + 8 <= size and not whole:
+        name, length = _chunk(source, offset)
+        content = offset + 8
         if name in (b"RIFF", b"RF64") and source.at(content, 4) == b"WAVE":
-            stop = place
+            stop = offset
             break
         if not _is_chunk_name(name):
             break
@@ -169,7 +169,7 @@ def _wav(source: FileBytes, start: int) -> tuple[int, list[Part]]:
             size_64 = int.from_bytes(source.at(content + 8, 8), "little")
         if name == b"fmt ":
             codec = int.from_bytes(source.at(content, 2), "little")
-            format_chunk = range(place, content + length + length % 2)
+            format_chunk = range(offset, content + length + length % 2)
         if name == b"data":
             length = size_64 if length == _LARGEST else length
             if len(data) > 0 and length > 0:
@@ -183,7 +183,7 @@ def _wav(source: FileBytes, start: int) -> tuple[int, list[Part]]:
             data = range(content, stop if unknown else min(content + length, stop))
             if unknown:
                 whole = _sized_wav(source.at(format_chunk.start, len(format_chunk)), data)
-        place = content + length + length % 2
+        offset = content + length + length % 2
     if codec in _MPEG_CODECS:
         mpeg = mpeg_parts(FileBytes(source.file, data.stop), data.start)
         streams = [Part(spans, seconds=s) for spans, s in mpeg]
@@ -194,14 +194,14 @@ def _wav(source: FileBytes, start: int) -> tuple[int, list[Part]]:
 
 def _next_wav(source: FileBytes, start: int) -> int:
     """Where another WAV begins after one of unknown size."""
-    for place in source.find_all(b"WAVEfmt ", start + 8):
-        if source.at(place - 8, 4) in (b"RIFF", b"RF64"):
-            return place - 8
+    for offset in source.find_all(b"WAVEfmt ", start + 8):
+        if source.at(offset - 8, 4) in (b"RIFF", b"RF64"):
+            return offset - 8
     return source.size
 
 
-def _chunk(source: FileBytes, place: int) -> tuple[bytes, int]:
-    name, length = struct.unpack("<4sI", source.at(place, 8).ljust(8, b"\0"))
+def _chunk(source: FileBytes, offset: int) -> tuple[bytes, int]:
+    name, length = struct.unpack("<4sI", source.at(offset, 8).ljust(8, b"\0"))
     return name, length
 
 
@@ -259,20 +259,20 @@ def _w64_size(head: bytes) -> int:
 
 def _caf_parts(source: FileBytes, start: int) -> Iterator[Part]:
     """A size of -1 means that the last one's samples extend to the file's end."""
-    place, size = start + 8, source.size
-    while place + 12 <= size:
-        name, length = struct.unpack(">4sq", source.at(place, 12))
+    offset, size = start + 8, source.size
+    while offset + 12 <= size:
+        name, length = struct.unpack(">4sq", source.at(offset, 12))
         if name == b"caff":
-            yield Part((range(start, place),))
-            start, place = place, place + 8
+            yield Part((range(start, offset),))
+            start, offset = offset, offset + 8
             continue
         if name == b"data" and length == -1:
-            head = source.at(start, place + 4 - start) + struct.pack(">q", size - place - 12)
-            yield Part((head, range(place + 12, size)))
+            head = source.at(start, offset + 4 - start) + struct.pack(">q", size - offset - 12)
+            yield Part((head, range(offset + 12, size)))
             return
         if length < 0:
             break
-        place += 12 + length
+        offset += 12 + length
     yield Part((range(start, size),))
 
 

@@ -34,37 +34,37 @@ class PieceReader:
         self._pieces = pieces
         self._starts = [0, *accumulate(len(piece) for piece in pieces)]
         self._claimed_end = max(claimed_bytes, self._starts[-1])
-        self._place = 0
+        self._position = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """As for any file."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._claimed_end}[whence]
-        # As in any file, a place before the start is refused, and the position does not change.
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._claimed_end}[whence]
+        # As in any file, an offset before the start is refused, and the position does not change.
         if base + offset >= 0:
-            self._place = base + offset
-        return self._place
+            self._position = base + offset
+        return self._position
 
     def tell(self) -> int:
         """As for any file."""
-        return self._place
+        return self._position
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; fewer only at the end."""
-        if self._place >= self._claimed_end - _TAG_BYTES > self._starts[-1]:
-            return bytes(min(size, self._claimed_end - self._place))
+        if self._position >= self._claimed_end - _TAG_BYTES > self._starts[-1]:
+            return bytes(min(size, self._claimed_end - self._position))
         parts = []
-        while size > 0 and self._place < self._starts[-1]:
+        while size > 0 and self._position < self._starts[-1]:
             part = self._read_of_one_piece(size)
             if not part:
                 break
             parts.append(part)
-            self._place += len(part)
+            self._position += len(part)
             size -= len(part)
         return b"".join(parts)
 
     def _read_of_one_piece(self, size: int) -> bytes:
-        number = bisect_right(self._starts, self._place) - 1
-        inside = self._place - self._starts[number]
+        number = bisect_right(self._starts, self._position) - 1
+        inside = self._position - self._starts[number]
         piece = self._pieces[number][inside : inside + size]
         if isinstance(piece, bytes):
             return piece

@@ -9,7 +9,6 @@ from itertools import pairwise
 from egl_fast.data.manifest import Utterance
 from egl_fast.display import shortened
 from egl_fast.errors import ManifestError
-from egl_fast.vocabulary import encode
 
 #: What to do about a character that a fixed vocabulary lacks.
 NORMALIZE = "normalize the transcript to the vocabulary's characters"
@@ -26,17 +25,15 @@ def reference_labels(
     """
     where = f"utterance {utterance.id!r} (line {utterance.line})"
     if utterance.text is None:
-        raise ManifestError(
-            f"{where}: has no 'text'; add its transcript, or \"\" if there is no speech"
-        )
+        raise ManifestError(f"{where}: has no 'text'; add its transcript (\"\" for no speech)")
+    index = {name: i for i, name in enumerate(vocabulary) if i > 0}
     try:
-        return encode(utterance.text, vocabulary)
-    except ManifestError:
-        unknown = next(c for c in utterance.text if c not in vocabulary[1:])
+        return [index[character] for character in utterance.text]
+    except KeyError as unknown:
         text = shortened(utterance.text, _MOST_CHARACTERS)
         raise ManifestError(
-            f"{where}: text {text!r}: character {unknown!r} is not in the model's vocabulary; "
-            f"{remedy}"
+            f"{where}: text {text!r}: character {unknown.args[0]!r} is not in the model's "
+            f"vocabulary; {remedy}"
         ) from None
 
 
