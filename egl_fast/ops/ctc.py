@@ -16,7 +16,7 @@ _INT64 = torch.iinfo(torch.int64)
 
 
 def default_beam_width(num_hypotheses: int, device: torch.device | None = None) -> int:
-    """The ``beam_width`` that ``ctc_beam_search`` uses on a device (None: the CPU) if none is given."""
+    """The default ``beam_width`` of ``ctc_beam_search`` on a device; None: the CPU."""
     width = decoder.default_beam_width(num_hypotheses)
     if device is not None and device.type == "cuda":
         # A K beyond the limit is refused by the search.
