@@ -6,12 +6,7 @@ import hashlib
 
 
 def hashed(*parts: object, separator: str = "\0") -> bytes:
-    """The SHA-256 of a few values, such as a seed and an id, joined as text.
-
-    Args:
-        *parts: the values.
-        separator: between them.
-    """
+    """The SHA-256 of a few values, such as a seed and an id, joined as text."""
     # JSON may contain lone surrogates, which have no UTF-8.
     text = separator.join(map(str, parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -35,7 +35,7 @@ def shortest(examples: Path, count: int) -> list[Utterance]:
 
 def found(outcomes: Sequence[Outcome]) -> dict[int, ScoreRecord | str]:
     """Records and messages by position; records compare equal where every bit does."""
-    return {o.position: str(o.error) if o.record is None else o.record for o in outcomes}
+    return {o.position: str(o.result) if o.record is None else o.record for o in outcomes}
 
 
 @pytest.mark.parametrize(

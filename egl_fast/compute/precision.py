@@ -43,10 +43,6 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Compute products of float32 tensors in this precision while the context is open.
 
     Torch's own settings, and a surrounding ``torch.autocast``, have no effect inside.
-
-    Args:
-        precision: one of ``PRECISIONS``.
-        device: where they are computed.
     """
     with ExitStack() as stack:
         for kind in ("cpu", "cuda"):

@@ -14,12 +14,10 @@ _V = TypeVar("_V")
 class SharedChange(Generic[_V]):
     """A setting that the first thread changes and the last one restores.
 
-    If each thread saved and restored the setting itself, one that started second and ended last
-    would restore what the first had changed. Threads that want the same value share it; a thread
-    that wants another value waits until the others are done.
-
-    Args:
-        change: sets a value, and returns a function that restores the previous one.
+    ``change`` sets a value, and returns a function that restores the previous one. If each thread
+    did so itself, one that started second and ended last would restore what the first had changed.
+    Threads that want the same value share it; one that wants another value waits until the others
+    are done.
 
     Example:
         >>> said = []

@@ -52,12 +52,11 @@ class GradientEngine:
         params: shell patterns, separated by commas, of the names of parameters that count; None
             for all.
         memory_bytes: for gradients, see ``GradientMemory``.
-        precision: of the model's float32 products, see ``precision``. Norms and inner products of
-            gradients are always in float32 or better.
+        precision: of the model's float32 products. Norms and inner products of gradients are always
+            in float32 or better.
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
-        memory: the memory for gradients.
 
     Raises:
         ModelError: no parameter counts.

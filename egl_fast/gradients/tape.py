@@ -29,7 +29,7 @@ from egl_fast.recurrent import Direction, scanned_recurrence
 class Call:
     """A call of a module with a rule, or of one side of one direction of a recurrent layer."""
 
-    # Name in the module (and rule) -> qualified name, of parameters that count
+    # Name in the module (and rule) -> qualified name, of parameters that count.
     parameters: dict[str, str]
     edge: GradientEdge  # where autograd delivers the cotangent of the call's output
     output: torch.Size  # shape of that output
@@ -37,7 +37,7 @@ class Call:
     rule: Prepare
     args: tuple[Any, ...]
     dimension: int = 0  # of the utterances, in ``args`` and in the output
-    # The utterance at each index along it; None if they are in order
+    # The utterance at each index along it; None if they are in order.
     columns: tuple[int, ...] | None = None
     _versions: list[int] = field(init=False, default_factory=list)
 

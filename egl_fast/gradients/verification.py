@@ -38,13 +38,8 @@ def check_against_autograd(
 ) -> None:
     """Compare one cotangent's squared norms with those of a plain backward pass.
 
-    The last utterance's first cotangent: in a shared pass, others must not leak into it.
-
-    Args:
-        model: that ran.
-        tape: of the run.
-        cotangents: [N, R, T, C], R at least 1.
-        norms: by qualified name, [N, R].
+    The last utterance's first cotangent: in a shared pass, others must not leak into it. Cotangents
+    are [N, R, T, C], R at least 1; norms, by qualified name, [N, R].
 
     Raises:
         ModelError: they differ by more than rounding, or the logits depend on a parameter in a way

@@ -37,7 +37,7 @@ class DirectionsAndProbes(Rows):
     combinations: Tensor  # [R + m, K] float64
     num_directions: int  # R
     tail_energy: Tensor  # [K], what the directions leave of w_k ||delta_k||^2
-    # [K], the output layer's share of the hypotheses' squared norms; None if unknown
+    # [K], the output layer's share of the hypotheses' squared norms; None if unknown.
     output_sq_norms: Tensor | None
 
     @staticmethod

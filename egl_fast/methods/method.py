@@ -40,7 +40,7 @@ class Rows(ABC):
     """The rows that one utterance pulls back, and how to get a score from their gradients."""
 
     # Whether ``finish`` uses inner products of the rows' gradients: never, for single norms only,
-    # or always. If memory does not hold those of all pairs, ``OwnRows`` replace rows that need them
+    # or always. If memory does not hold all pairs, ``OwnRows`` replace rows that need them.
     inner_products: ClassVar[Literal["unused", "for single norms", "needed"]] = "unused"
     weights: Tensor  # [K] float64, p(y_k|x) over their sum
 

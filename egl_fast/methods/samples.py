@@ -73,7 +73,7 @@ class Samples:
 
     labelings: list[Labels]  # the D distinct draws outside
     # From their cotangents [D, T, C] float64, and the output layer's frame Gram matrix [T, T] or
-    # None, to rows [m, T, C] and their estimator
+    # None, to rows [m, T, C] and their estimator.
     rows: Callable[[Tensor, Tensor | None], tuple[Tensor, Estimator]]
 
 

@@ -21,12 +21,7 @@ def given(**arguments: _T | None) -> dict[str, _T]:
 
 
 def check_same_device(name: str, like: Tensor, /, **others: Tensor) -> None:
-    """Check that arguments are dense tensors on one device.
-
-    Args:
-        name: of the argument whose device the others must be on.
-        like: that argument.
-        **others: the others, by name.
+    """Check that arguments are dense tensors on the device of ``like``, which is called ``name``.
 
     Raises:
         TypeError: one is not a tensor.

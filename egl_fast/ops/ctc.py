@@ -16,12 +16,7 @@ _INT64 = torch.iinfo(torch.int64)
 
 
 def default_beam_width(num_hypotheses: int, device: torch.device | None = None) -> int:
-    """The ``beam_width`` that ``ctc_beam_search`` uses if none is given.
-
-    Args:
-        num_hypotheses: K.
-        device: where the search runs; None: the CPU.
-    """
+    """The default ``beam_width`` of ``ctc_beam_search`` on a device; None: the CPU."""
     width = decoder.default_beam_width(num_hypotheses)
     if device is not None and device.type == "cuda":
         # A K beyond the limit is refused by the search.
@@ -102,16 +97,15 @@ def ctc_occupancy(
     c). It sums to 1 over c at each frame.
 
     Args:
-        log_probs: [N, T, C] float32 or float64 of any strides, as for ``ctc_beam_search``.
+        log_probs: [N, T, C], and other arguments, as for ``ctc_beam_search``.
         lengths: [N] integers in [0, T].
-        hypotheses: labelings of the same N utterances; ``labels``, ``label_lengths`` and
-            ``counts`` are read.
+        hypotheses: labelings of the same N utterances; their probabilities are not read.
         blank: the blank's class index.
 
     Returns:
-        ``log_prob`` [N, K] float64, -inf for unused slots and impossible labelings, and
-        ``occupancy`` [N, K, T, C] in ``log_probs``'s dtype, computed in float64. It is zero on
-        padding frames, on unused slots and for impossible labelings.
+        ``log_prob`` [N, K] float64 and ``occupancy`` [N, K, T, C] in ``log_probs``'s dtype,
+        computed in float64. For unused slots and impossible labelings, -inf and zero; on padding,
+        zero.
 
     Raises:
         ValueError: as ``ctc_beam_search``; or a label is the blank or not a class.
@@ -137,14 +131,13 @@ def ctc_logits_cotangents(
         logits: [N, T, C] float32 or float64 of any strides. -inf excludes a class; each frame
             must have a finite value.
         lengths: [N] integers in [0, T]. Frames from ``lengths[n]`` on are padding and not read.
-        hypotheses: labelings of the same N utterances; ``labels``, ``label_lengths`` and
-            ``counts`` are read.
+        hypotheses: labelings of the same N utterances; their probabilities are not read.
         blank: the blank's class index.
 
     Returns:
-        ``log_prob`` [N, K] float64, -inf for unused slots and impossible labelings, and
-        ``cotangents`` [N, K, T, C] in ``logits``'s dtype. They are zero on padding frames, on
-        unused slots and for impossible labelings, whose loss is infinite and has no gradient.
+        ``log_prob`` [N, K] float64 and ``cotangents`` [N, K, T, C] in ``logits``'s dtype. For
+        unused slots and impossible labelings, whose loss has no gradient, -inf and zero; on
+        padding, zero.
 
     Raises:
         ValueError: an argument has a wrong dtype, shape, device or value; NaN, +inf or a frame

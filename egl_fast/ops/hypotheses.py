@@ -109,9 +109,6 @@ def ctc_hypothesis_normals(hypotheses: Hypotheses, keys: Tensor, *, num_normals:
     Returns:
         [N, K, num_normals] float64; zero for unused slots.
 
-    Raises:
-        ValueError: an argument has a wrong dtype, shape or value.
-
     Example:
         >>> one, two, key = Hypotheses.of([[[1], [2]]]), Hypotheses.of([[[2]]]), torch.tensor([7])
         >>> a = ctc_hypothesis_normals(one, key, num_normals=3)

@@ -18,15 +18,12 @@ _LEAST = 2.0**-80
 
 
 def row_sq_norms(rows: Tensor) -> Tensor:
-    """Squared norms of rows that are not contiguous.
+    """Squared norms [R] float64 of rows that are not contiguous: row r is all of ``rows[:, r]``.
 
     On a GPU, squares are summed in float64, in an order that depends on the row's size alone.
 
     Args:
-        rows: [A, R, B] float32 or float64, any strides; row r is all of ``rows[:, r]``.
-
-    Returns:
-        [R] float64.
+        rows: [A, R, B] float32 or float64, any strides.
 
     Raises:
         ValueError: a wrong dtype or number of dimensions.

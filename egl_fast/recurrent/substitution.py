@@ -28,13 +28,13 @@ class Direction:
     suffix: str  # end of its parameters' names, such as "_l0_reverse"
     inputs: Tensor  # [T, N, I]
     # [T, N, G*H], the input's share of the gates before their nonlinearity; its gradient in the
-    # autograd graph is the cotangent of that share
+    # autograd graph is the cotangent of that share.
     projected: Tensor
     # [T, N, G*H], a zero that the graph adds to the recurrent product; its gradient is the
-    # cotangent of the previous state's share, which differs in a GRU's candidate
+    # cotangent of the previous state's share, which differs in a GRU's candidate.
     hidden_tap: Tensor
     previous: Tensor  # [T, N, H], the state each frame started from
-    # Utterance of each of the N columns, or None if they are in order
+    # Utterance of each of the N columns, or None if they are in order.
     columns: tuple[int, ...] | None
 
 

@@ -18,7 +18,7 @@ from egl_fast.reference.gradients import looped_sq_norms
 class ReferenceScore:
     """What ``ScoreRecord`` says of an utterance, made with nothing that is fast."""
 
-    # (labels, log p(labels|x), squared gradient norm), best first
+    # (labels, log p(labels|x), squared gradient norm), best first.
     hypotheses: list[tuple[tuple[int, ...], float, float]]
     egl: float  # Eq. 4 of Huang et al. (2016) over the hypotheses
     egl_unsquared: float  # the same with lengths in the place of squared lengths

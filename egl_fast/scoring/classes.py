@@ -37,8 +37,7 @@ class Classes:
             blank: index of the blank, or its name.
 
         Raises:
-            ModelError: the vocabulary has no order, or gaps, or names that are not strings; or the
-                blank is not one of the classes.
+            ModelError: there is no order, or a gap, a name that is not a string, or no such blank.
 
         Example:
             >>> Classes.of({"b": 2, "<pad>": 0, "a": 1}, "<pad>")

@@ -80,12 +80,8 @@ def _one_by_one(one: Searched, blank: int) -> Searched:
 def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Tensor) -> ScoreRecord:
     """The record of an utterance, from the gradients of its rows.
 
-    Args:
-        task: how to score.
-        one: what was pulled back.
-        products: [rows] squared norms over all parameters, or [rows, rows] inner products; padded
-            if other utterances have more rows.
-        output_share: likewise, the output layer's share.
+    ``products`` are [rows] squared norms over all parameters, or [rows, rows] inner products,
+    padded if other utterances have more rows; ``output_share`` is the output layer's share of them.
     """
     options, vocabulary = task.options, task.classes.vocabulary
     own = (slice(len(one.rows)),) * products.dim()

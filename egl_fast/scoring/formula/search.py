@@ -32,13 +32,13 @@ class Searched:
     duration: float  # seconds; 0 if unknown
     log_probs: Tensor  # [T, C] float64 on the model's device, T the utterance's own frames
     labelings: Sequence[Labels]  # K or fewer, best first
-    # [K] float64, log p(y|x) of the labelings, exact. On the CPU, like what follows
+    # [K] float64, log p(y|x) of the labelings, exact. On the CPU, like what follows.
     log_prob: Tensor
     rows: Rows  # how to get the labelings' norms from the first of the cotangents
-    # How to get an estimate for labelings beyond the beam from the others; None if there are none
+    # How to get an estimate for labelings beyond the beam from the others; None if there are none.
     estimate_beyond: Estimator | None
     cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
-    # Parameters of the output layer, if the method knows its norms in advance
+    # Parameters of the output layer, if the method knows its norms in advance.
     output_layer: tuple[str, ...]
     embedding: Tensor | None = None  # [d] on the CPU, if the task asks for it
 

@@ -34,10 +34,10 @@ class Header:
     settings: dict[str, Any]  # everything that affects the scores
     overwrites: bool  # whether the scores file may be replaced
     position: int = 0  # outcomes before this position are in the streams
-    # Bytes of each stream that hold them, by the stream's name
+    # Bytes of each stream that hold them, by the stream's name.
     lengths: dict[str, int] = field(default_factory=dict)
     tally: Tally = Tally()  # as of ``position``
-    # Of a run that is complete except for renaming its files; else None
+    # Of a run that is complete except for renaming its files; else None.
     metadata: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:

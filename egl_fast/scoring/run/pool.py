@@ -26,7 +26,7 @@ class ReadingLimits:
     """What a recording may cost before it is given up."""
 
     max_duration: float | None = None  # longest recording, in seconds; None: any
-    # For reading and decoding one; None: forever
+    # For reading and decoding one; None: forever.
     timeout_seconds: float | None = READ_TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ class Stream:
 
     name: str  # what the journal's header calls it
     path: Path  # the file's name once the run is complete
-    # The bytes for an outcome, given as ``journaled``; may be none
+    # The bytes for an outcome, given as ``journaled``; may be none.
     content: Callable[[Mapping[str, Any]], bytes]
     keep_empty: bool = True  # whether the file stays if nothing was written to it
     prefix: bytes = b""  # what the file starts with
