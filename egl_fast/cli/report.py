@@ -188,7 +188,7 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
             scored, ranking, folder=folder, audio=top,
             advance=lambda: bar.update(task, advance=1),
         )  # fmt: skip
-        if unknown is not None and any(one.excerpt.audio is None for one in page.listen):
+        if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
             page.warnings.append(f"{unknown}.")
         html = render(page, name=Path(scores).name)
     _warn(page)

@@ -1,27 +1,11 @@
-"use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
+  const charts = chartsOf(data.looks);
   const drawn = {}; // what each chart shows: {view, draw}, to redraw it or take it down
   const NARROW = 560; // pixels; below, labels at the lines' ends would cover the lines
 
   // ---- charts -------------------------------------------------------------------------------
-
-  // Specifications name colors of the style sheet, so that they follow it into the dark.
-  function themed(spec) {
-    const style = getComputedStyle(document.documentElement);
-    return JSON.parse(JSON.stringify(spec), (_, value) => {
-      const name = typeof value === "string" && /^var\((--[\w-]+)\)$/.exec(value);
-      return name ? style.getPropertyValue(name[1]).trim() : value;
-    });
-  }
-
-  // Titles of axes have placeholders; what else a specification holds, names of strategies among
-  // it, stays as it is.
-  function titled(spec, titles) {
-    return JSON.parse(JSON.stringify(spec), (key, value) =>
-      key === "title" && Object.hasOwn(titles, value) ? titles[value] : value);
-  }
 
   // A number as people write it, whatever the browser's language; so are those in the tables.
   function people(value) {
@@ -67,10 +51,10 @@
     if (drawn[id] === mine) {
       const options = {
         mode: "vega-lite", ast: true, actions: false, renderer: "svg", defaultStyle: false,
-        tooltip, config: themed(data.specs.config), hover: false, logLevel: 1,
+        tooltip, config: charts.config(), hover: false, logLevel: 1,
         expressionFunctions: { people },
       };
-      mine.result = await window.vegaEmbed(byId(id), { ...themed(spec), datasets }, options);
+      mine.result = await window.vegaEmbed(byId(id), { ...spec, datasets }, options);
       if (ready) ready(mine.result.view);
     }
     done();
@@ -133,10 +117,8 @@
     }));
     const seeds = !state.seeds ? [] : points.flatMap((p) =>
       p.seeds[state.metric].map((y, seed) => ({ series: label(p.s), seed, x: p[state.x], y })));
-    const spec = titled(data.specs.curves, {
-      x_title: state.x === "recordings" ? "labeled, % of the pool's recordings" : "labeled, hours of audio",
-      y_title: metric.title,
-    });
+    const amounts = state.x === "recordings" ? "% of the pool's recordings" : "hours of audio";
+    const spec = charts.curves(`labeled, ${amounts}`, metric.title);
     const wide = byId("curves").clientWidth >= NARROW;
     const callouts = wide ? calloutsOf(points, state, means, seeds, spec) : [];
     const drawnLayers = { means, seeds, callouts };
@@ -200,7 +182,6 @@
   function drawReductions() {
     const state = curveState();
     const rows = data.reductions.filter((r) => r.m === state.metric && state.shown.has(r.s));
-    const places = new Set(data.reductions.map((r) => r.s));
     const means = rows.map((r) => ({
       series: label(r.s), query: r.q, y: r.y, low: r.low, high: r.high,
       said: `${label(r.s)} at ${r.q}\n${r.y.toFixed(1)}% lower than random\n95% interval ${
@@ -208,15 +189,10 @@
     }));
     const seeds = state.seeds
       ? rows.flatMap((r) => r.seeds.map((y) => ({ series: label(r.s), query: r.q, y }))) : [];
-    const spec = titled(data.specs.reductions, {
-      x_title: "labeled", y_title: `${data.metrics[state.metric].label}, % lower than random`,
-    });
-    for (const layer of spec.layer) {
-      if (layer.encoding.xOffset) {
-        layer.encoding.xOffset.sort = [...places].filter((p) => state.shown.has(p)).map(label);
-      }
-    }
-    draw("reductions", spec, { means, seeds });
+    const order = [...new Set(data.reductions.map((r) => r.s))]
+      .filter((place) => state.shown.has(place)).map(label);
+    const title = `${data.metrics[state.metric].label}, % lower than random`;
+    draw("reductions", charts.reductions(title, order), { means, seeds });
   }
 
   function showMetric() {
@@ -281,12 +257,8 @@
       x: ranks[one][at] / 9999, y: ranks[other][at] / 9999, marked: u.k !== "",
       said: `${u.id}\n${u.d.toFixed(1)} s${u.k ? `, ${u.k}` : ""}\n${u.t || u.h || ""}`.trim(),
     }));
-    const spec = titled(data.specs.ranks, {
-      x_title: `rank by ${names[0]}`, y_title: `rank by ${names[1]}`,
-    });
-    spec.height = Math.max(260, Math.min(440, byId("ranks").clientWidth));
-    const layer = spec.layer[spec.layer.length - 1];
-    if (bounds) layer.params[0].value = bounds;
+    const height = Math.max(260, Math.min(440, byId("ranks").clientWidth));
+    const spec = charts.ranks(`rank by ${names[0]}`, `rank by ${names[1]}`, height, sampled, bounds);
     draw("ranks", spec, sampled ? { points, cells: cellsOf(one, other) } : { points }, (view) => {
       view.addSignalListener("brush", (_, value) => {
         const empty = !value || !value.x || !value.y;
@@ -420,15 +392,14 @@
 
   if (data.durations) {
     redraws.push(() => {
-      const spec = titled(data.specs.durations, { x_title: "seconds" });
-      spec.height = 30 * data.durations.length;
-      draw("durations", spec, { rows: data.durations });
+      const rows = data.durations;
+      draw("durations", charts.durations(rows[0].series, 30 * rows.length), { rows });
     });
   }
   (data.histograms || []).forEach((one, at) => {
     const element = document.querySelector(`[data-histogram="${at}"]`);
     element.id = `histogram-${at}`;
-    redraws.push(() => draw(element.id, data.specs[`histogram${one.place}`], { rows: one.rows }));
+    redraws.push(() => draw(element.id, charts.histogram(one.place, one.log), { rows: one.rows }));
   });
 
   // ---- listening ----------------------------------------------------------------------------
@@ -455,7 +426,8 @@
   if (listenOf) {
     byId("listen-controls").addEventListener("submit", (event) => event.preventDefault());
     listenOf.addEventListener("change", () => showListen(listenOf.value));
-    showListen(data.listenFirst === null ? "" : String(data.listenFirst));
+    const strategies = [...listenOf.options].slice(1); // behind "every strategy"
+    showListen((strategies.find((one) => one.text === "EGL") ?? strategies[0]).value);
     // One player at a time.
     document.addEventListener("play", (event) => {
       for (const player of document.querySelectorAll("audio")) {
