@@ -251,7 +251,7 @@ def test_the_same_run_gives_the_same_report(report, tmp_path):
 def test_with_defaults_it_is_small(report, tmp_path):
     run(report[1], "--out", tmp_path / "r.html")
     assert (tmp_path / "r.html").stat().st_size < 5 * 2**20
-    run(report[1], "--no-audio", "--out", tmp_path / "r.html")
+    run(report[1], "--no-audio", "--out", tmp_path / "r.html", "--overwrite")
     page = Page(tmp_path / "r.html")
     assert page.all("audio") == []
     assert "listen" not in page.ids
@@ -272,7 +272,7 @@ def test_a_run_without_scores_is_reported_on_all_the_same(report, tmp_path):
 def test_a_run_whose_recordings_are_gone_says_so_at_its_top(report, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(report[1], moved)
-    said = run(moved, "--audio", "1")
+    said = run(moved, "--audio", "1", "--overwrite")
     page = Page(moved / "report.html")
     assert page.all("audio") == []
     above = page.text[: page.text.index("Findings")]
@@ -295,7 +295,7 @@ def test_seeds_that_scored_different_pools_are_refused(report, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(report[1], other)
     (other / "scores" / "seed-1.parquet").write_text('{"id": "zz", "duration": 1, "entropy": 1}\n')
-    assert "list different recordings" in refusal(other)
+    assert "list different recordings" in refusal(other, "--overwrite")
 
 
 def headings(page):
@@ -337,7 +337,7 @@ class TestScores:
         assert "EGL 7.5%" in text
         assert "differ by less than about three standard errors" in text
         scores.write_text("".join(json.dumps(record) + "\n" for record in records))
-        run("--scores", scores, "--audio", "1")
+        run("--scores", scores, "--audio", "1", "--overwrite")
         assert "EGL full 0.2%" in Page(scores.with_name("scores.jsonl.html")).text
 
     def test_how_the_scores_were_made(self, scores):
@@ -348,7 +348,7 @@ class TestScores:
         text = Page(scores.with_name("scores.jsonl.html")).text
         assert "Scores: pool pool.jsonl, K = 20, method lowrank (tolerance 0.1)." in text
         meta.write_text(json.dumps({**said, "num_scored": 7}))
-        assert "belongs to other scores" in run("--scores", scores, "--no-audio")
+        assert "belongs to other scores" in run("--scores", scores, "--no-audio", "--overwrite")
         text = Page(scores.with_name("scores.jsonl.html")).text
         assert "belongs to other scores" in text[: text.index("Findings")]
         assert "lowrank" not in text
@@ -410,7 +410,7 @@ class TestScores:
     def test_a_pool_that_is_gone_is_a_warning_one_that_is_named_an_error(self, scores):
         scores.with_name("scores.jsonl.meta.json").write_text('{"pool": "gone.jsonl"}')
         assert "warning: " in run("--scores", scores)
-        assert "no such file" in refusal("--scores", scores, "--pool", "gone.jsonl")
+        assert "no such file" in refusal("--scores", scores, "--pool", "gone.jsonl", "--overwrite")
 
     def test_the_pool_can_be_named(self, scores, examples):
         scores.with_name("scores.jsonl.meta.json").unlink()
@@ -451,12 +451,28 @@ class TestRefusals:
     def test_what_is_there_is_not_lost(self, report, tmp_path):
         out = tmp_path / "thesis.html"
         out.write_text("three years of work")
-        assert "is not a report" in refusal(report[1], "--out", out)
+        assert "exists already; give --overwrite" in refusal(report[1], "--out", out)
+        assert "is not a report" in refusal(report[1], "--out", out, "--overwrite")
         assert out.read_text() == "three years of work"
         assert "is a folder" in refusal(report[1], "--out", tmp_path)
         assert "does not exist" in refusal(report[1], "--out", tmp_path / "no" / "r.html")
-        run(report[1], "--no-audio", "--out", tmp_path / "r.html")
-        run(report[1], "--no-audio", "--out", tmp_path / "r.html")
+
+    def test_a_report_and_its_figures_are_replaced_only_on_request(self, report, tmp_path):
+        page, figures = tmp_path / "r.html", tmp_path / "f"
+        files = (report[1], "--no-audio", "--out", page, "--figures", figures)
+        figures.mkdir()
+        (figures / "figure2.pdf").write_text("drawn by hand")
+        line = refusal(*files)
+        assert line == (
+            f"egl-fast: output {figures / 'figure2.pdf'}: exists already; give --overwrite to "
+            "replace it, or another name"
+        )
+        run(*files, "--overwrite")
+        before = page.read_bytes()
+        assert f"output {page}: exists already; give --overwrite" in refusal(*files, "--paper")
+        assert page.read_bytes() == before
+        run(*files, "--paper", "--overwrite")
+        assert b"Table 1" in page.read_bytes()
 
     @pytest.mark.parametrize(
         ("module", "package"),
