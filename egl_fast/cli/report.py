@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -14,10 +13,11 @@ from rich.progress import Progress, TaskID
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.extras import require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
-from egl_fast.errors import ManifestError, MissingExtraError, OutputError
+from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files.atomic import write_bytes
 from egl_fast.files.locking import sole_writer
 
@@ -94,7 +94,8 @@ def command(
         raise click.UsageError("give either RUN_DIR or --scores FILE")
     if paper and run_dir is None:
         raise click.UsageError("--paper goes with RUN_DIR: a scores file holds no metrics")
-    _refuse_missing_packages(with_figures=figures is not None)
+    needed = _NEEDED if figures is None else {**_NEEDED, "matplotlib": "matplotlib"}
+    require_packages("a report", needed, extra="report")
     top = 0 if no_audio else audio
     source = run_dir or scores
     assert source is not None
@@ -114,15 +115,6 @@ def command(
         _refuse_existing(path, overwrite=overwrite)  # which may have come into being
         write_bytes(path, html)
     say(f"report: {path} ({len(html) / 2**20:.1f} MiB)")
-
-
-def _refuse_missing_packages(*, with_figures: bool) -> None:
-    needed = {**_NEEDED, **({"matplotlib": "matplotlib"} if with_figures else {})}
-    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise MissingExtraError(
-            f"a report needs {', '.join(missing)}: pip install 'egl-fast[report]'"
-        )
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:

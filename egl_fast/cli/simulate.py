@@ -17,6 +17,7 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell, warn
+from egl_fast.cli.extras import require_packages
 
 if TYPE_CHECKING:
     import torch
@@ -81,13 +82,12 @@ def command(
       egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --dry-run
       egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --jobs 2 --threads 1
     """
+    require_packages("simulate", {"polars": "polars", "tomli_w": "tomli-w"}, extra="simulate")
     from egl_fast.evaluation.simulation.config import read_config
     from egl_fast.evaluation.simulation.preparation import prepare
     from egl_fast.evaluation.simulation.run_folder import at_work_in
     from egl_fast.evaluation.simulation.store import UnitStore
-    from egl_fast.evaluation.simulation.tables import require_table_packages
 
-    require_table_packages()
     place = options.set_up_torch(device, threads)
     config = read_config(Path(config_path), overrides)
     plan = prepare(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -19,7 +20,6 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 #: Of what units compute. A change that alters results needs a new number.
 FORMAT_VERSION: Final = 1
-
 
 TrainKind: TypeAlias = Literal["pretrain", "base", "train"]
 
@@ -50,15 +50,39 @@ class FileInit:
         return {"file_sha256": self.sha256}
 
 
+class _Unit(ABC):
+    """What trainings and scorings share."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """All that determines the result, its kind included."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> TrainUnit | None:
+        """The unit whose model it starts from, or scores with."""
+
+    @property
+    @abstractmethod
+    def cost(self) -> float:
+        """Seconds of audio; its time is roughly proportional to them."""
+
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder."""
+        return unit_name(self.spec)
+
+
 @dataclass(frozen=True)
-class TrainUnit:
+class TrainUnit(_Unit):
     """One training run, with its evaluation.
 
     Attributes:
         kind: "pretrain", "base" or "train".
         init: where its weights come from; a unit must have its model by then.
         train: what it is trained on.
-        valid: what decides about the best epoch.
+        valid: what decides which epoch is best.
         test: what its model is evaluated on; empty for none.
         config: how it is trained.
         title: what to call it in progress lines.
@@ -72,14 +96,12 @@ class TrainUnit:
     config: TrainingConfig
     title: str = field(compare=False)
 
-    @cached_property
+    @property
     def spec(self) -> dict[str, Any]:
-        """All that determines the result."""
-        init = {"unit": self.init.name} if isinstance(self.init, TrainUnit) else self.init.spec
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
-            "init": init,
+            "init": {"unit": self.needs.name} if self.needs else self.init.spec,
             "vocabulary": "".join(ENGLISH_CHARACTERS[1:]),
             "train": _set_spec(self.train),
             "valid": _set_spec(self.valid),
@@ -87,31 +109,24 @@ class TrainUnit:
             "training": asdict(self.config),
         }
 
-    @cached_property
-    def name(self) -> str:
-        """Name of its folder."""
-        return unit_name(self.kind, self.spec)
-
     @property
     def needs(self) -> TrainUnit | None:
-        """The unit whose model it starts from."""
         return self.init if isinstance(self.init, TrainUnit) else None
 
     @cached_property
     def cost(self) -> float:
-        """Seconds of audio, which its time is about proportional to."""
         return total_seconds(self.train)
 
 
 @dataclass(frozen=True)
-class ScoreUnit:
+class ScoreUnit(_Unit):
     """Scores of a pool, or of what is left of it, by one model.
 
     Attributes:
         model: the unit whose model scores.
         pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
         options: how.
-        num_hypotheses: labelings kept of each utterance.
+        num_hypotheses: labelings kept for each utterance.
         title: what to call it in progress lines.
     """
 
@@ -122,9 +137,8 @@ class ScoreUnit:
     title: str = field(compare=False)
     kind: Literal["score"] = "score"
 
-    @cached_property
+    @property
     def spec(self) -> dict[str, Any]:
-        """All that determines the result."""
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
@@ -134,19 +148,12 @@ class ScoreUnit:
             "hypotheses": self.num_hypotheses,
         }
 
-    @cached_property
-    def name(self) -> str:
-        """Name of its folder."""
-        return unit_name(self.kind, self.spec)
-
     @property
-    def needs(self) -> TrainUnit | None:
-        """The unit whose model it uses."""
+    def needs(self) -> TrainUnit:
         return self.model
 
     @cached_property
     def cost(self) -> float:
-        """Seconds of audio, which its time is about proportional to."""
         return total_seconds(self.pool)
 
 
@@ -156,11 +163,11 @@ Unit: TypeAlias = TrainUnit | ScoreUnit
 Start: TypeAlias = FreshInit | FileInit | TrainUnit
 
 
+def unit_name(spec: Mapping[str, Any]) -> str:
+    """The name that a unit has by what determines its result."""
+    return f"{spec['kind']}-{hashed(json.dumps(spec, sort_keys=True)).hex()[:16]}"
+
+
 def _set_spec(members: Sequence[Member]) -> dict[str, Any]:
     seconds = round(total_seconds(members), 3)
     return {"clips": len(members), "seconds": seconds, "sha256": digest(members)}
-
-
-def unit_name(kind: str, spec: Mapping[str, Any]) -> str:
-    """The name that a unit has by what determines its result."""
-    return f"{kind}-{hashed(json.dumps(spec, sort_keys=True)).hex()[:16]}"
