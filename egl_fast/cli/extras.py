@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Final
 
 from egl_fast.errors import MissingExtraError
+
+#: What reading TOML takes: Python 3.11 has it.
+TOML: Final[dict[str, str]] = {} if sys.version_info >= (3, 11) else {"tomli": "tomli"}
 
 
 def require_packages(what: str, packages: Mapping[str, str], *, extra: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from rich.progress import Progress, TaskID
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
-from egl_fast.cli.extras import require_packages
+from egl_fast.cli.extras import TOML, require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
@@ -33,7 +32,7 @@ _NEEDED = {
     "polars": "polars",
     "PIL": "pillow",
     "vl_convert": "vl-convert-python",
-    **({} if sys.version_info >= (3, 11) else {"tomli": "tomli"}),
+    **TOML,
 }
 
 
