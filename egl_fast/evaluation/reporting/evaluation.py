@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from egl_fast.errors import ReportError
 from egl_fast.evaluation.reporting.measures import METRICS, Metric, Query, Series
-from egl_fast.evaluation.statistics.bootstrap import Interval, bootstrap_ratios, interval
+from egl_fast.evaluation.statistics.bootstrap import Floats, Interval, bootstrap_ratios, interval
 from egl_fast.evaluation.statistics.curves import budget_to_reach, interpolate, mean_height
 
 if TYPE_CHECKING:
     import polars as pl
 
     from egl_fast.evaluation.reporting.run_folder import RunFolder
-
-Floats = npt.NDArray[np.float64]
 
 REPLICATES = 2000
 

@@ -26,8 +26,8 @@ from egl_fast.evaluation.reporting.wording import (
     shown_text,
     signed,
 )
+from egl_fast.evaluation.statistics.bootstrap import Floats
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 _POOL = "whole pool"

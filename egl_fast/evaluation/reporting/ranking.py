@@ -15,10 +15,9 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.evaluation.statistics.bootstrap import Interval
+from egl_fast.evaluation.statistics.bootstrap import Floats, Interval
 from egl_fast.evaluation.statistics.rank_correlation import RankCorrelations, midranks, spearman
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 MAX_POINTS = 2500

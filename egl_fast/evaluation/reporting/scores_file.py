@@ -15,10 +15,9 @@ import numpy.typing as npt
 from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import read_records, records_at
+from egl_fast.evaluation.statistics.bootstrap import Floats
 from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES
-
-Floats = npt.NDArray[np.float64]
 
 #: Keys of manifests by which pools are commonly divided.
 GROUP_KEYS = ("corpus", "kind", "speaker")

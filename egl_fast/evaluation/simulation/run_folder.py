@@ -1,4 +1,4 @@
-"""The run folder of a simulation: shared by processes with one configuration, and by no others.
+"""The run folder of a simulation, shared only by processes with the same configuration.
 
 config.toml    the configuration
 .lock          shared by all processes at work in the folder
@@ -65,8 +65,8 @@ def refresh_tables(
         plan: of the simulation.
         store: its units.
         run_dir: where the tables go.
-        on_wait: told which process is writing them, which is waited for; without it nothing is
-            written then.
+        on_wait: told which process is writing them, which is then waited for; without it, nothing
+            is written in that case.
 
     Raises:
         OutputError: a file cannot be written, or a unit's is damaged.
