@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import markupsafe
 
 _FOLDER = Path(__file__).parent / "page"
+#: Of one script, in this order.
+_SCRIPTS = ("charts.js", "drawing.js", "curves.js", "rankings.js", "picks.js")
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _PATH_PARTS = re.compile(r"(?<=[/\\_=@,;])(?=[^/\\_=@,;])")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|h|min|kHz|×)(?![A-Za-z]))")
@@ -46,7 +48,7 @@ def render(page: Page, *, name: str) -> bytes:
     environment.filters["breakable"] = _breakable
     style = _colors(page) + _part("report.css")
     library = _in_script(_chart_library())
-    script = _in_script(_part("charts.js") + _part("report.js"))
+    script = _in_script(f'"use strict";\n(() => {{\n{"".join(map(_part, _SCRIPTS))}}})();')
     looks = [
         {"label": look.label, "shape": look.shape, "dashed": look.dashed} for look in page.looks
     ]

@@ -53,7 +53,7 @@ def percent(share: float, *, digits: int = 0) -> str:
 
 
 def percent_range(span: Interval, *, digits: int = 0) -> str:
-    """The interval of a share, in words that hold for infinite ends too.
+    """The interval of a share, in words that hold for infinite ends, too.
 
     Example:
         >>> percent_range(Interval(0.386, 0.352, 0.463))
@@ -68,7 +68,7 @@ def percent_range(span: Interval, *, digits: int = 0) -> str:
 
 
 def duration(hours: float, *, digits: tuple[int, int] = (2, 1)) -> str:
-    """Hours, or minutes below two hours, each to so many digits.
+    """Hours, or minutes below two hours, to a number of decimals each.
 
     Example:
         >>> duration(0.25), duration(3.0)
@@ -80,7 +80,7 @@ def duration(hours: float, *, digits: tuple[int, int] = (2, 1)) -> str:
 
 
 def plain(value: float, *, digits: int = 3) -> str:
-    """A number of any size for people to read, to so many significant digits.
+    """A number of any size for people to read, to a number of significant digits.
 
     Example:
         >>> plain(2e3), plain(0.0003), plain(1234567.0), plain(-0.0)
@@ -165,7 +165,7 @@ def signed(value: float) -> str:
 
 
 def _fixed(value: float, digits: int) -> str:
-    """To so many decimals, with a true minus sign, but never before a zero."""
+    """A fixed number of decimals, with a true minus sign, but never before a zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 

@@ -59,7 +59,7 @@ def at_work_in(run_dir: Path, config: SimulationConfig) -> Iterator[bool]:
 def refresh_tables(
     plan: Plan, store: UnitStore, run_dir: Path, *, on_wait: Callable[[str], None] | None = None
 ) -> None:
-    """Write the tables, of all that is done by now.
+    """Write the tables from what is done by now.
 
     Args:
         plan: of the simulation.
@@ -104,7 +104,7 @@ def _join(run_dir: Path, content: bytes) -> tuple[FileIO, bool]:
         if time.monotonic() > deadline:
             holder = holder_of(lock)
             raise LockHeldError(
-                f"{of}: a simulation with another configuration is at work there, begun by "
+                f"{of}: a simulation with another configuration is at work there, started by "
                 f"{holder}; wait for it, or give another --run-dir (--units shares its work)",
                 holder,
             )

@@ -1,4 +1,4 @@
-"""The folder of units: one folder each, done once, whoever is at work.
+"""The folder of units: each has a folder of its own, and is done once, whoever is at work.
 
 units/<kind>-<hash>/spec.json      what the unit is, readable; the hash is of this
                     result.json    written last: the unit is done
@@ -94,7 +94,7 @@ class UnitStore:
         return self.result(name) is not None
 
     def result(self, name: str) -> dict[str, Any] | None:
-        """What a unit came to; None while it is not done."""
+        """A unit's result; None while it is not done."""
         path = self.folder(name) / "result.json"
         if path not in self._contents and not path.exists():
             return None

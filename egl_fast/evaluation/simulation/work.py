@@ -39,7 +39,7 @@ class State:
 
 @dataclass
 class Watcher:
-    """What the work tells its caller; ``on_wait``: who holds all that could be done."""
+    """What the work tells its caller; ``on_wait`` gets the holders of everything that is ready."""
 
     on_start: Callable[[Unit, State], None] = lambda unit, state: None
     on_note: Note = lambda words: None
@@ -61,7 +61,7 @@ def work(
         plan: what is wanted.
         store: where units are.
         watcher: told about progress.
-        poll_seconds: pause before looking again, where others hold all that can be done.
+        poll_seconds: pause before looking again, where others hold everything that is ready.
         device: where to compute.
 
     Returns:

@@ -1,4 +1,3 @@
-"use strict";
 // The page's charts as Vega-Lite specifications without data; `datasets` brings the rows. Colors
 // are read from the style sheet each time, so a chart that is redrawn follows it from light to dark.
 function chartsOf(looks) {
