@@ -27,7 +27,7 @@ from egl_fast.evaluation.reporting.pool_findings import ranking_findings
 from egl_fast.evaluation.reporting.ranking import estimates, rank_pool
 from egl_fast.evaluation.reporting.run_folder import RunFolder, read_run_folder
 from egl_fast.evaluation.reporting.scores_file import ScoresFile, read_scores_file
-from egl_fast.evaluation.reporting.wording import number, shown, shown_text, signed
+from egl_fast.evaluation.reporting.wording import Finding, number, shown, shown_text, signed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,25 +76,22 @@ def main() -> int:
         return 2
     folders = {name: read_run_folder(arguments.results / name) for name in runs}
     evaluations = {name: Evaluation(folder) for name, folder in folders.items()}
-    lines = [*introduction(runs), "", *in_short(evaluations)]
+    blocks = [*introduction(runs), *in_short(evaluations)]
     for name in runs:
-        lines += ["", *section(name, folders[name], evaluations[name])]
-    text = "\n".join(lines) + "\n"
-    arguments.out.write_text(text, encoding="utf-8")
+        blocks += section(name, folders[name], evaluations[name])
+    arguments.out.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
     return 0
 
 
 def introduction(runs: list[str]) -> Iterator[str]:
     """What the page is, and what it is not yet."""
     yield "# What held up of the paper's claims"
-    yield ""
     yield (
         "Written by `python experiments/write_findings.py` from the run folders in "
         "`experiments/results/`, which hold the result of every training; `experiments/*.toml` "
         "made them (the command is in each file's head). Every number and every sentence about "
         "one comes from there."
     )
-    yield ""
     yield (
         "Intervals are 95% intervals of a paired bootstrap over test utterances, given the models "
         "that were trained; seeds are shown as they are. A difference is called one only where its "
@@ -103,7 +100,6 @@ def introduction(runs: list[str]) -> Iterator[str]:
     )
     missing = [heading for name, (heading, _) in EXPERIMENTS.items() if name not in runs]
     if missing:
-        yield ""
         yield f"Not run yet: {'; '.join(missing)}."
 
 
@@ -113,6 +109,11 @@ def table_of(corner: Sequence[str], columns: Sequence[str], rows: Iterable[Seque
     texts = [f"| {' | '.join(cells)} |" for cells in lines]
     texts.insert(1, f"|{' --- |' * len(lines[0])}")
     return "\n".join(texts)
+
+
+def list_of(findings: Iterable[Finding]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"- {finding.title}. {finding.text}" for finding in findings)
 
 
 def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
@@ -140,13 +141,11 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
         return f"{VERDICTS[comparison.verdict]}: {change:+.1f}% ({low:+.1f} to {high:+.1f})"
 
     yield "## In short"
-    yield ""
     yield (
         f"The paper's claims at {shown(next(iter(columns.values())))} of the pool, for its score "
         "and for two that do not depend on how much probability the beam holds: relative "
         f"difference of the {metric.label}, negative where the claim is right."
     )
-    yield ""
     claims = (
         ("beats random selection", "random", False),
         ("beats entropy", "entropy", False),
@@ -171,7 +170,6 @@ def section(name: str, run: RunFolder, evaluation: Evaluation) -> Iterator[str]:
     facts = evaluation.facts
     pool_minutes, base_minutes = (facts[f"{name}_seconds"] / 60 for name in ("pool", "base"))
     yield f"## {heading}"
-    yield ""
     yield (
         f"{words} Pool: {int(facts['pool_clips']):,} utterances, {pool_minutes:.0f} min; base set: "
         f"{int(facts['base_clips']):,} utterances, {base_minutes:.1f} min; test: "
@@ -179,43 +177,32 @@ def section(name: str, run: RunFolder, evaluation: Evaluation) -> Iterator[str]:
         f"{end_points(evaluation)}"
     )
     if evaluation.num_missing():
-        yield ""
         yield (
             f"**This run is not complete**: {evaluation.num_missing()} of its points lack a seed. "
             "What is compared is what both sides have."
         )
     for metric in METRICS:
-        yield ""
         yield metric_table(evaluation, metric)
-        yield ""
         yield (
             "Against random selection: ▼ better, ▲ worse, by an interval that excludes zero and in "
             "every seed; ▽ △ not in every seed."
         )
-    yield ""
     yield "### Each strategy"
     for series in evaluation.series:
         found = run_findings(evaluation, subject=series) if series.strategy != "random" else []
         own = [one for one in found if not one.title.startswith("Lowest")]
         if own:
-            yield ""
             yield f"**{look(series).label}**"
-            yield ""
-            yield from (f"- {finding.title}. {finding.text}" for finding in own)
+            yield list_of(own)
     if pools:
-        yield ""
         yield "### Rankings by the base models"
-        yield ""
         yield from rankings(pools)
     query = main_query(evaluation)
     if run.picks is not None and any("kind" in pool.groups for pool in pools.values()):
-        yield ""
         yield "### Outliers among the picks"
-        yield ""
         if query is not None:
             yield from outliers(run.picks, evaluation, query, next(iter(pools.values())))
     if (run.path / "strength.json").exists():
-        yield ""
         yield from strength(run.path / "strength.json")
 
 
@@ -266,14 +253,10 @@ def metric_table(evaluation: Evaluation, metric: Metric) -> str:
 def rankings(pools: dict[int, ScoresFile]) -> Iterator[str]:
     """How the scores' rankings compare."""
     ranked = [rank_pool(pool.strategies) for pool in pools.values()]
-    for finding in ranking_findings(ranked[0], ranked):
-        yield f"- {finding.title}. {finding.text}"
     masses = [float(np.nanmedian(pool.beam_mass)) for pool in pools.values()]
-    yield (
-        f"- The K best labelings hold {min(masses):.1e} to {max(masses):.1e} of the probability of "
-        "the median utterance, by base model."
-    )
-    yield ""
+    found = list_of(ranking_findings(ranked[0], ranked))
+    held = f"The K best labelings hold {min(masses):.1e} to {max(masses):.1e} of the probability"
+    yield f"{found}\n- {held} of the median utterance, by base model.".lstrip()
     names = [strategy for strategy in ranked[0].strategies if strategy != "random"]
 
     def mean(one: str, other: str) -> str:
@@ -314,7 +297,6 @@ def outliers(
         f"How often a kind is among the first {shown(query)} that a strategy picks, as a multiple "
         "of its share of the pool: mean over seeds, all seeds' range for the sum. 1 is chance."
     )
-    yield ""
     named = [shown_text(kind, most=40).replace("|", "\\|").replace("<", "&lt;") for kind in kinds]
     yield table_of([""], ["all of them", *named], rows)
 
@@ -334,13 +316,11 @@ def strength(path: Path) -> Iterator[str]:
     """From a weak base model to a strong one: what experiments/strength.py wrote."""
     rows = sorted(json.loads(path.read_text("utf-8")), key=lambda row: -row["cer"])
     yield "### From a weak base model to a strong one"
-    yield ""
     yield (
         "Base models trained on more and more of the labeled utterances, in an order drawn by "
         "seed, score the test set, which none of them has seen (`experiments/strength.py`). "
         "Spearman's rank correlation with entropy, 95% intervals over utterances."
     )
-    yield ""
     weakest, strongest = (row["correlations"]["egl entropy"] for row in (rows[0], rows[-1]))
     yield (
         f"EGL against entropy goes from {signed(weakest[0])} at a CER of {rows[0]['cer']:.1%} to "
@@ -348,11 +328,8 @@ def strength(path: Path) -> Iterator[str]:
         f"{rows[-1]['median_beam_mass']:.2f} of the probability instead of "
         f"{rows[0]['median_beam_mass']:.3f}."
     )
-    yield ""
     yield "![Rank correlations with entropy by character error rate](figures/strength.png)"
-    yield ""
     yield "(`python experiments/plot_strength.py`)"
-    yield ""
     subjects = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
     rows_of_table = []
     for row in rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -50,32 +49,8 @@ class FileInit:
         return {"file_sha256": self.sha256}
 
 
-class _Unit(ABC):
-    """What trainings and scorings share."""
-
-    @property
-    @abstractmethod
-    def spec(self) -> dict[str, Any]:
-        """All that determines the result, its kind included."""
-
-    @property
-    @abstractmethod
-    def needs(self) -> TrainUnit | None:
-        """The unit whose model it starts from, or scores with."""
-
-    @property
-    @abstractmethod
-    def cost(self) -> float:
-        """Seconds of audio; its time is roughly proportional to them."""
-
-    @cached_property
-    def name(self) -> str:
-        """Name of its folder."""
-        return unit_name(self.spec)
-
-
 @dataclass(frozen=True)
-class TrainUnit(_Unit):
+class TrainUnit:
     """One training run, with its evaluation.
 
     Attributes:
@@ -96,8 +71,14 @@ class TrainUnit(_Unit):
     config: TrainingConfig
     title: str = field(compare=False)
 
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder."""
+        return unit_name(self.spec)
+
     @property
     def spec(self) -> dict[str, Any]:
+        """All that determines the result."""
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
@@ -111,15 +92,17 @@ class TrainUnit(_Unit):
 
     @property
     def needs(self) -> TrainUnit | None:
+        """The unit whose model it starts from."""
         return self.init if isinstance(self.init, TrainUnit) else None
 
     @cached_property
     def cost(self) -> float:
+        """Seconds of audio; its time is roughly proportional to them."""
         return total_seconds(self.train)
 
 
 @dataclass(frozen=True)
-class ScoreUnit(_Unit):
+class ScoreUnit:
     """Scores of a pool, or of what is left of it, by one model.
 
     Attributes:
@@ -137,8 +120,14 @@ class ScoreUnit(_Unit):
     title: str = field(compare=False)
     kind: Literal["score"] = "score"
 
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder."""
+        return unit_name(self.spec)
+
     @property
     def spec(self) -> dict[str, Any]:
+        """All that determines the result."""
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
@@ -150,10 +139,12 @@ class ScoreUnit(_Unit):
 
     @property
     def needs(self) -> TrainUnit:
+        """The unit whose model it uses."""
         return self.model
 
     @cached_property
     def cost(self) -> float:
+        """Seconds of audio; its time is roughly proportional to them."""
         return total_seconds(self.pool)
 
 
