@@ -1,15 +1,15 @@
-"""Make synthetic English speech for pretraining: FLAC clips and a manifest, by espeak-ng.
+"""Make synthetic English speech for pretraining: FLAC recordings and a manifest, by espeak-ng.
 
     python experiments/make_espeak_speech.py runs/espeak --librispeech ../shared/data/librispeech
 
-A third of the texts are sentences of a small grammar, a third runs of words of its word list, a
-third pieces of the transcripts of LibriSpeech's train split, so that nothing of the evaluated
-corpora leaks into them. Voices, speed, pitch, size of the speaker, room, microphone and noise are
-drawn anew for each clip.
+A third of the texts are sentences from a small grammar, a third are words from its word list in
+any order, and a third are pieces of the transcripts of LibriSpeech's train split, so that nothing
+from the evaluated corpora leaks into them. Voice, speed, pitch, size of the speaker, room,
+microphone and noise are drawn for each recording.
 
-Every draw is a function of --seed and the clip's number: the same versions of espeak-ng (a system
-package: ``apt-get install espeak-ng``), libsndfile and soxr write the same files again. The
-manifest is written last and says that the folder is complete.
+Every draw depends only on --seed and the recording's number: the same versions of espeak-ng (a
+system package: ``apt-get install espeak-ng``), libsndfile and soxr write the same files again. The
+manifest is written last; once it is there, the folder is complete.
 """
 
 import argparse
@@ -135,7 +135,7 @@ OTHER_WORDS = """
 
 
 class Texts:
-    """Texts to read: of the grammar, of the word list, and pieces of other transcripts."""
+    """Texts to read: from the grammar, from the word list, and pieces of other transcripts."""
 
     def __init__(self, transcripts: list[str]) -> None:
         self.transcripts = [transcript.split() for transcript in transcripts]
@@ -204,14 +204,14 @@ class Texts:
         return sentence + str(tail)
 
 
-def synthesise(text: str, rng: np.random.Generator, scratch: Path) -> NDArray[np.float64]:
+def synthesize(text: str, rng: np.random.Generator, scratch: Path) -> NDArray[np.float64]:
     """The text spoken by one of the voices, at ``SAMPLE_RATE_HZ``.
 
     Raises:
         subprocess.CalledProcessError: espeak-ng failed.
     """
     voice = f"{rng.choice(LANGUAGES)}+{rng.choice(VARIANTS)}"
-    # Played back faster, a voice comes from a smaller head: half of the readers are children.
+    # Played faster, a voice sounds like that of a smaller head: half of the readers are children.
     size = float(rng.uniform(0.92, 1.35))
     speed = int(rng.uniform(105, 175) / size)
     options = ["-v", voice, "-s", str(max(speed, 80)), "-p", str(rng.integers(25, 75))]
@@ -223,7 +223,7 @@ def synthesise(text: str, rng: np.random.Generator, scratch: Path) -> NDArray[np
 
 
 def record(speech: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """The speech as a telephone in a room takes it: pauses, echo, frequency response, noise."""
+    """The speech as a telephone in a room records it: pauses, echo, frequency response, noise."""
     before, after = rng.uniform(0.1, 0.6, 2)
     padded = np.pad(speech, (int(before * SAMPLE_RATE_HZ), int(after * SAMPLE_RATE_HZ)))
     count = len(padded)
@@ -237,8 +237,8 @@ def record(speech: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
     response_db = np.interp(frequencies, np.linspace(0, 1, 9), rng.normal(0, 4, 9))
     spectrum = np.fft.rfft(padded, size) * np.fft.rfft(echo, size) * 10 ** (response_db / 20)
     heard = np.fft.irfft(spectrum, size)[:count]
-    colour = 1 / (frequencies + 0.02) ** rng.uniform(0, 1)
-    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(size)) * colour, size)[:count]
+    color = 1 / (frequencies + 0.02) ** rng.uniform(0, 1)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(size)) * color, size)[:count]
     snr_db = rng.uniform(12, 45)
     noise *= np.sqrt(np.mean(heard**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
     mixed = heard + noise
@@ -246,11 +246,11 @@ def record(speech: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
 
 
 def main() -> None:
-    """Make the folder, or say that it is there."""
+    """Make the folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder to make")
     parser.add_argument("--librispeech", type=Path, required=True, help="folder of that corpus")
-    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--recordings", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if shutil.which("espeak-ng") is None:
@@ -263,10 +263,10 @@ def main() -> None:
     (arguments.out / "flac").mkdir(parents=True, exist_ok=True)
     made: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(arguments.clips):
+        for number in range(arguments.recordings):
             rng = np.random.default_rng([arguments.seed, number])
             text = texts.draw(rng)
-            speech = synthesise(text, rng, Path(scratch, "speech.wav"))
+            speech = synthesize(text, rng, Path(scratch, "speech.wav"))
             if len(speech) > (MAX_SECONDS - 1.2) * SAMPLE_RATE_HZ:
                 continue
             name = f"flac/{number:05}.flac"
@@ -275,12 +275,12 @@ def main() -> None:
             seconds = round(len(samples) / SAMPLE_RATE_HZ, 4)
             made.append({"audio_filepath": name, "duration": seconds, "text": text})
             if number % 500 == 499:
-                print(f"{number + 1}/{arguments.clips}", file=sys.stderr)
+                print(f"{number + 1}/{arguments.recordings}", file=sys.stderr)
     partial = manifest.with_suffix(".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in made), encoding="utf-8")
     os.replace(partial, manifest)
     hours = sum(line["duration"] for line in made) / 3600
-    print(f"{manifest}: {len(made)} clips, {hours:.2f} hours")
+    print(f"{manifest}: {len(made)} recordings, {hours:.2f} hours")
 
 
 def _phrases(text: str) -> list[str]:

@@ -4,9 +4,9 @@
         --units runs/grid/units --out experiments/results/grid/strength.json
 
 Trains base models on more and more labeled utterances of a simulation's base set and pool, in an
-order drawn by seed, each from the simulation's pretrained model, and lets each score the
-simulation's test set, which none of them has seen. Units of work are those of ``egl-fast
-simulate``: what is in UNITS is not done again, and a killed run goes on where it was.
+order drawn by seed, each from the simulation's pretrained model. Each scores the simulation's test
+set, which none of them has seen. Units of work are those of ``egl-fast simulate``: what is in UNITS
+is not done again, and the same command resumes a run that was killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from egl_fast.files import atomic
 SCORES = ("egl", "egl_normalized", "egl_unsquared", "egl_full", "pctc")
 AGAINST = ("entropy", "oracle_loss")
 
-#: From here on, the simulation's query training, whose epochs are fewer and steps longer.
+#: From this size on, trained like the simulation's queries: fewer epochs, more steps in each.
 MANY_UTTERANCES = 100
 
 
@@ -75,7 +75,7 @@ def main() -> int:
 def units_of(
     plan: Plan, pretraining: TrainUnit, size: int, seed: int
 ) -> tuple[TrainUnit, ScoreUnit]:
-    """The training on so many utterances, and the scoring of the test set by its model."""
+    """The training on that many utterances, and the scoring of the test set by its model."""
     utterances = [*plan.sets["base"], *plan.sets["pool"]]
     random.Random(seed).shuffle(utterances)
     config = plan.config
@@ -121,7 +121,7 @@ def row(
     size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """What one base model came to, and how the rankings of the test set go together."""
+    """How good one base model is, and how its rankings of the test set correlate."""
     result, records = store.result(trained.name), store.scores(scored)
     assert result is not None
     names = (*SCORES, *AGAINST)

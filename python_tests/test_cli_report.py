@@ -57,7 +57,7 @@ def test_the_same_run_gives_the_same_report(report, tmp_path):
 def test_a_report_with_defaults_is_small(report, tmp_path):
     run(report[1], "--out", tmp_path / "r.html")
     assert (tmp_path / "r.html").stat().st_size < 5 * 2**20
-    run(report[1], "--no-audio", "--out", tmp_path / "r.html")
+    run(report[1], "--no-audio", "--out", tmp_path / "r.html", "--overwrite")
     page = Page(tmp_path / "r.html")
     assert page.all("audio") == []
     assert "listen" not in page.ids
@@ -78,7 +78,7 @@ def test_a_run_without_scores_is_reported_on_all_the_same(report, tmp_path):
 def test_a_run_whose_recordings_are_gone_says_so_at_its_top(report, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(report[1], moved)
-    said = run(moved, "--audio", "1")
+    said = run(moved, "--audio", "1", "--overwrite")
     page = Page(moved / "report.html")
     assert page.all("audio") == []
     above = page.text[: page.text.index("Findings")]
@@ -101,7 +101,7 @@ def test_seeds_that_scored_different_pools_are_refused(report, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(report[1], other)
     (other / "scores" / "seed-1.parquet").write_text('{"id": "zz", "duration": 1, "entropy": 1}\n')
-    assert "list different recordings" in refusal(other)
+    assert "list different recordings" in refusal(other, "--overwrite")
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path):
@@ -119,12 +119,29 @@ def test_a_folder_without_results_is_refused(tmp_path):
 def test_only_reports_are_overwritten(report, tmp_path):
     out = tmp_path / "thesis.html"
     out.write_text("three years of work")
-    assert "is not a report" in refusal(report[1], "--out", out)
+    assert "exists already; give --overwrite" in refusal(report[1], "--out", out)
+    assert "is not a report" in refusal(report[1], "--out", out, "--overwrite")
     assert out.read_text() == "three years of work"
     assert "is a folder" in refusal(report[1], "--out", tmp_path)
     assert "does not exist" in refusal(report[1], "--out", tmp_path / "no" / "r.html")
-    run(report[1], "--no-audio", "--out", tmp_path / "r.html")
-    run(report[1], "--no-audio", "--out", tmp_path / "r.html")
+
+
+def test_a_report_and_its_figures_are_replaced_only_on_request(report, tmp_path):
+    page, figures = tmp_path / "r.html", tmp_path / "f"
+    files = (report[1], "--no-audio", "--out", page, "--figures", figures)
+    figures.mkdir()
+    (figures / "figure2.pdf").write_text("drawn by hand")
+    line = refusal(*files)
+    assert line == (
+        f"egl-fast: output {figures / 'figure2.pdf'}: exists already; give --overwrite to "
+        "replace it, or another name"
+    )
+    run(*files, "--overwrite")
+    before = page.read_bytes()
+    assert f"output {page}: exists already; give --overwrite" in refusal(*files, "--paper")
+    assert page.read_bytes() == before
+    run(*files, "--paper", "--overwrite")
+    assert b"Table 1" in page.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ def test_a_simulation_with_another_configuration_is_refused(tmp_path: Path) -> N
     with start(*arguments) as first:
         wait_until(first, (tmp_path / "run" / "config.toml").exists)
         line = refused(*arguments, "--set", "seeds=[1]")
-        assert f"another configuration is at work there, begun by process {first.pid} on" in line
+        assert f"another configuration is at work there, started by process {first.pid} on" in line
         _, err = first.communicate()
     assert first.returncode == 0, err
     assert "seeds = [\n    0,\n]" in (tmp_path / "run" / "config.toml").read_text()

@@ -212,7 +212,6 @@ def a_pool(durations, kinds):
         groups={"kind": Groups(names, np.array([names.index(kind) for kind in kinds]))},
         ids=(),
         incomplete=(),
-        _records=None,
     )
 
 

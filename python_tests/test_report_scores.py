@@ -41,7 +41,7 @@ def test_estimates_are_shown_with_their_standard_error(scores, records):
     assert "EGL 7.5%" in text
     assert "differ by less than about three standard errors" in text
     scores.write_text("".join(json.dumps(record) + "\n" for record in records))
-    run("--scores", scores, "--audio", "1")
+    run("--scores", scores, "--audio", "1", "--overwrite")
     assert "EGL full 0.2%" in Page(scores.with_name("scores.jsonl.html")).text
 
 
@@ -53,7 +53,7 @@ def test_how_the_scores_were_made(scores):
     text = Page(scores.with_name("scores.jsonl.html")).text
     assert "Scores: pool pool.jsonl, K = 20, method lowrank (tolerance 0.1)." in text
     meta.write_text(json.dumps({**said, "num_scored": 7}))
-    assert "belongs to other scores" in run("--scores", scores, "--no-audio")
+    assert "belongs to other scores" in run("--scores", scores, "--no-audio", "--overwrite")
     text = Page(scores.with_name("scores.jsonl.html")).text
     assert "belongs to other scores" in text[: text.index("Findings")]
     assert "lowrank" not in text
@@ -120,7 +120,7 @@ def test_missing_audio_is_reported_in_its_row(scores):
 def test_a_pool_that_is_gone_is_a_warning_one_that_is_named_an_error(scores):
     scores.with_name("scores.jsonl.meta.json").write_text('{"pool": "gone.jsonl"}')
     assert "warning: " in run("--scores", scores)
-    assert "no such file" in refusal("--scores", scores, "--pool", "gone.jsonl")
+    assert "no such file" in refusal("--scores", scores, "--pool", "gone.jsonl", "--overwrite")
 
 
 def test_the_pool_can_be_named(scores, examples):

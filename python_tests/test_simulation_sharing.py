@@ -151,7 +151,7 @@ def test_a_folder_has_one_configuration_at_a_time(
 ) -> None:
     monkeypatch.setattr(run_folder, "_PATIENCE_SECONDS", 0.1)
     run_dir, (one, other) = tmp_path / "run", configs
-    line = r"another configuration is at work there, begun by process \d+ on .*; wait for it, or"
+    line = r"another configuration is at work there, started by process \d+ on .*; wait for it, or"
     with at_work_in(run_dir, one) as replaced:
         assert not replaced
         before = (run_dir / "config.toml").read_bytes()

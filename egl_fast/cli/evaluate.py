@@ -34,7 +34,7 @@ _MOST_CHARACTERS = 60
 @click.option(
     "--data", "data_path", required=True, type=options.FILE, help="Manifest of transcribed speech."
 )
-@click.option("--out", "out_path", type=options.FILE, help="Write a JSON line an utterance there.")
+@click.option("--out", "out_path", type=options.FILE, help="Write a JSON line per utterance there.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
 @click.option("--by", "key", metavar="KEY", help="Add the rates of each value of a manifest key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, not a table.")
@@ -56,11 +56,11 @@ def command(
 ) -> int:
     """CTC loss, character and word error rate of a model on transcribed speech.
 
-    Every line of the manifest needs its `text`; for a model that was trained with --lowercase it is
-    compared in lower case. The loss is the mean of -log p(text | audio) per utterance, in nats; a
-    text that needs more frames than its audio has makes it infinite: such are counted, and left out
-    of the mean. CER and WER are edits divided by the characters and words of the texts (by
-    utterances, where all texts are empty); the model's own text is its most probable alignment,
+    Every line of the manifest needs a `text`; for a model that was trained with --lowercase, it is
+    compared in lower case. The loss is the mean of -log p(text | audio) over utterances, in nats.
+    It is infinite for a text that needs more frames than its audio has; these are counted, and left
+    out of the mean. CER and WER are edits divided by the characters and words of the texts (by
+    utterances, if all texts are empty); the model's own text is its most probable alignment,
     collapsed. Recordings that cannot be read are left out, and listed in OUT.errors.jsonl or,
     without --out, on standard error (exit status 3).
 
@@ -73,7 +73,11 @@ def command(
       egl-fast evaluate --model base.pt --data test.jsonl --by corpus
     """
     inputs = [data_path, model_path]
-    writer = _file_writer(out_path, overwrite=overwrite, inputs=inputs)
+    writer = None
+    if out_path is not None:
+        writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
+        if writer.path is None:
+            raise click.UsageError("--out -: the table is on standard output; name a file")
     out = None if writer is None else writer.path
     failures = Failures(out, overwrite=overwrite, inputs=inputs)
 
@@ -122,7 +126,7 @@ def command(
 
 @dataclass(frozen=True)
 class _Row:
-    """Rates of some utterances, and how many more could not be evaluated."""
+    """Rates over some utterances, and how many more could not be evaluated."""
 
     rates: ErrorRates
     left_out: int
@@ -139,25 +143,15 @@ class _Row:
         }
 
 
-def _file_writer(
-    out_path: str | None, *, overwrite: bool, inputs: Sequence[str]
-) -> JsonlWriter | None:
-    if out_path is None:
-        return None
-    writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
-    if writer.path is None:
-        raise click.UsageError("--out -: the table is on standard output; name a file")
-    return writer
-
-
 def _record(transcript: Transcript) -> dict[str, Any]:
     from egl_fast.training.metrics import count_edits
 
-    assert transcript.loss is not None
+    loss = transcript.loss
+    assert loss is not None
     counts = count_edits(transcript.utterance.text or "", transcript.text)
     return {
         **base_record(transcript),
-        "loss": _finite_or_none(transcript.loss),
+        "loss": loss if math.isfinite(loss) else None,
         "pred_text": transcript.text,
         "char_edits": counts.char_edits,
         "chars": counts.chars,
@@ -166,17 +160,13 @@ def _record(transcript: Transcript) -> dict[str, Any]:
     }
 
 
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _rows(
     utterances: Sequence[Utterance],
     transcripts: Sequence[Transcript],
     failed: Sequence[Utterance],
     key: str,
 ) -> dict[str, _Row]:
-    """Rates by the value of a manifest key, values in order of first appearance."""
+    """Rates by the value of a manifest key, in order of first appearance."""
     from egl_fast.training.metrics import error_rates
 
     group_of = _groups(utterances, key)

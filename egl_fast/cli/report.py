@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +12,18 @@ from rich.progress import Progress, TaskID
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.extras import TOML, require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
-from egl_fast.errors import ManifestError, MissingExtraError, OutputError
+from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files.atomic import write_bytes
 from egl_fast.files.locking import sole_writer
 
 if TYPE_CHECKING:
     from egl_fast.evaluation.reporting.page_model import Page
 
-#: What a report of ours holds near its beginning, and may be replaced by the next.
+#: What our reports hold near their beginning; nothing else is replaced.
 GENERATOR = b'<meta name="generator" content="egl-fast'
 
 #: Module -> package, of the extra `report`.
@@ -32,6 +32,7 @@ _NEEDED = {
     "polars": "polars",
     "PIL": "pillow",
     "vl_convert": "vl-convert-python",
+    **TOML,
 }
 
 
@@ -48,6 +49,7 @@ _NEEDED = {
     type=options.FILE,
     help="Where to write [default: report.html in RUN_DIR, or FILE.html beside the scores].",
 )
+@click.option("--overwrite", is_flag=True, help="Replace an earlier report and its figures.")
 @click.option(
     "--figures", type=options.FOLDER, help="Also write the figures for a paper there, PNG and PDF."
 )
@@ -70,6 +72,7 @@ def command(
     scores: str | None,
     pool: str | None,
     out: str | None,
+    overwrite: bool,
     figures: str | None,
     paper: bool,
     audio: int,
@@ -79,7 +82,6 @@ def command(
 
     RUN_DIR is what `egl-fast simulate` wrote. The page is a single file that opens offline: tables
     with intervals, interactive figures, what each strategy picked, and its top picks to listen to.
-    An existing report is replaced.
 
     \b
     Examples:
@@ -91,46 +93,45 @@ def command(
         raise click.UsageError("give either RUN_DIR or --scores FILE")
     if paper and run_dir is None:
         raise click.UsageError("--paper goes with RUN_DIR: a scores file holds no metrics")
-    _refuse_missing_packages(with_figures=figures is not None)
+    needed = _NEEDED if figures is None else {**_NEEDED, "matplotlib": "matplotlib"}
+    require_packages("a report", needed, extra="report")
     top = 0 if no_audio else audio
+    source = run_dir or scores
+    assert source is not None
+    path = Path(out) if out else Path(source, "report.html") if run_dir else Path(f"{source}.html")
+    if out is not None or path.parent.is_dir():
+        refuse_unwritable(path, inputs=[source])
+    _refuse_existing(path, overwrite=overwrite)
+    if figures is not None and not overwrite:
+        for name in ("figure1", "figure2") if run_dir else ("figure2",):
+            for suffix in (".png", ".pdf"):
+                _refuse_existing(Path(figures, name + suffix), overwrite=False)
     if run_dir is not None:
-        path = _output(out, Path(run_dir) / "report.html", source=run_dir)
         html = _of_run(run_dir, top, with_paper=paper, figures=figures)
     else:
-        assert scores is not None
-        path = _output(out, Path(f"{scores}.html"), source=scores)
-        html = _of_scores(scores, pool, top, figures=figures)
+        html = _of_scores(source, pool, top, figures=figures)
     with sole_writer(path.with_name(f"{path.name}.lock"), of=f"output {path}"):
+        _refuse_existing(path, overwrite=overwrite)  # which may have come into being
         write_bytes(path, html)
     say(f"report: {path} ({len(html) / 2**20:.1f} MiB)")
 
 
-def _refuse_missing_packages(*, with_figures: bool) -> None:
-    needed = {**_NEEDED, **({"matplotlib": "matplotlib"} if with_figures else {})}
-    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise MissingExtraError(
-            f"a report needs {', '.join(missing)}: pip install 'egl-fast[report]'"
+def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+    if not path.is_file():
+        return
+    if not overwrite:
+        raise OutputError(
+            f"output {path}: exists already; give --overwrite to replace it, or another name"
         )
-
-
-def _output(out: str | None, default: Path, *, source: str) -> Path:
-    path = default if out is None else Path(out)
-    if out is not None or path.parent.is_dir():
-        refuse_unwritable(path, inputs=[source])
-    if path.is_file() and not _is_report(path):
-        raise OutputError(f"output {path}: exists and is not a report; give another name")
-    return path
-
-
-def _is_report(path: Path) -> bool:
     with open(path, "rb") as file:
-        return GENERATOR in file.read(4096)
+        if GENERATOR not in file.read(4096):
+            raise OutputError(f"output {path}: exists and is not a report; give another name")
 
 
 def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) -> bytes:
     from egl_fast.evaluation.reporting.content import run_page
     from egl_fast.evaluation.reporting.evaluation import Evaluation
+    from egl_fast.evaluation.reporting.figures import draw_curves, draw_ranks
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
     from egl_fast.evaluation.reporting.run_folder import read_run_folder
@@ -144,27 +145,25 @@ def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) ->
             seed: read_scores_file(file, keep_ids=True, advance=_advancing(bar, task))
             for seed, file in run.scores.items()
         }
-        task = bar.add_task("making the page", total=None, note="")
+        advance = _advancing(bar, bar.add_task("making the page", total=None, note=""))
         evaluation = Evaluation(run)
         rankings = {seed: rank_pool(pool.strategies) for seed, pool in sorted(pools.items())}
         page = run_page(
-            run, evaluation, pools, rankings, with_paper=with_paper, audio=top,
-            advance=lambda: bar.update(task, advance=1),
-        )  # fmt: skip
+            run, evaluation, pools, rankings, with_paper=with_paper, audio=top, advance=advance
+        )
         html = render(page, name=Path(run_dir).resolve().name)
-    _warn(page)
+    drawn = []
     if figures is not None:
-        from egl_fast.evaluation.reporting.figures import draw_curves, draw_ranks
-
-        drawn = draw_curves(evaluation, Path(figures))
+        drawn += draw_curves(evaluation, Path(figures))
         for ranking in list(rankings.values())[:1]:
             drawn += draw_ranks(ranking, Path(figures))
-        _say_figures(drawn)
+    _say_about(page, drawn)
     return html
 
 
 def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) -> bytes:
     from egl_fast.evaluation.reporting.content import scores_page
+    from egl_fast.evaluation.reporting.figures import draw_ranks
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
     from egl_fast.evaluation.reporting.scores_file import read_scores_file
@@ -176,39 +175,31 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
         except ManifestError as error:
             if pool is not None:
                 raise
-            # The page is worth having without sound, and paths may all be absolute.
+            # The page is worth having without sound, and the paths may all be absolute.
             unknown = str(error)
     with progress_bar() as bar:
         size = os.path.getsize(scores) if os.path.isfile(scores) else None
         task = bar.add_task("reading scores", total=size, note="")
         scored = read_scores_file(scores, advance=_advancing(bar, task))
-        task = bar.add_task("making the page", total=None, note="")
+        advance = _advancing(bar, bar.add_task("making the page", total=None, note=""))
         ranking = rank_pool(scored.strategies)
-        page = scores_page(
-            scored, ranking, folder=folder, audio=top,
-            advance=lambda: bar.update(task, advance=1),
-        )  # fmt: skip
-        if unknown is not None and any(one.excerpt.audio is None for one in page.listen):
+        page = scores_page(scored, ranking, folder=folder, audio=top, advance=advance)
+        if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
             page.warnings.append(f"{unknown}.")
         html = render(page, name=Path(scores).name)
-    _warn(page)
-    if figures is not None:
-        from egl_fast.evaluation.reporting.figures import draw_ranks
-
-        _say_figures(draw_ranks(ranking, Path(figures)))
+    _say_about(page, [] if figures is None else draw_ranks(ranking, Path(figures)))
     return html
 
 
-def _warn(page: Page) -> None:
-    """What is wrong with a page is said where it is made, too."""
+def _say_about(page: Page, figures: list[Path]) -> None:
     for warning in page.warnings:
         warn(warning)
-
-
-def _advancing(bar: Progress, task: TaskID) -> Callable[[int], None]:
-    return lambda more: bar.update(task, advance=more)
-
-
-def _say_figures(paths: list[Path]) -> None:
-    for path in paths:
+    for path in figures:
         say(f"figure: {path}")
+
+
+def _advancing(bar: Progress, task: TaskID) -> Callable[..., None]:
+    def advance(more: int = 1) -> None:
+        bar.update(task, advance=more)
+
+    return advance

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell, warn
+from egl_fast.cli.extras import TOML, require_packages
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     type=options.FOLDER,
     help="Folder of units, to share work with other runs [default: RUN_DIR/units].",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and end.")
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and stop.")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -70,24 +71,25 @@ def command(
 ) -> None:
     """Run a whole active-learning evaluation on data whose labels are known.
 
-    A base model is trained on the base set; it scores the pool, whose labels it never sees; what
-    each strategy picks is labeled, and training goes on; all models are tested. Tables of the
-    results are DIR/results.csv and its neighbours. The work is cut into units: a run that was
-    killed goes on with the same command, equal work is done once, and several processes at the
-    same folder share it. docs/simulate.md describes the configuration.
+    A base model is trained on the base set and scores the pool, whose labels it never sees. What
+    each strategy picks is labeled, training goes on, and all models are tested. Tables of the
+    results are RUN_DIR/results.csv and the files beside it. The work is divided into units: the
+    same command resumes a run that was killed, equal work is done once, and several processes can
+    share a folder. docs/simulate.md describes the configuration.
 
     \b
     Example:
       egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --dry-run
       egl-fast simulate --config examples/simulate.toml --run-dir runs/demo --jobs 2 --threads 1
     """
+    require_packages(
+        "simulate", {"polars": "polars", "tomli_w": "tomli-w", **TOML}, extra="simulate"
+    )
     from egl_fast.evaluation.simulation.config import read_config
     from egl_fast.evaluation.simulation.preparation import prepare
     from egl_fast.evaluation.simulation.run_folder import at_work_in
     from egl_fast.evaluation.simulation.store import UnitStore
-    from egl_fast.evaluation.simulation.tables import require_table_packages
 
-    require_table_packages()
     place = options.set_up_torch(device, threads)
     config = read_config(Path(config_path), overrides)
     plan = prepare(config)
@@ -102,7 +104,7 @@ def command(
         if replaced:
             say(
                 f"{run_path} held a run with another configuration: its tables are made again for "
-                "this one, its units stay"
+                "this one, and its units stay"
             )
         _work(plan, store, run_path, jobs if worker is None else 1, place, worker)
 
@@ -111,42 +113,44 @@ def _work(
     plan: Plan, store: UnitStore, run_dir: Path, jobs: int, place: torch.device, worker: int | None
 ) -> None:
     from egl_fast.evaluation.simulation.run_folder import refresh_tables
-    from egl_fast.evaluation.simulation.work import state_of, work
+    from egl_fast.evaluation.simulation.work import Watcher, state_of, work
+
+    def refresh(*_: object) -> None:
+        refresh_tables(plan, store, run_dir)
 
     if worker is not None:
-        work(plan, store, _writing_tables(plan, store, run_dir), device=place)
+        work(plan, store, Watcher(on_finish=refresh), device=place)
         return
     state = state_of(plan.expand(store), store, workers=jobs)
     say(f"{state.total} units of work, {state.done} of them done: {store.root}")
     waiting = _Waiting()
-    refresh_tables(plan, store, run_dir)
-    with _helpers(jobs, run_dir), _watcher(plan, store, run_dir, state, waiting) as watcher:
+    refresh()
+    with _helpers(jobs, run_dir), _watcher(store, state, waiting, refresh) as watcher:
         expansion = work(plan, store, watcher, device=place)
     refresh_tables(plan, store, run_dir, on_wait=lambda holder: waiting.say([holder]))
     say(f"{len(expansion.points)} points of the experiment: {run_dir / 'results.csv'}")
 
 
 class _Waiting:
-    """Says which processes are waited for, once."""
+    """Says once which processes are waited for."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
 
     def say(self, holders: Sequence[str]) -> None:
-        fresh = [holder for holder in holders if holder not in self._said]
-        self._said.update(fresh)
-        for holder in fresh:
-            say(f"waiting for {holder}")
+        for holder in holders:
+            if holder not in self._said:
+                say(f"waiting for {holder}")
+            self._said.add(holder)
 
 
 @contextlib.contextmanager
 def _watcher(
-    plan: Plan, store: UnitStore, run_dir: Path, state: State, waiting: _Waiting
+    store: UnitStore, state: State, waiting: _Waiting, refresh: Callable[[], None]
 ) -> Iterator[Watcher]:
-    """Progress on standard error, tables after each unit."""
+    """Shows progress on standard error, and refreshes the tables after each unit."""
     from egl_fast.evaluation.simulation.work import Watcher
 
-    tables = _writing_tables(plan, store, run_dir)
     with progress_bar(with_time_left=False) as bar:
         task = bar.add_task("units", total=state.total, completed=state.done, note="")
         current = ["", ""]
@@ -159,7 +163,7 @@ def _watcher(
             bar.update(task, note=f"{current[0]}: {words}{current[1]}")
 
         def on_finish(unit: Unit, expansion: Expansion, now: State) -> None:
-            tables.on_finish(unit, expansion, now)
+            refresh()
             bar.update(task, total=now.total, completed=now.done)
             say(f"{now.done}/{now.total} {_outcome(unit, store)}{_left(now)}")
 
@@ -169,13 +173,6 @@ def _watcher(
             bar.update(task, total=now.total, completed=now.done, note=note)
 
         yield Watcher(on_start, on_note, on_finish, on_wait)
-
-
-def _writing_tables(plan: Plan, store: UnitStore, run_dir: Path) -> Watcher:
-    from egl_fast.evaluation.simulation.run_folder import refresh_tables
-    from egl_fast.evaluation.simulation.work import Watcher
-
-    return Watcher(on_finish=lambda unit, expansion, state: refresh_tables(plan, store, run_dir))
 
 
 def _outcome(unit: Unit, store: UnitStore) -> str:
@@ -200,18 +197,15 @@ def _left(state: State) -> str:
 
 @contextlib.contextmanager
 def _helpers(jobs: int, run_dir: Path) -> Iterator[None]:
-    """Further processes at the same work; each logs to a file, and ends when this one does."""
+    """More processes at the same work; each logs to a file and ends when this one does."""
     processes: dict[Path, subprocess.Popen[bytes]] = {}
     with contextlib.ExitStack() as stack:
         for number in range(2, jobs + 1):
             path = run_dir / f"worker-{number}.log"
             log = stack.enter_context(open(path, "w"))
-            arguments = [*sys.argv[1:], "--worker", str(number)]
+            command = [sys.executable, "-m", "egl_fast", *sys.argv[1:], "--worker", str(number)]
             processes[path] = subprocess.Popen(
-                [sys.executable, "-m", "egl_fast", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log
             )
         try:
             yield
@@ -221,7 +215,7 @@ def _helpers(jobs: int, run_dir: Path) -> Iterator[None]:
                 process.stdin.close()
                 try:
                     process.wait(timeout=10)
-                except subprocess.TimeoutExpired:  # it is stopped, say
+                except subprocess.TimeoutExpired:  # it may be stopped
                     process.kill()
                     process.wait()
                     continue
@@ -230,11 +224,11 @@ def _helpers(jobs: int, run_dir: Path) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, however that came about."""
+    """End this process when the one that started it is gone for whatever reason."""
 
     def watch() -> None:
-        # Nothing is ever written: reading ends when the other end of the pipe closes. Not through
-        # sys.stdin, whose lock the interpreter would miss when it ends first.
+        # Nothing is ever written: reading ends when the other end of the pipe closes. Not by
+        # sys.stdin, whose lock this thread would still hold if the interpreter ended first.
         os.read(0, 1)
         os._exit(0)
 

@@ -1,7 +1,7 @@
-"""The tables that `simulate` writes and `report` reads: their columns, and what each holds.
+"""The tables that `simulate` writes and `report` reads: their columns, and the kind of each.
 
 "text"; "whole", a whole number; "count", a whole number of 0 or more; "amount", a number of 0 or
-more; "maybe", a number that may be missing. docs/simulate.md says what they mean.
+more; "maybe", a number that may be missing. docs/simulate.md says what the columns mean.
 """
 
 from typing import Final

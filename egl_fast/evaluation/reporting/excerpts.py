@@ -1,7 +1,7 @@
 """A recording as a page holds it: a short MP3 and a small picture of its spectrogram.
 
-MP3, because every browser plays it and libsndfile writes it: about 4.5 kB a second of speech at
-16 kHz, where FLAC takes 16 and Opus, which not every browser plays in Ogg, about 4 to 8.
+MP3, because every browser plays it and libsndfile writes it: about 4.5 kB per second of speech at
+16 kHz. FLAC takes 16; Opus takes 4 to 8, but not every browser plays it in Ogg.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NUM_LEVELS = 32
 
 @dataclass(frozen=True)
 class Excerpt:
-    """One recording, ready to be put into a page.
+    """One recording, ready for a page.
 
     Attributes:
         audio: data URI of the sound, or None where there is none.
@@ -57,9 +57,9 @@ class Excerpt:
 
 
 def make_excerpt(path: Path, *, offset_seconds: float, duration_seconds: float | None) -> Excerpt:
-    """The first ``MAX_SECONDS`` of an utterance; a recording that cannot be read says why."""
+    """The first ``MAX_SECONDS`` of an utterance, or why it cannot be read."""
     seconds = MAX_SECONDS if duration_seconds is None else min(MAX_SECONDS, duration_seconds)
-    # Utterance is what load_audio takes; only where the sound lies matters to it.
+    # load_audio takes an Utterance, but only looks at where the sound is.
     utterance = Utterance(path.name, path, offset_seconds, seconds, None, {}, 0)
     try:
         wave = load_audio(utterance, sample_rate_hz=SAMPLE_RATE_HZ)
@@ -75,7 +75,7 @@ def make_excerpt(path: Path, *, offset_seconds: float, duration_seconds: float |
 
 
 def _mp3(wave: Waveform) -> bytes:
-    # Room tone would be heard as silence; speech that fills the scale is left as it is.
+    # Room tone would be inaudible; speech that fills the scale is left as it is.
     peak = float(np.abs(wave).max())
     loud = wave * min(10.0, 0.7 / peak) if 0 < peak < 0.7 else np.clip(wave, -1.0, 1.0)
     buffer = io.BytesIO()
@@ -87,30 +87,22 @@ def _mp3(wave: Waveform) -> bytes:
 
 
 def _thumbnail(wave: Waveform) -> bytes:
-    """A PNG of the spectrogram: 0 to 8 kHz on a mel scale upwards, decibels as color."""
+    """A PNG of the spectrogram: 0 to 8 kHz upwards on a mel scale, decibels as color."""
     from PIL import Image
 
     levels = _mel_levels(wave)
-    palette = [
-        round(channel)
-        for place in np.linspace(0, len(_COLORS) - 1, _NUM_LEVELS)
-        for channel in _blend(place)
-    ]
+    places = np.linspace(0, len(_COLORS) - 1, _NUM_LEVELS)
+    channels = [np.interp(places, range(len(_COLORS)), of) for of in zip(*_COLORS, strict=True)]
+    palette = np.stack(channels, axis=1).round().astype(int)
     image = Image.fromarray((levels * (_NUM_LEVELS - 1)).round().astype(np.uint8), mode="P")
-    image.putpalette(palette)
+    image.putpalette(palette.ravel().tolist())
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _blend(place: float) -> npt.NDArray[np.float64]:
-    low = min(int(place), len(_COLORS) - 2)
-    share = place - low
-    return np.array(_COLORS[low]) * (1 - share) + np.array(_COLORS[low + 1]) * share
-
-
 def _mel_levels(wave: Waveform) -> npt.NDArray[np.float64]:
-    """[height, width] in 0..1, the highest frequency on top."""
+    """[height, width] in 0..1, the highest frequency at the top."""
     padded = np.pad(wave, (0, max(0, _FRAME_SAMPLES - len(wave))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME_SAMPLES)[::_HOP_SAMPLES]
     power = np.abs(np.fft.rfft(frames * np.hanning(_FRAME_SAMPLES), _FFT_SIZE)) ** 2

@@ -1,4 +1,4 @@
-"""The figures for a paper: PNG to look at, PDF to print, in the same colors as on the page."""
+"""Figures for a paper: PNG to look at, PDF to print, in the page's colors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "triangle-down": "v", "diamond": "D",
     "cross": "P", "triangle-right": ">",
 }  # fmt: skip
-#: matplotlib types the names of its settings from one release to the next.
+#: Any, because releases of matplotlib type the names of settings differently.
 _STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -45,7 +45,7 @@ _PAIRS = (("entropy", "pctc"), ("entropy", "egl"))
 def draw_curves(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Fig. 1: the metrics against the share of the pool that was labeled.
 
-    Lines are means over seeds, thin lines single seeds.
+    Thick lines are means over seeds, thin lines single seeds.
 
     Args:
         evaluation: the results.
@@ -85,7 +85,7 @@ def draw_curves(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def draw_ranks(ranking: Ranking, folder: Path) -> list[Path]:
-    """Fig. 2: rank against rank, for the paper's pairs as far as the pool was ranked by them.
+    """Fig. 2: rank against rank, for those of the paper's pairs that the pool was ranked by.
 
     Args:
         ranking: of the pool; a large one is drawn as counts over a grid.

@@ -1,7 +1,7 @@
-"""Sentences made of a run's numbers, with their intervals, and none that says more than they do.
+"""Sentences made of a run's numbers, with their intervals; none says more than the numbers do.
 
-A difference is called one only where its interval excludes zero. Where it does not, the sentence
-says that the two cannot be told apart, which is not that they are equal.
+A difference is called one only where its interval excludes zero. Elsewhere the sentence says that
+the two cannot be told apart, which does not mean that they are equal.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ def main_query(evaluation: Evaluation) -> Query | None:
     )
 
 
-def focus(evaluation: Evaluation) -> Series | None:
-    """What the report is about: EGL if it was run, else the first that is not chance."""
-    others = [series for series in evaluation.series if series.strategy != "random"]
-    return next((one for one in others if one.strategy == "egl"), next(iter(others), None))
+def double_query(evaluation: Evaluation, query: Query) -> Query | None:
+    """The query of twice the budget, if there is one."""
+    for other in evaluation.queries:
+        if query.fraction > 0 and abs(other.fraction / query.fraction - 2) <= SAME_HOURS:
+            return other
+    return None
 
 
 def run_findings(
@@ -48,14 +50,18 @@ def run_findings(
 
     Args:
         evaluation: the results.
-        metric: what the sentences speak of.
-        subject: which of the series they are about; None: ``focus``.
+        metric: what the sentences are about.
+        subject: which of the series they are about; None: EGL, or else the first that is not
+            random selection.
     """
-    query, subject = main_query(evaluation), subject or focus(evaluation)
+    query, baseline = main_query(evaluation), evaluation.baseline
+    others = [series for series in evaluation.series if series.strategy != "random"]
+    if subject is None:
+        egl = (series for series in others if series.strategy == "egl")
+        subject = next(egl, next(iter(others), None))
     if query is None or subject is None:
         return []
     about = _About(evaluation, subject, query, metric)
-    baseline = evaluation.baseline
     found: list[Finding | None] = []
     if baseline is not None:
         against = (_against_random, _half_the_labels, _label_efficiency, _equal_hours)
@@ -92,43 +98,37 @@ def _against_random(about: _About, baseline: Series) -> Finding | None:
     theirs = evaluation.value(baseline, query.name, metric)
     if comparison is None or ours is None or theirs is None:
         return None
-    verdict = comparison.verdict
-    others = [about.against(baseline, query=q) for q in evaluation.queries if q != query]
-    elsewhere = [other.verdict for other in others if other is not None]
     text = (
         f"With {shown(query)} of the pool labeled, its {metric.label} is "
         f"{number(ours.estimate, metric)}, and random selection's is "
         f"{number(theirs.estimate, metric)}: {_relative(comparison)}{_in_seeds(comparison)}."
     )
-    if elsewhere:
-        text += f" {_elsewhere(elsewhere)}"
-    title = f"{_versus(verdict, about.name, 'random selection')} at {shown(query)}"
-    return Finding(verdict, title, text)
-
-
-def double_query(evaluation: Evaluation, query: Query) -> Query | None:
-    """The query of twice the budget, if there is one."""
-    for other in evaluation.queries:
-        if query.fraction > 0 and abs(other.fraction / query.fraction - 2) <= SAME_HOURS:
-            return other
-    return None
+    others = [about.against(baseline, query=q) for q in evaluation.queries if q != query]
+    verdicts = [other.verdict for other in others if other is not None]
+    better, worse = verdicts.count("better"), verdicts.count("worse")
+    if len(verdicts) == 1:
+        found = "it better" if better else "it worse" if worse else "no clear difference"
+        text += f" At the other budget, the same comparison finds {found}."
+    elif verdicts:
+        text += (
+            f" It is better at {better} and worse at {worse} of the {len(verdicts)} other budgets."
+        )
+    title = f"{_versus(comparison, about.name, 'random selection')} at {shown(query)}"
+    return Finding(comparison.verdict, title, text)
 
 
 def _half_the_labels(about: _About, baseline: Series) -> Finding | None:
-    """The paper's claim that EGL does with half of the labels."""
+    """The paper's claim that EGL needs half of the labels."""
     double = double_query(about.evaluation, about.query)
-    if double is None:
+    comparison = None if double is None else about.against(baseline, other_query=double.name)
+    if double is None or comparison is None:
         return None
-    comparison = about.against(baseline, other_query=double.name)
-    if comparison is None:
-        return None
-    name = f"{shown(about.query)} by {about.name}"
-    return Finding(
-        comparison.verdict,
-        _versus(comparison.verdict, name, f"{shown(double)} at random"),
+    name, other = f"{shown(about.query)} by {about.name}", f"{shown(double)} at random"
+    text = (
         f"Its {about.metric.label} is {_relative(comparison)} with half of the labels"
-        f"{_in_seeds(comparison)}.",
+        f"{_in_seeds(comparison)}."
     )
+    return Finding(comparison.verdict, _versus(comparison, name, other), text)
 
 
 def _label_efficiency(about: _About, baseline: Series) -> Finding | None:
@@ -149,20 +149,15 @@ def _label_efficiency(about: _About, baseline: Series) -> Finding | None:
             f"Random selection needs {percent(span.estimate)} of the pool to come down to the "
             f"{metric.label} that {name} has at {shown(query)}"
         )
-    low, high = sorted((span.low, span.high))
-    verdict = "better" if low > query.fraction else "worse" if high < query.fraction else "open"
     text += (
         f" (95% interval: {percent_range(span)}), read off straight lines between measured budgets."
     )
-    return Finding(verdict, title, text + _wide_gap(evaluation, span))
-
-
-def _wide_gap(evaluation: Evaluation, span: Interval) -> str:
-    """A warning where the answer lies between the last query and the whole pool."""
     last = evaluation.queries[-1].fraction
-    if not last < span.estimate < 1:
-        return ""
-    return f" Nothing was measured between {percent(last)} and 100%, so this is rough."
+    if last < span.estimate < 1:
+        text += f" Nothing was measured between {percent(last)} and 100%, so this is rough."
+    low, high = sorted((span.low, span.high))
+    verdict = "better" if low > query.fraction else "worse" if high < query.fraction else "open"
+    return Finding(verdict, title, text)
 
 
 def _equal_hours(about: _About, baseline: Series) -> Finding | None:
@@ -175,41 +170,38 @@ def _equal_hours(about: _About, baseline: Series) -> Finding | None:
     comparison = evaluation.compare_at_hours(subject, baseline, theirs, metric)
     if comparison is None:
         return None
-    name = about.name
-    ratio = ours / theirs
+    name, ratio = about.name, ours / theirs
     own, at_random = (duration(hours, digits=(1, 1)) for hours in (ours, theirs))
-    if abs(ratio - 1) <= SAME_HOURS:
-        length = f"{name} picks recordings of about average length"
-    else:
+    length = f"{name} picks recordings of about average length"
+    if abs(ratio - 1) > SAME_HOURS:
         length = (
             f"{shown(query)} of the recordings is {own} of audio by {name} and {at_random} at "
             f"random: its picks are {'longer' if ratio > 1 else 'shorter'}"
         )
-    title = f"At equal hours, {_versus(comparison.verdict, name, 'random selection')}"
-    text = (
+    return Finding(
+        comparison.verdict,
+        f"At equal hours, {_versus(comparison, name, 'random selection')}",
         f"{length}. With {at_random} labeled by both, its {metric.label} is "
-        f"{_relative(comparison)}{_in_seeds(comparison)}."
+        f"{_relative(comparison)}{_in_seeds(comparison)}.",
     )
-    return Finding(comparison.verdict, title, text)
 
 
 def _against_confidence(about: _About) -> Finding | None:
-    """Against the rankings by confidence."""
-    parts, verdicts = [], []
+    parts, verdicts, title = [], [], ""
     for strategy in ("entropy", "pctc"):
         other = Series(strategy, "single")
         if other not in about.evaluation.series or other == about.subject:
             continue
         comparison = about.against(other)
         if comparison is not None:
+            title = title or _versus(comparison, about.name, "confidence")
             verdicts.append(comparison.verdict)
             parts.append(f"{_relative(comparison)} than with {label(strategy)}")
     if not parts:
         return None
-    verdict, at = verdicts[0], shown(about.query)
-    title = f"{_versus(verdict, about.name, 'confidence')} at {at}"
+    title, verdict = f"{title} at {shown(about.query)}", verdicts[0]
     if len(set(verdicts)) > 1:
-        title, verdict = f"{about.name} against confidence at {at}: mixed", "open"
+        title, verdict = f"{about.name} against confidence at {shown(about.query)}: mixed", "open"
     return Finding(verdict, title, f"Its {about.metric.label} is {', and '.join(parts)}.")
 
 
@@ -226,31 +218,29 @@ def _lowest(about: _About) -> Finding | None:
     level = []
     for series in values:
         comparison = evaluation.compare(series, best, query.name, metric)
-        # Of an incomplete run, two may share no seed, or only seeds that say otherwise.
+        # In an incomplete run, two may share no seed, or only seeds that say otherwise.
         if series != best and (comparison is None or comparison.verdict not in ("worse", "behind")):
             level.append(look(series).label)
-    name = look(best).label
+    low, high = (f"{end * metric.scale:.1f}" for end in (values[best].low, values[best].high))
     text = (
         f"At {shown(query)} its mean {metric.label} over seeds is "
-        f"{number(values[best].estimate, metric)} (95% interval {_span(values[best], metric)})."
+        f"{number(values[best].estimate, metric)} (95% interval {low} to {high}{metric.unit})."
     )
     if level:
         text += f" By the paired intervals, {listed(level)} cannot be told apart from it."
     else:
         text += " Every other strategy is worse, with intervals that exclude zero."
     text += " Part of being the lowest of several is luck."
-    return Finding("fact", f"Lowest at {shown(query)}: {name}", text)
+    return Finding("fact", f"Lowest at {shown(query)}: {look(best).label}", text)
 
 
 def _sequential(about: _About) -> Finding | None:
     evaluation, subject, query, metric = about
     rounds = Series(subject.strategy, "sequential")
-    if subject == rounds:
-        return None
     shared = [
         q for q in evaluation.queries if evaluation.seeds_of([(subject, q.name), (rounds, q.name)])
     ]
-    if rounds not in evaluation.series or not shared:
+    if subject == rounds or rounds not in evaluation.series or not shared:
         return None
     at = query if query in shared else shared[-1]
     comparison = evaluation.compare(rounds, subject, at.name, metric)
@@ -258,31 +248,27 @@ def _sequential(about: _About) -> Finding | None:
         return None
     return Finding(
         comparison.verdict,
-        _versus(comparison.verdict, f"{about.name} in rounds", f"{about.name} in a single batch"),
+        _versus(comparison, f"{about.name} in rounds", f"{about.name} in a single batch"),
         f"At {shown(at)}, with the pool scored again after each round, the {metric.label} is "
-        f"{_relative(comparison)} than with a single batch"
-        f"{_in_seeds(comparison)}.",
+        f"{_relative(comparison)} than with a single batch{_in_seeds(comparison)}.",
     )
 
 
-def _versus(verdict: str, name: str, other: str) -> str:
+def _versus(comparison: Comparison, name: str, other: str) -> str:
     return {
         "better": f"{name} beats {other}",
         "ahead": f"{name} tends to beat {other}",
         "worse": f"{name} does worse than {other}",
         "behind": f"{name} tends to do worse than {other}",
         "open": f"{name} and {other} cannot be told apart",
-    }[verdict]
+    }[comparison.verdict]
 
 
 def _relative(comparison: Comparison) -> str:
     """ "12% lower (95% interval 8 to 16%)"; ends that point the other way carry a minus."""
-    span = comparison.reduction
+    span, word = comparison.reduction, "lower"
     if span.estimate < 0:
-        span = Interval(-span.estimate, -span.high, -span.low)
-        word = "higher"
-    else:
-        word = "lower"
+        span, word = Interval(-span.estimate, -span.high, -span.low), "higher"
     return (
         f"{percent(span.estimate, digits=1)} {word} (95% interval {percent_range(span, digits=1)})"
     )
@@ -292,19 +278,4 @@ def _in_seeds(comparison: Comparison) -> str:
     seeds = comparison.by_seed
     if len(seeds) < 2:
         return ", in a single seed"
-    lower = sum(value < 0 for value in seeds)
-    return f", and lower in {lower} of {len(seeds)} seeds"
-
-
-def _elsewhere(verdicts: list[str]) -> str:
-    """How the same comparison comes out at the other budgets."""
-    better, worse = verdicts.count("better"), verdicts.count("worse")
-    if len(verdicts) == 1:
-        found = "it better" if better else "it worse" if worse else "no clear difference"
-        return f"At the other budget, the same comparison finds {found}."
-    return f"It is better at {better} and worse at {worse} of the {len(verdicts)} other budgets."
-
-
-def _span(value: Interval, metric: Metric) -> str:
-    low, high = (f"{end * metric.scale:.1f}" for end in (value.low, value.high))
-    return f"{low} to {high}{metric.unit}"
+    return f", and lower in {sum(value < 0 for value in seeds)} of {len(seeds)} seeds"

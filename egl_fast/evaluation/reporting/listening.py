@@ -15,15 +15,13 @@ from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.excerpts import MAX_SECONDS, Excerpt, make_excerpt
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import look
-from egl_fast.evaluation.reporting.page_model import Heard, Listen, Page
+from egl_fast.evaluation.reporting.page_model import Page
 from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS, ScoresFile
 from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_id, shown_text
 
-Integers = npt.NDArray[np.int64]
-
 MAX_HYPOTHESES = 8
-#: What sound and pictures of a page may take, as written into it; recordings beyond are text alone.
+#: What sounds and pictures of a page may take, as written into it; recordings beyond are text only.
 MAX_MEDIA_BYTES = 3 * 2**20
 _MAX_TEXT = 600
 _MAX_TAG = 60
@@ -32,7 +30,7 @@ _MAX_TAG = 60
 def add_listening(
     page: Page,
     pool: ScoresFile,
-    picks: Mapping[Series, Integers],
+    picks: Mapping[Series, npt.NDArray[np.int64]],
     ranking: Ranking,
     audio_folder: Path,
     top: int,
@@ -46,25 +44,24 @@ def add_listening(
         picks: positions in the pool, most wanted first.
         ranking: of the pool.
         audio_folder: what relative audio paths count from.
-        top: how many a series; 0 for no table.
-        advance: called at each recording.
+        top: how many per series; 0 for no table.
+        advance: called for each recording.
     """
     if top == 0 or not picks:
         return
     top_of: dict[int, dict[int, int]] = {}
     for series, indices in picks.items():
-        place = page.looks.index(look(series))
-        page.listen_series.append((place, look(series).label))
+        page.listen_series.append((page.place(series), look(series).label))
         for rank, index in enumerate(indices[:top].tolist(), start=1):
-            top_of.setdefault(index, {})[place] = rank
-    # 1 + how many stand higher, so that equal scores share a rank.
-    standing = {
-        name: (place, 1 + np.searchsorted(np.sort(-scores), -scores[list(top_of)]))
+            top_of.setdefault(index, {})[page.place(series)] = rank
+    strategies = {series.strategy for series in picks}
+    # 1 + how many rank higher, so that equal scores share a rank.
+    ranks = {
+        name: 1 + np.searchsorted(np.sort(-scores), -scores[list(top_of)])
         for name, scores in pool.strategies.items()
-        if name in {series.strategy for series in picks}
-        for place in [page.looks.index(look(Series(name, "single")))]
+        if name in strategies
     }
-    media, unreadable, over = 0, [], 0
+    media, problems, over = 0, [], 0
     for at, (index, record) in enumerate(zip(top_of, pool.records(top_of), strict=True)):
         advance()
         if media > MAX_MEDIA_BYTES:
@@ -72,42 +69,41 @@ def add_listening(
             excerpt = Excerpt(None, None, 0.0, "left out, to keep the page small")
         else:
             excerpt = _excerpt_of(record, audio_folder)
-            if excerpt.problem is not None:
-                unreadable.append(excerpt.problem)
+            problems += [excerpt.problem] if excerpt.problem is not None else []
         media += len(excerpt.audio or "") + len(excerpt.thumbnail or "")
+        mass = float(pool.beam_mass[index])
+        tags = (shown_text(record.get(key), most=_MAX_TAG) for key in GROUP_KEYS)
+        text = record.get("text")
+        standing = [
+            (look(single).label, page.place(single), int(of[at]), _score(pool, name, index))
+            for name, of in ranks.items()
+            for single in [Series(name, "single")]
+        ]
         page.listen.append(
-            Listen(
-                number=at + 1,
-                id=shown_id(record["id"]),
-                tags=tuple(
-                    tag for key in GROUP_KEYS if (tag := shown_text(record.get(key), most=_MAX_TAG))
-                ),
-                seconds=float(pool.durations[index]),
-                text=_said(record.get("text")),
-                pred_text=shown_text(record.get("pred_text"), most=_MAX_TEXT),
-                scores=tuple(
-                    (look(Series(name, "single")).label, place, int(ranks[at]),
-                     _score(pool, name, index))
-                    for name, (place, ranks) in standing.items()
-                ),
-                top_of=top_of[index],
-                excerpt=excerpt,
-                hypotheses=_hypotheses(record),
-                beam_mass="" if math.isnan(pool.beam_mass[index])
-                else plain(float(pool.beam_mass[index])),
-            )
-        )  # fmt: skip
+            {
+                "number": at + 1,
+                "id": shown_id(record["id"]),
+                "tags": [tag for tag in tags if tag],
+                "seconds": float(pool.durations[index]),
+                "text": shown_text(text, most=_MAX_TEXT) if isinstance(text, str) else None,
+                "pred_text": shown_text(record.get("pred_text"), most=_MAX_TEXT),
+                "scores": standing,
+                "top_of": top_of[index],
+                "excerpt": excerpt,
+                "hypotheses": _hypotheses(record),
+                "beam_mass": "" if math.isnan(mass) else plain(mass),
+            }
+        )
     if over:
         page.listen_note = (
             f"{over} of {len(page.listen)} recordings are shown without sound, to keep the page "
             "small."
         )
-    if unreadable:
-        page.warnings.append(_without_sound(unreadable, len(page.listen)))
+    if problems:
+        page.warnings.append(_without_sound(problems, len(page.listen)))
     numbers = {index: at for at, index in enumerate(top_of, start=1)}
-    for index, utterance in zip(
-        ranking.shown.tolist(), page.data["ranking"]["utterances"], strict=True
-    ):
+    utterances = page.data["ranking"]["utterances"]
+    for index, utterance in zip(ranking.shown.tolist(), utterances, strict=True):
         if index in numbers:
             utterance["n"] = numbers[index]
 
@@ -121,10 +117,6 @@ def _without_sound(problems: list[str], total: int) -> str:
         f"{len(problems)} of the {total} top picks cannot be played; their rows say why. The "
         f"first: {problems[0]}."
     )
-
-
-def _said(value: object) -> str | None:
-    return shown_text(value, most=_MAX_TEXT) if isinstance(value, str) else None
 
 
 def _excerpt_of(record: Mapping[str, Any], audio_folder: Path) -> Excerpt:
@@ -144,13 +136,11 @@ def _seconds(record: Mapping[str, Any], key: str) -> float | None:
         return None
 
 
-def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:
-    """The best hypotheses, with what each adds to EGL's sum; what is malformed is left out."""
+def _hypotheses(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The best hypotheses, with what each adds to EGL's sum; malformed ones are left out."""
     lines = record.get("hypotheses")
-    if not isinstance(lines, list):
-        return ()
     read = []
-    for line in lines:
+    for line in lines if isinstance(lines, list) else ():
         try:
             log_prob, sq_norm = float(line["log_prob"]), float(line["sq_grad_norm"])
             text = shown_text(line["text"], most=_MAX_TEXT)
@@ -158,25 +148,23 @@ def _hypotheses(record: Mapping[str, Any]) -> tuple[Heard, ...]:
             continue
         if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm):
             read.append((text, log_prob, sq_norm))
-    if not read:
-        return ()
-    highest = max(log_prob for _, log_prob, _ in read)
-    # Relative to the best: with long recordings exp(log_prob) itself is 0.
+    highest = max((log_prob for _, log_prob, _ in read), default=0.0)
+    # Relative to the best: for long recordings exp(log_prob) itself is 0.
     parts = [math.exp(log_prob - highest) * sq_norm for _, log_prob, sq_norm in read]
     total = sum(parts)
-    return tuple(
-        Heard(
-            text,
-            plain_exp(log_prob),
-            plain(sq_norm),
-            f"{100 * part / total:.0f}%" if total > 0 else "–",
-        )
+    return [
+        {
+            "text": text,
+            "probability": plain_exp(log_prob),
+            "sq_grad_norm": plain(sq_norm),
+            "share": f"{100 * part / total:.0f}%" if total > 0 else "–",
+        }
         for (text, log_prob, sq_norm), part in list(zip(read, parts, strict=True))[:MAX_HYPOTHESES]
-    )
+    ]
 
 
 def _score(pool: ScoresFile, strategy: str, index: int) -> str:
-    """A score, and where it is an estimate, its standard error."""
+    """A score and, where it is an estimate, its standard error."""
     score = plain(float(pool.strategies[strategy][index]))
     stderr = float(pool.stderrs[strategy][index]) if strategy in pool.stderrs else 0.0
     return f"{score} ± {plain(stderr, digits=2)}" if stderr > 0 else score

@@ -41,7 +41,7 @@ class Series:
 
     Attributes:
         strategy: what ranked the pool.
-        mode: "single" batch or "sequential" rounds with re-scoring.
+        mode: "single" batch or "sequential" rounds, with the pool scored again after each.
     """
 
     strategy: str

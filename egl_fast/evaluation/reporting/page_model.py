@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from egl_fast.evaluation.reporting.excerpts import Excerpt
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import Look, look
 from egl_fast.evaluation.reporting.wording import Finding
@@ -18,10 +17,10 @@ class Cell:
 
     Attributes:
         text: the number.
-        note: beneath it, smaller; "" for none.
+        note: below it, smaller; "" for none.
         best: the best of its column.
         verdict: against random selection, as ``Comparison.verdict``; "" where it was not compared.
-        level: tint of the cell, 0 (much less than expected) to 4 (much more); 2 is none.
+        level: tint of the cell, from 0 (much less than expected) to 4 (much more); 2 is none.
     """
 
     text: str
@@ -33,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its header, the look's place in the page's list (or None), the cells."""
+    """One row: its header, the position of its look in the page's list (or None), the cells."""
 
     header: str
     place: int | None
@@ -42,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption that says what its numbers are, and if need be more about them."""
+    """A table; the caption says what its numbers are, and ``more`` adds to it."""
 
     caption: str
     columns: tuple[str, ...]
@@ -51,60 +50,23 @@ class Table:
     more: str = ""
 
 
-@dataclass(frozen=True)
-class Heard:
-    """One line of a hypothesis list."""
-
-    text: str
-    probability: str
-    sq_grad_norm: str
-    share: str
-
-
-@dataclass(frozen=True)
-class Listen:
-    """One recording of the listening table.
-
-    Attributes:
-        number: its place in the page, from 1.
-        id: of the utterance.
-        tags: what the manifest says of it (corpus, kind, speaker).
-        seconds: its length.
-        text: what was said, or None where the manifest does not tell.
-        pred_text: what the model heard.
-        scores: (label, look's place, rank in the pool from 1, score), by every strategy.
-        top_of: place of each series of which this is a top pick -> its rank there.
-        excerpt: sound and picture.
-        hypotheses: best first.
-        beam_mass: probability that all hypotheses hold, or "".
-    """
-
-    number: int
-    id: str
-    tags: tuple[str, ...]
-    seconds: float
-    text: str | None
-    pred_text: str
-    scores: tuple[tuple[str, int, int, str], ...]
-    top_of: dict[int, int]
-    excerpt: Excerpt
-    hypotheses: tuple[Heard, ...]
-    beam_mass: str
-
-
 @dataclass
 class Page:
-    """All that the template needs, but style and script.
+    """All that the template needs, except for style and script.
 
     Attributes:
         title: of the page.
-        lead: one sentence beneath it.
+        lead: one sentence below it.
         facts: (number, what it counts).
+        looks: every series on the page; the position in this list decides its color.
         findings: in sentences.
-        looks: every series on the page; the place in this list decides its color.
+        budget: the one that the descriptions of picks are about.
+        listen: recordings of the listening table, as ``listening`` describes them.
+        listen_series: (position of its look, label) of each series with top picks there.
         made: how the scores were made: (what, its value).
         error_bars: how far the scores are estimates, or "".
         warnings: what a reader must know before anything else.
+        config: the run's configuration, or None.
         data: for the page's script, plain JSON.
     """
 
@@ -119,12 +81,12 @@ class Page:
     efficiency_tables: list[Table] = field(default_factory=list)
     equal_tables: list[Table] = field(default_factory=list)
     paper_tables: list[Table] = field(default_factory=list)
+    histogram_table: Table | None = None
     correlation_table: Table | None = None
-    picked_tables: list[Table] = field(default_factory=list)
     duration_table: Table | None = None
-    histogram_rows: list[Row] = field(default_factory=list)
+    picked_tables: list[Table] = field(default_factory=list)
     budget: str = ""
-    listen: list[Listen] = field(default_factory=list)
+    listen: list[dict[str, Any]] = field(default_factory=list)
     listen_series: list[tuple[int, str]] = field(default_factory=list)
     listen_note: str = ""
     notes: list[str] = field(default_factory=list)
@@ -134,7 +96,10 @@ class Page:
     config: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
 
+    def place(self, series: Series) -> int:
+        """The position of a series' look."""
+        return self.looks.index(look(series))
+
     def row(self, series: Series, cells: Iterable[Cell]) -> Row:
         """The row of a series that is on the page."""
-        of = look(series)
-        return Row(of.label, self.looks.index(of), tuple(cells))
+        return Row(look(series).label, self.place(series), tuple(cells))

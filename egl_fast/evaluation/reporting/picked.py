@@ -11,7 +11,6 @@ import numpy.typing as npt
 from egl_fast.evaluation.reporting.scores_file import Groups, ScoresFile
 from egl_fast.evaluation.reporting.wording import shown_text
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 #: Groups that a table shows by name; the smaller ones are added up.
@@ -42,8 +41,7 @@ class Picked:
 
 def group_names(groups: Groups) -> tuple[str, ...]:
     """The groups of a table: the largest by name, the rest as "other" if there is a rest."""
-    names, _ = _tabled(groups)
-    return names
+    return _tabled(groups)[0]
 
 
 def describe(pool: ScoresFile, picks: Sequence[Integers]) -> Picked:
@@ -51,21 +49,21 @@ def describe(pool: ScoresFile, picks: Sequence[Integers]) -> Picked:
 
     Args:
         pool: the pool.
-        picks: positions in it, one array a seed.
+        picks: positions in it, one array per seed.
 
     Raises:
         ValueError: nothing was picked.
     """
     if not picks or any(len(pick) == 0 for pick in picks):
-        raise ValueError("picks: expected at least one utterance a seed")
+        raise ValueError("picks: expected at least one utterance per seed")
     durations = [pool.durations[pick] for pick in picks]
     shares = {}
     for key, groups in pool.groups.items():
-        if key == "speaker":
-            continue
-        names, tabled = _tabled(groups)
-        of_seeds = [np.bincount(tabled[pick], minlength=len(names)) / len(pick) for pick in picks]
-        shares[key] = tuple(np.mean(of_seeds, axis=0).tolist())
+        if key != "speaker":
+            names, tabled = _tabled(groups)
+            counts = [np.bincount(tabled[pick], minlength=len(names)) for pick in picks]
+            of_seeds = [count / count.sum() for count in counts]
+            shares[key] = tuple(np.mean(of_seeds, axis=0).tolist())
     speakers = pool.groups.get("speaker")
     return Picked(
         recordings=float(np.mean([len(pick) for pick in picks])),
@@ -82,28 +80,22 @@ def describe(pool: ScoresFile, picks: Sequence[Integers]) -> Picked:
 
 
 def overlap(picks: Mapping[int, Integers], others: Mapping[int, Integers]) -> float | None:
-    """The share of one strategy's picks that are another's too, averaged over common seeds.
+    """The share of one strategy's picks that another one picks, too, averaged over common seeds.
 
     Example:
         >>> overlap({0: np.array([1, 2, 3, 4])}, {0: np.array([4, 5, 6, 7])})
         0.25
     """
-    seeds = [seed for seed in picks if seed in others]
-    if not seeds:
-        return None
-    return float(
-        np.mean([np.isin(picks[seed], others[seed]).sum() / len(picks[seed]) for seed in seeds])
-    )
+    shares = [np.isin(own, others[seed]).mean() for seed, own in picks.items() if seed in others]
+    return float(np.mean(shares)) if shares else None
 
 
 def _tabled(groups: Groups) -> tuple[tuple[str, ...], Integers]:
     """Names of the table's groups, and for each utterance the position of its own."""
     sizes = np.bincount(groups.codes, minlength=len(groups.names))
-    by_size = sorted(range(len(sizes)), key=lambda code: -sizes[code])
+    by_size = np.argsort(-sizes, kind="stable")
     kept = by_size if len(by_size) <= MAX_GROUPS else by_size[: MAX_GROUPS - 1]
     place = np.full(len(groups.names), len(kept))
     place[kept] = np.arange(len(kept))
     names = tuple(shown_text(groups.names[code], most=_MAX_NAME) for code in kept)
-    if len(kept) < len(by_size):
-        names += ("other",)
-    return names, place[groups.codes]
+    return (*names, "other") if len(kept) < len(by_size) else names, place[groups.codes]

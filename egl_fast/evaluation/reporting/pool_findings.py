@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from egl_fast.evaluation.reporting.names import label
 from egl_fast.evaluation.reporting.picked import Picked
 from egl_fast.evaluation.reporting.ranking import Ranking, estimates
-from egl_fast.evaluation.reporting.wording import MINUS, RHO, SAME_HOURS, Finding, percent, signed
+from egl_fast.evaluation.reporting.scores_file import ScoresFile
+from egl_fast.evaluation.reporting.wording import (
+    MINUS,
+    RHO,
+    SAME_HOURS,
+    Finding,
+    percent,
+    plain,
+    signed,
+)
+from egl_fast.selection import low_mass_warning
 
 
-def ranking_findings(ranking: Ranking, by_seed: list[Ranking] | None = None) -> list[Finding]:
-    """How EGL's ranking goes with that of confidence.
+def mass_findings(pool: ScoresFile) -> list[Finding]:
+    """A warning where EGL follows the probability that the beam holds."""
+    masses = pool.beam_mass[~np.isnan(pool.beam_mass)]
+    warning = low_mass_warning({"beam_mass": mass} for mass in masses.tolist()[:200_000])
+    if warning is None or "egl" not in pool.strategies:
+        return []
+    text = (
+        f"For half of the recordings they hold {plain(float(np.median(masses)))} or less of it. "
+        "EGL sums over these labelings only, so it then follows how much they hold more than how "
+        "long the gradients are. EGL normalized and EGL full do not have this problem."
+    )
+    title = "The K most probable labelings cover little of the probability"
+    return [Finding("worse", title, text)]
+
+
+def ranking_findings(ranking: Ranking, by_seed: Sequence[Ranking] = ()) -> list[Finding]:
+    """How EGL's ranking compares with entropy's.
 
     Args:
-        ranking: of one base model.
-        by_seed: of all base models, to show how far they agree.
+        ranking: by one base model.
+        by_seed: by all base models, to show how far they agree.
     """
-    subjects = [s for s in ("egl", "egl_normalized", "egl_full") if s in ranking.strategies]
     if "entropy" not in ranking.strategies:
         return []
     parts = []
-    for subject in subjects:
+    for subject in ("egl", "egl_normalized", "egl_full"):
+        if subject not in ranking.strategies:
+            continue
         rho = ranking.between(subject, "entropy")
         if math.isnan(rho.estimate):
             continue
         text = f"{label(subject)} {signed(rho.estimate)} ({signed(rho.low)} to {signed(rho.high)})"
-        if by_seed and len(by_seed) > 1:
+        if len(by_seed) > 1:
             values = estimates(by_seed, subject, "entropy")
             text += (
                 f", over {len(values)} base models {signed(min(values))} to {signed(max(values))}"
@@ -61,41 +89,34 @@ def picked_findings(
         kinds: groups of the key ``kind``, or ().
         budget: which picks these are.
     """
-    subject = next((s for s in ("egl", *picked) if s in picked), None)
+    subject = "egl" if "egl" in picked else next(iter(picked), None)
     if subject is None:
         return []
-    name, of = label(subject), picked[subject]
+    name, own = label(subject), picked[subject]
     found = []
-    if kinds and "" in kinds:
-        plain = kinds.index("")
-        odd = 1 - of.shares["kind"][plain], 1 - pool.shares["kind"][plain]
-        if odd[1] > 0:
-            by_kind = [
-                f"{kind} {percent(share, digits=1)} (pool {percent(base, digits=1)})"
-                for kind, share, base in zip(
-                    kinds, of.shares["kind"], pool.shares["kind"], strict=True
-                )
-                if kind and share > 0
-            ]
-            title = f"{name} picks {'more' if odd[0] > odd[1] else 'fewer'} outliers than chance"
-            if abs(odd[0] - odd[1]) < 0.005:
-                title = f"{name} picks outliers about as often as chance"
-            text = (
-                "Recordings marked as something other than plain speech make up "
-                f"{percent(odd[0], digits=1)} of its top {budget} and {percent(odd[1], digits=1)} "
-                "of the pool"
-            )
-            found.append(
-                Finding("fact", title, f"{text}: {', '.join(by_kind)}." if by_kind else f"{text}.")
-            )
-    ratio = of.mean_seconds / pool.mean_seconds if pool.mean_seconds else 1.0
-    if abs(ratio - 1) > SAME_HOURS:
-        found.append(
-            Finding(
-                "fact",
-                f"{name} picks {'longer' if ratio > 1 else 'shorter'} recordings than average",
-                f"Its top {budget} are {of.mean_seconds:.1f} s long on average; the pool's average "
-                f"is {pool.mean_seconds:.1f} s.",
-            )
+    if "" in kinds and pool.shares["kind"][kinds.index("")] < 1:
+        shares = list(zip(kinds, own.shares["kind"], pool.shares["kind"], strict=True))
+        odd, expected = (1 - of.shares["kind"][kinds.index("")] for of in (own, pool))
+        by_kind = ", ".join(
+            f"{kind} {percent(share, digits=1)} (pool {percent(base, digits=1)})"
+            for kind, share, base in shares
+            if kind and share > 0
         )
+        title = f"{name} picks {'more' if odd > expected else 'fewer'} outliers than chance"
+        if abs(odd - expected) < 0.005:
+            title = f"{name} picks outliers about as often as chance"
+        text = (
+            "Recordings marked as something other than plain speech make up "
+            f"{percent(odd, digits=1)} of its top {budget} and {percent(expected, digits=1)} of "
+            f"the pool{': ' if by_kind else ''}{by_kind}."
+        )
+        found.append(Finding("fact", title, text))
+    ratio = own.mean_seconds / pool.mean_seconds if pool.mean_seconds else 1.0
+    if abs(ratio - 1) > SAME_HOURS:
+        title = f"{name} picks {'longer' if ratio > 1 else 'shorter'} recordings than average"
+        text = (
+            f"Its top {budget} are {own.mean_seconds:.1f} s long on average; the pool's average "
+            f"is {pool.mean_seconds:.1f} s."
+        )
+        found.append(Finding("fact", title, text))
     return found

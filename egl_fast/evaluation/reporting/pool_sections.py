@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from egl_fast.evaluation.reporting.page_model import Cell, Page, Row, Table
 from egl_fast.evaluation.reporting.picked import Picked, describe, group_names, overlap
 from egl_fast.evaluation.reporting.pool_findings import picked_findings
 from egl_fast.evaluation.reporting.ranking import GRID_SIZE, Ranking, estimates
-from egl_fast.evaluation.reporting.scores_file import Groups, ScoresFile
+from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.wording import (
     duration,
     percent,
@@ -25,11 +26,11 @@ from egl_fast.evaluation.reporting.wording import (
     shown_text,
     signed,
 )
+from egl_fast.evaluation.statistics.bootstrap import Floats
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-POOL = "whole pool"
+_POOL = "whole pool"
 _MAX_GROUP = 40
 _NUM_BINS = 28
 #: Shares of picks over shares of the pool -> tint of the cell.
@@ -38,7 +39,7 @@ _TINTS = ((2.0, 4), (1.25, 3), (0.8, 2), (0.4, 1))
 
 def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequence[Ranking]) -> None:
     """Fig. 2: points or cells of every pair of strategies, and the table of correlations."""
-    shown = ranking.shown.tolist()
+    names, shown = ranking.strategies, ranking.shown.tolist()
     utterances = [
         {
             "id": shown_id(record["id"]),
@@ -50,85 +51,74 @@ def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequenc
         }
         for index, record in zip(shown, pool.records(shown), strict=True)
     ]
+    grids = {f"{one}/{other}": counts.ravel().tolist() for one, other, counts in ranking.grids()}
+
+    def rho(one: str, other: str) -> list[float | None]:
+        ends = astuple(ranking.between(one, other))
+        return [None if math.isnan(end) else round(end, 4) for end in ends]
+
     page.data["ranking"] = {
         "strategies": [
-            {"key": name, "label": label(name), "place": _place(page, name)}
-            for name in ranking.strategies
+            {"key": name, "label": label(name), "place": page.place(Series(name, "single"))}
+            for name in names
         ],
-        "rho": [
-            [
-                list(map(_or_none, astuple(ranking.between(one, other))))
-                for other in ranking.strategies
-            ]
-            for one in ranking.strategies
-        ],
+        "rho": [[rho(one, other) for other in names] for one in names],
         # Four digits place a point to a tenth of a pixel.
         "ranks": [np.rint(row[shown] * 9999).astype(int).tolist() for row in ranking.ranks],
         "size": len(pool),
         "sampled": ranking.is_sampled,
         "gridSize": GRID_SIZE,
-        "grids": {
-            f"{one}/{other}": counts.ravel().tolist() for one, other, counts in ranking.grids()
-        }
-        if ranking.is_sampled
-        else {},
+        "grids": grids,
         "utterances": utterances,
         "hasKinds": "kind" in pool.groups,
     }
-    page.correlation_table = _correlations(page, ranking, by_seed)
 
-
-def _correlations(page: Page, ranking: Ranking, by_seed: Sequence[Ranking]) -> Table:
-    def cell(name: str, against: str) -> Cell:
-        rho = ranking.between(name, against)
-        if name == against or math.isnan(rho.estimate):
-            return Cell("" if name == against else "–")
-        note = f"{signed(rho.low)} to {signed(rho.high)}"
-        seeds = estimates(by_seed, name, against)
+    def cell(name: str, other: str) -> Cell:
+        between = ranking.between(name, other)
+        if name == other or math.isnan(between.estimate):
+            return Cell("" if name == other else "–")
+        note = f"{signed(between.low)} to {signed(between.high)}"
+        seeds = estimates(by_seed, name, other)
         if len(seeds) > 1:
             note += f"; seeds {signed(min(seeds))} to {signed(max(seeds))}"
-        return Cell(signed(rho.estimate), note)
+        return Cell(signed(between.estimate), note)
 
-    names = ranking.strategies
-    rows = [page.row(Series(name, "single"), (cell(name, o) for o in names)) for name in names]
-    return Table(
+    page.correlation_table = Table(
         "Spearman's rank correlations between strategies, with 95% intervals",
-        tuple(label(name) for name in ranking.strategies),
-        tuple(rows),
+        tuple(map(label, names)),
+        tuple(page.row(Series(one, "single"), (cell(one, o) for o in names)) for one in names),
     )
 
 
 def add_histograms(page: Page, pool: ScoresFile) -> None:
     """How each score is distributed, on a logarithmic axis where it spans decades."""
-    charts_of = []
+    page.data["histograms"], rows = [], []
     for place, (name, scores) in enumerate(pool.strategies.items()):
         spread = bool(scores.min() > 0 and scores.max() / 30 > float(np.median(scores)))
         values = np.log10(scores) if spread else scores
         edges = _edges(values)
-        counts, _ = np.histogram(values, bins=edges)
-        ends = [plain(10**edge if spread else edge) for edge in edges.tolist()]
-        rows = [
+        counts = np.histogram(values, bins=edges)[0].tolist()
+        bins = [
             {
                 "low": float(f"{low:.9g}"),
                 "high": float(f"{high:.9g}"),
-                "count": int(count),
-                "said": f"{count:,} recordings from {ends[at]} to {ends[at + 1]}",
+                "count": count,
+                "said": f"{count:,} recordings from {plain(10**low if spread else low)} to "
+                f"{plain(10**high if spread else high)}",
             }
-            for at, (low, high, count) in enumerate(
-                zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
-            )
+            for (low, high), count in zip(pairwise(edges.tolist()), counts, strict=True)
         ]
-        charts_of.append({"place": place, "label": label(name), "log": spread, "rows": rows})
-        # Halves, because the distance of two scores may be beyond a float.
+        drawn = {"place": place, "label": label(name), "log": spread, "rows": bins}
+        page.data["histograms"].append(drawn)
+        # Of halves, because the difference of two scores may not fit a float.
         quantiles = 2 * np.quantile(scores / 2, [0, 0.1, 0.5, 0.9, 1])
-        page.histogram_rows.append(
-            Row(label(name), place, tuple(Cell(plain(value)) for value in quantiles.tolist()))
-        )
-    page.data["histograms"] = charts_of
+        rows.append(Row(label(name), place, tuple(Cell(plain(q)) for q in quantiles.tolist())))
+    columns = ("lowest", "10%", "median", "90%", "highest")
+    page.histogram_table = Table("Quantiles of the scores", columns, tuple(rows))
 
 
 def _edges(values: Floats) -> Floats:
-    """Ends of the bins; one bin where the values are equal, or too close to be told apart."""
+    """Edges of the bins; one bin where the values are equal, or too close to tell apart."""
     low, high = float(values.min()), float(values.max())
     edges = np.linspace(low, high, _NUM_BINS + 1)
     if (np.diff(edges) > 1e-9 * max(abs(low), abs(high))).all():
@@ -145,18 +135,39 @@ def add_picked(
         return
     everything = describe(pool, [np.arange(len(pool))])
     of = {series: describe(pool, list(by_seed.values())) for series, by_seed in picks.items()}
-    looks = [look(series) for series in picks]
-    page.data["durations"] = [
-        _duration_row(POOL, None, everything),
-        *(
-            _duration_row(one.label, page.looks.index(one), picked)
-            for one, picked in zip(looks, of.values(), strict=True)
-        ),
+    page.data["durations"] = [_duration_row(_POOL, None, everything)] + [
+        _duration_row(look(series).label, page.place(series), picked)
+        for series, picked in of.items()
     ]
-    page.duration_table = _durations(page, everything, of)
+
+    def table(
+        caption: str, columns: Sequence[str], cells: Callable[[Picked], Iterable[Cell]]
+    ) -> Table:
+        rows = [Row(_POOL, None, tuple(cells(everything)))]
+        rows += [page.row(series, cells(picked)) for series, picked in of.items()]
+        return Table(caption, tuple(columns), tuple(rows))
+
+    columns = ["recordings", "audio", "mean", "median", "10th to 90th percentile"]
+    columns += [] if everything.speakers is None else ["speakers"]
+    caption = f"What was picked at {page.budget} of the pool"
+    page.duration_table = table(caption, columns, _lengths)
     for key, groups in pool.groups.items():
-        if key != "speaker" and len(groups.names) > 1:
-            page.picked_tables.append(_shares(page, key, groups, everything, of))
+        if key == "speaker" or len(groups.names) < 2:
+            continue
+
+        def shares(picked: Picked, key: str = key) -> Iterator[Cell]:
+            for share, base in zip(picked.shares[key], everything.shares[key], strict=True):
+                ratio = share / base if base > 0 else 1.0
+                text = f"{plain(100 * share, digits=2)}%"
+                if not 0 < share < 0.001:
+                    text = percent(share, digits=1)
+                is_pool = picked is everything
+                yield Cell(text) if is_pool else Cell(text, f"{ratio:.1f} ×", level=_tint(ratio))
+
+        unnamed = "speech" if key == "kind" else f"no {key}"
+        caption = f"Share of the picks by {key}, and the ratio to its share of the pool"
+        names = [name or unnamed for name in group_names(groups)]
+        page.picked_tables.append(table(caption, names, shares))
     if len(picks) > 1:
         page.picked_tables.append(_overlaps(page, picks, len(pool)))
     page.findings += picked_findings(
@@ -179,88 +190,38 @@ def _duration_row(name: str, place: int | None, picked: Picked) -> dict[str, Any
     }
 
 
-def _durations(page: Page, everything: Picked, of: Mapping[Series, Picked]) -> Table:
-    with_speakers = everything.speakers is not None
-
-    def cells(picked: Picked) -> Iterator[Cell]:
-        yield Cell(f"{picked.recordings:,.0f}")
-        yield Cell(duration(picked.hours))
-        yield Cell(f"{picked.mean_seconds:.2f} s")
-        yield Cell(f"{picked.quantiles[2]:.2f} s")
-        yield Cell(f"{picked.quantiles[0]:.1f} to {picked.quantiles[4]:.1f} s")
-        if with_speakers:
-            yield Cell(f"{picked.speakers:,.0f}")
-
-    columns = ("recordings", "audio", "mean", "median", "10th to 90th percentile")
-    return Table(
-        f"What was picked at {page.budget} of the pool",
-        (*columns, "speakers") if with_speakers else columns,
-        (
-            Row(POOL, None, tuple(cells(everything))),
-            *(page.row(series, cells(picked)) for series, picked in of.items()),
-        ),
-    )
-
-
-def _shares(
-    page: Page, key: str, groups: Groups, everything: Picked, of: Mapping[Series, Picked]
-) -> Table:
-    names = group_names(groups)
-
-    def cells(picked: Picked) -> Iterator[Cell]:
-        for share, base in zip(picked.shares[key], everything.shares[key], strict=True):
-            ratio = share / base if base > 0 else 1.0
-            if picked is everything:
-                yield Cell(_share(share))
-            else:
-                yield Cell(_share(share), f"{ratio:.1f} ×", level=_tint(ratio))
-
-    unnamed = "speech" if key == "kind" else f"no {key}"
-    return Table(
-        f"Share of the picks by {key}, and the ratio to its share of the pool",
-        tuple(name or unnamed for name in names),
-        (
-            Row(POOL, None, tuple(cells(everything))),
-            *(page.row(series, cells(picked)) for series, picked in of.items()),
-        ),
-    )
-
-
-def _share(share: float) -> str:
-    return f"{plain(100 * share, digits=2)}%" if 0 < share < 0.001 else percent(share, digits=1)
+def _lengths(picked: Picked) -> list[Cell]:
+    texts = [
+        f"{picked.recordings:,.0f}",
+        duration(picked.hours),
+        f"{picked.mean_seconds:.2f} s",
+        f"{picked.quantiles[2]:.2f} s",
+        f"{picked.quantiles[0]:.1f} to {picked.quantiles[4]:.1f} s",
+    ]
+    texts += [] if picked.speakers is None else [f"{picked.speakers:,.0f}"]
+    return [Cell(text) for text in texts]
 
 
 def _overlaps(
     page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_recordings: int
 ) -> Table:
-    rows = []
     size = np.mean([len(pick) for by_seed in picks.values() for pick in by_seed.values()])
     chance = float(size) / num_recordings
-    for series, own in picks.items():
-        cells = []
-        for other, theirs in picks.items():
-            share = None if other == series else overlap(dict(own), dict(theirs))
-            if share is None:
-                cells.append(Cell("" if other == series else "–"))
-            else:
-                cells.append(Cell(percent(share), level=_tint(share / chance)))
-        rows.append(page.row(series, cells))
+
+    def cell(series: Series, other: Series) -> Cell:
+        share = overlap(picks[series], picks[other])
+        if series == other or share is None:
+            return Cell("" if series == other else "–")
+        return Cell(percent(share), level=_tint(share / chance))
+
     return Table(
         "Share of a strategy's picks (row) that another strategy (column) also picks",
         tuple(look(series).label for series in picks),
-        tuple(rows),
+        tuple(page.row(one, (cell(one, other) for other in picks)) for one in picks),
         more=f"by chance: {percent(chance)}",
     )
 
 
 def _tint(ratio: float) -> int:
-    """How a share stands to the one expected by chance."""
+    """How a share compares with the one expected by chance."""
     return next((tint for least, tint in _TINTS if ratio >= least), 0)
-
-
-def _place(page: Page, strategy: str) -> int:
-    return page.looks.index(look(Series(strategy, "single")))
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 4)

@@ -2,7 +2,7 @@
 
 Ranks are normalized as in the paper's Fig. 2: 0 the least, 1 the most informative utterance. Up to
 ``MAX_POINTS`` utterances are shown as points. A larger pool is shown as counts over a grid, one
-grid a pair of strategies, with a sample of its utterances to look at: what is kept does not grow
+for each pair of strategies, with a sample of its utterances to look at, so the page does not grow
 with the pool.
 """
 
@@ -15,10 +15,9 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.evaluation.statistics.bootstrap import Interval
+from egl_fast.evaluation.statistics.bootstrap import Floats, Interval
 from egl_fast.evaluation.statistics.rank_correlation import RankCorrelations, midranks, spearman
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 MAX_POINTS = 2500
@@ -55,11 +54,13 @@ class Ranking:
         return Interval(*(float(table[at]) for table in (found.estimate, found.low, found.high)))
 
     def grids(self) -> Iterator[tuple[str, str, Integers]]:
-        """For each pair of strategies, how many utterances fall into each cell.
+        """For each pair of strategies, how many utterances of a sampled pool fall into each cell.
 
         Yields:
             (first, second, counts [GRID_SIZE, GRID_SIZE]): rows by the first's rank, ascending.
         """
+        if not self.is_sampled:
+            return
         cells = np.minimum((self.ranks * GRID_SIZE).astype(np.int64), GRID_SIZE - 1)
         for one, other in combinations(range(len(self.strategies)), 2):
             flat = np.bincount(cells[one] * GRID_SIZE + cells[other], minlength=GRID_SIZE**2)

@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 
 #: What no report reads.
 _NOT_READ = ("valid_loss", "ctc_loss_per_char", "epochs")
-#: Columns whose empty string CSV cannot tell from nothing.
+#: Columns in which CSV cannot tell an empty string from a missing one.
 _MAY_BE_EMPTY = ("strategy", "query")
-
-_KINDS = {"text": "text", "whole": "a whole number"}
-_AMOUNT = "a number of 0 or more"
 
 _MAX_CONFIG = 200_000
 
@@ -55,19 +52,17 @@ def read_run_folder(path: str | Path) -> RunFolder:
         path: the folder that `egl-fast simulate` was given.
 
     Raises:
-        ReportError: there is no such folder, a table is missing, lacks a column or holds what
-            does not belong there; the message says which command makes it.
+        ReportError: there is no such folder; a table is missing, lacks a column, or holds values
+            that do not belong there. The message says which command makes it.
     """
     path = Path(path)
     if not path.is_dir():
         hint = "; for a scores file give --scores FILE" if path.is_file() else ""
         raise ReportError(f"run {path}: no such folder{hint}")
     results = _read_table(path, "results", RESULTS)
+    command = f"`egl-fast simulate --config FILE --run-dir {path}`"
     if results is None or results.is_empty():
-        raise ReportError(
-            f"run {path}: holds no results; `egl-fast simulate --config FILE --run-dir {path}` "
-            "makes them"
-        )
+        raise ReportError(f"run {path}: holds no results; {command} makes them")
     test_utterances = _read_table(path, "test_utterances", TEST_UTTERANCES)
     if results.filter(results["strategy"] != "").is_empty():
         raise ReportError(
@@ -77,7 +72,7 @@ def read_run_folder(path: str | Path) -> RunFolder:
     if test_utterances is None or test_utterances.is_empty():
         raise ReportError(
             f"run {path}: holds no test_utterances.parquet, from which the intervals are made; "
-            f"`egl-fast simulate --config FILE --run-dir {path}` writes it"
+            f"{command} writes it"
         )
     return RunFolder(
         path=path,
@@ -133,19 +128,19 @@ def _read_table(folder: Path, name: str, columns: dict[str, str]) -> pl.DataFram
 
 
 def _checked(column: pl.Series, kind: str, where: str) -> pl.Series:
-    """The column in its type; what does not fit is an error that names the row."""
+    """The column in its type; a value that does not fit is an error that names the row."""
     import polars as pl
 
-    what = _KINDS.get(kind, _AMOUNT)
+    types = {"text": (pl.String(), "text"), "whole": (pl.Int64(), "a whole number")}
+    dtype, what = types.get(kind, (pl.Float64(), "a number of 0 or more"))
     if column.dtype.is_nested():
         raise ReportError(f"{where}: {column.name!r} holds lists, not {what}")
-    types = {"text": pl.String(), "whole": pl.Int64()}
-    cast: pl.Series = column.cast(types.get(kind, pl.Float64()), strict=False)
+    cast: pl.Series = column.cast(dtype, strict=False)
     if column.name in _MAY_BE_EMPTY:
         cast = cast.fill_null("")
     fits = cast.is_not_null()
-    if kind not in _KINDS:
-        fits &= cast.is_finite().fill_null(False) & (cast >= 0).fill_null(False)
+    if kind not in types:
+        fits &= (cast.is_finite() & (cast >= 0)).fill_null(False)
     if not fits.all():
         row = int(fits.arg_min() or 0)
         raise ReportError(

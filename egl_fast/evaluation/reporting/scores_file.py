@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,15 @@ import numpy.typing as npt
 
 from egl_fast.display import shown
 from egl_fast.errors import ManifestError
-from egl_fast.evaluation.reporting.score_records import ScoreRecords, score_records
+from egl_fast.evaluation.reporting.score_records import read_records, records_at
+from egl_fast.evaluation.statistics.bootstrap import Floats
 from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-
-#: Keys of manifests by which pools are commonly told apart.
+#: Keys of manifests by which pools are commonly divided.
 GROUP_KEYS = ("corpus", "kind", "speaker")
 
+_RANKED = (*STRATEGIES, *CONTROLS)
 #: Scores that may be estimates -> the key of their standard error.
 _STDERR_KEYS = {"egl": "egl_stderr", "egl_full": "egl_full_stderr"}
 
@@ -38,7 +37,7 @@ class Groups:
     """
 
     names: tuple[str, ...]
-    codes: Integers
+    codes: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,12 @@ class ScoresFile:
     groups: dict[str, Groups]
     ids: tuple[str, ...]
     incomplete: tuple[str, ...]
-    _records: ScoreRecords
 
     def __len__(self) -> int:
         """N, the number of utterances."""
         return len(self.durations)
 
-    def records(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+    def records(self, indices: Collection[int]) -> list[dict[str, Any]]:
         """Whole records, read again from the file.
 
         Args:
@@ -81,13 +79,13 @@ class ScoresFile:
         Raises:
             ManifestError: the file has changed since it was read.
         """
-        return self._records.at(indices)
+        return records_at(self.path, indices, len(self))
 
 
 def read_scores_file(
     path: str | Path, *, keep_ids: bool = False, advance: Callable[[int], None] | None = None
 ) -> ScoresFile:
-    """The numbers of a scores file, one pass over it.
+    """The numbers of a scores file, in one pass over it.
 
     Args:
         path: JSON Lines as `egl-fast score` writes them, or Parquet as `egl-fast simulate` does.
@@ -102,83 +100,63 @@ def read_scores_file(
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
         raise ManifestError(f"scores {path}: is {what}; name a scores file")
-    records, reader = score_records(path), _Reader(f"scores {path}", keep_ids)
-    for where, record in records.read(advance):
-        reader.add(record, where)
-    return reader.finish(path, records)
-
-
-class _Reader:
-    """Collects the columns of records as they come."""
-
-    def __init__(self, source: str, keep_ids: bool) -> None:
-        self.source = source
-        self.keep_ids = keep_ids
-        self.numbers = {
-            name: array("d")
-            for name in ("duration", "beam_mass", *_STDERR_KEYS.values(), *STRATEGIES, *CONTROLS)
-        }
-        self.codes = {key: array("q") for key in GROUP_KEYS}
-        self.names: dict[str, dict[str, int]] = {key: {} for key in GROUP_KEYS}
-        self.ids: list[str] = []
-
-    def add(self, record: Mapping[str, Any], where: str) -> None:
-        """One record of the file."""
+    numbers = {
+        name: array("d") for name in ("duration", "beam_mass", *_STDERR_KEYS.values(), *_RANKED)
+    }
+    codes = {key: array("q") for key in GROUP_KEYS}
+    names: dict[str, dict[str, int]] = {key: {} for key in GROUP_KEYS}
+    ids: list[str] = []
+    for where, record in read_records(path, advance):
         if not isinstance(record.get("id"), str) or not any(map(record.__contains__, STRATEGIES)):
             raise ManifestError(
                 f"{where}: holds no score; is this a scores file, as `egl-fast score` writes it?"
             )
-        for name, column in self.numbers.items():
-            value = record.get(name)
-            if value is None:
-                value = np.nan
-            elif isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ManifestError(f"{where}: {name!r} is {shown(value)}, not a number")
-            elif not -1e300 <= value <= 1e300:
-                raise ManifestError(f"{where}: {name!r} is {shown(value)}, beyond any score")
-            column.append(value)
-        if not 0 <= self.numbers["duration"][-1] < 1e9:
+        for name, column in numbers.items():
+            column.append(_number(record, name, where))
+        if not 0 <= numbers["duration"][-1] < 1e9:
             raise ManifestError(
                 f"{where}: 'duration' is {shown(record.get('duration'))}, not a number of seconds"
             )
-        for key in GROUP_KEYS:
-            group = _group(record.get(key))
-            names = self.names[key]
-            self.codes[key].append(names.setdefault(group, len(names)))
-        if self.keep_ids:
-            self.ids.append(record["id"])
-
-    def finish(self, path: Path, records: ScoreRecords) -> ScoresFile:
-        """What was collected."""
-        if not self.numbers["duration"]:
-            raise ManifestError(f"{self.source}: holds no record; write it with `egl-fast score`")
-        # The arrays as they are: copies of a million records would be another 100 MB.
-        columns = {name: np.frombuffer(column) for name, column in self.numbers.items()}
-        missing = {name: np.isnan(column) for name, column in columns.items()}
-        ranked = [*STRATEGIES, *CONTROLS]
-        strategies = {name: columns[name] for name in ranked if not missing[name].any()}
-        if not strategies:
-            raise ManifestError(
-                f"{self.source}: no strategy has a score in every record; score the whole pool "
-                "again, in one run"
-            )
-        return ScoresFile(
-            path=path,
-            strategies=strategies,
-            stderrs=_stderrs(columns, strategies),
-            durations=columns["duration"],
-            beam_mass=columns["beam_mass"],
-            groups={
-                key: Groups(tuple(names), np.frombuffer(self.codes[key], np.int64))
-                for key, names in self.names.items()
-                if set(names) != {""}
-            },
-            ids=tuple(self.ids),
-            incomplete=tuple(
-                name for name in ranked if missing[name].any() and not missing[name].all()
-            ),
-            _records=records,
+        for key, of in names.items():
+            codes[key].append(of.setdefault(_group(record.get(key)), len(of)))
+        if keep_ids:
+            ids.append(record["id"])
+    if not numbers["duration"]:
+        raise ManifestError(f"scores {path}: holds no record; write it with `egl-fast score`")
+    # Not copied: of a million records that would be another 100 MB.
+    columns = {name: np.frombuffer(column) for name, column in numbers.items()}
+    missing = {name: np.isnan(columns[name]) for name in _RANKED}
+    strategies = {name: columns[name] for name in _RANKED if not missing[name].any()}
+    if not strategies:
+        raise ManifestError(
+            f"scores {path}: no strategy has a score in every record; score the whole pool again, "
+            "in one run"
         )
+    return ScoresFile(
+        path=path,
+        strategies=strategies,
+        stderrs=_stderrs(columns, strategies),
+        durations=columns["duration"],
+        beam_mass=columns["beam_mass"],
+        groups={
+            key: Groups(tuple(of), np.frombuffer(codes[key], np.int64))
+            for key, of in names.items()
+            if set(of) != {""}
+        },
+        ids=tuple(ids),
+        incomplete=tuple(n for n in _RANKED if missing[n].any() and not missing[n].all()),
+    )
+
+
+def _number(record: Mapping[str, Any], name: str, where: str) -> float:
+    value = record.get(name)
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ManifestError(f"{where}: {name!r} is {shown(value)}, not a number")
+    if not -1e300 <= value <= 1e300:
+        raise ManifestError(f"{where}: {name!r} is {shown(value)}, beyond any score")
+    return value
 
 
 def _stderrs(columns: dict[str, Floats], strategies: dict[str, Floats]) -> dict[str, Floats]:

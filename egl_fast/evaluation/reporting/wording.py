@@ -19,12 +19,9 @@ RHO = "\N{GREEK SMALL LETTER RHO}"
 
 @dataclass(frozen=True)
 class Finding:
-    """One result.
+    """One result: in a few words, and again with its numbers.
 
-    Attributes:
-        verdict: as ``Comparison.verdict``, or "fact" where nothing is compared.
-        title: the result in a few words.
-        text: the same with its numbers.
+    The verdict is that of ``Comparison``, or "fact" where nothing is compared.
     """
 
     verdict: str
@@ -44,7 +41,7 @@ def number(value: float, metric: Metric, *, digits: int = 1) -> str:
 
 
 def percent(share: float, *, digits: int = 0) -> str:
-    """A share in percent; infinite where a curve was left.
+    """A share in percent; infinite means beyond either end of a curve.
 
     Example:
         >>> percent(0.386), percent(math.inf), percent(-math.inf)
@@ -56,7 +53,7 @@ def percent(share: float, *, digits: int = 0) -> str:
 
 
 def percent_range(span: Interval, *, digits: int = 0) -> str:
-    """The interval of a share, in words that hold for infinite ends too.
+    """The interval of a share, in words that hold for infinite ends, too.
 
     Example:
         >>> percent_range(Interval(0.386, 0.352, 0.463))
@@ -71,7 +68,7 @@ def percent_range(span: Interval, *, digits: int = 0) -> str:
 
 
 def duration(hours: float, *, digits: tuple[int, int] = (2, 1)) -> str:
-    """Hours, or minutes below two of them, each to so many digits.
+    """Hours, or minutes below two hours, to a number of decimals each.
 
     Example:
         >>> duration(0.25), duration(3.0)
@@ -83,7 +80,7 @@ def duration(hours: float, *, digits: tuple[int, int] = (2, 1)) -> str:
 
 
 def plain(value: float, *, digits: int = 3) -> str:
-    """A number of any size for people to read, to so many digits that count.
+    """A number of any size for people to read, to a number of significant digits.
 
     Example:
         >>> plain(2e3), plain(0.0003), plain(1234567.0), plain(-0.0)
@@ -121,23 +118,20 @@ def _times_power(mantissa: str, power: int) -> str:
     return f"{digits} × 10{raised}".replace(" ", "\N{NO-BREAK SPACE}").replace("-", MINUS)
 
 
-#: What a browser would not show, or would let reorder the text around it: control characters,
+#: What a browser would not show, or what could reorder the text around it: control characters,
 #: embeddings and overrides of direction, halves of surrogate pairs.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
-
 #: What follows four accents on one letter: hundreds of them would be drawn across the page.
-_STACKED = re.compile(
-    "(?<=[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{4})"
-    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
-)
+_ACCENT = "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_STACKED = re.compile(f"(?<={_ACCENT}{{4}}){_ACCENT}+")
 
 
 def shown_text(value: object, *, most: int = 300) -> str:
-    """Text of a manifest as a page shows it: cut, and what cannot be seen as an escape.
+    """Text from a manifest as a page shows it: cut, with what cannot be seen as an escape.
 
     Args:
-        value: whatever the record holds; what is not a string has no text.
+        value: whatever the record holds; "" comes of what is not a string.
         most: characters that are kept.
 
     Example:
@@ -146,21 +140,18 @@ def shown_text(value: object, *, most: int = 300) -> str:
     """
     if not isinstance(value, str):
         return ""
-    return _INVISIBLE.sub(_escape, shortened(_STACKED.sub("", value), most))
+    cut = shortened(_STACKED.sub("", value), most)
+    return _INVISIBLE.sub(lambda found: " " if found[0] in "\t\n\r" else escaped(found), cut)
 
 
 def shown_id(identity: str) -> str:
-    """An id as a page shows it; a blank one is something to point at, too.
+    """An id as a page shows it; even a blank one has to be something to point at.
 
     Example:
         >>> shown_id("a/b.wav"), shown_id(" ")
         ('a/b.wav', '(blank)')
     """
     return shown_text(identity) if identity.strip() else "(blank)"
-
-
-def _escape(found: re.Match[str]) -> str:
-    return " " if found[0] in "\t\n\r" else escaped(found)
 
 
 def signed(value: float) -> str:
@@ -174,7 +165,7 @@ def signed(value: float) -> str:
 
 
 def _fixed(value: float, digits: int) -> str:
-    """So many decimals, a true minus sign, and none before a zero."""
+    """A fixed number of decimals, with a true minus sign, but never before a zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 

@@ -22,7 +22,7 @@ from egl_fast.scoring.options import ScoringOptions
 from egl_fast.selection import parse_budget
 from egl_fast.training.config import TrainingConfig
 
-#: Rankings that need no model: later rounds would say what the first said.
+#: Rankings that need no model: later rounds would say the same as the first.
 MODEL_FREE: Final = frozenset({"random", "longest", "shortest"})
 
 MODES: Final = ("single", "sequential")
@@ -42,13 +42,13 @@ Scalar: TypeAlias = str | int | float | bool
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Utterances out of one manifest.
+    """Utterances of one manifest.
 
     Attributes:
         manifest: resolved path.
         where: manifest key -> the values that are taken.
         exclude: parts whose utterances are left out.
-        sample: take so many by chance, in the manifest's order; None: all.
+        sample: take this many at random, in the manifest's order; None: all.
         prefix: put before every id, to tell the utterances of two manifests apart.
         add: keys added to every line.
         path: of the table in the file, for errors.
@@ -76,31 +76,23 @@ class TrainingPlan:
     learning_rates: tuple[float, ...]
 
     def candidates(self, seed: int) -> list[TrainingConfig]:
-        """One configuration a learning rate."""
+        """One configuration per learning rate."""
         return [replace(self.config, learning_rate=rate, seed=seed) for rate in self.learning_rates]
 
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """A simulation, every default filled in.
+    """A simulation, every default filled in; what is not listed here is called as in the file.
 
     Attributes:
         source: the file, for errors found later on.
         data_root: folder that manifest paths are relative to, where a source names no other.
         data: part -> its sources.
         sample_seed: of the samples drawn from manifests; the same for all ``seeds``.
-        strategies: what to rank the pool by.
         queries: budgets, as written.
-        end_points: train on nothing of the pool and on all of it, too.
-        seeds: of initialization, order, augmentation, the random strategy, signs.
-        modes: "single" and "sequential".
         step: budget of a round of "sequential"; None: from query to query.
-        start: "warm", from the base model (or the last round's), or "scratch".
-        keep_models: keep the model files of query trainings.
-        model: sizes of the network.
         init_file: model file that everything starts from, instead of random weights.
-        base, query, pretrain: how to train; ``pretrain`` is None without such data.
-        pretrain_seed: of the pretraining, which all seeds share.
+        pretrain: None where there are no such data.
         scoring: options, with seed 0.
         num_hypotheses: labelings of each utterance that are kept beside its scores.
     """
@@ -128,11 +120,11 @@ class SimulationConfig:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
-    """Read and check a configuration; nothing is looked up yet but the file itself.
+    """Read and check a configuration; no other file is opened yet.
 
     Args:
         path: a TOML file.
-        overrides: ``key=value`` each, as of ``--set``.
+        overrides: ``key=value`` each, as given to ``--set``.
 
     Raises:
         ConfigError: a key is unknown, missing or wrong; the message names the line.
@@ -140,18 +132,15 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
     source = TomlSource(path, overrides)
     root = source.table()
     data_root = (path.parent / root.get("data_root", kinds.text, ".")).resolve()
+    strategies = kinds.list_of(kinds.OneOf(*STRATEGIES, *CONTROLS))
+    queries = kinds.list_of(_query)
     settings: dict[str, Any] = {
         "strategies": root.required(
-            "strategies",
-            kinds.list_of(kinds.OneOf(*STRATEGIES, *CONTROLS)),
-            'list some, such as ["random", "egl"]',
+            "strategies", strategies, 'list some, such as ["random", "egl"]'
         ),
-        "queries": root.required(
-            "queries", kinds.list_of(_query), 'list some, such as ["10%", "0.5h"]'
-        ),
+        "queries": root.required("queries", queries, 'list some, such as ["10%", "0.5h"]'),
+        **{name: root.get(name, kind, default) for name, (kind, default) in _SETTINGS.items()},
     }
-    for name, (kind, default) in _SETTINGS.items():
-        settings[name] = root.get(name, kind, default)
     if settings["step"] and "sequential" not in settings["modes"]:
         raise root.error("step", 'only "sequential" has rounds; add it to modes, or remove step')
     data, sample_seed = _data(root.table("data"), path.parent, data_root)
@@ -207,7 +196,7 @@ def resolved(config: SimulationConfig) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> Any:
-    """Plain values, without what is None: TOML has no word for it."""
+    """Plain values, without those that are None, which TOML cannot say."""
     if isinstance(value, Mapping):
         return {key: _toml(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, (tuple, list)):
@@ -264,27 +253,23 @@ def _data(
 def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
     manifest = table.required("manifest", kinds.text, "name a manifest")
     own_root = table.get("root", kinds.text, "")
-    filters = table.table("where")
+    filters, additions = table.table("where"), table.table("add")
     scalars = kinds.one_or_list_of(_scalar)
-    where = {key: filters.required(key, scalars, "") for key in filters.content}
-    additions = table.table("add")
-    add = {key: additions.required(key, _scalar, "") for key in additions.content}
-    exclude = table.get("exclude", kinds.one_or_list_of(kinds.OneOf(*PARTS)), ())
-    sample = table.get("sample", kinds.Integer(1), None)
-    prefix = table.get("prefix", kinds.text, "")
-    table.finish()
-    for key in ("audio_filepath", "id", "text", "duration", "offset"):
-        if key in add:
-            raise additions.error(key, "means something in a manifest already; take another name")
-    return SourceConfig(
-        manifest=(folder / own_root).resolve() / manifest if own_root else data_root / manifest,
-        where=MappingProxyType(where),
-        exclude=exclude,
-        sample=sample,
-        prefix=prefix,
-        add=MappingProxyType(add),
+    exclude = kinds.one_or_list_of(kinds.OneOf(*PARTS))
+    source = SourceConfig(
+        manifest=((folder / own_root).resolve() if own_root else data_root) / manifest,
+        where=MappingProxyType({k: filters.required(k, scalars, "") for k in filters.content}),
+        exclude=table.get("exclude", exclude, ()),
+        sample=table.get("sample", kinds.Integer(1), None),
+        prefix=table.get("prefix", kinds.text, ""),
+        add=MappingProxyType({k: additions.required(k, _scalar, "") for k in additions.content}),
         path=table.path,
     )
+    table.finish()
+    for key in ("audio_filepath", "id", "text", "duration", "offset"):
+        if key in source.add:
+            raise additions.error(key, "means something in a manifest already; take another name")
+    return source
 
 
 def _plain_source(source: SourceConfig) -> dict[str, Any]:
@@ -294,12 +279,9 @@ def _plain_source(source: SourceConfig) -> dict[str, Any]:
 
 def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
     init = table.get("init", kinds.text, "")
-    if init:
-        for name in table.content:
-            if name != "init":
-                raise table.error(
-                    name, "the file of init has its sizes already; remove one of both"
-                )
+    for name in table.content if init else ():
+        if name != "init":
+            raise table.error(name, "the file of init has its sizes already; remove one of them")
     config = PRESETS[table.get("preset", kinds.OneOf(*PRESETS), "small")]
     chosen = _fields(table, config, but=_GIVEN_SIZES)
     table.finish()

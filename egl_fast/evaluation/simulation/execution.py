@@ -50,14 +50,13 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 #: Told what is going on within a unit.
 Note = Callable[[str], None]
 
-
 CPU: Final = torch.device("cpu")
 
 
 def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = CPU) -> None:
-    """Do a unit's work and write its result, or go on with work that was cut off.
+    """Do a unit's work and write its result, or resume work that was cut off.
 
-    A training whose result is there already is done again for its model alone.
+    A training whose result is there already is done again only for its model.
 
     Args:
         unit: what to do; the model that it needs must be there. Its lock must be held.
@@ -86,25 +85,22 @@ def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = 
     except EglError as error:
         raise type(error)(f"{unit.title} ({unit.name}): {error}") from None
     if not was_done:
-        seconds = before + time.monotonic() - clock
-        atomic.write_json(
-            folder / "timing.json",
-            {
-                "wall_seconds": round(seconds, 3),
-                "started": started.isoformat(timespec="seconds"),
-                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                "machine": platform.platform(),
-                "device": str(device),
-            },
-        )
+        timing = {
+            "wall_seconds": round(before + time.monotonic() - clock, 3),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "machine": platform.platform(),
+            "device": str(device),
+        }
+        atomic.write_json(folder / "timing.json", timing)
         atomic.write_json(folder / "result.json", result)
     store.discard_run(unit.name)
 
 
 def starting_point(init: Start, store: UnitStore | None = None) -> Checkpoint:
-    """The model that a training starts from; only that of a unit needs the store.
+    """The model that a training starts from; only a unit's needs the store.
 
     Raises:
         CheckpointError: its file is missing or damaged.
@@ -139,10 +135,10 @@ def _train(
     *,
     for_its_model: bool,
 ) -> tuple[dict[str, Any], float]:
-    """The result, and the seconds of epochs that were there before.
+    """The result, and the seconds spent on epochs that were there before.
 
-    Where there is a result already, whose model is gone, that and its tables stay as they are: on
-    another machine they would differ by rounding.
+    Where there is a result already, and only its model is gone, the result and its tables stay as
+    they are: made on another machine, they would differ by rounding.
     """
     start = starting_point(unit.init, store)
     start.model.to(device)
@@ -189,29 +185,21 @@ def _train(
 
 def _test(unit: TrainUnit, checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
     transcripts = _transcripts(checkpoint, unit.test, unit.config.batch_seconds)
+    counts = [count_edits(one.utterance.text or "", one.text) for one in transcripts]
+    num_chars = sum(count.chars for count in counts)
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
-    columns = ["id", "ctc_loss", "char_errors", "num_chars", "word_errors", "num_words"]
-    writer.writerow(columns)
-    num_chars = 0
-    for transcript in transcripts:
-        counts = count_edits(transcript.utterance.text or "", transcript.text)
-        num_chars += counts.chars
-        writer.writerow(
-            [
-                transcript.utterance.id,
-                repr(_finite_loss(transcript)),
-                *(counts.char_edits, counts.chars, counts.word_edits, counts.words),
-            ]
-        )
+    writer.writerow(["id", "ctc_loss", "char_errors", "num_chars", "word_errors", "num_words"])
+    for one, count in zip(transcripts, counts, strict=True):
+        errors = (count.char_edits, count.chars, count.word_edits, count.words)
+        writer.writerow([one.utterance.id, repr(_finite_loss(one)), *errors])
     write_gzip(folder / "test.csv.gz", table.getvalue())
     rates = error_rates(transcripts)
     assert rates.loss is not None, "every loss is finite, and there is at least one"
-    total = rates.loss * len(transcripts)
     return {
         "utterances": len(transcripts),
         "ctc_loss": rates.loss,
-        "ctc_loss_per_char": total / num_chars if num_chars else None,
+        "ctc_loss_per_char": rates.loss * len(transcripts) / num_chars if num_chars else None,
         "cer": rates.cer,
         "wer": rates.wer,
     }
@@ -240,7 +228,7 @@ def _score(
     losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)
     lines = []
     for record, member, transcript in zip(records, unit.pool, losses, strict=True):
-        # What the first n labelings say of an utterance; all K would fill megabytes.
+        # All K labelings would fill megabytes.
         record["hypotheses"] = record.pop("hypotheses", [])[: unit.num_hypotheses]
         record |= {
             "longest": member.seconds,
@@ -254,7 +242,7 @@ def _score(
 
 
 def examples(members: Sequence[Member], checkpoint: Checkpoint) -> list[Example]:
-    """Utterances ready for training; their lengths are known from when the sets were read.
+    """Utterances ready for training; their lengths were measured when the sets were read.
 
     Raises:
         ManifestError: a text cannot be trained on; the message names it.

@@ -1,9 +1,9 @@
 """Which units a simulation asks for, as far as is known yet.
 
-What a query trains on depends on scores, and those on a trained model, so a plan unfolds while
-its units get done. ``Plan.expand`` looks at what is done and says the rest: units that are known
-by now, and steps that will be known later. It is a function of the configuration, the data and
-the folder of units, so any process can pick up at any time.
+What a query trains on depends on scores, and scores depend on a trained model, so a plan unfolds
+while its units get done. ``Plan.expand`` looks at what is done and gives the rest: units that are
+known by now, and steps that will be known later. It is a function of the configuration, the data
+and the folder of units, so any process can pick up at any time.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import TypeAlias
 
-from egl_fast.errors import ConfigError, SelectionError
 from egl_fast.evaluation.simulation.config import MODEL_FREE, SimulationConfig, TrainingPlan
+from egl_fast.evaluation.simulation.rounds import rounds_of
 from egl_fast.evaluation.simulation.sets import Member, total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import (
@@ -27,7 +26,7 @@ from egl_fast.evaluation.simulation.units import (
     TrainUnit,
     Unit,
 )
-from egl_fast.selection import Budget, parse_budget, rank, within_budget
+from egl_fast.selection import parse_budget, rank, within_budget
 
 #: Identity of a step whose unit is not known yet.
 StepKey: TypeAlias = tuple[str | int, ...]
@@ -62,7 +61,7 @@ class Expansion:
 
     Attributes:
         points: all of them, in the order of the tables.
-        units: name -> unit, in the order they should be done; those done are among them.
+        units: name -> unit, in the order they should be done, finished ones included.
         later: steps whose units are not known yet -> kind and seconds of audio.
         base_scores: seed -> the scoring of the whole pool by its base model, once done.
         needed_models: units whose models something unfinished starts from.
@@ -81,7 +80,7 @@ class Plan:
     Args:
         config: the configuration.
         sets: its parts, as ``read_sets`` gives them.
-        init: where the first training of all starts; a fresh one gets each seed's own number.
+        init: where the very first training starts; a fresh one gets each seed's own number.
 
     Raises:
         ConfigError: a query does not fit the pool, or the step does not lead to the queries.
@@ -97,20 +96,15 @@ class Plan:
         self.sets = sets
         self.init = init
         self.pool = sets["pool"]
+        self.rounds = rounds_of(config, self.pool)
         self._durations = [{"duration": member.seconds} for member in self.pool]
-        for number, query in enumerate(config.queries):
-            self._check_query(query, ("queries", number))
-        self.rounds = {
-            "single": config.queries,
-            "sequential": self._sequential_rounds() if "sequential" in config.modes else (),
-        }
 
     def expand(self, store: UnitStore) -> Expansion:
         """Everything that is known, given what is done."""
         return _Expander(self, store).expand()
 
-    def picks(self, ranking: Sequence[int], query: str) -> tuple[int, ...]:
-        """The start of a ranking of the whole pool that a query allows."""
+    def within(self, query: str, ranking: Sequence[int]) -> tuple[int, ...]:
+        """The start of a ranking of the whole pool that a budget allows."""
         return tuple(within_budget(self._durations, ranking, budget=query))
 
     def expected_seconds(self, query: str) -> float:
@@ -125,158 +119,108 @@ class Plan:
         """Base set and picks. In the pool's order, so that equal sets are equal work."""
         return self.sets["base"] + tuple(self.pool[index] for index in sorted(picks))
 
-    def _check_query(self, query: str, path: tuple[str | int, ...]) -> None:
-        budget = parse_budget(query)
-        whole = Fraction(total_seconds(self.pool))
-        try:
-            if budget.seconds is not None and budget.seconds >= whole:
-                raise SelectionError(
-                    f"budget {query}: the pool has only {float(whole):.0f} s of audio"
-                )
-            # The longest first: a ranking may begin with one that a short time cannot hold.
-            longest_first = rank([member.seconds for member in self.pool])
-            if len(self.picks(longest_first, query)) == len(self.pool):
-                raise SelectionError(
-                    f"budget {query}: takes all {len(self.pool)} utterances of the pool, which is "
-                    f"an "
-                    "end point"
-                )
-        except SelectionError as error:
-            raise self.config.source.error(path, str(error)) from None
-
-    def _sequential_rounds(self) -> tuple[str, ...]:
-        config = self.config
-        budgets = [parse_budget(query) for query in config.queries]
-        parsed = [*budgets, *([parse_budget(config.step)] if config.step else [])]
-        if len({"time" if b.seconds is not None else b.unit for b in parsed}) > 1:
-            raise self._rounds_error("rounds need queries and step in one unit")
-        amounts = [_amount(budget) for budget in budgets]
-        if sorted(amounts) != amounts:
-            raise self._rounds_error('"sequential" needs queries from small to large')
-        if config.step is None:
-            return config.queries
-        step = _amount(parse_budget(config.step))
-        for query, amount in zip(config.queries, amounts, strict=True):
-            if amount % step:
-                raise self._rounds_error(
-                    f"{query} is not a multiple of step = {config.step!r}; change one of them"
-                )
-        written = dict(zip(amounts, config.queries, strict=True))
-        unit = parse_budget(config.step).unit
-        per_unit = _amount(Budget(Fraction(1), unit))
-        rounds = []
-        for number in range(1, math.floor(amounts[-1] / step) + 1):
-            amount = number * step
-            rounds.append(written.get(amount, f"{_decimal(amount / per_unit)}{unit}"))
-        for query in rounds:
-            self._check_query(query, ("step",))
-        return tuple(rounds)
-
-    def _rounds_error(self, message: str) -> ConfigError:
-        path = ("step",) if self.config.step else ("queries",)
-        return self.config.source.error(path, message)
-
 
 class _Expander:
-    """One expansion. A step takes None for what is not known yet, and hands None on."""
+    """One expansion. A step takes None for what is not known yet, and then returns None."""
 
     def __init__(self, plan: Plan, store: UnitStore) -> None:
         self.plan = plan
         self.config = plan.config
         self.store = store
         self.out = Expansion()
-        self._points: dict[tuple[str, int], dict[str, list[Point]]] = {}
 
     def expand(self) -> Expansion:
         config = self.config
         init: Start | None = self.plan.init
         pretrain = config.pretrain
         if pretrain is not None:
-            assert not isinstance(init, TrainUnit)
             if isinstance(init, FreshInit):
                 init = replace(init, seed=config.pretrain_seed)
             members, seed = self.plan.sets["pretrain"], config.pretrain_seed
             init = self._train(
                 ("pretrain",), "pretrain", init, members, pretrain, seed, "pretraining"
             )
+        points: dict[str, list[Point]] = {mode: [] for mode in config.modes}
         for seed in config.seeds:
             own = replace(init, seed=seed) if isinstance(init, FreshInit) else init
-            self._seed(seed, own)
+            self._seed(seed, own, points)
         for mode in config.modes:
-            for seed in config.seeds:
-                for points in self._points[mode, seed].values():
-                    self.out.points += points
+            self.out.points += points[mode]
         return self.out
 
-    def _seed(self, seed: int, init: Start | None) -> None:
+    def _seed(self, seed: int, init: Start | None, points: dict[str, list[Point]]) -> None:
         config, plan = self.config, self.plan
         base = self._train(
             ("base", seed), "base", init, plan.sets["base"], config.base, seed, f"base, seed {seed}"
         )
-        scores = self._score(("score", seed), base, range(len(plan.pool)), seed, f"seed {seed}")
+        everything = tuple(range(len(plan.pool)))
+        scores = self._score(("score", seed), base, everything, seed, f"seed {seed}")
         if scores is not None:
             self.out.base_scores[seed] = scores
         start = base if config.start == "warm" else init
-        everything = tuple(range(len(plan.pool)))
         full = None
         if config.end_points:
             full = self._query(("full", seed), start, everything, seed, f"all of it, seed {seed}")
-        for mode in config.modes:
-            points: dict[str, list[Point]] = {"0%": [], "": [], "100%": []}
-            self._points[mode, seed] = points
+        for mode, found in points.items():
             if config.end_points:
-                points["0%"] = [Point("", mode, seed, 0, "0%", (), base)]
-                points["100%"] = [Point("", mode, seed, 1, "100%", everything, full)]
-            run = self._single if mode == "single" else self._sequential
+                found.append(Point("", mode, seed, 0, "0%", (), base))
             for strategy in config.strategies:
-                points[""] += run(strategy, seed, scores, start)
+                found += self._points(strategy, mode, seed, scores, start)
+            if config.end_points:
+                found.append(Point("", mode, seed, 1, "100%", everything, full))
 
-    def _single(
-        self, strategy: str, seed: int, scores: ScoreUnit | None, start: Start | None
+    def _points(
+        self, strategy: str, mode: str, seed: int, scores: ScoreUnit | None, start: Start | None
     ) -> list[Point]:
-        ranking = None if scores is None else self._ranking(scores, strategy)
-        points = []
-        for query in self.plan.rounds["single"]:
-            picks = None if ranking is None else self.plan.picks(ranking, query)
-            title = f"{strategy} {query}, seed {seed}"
-            unit = self._query(("single", strategy, seed, query), start, picks, seed, title)
-            points.append(Point(strategy, "single", seed, 1, query, picks, unit))
-        return points
-
-    def _sequential(
-        self, strategy: str, seed: int, scores: ScoreUnit | None, start: Start | None
-    ) -> list[Point]:
+        """A strategy's points; in rounds, each by the scores of the model of the one before."""
         points = []
         picked: tuple[int, ...] | None = ()
-        left: Sequence[int] = range(len(self.plan.pool))
-        rounds = self.plan.rounds["sequential"]
+        scored: Sequence[int] = range(len(self.plan.pool))
+        in_rounds, rounds = mode == "sequential", self.plan.rounds[mode]
         for number, query in enumerate(rounds, start=1):
-            if picked is not None and scores is not None:
-                order = self._ranking(scores, strategy)
-                taken = set(picked)
-                rest = (left[place] for place in order)
-                ranking = [*picked, *(index for index in rest if index not in taken)]
-                picked = self.plan.picks(ranking, query)
-            else:
-                picked = None
-            title = f"{strategy} {query} in rounds, seed {seed}"
-            key = ("sequential", strategy, seed, query)
+            picked = self._pick(strategy, query, scores, scored, picked if in_rounds else ())
+            key = (mode, strategy, seed, query)
+            title = f"{strategy} {query}{' in rounds' if in_rounds else ''}, seed {seed}"
             unit = self._query(key, start, picked, seed, title)
-            points.append(Point(strategy, "sequential", seed, number, query, picked, unit))
-            if number == len(rounds):
-                break
+            round_ = number if in_rounds else 1
+            points.append(Point(strategy, mode, seed, round_, query, picked, unit))
+            if not in_rounds or number == len(rounds):
+                continue
             if self.config.start == "warm":
                 start = unit
-            if strategy in MODEL_FREE:
-                continue
-            if picked is not None:
-                taken = set(picked)
-                left = [index for index in range(len(self.plan.pool)) if index not in taken]
-            scores = self._score(("rescore", *key[1:]), unit, left, seed, f"after {title}")
+            if strategy not in MODEL_FREE:
+                if picked is not None:
+                    taken = set(picked)
+                    scored = [at for at in range(len(self.plan.pool)) if at not in taken]
+                after = ("rescore", strategy, seed, query)
+                scores = self._score(after, unit, scored, seed, f"after {title}")
         return points
 
-    def _ranking(self, scores: ScoreUnit, strategy: str) -> list[int]:
-        return rank([record[strategy] for record in self.store.scores(scores)])
+    def _pick(
+        self,
+        strategy: str,
+        query: str,
+        scores: ScoreUnit | None,
+        scored: Sequence[int],
+        picked: tuple[int, ...] | None,
+    ) -> tuple[int, ...] | None:
+        """What a strategy picks within a budget that includes what it has picked before.
+
+        The one place where a strategy's scores become a choice.
+
+        Args:
+            strategy: a key of the score records.
+            query: the budget.
+            scores: of the utterances ``scored``; None while not known.
+            scored: indices into the pool.
+            picked: before, first picked first; None while not known.
+        """
+        if scores is None or picked is None:
+            return None
+        order = rank([record[strategy] for record in self.store.scores(scores)])
+        taken = set(picked)
+        rest = (index for place in order if (index := scored[place]) not in taken)
+        return self.plan.within(query, [*picked, *rest])
 
     def _query(
         self, key: StepKey, start: Start | None, picks: Sequence[int] | None, seed: int, title: str
@@ -309,27 +253,18 @@ class _Expander:
         if kind == "pretrain":
             valid, test = sets["pretrain_valid"] or valid, ()
         several = len(plan.learning_rates) > 1
-        candidates = [
-            TrainUnit(
-                kind=kind,
-                init=init,
-                train=members,
-                valid=valid,
-                test=test,
-                config=config,
-                title=f"{title}, rate {config.learning_rate:g}" if several else title,
-            )
-            for config in plan.candidates(seed)
-        ]
-        losses = []
-        for unit in candidates:
+        candidates, losses = [], []
+        for config in plan.candidates(seed):
+            own = f"{title}, rate {config.learning_rate:g}" if several else title
+            unit = TrainUnit(kind, init, members, valid, test, config, own)
+            candidates.append(unit)
             self.out.units.setdefault(unit.name, unit)
             result = self.store.result(unit.name)
             if result is None:
                 self._keep(init)
             else:
+                # Null is infinite: the model rules out a text.
                 loss = result["valid_loss"]
-                # Null is infinite: the model rules a text out.
                 losses.append(math.inf if loss is None else loss)
         if len(losses) < len(candidates):
             return None
@@ -342,13 +277,8 @@ class _Expander:
         if model is None:
             self.out.later[key] = "score", total_seconds(pool)
             return None
-        unit = ScoreUnit(
-            model=model,
-            pool=pool,
-            options=replace(self.config.scoring, seed=seed),
-            num_hypotheses=self.config.num_hypotheses,
-            title=f"scores, {title}",
-        )
+        options = replace(self.config.scoring, seed=seed)
+        unit = ScoreUnit(model, pool, options, self.config.num_hypotheses, f"scores, {title}")
         self.out.units.setdefault(unit.name, unit)
         if self.store.result(unit.name) is None:
             self._keep(model)
@@ -358,14 +288,6 @@ class _Expander:
     def _keep(self, init: Start | None) -> None:
         if isinstance(init, TrainUnit):
             self.out.needed_models.add(init.name)
-            # A model that is gone is made again, which starts from another.
+            # A model that is gone is made again, starting from another one.
             if not self.store.has_model(init.name):
                 self._keep(init.init)
-
-
-def _amount(budget: Budget) -> Fraction:
-    return budget.amount if budget.seconds is None else budget.seconds
-
-
-def _decimal(amount: Fraction) -> str:
-    return str(amount.numerator) if amount.denominator == 1 else f"{float(amount):g}"

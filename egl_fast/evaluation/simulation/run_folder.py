@@ -1,4 +1,4 @@
-"""The run folder of a simulation: shared by processes with one configuration, and by no others.
+"""The run folder of a simulation, shared only by processes with the same configuration.
 
 config.toml    the configuration
 .lock          shared by all processes at work in the folder
@@ -59,14 +59,14 @@ def at_work_in(run_dir: Path, config: SimulationConfig) -> Iterator[bool]:
 def refresh_tables(
     plan: Plan, store: UnitStore, run_dir: Path, *, on_wait: Callable[[str], None] | None = None
 ) -> None:
-    """Write the tables, of all that is done by now.
+    """Write the tables from what is done by now.
 
     Args:
         plan: of the simulation.
         store: its units.
         run_dir: where the tables go.
-        on_wait: told which process is writing them, which is waited for; without it nothing is
-            written then.
+        on_wait: told which process is writing them, which is then waited for; without it, nothing
+            is written in that case.
 
     Raises:
         OutputError: a file cannot be written, or a unit's is damaged.
@@ -104,7 +104,7 @@ def _join(run_dir: Path, content: bytes) -> tuple[FileIO, bool]:
         if time.monotonic() > deadline:
             holder = holder_of(lock)
             raise LockHeldError(
-                f"{of}: a simulation with another configuration is at work there, begun by "
+                f"{of}: a simulation with another configuration is at work there, started by "
                 f"{holder}; wait for it, or give another --run-dir (--units shares its work)",
                 holder,
             )

@@ -6,15 +6,16 @@ import hashlib
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from operator import itemgetter
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import NoReturn, TypeAlias
 
 from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, read_manifest
-from egl_fast.errors import AudioError, ConfigError, ManifestError, one_line
+from egl_fast.errors import AudioError, ManifestError, one_line
 from egl_fast.evaluation.simulation.config import PARTS, SimulationConfig, SourceConfig
 from egl_fast.hashing import hashed
 
@@ -29,13 +30,11 @@ _DISJOINT = (
     *(("pretrain_valid", part) for part in ("pool", "test")),
 )
 
-_Key = TypeVar("_Key")
-
 #: Two utterances may share this much audio, in seconds: less than a syllable, where cuts were
 #: rounded or padded.
 SHARED_SECONDS = 0.1
 
-#: So much of a file's start, and its size, tell it from any other.
+#: This much of a file's start, and its size, identify it.
 _IDENTITY_BYTES = 1 << 20
 
 
@@ -56,16 +55,13 @@ class Member:
     @cached_property
     def identity(self) -> str:
         """Everything about the utterance that training sees, as one line."""
-        utterance = self.utterance
-        return json.dumps(
-            [
-                utterance.id,
-                self.audio_identity,
-                utterance.offset_seconds,
-                utterance.duration_seconds,
-                utterance.text,
-            ]
-        )
+        own = self.utterance
+        place = (own.offset_seconds, own.duration_seconds)
+        return json.dumps([own.id, self.audio_identity, *place, own.text])
+
+
+#: Utterances of a part, each with the source that it comes from.
+_Sourced: TypeAlias = list[tuple[SourceConfig, Member]]
 
 
 def digest(members: Iterable[Member]) -> str:
@@ -75,14 +71,12 @@ def digest(members: Iterable[Member]) -> str:
 
 def hidden(members: Iterable[Member]) -> list[Utterance]:
     """The utterances as a scorer may see them: without their texts."""
-    return [
-        replace(
-            member.utterance,
-            text=None,
-            record={key: value for key, value in member.utterance.record.items() if key != "text"},
-        )
-        for member in members
-    ]
+
+    def without_text(utterance: Utterance) -> Utterance:
+        record = {key: value for key, value in utterance.record.items() if key != "text"}
+        return replace(utterance, text=None, record=record)
+
+    return [without_text(member.utterance) for member in members]
 
 
 def total_seconds(members: Iterable[Member]) -> float:
@@ -113,12 +107,12 @@ def read_sets(config: SimulationConfig) -> dict[str, tuple[Member, ...]]:
 class _Reader:
     def __init__(self, config: SimulationConfig) -> None:
         self.config = config
-        self._parts: dict[str, list[tuple[SourceConfig, Member]]] = {}
+        self._parts: dict[str, _Sourced] = {}
         self._under_way: list[str] = []
-        self._identities: dict[Path, str] = {}
-        self._manifests: dict[Path, list[Utterance]] = {}
+        self._manifest = cache(read_manifest)
+        self._audio_identity = cache(_audio_identity)
 
-    def part(self, name: str) -> list[tuple[SourceConfig, Member]]:
+    def part(self, name: str) -> _Sourced:
         if name not in self._parts:
             self._under_way.append(name)
             self._parts[name] = [
@@ -134,26 +128,23 @@ class _Reader:
         for other in source.exclude:
             if other in self._under_way:
                 chain = " excludes ".join([*self._under_way, other])
-                raise self._error((*source.path, "exclude"), f"{chain}: remove one of them")
+                self._refuse(source, f"{chain}: remove one of them", "exclude")
             out += [
                 (member.utterance.audio_path.resolve(), member) for _, member in self.part(other)
             ]
         excluded = _Recordings(out)
-        taken = self._read(source)
+        try:
+            taken = self._manifest(source.manifest)
+        except ManifestError as error:
+            self._refuse(source, str(error), "manifest")
         for key, values in source.where.items():
+            left = f"no line of {source.manifest} that is left has"
             if not any(key in utterance.record for utterance in taken):
-                raise self._error(
-                    (*source.path, "where", key),
-                    f"no line of {source.manifest} that is left has the key {key!r}",
-                )
+                self._refuse(source, f"{left} the key {key!r}", "where", key)
             taken = [u for u in taken if _matches(u.record.get(key), values)]
-            found = [u.record.get(key) for u in taken]
             for value in values:
-                if not any(_matches(have, (value,)) for have in found):
-                    raise self._error(
-                        (*source.path, "where", key),
-                        f"no line of {source.manifest} that is left has {key} = {value!r}",
-                    )
+                if not any(_matches(u.record.get(key), (value,)) for u in taken):
+                    self._refuse(source, f"{left} {key} = {value!r}", "where", key)
         taken = [
             u
             for u in taken
@@ -164,59 +155,41 @@ class _Reader:
             )
         ]
         if not taken:
-            raise self._error(source.path, f"{name}: no utterance is left of {source.manifest}")
+            self._refuse(source, f"{name}: no utterance is left of {source.manifest}")
         if source.sample is not None:
-            taken = self._sample(taken, source)
+            if source.sample > len(taken):
+                message = f"sample = {source.sample}, but only {len(taken)} utterances are left"
+                self._refuse(source, message, "sample")
+            by_chance = sorted(taken, key=lambda u: hashed(self.config.sample_seed, u.id))
+            chosen = {u.id for u in by_chance[: source.sample]}
+            taken = [u for u in taken if u.id in chosen]
         return [self._member(name, source, utterance) for utterance in taken]
-
-    def _read(self, source: SourceConfig) -> list[Utterance]:
-        if source.manifest not in self._manifests:
-            try:
-                self._manifests[source.manifest] = read_manifest(source.manifest)
-            except ManifestError as error:
-                raise self._error((*source.path, "manifest"), str(error)) from None
-        return self._manifests[source.manifest]
-
-    def _sample(self, utterances: list[Utterance], source: SourceConfig) -> list[Utterance]:
-        assert source.sample is not None
-        if source.sample > len(utterances):
-            raise self._error(
-                (*source.path, "sample"),
-                f"sample = {source.sample}, but only {len(utterances)} utterances are left",
-            )
-
-        def chance(index: int) -> bytes:
-            return hashed(self.config.sample_seed, utterances[index].id)
-
-        chosen = sorted(range(len(utterances)), key=chance)[: source.sample]
-        return [utterances[index] for index in sorted(chosen)]
 
     def _member(self, name: str, source: SourceConfig, utterance: Utterance) -> Member:
         where = f"{name}: utterance {utterance.id!r} ({source.manifest}, line {utterance.line})"
         if utterance.text is None:
-            raise self._error(
-                source.path,
+            self._refuse(
+                source,
                 f'{where} has no text; add its transcript, "" for no speech, or filter it out',
             )
         try:
             seconds = audio_seconds(utterance)
             identity = self._audio_identity(utterance.audio_path)
         except (AudioError, OSError) as error:
-            raise self._error(source.path, f"{where}: {one_line(error)}") from None
+            self._refuse(source, f"{where}: {one_line(error)}")
         record = {**utterance.record, **source.add}
         named = replace(utterance, id=source.prefix + utterance.id, record=record)
         return Member(named, seconds, identity)
 
-    def _audio_identity(self, path: Path) -> str:
-        if path not in self._identities:
-            with open(path, "rb") as file:
-                start = file.read(_IDENTITY_BYTES)
-            content = hashlib.sha256(f"{path.stat().st_size}\0".encode() + start)
-            self._identities[path] = content.hexdigest()[:32]
-        return self._identities[path]
+    def _refuse(self, source: SourceConfig, message: str, *keys: str) -> NoReturn:
+        raise self.config.source.error((*source.path, *keys), message) from None
 
-    def _error(self, path: tuple[str | int, ...], message: str) -> ConfigError:
-        return self.config.source.error(path, message)
+
+def _audio_identity(path: Path) -> str:
+    with open(path, "rb") as file:
+        start = file.read(_IDENTITY_BYTES)
+    content = hashlib.sha256(f"{path.stat().st_size}\0".encode() + start)
+    return content.hexdigest()[:32]
 
 
 def _matches(have: object, values: Sequence[object]) -> bool:
@@ -226,27 +199,29 @@ def _matches(have: object, values: Sequence[object]) -> bool:
     )
 
 
-class _Recordings(Generic[_Key]):
+class _Recordings:
     """Which stretches of which recordings are taken, to find what shares audio with them."""
 
-    def __init__(self, members: Iterable[tuple[_Key, Member]]) -> None:
-        self._taken: dict[_Key, list[tuple[float, float, Utterance]]] = {}
+    def __init__(self, members: Iterable[tuple[Hashable, Member]]) -> None:
+        self._taken: dict[Hashable, list[tuple[float, float, Utterance]]] = {}
         for recording, member in members:
             start = member.utterance.offset_seconds
             stretch = start, start + member.seconds, member.utterance
             self._taken.setdefault(recording, []).append(stretch)
         for stretches in self._taken.values():
-            stretches.sort(key=_start)
+            stretches.sort(key=itemgetter(0))
         self._longest = {
             recording: max(end - start for start, end, _ in stretches)
             for recording, stretches in self._taken.items()
         }
 
-    def twin_of(self, recording: _Key, start: float, seconds: float) -> Utterance | None:
+    def twin_of(self, recording: Hashable, start: float, seconds: float) -> Utterance | None:
         """One that shares audio with a stretch of the same recording, if any was taken."""
         stretches = self._taken.get(recording, [])
-        first = bisect_left(stretches, start - self._longest.get(recording, 0.0), key=_start)
-        for other_start, other_end, utterance in stretches[first:]:
+        earliest = start - self._longest.get(recording, 0.0)
+        for other_start, other_end, utterance in stretches[
+            bisect_left(stretches, earliest, key=itemgetter(0)) :
+        ]:
             if other_start > start + seconds:
                 break
             shared = min(start + seconds, other_end) - max(start, other_start)
@@ -255,24 +230,16 @@ class _Recordings(Generic[_Key]):
         return None
 
 
-def _start(stretch: tuple[float, float, Utterance]) -> float:
-    return stretch[0]
-
-
 def _refuse_overlap(
-    config: SimulationConfig,
-    sets: Mapping[str, Sequence[tuple[SourceConfig, Member]]],
-    part: str,
-    other: str,
+    config: SimulationConfig, sets: Mapping[str, _Sourced], part: str, other: str
 ) -> None:
     seen = _Recordings((member.audio_identity, member) for _, member in sets[part])
     for source, member in sets[other]:
         start = member.utterance.offset_seconds
         twin = seen.twin_of(member.audio_identity, start, member.seconds)
         if twin is not None:
-            what = "is the same recording as"
-            if twin.offset_seconds != start:
-                what = "shares audio with"
+            is_same = twin.offset_seconds == start
+            what = "is the same recording as" if is_same else "shares audio with"
             raise config.source.error(
                 source.path,
                 f"{other}: utterance {member.utterance.id!r} {what} {twin.id!r} of {part}; "
@@ -281,9 +248,7 @@ def _refuse_overlap(
 
 
 def _refuse_equal_ids(
-    config: SimulationConfig,
-    sets: Mapping[str, Sequence[tuple[SourceConfig, Member]]],
-    parts: Sequence[str],
+    config: SimulationConfig, sets: Mapping[str, _Sourced], parts: Sequence[str]
 ) -> None:
     first: dict[str, Path] = {}
     for part in parts:

@@ -1,4 +1,4 @@
-"""The folder of units: a folder each, done once, whoever is at work.
+"""The folder of units: each has a folder of its own, and is done once, whoever is at work.
 
 units/<kind>-<hash>/spec.json      what the unit is, readable; the hash is of this
                     result.json    written last: the unit is done
@@ -10,8 +10,8 @@ units/<kind>-<hash>/spec.json      what the unit is, readable; the hash is of th
                     run/           training: state of a run that is not finished
 units/.locks/<kind>-<hash>         held by the process at work
 
-Results are used for weeks after they were written, and may be edited or cut short by then. They are
-compared with what else the folder says of them before anything is made out of them.
+Results are used weeks after they were written, and may have been edited or cut short by then. They
+are compared with what else their folder says before anything is made of them.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.records import STRATEGIES
 
-_Result = TypeVar("_Result")
+_Content = TypeVar("_Content")
 
 
 class UnitStore:
     """The folder of units: what is done, and who is at work.
+
+    What is read from a unit raises OutputError where it is damaged, or does not fit what else its
+    folder says.
 
     Args:
         root: the folder; several simulations may share it.
@@ -49,9 +52,7 @@ class UnitStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         # Results never change once they are there.
-        self._results: dict[str, dict[str, Any]] = {}
-        self._tests: dict[str, dict[str, list[Any]]] = {}
-        self._scores: dict[str, list[dict[str, Any]]] = {}
+        self._contents: dict[Path, Any] = {}
 
     def folder(self, name: str) -> Path:
         """Where a unit's files are."""
@@ -93,20 +94,18 @@ class UnitStore:
         return self.result(name) is not None
 
     def result(self, name: str) -> dict[str, Any] | None:
-        """What a unit came to; None while it is not done.
+        """A unit's result; None while it is not done."""
+        path = self.folder(name) / "result.json"
+        if path not in self._contents and not path.exists():
+            return None
 
-        Raises:
-            OutputError: the file is damaged, or says something else than the others in its folder.
-        """
-        if name not in self._results:
-            path = self.folder(name) / "result.json"
-            if not path.exists():
-                return None
-            spec = _read(path.with_name("spec.json"), lambda path: _spec_of(path, name))
-            content = _read(path, _json_object)
-            _read(path, lambda path: self._check_result(name, spec, content))
-            self._results[name] = content
-        return self._results[name]
+        def checked(path: Path) -> dict[str, Any]:
+            spec = self._read(path.with_name("spec.json"), _spec)
+            result = _json_object(path)
+            self._check_result(name, spec, result)
+            return result
+
+        return self._read(path, checked)
 
     def seconds(self, name: str) -> float | None:
         """How long a unit took; None where that is not known."""
@@ -116,25 +115,13 @@ class UnitStore:
         return None
 
     def test_numbers(self, name: str) -> dict[str, list[Any]]:
-        """Columns id, ctc_loss, char_errors, num_chars, word_errors, num_words of a training.
-
-        Raises:
-            OutputError: the file is damaged.
-        """
-        if name not in self._tests:
-            self._tests[name] = _read(self.folder(name) / "test.csv.gz", _test_columns)
-        return self._tests[name]
+        """Columns id, ctc_loss, char_errors, num_chars, word_errors, num_words of a training."""
+        return self._read(self.folder(name) / "test.csv.gz", _test_columns)
 
     def scores(self, unit: ScoreUnit) -> list[dict[str, Any]]:
-        """The records of a scoring, in the order of its pool.
-
-        Raises:
-            OutputError: the file is damaged, or is of another pool.
-        """
-        if unit.name not in self._scores:
-            path = self.folder(unit.name) / "scores.jsonl.gz"
-            self._scores[unit.name] = _read(path, lambda path: _score_records(path, unit))
-        return self._scores[unit.name]
+        """The records of a scoring, in the order of its pool."""
+        path = self.folder(unit.name) / "scores.jsonl.gz"
+        return self._read(path, lambda path: _score_records(path, unit))
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -149,10 +136,25 @@ class UnitStore:
         with sole_writer(folder / name, of=f"unit {self.folder(name)}"):
             yield
 
+    def _read(self, path: Path, reader: Callable[[Path], _Content]) -> _Content:
+        """A file of a unit, read once."""
+        if path not in self._contents:
+            try:
+                self._contents[path] = reader(path)
+            except (OSError, EOFError, ValueError, KeyError, TypeError, csv.Error, zlib.error) as e:
+                what = f"lacks {e}" if isinstance(e, KeyError) else one_line(e)
+                raise OutputError(
+                    f"unit {path}: is damaged ({what}); remove the folder {path.parent} to have "
+                    "its work done again"
+                ) from None
+        content: _Content = self._contents[path]
+        return content
+
     def _check_result(self, name: str, spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         if spec["kind"] == "score":
             return
-        epochs = map(json_value, _lines((self.folder(name) / "metrics.jsonl").read_text()))
+        lines = (self.folder(name) / "metrics.jsonl").read_text().split("\n")
+        epochs = [json_value(line) for line in lines if line]
         losses = {epoch["epoch"]: epoch["valid_loss"] for epoch in epochs}
         if losses[result["best_epoch"]] != result["valid_loss"] or len(losses) != result["epochs"]:
             _disagree("valid_loss or epochs", "metrics.jsonl")
@@ -171,7 +173,7 @@ class UnitStore:
             "wer": sum(numbers["word_errors"]) / (sum(numbers["num_words"]) or count),
         }
         for key, value in expected.items():
-            # By rounding alone: a sum's last digits are those of the Python that made it.
+            # Up to rounding: a sum's last digits are those of the Python that made it.
             if value != test[key] and not math.isclose(value, test[key], rel_tol=1e-9):
                 _disagree(key, "test.csv.gz")
 
@@ -185,22 +187,6 @@ def write_gzip(path: Path, text: str) -> None:
     atomic.write_bytes(path, gzip.compress(text.encode("utf-8", "surrogatepass"), mtime=0))
 
 
-def _read(path: Path, reader: Callable[[Path], _Result]) -> _Result:
-    """Read a file of a unit.
-
-    Raises:
-        OutputError: ``reader`` finds it damaged.
-    """
-    try:
-        return reader(path)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, csv.Error, zlib.error) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else one_line(error)
-        raise OutputError(
-            f"unit {path}: is damaged ({what}); remove the folder {path.parent} to have its work "
-            "done again"
-        ) from None
-
-
 def _json_object(path: Path) -> dict[str, Any]:
     content = json_value(path.read_bytes())
     if not isinstance(content, dict):
@@ -208,17 +194,13 @@ def _json_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line]
-
-
 def _gunzipped(path: Path) -> str:
     return gzip.decompress(path.read_bytes()).decode("utf-8", "surrogatepass")
 
 
-def _spec_of(path: Path, name: str) -> dict[str, Any]:
+def _spec(path: Path) -> dict[str, Any]:
     spec = _json_object(path)
-    if unit_name(spec["kind"], spec) != name:
+    if unit_name(spec) != path.parent.name:
         raise ValueError("it is of another unit than its folder's name says")
     return spec
 
@@ -244,7 +226,7 @@ def _finite(text: str) -> float:
 
 
 def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
-    records = [json_value(line) for line in _lines(_gunzipped(path))]
+    records = [json_value(line) for line in _gunzipped(path).split("\n") if line]
     if [record["id"] for record in records] != [member.utterance.id for member in unit.pool]:
         raise ValueError("its records are not those of the pool")
     for record in records:

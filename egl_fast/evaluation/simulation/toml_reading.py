@@ -1,4 +1,4 @@
-"""Strict reading of a TOML file: every complaint names the file, the line, and what to do."""
+"""Strict reading of a TOML file: every error names the file, the line, and what to do."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class TomlSource:
             self._override(override)
 
     def where(self, path: KeyPath) -> str:
-        """The place of a key, or of the nearest thing around it that is in the file."""
+        """The place of a key, or of whatever encloses it most closely in the file."""
         for end in range(len(path), 0, -1):
-            # What is below an override came with it, whatever the file says there.
+            # What is below an override came with it, whatever the file says.
             if path[:end] in self._overrides:
                 return self._overrides[path[:end]]
         for end in range(len(path), 0, -1):
@@ -72,7 +72,7 @@ class TomlSource:
         return f"config {self.path}"
 
     def error(self, path: KeyPath, message: str) -> ConfigError:
-        """The error that says where a key stands and what is wrong with it."""
+        """The error that says where a key is and what is wrong with it."""
         return ConfigError(f"{self.where(path)}: {message}")
 
     def table(self) -> Table:
@@ -108,7 +108,7 @@ class TomlSource:
 
 
 class Table:
-    """One table under strict reading: a key that was never read is an error in the end.
+    """One table, read strictly: in the end, a key that was never read is an error.
 
     Args:
         source: the file.
@@ -164,12 +164,10 @@ class Table:
         if not isinstance(items, list):
             raise self.error(name, f"expected an array of tables, got {items!r}")
         for number, item in enumerate(items):
+            table = Table(self.source, (*self.path, name, number), item)
             if not isinstance(item, dict):
-                raise self.source.error(
-                    (*self.path, name, number),
-                    f"{_dotted((*self.path, name, number))}: expected a table, got {item!r}",
-                )
-            yield Table(self.source, (*self.path, name, number), item)
+                raise table.error(None, f"expected a table, got {item!r}")
+            yield table
 
     def finish(self) -> None:
         """Refuse the keys that were never read.
@@ -178,20 +176,20 @@ class Table:
             ConfigError: there is one; the message names it and its likely meaning.
         """
         for name in self.content:
-            if name in self._known:
-                continue
-            close = difflib.get_close_matches(name, self._known, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(self._known)}"
-            raise self.source.error(
-                (*self.path, name), f"unknown key {_dotted((*self.path, name))}; {advice}"
-            )
+            if name not in self._known:
+                close = difflib.get_close_matches(name, self._known, n=1)
+                advice = (
+                    f"did you mean {close[0]}?" if close else "known: " + ", ".join(self._known)
+                )
+                path = (*self.path, name)
+                raise self.source.error(path, f"unknown key {_dotted(path)}; {advice}")
 
 
 def line_of(text: str, path: KeyPath) -> int | None:
-    """The line, from 1, on which the statement begins that brings a key into a TOML text.
+    """The line, from 1, on which the statement begins that defines a key in a TOML text.
 
-    No TOML library of Python tells. But the text up to the end of a statement is TOML, too, and
-    the key is in it, and the text before the statement is TOML without the key.
+    No TOML library in Python tells. But the text up to the end of a statement is TOML, too, and has
+    the key, and the text before the statement is TOML without it.
 
     Args:
         text: what ``tomllib`` has read without complaint.

@@ -20,7 +20,6 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 #: Of what units compute. A change that alters results needs a new number.
 FORMAT_VERSION: Final = 1
 
-
 TrainKind: TypeAlias = Literal["pretrain", "base", "train"]
 
 
@@ -58,7 +57,7 @@ class TrainUnit:
         kind: "pretrain", "base" or "train".
         init: where its weights come from; a unit must have its model by then.
         train: what it is trained on.
-        valid: what decides about the best epoch.
+        valid: what decides which epoch is best.
         test: what its model is evaluated on; empty for none.
         config: how it is trained.
         title: what to call it in progress lines.
@@ -73,24 +72,23 @@ class TrainUnit:
     title: str = field(compare=False)
 
     @cached_property
+    def name(self) -> str:
+        """Name of its folder."""
+        return unit_name(self.spec)
+
+    @property
     def spec(self) -> dict[str, Any]:
         """All that determines the result."""
-        init = {"unit": self.init.name} if isinstance(self.init, TrainUnit) else self.init.spec
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
-            "init": init,
+            "init": {"unit": self.needs.name} if self.needs else self.init.spec,
             "vocabulary": "".join(ENGLISH_CHARACTERS[1:]),
             "train": _set_spec(self.train),
             "valid": _set_spec(self.valid),
             "test": _set_spec(self.test),
             "training": asdict(self.config),
         }
-
-    @cached_property
-    def name(self) -> str:
-        """Name of its folder."""
-        return unit_name(self.kind, self.spec)
 
     @property
     def needs(self) -> TrainUnit | None:
@@ -99,7 +97,7 @@ class TrainUnit:
 
     @cached_property
     def cost(self) -> float:
-        """Seconds of audio, which its time is about proportional to."""
+        """Seconds of audio; its time is roughly proportional to them."""
         return total_seconds(self.train)
 
 
@@ -111,7 +109,7 @@ class ScoreUnit:
         model: the unit whose model scores.
         pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
         options: how.
-        num_hypotheses: labelings kept of each utterance.
+        num_hypotheses: labelings kept for each utterance.
         title: what to call it in progress lines.
     """
 
@@ -123,6 +121,11 @@ class ScoreUnit:
     kind: Literal["score"] = "score"
 
     @cached_property
+    def name(self) -> str:
+        """Name of its folder."""
+        return unit_name(self.spec)
+
+    @property
     def spec(self) -> dict[str, Any]:
         """All that determines the result."""
         return {
@@ -134,19 +137,14 @@ class ScoreUnit:
             "hypotheses": self.num_hypotheses,
         }
 
-    @cached_property
-    def name(self) -> str:
-        """Name of its folder."""
-        return unit_name(self.kind, self.spec)
-
     @property
-    def needs(self) -> TrainUnit | None:
+    def needs(self) -> TrainUnit:
         """The unit whose model it uses."""
         return self.model
 
     @cached_property
     def cost(self) -> float:
-        """Seconds of audio, which its time is about proportional to."""
+        """Seconds of audio; its time is roughly proportional to them."""
         return total_seconds(self.pool)
 
 
@@ -156,11 +154,11 @@ Unit: TypeAlias = TrainUnit | ScoreUnit
 Start: TypeAlias = FreshInit | FileInit | TrainUnit
 
 
+def unit_name(spec: Mapping[str, Any]) -> str:
+    """The name that a unit has by what determines its result."""
+    return f"{spec['kind']}-{hashed(json.dumps(spec, sort_keys=True)).hex()[:16]}"
+
+
 def _set_spec(members: Sequence[Member]) -> dict[str, Any]:
     seconds = round(total_seconds(members), 3)
     return {"clips": len(members), "seconds": seconds, "sha256": digest(members)}
-
-
-def unit_name(kind: str, spec: Mapping[str, Any]) -> str:
-    """The name that a unit has by what determines its result."""
-    return f"{kind}-{hashed(json.dumps(spec, sort_keys=True)).hex()[:16]}"

@@ -1,11 +1,12 @@
-"""Getting a plan done, alone or beside other processes at the same folder of units."""
+"""Getting a plan done, alone or together with other processes at the same folder of units."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -38,14 +39,12 @@ class State:
 
 @dataclass
 class Watcher:
-    """What the work tells its caller; ``on_wait``: who holds all that could be done."""
+    """What the work tells its caller; ``on_wait`` gets the holders of everything that is ready."""
 
-    on_start: Callable[[Unit, State], None] = field(default=lambda unit, state: None)
-    on_note: Note = field(default=lambda words: None)
-    on_finish: Callable[[Unit, Expansion, State], None] = field(
-        default=lambda unit, expansion, state: None
-    )
-    on_wait: Callable[[State, Sequence[str]], None] = field(default=lambda state, holders: None)
+    on_start: Callable[[Unit, State], None] = lambda unit, state: None
+    on_note: Note = lambda words: None
+    on_finish: Callable[[Unit, Expansion, State], None] = lambda unit, expansion, state: None
+    on_wait: Callable[[State, Sequence[str]], None] = lambda state, holders: None
 
 
 def work(
@@ -56,13 +55,13 @@ def work(
     poll_seconds: float = 1.0,
     device: torch.device = CPU,
 ) -> Expansion:
-    """Do units until none is left, leaving those that other processes hold to them.
+    """Do units until none is left; those that other processes hold are left to them.
 
     Args:
         plan: what is wanted.
         store: where units are.
         watcher: told about progress.
-        poll_seconds: pause before looking again, where others hold all that can be done.
+        poll_seconds: pause before looking again, where others hold everything that is ready.
         device: where to compute.
 
     Returns:
@@ -99,7 +98,7 @@ def work(
             except CheckpointError:
                 if unit.needs is None or store.has_model(unit.needs.name):
                     raise
-                # Another simulation of the same folder had no more use for the model it starts
+                # Another simulation in the same folder had no more use for the model it starts
                 # from: it is made again.
                 continue
         made.add(unit.name)
@@ -126,35 +125,30 @@ def _is_wanted(unit: Unit, expansion: Expansion, store: UnitStore) -> bool:
 
 
 def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
-    """How far a plan has come, and how long it will take so many processes.
+    """How far a plan has come, and how long it will take that many processes.
 
     Time is taken to be proportional to the audio of a unit, at the rate of its kind.
     """
-    spent: dict[str, float] = {}
-    audio: dict[str, float] = {}
-    left: dict[str, float] = {}
+    spent, audio, left = (defaultdict[str, float](float) for _ in range(3))
     done = 0
     for unit in expansion.units.values():
         if not store.is_done(unit.name):
-            left[unit.kind] = left.get(unit.kind, 0.0) + unit.cost
+            left[unit.kind] += unit.cost
             continue
         done += 1
         seconds = store.seconds(unit.name)
         if seconds is not None:
-            spent[unit.kind] = spent.get(unit.kind, 0.0) + seconds
-            audio[unit.kind] = audio.get(unit.kind, 0.0) + unit.cost
+            spent[unit.kind] += seconds
+            audio[unit.kind] += unit.cost
     for kind, cost in expansion.later.values():
-        left[kind] = left.get(kind, 0.0) + cost
+        left[kind] += cost
     rates = {kind: spent[kind] / audio[kind] for kind in spent}
     if "base" in rates:  # until a query training tells better
         rates.setdefault("train", rates["base"])
-    known = all(kind in rates for kind in left)
-    seconds_left = sum(rates[kind] * cost for kind, cost in left.items()) if known else None
-    return State(
-        done,
-        len(expansion.units) + len(expansion.later),
-        None if seconds_left is None else seconds_left / workers,
-    )
+    seconds_left = None
+    if set(left) <= set(rates):
+        seconds_left = sum(rates[kind] * cost for kind, cost in left.items()) / workers
+    return State(done, len(expansion.units) + len(expansion.later), seconds_left)
 
 
 def _take(
@@ -177,19 +171,16 @@ def _take(
 
 
 def _discard_models(expansion: Expansion, names: Iterable[str], store: UnitStore) -> None:
-    """Remove those models of query trainings that nothing of this plan starts from any more."""
+    """Remove those models of query trainings that nothing in this plan starts from anymore."""
     for name in names:
-        # Base models are few, and other simulations of the same folder may start from them.
-        if (
-            expansion.units[name].kind == "train"
-            and name not in expansion.needed_models
-            and store.is_done(name)
-        ):
+        # Base models are few, and other simulations in the same folder may start from them.
+        is_query = expansion.units[name].kind == "train"
+        if is_query and name not in expansion.needed_models and store.is_done(name):
             store.discard_model(name)
 
 
 def _sweep(expansion: Expansion, store: UnitStore) -> None:
-    """Remove training states that processes left which died right after their result."""
+    """Remove the training states of processes that died right after writing their result."""
     for unit in expansion.units.values():
         if store.is_done(unit.name) and any(store.folder(unit.name).glob("run*")):
             with suppress(LockHeldError), store.lock(unit.name):

@@ -1,14 +1,13 @@
 """Paired bootstrap over test utterances: every statistic on the same resampled test sets.
 
-What is resampled are the utterances of the test set, the same ones for every training run, so
-that two runs are compared on the same speech, and a run keeps its seed. A mean over seeds is then
-a statistic of the resampled test set like any other. The intervals say how far a result hangs on
-which utterances the test set happens to hold, *given* the models that were trained; how much
-training runs differ is another matter, and is shown as it is: a handful of seeds cannot carry a
-standard error.
+The utterances of the test set are resampled, the same ones for every training run, so that two runs
+are compared on the same speech, and a run keeps its seed. A mean over seeds is then a statistic of
+the resampled test set like any other. The intervals say how much a result depends on which
+utterances the test set happens to hold, *given* the trained models. How much training runs differ
+is another question, and is shown as it is: a handful of seeds is too few for a standard error.
 
-A statistic's values are kept as one array whose first axis is "the sample as it is, then each
-resample"; any function of curves applied along that axis gives its own interval.
+A statistic's values are one array whose first axis is "the sample, then each resample"; any
+function applied along that axis has its own interval.
 """
 
 from __future__ import annotations
@@ -21,18 +20,15 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-#: Numbers that one block of resamples holds at most: 32 MiB.
+#: The most numbers that one block of resamples holds: 32 MiB.
 _BLOCK_NUMBERS = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with the interval that its resamples span.
+    """A number on the sample, and the interval that its resamples span.
 
-    Attributes:
-        estimate: on the sample as it is.
-        low: lower end; -inf where the statistic may lie below what can be measured.
-        high: upper end; +inf likewise.
+    An end is infinite where the statistic may lie beyond what can be measured.
     """
 
     estimate: float
@@ -50,18 +46,18 @@ def bootstrap_ratios(
 ) -> Floats:
     """Ratios of sums over utterances, on the sample and on resamples of its utterances.
 
-    Error rates are such ratios (errors over reference length); a mean has ones below.
+    Error rates are such ratios (errors over reference length); a mean has ones as denominators.
 
     Args:
-        numerators: [P, n], a row for each of the P things measured on the same n utterances.
+        numerators: [P, n], a row for each of P quantities measured on the same n utterances.
         denominators: [n].
-        replicates: B, how many resamples; 0 gives the sample alone.
-        seed: of the resampling. The same seed and n give the same resamples, so that results of
+        replicates: B, how many resamples; 0 gives only the sample.
+        seed: of the resampling. The same seed and n give the same resamples, so results of
             several calls may be subtracted from each other.
 
     Returns:
-        [1 + B, P]: row 0 on the sample itself. A resample whose denominators sum to 0 repeats
-        row 0: it says nothing.
+        [1 + B, P]: row 0 on the sample itself. A resample whose denominators sum to 0 says
+        nothing, and repeats row 0.
 
     Raises:
         ValueError: there is no utterance, shapes do not fit, or the denominators sum to 0.
@@ -97,8 +93,8 @@ def resampled_counts(
         size: n, utterances in the sample.
         replicates: how many resamples in all.
         seed: the same seed, size and rows give the same resamples.
-        rows: arrays as large as a block's counts that the caller needs beside it; more of them
-            make the blocks smaller.
+        rows: how many arrays as large as a block's counts the caller needs; with more of them,
+            blocks are smaller.
 
     Yields:
         (number of the block's first resample, counts [b, n]: how often each utterance was drawn).
@@ -119,7 +115,7 @@ def interval(values: Floats, *, level: float = 0.95) -> Interval:
     Args:
         values: [1 + B], the statistic on the sample, then on B resamples. They may be infinite:
             quantiles are observed values, never means of two of them.
-        level: share of the resamples that lie inside.
+        level: share of the resamples inside the interval.
 
     Returns:
         Without resamples (B = 0) an interval from -inf to inf: nothing is known.

@@ -1,4 +1,4 @@
-"""What is read off a curve of a loss or an error rate against how much was labeled.
+"""What can be read off a curve of a loss or an error rate against how much was labeled.
 
 Curves are piecewise linear between the measured points. ``x`` [Q] rises strictly; ``y`` [..., Q]
 may hold many curves (resamples, seeds) over the same ``x``; less is better.
@@ -7,9 +7,8 @@ may hold many curves (resamples, seeds) over the same ``x``; less is better.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from egl_fast.evaluation.statistics.bootstrap import Floats
 
 
 def interpolate(x: Floats, y: Floats, at: float) -> Floats:
@@ -18,7 +17,7 @@ def interpolate(x: Floats, y: Floats, at: float) -> Floats:
     Args:
         x: [Q], rising strictly.
         y: [..., Q].
-        at: where; outside the measured points the answer is NaN, for nothing was measured there.
+        at: where; NaN outside the measured points.
 
     Returns:
         [...]
@@ -59,7 +58,7 @@ def mean_height(x: Floats, y: Floats) -> Floats:
 
 
 def budget_to_reach(x: Floats, y: Floats, target: Floats) -> Floats:
-    """How much has to be labeled along a curve until it comes down to a target.
+    """How much has to be labeled for a curve to come down to a target.
 
     Args:
         x: [Q], how much was labeled.
@@ -67,9 +66,8 @@ def budget_to_reach(x: Floats, y: Floats, target: Floats) -> Floats:
         target: [...], the height to come down to.
 
     Returns:
-        [...]: the smallest budget at which the curve is at or below the target. -inf where it
-        starts below (even the first point is better than the target), +inf where it never comes
-        down to it. Where a curve goes up again, its first crossing counts.
+        [...]: the smallest budget at which the curve is at or below the target; -inf where it
+        starts below it, +inf where it never gets there. Of several crossings the first counts.
 
     Example:
         >>> curve = np.array([10.0, 8.0, 7.0])

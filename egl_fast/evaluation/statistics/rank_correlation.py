@@ -9,20 +9,14 @@ import numpy as np
 
 from egl_fast.evaluation.statistics.bootstrap import Floats, resampled_counts
 
-#: Above this many utterances, intervals come from a formula: ranking them again for each of a
-#: thousand resamples would take minutes, for a result that is known to three digits.
+#: Above this many utterances, intervals come from a formula: ranking them again in each of a
+#: thousand resamples would take minutes, for a result already known to three digits.
 MAX_BOOTSTRAP_SIZE = 20_000
 
 
 @dataclass(frozen=True)
 class RankCorrelations:
-    """Spearman's correlation of every pair of M rankings; the diagonal is 1.
-
-    Attributes:
-        estimate: [M, M].
-        low: [M, M], lower ends of the intervals.
-        high: [M, M], upper ends.
-    """
+    """Spearman's correlation [M, M] of every pair of M rankings, and the ends of its intervals."""
 
     estimate: Floats
     low: Floats
@@ -34,7 +28,7 @@ def midranks(values: Floats, counts: Floats | None = None) -> Floats:
 
     Args:
         values: [N].
-        counts: [..., N], how often each value occurs, if not once; many weightings at a time.
+        counts: [..., N], how often each value occurs, if not once; for many samples at once.
 
     Returns:
         [..., N]. Where a count is 0 the rank means nothing.
@@ -71,8 +65,8 @@ def spearman(
         level: share of the resamples inside an interval.
 
     Returns:
-        NaN where a row is constant: it ranks nothing. With fewer than four utterances intervals
-        span -1 to 1.
+        NaN where a row is constant, and so ranks nothing. With fewer than four utterances,
+        intervals span -1 to 1.
 
     Example:
         >>> print(f"{spearman(np.array([[1.0, 2, 3, 5], [1, 9, 4, 16]])).estimate[0, 1]:.2f}")
@@ -89,7 +83,7 @@ def spearman(
         for _, counts in resampled_counts(size, replicates, seed, rows=len(rows))
     ]
     tail = (1 - level) / 2
-    # A resample may draw equal values only; it says nothing, and stands in for the sample.
+    # A resample may draw only equal values; then it says nothing, and the sample stands in for it.
     values = np.concatenate(blocks)
     low, high = np.quantile(np.where(np.isnan(values), estimate, values), [tail, 1 - tail], axis=0)
     return RankCorrelations(estimate, low, high)
@@ -110,6 +104,6 @@ def _correlations(ranks: Floats, counts: Floats) -> Floats:
 
 def _bonett_wright(estimate: Floats, size: int, level: float) -> RankCorrelations:
     width = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt((1 + estimate**2 / 2) / (size - 3))
-    with np.errstate(divide="ignore"):  # A correlation of 1 is infinite in z, and 1 again back.
+    with np.errstate(divide="ignore"):  # A correlation of 1 is infinite in z, and back to 1 below.
         z = np.arctanh(estimate)
     return RankCorrelations(estimate, np.tanh(z - width), np.tanh(z + width))
