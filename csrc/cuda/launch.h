@@ -50,8 +50,8 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
   if (shape.shared_bytes > kWithoutAsking) {
     const size_t limit = shared_memory_limit();
     if (shape.shared_bytes > limit) {
-      throw std::runtime_error(std::string(name) + " wants " + std::to_string(shape.shared_bytes) +
-                               " bytes of shared memory a block, and this device has " +
+      throw std::runtime_error(std::string(name) + " needs " + std::to_string(shape.shared_bytes) +
+                               " bytes of shared memory per block; this device has " +
                                std::to_string(limit));
     }
 #ifndef EGL_EMULATE
@@ -62,7 +62,7 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
   }
 #ifdef EGL_EMULATE
   static_cast<void>(name);
-  egl::emulator::run({{blocks}, {static_cast<unsigned>(shape.threads)}, shape.shared_bytes},
+  egl::emulator::run({blocks, static_cast<unsigned>(shape.threads), shape.shared_bytes},
                      [&] { kernel(args...); });
 #else
   void* arguments[] = {&args..., nullptr};  // none is no array

@@ -202,14 +202,13 @@ EGL_TEST(where_the_matrix_lies_changes_nothing) {
   std::mt19937 random(4);
   const Matrix gram = random_gram(random, 16, 12, 0.6);
   const Pairs all_shared = eigen_of(gram);
-  const size_t usual = egl::emulator::options().shared_memory_limit;
+  const egl::test::OptionsScope scope;
   for (const size_t limit : {size_t{4} << 10, size_t{2} << 10}) {
     egl::emulator::options().shared_memory_limit = limit;
     const Pairs pairs = eigen_of(gram);
     CHECK(pairs.values == all_shared.values);
     CHECK(pairs.vectors == all_shared.vectors);
   }
-  egl::emulator::options().shared_memory_limit = usual;
 }
 
 EGL_TEST(numbers_that_are_none_end_and_stay_within_bounds) {
