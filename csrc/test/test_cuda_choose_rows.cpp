@@ -9,6 +9,7 @@
 #include "csrc/core/cotangent_rows.h"
 #include "csrc/core/random_normals.h"
 #include "csrc/cuda/choose_rows.h"
+#include "csrc/test/eigen_cases.h"
 #include "csrc/test/emulated.h"
 
 namespace {
@@ -27,18 +28,8 @@ struct Utterance {
 
 // `rank` dimensions, each with `fall` times the length of the one before.
 Utterance random_utterance(std::mt19937& random, int64_t count, int64_t rank, double fall) {
-  std::normal_distribution<double> normal;
-  std::vector<double> columns(count * rank);
-  for (int64_t i = 0; i < count * rank; ++i) {
-    columns[i] = normal(random) * std::pow(fall, static_cast<double>(i % rank));
-  }
-  Utterance utterance{count, std::vector<double>(count * count), {}, {}, {}};
+  Utterance utterance{count, egl::test::random_gram(random, count, rank, fall), {}, {}, {}};
   for (int64_t k = 0; k < count; ++k) {
-    for (int64_t j = 0; j < count; ++j) {
-      for (int64_t r = 0; r < rank; ++r) {
-        utterance.gram[k * count + j] += columns[k * rank + r] * columns[j * rank + r];
-      }
-    }
     utterance.sq_norms.push_back(utterance.gram[k * count + k]);
     // So improbable that only their ratios are numbers.
     utterance.log_prob.push_back(-2000.0 - 0.2 * static_cast<double>(k));
