@@ -90,11 +90,11 @@ struct RecurrentStates {
 };
 // Lists have a tensor for each direction; bias_hh may be empty, and initial_cell is unless the cell
 // is an LSTM.
-RecurrentStates recurrent_forward(int64_t cell, std::optional<double> relu_clip,
-                                  std::vector<Tensor> projected, std::vector<Tensor> weight_hh,
-                                  std::vector<Tensor> bias_hh, std::vector<Tensor> initial_state,
-                                  std::vector<Tensor> initial_cell, std::optional<Tensor> valid,
-                                  std::vector<bool> reverse, bool precise);
+RecurrentStates recurrent_forward(
+    int64_t cell, std::optional<double> relu_clip, const std::vector<Tensor>& projected,
+    const std::vector<Tensor>& weight_hh, const std::vector<Tensor>& bias_hh,
+    const std::vector<Tensor>& initial_state, const std::vector<Tensor>& initial_cell,
+    const std::optional<Tensor>& valid, const std::vector<bool>& reverse, bool precise);
 
 struct RecurrentCotangents {
   Tensor gates;         // [T, R, N, G * H]
