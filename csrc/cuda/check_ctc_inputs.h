@@ -33,13 +33,9 @@ inline void clear(BadCtcInputs* found, cudaStream_t stream) {
 // A thread a value. Bytes: 8 a value. Limit: as long as an empty launch.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     find_out_of_range_kernel(const int64_t* values, int64_t count, int64_t high, Place* found) {
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) {
-    if (values[i] < 0 || values[i] > high) {
-      atomicMin(found, static_cast<Place>(i));
-      return;
-    }
-  }
+  for_each_item(count, [&](int64_t i) {
+    if (values[i] < 0 || values[i] > high) atomicMin(found, static_cast<Place>(i));
+  });
 }
 
 // The first of `count` values outside [0, high].

@@ -11,9 +11,11 @@
 #include "csrc/core/cotangent_rows.h"
 #include "csrc/core/log_semiring.h"
 #include "csrc/core/random_normals.h"
+#include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/shared_memory.h"
 #include "csrc/cuda/symmetric_eigen.h"
+#include "csrc/cuda/warps.h"
 
 namespace egl::cuda {
 
@@ -231,9 +233,7 @@ static __global__ void __launch_bounds__(kRowThreads)
       const double* vector = vectors + order[r] * num_slots;
       double along = 0.0;
       for (int k = lane; k < count; k += kWarpSize) along += vector[k] * normals[k];
-      for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
-        along += __shfl_xor_sync(kFullWarp, along, delta);
-      }
+      along = warp_sum(along);
       if (lane == 0) signs[r] = along < 0.0 ? -1.0 : 1.0;
     }
     __syncthreads();
@@ -249,31 +249,24 @@ static __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// Memory that the choice needs for itself.
+// Memory that the choice works in.
 struct RowWorkspace {
   double* scales;  // [N, K]
   EigenPairs pairs;
 
-  static size_t bytes(int64_t num_utterances, int64_t num_slots) {
-    const auto slots = static_cast<size_t>(num_utterances * num_slots);
-    return slots *
-           (2 * sizeof(double) + static_cast<size_t>(num_slots) * sizeof(double) + sizeof(int32_t));
-  }
-
-  RowWorkspace(void* memory, int64_t num_utterances, int64_t num_slots)
-      : scales(static_cast<double*>(memory)) {
-    const int64_t slots = num_utterances * num_slots;
-    pairs.values = scales + slots;
-    pairs.vectors = pairs.values + slots;
-    pairs.order = reinterpret_cast<int32_t*>(pairs.vectors + slots * num_slots);
-  }
+  RowWorkspace(DeviceArena& arena, int64_t num_utterances, int64_t num_slots)
+      : scales(arena.take<double>(num_utterances * num_slots)),
+        pairs{arena.take<double>(num_utterances * num_slots),
+              arena.take<double>(num_utterances * num_slots * num_slots),
+              arena.take<int32_t>(num_utterances * num_slots)} {}
 };
 
 // Columns as the options want them, their Gram matrix's eigenvectors, and the choice.
 inline void choose_rows(const CotangentGrams& grams, const CompressionOptions& options,
                         void* workspace, const ChosenRows& rows, cudaStream_t stream) {
   const int64_t num_slots = grams.num_slots;
-  const RowWorkspace own(workspace, grams.num_utterances, num_slots);
+  DeviceArena arena(workspace);
+  const RowWorkspace own(arena, grams.num_utterances, num_slots);
   const auto shape = [&](int64_t blocks, const SharedArena& arena) {
     return LaunchShape{blocks, threads_for(num_slots, kRowThreads), arena.bytes()};
   };
@@ -301,17 +294,15 @@ static __global__ void __launch_bounds__(kRowThreads)
     all_rows_kernel(const int64_t* counts, int64_t num_utterances, int64_t num_slots,
                     ChosenRows rows) {
   const int64_t size = rows.max_rows * num_slots;
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < num_utterances * size;
-       i += threads) {
+  for_each_item(num_utterances * size, [&](int64_t i) {
     const int64_t n = i / size;
     const int64_t k = i % num_slots;
     const int64_t r = i / num_slots % rows.max_rows;
     rows.combinations[i] = r == k && k < counts[n] ? 1.0 : 0.0;
-    if (i % size != 0) continue;
+    if (i % size != 0) return;
     rows.num_directions[n] = counts[n];
     rows.num_probes[n] = 0;
-  }
+  });
 }
 
 // Where nobody asked for fewer. Leaves rows.of_cotangents alone.

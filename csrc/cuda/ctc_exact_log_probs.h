@@ -13,6 +13,7 @@
 #include "csrc/cuda/ctc_prefix_search.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/shared_memory.h"
+#include "csrc/cuda/warps.h"
 
 namespace egl::cuda {
 
@@ -52,9 +53,7 @@ __global__ void __launch_bounds__(kExactThreads, 6)
       for (int64_t c = lane; c < batch.num_classes; c += kWarpSize) {
         if ((occurs[c / 32] >> (c % 32) & 1u) != 0) sum += exp(log_probs(t, c));
       }
-      for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
-        sum += __shfl_xor_sync(kFullWarp, sum, delta);
-      }
+      sum = warp_sum(sum);
       if (lane == 0 && !(sum <= 1.0 + 1e-5)) atomicOr(exceeds, 1);  // rounded in single precision
     }
     __syncthreads();

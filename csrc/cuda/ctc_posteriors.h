@@ -69,20 +69,17 @@ struct LongestLabeling {
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     longest_labeling_kernel(const int64_t* lengths, int64_t max_frames, LabelingBatch labelings,
                             LongestLabeling* longest) {
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  const int64_t num_labelings = labelings.num_utterances * labelings.num_slots;
   unsigned long long num_frames = 0;
   unsigned long long num_labels = 0;
-  for (int64_t slot = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; slot < num_labelings;
-       slot += threads) {
+  for_each_item(labelings.num_utterances * labelings.num_slots, [&](int64_t slot) {
     const int64_t n = slot / labelings.num_slots;
     const int64_t k = slot % labelings.num_slots;
-    if (k >= labelings.count(n)) continue;
+    if (k >= labelings.count(n)) return;
     const auto frames = static_cast<unsigned long long>(clamped(lengths[n], max_frames));
     const auto labels = static_cast<unsigned long long>(labelings.length(n, k));
     num_frames = num_frames < frames ? frames : num_frames;
     num_labels = num_labels < labels ? labels : num_labels;
-  }
+  });
   num_frames = warp_max(num_frames);
   num_labels = warp_max(num_labels);
   if (threadIdx.x % kWarpSize != 0) return;

@@ -48,17 +48,16 @@ __global__ void __launch_bounds__(kMaxSearchThreads, 1)
   }
 }
 
-// `workspace` has room for `num_resident` utterances.
+// `trees` has room for `num_trees` utterances at a time.
 template <typename Scalar>
 void prefix_search(const EmissionBatch<Scalar>& batch, int64_t blank, const FrameTokens& tokens,
-                   int64_t width, void* workspace, int64_t num_resident, const KeptPrefixes& kept,
+                   int64_t width, unsigned char* trees, int64_t num_trees, const KeptPrefixes& kept,
                    cudaStream_t stream) {
-  const int64_t blocks = batch.num_utterances < num_resident ? batch.num_utterances : num_resident;
+  const int64_t blocks = batch.num_utterances < num_trees ? batch.num_utterances : num_trees;
   const LaunchShape shape{blocks, search_threads(width),
                           search_shared_bytes(width, tokens.capacity)};
   const auto run = [&](auto kernel) {
-    launch("prefix_search", kernel, shape, stream, batch, blank, tokens, width,
-           static_cast<unsigned char*>(workspace),
+    launch("prefix_search", kernel, shape, stream, batch, blank, tokens, width, trees,
            static_cast<int64_t>(search_workspace_bytes(batch.max_frames, width)), kept);
   };
   run(prefix_search_kernel<LinearMass, Scalar>);

@@ -17,15 +17,13 @@ namespace egl::cuda {
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     labeling_hashes_kernel(LabelingBatch labelings, const int64_t* keys, uint64_t* hashes) {
   const int64_t num_slots = labelings.num_slots;
-  for (int64_t slot = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
-       slot < labelings.num_utterances * num_slots;
-       slot += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_each_item(labelings.num_utterances * num_slots, [&](int64_t slot) {
     const int64_t n = slot / num_slots;
     const int64_t k = slot % num_slots;
-    if (k >= labelings.count(n)) continue;
+    if (k >= labelings.count(n)) return;
     hashes[slot] = hash_labeling(static_cast<uint64_t>(keys[n]), labelings.labeling(n, k),
                                  labelings.length(n, k));
-  }
+  });
 }
 
 // hashes [N, K]; those of unused slots are left alone.
@@ -43,13 +41,11 @@ static __global__ void __launch_bounds__(kThreadsPerBlock)
     hypothesis_normals_kernel(LabelingBatch labelings, const uint64_t* hashes, int64_t num_normals,
                               double* normals) {
   const int64_t num_slots = labelings.num_slots;
-  const int64_t count = labelings.num_utterances * num_slots * num_normals;
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count;
-       i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_each_item(labelings.num_utterances * num_slots * num_normals, [&](int64_t i) {
     const int64_t slot = i / num_normals;
     const bool used = slot % num_slots < labelings.count(slot / num_slots);
     normals[i] = used ? normal_of(hashes[slot], i % num_normals) : 0.0;
-  }
+  });
 }
 
 // normals [N, K, num_normals]; zero for unused slots. `hashes` as labeling_hashes wrote them.

@@ -114,11 +114,9 @@ __global__ void __launch_bounds__(kThreadsPerBlock, 2)
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     flag_bad_lengths_kernel(const int64_t* lengths, int64_t num_utterances, int64_t max_frames,
                             int32_t* bad_utterances) {
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < num_utterances;
-       n += threads) {
+  for_each_item(num_utterances, [&](int64_t n) {
     bad_utterances[n] = lengths[n] < 0 || lengths[n] > max_frames ? 1 : 0;
-  }
+  });
 }
 
 // Writes [N, T, C], padding with zeros. Frames without a log-sum-exp (none finite, NaN or plus

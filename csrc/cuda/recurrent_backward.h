@@ -16,6 +16,7 @@
 
 #include "csrc/core/recurrent_backward.h"
 #include "csrc/cuda/launch.h"
+#include "csrc/cuda/warps.h"
 
 namespace egl::cuda {
 
@@ -40,10 +41,7 @@ __global__ void __launch_bounds__(kRecurrentThreads)
 template <typename Scalar>
 __global__ void __launch_bounds__(kRecurrentThreads)
     add_direct(const Scalar* direct, int64_t count, Scalar* state) {
-  const int64_t stride = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
-    state[i] += direct[i];
-  }
+  for_each_item(count, [&](int64_t i) { state[i] += direct[i]; });
 }
 
 template <typename Scalar>

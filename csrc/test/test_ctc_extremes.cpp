@@ -1,7 +1,7 @@
 // Search, exact probabilities and occupancy where log-probabilities are extreme, against
 // enumeration. EGL_FUZZ=300000 tries as many problems.
 #include <cstdio>
-#include <string>
+#include <optional>
 
 #include "csrc/core/ctc_beam_search.h"
 #include "csrc/core/ctc_posteriors.h"
@@ -71,16 +71,21 @@ bool fills_a_narrow_beam(const Problem& problem, const Answers& answers, int64_t
   return right;
 }
 
-bool occupies(const Problem& problem, const Answers& answers, egl::Isa isa) {
+// With these instructions, or in the log domain.
+bool occupies(const Problem& problem, const Answers& answers, std::optional<egl::Isa> isa) {
   const egl::ProbabilityTable table = egl::test::table_of(problem);
   const double tolerance = 2 * egl::test::extreme_rounding(problem);
   egl::PosteriorWorkspace workspace;
   std::vector<double> occupancy(problem.log_probs.size());
   bool right = true;
   for (const auto& [labels, answer] : answers) {
+    const auto num_labels = static_cast<int64_t>(labels.size());
     const double log_prob =
-        egl::ctc_posteriors(table, labels.data(), static_cast<int64_t>(labels.size()),
-                            problem.blank, isa, workspace, occupancy.data());
+        isa.has_value()
+            ? egl::ctc_posteriors(table, labels.data(), num_labels, problem.blank, *isa, workspace,
+                                  occupancy.data())
+            : egl::ctc_forward_backward(problem.emissions(), labels.data(), num_labels,
+                                        problem.blank, workspace.log_domain, occupancy.data());
     right &= near(log_prob, static_cast<double>(answer.log_prob), tolerance);
     for (size_t i = 0; i < occupancy.size(); ++i) {
       const long double expected = std::exp(answer.log_occupancy[i] - answer.log_prob);
@@ -88,6 +93,18 @@ bool occupies(const Problem& problem, const Answers& answers, egl::Isa isa) {
     }
   }
   return right;
+}
+
+void check_occupancy(const Problem& problem, const Answers& answers) {
+  bool right = occupies(problem, answers, std::nullopt);
+  if (!right) std::printf("  failed: the log domain\n");
+  for (const egl::Isa isa : egl::available_isas()) {
+    if (occupies(problem, answers, isa)) continue;
+    std::printf("  failed: %s\n", egl::name_of(isa));
+    right = false;
+  }
+  CHECK(right);
+  if (!right) describe(problem);
 }
 
 void check(const Problem& problem, std::mt19937& random) {
@@ -101,11 +118,9 @@ void check(const Problem& problem, std::mt19937& random) {
   expect(finds_all(problem, answers, egl::test::widest_beam(problem)), "finds all, just so wide");
   expect(fills_a_narrow_beam(problem, answers, 1 + static_cast<int64_t>(random() % 8)),
          "fills a narrow beam");
-  for (const egl::Isa isa : egl::available_isas()) {
-    expect(occupies(problem, answers, isa), egl::name_of(isa));
-  }
   CHECK(right);
   if (!right) describe(problem);
+  check_occupancy(problem, answers);
 }
 
 }  // namespace
@@ -123,6 +138,16 @@ EGL_TEST(an_emission_underflows_beside_a_faint_beam) {
   const Problem problem{2, 1, 0, {-660, -1102}};
   const auto found = egl::ctc_beam_search(problem.emissions(), {4, 4, 0});
   CHECK(found.size() == 1 && found[0].log_prob == -1762.0 && found[0].search_log_prob == -1762.0);
+}
+
+// See posterior_cases.h. One of them is no distribution, so a search means nothing.
+EGL_TEST(what_the_linear_domain_loses) {
+  using namespace egl::test;
+  for (const Problem& problem :
+       {underflowing_problem(), problem_on_which_directions_disagree(),
+        problem_with_a_denormal_sum(), problem_beyond_probabilities(), problem_of_a_tiny_total()}) {
+    check_occupancy(problem, enumerate_answers(problem));
+  }
 }
 
 EGL_TEST(random_problems) {

@@ -81,7 +81,10 @@ std::vector<Both> choose(const std::vector<Utterance>& utterances, int64_t num_s
   std::vector<int64_t> num_directions(num_utterances, -7);
   std::vector<int64_t> num_probes(num_utterances, -7);
   std::vector<double> workspace(
-      egl::cuda::RowWorkspace::bytes(num_utterances, num_slots) / sizeof(double) + 1, nothing);
+      egl::cuda::device_bytes_of<egl::cuda::RowWorkspace>(num_utterances, num_slots) /
+              sizeof(double) +
+          1,
+      nothing);
   egl::cuda::choose_rows({gram.data(), log_prob.data(), sq_norms.data(), hashes.data(),
                           counts.data(), num_utterances, num_slots},
                          options, workspace.data(),
@@ -89,7 +92,8 @@ std::vector<Both> choose(const std::vector<Utterance>& utterances, int64_t num_s
                           num_directions.data(), num_probes.data()},
                          nullptr);
 
-  const egl::cuda::RowWorkspace own(workspace.data(), num_utterances, num_slots);
+  egl::cuda::DeviceArena arena(workspace.data());
+  const egl::cuda::RowWorkspace own(arena, num_utterances, num_slots);
   std::vector<Both> all;
   for (int64_t n = 0; n < num_utterances; ++n) {
     const int64_t count = counts[n];

@@ -35,10 +35,10 @@ Found emulated(const Batch<Scalar>& batch, int64_t blank, int64_t num_hypotheses
   Found found{std::vector<int64_t>(slots * batch.max_frames(), -2), std::vector<int64_t>(slots, -2),
               std::vector<double>(slots, 1.0), std::vector<double>(slots, 1.0),
               std::vector<int64_t>(batch.num_utterances(), -2)};
-  const egl::cuda::BeamSearchWorkspace workspace(batch.num_utterances(), batch.max_frames(),
-                                                 batch.num_classes(), width);
-  std::vector<uint64_t> memory(workspace.bytes() / 8 + 1, 0xcdcdcdcdcdcdcdcd);
-  egl::cuda::beam_search(batch.emissions(), blank, width, workspace, memory.data(),
+  const size_t bytes = egl::cuda::device_bytes_of<egl::cuda::BeamSearchMemory>(
+      batch.num_utterances(), batch.max_frames(), batch.num_classes(), width);
+  std::vector<uint64_t> memory(bytes / 8 + 1, 0xcdcdcdcdcdcdcdcd);
+  egl::cuda::beam_search(batch.emissions(), blank, width, memory.data(),
                          {num_hypotheses, found.labels.data(), found.lengths.data(),
                           found.log_prob.data(), found.search_log_prob.data(), found.counts.data()},
                          nullptr);

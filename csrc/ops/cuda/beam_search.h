@@ -34,11 +34,11 @@ inline egl::cuda::RankedHypotheses view_of(const Hypotheses& found) {
 inline Hypotheses search(const DeviceScope& scope, const EmissionBatch& batch,
                          int64_t num_hypotheses, int64_t beam_width, int64_t blank) {
   Hypotheses found = new_hypotheses(batch.values, num_hypotheses);
-  const egl::cuda::BeamSearchWorkspace layout(batch.num_utterances(), batch.max_frames(),
-                                              batch.num_classes(), beam_width);
-  const Workspace memory(batch.values, layout.bytes());
+  const Workspace memory(batch.values, egl::cuda::device_bytes_of<egl::cuda::BeamSearchMemory>(
+                                           batch.num_utterances(), batch.max_frames(),
+                                           batch.num_classes(), beam_width));
   batch.visit([&](const auto& view) {
-    egl::cuda::beam_search(view, blank, beam_width, layout, memory.data<void>(), view_of(found),
+    egl::cuda::beam_search(view, blank, beam_width, memory.data<void>(), view_of(found),
                            scope.stream());
   });
   return found;

@@ -75,7 +75,9 @@ class Rows {
         log_prob_(doubles(like, most_ * num_slots_)),
         grams_(doubles(like, options.any() ? most_ * num_slots_ * num_slots_ : 0)),
         of_cotangents_(doubles(like, options.any() ? most_ * max_rows_ * num_slots_ : 0)),
-        row_memory_(like, options.any() ? egl::cuda::RowWorkspace::bytes(most_, num_slots_) : 0) {}
+        row_memory_(like, options.any() ? egl::cuda::device_bytes_of<egl::cuda::RowWorkspace>(
+                                              most_, num_slots_)
+                                        : 0) {}
 
   void make_all() {
     for (int64_t first = 0; first < found_.log_probs.num_utterances; first += most_) {
