@@ -12,11 +12,11 @@
 //                                          dc_carry = dc f
 //
 // and dh_carry = hidden_gates @ weight_hh, plus dh z in a GRU. In an RNN and an LSTM the hidden
-// side of the gates is the input side. In a GRU the candidate n = tanh(x_n + r * h_n) has a
-// cotangent of its own on either side. r and z are written twice: what follows are large matrix
-// products with either side, which want their operand in one piece.
+// side of the gates is the input side. In a GRU the candidate n = tanh(x_n + r * h_n) has different
+// cotangents on the two sides. r and z are written twice, because each side then goes into large
+// matrix products, whose operand must be contiguous.
 //
-// Rows never meet: each gives the same bits whoever shares the call.
+// Rows are independent: each has the same bits whatever rows share the call.
 #pragma once
 
 #include <cstdint>

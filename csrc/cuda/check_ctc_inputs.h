@@ -1,6 +1,6 @@
-// Finds the first of the CTC operators' inputs that they refuse. A place is a flat index, and
-// kNothing where all is well; kernels lower it by atomicMin, so it does not depend on who looks
-// first, and several may look for the same kind.
+// Finds the first of the CTC operators' inputs that they refuse. A place is a flat index, or
+// kNothing where all is well. Kernels lower it by atomicMin, so the result does not depend on their
+// order.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct BadCtcInputs {
   Place emissions;      // (n * T + t) * C + c of log-probabilities; n * T + t of logits
 };
 
-// Forgets what was found. Before any of the following.
+// Call before any of the following.
 inline void clear(BadCtcInputs* found, cudaStream_t stream) {
   check_cuda(cudaMemsetAsync(found, 0xff, sizeof(BadCtcInputs), stream), "cudaMemsetAsync");
 }

@@ -17,8 +17,8 @@ struct FrameGram {
   int64_t column_stride;
 };
 
-// A thread an entry; neighbours write side by side. Bytes: 16 an entry, 2.4 us for N = 2 and
-// T = 500 on an H100.
+// A thread takes entries; neighbors write side by side. Moves 16 bytes per entry, 2.4 us for N = 2
+// and T = 500 on an H100.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     frame_gram_kernel(FrameGram gram, const int64_t* lengths, int64_t num_utterances,
                       int64_t max_frames, double* out) {

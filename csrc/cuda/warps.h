@@ -28,7 +28,7 @@ __device__ __forceinline__ void for_each_item(int64_t count, const Body& body) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) body(i);
 }
 
-// The same to the bit in every lane, and from run to run. All lanes call.
+// The same to the bit in every lane, and from run to run. All lanes must call.
 __device__ inline double warp_sum(double value) {
   for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
     value += __shfl_xor_sync(kFullWarp, value, delta);
