@@ -12,7 +12,7 @@
 namespace egl {
 namespace {
 
-// Rows between zeros, as linear_kernel.h wants them.
+// A row with zeros on both sides, as linear_kernel.h requires.
 void make_row(std::vector<double>& row, int64_t stride) {
   row.assign(static_cast<size_t>(stride), 0.0);
 }

@@ -340,7 +340,7 @@ class PrefixSearch {
 
   double scale_ = Mass::one;            // of this frame's emissions
   std::vector<double> log_probs_;       // this frame's emissions, by class
-  std::vector<double> frame_;           // their masses, scaled; NaN where nobody has asked yet
+  std::vector<double> frame_;           // their masses, scaled; NaN until first used
   std::vector<Token> tokens_;           // labels that are possible here, most probable first
   std::vector<Slot> stays_;             // beam_ one frame later, in the same order
   std::vector<Candidate> candidates_;   // prefixes with mass > Mass::underflow that may be kept

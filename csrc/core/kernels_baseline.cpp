@@ -1,4 +1,4 @@
-// The kernels for every machine, and the choice between them and those for newer ones.
+// The kernels that run on every machine, and the choice of the best ones.
 #include "csrc/core/linear_kernel.h"
 #include "csrc/core/recurrent_kernel.h"
 

@@ -73,7 +73,7 @@ RecurrentStep<Scalar> step_of(const RecurrentPullback<Scalar>& problem, int64_t 
       .hidden_gates = problem.cell == RecurrentCell::kGru ? problem.hidden_gates + gates : nullptr};
 }
 
-// The packing that `weight` above wants.
+// Packs `weight` for the above.
 template <typename Scalar>
 PackedWeight<Scalar> pack_for_backward(const Scalar* weight_hh, int64_t num_gates, int64_t hidden,
                                        Isa isa);
@@ -83,7 +83,7 @@ template <typename Scalar>
 void recurrent_backward(const RecurrentPullback<Scalar>& problem, int64_t first_row,
                         int64_t last_row, Isa isa);
 
-// The elementwise half of all this.
+// The elementwise part of a step.
 template <typename Scalar>
 void recurrent_backward_step(RecurrentCell cell, const RecurrentStep<Scalar>& step);
 

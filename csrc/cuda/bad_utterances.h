@@ -12,7 +12,7 @@ namespace egl::cuda {
 // Takes the place of a bad utterance's number of hypotheses.
 inline constexpr int64_t kBadUtterance = -1;
 
-// A thread an utterance: 20 bytes.
+// A thread takes utterances, 20 bytes each.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     good_lengths_kernel(const int64_t* lengths, const int32_t* bad, int64_t num_utterances,
                         int64_t* out) {
@@ -26,7 +26,7 @@ inline void good_lengths(const int64_t* lengths, const int32_t* bad, int64_t num
          num_utterances, out);
 }
 
-// A thread an utterance: 12 bytes.
+// A thread takes utterances, 12 bytes each.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     mark_bad_kernel(const int32_t* bad, int64_t num_utterances, int64_t* counts) {
   for_each_item(num_utterances, [&](int64_t n) {

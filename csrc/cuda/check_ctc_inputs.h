@@ -30,7 +30,7 @@ inline void clear(BadCtcInputs* found, cudaStream_t stream) {
   check_cuda(cudaMemsetAsync(found, 0xff, sizeof(BadCtcInputs), stream), "cudaMemsetAsync");
 }
 
-// A thread a value. Bytes: 8 a value. Limit: as long as an empty launch.
+// A thread takes values. Takes as long as an empty launch.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     find_out_of_range_kernel(const int64_t* values, int64_t count, int64_t high, Place* found) {
   for_each_item(count, [&](int64_t i) {
@@ -45,7 +45,7 @@ inline void find_out_of_range(const int64_t* values, int64_t count, int64_t high
          count, high, found);
 }
 
-// A warp a labeling, a lane every 32nd label. Bytes: 8 a label. Limit: bandwidth.
+// A warp takes labelings, a lane every 32nd label. Reads 8 bytes per label.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     find_bad_label_kernel(LabelingBatch labelings, int64_t num_classes, int64_t blank,
                           Place* found) {
@@ -65,7 +65,7 @@ static __global__ void __launch_bounds__(kThreadsPerBlock)
   }
 }
 
-// The first label, padding aside, that is the blank or no class.
+// The first label, padding aside, that is the blank or not a class.
 inline void find_bad_label(const LabelingBatch& labelings, int64_t num_classes, int64_t blank,
                            Place* found, cudaStream_t stream) {
   launch("find_bad_label", find_bad_label_kernel,
@@ -73,8 +73,8 @@ inline void find_bad_label(const LabelingBatch& labelings, int64_t num_classes, 
          num_classes, blank, found);
 }
 
-// A warp a frame, a lane every 32nd class; padding is not read. Bytes: one read of the batch.
-// Limit: bandwidth, 1.2 us a million float32 values on an H100.
+// A warp takes frames, a lane every 32nd class; padding is not read. Reads the batch once, at 1.2
+// us per million float32 values on an H100.
 template <typename Scalar>
 __global__ void __launch_bounds__(kThreadsPerBlock)
     find_bad_log_prob_kernel(EmissionBatch<Scalar> log_probs, Place* found) {

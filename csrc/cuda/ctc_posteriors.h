@@ -223,7 +223,7 @@ inline size_t ctc_posteriors_workspace_bytes(int64_t num_utterances, int64_t max
 }
 
 // Writes log-probabilities and rows of all N utterances and K slots: minus infinity and zero where
-// there is no labeling or an impossible one, and zero on padding frames. Labels have to be classes
+// there is no labeling or an impossible one, and zero on padding frames. Labels must be classes
 // other than the blank, log-probabilities at most kMostLogProb. `workspace` has
 // `workspace_bytes`, of the function above, and may serve again once this is launched. Throws
 // std::invalid_argument where a size is more than 2^30.

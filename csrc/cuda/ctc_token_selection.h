@@ -15,7 +15,7 @@ namespace egl::cuda {
 inline constexpr int64_t kMaxClasses = 10'000;
 
 struct FrameTokens {
-  int64_t capacity;  // tokens a frame, see token_capacity()
+  int64_t capacity;  // tokens per frame, see token_capacity()
   uint16_t* labels;  // [N, T, capacity]
   int32_t* counts;   // [N, T]
   double* least;     // [N, T]: smallest log-probability of the frame that is finite, or +inf

@@ -64,7 +64,7 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
   egl::emulator::run({blocks, static_cast<unsigned>(shape.threads), shape.shared_bytes},
                      [&] { kernel(args...); });
 #else
-  void* arguments[] = {&args..., nullptr};  // none is no array
+  void* arguments[] = {&args..., nullptr};  // an array cannot be empty
   check_cuda(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks),
                               dim3(static_cast<unsigned>(shape.threads)), arguments,
                               shape.shared_bytes, stream),

@@ -14,7 +14,7 @@
 
 namespace egl::cuda {
 
-// The threads that share a frame, a warp or a block, and what they add up.
+// The threads that share a frame, a warp or a block, and their reductions.
 template <bool kWholeBlock>
 class FrameTeam {
  public:
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock, 2)
   }
 }
 
-// A thread an utterance: 12 bytes.
+// A thread takes utterances, 12 bytes each.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     flag_bad_lengths_kernel(const int64_t* lengths, int64_t num_utterances, int64_t max_frames,
                             int32_t* bad_utterances) {

@@ -1,4 +1,4 @@
-// Backward through time for many cotangents: csrc/core/recurrent_backward.h as one launch a frame
+// Backward through time for many cotangents: csrc/core/recurrent_backward.h as one launch per frame
 // between matrix products, which are the caller's.
 //
 // A step's formulas are the core's, so its results are the core's to the bit wherever its products

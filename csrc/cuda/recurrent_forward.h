@@ -1,5 +1,5 @@
 // The directions of a recurrent layer over all frames, side by side: csrc/core/recurrent_forward.h
-// as one launch a frame between matrix products, which are the caller's.
+// as one launch per frame between matrix products, which are the caller's.
 //
 // A step's formulas are the core's to the operation, nvcc's -fmad=false keeps products and sums
 // apart, and CUDA rounds division in double as the host does: so a step gives the bits of the

@@ -345,7 +345,7 @@ void run(const Grid& grid, const std::function<void()>& body) {
     launch.run();
   } catch (...) {
     thrown = std::current_exception();
-    for (Fibers& fibers : fibers_of_turn) fibers.clear();  // some wait for ever
+    for (Fibers& fibers : fibers_of_turn) fibers.clear();  // some wait forever
   }
   running = nullptr;
   current = nullptr;

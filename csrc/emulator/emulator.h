@@ -68,7 +68,7 @@ struct Request {
   unsigned mask = 0;  // of a warp's meeting
   bool predicate = false;
   uint64_t bits = 0;         // of a shuffle: what this thread contributes
-  unsigned source_lane = 0;  // of a shuffle: whose contribution it wants
+  unsigned source_lane = 0;  // of a shuffle: the lane whose contribution it gets
 };
 
 // Waits for the whole block; returns whether any thread's predicate holds.

@@ -64,7 +64,7 @@ class Softmax {
   double rest_length_;
 };
 
-// softmax - occupancy_k. Where the model is sure they nearly cancel, so it is taken in double.
+// softmax - occupancy_k. Where the model is sure the two nearly cancel, so this is done in double.
 SparseVectors cotangents_of(const Softmax& softmax, const LabelingBatch& labelings, int64_t n) {
   const int64_t count = labelings.count(n);
   const int64_t at_subset = softmax.num_frames() * softmax.subset().size();

@@ -1,9 +1,9 @@
-// Every operator, once: its results, its function, and a line in the list from which schemas and
-// registrations are made. egl_fast/ops documents them. CUDA halves have the same functions in
-// egl::ops::cuda, for tensors of one device.
+// Every operator, declared once: its results, its function, and a line in the list that schemas and
+// registrations are made from. egl_fast/ops documents them. CUDA halves have the same functions in
+// egl::ops::cuda, for tensors on one device.
 //
-// All of it is LibTorch's stable ABI, so that one build serves every torch from the version named
-// in setup.py on.
+// This uses only LibTorch's stable ABI, so that one build works with every torch from the minimum
+// version (csrc/tools/nvcc.py) on.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -17,8 +17,8 @@ namespace egl::ops {
 
 using torch::stable::Tensor;
 
-// Labels have room for T entries, the most a labeling can have, so that shapes depend on shapes
-// only.
+// Labels have room for T entries, the most a labeling can have, so that result shapes depend only
+// on argument shapes.
 struct Hypotheses {
   Tensor labels;           // [N, K, T]
   Tensor label_lengths;    // [N, K]
@@ -52,7 +52,7 @@ LogitsCotangents ctc_logits_cotangents(const Tensor& logits, const Tensor& lengt
                                        const Tensor& labels, const Tensor& label_lengths,
                                        const Tensor& counts, int64_t blank);
 
-// R is the most rows that an utterance of the batch needs.
+// R is the largest number of rows that an utterance of the batch needs.
 struct NbestCotangents {
   Hypotheses hypotheses;
   Tensor cotangents;          // [N, R, T, C]
@@ -68,8 +68,8 @@ struct NbestCotangents {
                                      cotangent_sq_norms, output_sq_norms));
   }
 };
-// Search, then what is to be pulled back. With `tolerance`, `num_probes` and `span` at 0, all K
-// cotangents.
+// A search, then the rows to pull back: all K cotangents if `tolerance`, `num_probes` and `span`
+// are 0.
 NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths,
                                      int64_t num_hypotheses, int64_t beam_width, double tolerance,
                                      int64_t num_probes, double span, const Tensor& keys,

@@ -52,7 +52,7 @@ bool finds_all(const Problem& problem, const Answers& answers, int64_t width) {
   return right;
 }
 
-// A beam that is too narrow for all still has as many as it would have by logarithms alone.
+// A beam that is too narrow for all labelings keeps as many as a search by logarithms does.
 bool fills_a_narrow_beam(const Problem& problem, const Answers& answers, int64_t width) {
   const egl::BeamSearchOptions options{width, width, problem.blank};
   const auto found = egl::ctc_beam_search(problem.emissions(), options);
@@ -125,7 +125,7 @@ void check(const Problem& problem, std::mt19937& random) {
 
 }  // namespace
 
-// A repeat needs a blank before it, whose mass is e^-900 of the prefix's when it is asked for.
+// A repeat needs a blank before it, whose mass is e^-900 of the prefix's by then.
 EGL_TEST(one_of_a_prefixs_two_masses_underflows) {
   std::mt19937 random(1);
   const Problem problem{5, 2, 1, {-300, 0, -300, 0, -300, 0, 0, -300, 0, -300}};
@@ -140,7 +140,7 @@ EGL_TEST(an_emission_underflows_beside_a_faint_beam) {
   CHECK(found.size() == 1 && found[0].log_prob == -1762.0 && found[0].search_log_prob == -1762.0);
 }
 
-// See posterior_cases.h. One of them is no distribution, so a search means nothing.
+// See posterior_cases.h. Not all of these are probabilities, so there is no search.
 EGL_TEST(what_the_linear_domain_loses) {
   using namespace egl::test;
   for (const Problem& problem :

@@ -119,7 +119,7 @@ EGL_TEST(long_and_improbable) {
   // The label may fill any run of frames.
   const double alignments = 0.5 * num_frames * (num_frames + 1);
   const double expected = -5.0 * num_frames + std::log(alignments);
-  // As rounding(), for numbers up to 5 a frame.
+  // As rounding(), for numbers up to 5 per frame.
   const double tolerance =
       8.0 * num_frames * 5.0 * num_frames * std::numeric_limits<double>::epsilon();
   CHECK(near(result.log_prob, expected, tolerance));
@@ -146,7 +146,7 @@ EGL_TEST(equals_the_log_domain) {
   }
 }
 
-// Probabilities too small for a double are told from those that are zero.
+// Probabilities too small for a double are not treated as zero.
 EGL_TEST(emissions_that_underflow) {
   Problem problem = egl::test::underflowing_problem();
   CHECK(!egl::test::table_of(problem).complete());
@@ -170,7 +170,7 @@ EGL_TEST(mass_that_both_directions_lose) {
   CHECK(egl::test::agrees(result, in_log_domain(problem, {1, 2, 3}), problem.num_frames));
 }
 
-// A table owns all that it points to: a copy under ASan does not miss what it was copied from.
+// A table owns all that it points to: the address sanitizer would notice a copy that does not.
 EGL_TEST(tables_can_be_copied_and_moved) {
   const Problem problem = egl::test::underflowing_problem();
   auto first = std::make_unique<egl::ProbabilityTable>(egl::test::table_of(problem));

@@ -45,7 +45,8 @@ struct Found {
   std::vector<double> of_cotangents;  // [R, K]
 };
 
-// Of each utterance: what the kernels choose, and what the core does of the same eigenvectors.
+// For each utterance, what the kernels choose, and what the core chooses from the same
+// eigenvectors.
 struct Both {
   Found found;
   std::optional<RowChoice> expected;
@@ -54,7 +55,7 @@ struct Both {
 
 std::vector<Both> choose(const std::vector<Utterance>& utterances, int64_t num_slots,
                          const CompressionOptions& options) {
-  // Where nothing is in use: what makes itself felt if it is used.
+  // Fills what is unused, and would show up in results if it were used.
   const double nothing = std::nan("");
   const auto num_utterances = static_cast<int64_t>(utterances.size());
   std::vector<double> gram(num_utterances * num_slots * num_slots, nothing);

@@ -160,7 +160,7 @@ EGL_TEST(no_frames_and_impossible_frames) {
   check_batch<double>({{1, 3, 1, {-1.0, -2.0, -0.5}}}, 1, 1);
 }
 
-// The linear domain does not do: the block starts again in the log domain.
+// The linear domain fails, and the block starts over in the log domain.
 EGL_TEST(improbable_prefixes_are_not_lost) {
   Problem problem{12, 3, 0, {}};
   for (int t = 0; t < 12; ++t) {

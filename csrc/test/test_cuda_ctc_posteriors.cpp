@@ -44,7 +44,7 @@ bool operator==(const Result<Out>& a, const Result<Out>& b) {
   return a.log_prob == b.log_prob && a.rows == b.rows;
 }
 
-// With memory full of what would be noticed, and `scratch_bytes` to work in.
+// Memory is filled with values that would be noticed in results.
 template <PosteriorKind kKind, typename Out, typename In>
 Result<Out> run(const Batch<In>& batch, int64_t blank, size_t scratch_bytes = kPlenty) {
   const int64_t num_slots = batch.num_utterances() * batch.num_slots();
@@ -249,8 +249,8 @@ EGL_TEST(what_the_linear_domain_loses) {
   }
 }
 
-// One warp that does everything in one slice, again and again, is worth as much as many. A labeling
-// that is much too long needs no more room than others.
+// A single warp that reuses one slice gives the same results as many warps. A labeling that is much
+// too long takes no more room than others.
 EGL_TEST(results_do_not_depend_on_scratch_memory) {
   std::mt19937 random(41);
   std::vector<Utterance> utterances = ragged_batch(5, 3);

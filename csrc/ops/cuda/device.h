@@ -57,7 +57,7 @@ inline void check_device(const Tensor& tensor, const char* name, const Tensor& l
 }
 
 // Uninitialized memory for kernels, from torch's caching allocator. It must live until the last
-// kernel that uses it is launched; whoever gets the memory next on this stream runs after that.
+// kernel that uses it is launched; whatever uses the memory next on this stream runs after that.
 class Workspace {
  public:
   Workspace(const Tensor& like, size_t bytes)
