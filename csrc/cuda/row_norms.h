@@ -20,7 +20,7 @@ struct RunRows {
   const Scalar* values;
   int64_t num_rows;
   int64_t num_runs;    // of a row
-  int64_t run_length;  // neighbours in memory
+  int64_t run_length;  // neighbors in memory
   int64_t row_stride;
   int64_t run_stride;
 

@@ -220,7 +220,7 @@ EGL_TEST(long_utterances_are_ranked_in_the_log_domain) {
 }
 
 // Callers refuse these; the search only has to end.
-EGL_TEST(what_is_no_log_probability_ends_the_search) {
+EGL_TEST(any_numbers_end_the_search) {
   constexpr double kInf = std::numeric_limits<double>::infinity();
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   std::mt19937 random(31);

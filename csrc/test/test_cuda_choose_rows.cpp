@@ -215,7 +215,7 @@ EGL_TEST(a_batch_has_counts_of_its_own) {
   }
 }
 
-EGL_TEST(every_hypothesis_is_a_row_where_nobody_asked_for_fewer) {
+EGL_TEST(every_hypothesis_is_a_row_without_compression) {
   constexpr int64_t kSlots = 6;
   const std::vector<int64_t> counts{4, 0, 6};
   std::vector<double> combinations(3 * kSlots * kSlots, 77.0);

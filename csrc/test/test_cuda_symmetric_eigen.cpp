@@ -159,7 +159,7 @@ EGL_TEST(where_the_matrix_lies_changes_nothing) {
   }
 }
 
-EGL_TEST(numbers_that_are_none_end_and_stay_within_bounds) {
+EGL_TEST(not_a_number_ends_and_stays_within_bounds) {
   const EigenPairs pairs = eigen_of(Matrix(49, std::nan("")));
   CHECK(pairs.values == std::vector<double>(7, 0.0));
 }
@@ -167,7 +167,7 @@ EGL_TEST(numbers_that_are_none_end_and_stay_within_bounds) {
 EGL_TEST(the_largest_size_fits) {
   // Two million waits of a thread: in one schedule.
   if (egl::emulator::options().schedule.order != egl::emulator::Order::kForward) return;
-  // Pairs of neighbours: eigenvalues d + 1 and d - 1.
+  // Pairs of neighbors: eigenvalues d + 1 and d - 1.
   constexpr int64_t kSize = egl::cuda::kMaxMatrixSize;
   Matrix matrix(kSize * kSize);
   for (int64_t i = 0; i < kSize; ++i) matrix[i * kSize + i] = 2.0 + static_cast<double>(i / 2);

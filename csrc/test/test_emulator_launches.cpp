@@ -194,7 +194,7 @@ EGL_TEST(wrong_masks) {
   CHECK(contains(beyond, "wrong mask: the block ends before lane 8 of __syncwarp"));
 }
 
-EGL_TEST(a_wrong_mask_is_known_before_anyone_waits_for_ever) {
+EGL_TEST(a_wrong_mask_is_known_before_anyone_waits_forever) {
   // On a GPU this could hang, or not.
   const std::string error = error_of([] {
     run({1, 64}, [] {
