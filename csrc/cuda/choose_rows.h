@@ -294,15 +294,17 @@ static __global__ void __launch_bounds__(kRowThreads)
     all_rows_kernel(const int64_t* counts, int64_t num_utterances, int64_t num_slots,
                     ChosenRows rows) {
   const int64_t size = rows.max_rows * num_slots;
-  for_each_item(num_utterances * size, [&](int64_t i) {
+  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < num_utterances * size;
+       i += threads) {
     const int64_t n = i / size;
     const int64_t k = i % num_slots;
     const int64_t r = i / num_slots % rows.max_rows;
     rows.combinations[i] = r == k && k < counts[n] ? 1.0 : 0.0;
-    if (i % size != 0) return;
+    if (i % size != 0) continue;
     rows.num_directions[n] = counts[n];
     rows.num_probes[n] = 0;
-  });
+  }
 }
 
 // The choice if no compression is wanted. Does not write rows.of_cotangents.
