@@ -9,7 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from recorded_disk import POWER, RecordedDisk, no_syncing, restore
 
 from egl_fast.data.manifest import Utterance
@@ -40,7 +42,7 @@ def outcome(position: int, *, broken: bool) -> Outcome:
         egl_normalized=rng.random(), egl_unsquared=None, egl_full=None, egl_full_stderr=None,
         entropy=rng.random(), pctc=rng.random(), random=rng.random(),
     )  # fmt: skip
-    return Outcome(position, utterance, record)
+    return Outcome(position, utterance, record, torch.tensor([rng.random() for _ in range(5)]))
 
 
 def units(*, num_broken: int = 9) -> list[list[Outcome]]:
@@ -69,6 +71,7 @@ def finish(
     settings: dict[str, Any] = SETTINGS,
     given: Iterable[list[Outcome]] = UNITS,
     kept: Callable[[str], None] = lambda position: None,
+    embeddings: bool = False,
 ) -> list[int]:
     """Do what ``egl-fast score`` does; the positions it had to compute.
 
@@ -79,9 +82,10 @@ def finish(
         settings: what decides the scores.
         given: what is computed.
         kept: called with every position that is promised to be on the disk.
+        embeddings: keep them, and add a typicality that is made of them.
     """
     computed = []
-    results = ResumableScores(str(out), resume=resume, overwrite=overwrite)
+    results = ResumableScores(str(out), resume=resume, overwrite=overwrite, embeddings=embeddings)
     with results.locked():
         if not results.begin(settings, NUM_UTTERANCES):
             return computed
@@ -93,7 +97,8 @@ def finish(
                 for o in fresh:
                     kept(str(o.position))
         assert len(results.masses()) == results.tally.num_scored
-        results.finish({**METADATA, **settings})
+        typicality = results.embeddings().astype(np.float64).sum(1) if embeddings else None
+        results.finish({**METADATA, **settings}, typicality=typicality)
     return computed
 
 
@@ -108,13 +113,14 @@ def files(out: Path) -> dict[str, bytes]:
     return found
 
 
-def undisturbed(folder: Path) -> dict[str, bytes]:
+def undisturbed(folder: Path, *, embeddings: bool = False) -> dict[str, bytes]:
     """What an undisturbed run leaves."""
     out = folder / "scores.jsonl"
     folder.mkdir()
-    assert len(finish(out, resume=False)) == NUM_UTTERANCES
+    assert len(finish(out, resume=False, embeddings=embeddings)) == NUM_UTTERANCES
     found = files(out)
-    assert set(found) == {out.name, f"{out.name}.errors.jsonl", f"{out.name}.meta.json"}
+    beside = {".errors.jsonl", ".meta.json", *([".embeddings.npy"] if embeddings else [])}
+    assert set(found) == {out.name, *(out.name + suffix for suffix in beside)}
     assert found[out.name].count(b"\n") == NUM_UTTERANCES - 9
     assert found[f"{out.name}.errors.jsonl"].count(b"\n") == 9
     return found
@@ -133,8 +139,9 @@ def crashes(
 
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("power", POWER)
-def test_every_crash_point(tmp_path: Path, power: str, times: int) -> None:
-    expected = undisturbed(tmp_path / "undisturbed")
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_every_crash_point(tmp_path: Path, power: str, times: int, embeddings: bool) -> None:
+    expected = undisturbed(tmp_path / "undisturbed", embeddings=embeddings)
     (tmp_path / "run").mkdir()
     numbers = count()
 
@@ -142,17 +149,40 @@ def test_every_crash_point(tmp_path: Path, power: str, times: int) -> None:
         out = tmp_path / str(next(numbers)) / "scores.jsonl"
         restore(out.parent, tree)
         if times > 1:
-            for left, more in crashes(out, power)[::29]:
+            for left, more in crashes(out, power, embeddings=embeddings)[::29]:
                 go_on(left, kept | more, times - 1)
             return
-        assert kept.isdisjoint(finish(out)), "what was kept is computed again"
+        computed = finish(out, embeddings=embeddings)
+        assert kept.isdisjoint(computed), "what was kept is computed again"
         assert files(out) == expected
 
     with no_syncing():
-        found = crashes(tmp_path / "run" / "scores.jsonl", power)
+        found = crashes(tmp_path / "run" / "scores.jsonl", power, embeddings=embeddings)
         assert len(found) > 20
         for tree, kept in found:
             go_on(tree, kept, times)
+
+
+def test_embeddings_are_an_array_in_the_order_of_the_records(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "run", embeddings=True)
+    out = tmp_path / "run" / "scores.jsonl"
+    rows = np.load(f"{out}.embeddings.npy")
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    made = {o.utterance.id: o for unit in UNITS for o in unit if o.record is not None}
+    for row, record in zip(rows, records, strict=True):
+        embedding = made[record["id"]].embedding
+        assert embedding is not None
+        assert row.tolist() == embedding.tolist()
+        assert record["typicality"] == row.astype(np.float64).sum()
+
+
+def test_new_scores_without_embeddings_take_the_old_ones_away(tmp_path: Path) -> None:
+    undisturbed(tmp_path / "run", embeddings=True)
+    out = tmp_path / "run" / "scores.jsonl"
+    with pytest.raises(OutputError, match="give --overwrite"):
+        ResumableScores(str(out))
+    finish(out, resume=False, overwrite=True)
+    assert not Path(f"{out}.embeddings.npy").exists()
 
 
 @pytest.mark.parametrize("power", POWER)

@@ -40,7 +40,7 @@ def encoded_line(record: Mapping[str, Any]) -> bytes:
 
 #: Endings of files that runs keep beside an output.
 _BESIDE = (".partial", ".journal", ".lock", ".errors.jsonl", ".meta.json")
-_LONGEST_BESIDE = ".errors.jsonl.partial"
+_LONGEST_BESIDE = ".embeddings.npy.partial"
 
 
 def refuse_name(path: Path) -> None:

@@ -11,6 +11,7 @@ from egl_fast.display import shortened
 _FILES = {
     "model_sha256": "another model",
     "pool_sha256": "another manifest",
+    "trusted_sha256": "another --typicality manifest",
     "train": "another --train manifest",
     "valid": "another --valid manifest",
     "init": "another --init model",

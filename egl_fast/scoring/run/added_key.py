@@ -44,3 +44,4 @@ class AddedKey:
         os.replace(with_key, records)
         atomic.sync_folder(records.parent)
         self.path.unlink()
+        atomic.sync_folder(records.parent)  # before the records get their final name

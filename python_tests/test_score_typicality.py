@@ -1,0 +1,134 @@
+"""``score --typicality``: embeddings in the same pass, and how the pool compares with others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import in_this_process
+from conftest import Run
+
+pytest.importorskip("sklearn")
+
+from egl_fast.checkpoint import load_checkpoint
+from egl_fast.data.loading import load_spectrogram, pad_features
+from egl_fast.data.manifest import read_manifest
+from egl_fast.embeddings.pooled import pooled
+from egl_fast.embeddings.typicality import typicality
+
+OPTIONS = ("--k", 5, "--method", "probe", "--probes", 2)
+
+
+@pytest.fixture(scope="module")
+def sample(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """The model, 20 recordings of its training set, and 20 of the pool."""
+    folder = tmp_path_factory.mktemp("sample")
+    found = []
+    for name in ("train", "pool"):
+        lines = []
+        for line in (examples / f"{name}.jsonl").read_text().splitlines()[::3][:20]:
+            record = json.loads(line)
+            record["audio_filepath"] = str(examples / record["audio_filepath"])
+            lines.append(json.dumps(record) + "\n")
+        found.append(folder / f"{name}.jsonl")
+        found[-1].write_text("".join(lines))
+    return examples / "base.pt", found[0], found[1]
+
+
+@pytest.fixture(scope="module")
+def scores(sample: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scores with typicality."""
+    out = tmp_path_factory.mktemp("scores") / "scores.jsonl"
+    assert score(sample, out) == 0
+    return out
+
+
+def score(sample: tuple[Path, Path, Path], out: Path, *more: object) -> int:
+    model, trusted, pool = sample
+    given = ("--model", model, "--pool", pool, "--typicality", trusted, "--out", out)
+    return in_this_process("score", *given, *OPTIONS, *more)
+
+
+def alone(model: Path, manifest: Path) -> np.ndarray:
+    """Embeddings by another way: each recording alone, a hook on the output layer."""
+    checkpoint = load_checkpoint(model)
+    seen: dict[str, torch.Tensor] = {}
+    checkpoint.model.output.register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
+    rows = []
+    for utterance in read_manifest(manifest):
+        spectrogram = load_spectrogram(utterance, checkpoint.features)
+        features, lengths = pad_features([spectrogram.features], device=torch.device("cpu"))
+        with torch.inference_mode():
+            checkpoint.model.eval()(features, lengths)
+        rows.append(pooled(seen["x"], torch.tensor([seen["x"].shape[1]])).numpy()[0])
+    return np.stack(rows)
+
+
+def test_a_row_is_what_the_output_layer_sees_of_a_recording_alone(
+    sample: tuple[Path, Path, Path], scores: Path
+) -> None:
+    model, _, pool = sample
+    rows = np.load(f"{scores}.embeddings.npy")
+    assert rows.dtype == np.float32
+    # Sums in float32 take other orders in other batches.
+    assert rows == pytest.approx(alone(model, pool), rel=1e-3, abs=1e-4)
+
+
+def test_records_and_metadata_hold_typicality(
+    sample: tuple[Path, Path, Path], scores: Path
+) -> None:
+    model, trusted, _ = sample
+    expected = typicality(alone(model, trusted), np.load(f"{scores}.embeddings.npy"))
+    found = [json.loads(line)["typicality"] for line in scores.read_text().splitlines()]
+    assert found == pytest.approx(expected.pool, abs=1e-3)
+    metadata = json.loads(Path(f"{scores}.meta.json").read_text())["typicality"]
+    assert metadata["num_trusted"] == 20
+    assert metadata["thresholds"]["0.05"] == pytest.approx(expected.threshold(0.05), abs=1e-3)
+
+
+def test_scores_are_those_without_it(sample: tuple[Path, Path, Path], scores: Path) -> None:
+    model, _, pool = sample
+    out = scores.with_name("without.jsonl")
+    given = ("--model", model, "--pool", pool, "--out", out)
+    assert in_this_process("score", *given, *OPTIONS) == 0
+
+    def without_typicality(path: Path) -> list[dict[str, Any]]:
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{k: v for k, v in one.items() if k != "typicality"} for one in records]
+
+    assert without_typicality(scores) == without_typicality(out)
+    assert not Path(f"{out}.embeddings.npy").exists()
+
+
+def test_a_complete_run_is_left_alone_and_other_trusted_ones_are_refused(
+    sample: tuple[Path, Path, Path], scores: Path, run: Run
+) -> None:
+    before = scores.read_bytes()
+    assert score(sample, scores, "--resume") == 0
+    assert scores.read_bytes() == before
+    model, _, pool = sample
+    given = ("--model", model, "--pool", pool, "--typicality", pool, "--out", scores)
+    status, _, err = run("score", *given, *OPTIONS, "--resume")
+    assert status == 2
+    assert "was started with another --typicality manifest" in err
+
+
+def test_what_cannot_be_trusted_is_said_before_anything_is_scored(
+    sample: tuple[Path, Path, Path], tmp_path: Path, run: Run
+) -> None:
+    model, _, pool = sample
+    trusted = tmp_path / "trusted.jsonl"
+    trusted.write_text('{"audio_filepath": "missing.wav"}\n')
+    out = tmp_path / "scores.jsonl"
+    given = ("--model", model, "--pool", pool, "--typicality", trusted)
+    status, _, err = run("score", *given, "--out", out)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "missing.wav" in err
+    assert not out.exists()
+    status, _, err = run("score", *given)
+    assert status == 2
+    assert "--typicality does nothing without --out" in err
