@@ -76,10 +76,10 @@ def old_way() -> list[Any]:
 
 
 @pytest.mark.parametrize(("precision", "form"), [("float32", "ieee"), ("tf32", "tf32")])
-@pytest.mark.parametrize("matmul_precision", ["highest", "high", "medium"])
-def test_what_torch_is_set_to_comes_back(precision: str, form: str, matmul_precision: str) -> None:
+@pytest.mark.parametrize("setting", ["highest", "high", "medium"])
+def test_what_torch_is_set_to_comes_back(precision: str, form: str, setting: str) -> None:
     initially = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(matmul_precision)
+    torch.set_float32_matmul_precision(setting)
     try:
         before = new_way(), old_way()
         # torch's default for convolutions, which is why there is something to do.

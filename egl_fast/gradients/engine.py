@@ -142,9 +142,7 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
-        with matmul_precision(
-            "float32", self.device
-        ):  # once, as entering takes as long as a product
+        with matmul_precision("float32", self.device):  # once: this takes as long as a product
             for name, n, rows, coordinates in self._gradients(tape, cotangents):
                 totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
