@@ -14,7 +14,7 @@ VARIABLE = "_EGL_FAST_COMPLETE"
 def command(shell: str) -> None:
     """Print a script with which a shell completes commands, options, and file names.
 
-    Load the script from the start-up file of your SHELL.
+    SHELL is the shell that will run the script, usually from its start-up file.
 
     \b
     Once, for all future shells:
