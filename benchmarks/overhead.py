@@ -99,13 +99,13 @@ def _clocked(command: list[str], clock: Path) -> int:
 
     read_ahead = pool.read_ahead
 
-    def timed_prefetch(*args: Any, **kwargs: Any) -> Any:
+    def timed_read_ahead(*args: Any, **kwargs: Any) -> Any:
         results = read_ahead(*args, **kwargs)
         following = timed("waiting for audio", lambda: next(results, results))
         while (result := following()) is not results:
             yield result
 
-    pool.read_ahead = timed_prefetch
+    pool.read_ahead = timed_read_ahead
     for name in ("run", "infer"):
         setattr(GradientEngine, name, timed("model", getattr(GradientEngine, name)))
     for name in ("sq_norms", "gram"):
