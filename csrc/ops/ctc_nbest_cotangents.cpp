@@ -212,6 +212,7 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
                             found.output_sq_norms.mutable_data_ptr<double>() + n * num_hypotheses);
     }
     std::vector<uint64_t> hashes;
+    hashes.reserve(labelings.count(n));
     for (int64_t k = 0; k < labelings.count(n); ++k) {
       hashes.push_back(labelings.hash(n, k, key_values.const_data_ptr<int64_t>()[n]));
     }
