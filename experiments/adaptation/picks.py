@@ -83,7 +83,7 @@ class Draw:
         return self.cache.recordings[index].corpus == "outliers"
 
     def is_rejected(self, index: int) -> bool:
-        """Whether a careful annotator hands it back: junk, and speech that experts hardly understood.
+        """Whether a careful annotator hands it back: junk, and what experts hardly understood.
 
         What the collection has for the latter is the prompt, which may not be what was said.
         """
