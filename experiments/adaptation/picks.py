@@ -79,8 +79,15 @@ class Draw:
         return self.cache.recordings[index].seconds
 
     def is_junk(self, index: int) -> bool:
-        """Whether an annotator would reject it; one with a wrong prompt is speech all the same."""
+        """Whether it is not speech of the domain."""
         return self.cache.recordings[index].corpus == "outliers"
+
+    def is_rejected(self, index: int) -> bool:
+        """Whether a careful annotator hands it back: junk, and what experts hardly understood.
+
+        What the collection has for the latter is the prompt, which may not be what was said.
+        """
+        return self.is_junk(index) or self.cache.recordings[index].corpus == "hard"
 
     @cached_property
     def speech(self) -> list[int]:

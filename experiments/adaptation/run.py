@@ -4,8 +4,8 @@
         --cache runs/adaptation --out experiments/results/adaptation/units --draws 8
 
 Each training is a unit with a file of its own, named after its draw and strategy; what is there is
-not done again, and several processes may share a folder. What a careful annotator would reject is
-paid for, but not trained on.
+not done again, and several processes may share a folder. What a careful annotator would reject
+(junk, and speech that is hardly intelligible) is paid for, but not trained on.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 def _do(name: str, draw: Draw, top: Top, vocabulary: str, path: Path) -> None:
     started = time.monotonic()
     picks = draw.within_budget(STRATEGIES[name](draw)) if name != "nothing" else []
-    kept = [i for i in picks if not draw.is_junk(i) and draw.cache.recordings[i].text]
+    kept = [i for i in picks if not draw.is_rejected(i)]
     if kept:
         train(top, draw.cache, kept, vocabulary, seed=draw.number)
     errors = [asdict(one) for one in test(top, draw.cache, draw.test, vocabulary)]
@@ -71,6 +71,7 @@ def _do(name: str, draw: Draw, top: Top, vocabulary: str, path: Path) -> None:
         "wer": total["word_edits"] / total["words"],
         "picks": [draw.cache.recordings[i].id for i in picks],
         "junk": sum(map(draw.is_junk, picks)),
+        "rejected": sum(map(draw.is_rejected, picks)),
         "seconds": sum(map(draw.seconds, picks)),
         "wall_seconds": round(time.monotonic() - started, 1),
         "char_edits": [one["char_edits"] for one in errors],

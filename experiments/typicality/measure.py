@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from pools import Pool, pretrained_pools, small_model_pools, write_small_model_embeddings
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-from egl_fast.embeddings.typicality import typicality
+from egl_fast.embeddings.reduction import Reduction
+from egl_fast.embeddings.typicality import NUM_COMPONENTS, SCALES, typicality
 
 SEEDS = range(5)
 FALSE_ALARMS = (0.02, 0.05, 0.1)
@@ -35,7 +37,30 @@ def measured(pool: Pool) -> dict[str, Any]:
             kind: float(stays[pool.kinds == kind].mean()) for kind in np.unique(pool.kinds).tolist()
         }
     auc = float(roc_auc_score(pool.is_speech, found.pool))
-    return {"pool": pool.name, "recordings": len(pool.pool), "auc": auc, "kept": kept}
+    return {
+        "pool": pool.name,
+        "recordings": len(pool.pool),
+        "auc": auc,
+        "rivals": {
+            name: float(roc_auc_score(pool.is_speech, values))
+            for name, values in rivals(pool).items()
+        },
+        "kept": kept,
+    }
+
+
+def rivals(pool: Pool) -> dict[str, np.ndarray]:
+    """Each scale alone, and the distance to the ten nearest trusted recordings."""
+    together = np.concatenate([pool.trusted, pool.pool])
+    points = Reduction(together, num_components=NUM_COMPONENTS)(together)
+    num_trusted = len(pool.trusted)
+    found = {}
+    for scale in SCALES:
+        model = LocalOutlierFactor(round(scale * len(points))).fit(points)
+        found[f"{scale:.0%}"] = model.negative_outlier_factor_[num_trusted:]
+    nearest = NearestNeighbors(n_neighbors=10).fit(points[:num_trusted])
+    found["distance"] = -nearest.kneighbors(points[num_trusted:])[0].mean(1)
+    return found
 
 
 def main() -> None:
@@ -60,6 +85,8 @@ def main() -> None:
         own = [result for result in results if result["pool"] == name]
         areas = [result["auc"] for result in own]
         print(f"{name}: area {np.mean(areas):.3f} ({min(areas):.3f} to {max(areas):.3f})")
+        rival = {k: np.mean([result["rivals"][k] for result in own]) for k in own[0]["rivals"]}
+        print("  alone:", ", ".join(f"{k} {v:.3f}" for k, v in rival.items()))
         for rate in FALSE_ALARMS:
             kinds = own[0]["kept"][f"{rate:g}"]
             means = {k: np.mean([result["kept"][f"{rate:g}"][k] for result in own]) for k in kinds}

@@ -63,18 +63,21 @@ def greedy_cover(
         weights: [n] of being covered, not negative.
         costs: [n], above zero.
     """
+    from scipy.sparse import csr_array, identity
+
     count = len(weights)
-    covers: list[list[tuple[int, float]]] = [[(index, 1.0)] for index in range(count)]
-    for index in range(count):
-        for other, alike in zip(neighbors[index].tolist(), similarity[index].tolist(), strict=True):
-            covers[other].append((index, alike))
+    starts = np.arange(0, neighbors.size + 1, neighbors.shape[1])
+    alike = csr_array((similarity.ravel(), neighbors.ravel(), starts), shape=(count, count))
+    covers = csr_array(alike.T + identity(count))  # row j: whom j covers, and how well
     covered = np.zeros(count)
 
+    def cover(index: int) -> tuple[np.ndarray, np.ndarray]:
+        own = slice(covers.indptr[index], covers.indptr[index + 1])
+        return covers.indices[own], covers.data[own]
+
     def gain(index: int) -> float:
-        total = sum(
-            float(weights[i]) * max(0.0, alike - float(covered[i])) for i, alike in covers[index]
-        )
-        return total / costs[index]
+        whom, how_well = cover(index)
+        return float(weights[whom] @ np.maximum(0.0, how_well - covered[whom])) / costs[index]
 
     queue = [(-gain(index), index) for index in range(count)]
     heapq.heapify(queue)
@@ -85,5 +88,5 @@ def greedy_cover(
             heapq.heappush(queue, (-now, index))
             continue
         yield index
-        for i, alike in covers[index]:
-            covered[i] = max(covered[i], alike)
+        whom, how_well = cover(index)
+        covered[whom] = np.maximum(covered[whom], how_well)
