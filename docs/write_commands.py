@@ -70,7 +70,8 @@ def section(name: str, command: click.Command, context: click.Context) -> Iterat
         rows = (_row(parameter, text) for parameter in parameters)
         yield table(("option", "default", "meaning"), rows)
     if command.epilog:
-        yield "\n" + _paragraph(inspect.cleandoc(command.epilog))
+        for paragraph in inspect.cleandoc(command.epilog).split("\n\n"):
+            yield "\n" + _paragraph(paragraph)
     for example in examples:
         yield f"\n{example}"
 

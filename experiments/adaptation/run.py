@@ -1,11 +1,13 @@
 """The paper's regime: a strong model, weak in its domain, adapted to what a strategy picks.
 
     python experiments/adaptation/run.py --model-dir ../shared/models/quartznet15x5_en \
-        --cache runs/adaptation --out experiments/results/adaptation/units --draws 8
+        --cache runs/adaptation --out runs/adaptation/units \
+        --results experiments/results/adaptation --draws 8
 
-Each training is a unit with a file of its own, named after its draw and strategy; what is there is
-not done again, and several processes may share a folder. What a careful annotator would reject
-(junk, and speech that is hardly intelligible) is paid for, but not trained on.
+Each training is a unit with a file of its own, named after its draw and strategy; what is there, or
+in the packed results (``results.py``), is not done again, and several processes may share a folder.
+What a careful annotator would reject (junk, and speech that is hardly intelligible) is paid for,
+but not trained on.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch
 from filelock import FileLock, Timeout
 from halves import Cache, Top, load_whole
 from picks import STRATEGIES, Draw
+from results import packed, scores_of
 from training import test, train
 
 
@@ -31,6 +34,7 @@ def main() -> None:
     parser.add_argument("--model-dir", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=Path("experiments/results/adaptation"))
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--only", nargs="*", help="strategies; all unless given")
     args = parser.parse_args()
@@ -39,12 +43,14 @@ def main() -> None:
     module, whole = load_whole(args.model_dir)
     base = Top(whole).eval()
     embeddings = np.load(args.cache / "embeddings.npy")
-    lines = (args.cache / "scores.jsonl").read_text().splitlines()
-    scores = {record["id"]: record for record in map(json.loads, lines)}
+    scores = scores_of(args.results, args.cache)
+    done = {(one["draw"], one["strategy"]) for one in packed(args.results)}
     args.out.mkdir(parents=True, exist_ok=True)
     for number in range(args.draws):
         draw = Draw.of(number, cache, scores, embeddings)
         for name in ("nothing", *(args.only or STRATEGIES)):
+            if (number, name) in done:
+                continue
             path = args.out / f"{number}-{name.replace(' ', '-')}.json"
             with open(args.cache / f"{path.stem}.lock", "w"):
                 pass

@@ -1,6 +1,6 @@
 """What the trainings of ``run.py`` found: a table by strategy, with intervals and every draw.
 
-    python experiments/adaptation/table.py experiments/results/adaptation/units
+    python experiments/adaptation/table.py experiments/results/adaptation
 
 Differences are paired: both strategies of a pair start from the same pool, test set and seed of
 training. The interval of a mean over draws is Student's; a draw is called worse where the interval
@@ -10,22 +10,21 @@ of its difference over test recordings (bootstrap, 95 %) lies above zero.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results import packed, unpacked
 from scipy import stats
 
 Results = dict[str, dict[int, dict[str, Any]]]
 
 
 def read(folder: Path) -> Results:
-    """Strategy -> draw -> result."""
+    """Strategy -> draw -> result, from packed results or a folder of single ones."""
     found: Results = {}
-    for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text())
+    for result in [*packed(folder), *unpacked(folder)]:
         found.setdefault(result["strategy"], {})[result["draw"]] = result
     return found
 
@@ -70,10 +69,10 @@ def lines(results: Results, against: Sequence[str]) -> list[str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("units", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--against", nargs="*", default=["random", "gate random", "entropy"])
     args = parser.parse_args()
-    print("\n".join(lines(read(args.units), args.against)))
+    print("\n".join(lines(read(args.folder), args.against)))
 
 
 if __name__ == "__main__":

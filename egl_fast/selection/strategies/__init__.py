@@ -30,7 +30,8 @@ def described() -> dict[str, str]:
     found = dict(STRATEGIES)
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem] = documentation.splitlines()[0].rstrip(".")
+        line = documentation.splitlines()[0].rstrip(".")
+        found[path.stem] = line[0].lower() + line[1:]
     return found
 
 
