@@ -13,7 +13,7 @@ import torch
 from commands import contents, egl_fast, in_this_process
 from hypothesis import settings
 from places import Place
-from recordings import random_checkpoint, write_clips
+from recordings import random_checkpoint, write_recordings
 
 from egl_fast.checkpoint import checkpoint_content, save_checkpoint
 
@@ -63,9 +63,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def clips(tmp_path: Path) -> Path:
+def recordings(tmp_path: Path) -> Path:
     """A manifest of four made-up recordings of different lengths, each with a text."""
-    return write_clips(tmp_path, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
+    return write_recordings(tmp_path, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
 
 
 @pytest.fixture
@@ -108,9 +108,11 @@ def model_content() -> dict[str, Any]:
 @pytest.fixture
 def partly_unreadable(tmp_path: Path) -> Path:
     """Five recordings: fine, missing, broken, fine, and 0.2 s for a text of 60 characters."""
-    manifest = write_clips(tmp_path, ["ab", "no", "ab", "no", "ab" * 30], [0.5, 0.5, 0.4, 0.6, 0.2])
-    (tmp_path / "clip1.wav").unlink()
-    (tmp_path / "clip2.wav").write_bytes(b"RIFF broken")
+    manifest = write_recordings(
+        tmp_path, ["ab", "no", "ab", "no", "ab" * 30], [0.5, 0.5, 0.4, 0.6, 0.2]
+    )
+    (tmp_path / "rec1.wav").unlink()
+    (tmp_path / "rec2.wav").write_bytes(b"RIFF broken")
     return manifest
 
 

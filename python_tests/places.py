@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recordings import write_clips, write_manifest
+from recordings import write_manifest, write_recordings
 
-FINE = {"audio_filepath": "clip0.wav", "text": "ab"}
+FINE = {"audio_filepath": "rec0.wav", "text": "ab"}
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Place:
     model: Path
 
     def __post_init__(self) -> None:
-        self.pool = write_clips(self.folder, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
+        self.pool = write_recordings(self.folder, ["ab", "no", "ab", "no"], [0.5, 0.8, 0.65, 0.45])
         self.scores = write_manifest(
             self.folder / "scored.jsonl",
             [

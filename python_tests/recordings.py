@@ -40,16 +40,16 @@ def write_manifest(path: Path, records: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def write_clips(folder: Path, texts: Sequence[str], seconds: Sequence[float]) -> Path:
+def write_recordings(folder: Path, texts: Sequence[str], seconds: Sequence[float]) -> Path:
     """A manifest of WAV recordings; each text has its own pitch."""
     pitch_of = {text: 300.0 * 1.5**place for place, text in enumerate(sorted(set(texts)))}
     records = []
     for number, (text, length) in enumerate(zip(texts, seconds, strict=True)):
-        name = f"clip{number}.wav"
+        name = f"rec{number}.wav"
         samples = waveform(length, pitch_hz=pitch_of[text], seed=number)
         soundfile.write(folder / name, samples, SAMPLE_RATE_HZ)
         records.append({"audio_filepath": name, "duration": length, "text": text, "nr": number})
-    return write_manifest(folder / "clips.jsonl", records)
+    return write_manifest(folder / "all.jsonl", records)
 
 
 def utterance(path: Path, **fields: Any) -> Utterance:

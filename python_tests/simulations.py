@@ -27,19 +27,19 @@ queries = ["25%", "50%"]
 seeds = [0]
 
 [[data.base]]
-manifest = "clips.jsonl"
+manifest = "all.jsonl"
 where = { part = "base" }
 
 [[data.pool]]
-manifest = "clips.jsonl"
+manifest = "all.jsonl"
 where = { part = "pool" }
 
 [[data.valid]]
-manifest = "clips.jsonl"
+manifest = "all.jsonl"
 where = { part = "valid" }
 
 [[data.test]]
-manifest = "clips.jsonl"
+manifest = "all.jsonl"
 where = { part = "test" }
 
 [model]
@@ -72,7 +72,7 @@ def write_simulation(folder: Path, config: str = CONFIG) -> Path:
         records.append(
             {"audio_filepath": name, "duration": seconds, "text": text, "part": part, "nr": number}
         )
-    write_manifest(folder / "clips.jsonl", records)
+    write_manifest(folder / "all.jsonl", records)
     path = folder / "config.toml"
     path.write_text(config, encoding="utf-8")
     return path
@@ -80,7 +80,7 @@ def write_simulation(folder: Path, config: str = CONFIG) -> Path:
 
 def edit_manifest(folder: Path, number: int, **changes: object) -> None:
     """Change a line of the manifest; a key set to None is removed."""
-    path = folder / "clips.jsonl"
+    path = folder / "all.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
     records[number] = {k: v for k, v in {**records[number], **changes}.items() if v is not None}
     write_manifest(path, records)
@@ -104,12 +104,12 @@ def pretend_unit(
     atomic.write_json(folder / "spec.json", unit.spec)
     atomic.write_json(folder / "timing.json", {"wall_seconds": 2 * unit.cost})
     if isinstance(unit, ScoreUnit):
-        of = {clip.utterance.id: s for clip, s in zip(plan.pool, scores, strict=True)}
+        of = {member.utterance.id: s for member, s in zip(plan.pool, scores, strict=True)}
         sign = 1 if unit.model.kind == "base" else -1
         nothing = dict.fromkeys((*STRATEGIES, *CONTROLS))
         records = [
             {"id": name, **nothing, "egl": sign * of[name], "random": of[name]}
-            for name in (clip.utterance.id for clip in unit.pool)
+            for name in (member.utterance.id for member in unit.pool)
         ]
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_gzip(folder / "scores.jsonl.gz", lines)
@@ -122,7 +122,7 @@ def pretend_unit(
     result: dict[str, Any] = {"valid_loss": loss, "epochs": 1, "best_epoch": 1}
     if unit.test:
         header = "id,ctc_loss,char_errors,num_chars,word_errors,num_words\n"
-        rows = (f"{clip.utterance.id},3.0,1,2,1,1\n" for clip in unit.test)
+        rows = (f"{member.utterance.id},3.0,1,2,1,1\n" for member in unit.test)
         write_gzip(folder / "test.csv.gz", header + "".join(rows))
         rates = {"ctc_loss": 3.0, "ctc_loss_per_char": 1.5, "cer": 0.5, "wer": 1.0}
         result["test"] = {"utterances": len(unit.test), **rates}

@@ -73,11 +73,11 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         lambda p: p.score(pool=p.manifest(FINE, '{"audio_filepath": ')),
         "manifest.jsonl, line 2: not JSON", "one JSON object per line"),
     "a line without audio_filepath": (
-        lambda p: p.score(pool=p.manifest(FINE, {"audio": "clip1.wav"})),
+        lambda p: p.score(pool=p.manifest(FINE, {"audio": "rec1.wav"})),
         "manifest.jsonl, line 2: needs 'audio_filepath'", "a path as a string"),
     "an id that is repeated": (
         lambda p: p.score(pool=p.manifest(FINE, "", FINE)),
-        "line 3: id 'clip0.wav' is already on line 1", "give each line its own id"),
+        "line 3: id 'rec0.wav' is already on line 1", "give each line its own id"),
     "a missing checkpoint": (
         lambda p: p.score(model="none.pt"),
         "model none.pt: no such file", "`egl-fast train`"),
@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "output no/out.jsonl: its folder no does not exist", "create it"),
     "scores over the pool": (
         lambda p: p.score(out=p.pool),
-        "clips.jsonl: is a file that this command reads", "give another name"),
+        "all.jsonl: is a file that this command reads", "give another name"),
     "scores over the model": (
         lambda p: p.score(model=copied_model(p), out="model.pt"),
         "model.pt: is a file that this command reads", "give another name"),
@@ -133,10 +133,10 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "x.meta.json: is a file that this command reads", "give another name"),
     "transcripts over the manifest": (
         lambda p: p.transcribe(out=p.pool),
-        "clips.jsonl: is a file that this command reads", "give another name"),
+        "all.jsonl: is a file that this command reads", "give another name"),
     "an evaluation over the manifest": (
         lambda p: p._command("evaluate", {"model": p.model, "data": p.pool, "out": p.pool}),
-        "clips.jsonl: is a file that this command reads", "give another name"),
+        "all.jsonl: is a file that this command reads", "give another name"),
     "scores in a file without a name": (
         lambda p: p.score(out=""), "output .: is a folder", "name a file"),
     "a name that is too long": (
@@ -211,7 +211,7 @@ def test_recordings_that_cannot_be_scored_cost_only_themselves(
         "cut.ogg": "is cut short",
         "nan.wav": "NaN",
         "short.wav": "too short",
-        "clip0.wav@9": "offset 9 s is beyond the end (0.5 s)",
+        "rec0.wav@9": "offset 9 s is beyond the end (0.5 s)",
     }
     lines = lines_of(place.pool.read_text())
     bad = [{"audio_filepath": name.split("@")[0]} for name in causes]
@@ -238,7 +238,7 @@ def test_logits_with_nan_name_the_utterance(place: Place) -> None:
     result = egl_fast(*place.score("--k", 3, model="nan.pt"), cwd=place.folder)
     assert result.returncode == 3, result.stderr
     errors = lines_of((place.folder / "out.jsonl.errors.jsonl").read_text())
-    assert [error["id"] for error in errors] == [f"clip{n}.wav" for n in range(4)]
+    assert [error["id"] for error in errors] == [f"rec{n}.wav" for n in range(4)]
     for error in errors:
         assert f"utterance '{error['id']}'" in error["error"]
         assert "NaN" in error["error"]

@@ -22,9 +22,9 @@ from egl_fast.errors import AudioError, ManifestError
 
 
 def test_durations_missing_in_the_manifest_come_from_headers(
-    clips: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = read_manifest(clips)
+    told = read_manifest(recordings)
     assert Durations.of(told, seed=0).origin == "the manifest"
     lacking = [utterance(one.audio_path) for one in told]
     read = Durations.of(lacking, seed=0)
@@ -48,9 +48,9 @@ def test_durations_missing_in_the_manifest_come_from_headers(
     assert sampled.origin == "the headers of 3 files"
 
 
-def test_headers_that_cannot_be_read_are_left_out(clips: Path, tmp_path: Path) -> None:
+def test_headers_that_cannot_be_read_are_left_out(recordings: Path, tmp_path: Path) -> None:
     gone = utterance(tmp_path / "gone.wav")
-    readable = [utterance(one.audio_path) for one in read_manifest(clips)]
+    readable = [utterance(one.audio_path) for one in read_manifest(recordings)]
     assert Durations.of([*readable, gone], seed=0).audio_seconds == pytest.approx(2.4)
     with pytest.raises(ManifestError, match=r"none of 1 recordings tried can be read: .*gone"):
         Durations.of([gone], seed=0)

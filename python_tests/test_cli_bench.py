@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from commands import egl_fast
-from recordings import write_clips, write_manifest
+from recordings import write_manifest, write_recordings
 
 from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING
 from egl_fast.reference import TOLERANCE
@@ -36,9 +36,11 @@ def bench(*arguments: object, before: str = "") -> CompletedProcess[str]:
 def of_pool(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Its results for a pool of five recordings, as JSON."""
     folder = tmp_path_factory.mktemp("pool")
-    clips = write_clips(folder, ["ab", "no", "ab", "no", "on"], [0.5, 0.8, 0.65, 0.45, 1.2])
+    recordings = write_recordings(
+        folder, ["ab", "no", "ab", "no", "on"], [0.5, 0.8, 0.65, 0.45, 1.2]
+    )
     done = bench(
-        *("--model", tiny_model, "--pool", clips, "--k", 7, "--utterances", 3, "--json"),
+        *("--model", tiny_model, "--pool", recordings, "--k", 7, "--utterances", 3, "--json"),
         *("--memory", "512MiB", "--threads", 1, "--device", "cpu"),
     )
     assert done.returncode == 0, done.stderr
@@ -134,8 +136,8 @@ def test_noise_is_called_noise(tiny_model: Path) -> None:
     assert "timed on" not in done.stdout  # three labelings, and none left out
 
 
-def test_a_pool_has_a_table(tiny_model: Path, clips: Path) -> None:
-    done = bench("--model", tiny_model, "--pool", clips, "--k", 6, "--utterances", 2)
+def test_a_pool_has_a_table(tiny_model: Path, recordings: Path) -> None:
+    done = bench("--model", tiny_model, "--pool", recordings, "--k", 6, "--utterances", 2)
     assert done.returncode == 0, done.stderr
     assert "…" not in done.stdout
     assert "4 recordings, 2.4 s of audio; measured: 2 of" in done.stdout
@@ -144,7 +146,9 @@ def test_a_pool_has_a_table(tiny_model: Path, clips: Path) -> None:
     assert "--memory allows 2,048 MiB for gradients" in done.stdout
 
 
-def test_bad_input_is_refused_in_one_line(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+def test_bad_input_is_refused_in_one_line(
+    tiny_model: Path, recordings: Path, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
     (tmp_path / "noise.wav").write_bytes(b"no audio at all")
@@ -159,7 +163,7 @@ def test_bad_input_is_refused_in_one_line(tiny_model: Path, clips: Path, tmp_pat
         (["--model", tiny_model, "--pool", unreadable], "has only 2"),
         (["--model", tiny_model, "--pool", unreadable, "--utterances", 2], "none of 2 recordings"),
         (["--model", tiny_model, "--pool", unreadable_timed, "--utterances", 1], "none of 2"),
-        (["--model", tiny_model, "--pool", clips, "--utterances", 5], "--utterances 5: pool"),
+        (["--model", tiny_model, "--pool", recordings, "--utterances", 5], "--utterances 5: pool"),
         (["--model", tiny_model, "--precision", "tf32", "--device", "cpu"], "NVIDIA"),
         (["--model", tiny_model, "--k", 0], "--k"),
     ):

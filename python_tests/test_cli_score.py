@@ -23,13 +23,13 @@ FIELDS = [f.name for f in dataclasses.fields(ScoreRecord) if f.name != "hypothes
 
 
 def test_a_broken_recording_goes_into_the_errors_file(
-    tiny_model: Path, clips: Path, tmp_path: Path
+    tiny_model: Path, recordings: Path, tmp_path: Path
 ) -> None:
-    records = lines_of(clips.read_text())
+    records = lines_of(recordings.read_text())
     for record in records:
         record |= {"speaker": "a\u2028b <script>", "egl": "an old score"}
     records[1:1] = [{"audio_filepath": "gone.wav"}]
-    records.append({"audio_filepath": "clip1.wav", "offset": 0.2, "duration": 0.3})
+    records.append({"audio_filepath": "rec1.wav", "offset": 0.2, "duration": 0.3})
     pool = write_manifest(tmp_path / "pool.jsonl", records)
     out = tmp_path / "scores.jsonl"
 
@@ -38,7 +38,7 @@ def test_a_broken_recording_goes_into_the_errors_file(
     assert result.returncode == 3, result.stderr
     assert result.stdout == ""
     scored = lines_of(out.read_text(encoding="utf-8"))
-    kept = ["clip0.wav", "clip1.wav", "clip2.wav", "clip3.wav", "clip1.wav@0.2"]
+    kept = ["rec0.wav", "rec1.wav", "rec2.wav", "rec3.wav", "rec1.wav@0.2"]
     assert [record["id"] for record in scored] == kept
     for record in scored:
         assert set(FIELDS) <= set(record)
@@ -65,8 +65,10 @@ def test_a_broken_recording_goes_into_the_errors_file(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_standard_output_holds_records_alone(tiny_model: Path, clips: Path) -> None:
-    result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3, "--per-hypothesis")
+def test_standard_output_holds_records_alone(tiny_model: Path, recordings: Path) -> None:
+    result = egl_fast(
+        "score", "--model", tiny_model, "--pool", recordings, "--k", 3, "--per-hypothesis"
+    )
     assert result.returncode == 0, result.stderr
     records = lines_of(result.stdout)
     assert len(records) == 4
@@ -89,11 +91,11 @@ def test_standard_output_holds_records_alone(tiny_model: Path, clips: Path) -> N
 
 @pytest.mark.parametrize("method", ["exact", "lowrank", "probe"])
 def test_every_method_scores_all_labelings_too(
-    tiny_model: Path, clips: Path, tmp_path: Path, method: str
+    tiny_model: Path, recordings: Path, tmp_path: Path, method: str
 ) -> None:
     out = tmp_path / "scores.jsonl"
     result = egl_fast(
-        *("score", "--model", tiny_model, "--pool", clips, "--k", 40, "--out", out),
+        *("score", "--model", tiny_model, "--pool", recordings, "--k", 40, "--out", out),
         *("--method", method, *(("--tolerance", 0.2) if method == "lowrank" else ())),
         *("--full", "--full-samples", 6),
     )
@@ -114,31 +116,33 @@ def test_every_method_scores_all_labelings_too(
     ("option", "value"), [("--tolerance", 1), ("--probes", 1), ("--full-samples", 0)]
 )
 def test_an_estimator_out_of_range_is_refused(
-    tiny_model: Path, clips: Path, option: str, value: int
+    tiny_model: Path, recordings: Path, option: str, value: int
 ) -> None:
     result = egl_fast(
-        "score", "--model", tiny_model, "--pool", clips, "--method", "lowrank", option, value
+        "score", "--model", tiny_model, "--pool", recordings, "--method", "lowrank", option, value
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert option in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_scores_are_those_of_the_library(tiny_model: Path, clips: Path) -> None:
+def test_scores_are_those_of_the_library(tiny_model: Path, recordings: Path) -> None:
     import egl_fast as library
 
-    result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 5, "--seed", 3)
+    result = egl_fast("score", "--model", tiny_model, "--pool", recordings, "--k", 5, "--seed", 3)
     scorer = library.Scorer.from_checkpoint(tiny_model)
-    records = list(scorer.score_manifest(clips, k=5, seed=3))
+    records = list(scorer.score_manifest(recordings, k=5, seed=3))
     for line, record in zip(lines_of(result.stdout), records, strict=True):
         assert isinstance(record, ScoreRecord)
         assert (line["id"], line["random"]) == (record.id, record.random)
         assert line["egl"] == pytest.approx(record.egl, rel=1e-5)
 
 
-def test_parameters_can_be_picked(tiny_model: Path, clips: Path) -> None:
+def test_parameters_can_be_picked(tiny_model: Path, recordings: Path) -> None:
     def egl(*arguments: object) -> list[float]:
-        result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3, *arguments)
+        result = egl_fast(
+            "score", "--model", tiny_model, "--pool", recordings, "--k", 3, *arguments
+        )
         assert result.returncode == 0, result.stderr
         return [record["egl"] for record in lines_of(result.stdout)]
 
@@ -148,19 +152,19 @@ def test_parameters_can_be_picked(tiny_model: Path, clips: Path) -> None:
         assert a == pytest.approx(b + c, rel=1e-5)
 
 
-def test_low_mass_is_warned_of(tiny_model: Path, clips: Path) -> None:
+def test_low_mass_is_warned_of(tiny_model: Path, recordings: Path) -> None:
     # With random weights, three labelings hold hardly any probability.
-    result = egl_fast("score", "--model", tiny_model, "--pool", clips, "--k", 3)
+    result = egl_fast("score", "--model", tiny_model, "--pool", recordings, "--k", 3)
     assert "`egl` then follows that mass" in result.stderr
     assert "egl_normalized" in result.stderr
 
 
-def test_a_pattern_that_matches_no_parameter_is_refused(tiny_model: Path, clips: Path) -> None:
-    arguments = ("score", "--model", tiny_model, "--pool", clips, "--params", "decoder.*")
+def test_a_pattern_that_matches_no_parameter_is_refused(tiny_model: Path, recordings: Path) -> None:
+    arguments = ("score", "--model", tiny_model, "--pool", recordings, "--params", "decoder.*")
     assert "matches no trainable parameter" in refused(*arguments)
 
 
-def test_values_that_an_option_does_not_take_are_named(tiny_model: Path, clips: Path) -> None:
+def test_values_that_an_option_does_not_take_are_named(tiny_model: Path, recordings: Path) -> None:
     for arguments, said in [
         (("--k", "10", "--beam-width", "9"), "beam-width"),
         (("--device", "tpu"), "--device"),
@@ -168,7 +172,7 @@ def test_values_that_an_option_does_not_take_are_named(tiny_model: Path, clips: 
         (("--memory", "0GiB"), "expected a size"),
         (("--batch-seconds", "0"), "--batch-seconds"),
     ]:
-        result = egl_fast("score", "--model", tiny_model, "--pool", clips, *arguments)
+        result = egl_fast("score", "--model", tiny_model, "--pool", recordings, *arguments)
         assert result.returncode == 2
         assert "Traceback" not in result.stderr
         assert said in result.stderr.splitlines()[-1]
@@ -183,11 +187,11 @@ def test_sizes_of_memory_have_units(written: str, expected: int) -> None:
 
 
 def test_less_memory_is_more_passes_and_the_same_scores(
-    tiny_model: Path, clips: Path, tmp_path: Path
+    tiny_model: Path, recordings: Path, tmp_path: Path
 ) -> None:
     def scores(memory: str) -> list[dict[str, Any]]:
         out = tmp_path / f"{memory}.jsonl"
-        arguments = ("--model", tiny_model, "--pool", clips, "--k", 12, "--out", out)
+        arguments = ("--model", tiny_model, "--pool", recordings, "--k", 12, "--out", out)
         egl_fast("score", *arguments, "--memory", memory)
         meta = json.loads(Path(f"{out}.meta.json").read_text())
         assert meta["memory_bytes"] == Size().convert(memory, None, None)
@@ -199,30 +203,30 @@ def test_less_memory_is_more_passes_and_the_same_scores(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_cuda_is_refused(tiny_model: Path, clips: Path) -> None:
+def test_cuda_is_refused(tiny_model: Path, recordings: Path) -> None:
     for device in ("cuda", "cuda:1"):
-        line = refused("score", "--model", tiny_model, "--pool", clips, "--device", device)
+        line = refused("score", "--model", tiny_model, "--pool", recordings, "--device", device)
         assert f"device {device}: " in line
         assert "`egl-fast doctor` says more" in line
         assert "`--device cpu` needs no GPU" in line
     for command in ("evaluate", "transcribe"):
-        arguments = ("--model", tiny_model, "--data", clips, "--device", "cuda")
+        arguments = ("--model", tiny_model, "--data", recordings, "--device", "cuda")
         assert "`egl-fast doctor`" in refused(command, *arguments)
     assert "`egl-fast doctor`" in refused("check", "--model", tiny_model, "--device", "cuda")
 
 
-def test_nothing_is_overwritten(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(tiny_model: Path, recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     out.write_text("precious")
-    arguments = ("score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out)
+    arguments = ("score", "--model", tiny_model, "--pool", recordings, "--k", 2, "--out", out)
     assert "already exists; give --overwrite" in refused(*arguments)
     assert out.read_text() == "precious"
     assert egl_fast(*arguments, "--overwrite").returncode == 0
     assert len(lines_of(out.read_text())) == 4
 
 
-def test_a_reader_that_closes_the_pipe_is_no_failure(tiny_model: Path, clips: Path) -> None:
-    process = start("score", "--model", tiny_model, "--pool", clips, "--k", 2)
+def test_a_reader_that_closes_the_pipe_is_no_failure(tiny_model: Path, recordings: Path) -> None:
+    process = start("score", "--model", tiny_model, "--pool", recordings, "--k", 2)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
@@ -234,17 +238,17 @@ def test_a_reader_that_closes_the_pipe_is_no_failure(tiny_model: Path, clips: Pa
 
 
 def test_long_recordings_are_refused_on_request(
-    tiny_model: Path, clips: Path, tmp_path: Path
+    tiny_model: Path, recordings: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "scores.jsonl"
     result = egl_fast(
-        "score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out,
+        "score", "--model", tiny_model, "--pool", recordings, "--k", 2, "--out", out,
         "--max-duration", "0.6",
     )  # fmt: skip
     assert result.returncode == 3
     [first, second] = lines_of((tmp_path / "scores.jsonl.errors.jsonl").read_text())
     assert "longer than the 0.6 s allowed" in first["error"]
-    assert (first["id"], second["id"]) == ("clip1.wav", "clip2.wav")
+    assert (first["id"], second["id"]) == ("rec1.wav", "rec2.wav")
 
 
 def test_other_formats_and_rates_score_alike(tiny_model: Path, tmp_path: Path) -> None:
@@ -265,20 +269,20 @@ def test_other_formats_and_rates_score_alike(tiny_model: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("suffix", [".partial", ".meta.json", ".errors.jsonl"])
 def test_leftovers_of_another_run_are_kept(
-    tiny_model: Path, clips: Path, tmp_path: Path, suffix: str
+    tiny_model: Path, recordings: Path, tmp_path: Path, suffix: str
 ) -> None:
     out = tmp_path / "scores.jsonl"
     (tmp_path / f"scores.jsonl{suffix}").write_text("precious")
-    arguments = ("score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", out)
+    arguments = ("score", "--model", tiny_model, "--pool", recordings, "--k", 2, "--out", out)
     assert f"scores.jsonl{suffix}: is left over from another run" in refused(*arguments)
     assert (tmp_path / f"scores.jsonl{suffix}").read_text() == "precious"
     assert not out.exists()
     assert egl_fast(*arguments, "--overwrite").returncode == 0
 
 
-def test_a_dash_is_standard_output(tiny_model: Path, clips: Path, tmp_path: Path) -> None:
+def test_a_dash_is_standard_output(tiny_model: Path, recordings: Path, tmp_path: Path) -> None:
     result = egl_fast(
-        "score", "--model", tiny_model, "--pool", clips, "--k", 2, "--out", "-", cwd=tmp_path
+        "score", "--model", tiny_model, "--pool", recordings, "--k", 2, "--out", "-", cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
     assert len(lines_of(result.stdout)) == 4

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import bash
-from recordings import write_clips
+from recordings import write_recordings
 
 from egl_fast.cli.console import progress_bar, stderr
 from egl_fast.cli.interruption import as_keyboard_interrupt, interruption_after
@@ -26,11 +26,11 @@ def bash_alone(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> None:
-    write_clips(tmp_path, ["ab", "no", "ab"], [0.5, 0.6, 0.4])
+    write_recordings(tmp_path, ["ab", "no", "ab"], [0.5, 0.6, 0.4])
     jq = shutil.which("jq")
     last = "jq --raw-output .id" if jq else "cat"
     result = bash(
-        f"egl-fast score --model {tiny_model} --pool clips.jsonl --k 2 --quiet"
+        f"egl-fast score --model {tiny_model} --pool all.jsonl --k 2 --quiet"
         f" | egl-fast select - --budget 2 --strategy entropy --quiet | {last}",
         tmp_path,
     )
@@ -38,14 +38,14 @@ def test_scores_flow_into_select_and_jq(tiny_model: Path, tmp_path: Path) -> Non
     lines = result.stdout.splitlines()
     assert len(lines) == 2
     names = lines if jq else [json.loads(line)["id"] for line in lines]
-    assert set(names) < {"clip0.wav", "clip1.wav", "clip2.wav"}
+    assert set(names) < {"rec0.wav", "rec1.wav", "rec2.wav"}
     # Quiet except for warnings: a model with random weights puts little mass on the beam.
     assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
 
 
 def test_json_prints_metadata_on_standard_output(tiny_model: Path, tmp_path: Path) -> None:
-    write_clips(tmp_path, ["ab"], [0.5])
-    command = f"egl-fast score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl"
+    write_recordings(tmp_path, ["ab"], [0.5])
+    command = f"egl-fast score --model {tiny_model} --pool all.jsonl --k 2 --out s.jsonl"
     result = bash(f"{command} --json && {command} --json --resume", tmp_path)
     assert result.returncode == 0, result.stderr
     first, again = [json.loads(line) for line in result.stdout.splitlines()]
@@ -58,9 +58,9 @@ def test_json_prints_metadata_on_standard_output(tiny_model: Path, tmp_path: Pat
 def test_what_standard_output_does_not_take_is_one_line(
     tiny_model: Path, tmp_path: Path, command: str
 ) -> None:
-    write_clips(tmp_path, ["ab"], [0.5])
+    write_recordings(tmp_path, ["ab"], [0.5])
     if "score" in command:
-        command += f" --model {tiny_model} --pool clips.jsonl --k 2 --quiet"
+        command += f" --model {tiny_model} --pool all.jsonl --k 2 --quiet"
     result = bash_alone(f"egl-fast {command} > /dev/full", tmp_path)
     assert result.returncode == 2, result.stderr
     *warnings, line = result.stderr.splitlines()
@@ -70,8 +70,8 @@ def test_what_standard_output_does_not_take_is_one_line(
 
 
 def test_a_manifest_from_a_pipe_is_told_from_another(tiny_model: Path, tmp_path: Path) -> None:
-    pool = write_clips(tmp_path, ["ab", "no"], [0.5, 0.6])
-    pool.write_text(pool.read_text().replace('"clip', f'"{tmp_path}/clip'))
+    pool = write_recordings(tmp_path, ["ab", "no"], [0.5, 0.6])
+    pool.write_text(pool.read_text().replace('"rec', f'"{tmp_path}/rec'))
     command = f"egl-fast score --model {tiny_model} --k 2 --out s.jsonl --resume --quiet"
     piped = [f"{command} --pool <({how} {pool})" for how in ("cat", "cat", "tac")]
     same = bash(" && ".join(piped[:2]), tmp_path)
@@ -115,16 +115,16 @@ def test_a_second_signal_does_not_interrupt_cleanup() -> None:
 
 
 def test_closed_standard_output_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    write_clips(tmp_path, ["ab"], [0.5])
-    result = bash_alone(f"egl-fast score --model {tiny_model} --pool clips.jsonl >&-", tmp_path)
+    write_recordings(tmp_path, ["ab"], [0.5])
+    result = bash_alone(f"egl-fast score --model {tiny_model} --pool all.jsonl >&-", tmp_path)
     assert result.returncode == 2
     assert result.stderr == "egl-fast: standard output is closed; give a file with --out\n"
 
 
 @pytest.mark.parametrize("lost", ["2> /dev/full", "2>&-", "<&- >&- 2>&-", "2> >(true)"])
 def test_a_run_outlives_standard_error(tiny_model: Path, tmp_path: Path, lost: str) -> None:
-    write_clips(tmp_path, ["ab", "no"], [0.5, 0.6])
-    command = f"score --model {tiny_model} --pool clips.jsonl --k 2 --out s.jsonl {lost}"
+    write_recordings(tmp_path, ["ab", "no"], [0.5, 0.6])
+    command = f"score --model {tiny_model} --pool all.jsonl --k 2 --out s.jsonl {lost}"
     result = bash_alone(f"egl-fast {command}", tmp_path)
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "s.jsonl").read_text().splitlines()) == 2

@@ -29,7 +29,7 @@ def refusal(*arguments, **options):
 
 def a_line(number, *, egl, beam_mass=0.9, **manifest):
     record = ScoreRecord(
-        id=f"clip{number}",
+        id=f"rec{number}",
         duration=2.0,
         num_frames=100,
         pred_text=f"heard {number}",
@@ -80,12 +80,12 @@ def test_standard_output_holds_whole_lines_in_rank_order_and_nothing_else(scores
 @pytest.mark.parametrize("budget", ["50%", "2", "5s"])
 def test_a_budget_is_a_share_a_count_or_a_time(scores, budget):
     chosen = lines_of(run(scores, "--budget", budget).stdout)
-    assert [line["id"] for line in chosen] == ["clip1", "clip3"]
+    assert [line["id"] for line in chosen] == ["rec1", "rec3"]
 
 
 def test_the_strategy_decides_the_ranking(scores):
     chosen = lines_of(run(scores, "--budget", "1", "--strategy", "entropy").stdout)
-    assert [line["id"] for line in chosen] == ["clip3"]
+    assert [line["id"] for line in chosen] == ["rec3"]
 
 
 def test_a_dash_reads_standard_input(scores):
@@ -115,7 +115,7 @@ def test_out_is_a_manifest_and_leaves_no_partial_file(scores):
     done = run(scores, "--budget", "50%", "--out", out)
     assert done.stdout == ""
     assert [line["rank"] for line in lines_of(out.read_text())] == [1, 2]
-    assert [u.id for u in read_manifest(out)] == ["clip1", "clip3"]
+    assert [u.id for u in read_manifest(out)] == ["rec1", "rec3"]
     assert read_manifest(out)[0].audio_path == scores.parent / "wav/1.wav"
     assert sorted(os.listdir(scores.parent)) == ["chosen.jsonl", "scores.jsonl"]
 
@@ -243,7 +243,7 @@ class TestNothingIsLost:
         ('{"id": "x"}', "line 3: 'duration' is None"),
         ('{"id": "x", "duration": "1"}', "line 3: 'duration' is '1'"),
         ('{"id": "x", "duration": -1}', "line 3: 'duration' is -1"),
-        (json.dumps(LINES[0]), "line 3: id 'clip0' is already on line 1"),
+        (json.dumps(LINES[0]), "line 3: id 'rec0' is already on line 1"),
     ],
 )
 def test_a_malformed_line_is_named_by_its_number(scores, bad, message):
@@ -293,9 +293,9 @@ class TestTable:
         assert header.split() == ["rank", "id", "EGL", "entropy", "seconds", "model", "heard"]
         assert rule == "─" * 100
         assert [row.split() for row in rows] == [
-            ["1", "clip1", "8", "1", "2.0", "heard", "1"],
-            ["2", "clip3", "4", "3", "2.0", "heard", "3"],
-            ["3", "clip2", "4", "2", "2.0", "heard", "2"],
+            ["1", "rec1", "8", "1", "2.0", "heard", "1"],
+            ["2", "rec3", "4", "3", "2.0", "heard", "3"],
+            ["3", "rec2", "4", "2", "2.0", "heard", "2"],
         ]
         assert "selected 3 of 4" in done.stderr
 
@@ -303,14 +303,14 @@ class TestTable:
         done = run(scores, "--budget", "3", "--show", "1", "--strategy", "pctc")
         header, _, *rows = done.stdout.splitlines()
         assert header.split()[:5] == ["rank", "id", "pctc", "EGL", "entropy"]
-        assert [row.split()[:5] for row in rows] == [["1", "clip0", "0.1", "1", "0"]]
+        assert [row.split()[:5] for row in rows] == [["1", "rec0", "0.1", "1", "0"]]
         assert "selected 3 of 4" in done.stderr
 
     @pytest.mark.parametrize("columns", [100, 80])
     def test_long_texts_are_cut_at_the_width(self, columns):
         line = {
             **a_line(0, egl=123456.0, text="said " * 50),
-            "id": "corpus/deep/folder/speaker/clip.flac",
+            "id": "corpus/deep/folder/speaker/one.flac",
             "pred_text": "heard " * 50,
         }
         done = run("-", "--budget", "1", "--table", stdin=as_text([line]), COLUMNS=str(columns))
@@ -319,7 +319,7 @@ class TestTable:
         assert all(len(text) <= columns for text in lines)
         assert lines[0].split()[-2:] == ["really", "said"]
         assert lines[2].count("…") == 3
-        for cell in ("123,456", "speaker/clip.flac", "heard hear", "said said"):
+        for cell in ("123,456", "speaker/one.flac", "heard hear", "said said"):
             assert cell in lines[2]
 
     def test_transcripts_are_neither_markup_nor_control_characters(self):

@@ -93,9 +93,9 @@ def test_the_tables_hold_every_point(whole: Path, data: Path) -> None:
         for seed in (0, 1)
         for point in [("", "0%", 0), *((name, "25%", 1) for name in ALL), ("", "100%", 1)]
     ]
-    clips = read_manifest(data / "clips.jsonl")
+    recordings = read_manifest(data / "all.jsonl")
     seconds = {
-        part: sum(c.duration_seconds or 0 for c in clips if c.record["part"] == part)
+        part: sum(c.duration_seconds or 0 for c in recordings if c.record["part"] == part)
         for part in ("base", "pool")
     }
     assert set(results["pool_clips"]) == {8}
@@ -113,47 +113,49 @@ def test_the_numbers_are_those_of_the_models(whole: Path, data: Path) -> None:
     results = pl.read_parquet(whole / "results.parquet").filter(pl.col("query") == "0%")
     tests = pl.read_parquet(whole / "test_utterances.parquet")
     assert set(tests["unit"]) == set(pl.read_parquet(whole / "results.parquet")["unit"])
-    test_clips = [c for c in read_manifest(data / "clips.jsonl") if c.record["part"] == "test"]
+    test_recordings = [c for c in read_manifest(data / "all.jsonl") if c.record["part"] == "test"]
     for row in results.iter_rows(named=True):
         model = load_checkpoint(whole / "units" / row["unit"] / "model.pt")
-        [transcripts] = transcribe(model, test_clips, batch_seconds=2, with_loss=True)
+        [transcripts] = transcribe(model, test_recordings, batch_seconds=2, with_loss=True)
         rates = error_rates(transcripts)
         assert (row["ctc_loss"], row["cer"], row["wer"]) == (rates.loss, rates.cer, rates.wer)
         own = tests.filter(pl.col("unit") == row["unit"])
-        assert own["id"].to_list() == [clip.id for clip in test_clips]
+        assert own["id"].to_list() == [utterance.id for utterance in test_recordings]
         assert own["ctc_loss"].to_list() == [t.loss for t in transcripts]
         assert own["char_errors"].sum() / own["num_chars"].sum() == row["cer"]
         assert own["word_errors"].sum() / own["num_words"].sum() == row["wer"]
-        assert own["num_chars"].to_list() == [len(clip.text or "") for clip in test_clips]
+        assert own["num_chars"].to_list() == [
+            len(utterance.text or "") for utterance in test_recordings
+        ]
         per_char = own["ctc_loss"].sum() / own["num_chars"].sum()
         assert row["ctc_loss_per_char"] == pytest.approx(per_char)
 
 
 def test_the_pool_is_scored_and_the_best_are_picked(whole: Path, data: Path) -> None:
-    pool = [c for c in read_manifest(data / "clips.jsonl") if c.record["part"] == "pool"]
+    pool = [c for c in read_manifest(data / "all.jsonl") if c.record["part"] == "pool"]
     picks = pl.read_parquet(whole / "picks.parquet")
     assert set(picks["round"]) == {1}
     base = pl.read_parquet(whole / "results.parquet").filter(pl.col("query") == "0%")
     for seed, unit in base.select("seed", "unit").rows():
         lines = pl.read_parquet(whole / "scores" / f"seed-{seed}.parquet").to_dicts()
-        assert [line["id"] for line in lines] == [clip.id for clip in pool]
+        assert [line["id"] for line in lines] == [utterance.id for utterance in pool]
         scorer = Scorer.from_checkpoint(whole / "units" / unit / "model.pt")
         model = load_checkpoint(whole / "units" / unit / "model.pt")
         [truth] = transcribe(model, pool, batch_seconds=2, with_loss=True)
-        for line, clip, transcript in zip(lines, pool, truth, strict=True):
+        for line, utterance, transcript in zip(lines, pool, truth, strict=True):
             [record] = scorer.score_waveforms(
-                [load(clip)], sample_rate_hz=16000, k=4, ids=[clip.id], seed=seed
+                [load(utterance)], sample_rate_hz=16000, k=4, ids=[utterance.id], seed=seed
             )
             assert line["egl"] == pytest.approx(record.egl, rel=1e-4)
             assert line["pred_text"] == record.pred_text
-            assert line["random"] == random_score(seed, clip.id)
-            assert (line["text"], line["nr"]) == (clip.text, clip.record["nr"])
-            assert line["longest"] == -line["shortest"] == clip.duration_seconds
+            assert line["random"] == random_score(seed, utterance.id)
+            assert (line["text"], line["nr"]) == (utterance.text, utterance.record["nr"])
+            assert line["longest"] == -line["shortest"] == utterance.duration_seconds
             assert line["oracle_loss"] == pytest.approx(transcript.loss)
             assert not Path(line["audio_filepath"]).is_absolute()
             audio = whole / "scores" / line["audio_filepath"]
-            assert audio.resolve() == clip.audio_path.resolve()
-            own = picks.filter((pl.col("seed") == seed) & (pl.col("id") == clip.id))
+            assert audio.resolve() == utterance.audio_path.resolve()
+            own = picks.filter((pl.col("seed") == seed) & (pl.col("id") == utterance.id))
             hypotheses = line.pop("hypotheses")
             assert 1 <= len(hypotheses) <= 2 if len(own) else hypotheses is None
             from_json(line)
@@ -168,10 +170,10 @@ def test_the_pool_is_scored_and_the_best_are_picked(whole: Path, data: Path) -> 
             assert own["rank"].to_list() == [1, 2]
 
 
-def load(clip: Utterance) -> Any:
+def load(utterance: Utterance) -> Any:
     import soundfile
 
-    return soundfile.read(clip.audio_path, dtype="float32")[0]
+    return soundfile.read(utterance.audio_path, dtype="float32")[0]
 
 
 def test_seeds_train_different_models(whole: Path) -> None:

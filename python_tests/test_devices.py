@@ -209,11 +209,11 @@ def test_norms_and_products_stay_on_the_device(cell: str) -> None:
             assert {x.device for x in found(tape, cotangents).values()} == {device}
 
 
-def test_training_and_transcribing_on_the_device(clips: Path, tmp_path: Path) -> None:
+def test_training_and_transcribing_on_the_device(recordings: Path, tmp_path: Path) -> None:
     losses = []
     for place in ("cpu", "elsewhere"):
         checkpoint = random_checkpoint(dropout=0.0)
-        utterances = read_manifest(clips)
+        utterances = read_manifest(recordings)
         config = TrainingConfig(max_epochs=2, batch_seconds=1.5, spec_augment=True)
         with fake_device() as device:
             if place == "elsewhere":

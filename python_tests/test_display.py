@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from commands import in_this_process, lines_of
 from conftest import Run
-from recordings import write_clips, write_manifest
+from recordings import write_manifest, write_recordings
 from rich.console import Console
 
 from egl_fast.cli import console
@@ -51,7 +51,9 @@ def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """Three recordings: one readable, one missing, one too short for its text."""
-    lines = lines_of(write_clips(tmp_path, ["ab", "no", "ab" * 40], [0.5, 0.5, 0.3]).read_text())
+    lines = lines_of(
+        write_recordings(tmp_path, ["ab", "no", "ab" * 40], [0.5, 0.5, 0.3]).read_text()
+    )
     lines[1]["audio_filepath"] = f"{HOSTILE}.wav"
     lines = [
         {**line, "id": f"{n}{HOSTILE}", HOSTILE: HOSTILE, "duration": 9.0, "pred_text": HOSTILE}

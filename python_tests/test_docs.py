@@ -202,9 +202,9 @@ def keys_of_lines(path: Path) -> list[list[str]]:
 
 
 def test_keys_of_what_commands_write(
-    tiny_model: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pool = [json.loads(line) for line in clips.read_text().splitlines()]
+    pool = [json.loads(line) for line in recordings.read_text().splitlines()]
     bad = write_manifest(tmp_path / "bad.jsonl", [*pool[:1], {"audio_filepath": "gone.wav"}])
     scores = tmp_path / "scores.jsonl"
     command("score", "--model", tiny_model, "--pool", bad, "--k", 3, "--out", scores, status=3)
@@ -221,12 +221,12 @@ def test_keys_of_what_commands_write(
 
     of_manifest = set(pool[0]) - {"id", "duration"}
     out = tmp_path / "out.jsonl"
-    command("transcribe", "--model", tiny_model, "--data", clips, "--out", out)
+    command("transcribe", "--model", tiny_model, "--data", recordings, "--out", out)
     transcript = {key for key in keys_of_lines(out)[0] if key not in of_manifest}
     assert set(table_under(FORMATS, "Transcripts")) == transcript
     capsys.readouterr()
     command(
-        *("evaluate", "--model", tiny_model, "--data", clips, "--out", out, "--overwrite"),
+        *("evaluate", "--model", tiny_model, "--data", recordings, "--out", out, "--overwrite"),
         *("--json", "--by", "nr"),
     )
     evaluated = {key for key in keys_of_lines(out)[0] if key not in of_manifest}
@@ -234,9 +234,9 @@ def test_keys_of_what_commands_write(
     assert table_under(FORMATS, "Evaluation", nth=1) == list(json.loads(capsys.readouterr().out))
 
 
-def test_what_a_training_run_keeps(clips: Path, tmp_path: Path) -> None:
+def test_what_a_training_run_keeps(recordings: Path, tmp_path: Path) -> None:
     command(
-        *("train", "--train", clips, "--valid", clips, "--run-dir", tmp_path / "run"),
+        *("train", "--train", recordings, "--valid", recordings, "--run-dir", tmp_path / "run"),
         *("--preset", "tiny", "--max-epochs", 2),
     )
     files = sorted(path.name for path in (tmp_path / "run").iterdir())

@@ -161,8 +161,8 @@ def test_a_part_that_fails_leaves_its_error_and_the_others(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_is_compared_if_the_cpu_stands_for_the_gpu(tiny_model, clips, tmp_path):
-    parts = gpu_agreement.parts(Workload.small(tiny_model, clips))
+def test_all_is_compared_if_the_cpu_stands_for_the_gpu(tiny_model, recordings, tmp_path):
+    parts = gpu_agreement.parts(Workload.small(tiny_model, recordings))
     measured = measure(parts, tmp_path / "parts.json")
     assert gpu_agreement.passed(measured)
     assert [part["what"] for part in measured["records"]] == ["float64", "float32"]
@@ -172,8 +172,8 @@ def test_all_is_compared_if_the_cpu_stands_for_the_gpu(tiny_model, clips, tmp_pa
 
 
 @pytest.mark.slow
-def test_all_is_timed_if_the_cpu_stands_for_the_gpu(tiny_model, clips, tmp_path):
-    parts = gpu_timings.parts(Workload.small(tiny_model, clips, rounds=1, matrix=32))
+def test_all_is_timed_if_the_cpu_stands_for_the_gpu(tiny_model, recordings, tmp_path):
+    parts = gpu_timings.parts(Workload.small(tiny_model, recordings, rounds=1, matrix=32))
     del parts["wav2vec 2.0 base"]  # transformers is not among our packages
     measured = measure(parts, tmp_path / "parts.json")
     assert not has_errors(measured)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from recordings import random_checkpoint, write_clips
+from recordings import random_checkpoint, write_recordings
 
 from egl_fast.checkpoint import read_torch, write_torch
 from egl_fast.cli.main import cli
@@ -25,14 +25,14 @@ from egl_fast.training.saved_state import load_state
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a one-epoch run and its recordings."""
     folder = tmp_path_factory.mktemp("run")
-    write_clips(folder, ["ab", "no"], [0.5, 0.8])
+    write_recordings(folder, ["ab", "no"], [0.5, 0.8])
     train(folder)
     return folder
 
 
 def train(folder: Path, *more: str) -> None:
-    clips = str(folder / "clips.jsonl")
-    arguments = ["--train", clips, "--valid", clips, "--run-dir", str(folder / "run")]
+    recordings = str(folder / "all.jsonl")
+    arguments = ["--train", recordings, "--valid", recordings, "--run-dir", str(folder / "run")]
     options = ["--preset", "tiny", "--max-epochs", "1", "--quiet", *more]
     cli.main(["train", *arguments, *options], prog_name="egl-fast", standalone_mode=False)
 

@@ -160,11 +160,13 @@ def sample(folder: Path, examples: Path, *names: str) -> Path:
     return write_manifest(folder / "pool.jsonl", [*lines, {"audio_filepath": "gone.wav"}])
 
 
-def test_score_resumes_after_a_few_stops(tmp_path: Path, clips: Path, tiny_model: Path) -> None:
+def test_score_resumes_after_a_few_stops(
+    tmp_path: Path, recordings: Path, tiny_model: Path
+) -> None:
     lines = [
         {**line, "id": f"{n}-{line['audio_filepath']}"}
         for n in range(30)
-        for line in lines_of(clips.read_text())
+        for line in lines_of(recordings.read_text())
     ]
     pool = write_manifest(tmp_path / "p.jsonl", [*lines, {"audio_filepath": "missing.wav"}])
     command = scoring(tmp_path, tiny_model, pool, "--k", 10)
@@ -175,10 +177,21 @@ def test_score_resumes_after_a_few_stops(tmp_path: Path, clips: Path, tiny_model
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_when_all_is_done_changes_nothing(
-    tmp_path: Path, clips: Path, tiny_model: Path, by: signal.Signals
+    tmp_path: Path, recordings: Path, tiny_model: Path, by: signal.Signals
 ) -> None:
     out = tmp_path / "scores.jsonl"
-    arguments = ("--model", tiny_model, "--pool", clips, "--k", 2, "--threads", 1, "--out", out)
+    arguments = (
+        "--model",
+        tiny_model,
+        "--pool",
+        recordings,
+        "--k",
+        2,
+        "--threads",
+        1,
+        "--out",
+        out,
+    )
     process = start("score", *arguments)
     assert wait_until(process, out.exists)
     time.sleep(0.1)  # The interpreter is about to end, which with torch takes a few tenths.
@@ -202,9 +215,9 @@ def test_score_resumes_after_ten_signals(tmp_path: Path, examples: Path) -> None
     command.stop([signal.SIGTERM, signal.SIGINT] * 5, seed=0)
 
 
-def test_train_resumes_after_a_few_stops(tmp_path: Path, clips: Path) -> None:
+def test_train_resumes_after_a_few_stops(tmp_path: Path, recordings: Path) -> None:
     options = ("--max-epochs", 10, "--patience", 0, "--batch-seconds", 0.8, "--save-minutes", 0)
-    command = training(tmp_path, clips, *options)
+    command = training(tmp_path, recordings, *options)
     run_dir = tmp_path / "run"
     before: dict[int, int] = {}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recordings import random_checkpoint, utterance, write_clips
+from recordings import random_checkpoint, utterance, write_recordings
 
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
@@ -95,7 +95,7 @@ def test_a_reference_that_cannot_be_used_is_named() -> None:
 
 def test_transcripts_come_in_order_and_each_is_what_it_is_alone(tmp_path: Path) -> None:
     lengths = [0.4 + 0.13 * (i * 5 % 7) for i in range(7)]
-    utterances = read_manifest(write_clips(tmp_path, ["ab"] * 7, lengths))
+    utterances = read_manifest(write_recordings(tmp_path, ["ab"] * 7, lengths))
     checkpoint = random_checkpoint()
     (window,) = transcribe(checkpoint, utterances, batch_seconds=2.0, with_loss=True)
     assert [t.utterance.id for t in window] == [u.id for u in utterances]
@@ -110,7 +110,7 @@ def test_transcripts_come_in_order_and_each_is_what_it_is_alone(tmp_path: Path) 
 
 
 def test_text_and_loss_follow_from_the_logits(tmp_path: Path) -> None:
-    (line,) = read_manifest(write_clips(tmp_path, ["abba no"], [0.8]))
+    (line,) = read_manifest(write_recordings(tmp_path, ["abba no"], [0.8]))
     checkpoint = random_checkpoint()
     ((got,),) = transcribe(checkpoint, [line], batch_seconds=1.0, with_loss=True)
     features = load_spectrogram(line, checkpoint.features).features
@@ -130,13 +130,13 @@ def test_text_and_loss_follow_from_the_logits(tmp_path: Path) -> None:
 
 
 def test_a_text_too_long_for_its_audio_has_an_infinite_loss(tmp_path: Path) -> None:
-    (line,) = read_manifest(write_clips(tmp_path, ["ab" * 50], [0.4]))
+    (line,) = read_manifest(write_recordings(tmp_path, ["ab" * 50], [0.4]))
     ((got,),) = transcribe(random_checkpoint(), [line], batch_seconds=1.0, with_loss=True)
     assert got.loss == math.inf
 
 
 def test_without_losses_any_text_is_accepted(tmp_path: Path) -> None:
-    (line,) = read_manifest(write_clips(tmp_path, ["ÄÖÜ"], [0.4]))
+    (line,) = read_manifest(write_recordings(tmp_path, ["ÄÖÜ"], [0.4]))
     ((got,),) = transcribe(random_checkpoint(), [line], batch_seconds=1.0)
     assert got.loss is None
     with pytest.raises(ManifestError, match="not in the model's vocabulary"):
@@ -144,7 +144,7 @@ def test_without_losses_any_text_is_accepted(tmp_path: Path) -> None:
 
 
 def test_windows_bound_what_is_held_at_once(tmp_path: Path) -> None:
-    (line,) = read_manifest(write_clips(tmp_path, ["a"], [0.1]))
+    (line,) = read_manifest(write_recordings(tmp_path, ["a"], [0.1]))
     utterances = [line] * (WINDOW_UTTERANCES + 3)
     windows = transcribe(random_checkpoint(), utterances, batch_seconds=5.0)
     assert [len(window) for window in windows] == [WINDOW_UTTERANCES, 3]

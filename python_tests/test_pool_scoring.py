@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from recordings import write_clips
+from recordings import write_recordings
 
 import egl_fast
 from egl_fast.data.manifest import Utterance, read_manifest
@@ -94,7 +94,7 @@ def out_of_memory() -> list[Exception]:
 def eight(tmp_path: Path) -> list[Utterance]:
     """Made-up recordings of slowly growing length."""
     lengths = [0.5 + 0.05 * n for n in range(8)]
-    return read_manifest(write_clips(tmp_path, ["ab"] * 8, lengths))
+    return read_manifest(write_recordings(tmp_path, ["ab"] * 8, lengths))
 
 
 def scored(
@@ -195,7 +195,7 @@ def test_an_utterance_that_never_fits_is_an_error_of_its_own(
     monkeypatch.setattr(GradientEngine, "run", without_room_for_the_longest)
     results, engine = scored(tiny_model, eight, options)
     assert results.pop(7) == (
-        "utterance 'clip7.wav': 0.8 s do not fit into memory; cut it, or leave out long ones with "
+        "utterance 'rec7.wav': 0.8 s do not fit into memory; cut it, or leave out long ones with "
         "--max-duration"
     )
     del expected[7]

@@ -29,7 +29,7 @@ NUM_UTTERANCES = 2 * WINDOW + 22
 
 def outcome(position: int, *, broken: bool) -> Outcome:
     """A made-up outcome that differs from every other."""
-    name = f"clip{position}"
+    name = f"rec{position}"
     utterance = Utterance(
         name, Path(f"{name}.wav"), 0.0, None, None, {"id": name, "who": "é"}, position + 1
     )

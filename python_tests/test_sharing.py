@@ -88,7 +88,7 @@ def results(
     scoring = BatchScoring(
         ScoringTask(engine, scorer.classes, options),
         spectrograms,
-        [f"clip {n}" for n in range(first, first + len(spectrograms))],
+        [f"recording {n}" for n in range(first, first + len(spectrograms))],
         limit=BatchLimit(8.0),
         skip=skip,
     )
@@ -158,7 +158,7 @@ def test_few_hypotheses_of_many_utterances_share_a_pass() -> None:
         [alone] = scorer.score_batch(
             spectrograms[n].features[None],
             torch.tensor([len(spectrograms[n].features)]),
-            ids=[f"clip {n}"],
+            ids=[f"recording {n}"],
             k=5,
         )
         assert record.egl == pytest.approx(alone.egl, rel=1e-4)

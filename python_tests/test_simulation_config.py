@@ -131,7 +131,7 @@ def line_with(config: str, part: str) -> int:
         ('["egl", "random"]', '["egl_full"]', "egl_full needs full = true in [scoring]"),
         ('"50%"]', '"110%"]', "queries: budget 110%: more than there is"),
         ('"50%"]', '"100%"]', "100% is an end point"),
-        ('"50%"]', '"5 clips"]', "queries: budget '5 clips': expected a percentage"),
+        ('"50%"]', '"5 recordings"]', "queries: budget '5 recordings': expected a percentage"),
         ("seeds = [0]", 'step = "10%"', 'only "sequential" has rounds'),
         ("seeds = [0]", 'modes = ["both"]', "modes: expected one of single, sequential"),
         ('preset = "tiny"', 'preset = "huge"', "model.preset: expected one of"),
@@ -232,8 +232,8 @@ def test_what_is_below_an_override_came_with_it(folder: Path) -> None:
 
 def test_a_source_may_have_a_root_of_its_own(folder: Path) -> None:
     config = read(folder, CONFIG, "data_root=..", "data.pool.0.root=elsewhere/..")
-    assert config.data["pool"][0].manifest == folder / "clips.jsonl"
-    assert config.data["base"][0].manifest == folder.parent / "clips.jsonl"
+    assert config.data["pool"][0].manifest == folder / "all.jsonl"
+    assert config.data["base"][0].manifest == folder.parent / "all.jsonl"
 
 
 def test_the_resolved_configuration_names_files_from_the_root(
@@ -244,11 +244,11 @@ def test_the_resolved_configuration_names_files_from_the_root(
     monkeypatch.chdir(folder)
     plain = resolved(read_config(Path("config.toml")))
     assert plain["model"]["init"] == str(folder / "a.pt")
-    assert plain["data"]["pool"][0]["manifest"] == str(folder / "clips.jsonl")
+    assert plain["data"]["pool"][0]["manifest"] == str(folder / "all.jsonl")
 
 
 def test_base_training_and_pretraining_start_from_training(folder: Path) -> None:
-    more = '[[data.pretrain]]\nmanifest = "clips.jsonl"\n[pretraining]\nmax_epochs = 9\nseed = 5\n'
+    more = '[[data.pretrain]]\nmanifest = "all.jsonl"\n[pretraining]\nmax_epochs = 9\nseed = 5\n'
     config = read(folder, CONFIG + more)
     assert config.pretrain is not None
     assert config.pretrain.config.max_epochs == 9
@@ -264,7 +264,7 @@ def test_base_training_and_pretraining_start_from_training(folder: Path) -> None
 
 def test_the_resolved_configuration_says_the_same(folder: Path) -> None:
     more = (
-        '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { nr = [1, 2] }\nsample = 1\n'
+        '[[data.pretrain]]\nmanifest = "all.jsonl"\nwhere = { nr = [1, 2] }\nsample = 1\n'
         'exclude = "valid"\nprefix = "p/"\nadd = { corpus = "c" }\n[data]\nseed = 7\n'
         "[pretraining]\nseed = 5\n[base_training]\nmax_epochs = 3\nweight_decay = 0\n"
     )

@@ -107,7 +107,7 @@ def test_paths_of_scores_hold_where_the_run_folder_is_a_link(
     scores = tmp_path / "run" / "scores"
     names = pl.read_parquet(scores / "seed-0.parquet")["audio_filepath"]
     audio = [(scores / name).resolve() for name in names]
-    assert audio == [clip.utterance.audio_path.resolve() for clip in plan.pool]
+    assert audio == [member.utterance.audio_path.resolve() for member in plan.pool]
 
 
 def test_scores_are_not_those_that_the_manifest_holds(tmp_path: Path, store: UnitStore) -> None:

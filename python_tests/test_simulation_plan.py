@@ -16,7 +16,7 @@ from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import FileInit, FreshInit, ScoreUnit, TrainUnit
 from egl_fast.evaluation.simulation.work import ready, state_of
 
-PRETRAIN = '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n\n[model]'
+PRETRAIN = '[[data.pretrain]]\nmanifest = "all.jsonl"\nwhere = { part = "base" }\n\n[model]'
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_single_batch_takes_the_start_of_the_ranking(tmp_path: Path, store: Un
     assert isinstance(half.init, TrainUnit)
     assert half.init.name == base.name
     assert [len(unit.train) for unit in (base, half, full)] == [4, 8, 12]
-    labeled = {clip.utterance.id for clip in half.train} - {c.utterance.id for c in base.train}
+    labeled = {member.utterance.id for member in half.train} - {c.utterance.id for c in base.train}
     assert labeled == {plan.pool[index].utterance.id for index in (5, 7, 4, 2)}
 
 
@@ -208,7 +208,7 @@ def test_from_scratch_and_pretraining(tmp_path: Path, store: UnitStore) -> None:
 def test_pretraining_has_a_seed_and_a_validation_set_of_its_own(
     tmp_path: Path, store: UnitStore
 ) -> None:
-    own = '[[data.pretrain_valid]]\nmanifest = "clips.jsonl"\nwhere = { nr = 12 }\n\n[model]'
+    own = '[[data.pretrain_valid]]\nmanifest = "all.jsonl"\nwhere = { nr = 12 }\n\n[model]'
     seed = ("max_epochs = 2", "max_epochs = 2\n[pretraining]\nseed = 5\n[base_training]")
     pretrain = ("[model]", PRETRAIN.replace("[model]", own))
     plan = plan_of(tmp_path, seed, pretrain)
@@ -219,7 +219,7 @@ def test_pretraining_has_a_seed_and_a_validation_set_of_its_own(
     assert isinstance(base, TrainUnit)
     assert isinstance(pretraining.init, FreshInit)
     assert (pretraining.init.seed, pretraining.config.seed, base.config.seed) == (5, 5, 0)
-    assert [clip.utterance.id for clip in pretraining.valid] == ["valid12.wav"]
+    assert [member.utterance.id for member in pretraining.valid] == ["valid12.wav"]
     assert base.valid == plan.sets["valid"]
     query = units["train"]
     assert isinstance(query, TrainUnit)

@@ -46,7 +46,7 @@ def complaint(folder: Path, *changes: tuple[str, str], at: str) -> str:
 
 
 def ids(config: SimulationConfig, part: str) -> list[str]:
-    return [clip.utterance.id for clip in read_sets(config)[part]]
+    return [member.utterance.id for member in read_sets(config)[part]]
 
 
 def test_sources_are_filtered_in_the_order_of_the_manifest(folder: Path) -> None:
@@ -102,17 +102,17 @@ def test_ids_and_keys_can_be_told_apart(folder: Path) -> None:
     config = read(
         folder, ('{ part = "pool" }', '{ part = "pool" }\nprefix = "p/"\nadd = { corpus = "c" }')
     )
-    [clip, *_] = read_sets(config)["pool"]
-    assert clip.utterance.id == "p/pool4.wav"
-    assert clip.utterance.record["corpus"] == "c"
+    [member, *_] = read_sets(config)["pool"]
+    assert member.utterance.id == "p/pool4.wav"
+    assert member.utterance.record["corpus"] == "c"
 
 
 def test_a_scorer_sees_no_text(folder: Path) -> None:
     pool = read_sets(read(folder))["pool"]
-    for utterance, clip in zip(hidden(pool), pool, strict=True):
-        assert clip.utterance.text is not None
-        assert utterance == replace(clip.utterance, text=None, record=utterance.record)
-        assert utterance.record == {k: v for k, v in clip.utterance.record.items() if k != "text"}
+    for utterance, member in zip(hidden(pool), pool, strict=True):
+        assert member.utterance.text is not None
+        assert utterance == replace(member.utterance, text=None, record=utterance.record)
+        assert utterance.record == {k: v for k, v in member.utterance.record.items() if k != "text"}
 
 
 def test_a_digest_tells_all_that_training_sees_but_not_where_it_lies(
@@ -139,7 +139,7 @@ def test_a_recording_without_text_is_refused(folder: Path, part: str) -> None:
     edit_manifest(folder, number, text=None)
     message = complaint(folder, at=f"[[data.{part}]]")
     assert (
-        f"{part}: utterance '{part}{number}.wav' ({folder / 'clips.jsonl'}, line {number + 1})"
+        f"{part}: utterance '{part}{number}.wav' ({folder / 'all.jsonl'}, line {number + 1})"
         in (message)
     )
     assert "has no text; add its transcript" in message
@@ -159,9 +159,7 @@ def test_overlapping_sets_are_refused(folder: Path, part: str, other: str) -> No
 
 @pytest.mark.parametrize("other", ["pool", "valid", "test"])
 def test_pretraining_must_not_hear_what_is_chosen_or_tested(folder: Path, other: str) -> None:
-    more = (
-        '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = ["base", "%s"] }\n\n[model]'
-    )
+    more = '[[data.pretrain]]\nmanifest = "all.jsonl"\nwhere = { part = ["base", "%s"] }\n\n[model]'
     message = complaint(folder, ("[model]", more % other), at=f"[[data.{other}]]")
     assert "is the same recording as" in message
     assert "of pretrain;" in message
@@ -172,8 +170,8 @@ def test_what_is_hidden_or_tested_must_not_decide_about_pretraining(
     folder: Path, other: str
 ) -> None:
     more = (
-        '[[data.pretrain]]\nmanifest = "clips.jsonl"\nwhere = { part = "base" }\n'
-        '[[data.pretrain_valid]]\nmanifest = "clips.jsonl"\n'
+        '[[data.pretrain]]\nmanifest = "all.jsonl"\nwhere = { part = "base" }\n'
+        '[[data.pretrain_valid]]\nmanifest = "all.jsonl"\n'
         'where = { part = ["valid", "%s"] }\n\n[model]'
     )
     message = complaint(folder, ("[model]", more % other), at=f"[[data.{other}]]")
@@ -230,7 +228,7 @@ def test_exclude_leaves_out_what_overlaps(folder: Path) -> None:
     before = read_sets(read(folder, change))["test"]
     edit_manifest(folder, 15, offset=0.25, duration=0.2)
     after = read_sets(read(folder, change))["test"]
-    assert [clip.utterance.id for clip in after if clip not in before] == ["cut"]
+    assert [member.utterance.id for member in after if member not in before] == ["cut"]
 
 
 def test_exclude_knows_a_recording_however_its_path_is_written(folder: Path) -> None:
@@ -240,12 +238,12 @@ def test_exclude_knows_a_recording_however_its_path_is_written(folder: Path) -> 
         '{"audio_filepath": "../test15.wav", "text": "ab"}\n'
     )
     change = (
-        'manifest = "clips.jsonl"\nwhere = { part = "test" }',
+        'manifest = "all.jsonl"\nwhere = { part = "test" }',
         'manifest = "other/m.jsonl"\nexclude = "pool"',
     )
     assert ids(read(folder, change), "test") == ["../test15.wav"]
     turned = (
-        ('manifest = "clips.jsonl"\nwhere = { part = "pool" }', 'manifest = "other/m.jsonl"'),
+        ('manifest = "all.jsonl"\nwhere = { part = "pool" }', 'manifest = "other/m.jsonl"'),
         ('{ part = "test" }', '{ part = "test" }\nexclude = "pool"'),
     )
     assert ids(read(folder, *turned), "test") == ["test16.wav", "test17.wav"]
@@ -300,8 +298,8 @@ def test_what_does_not_fit_the_data_is_refused(
 def test_a_manifest_or_a_recording_that_is_not_there_is_named(folder: Path) -> None:
     (folder / "pool6.wav").unlink()
     assert "pool6.wav" in complaint(folder, at="[[data.pool]]")
-    (folder / "clips.jsonl").unlink()
-    with pytest.raises(ConfigError, match=r"line 6: manifest .*clips.jsonl: no such file"):
+    (folder / "all.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"line 6: manifest .*all.jsonl: no such file"):
         read_sets(read(folder))
 
 

@@ -21,7 +21,7 @@ from egl_fast.files.locking import LockHeldError
 
 PRETRAIN_SOURCE = """\
 [[data.pretrain]]
-manifest = "clips.jsonl"
+manifest = "all.jsonl"
 where = { part = "base" }
 """
 

@@ -21,9 +21,11 @@ from egl_fast.training.run_folder import EpochMetrics
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_few_recordings_are_learned_by_heart(clips: Path, tmp_path: Path, optimizer: str) -> None:
+def test_a_few_recordings_are_learned_by_heart(
+    recordings: Path, tmp_path: Path, optimizer: str
+) -> None:
     config = replace(CONFIG, max_epochs=25, optimizer=optimizer, schedule="constant")
-    trainer = trainer_of(clips, tmp_path / "run", config)
+    trainer = trainer_of(recordings, tmp_path / "run", config)
     trainer.start()
     best = trainer.run()
     assert best.valid_loss < 0.25 * trainer.history[0].train_loss
@@ -41,43 +43,43 @@ def metrics_of(losses: list[float]) -> list[EpochMetrics]:
     [([3.0, 1.0, 2.0, 2.0], 2, 2), ([3.0, 1.0, 1.0, 1.0], 2, 2), ([4.0] * 9, 0, 1)],
 )
 def test_training_stops_without_a_better_epoch(
-    clips: Path, tmp_path: Path, losses: list[float], patience: int, best: int
+    recordings: Path, tmp_path: Path, losses: list[float], patience: int, best: int
 ) -> None:
-    trainer = trainer_of(clips, tmp_path, replace(CONFIG, max_epochs=9, patience=patience))
+    trainer = trainer_of(recordings, tmp_path, replace(CONFIG, max_epochs=9, patience=patience))
     trainer.history = metrics_of(losses)
     assert trainer.run().epoch == best
     assert len(trainer.history) == len(losses)
 
 
-def test_a_recent_best_epoch_keeps_training_alive(clips: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(clips, tmp_path, replace(CONFIG, max_epochs=4, patience=2))
+def test_a_recent_best_epoch_keeps_training_alive(recordings: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(recordings, tmp_path, replace(CONFIG, max_epochs=4, patience=2))
     trainer.start()
     trainer.history = metrics_of([3.0, 1.0, 2.0])
     trainer.run()
     assert len(trainer.history) == 4
 
 
-def test_the_monitored_metric_decides(clips: Path, tmp_path: Path) -> None:
+def test_the_monitored_metric_decides(recordings: Path, tmp_path: Path) -> None:
     history = metrics_of([1.0, 2.0])
     history[1] = replace(history[1], valid_cer=0.1)
     for monitor, best in (("loss", 1), ("cer", 2)):
-        trainer = trainer_of(clips, tmp_path, replace(CONFIG, max_epochs=2, monitor=monitor))
+        trainer = trainer_of(recordings, tmp_path, replace(CONFIG, max_epochs=2, monitor=monitor))
         trainer.history = list(history)
         assert trainer.run().epoch == best
 
 
-def test_divergence_is_one_line(clips: Path, tmp_path: Path) -> None:
+def test_divergence_is_one_line(recordings: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, optimizer="sgd", learning_rate=1e30, max_grad_norm=1e30)
-    trainer = trainer_of(clips, tmp_path / "run", config)
+    trainer = trainer_of(recordings, tmp_path / "run", config)
     trainer.start()
     with pytest.raises(ModelError, match=r"training diverged in epoch .*lower --learning-rate"):
         trainer.run()
 
 
 def test_a_loss_that_is_infinite_never_wins_and_is_null(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = trainer_of(clips, tmp_path / "run", cell="rnn_tanh")
+    trainer = trainer_of(recordings, tmp_path / "run", cell="rnn_tanh")
     trainer.start()
     calls = []
 
@@ -95,9 +97,9 @@ def test_a_loss_that_is_infinite_never_wins_and_is_null(
 
 
 def test_divergence_found_by_validation_is_called_divergence(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = trainer_of(clips, tmp_path / "run", cell="rnn_tanh")
+    trainer = trainer_of(recordings, tmp_path / "run", cell="rnn_tanh")
     trainer.start()
     train_epoch = trainer._train_epoch
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from recorded_disk import POWER, RecordedDisk, no_syncing, restore
-from recordings import random_checkpoint, write_clips
+from recordings import random_checkpoint, write_recordings
 from run_states import state_in, timeless
 
 from egl_fast.data.manifest import Utterance, read_manifest
@@ -27,8 +27,8 @@ CONFIG = TrainingConfig(max_epochs=2, patience=0, batch_seconds=0.7, learning_ra
 
 @pytest.fixture(scope="module")
 def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
-    folder = tmp_path_factory.mktemp("clips")
-    return read_manifest(write_clips(folder, ["ab", "no", "ab"], [0.3, 0.3, 0.4]))
+    folder = tmp_path_factory.mktemp("recordings")
+    return read_manifest(write_recordings(folder, ["ab", "no", "ab"], [0.3, 0.3, 0.4]))
 
 
 def trainer_of(utterances: list[Utterance], run_dir: Path) -> Trainer:

@@ -16,7 +16,7 @@ import soundfile
 import torch.nn.functional as F
 from commands import lines_of, one_line_each
 from conftest import Run
-from recordings import SAMPLE_RATE_HZ, random_checkpoint, waveform, write_clips, write_manifest
+from recordings import SAMPLE_RATE_HZ, random_checkpoint, waveform, write_manifest, write_recordings
 from run_states import state_in
 from training_runs import CONFIG, train, trainer_of
 
@@ -45,19 +45,19 @@ from egl_fast.training.loop import Progress, Trainer
 def test_a_text_needs_a_frame_a_label_and_one_a_repeat(
     tmp_path: Path, text: str, seconds: float, fits: bool
 ) -> None:
-    utterances = read_manifest(write_clips(tmp_path, ["fine", text], [1.0, seconds]))
+    utterances = read_manifest(write_recordings(tmp_path, ["fine", text], [1.0, seconds]))
     prepared = prepare_examples(utterances, random_checkpoint())
-    assert [e.utterance.id for e in prepared.examples] == ["clip0.wav", "clip1.wav"][: 1 + fits]
+    assert [e.utterance.id for e in prepared.examples] == ["rec0.wav", "rec1.wav"][: 1 + fits]
     if not fits:
         ((left_out, error),) = prepared.left_out
-        assert left_out.id == "clip1.wav"
+        assert left_out.id == "rec1.wav"
         # Audio shorter than a window has no frames at all.
         assert re.search(r"line 2\): its text needs|is too short", str(error))
 
 
 def test_an_unknown_character_names_the_utterance(tmp_path: Path) -> None:
-    utterances = read_manifest(write_clips(tmp_path, ["fine", "Größe"], [1.0, 1.0]))
-    with pytest.raises(EglError, match=r"utterance 'clip1\.wav' \(line 2\): .*character 'G'"):
+    utterances = read_manifest(write_recordings(tmp_path, ["fine", "Größe"], [1.0, 1.0]))
+    with pytest.raises(EglError, match=r"utterance 'rec1\.wav' \(line 2\): .*character 'G'"):
         prepare_examples(utterances, random_checkpoint())
 
 
@@ -68,7 +68,7 @@ def test_training_leaves_out_what_it_cannot_use(
     assert status == 3, err
     errors = lines_of((tmp_path / "run" / "errors.jsonl").read_text())
     one_line_each(errors)
-    assert [entry["id"] for entry in errors] == 2 * ["clip1.wav", "clip2.wav", "clip4.wav"]
+    assert [entry["id"] for entry in errors] == 2 * ["rec1.wav", "rec2.wav", "rec4.wav"]
     assert (
         "its text needs 60 frames, the audio (0.20 s, of 0.2 s in the manifest)"
         in errors[2]["error"]
@@ -78,7 +78,7 @@ def test_training_leaves_out_what_it_cannot_use(
     assert json.loads(out)["valid_loss"] > 0
     # The same recordings can be resumed; another set of them is another run.
     assert train(run, partly_unreadable, "--resume", "--cell", "rnn_tanh")[0] == 3
-    soundfile.write(tmp_path / "clip1.wav", waveform(0.5), SAMPLE_RATE_HZ)
+    soundfile.write(tmp_path / "rec1.wav", waveform(0.5), SAMPLE_RATE_HZ)
     status, _, err = train(run, partly_unreadable, "--resume", "--cell", "rnn_tanh")
     assert status == 2
     assert "was started with other recordings that could be read" in err
@@ -93,25 +93,25 @@ def test_training_on_nothing_is_refused(run: Run, partly_unreadable: Path, tmp_p
     status, _, err = train(run, partly_unreadable, valid=gone)
     assert status == 2
     (line,) = err.splitlines()
-    assert f"manifest {gone}: none of its recordings can be used, the first ('clip1.wav')" in line
+    assert f"manifest {gone}: none of its recordings can be used, the first ('rec1.wav')" in line
     assert "no such file" in line
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("where", ["training", "validation"])
 def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     config = replace(CONFIG, max_epochs=2)
-    whole = trainer_of(clips, tmp_path / "whole", config, cell="rnn_tanh")
+    whole = trainer_of(recordings, tmp_path / "whole", config, cell="rnn_tanh")
     whole.start()
     whole.run()
 
-    cut = trainer_of(clips, tmp_path / "cut", config, cell="rnn_tanh")
+    cut = trainer_of(recordings, tmp_path / "cut", config, cell="rnn_tanh")
     cut.start()
     module: Any = batches if where == "training" else metrics
     name = "load_audio" if where == "training" else "load_spectrogram"
-    load, hidden = getattr(module, name), clips.with_name("hidden.wav")
+    load, hidden = getattr(module, name), recordings.with_name("hidden.wav")
     epochs: list[int] = []
     steps: list[int] = []
     lost: list[Path] = []
@@ -128,11 +128,11 @@ def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
         on_batch=lambda epoch, batch, num_batches, loss: steps.append(batch),
         on_epoch=lambda metrics, best: epochs.append(metrics.epoch),
     )
-    with pytest.raises(AudioError, match=r"clip\d\.wav: no such file; .*the state is saved"):
+    with pytest.raises(AudioError, match=r"rec\d\.wav: no such file; .*the state is saved"):
         cut.run(progress)
     monkeypatch.setattr(module, name, load)
     os.rename(hidden, lost[0])
-    resumed = trainer_of(clips, tmp_path / "cut", config, cell="rnn_tanh")
+    resumed = trainer_of(recordings, tmp_path / "cut", config, cell="rnn_tanh")
     resumed.resume()
     assert len(resumed.history) == 1
     assert resumed.unfinished is not None
@@ -143,13 +143,13 @@ def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
 
 
 def test_texts_that_do_not_fit_are_left_out_of_the_mean(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 0.45 s make 22 frames of logits; half as many do not fit a text of 15 characters.
     texts = ["ab", "no", "ab", "abcdefghijklmno"]
-    write_clips(tmp_path, texts, [0.5, 0.8, 0.65, 0.45])
+    write_recordings(tmp_path, texts, [0.5, 0.8, 0.65, 0.45])
     config = replace(CONFIG, max_epochs=1, speed_perturb=0.5, learning_rate=1e-12)
-    trainer = trainer_of(clips, tmp_path / "run", config, cell="rnn_tanh")
+    trainer = trainer_of(recordings, tmp_path / "run", config, cell="rnn_tanh")
     monkeypatch.setattr(batches, "change_speed", lambda waveform, factor: waveform[::2].copy())
     model = random_checkpoint(cell="rnn_tanh", dropout=0.0, seed=7).model.train()
     trainer.checkpoint.model = model
@@ -174,9 +174,9 @@ def test_texts_that_do_not_fit_are_left_out_of_the_mean(
     assert line["num_misfits"] == 1
 
 
-def test_a_wrong_length_is_noticed_while_training(clips: Path, tmp_path: Path) -> None:
-    write_clips(tmp_path, ["ab" * 30, "no", "ab", "no"], [0.2, 0.8, 0.65, 0.45])
-    utterances = read_manifest(clips)
+def test_a_wrong_length_is_noticed_while_training(recordings: Path, tmp_path: Path) -> None:
+    write_recordings(tmp_path, ["ab" * 30, "no", "ab", "no"], [0.2, 0.8, 0.65, 0.45])
+    utterances = read_manifest(recordings)
     believed = examples_of_length(utterances, [5.0, 0.8, 0.65, 0.45], random_checkpoint())
     right = believed[1:]
     for train_on, valid_on in ((believed, right), (right, believed)):
@@ -188,12 +188,12 @@ def test_a_wrong_length_is_noticed_while_training(clips: Path, tmp_path: Path) -
             run_dir=tmp_path / f"run{len(train_on)}",
         )
         trainer.start()
-        with pytest.raises(ManifestError, match=r"'clip0\.wav' .* needs 60 frames"):
+        with pytest.raises(ManifestError, match=r"'rec0\.wav' .* needs 60 frames"):
             trainer.run()
 
 
 def test_a_recording_of_one_frame_survives_faster_playback(tmp_path: Path) -> None:
-    manifest = write_clips(tmp_path, ["", "ab"], [0.0205, 0.5])
+    manifest = write_recordings(tmp_path, ["", "ab"], [0.0205, 0.5])
     config = replace(CONFIG, max_epochs=3, speed_perturb=0.5)
     trainer = trainer_of(manifest, tmp_path / "run", config, cell="rnn_tanh")
     trainer.start()
@@ -202,11 +202,14 @@ def test_a_recording_of_one_frame_survives_faster_playback(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("which", ["train", "valid"])
-def test_only_empty_texts_are_refused(run: Run, clips: Path, tmp_path: Path, which: str) -> None:
+def test_only_empty_texts_are_refused(
+    run: Run, recordings: Path, tmp_path: Path, which: str
+) -> None:
     silent = write_manifest(
-        tmp_path / "silent.jsonl", [{**line, "text": " "} for line in lines_of(clips.read_text())]
+        tmp_path / "silent.jsonl",
+        [{**line, "text": " "} for line in lines_of(recordings.read_text())],
     )
-    pair = (silent, clips) if which == "train" else (clips, silent)
+    pair = (silent, recordings) if which == "train" else (recordings, silent)
     status, _, err = train(run, pair[0], valid=pair[1])
     assert status == 2
     assert f"manifest {silent}: every 'text' is empty" in err
@@ -214,9 +217,9 @@ def test_only_empty_texts_are_refused(run: Run, clips: Path, tmp_path: Path, whi
 
 
 def test_overlap_of_training_and_validation_is_reported(
-    run: Run, clips: Path, tmp_path: Path
+    run: Run, recordings: Path, tmp_path: Path
 ) -> None:
-    lines = lines_of(clips.read_text())
+    lines = lines_of(recordings.read_text())
     valid = write_manifest(tmp_path / "valid.jsonl", [{**lines[2], "id": "other"}, *lines[3:]])
     first = write_manifest(tmp_path / "first.jsonl", lines[:3])
     _, _, err = train(run, first, "--cell", "rnn_tanh", valid=valid)

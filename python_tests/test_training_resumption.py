@@ -36,10 +36,10 @@ def facts(history: list[EpochMetrics]) -> Any:
     ids=["augmented", "sgd"],
 )
 def test_a_killed_run_resumes_to_the_same_bits(
-    clips: Path, tmp_path: Path, changes: dict[str, Any]
+    recordings: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     config = replace(CONFIG, **changes)
-    whole = trainer_of(clips, tmp_path / "whole", config)
+    whole = trainer_of(recordings, tmp_path / "whole", config)
     whole.start()
     whole.run()
 
@@ -47,11 +47,11 @@ def test_a_killed_run_resumes_to_the_same_bits(
         if (epoch, batch) == (2, 1):
             raise KilledError
 
-    halved = trainer_of(clips, tmp_path / "halved", config)
+    halved = trainer_of(recordings, tmp_path / "halved", config)
     halved.start()
     with pytest.raises(KilledError):
         halved.run(Progress(on_batch=kill_in_epoch_2))
-    resumed = trainer_of(clips, tmp_path / "halved", config)
+    resumed = trainer_of(recordings, tmp_path / "halved", config)
     resumed.resume()
     assert len(resumed.history) == 1
     resumed.run()
@@ -68,15 +68,15 @@ def stop_after_every_batch() -> Progress:
 
 
 def test_a_run_that_is_stopped_after_every_batch_comes_to_the_same_bits(
-    clips: Path, tmp_path: Path
+    recordings: Path, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, spec_augment=True, speed_perturb=0.1, schedule="plateau")
-    whole = trainer_of(clips, tmp_path / "whole", config)
+    whole = trainer_of(recordings, tmp_path / "whole", config)
     whole.start()
     whole.run()
     num_stops, seconds = 0, 0.0
     while True:
-        trainer = trainer_of(clips, tmp_path / "stopped", config)
+        trainer = trainer_of(recordings, tmp_path / "stopped", config)
         trainer.resume()
         assert trainer.seconds >= seconds
         torch.manual_seed(num_stops)  # the state of dropout's random generator is saved too
@@ -91,8 +91,8 @@ def test_a_run_that_is_stopped_after_every_batch_comes_to_the_same_bits(
     assert state_in(trainer.folder.model_path) == state_in(whole.folder.model_path)
 
 
-def test_a_kill_costs_no_more_than_what_was_not_saved(clips: Path, tmp_path: Path) -> None:
-    whole = trainer_of(clips, tmp_path / "whole")
+def test_a_kill_costs_no_more_than_what_was_not_saved(recordings: Path, tmp_path: Path) -> None:
+    whole = trainer_of(recordings, tmp_path / "whole")
     whole.start()
     whole.run()
     batches: list[tuple[int, int]] = []
@@ -102,11 +102,11 @@ def test_a_kill_costs_no_more_than_what_was_not_saved(clips: Path, tmp_path: Pat
         if (epoch, batch) == (2, num_batches):
             raise KilledError
 
-    killed = trainer_of(clips, tmp_path / "killed", save_seconds=0.0)
+    killed = trainer_of(recordings, tmp_path / "killed", save_seconds=0.0)
     killed.start()
     with pytest.raises(KilledError):
         killed.run(Progress(on_batch=kill_in_epoch_2))
-    resumed = trainer_of(clips, tmp_path / "killed")
+    resumed = trainer_of(recordings, tmp_path / "killed")
     resumed.resume()
     again: list[tuple[int, int]] = []
     resumed.run(
@@ -118,9 +118,9 @@ def test_a_kill_costs_no_more_than_what_was_not_saved(clips: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("damage", ["cut short", "gone", "no state", "flipped"])
 def test_a_damaged_state_falls_back_to_the_one_before(
-    clips: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    recordings: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = trainer_of(clips, tmp_path / "run")
+    whole = trainer_of(recordings, tmp_path / "run")
     whole.start()
     whole.run()
     expected = state_in(whole.folder.last_path), state_in(whole.folder.model_path)
@@ -135,7 +135,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
         torch.save({"settings": whole.settings}, last)
     else:
         last.unlink()
-    resumed = trainer_of(clips, tmp_path / "run")
+    resumed = trainer_of(recordings, tmp_path / "run")
     resumed.resume()
     assert len(resumed.history) == 2
     assert "last.pt" in caplog.text
@@ -146,29 +146,29 @@ def test_a_damaged_state_falls_back_to_the_one_before(
         resumed.run(Progress(stop=lambda: True))
     # The good state is still there to fall back on: the damaged one has not replaced it.
     assert state_in(whole.folder.previous_path) == before
-    resumed = trainer_of(clips, tmp_path / "run")
+    resumed = trainer_of(recordings, tmp_path / "run")
     resumed.resume()
     resumed.run()
     assert state_in(last) == expected[0]
     assert state_in(whole.folder.model_path) == expected[1]
 
 
-def test_two_damaged_states_are_one_line(clips: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(clips, tmp_path)
+def test_two_damaged_states_are_one_line(recordings: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(recordings, tmp_path)
     trainer.start()
     trainer.run()
     for path in (trainer.folder.last_path, trainer.folder.previous_path):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"previous\.pt: ") as caught:
-        trainer_of(clips, tmp_path).resume()
+        trainer_of(recordings, tmp_path).resume()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [None, b"cut short"])
 def test_a_lost_best_model_is_noticed_before_training_continues(
-    clips: Path, tmp_path: Path, content: bytes | None
+    recordings: Path, tmp_path: Path, content: bytes | None
 ) -> None:
-    trainer = trainer_of(clips, tmp_path)
+    trainer = trainer_of(recordings, tmp_path)
     trainer.start()
     with pytest.raises(KeyboardInterrupt):
         trainer.run(Progress(stop=lambda: len(trainer.history) > 0))
@@ -176,13 +176,13 @@ def test_a_lost_best_model_is_noticed_before_training_continues(
     if content is not None:
         trainer.folder.model_path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"best epoch is lost .*model\.pt.*start over"):
-        trainer_of(clips, tmp_path).resume()
+        trainer_of(recordings, tmp_path).resume()
 
 
 def test_a_failed_write_leaves_the_states_before(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = trainer_of(clips, tmp_path)
+    trainer = trainer_of(recordings, tmp_path)
     trainer.start()
     with pytest.raises(KeyboardInterrupt):
         trainer.run(Progress(stop=lambda: len(trainer.history) > 0))
@@ -192,7 +192,7 @@ def test_a_failed_write_leaves_the_states_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("egl_fast.files.atomic.os.fsync", full)
-    resumed = trainer_of(clips, tmp_path)
+    resumed = trainer_of(recordings, tmp_path)
     with pytest.raises(OutputError, match="No space left on device"):
         resumed.resume()
     monkeypatch.undo()
@@ -200,9 +200,9 @@ def test_a_failed_write_leaves_the_states_before(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_run_killed_in_its_first_epoch_starts_over(clips: Path, tmp_path: Path) -> None:
+def test_a_run_killed_in_its_first_epoch_starts_over(recordings: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, max_epochs=1)
-    whole = trainer_of(clips, tmp_path / "whole", config)
+    whole = trainer_of(recordings, tmp_path / "whole", config)
     whole.start()
     whole.run()
     # The model is written before the state; a kill may come between the two.
@@ -210,7 +210,7 @@ def test_a_run_killed_in_its_first_epoch_starts_over(clips: Path, tmp_path: Path
     halved.mkdir()
     (halved / "model.pt").write_bytes(whole.folder.model_path.read_bytes())
     (halved / "metrics.jsonl").touch()
-    resumed = trainer_of(clips, halved, config)
+    resumed = trainer_of(recordings, halved, config)
     resumed.resume()
     resumed.run()
     assert facts(resumed.history) == facts(whole.history)
@@ -218,42 +218,42 @@ def test_a_run_killed_in_its_first_epoch_starts_over(clips: Path, tmp_path: Path
 
 @pytest.mark.parametrize("lost", [("last.pt", "previous.pt"), ("last.pt", "metrics.jsonl")])
 def test_a_model_without_a_state_is_not_trained_over(
-    clips: Path, tmp_path: Path, lost: tuple[str, ...]
+    recordings: Path, tmp_path: Path, lost: tuple[str, ...]
 ) -> None:
-    best = one_epoch_run(clips, tmp_path).folder.model_path.read_bytes()
+    best = one_epoch_run(recordings, tmp_path).folder.model_path.read_bytes()
     for name in lost:
         (tmp_path / name).unlink(missing_ok=True)
     with pytest.raises(OutputError, match="contains a model, but no state to continue from; give"):
-        trainer_of(clips, tmp_path).resume()
+        trainer_of(recordings, tmp_path).resume()
     assert (tmp_path / "model.pt").read_bytes() == best
 
 
-def test_a_finished_run_has_nothing_to_resume(clips: Path, tmp_path: Path) -> None:
+def test_a_finished_run_has_nothing_to_resume(recordings: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, max_epochs=1)
-    first = trainer_of(clips, tmp_path, config)
+    first = trainer_of(recordings, tmp_path, config)
     first.start()
     best = first.run()
     before = first.folder.last_path.read_bytes()
-    second = trainer_of(clips, tmp_path, config)
+    second = trainer_of(recordings, tmp_path, config)
     second.resume()
     assert second.run() == best
     assert second.folder.last_path.read_bytes() == before
 
 
-def one_epoch_run(clips: Path, run_dir: Path) -> Trainer:
-    trainer = trainer_of(clips, run_dir, replace(CONFIG, max_epochs=1), settings={"data": "a"})
+def one_epoch_run(recordings: Path, run_dir: Path) -> Trainer:
+    trainer = trainer_of(recordings, run_dir, replace(CONFIG, max_epochs=1), settings={"data": "a"})
     trainer.start()
     trainer.run()
     return trainer
 
 
-def test_other_settings_are_refused_by_name(clips: Path, tmp_path: Path) -> None:
-    one_epoch_run(clips, tmp_path)
+def test_other_settings_are_refused_by_name(recordings: Path, tmp_path: Path) -> None:
+    one_epoch_run(recordings, tmp_path)
     config = replace(CONFIG, max_epochs=1)
     other_rate = trainer_of(
-        clips, tmp_path, replace(config, learning_rate=1.0), settings={"data": "a"}
+        recordings, tmp_path, replace(config, learning_rate=1.0), settings={"data": "a"}
     )
-    other_data = trainer_of(clips, tmp_path, config, settings={"data": "b"})
+    other_data = trainer_of(recordings, tmp_path, config, settings={"data": "b"})
     for trainer, name in (
         (other_rate, "--learning-rate 0.003 (now 1.0)"),
         (other_data, "--data a (now b)"),
@@ -262,20 +262,20 @@ def test_other_settings_are_refused_by_name(clips: Path, tmp_path: Path) -> None
             trainer.resume()
 
 
-def test_a_run_is_never_started_over_another(clips: Path, tmp_path: Path) -> None:
-    before = one_epoch_run(clips, tmp_path).folder.last_path.read_bytes()
+def test_a_run_is_never_started_over_another(recordings: Path, tmp_path: Path) -> None:
+    before = one_epoch_run(recordings, tmp_path).folder.last_path.read_bytes()
     with pytest.raises(OutputError, match="already contains a run"):
-        trainer_of(clips, tmp_path).start()
+        trainer_of(recordings, tmp_path).start()
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"", {"settings": 3}, [1], {}])
-def test_a_damaged_state_is_one_line(clips: Path, tmp_path: Path, content: Any) -> None:
+def test_a_damaged_state_is_one_line(recordings: Path, tmp_path: Path, content: Any) -> None:
     state = tmp_path / "last.pt"
     if isinstance(content, bytes):
         state.write_bytes(content)
     else:
         torch.save(content, state)
     with pytest.raises(CheckpointError, match=r"last\.pt: ") as caught:
-        trainer_of(clips, tmp_path).resume()
+        trainer_of(recordings, tmp_path).resume()
     assert "\n" not in str(caught.value)

@@ -17,16 +17,16 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 
 @pytest.fixture
-def upper(clips: Path) -> Path:
-    lines = [{**line, "text": line["text"].upper()} for line in lines_of(clips.read_text())]
-    return write_manifest(clips, lines)
+def upper(recordings: Path) -> Path:
+    lines = [{**line, "text": line["text"].upper()} for line in lines_of(recordings.read_text())]
+    return write_manifest(recordings, lines)
 
 
 def test_the_refusal_counts_and_names_both_ways_out(run: Run, upper: Path) -> None:
     status, _, err = train(run, upper)
     (line,) = err.splitlines()
     assert status == 2
-    assert "4 of 4 texts cannot be used, the first of utterance 'clip0.wav' (line 1)" in line
+    assert "4 of 4 texts cannot be used, the first of utterance 'rec0.wav' (line 1)" in line
     assert "--lowercase" in line
     assert "--vocabulary FILE" in line
 
@@ -125,5 +125,5 @@ def train_init(run: Run, manifest: Path, model: Path) -> Any:
 def train_lower(run: Run, upper: Path, folder: Path) -> str:
     """The message when resuming without --lowercase on texts that are lower case already."""
     lines = [{**line, "text": line["text"].lower()} for line in lines_of(upper.read_text())]
-    lower = write_manifest(folder / "clips_lower.jsonl", lines)
+    lower = write_manifest(folder / "lower_case.jsonl", lines)
     return str(train(run, lower, "--cell", "rnn_tanh", "--resume")[2])

@@ -22,11 +22,11 @@ def test_unusable_recordings_do_not_stop_the_others(
     arguments = (command, "--model", tiny_model, "--data", partly_unreadable)
     status, _, err = run(*arguments, "--out", out_path)
     assert status == 3, err
-    assert [r["id"] for r in lines_of(out_path.read_text())] == [f"clip{n}.wav" for n in (0, 3, 4)]
+    assert [r["id"] for r in lines_of(out_path.read_text())] == [f"rec{n}.wav" for n in (0, 3, 4)]
     errors_path = tmp_path / "out.jsonl.errors.jsonl"
     errors = lines_of(errors_path.read_text())
     one_line_each(errors)
-    assert [entry["id"] for entry in errors] == ["clip1.wav", "clip2.wav"]
+    assert [entry["id"] for entry in errors] == ["rec1.wav", "rec2.wav"]
     assert "no such file" in errors[0]["error"]
     assert f"2 could not be {command.removesuffix('e')}ed: see {errors_path}" in err
     assert not list(tmp_path.glob("*.partial"))
@@ -48,10 +48,10 @@ def test_without_out_failures_are_lines_on_standard_error(
 ) -> None:
     status, out, err = run("transcribe", "--model", tiny_model, "--data", partly_unreadable)
     assert status == 3
-    assert [r["id"] for r in lines_of(out)] == [f"clip{n}.wav" for n in (0, 3, 4)]
+    assert [r["id"] for r in lines_of(out)] == [f"rec{n}.wav" for n in (0, 3, 4)]
     assert [line.split(":")[0] for line in err.splitlines() if ".wav: audio" in line] == [
-        "clip1.wav",
-        "clip2.wav",
+        "rec1.wav",
+        "rec2.wav",
     ]
 
 
@@ -82,14 +82,14 @@ def test_rates_of_nothing_are_null(run: Run, partly_unreadable: Path, tiny_model
 
 @pytest.mark.parametrize("command", ["evaluate", "transcribe"])
 def test_logits_that_are_nan_name_the_utterance(
-    run: Run, clips: Path, tmp_path: Path, command: str
+    run: Run, recordings: Path, tmp_path: Path, command: str
 ) -> None:
     checkpoint = random_checkpoint()
     with torch.no_grad():
         # A model file holds no NaN, but one of these adds up to infinity.
         checkpoint.model.output.weight[3:5] = torch.tensor([[3e38], [-3e38]])
     save_checkpoint(tmp_path / "loud.pt", checkpoint)
-    status, _, err = run(command, "--model", tmp_path / "loud.pt", "--data", clips)
+    status, _, err = run(command, "--model", tmp_path / "loud.pt", "--data", recordings)
     assert status == 3
     assert err.count("the model's logits are NaN or infinite") == 4
-    assert err.index("'clip0.wav'") < err.index("'clip3.wav'"), "in the manifest's order"
+    assert err.index("'rec0.wav'") < err.index("'rec3.wav'"), "in the manifest's order"

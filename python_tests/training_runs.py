@@ -17,10 +17,15 @@ CONFIG = TrainingConfig(max_epochs=3, patience=0, batch_seconds=1.5, learning_ra
 
 
 def trainer_of(
-    clips: Path, run_dir: Path, config: TrainingConfig = CONFIG, *, cell: str = "gru", **more: Any
+    recordings: Path,
+    run_dir: Path,
+    config: TrainingConfig = CONFIG,
+    *,
+    cell: str = "gru",
+    **more: Any,
 ) -> Trainer:
     checkpoint = random_checkpoint(cell=cell, dropout=0.2, seed=7)
-    examples = prepare_examples(read_manifest(clips), checkpoint).examples
+    examples = prepare_examples(read_manifest(recordings), checkpoint).examples
     return Trainer(checkpoint, config, train=examples, valid=examples, run_dir=run_dir, **more)
 
 
