@@ -1,17 +1,17 @@
 """Builds the native code; everything else is in pyproject.toml.
 
-``egl_fast._operators`` holds torch's operators, in LibTorch's stable ABI: one library for every
-Python and every torch from 2.10 on. ``egl_fast._C`` is a pybind11 module for the Python at hand,
-and needs no torch.
+``egl_fast._operators`` holds the operators for torch, in LibTorch's stable ABI: one library for
+every Python and every torch from 2.10 on. ``egl_fast._C`` is a pybind11 module for one Python, and
+does not need torch.
 
 Environment:
-    EGL_CUDA=auto|on|off  whether to build the CUDA half. auto, the default, builds it where
-                          there is nvcc and torch is a CUDA build; on needs nvcc alone.
-    EGL_CUDA_ARCHS=80;90  fewer architectures than all from 75 to 120; the last comes as PTX, too.
-    CUDA_HOME             where nvcc is looked for first.
-    EGL_DEBUG=1           -O1 -g with the internal checks on.
+    EGL_CUDA=auto|on|off  whether to build the CUDA half. auto, the default, builds it if there is
+                          nvcc and torch is a CUDA build; on requires only nvcc.
+    EGL_CUDA_ARCHS=80;90  architectures, instead of all from 75 to 120; the last also as PTX.
+    CUDA_HOME             where to look for nvcc first.
+    EGL_DEBUG=1           -O1 -g, with internal checks.
     EGL_STRICT=1          warnings are errors, as in `make build`.
-    MAX_JOBS              how many compilers to run at once.
+    MAX_JOBS              how many compilers run at once.
 """
 
 import os
@@ -41,21 +41,23 @@ class CudaHalf:
 
 
 def cuda_half() -> CudaHalf | None:
-    """What EGL_CUDA asks for; stops with one line where that cannot be had."""
+    """The CUDA half that EGL_CUDA asks for; exits with one line if it cannot be built."""
     option = os.environ.get("EGL_CUDA") or "auto"
     if option not in ("auto", "on", "off"):
         raise SystemExit(f"EGL_CUDA: expected auto, on or off, got {option!r}")
     if option == "off":
         return None
     if option == "auto" and torch.version.cuda is None:
-        print(f"EGL_CUDA=auto: torch {torch.__version__} is no CUDA build: no CUDA half is built")
+        print(
+            f"EGL_CUDA=auto: building without CUDA: torch {torch.__version__} is not a CUDA build"
+        )
         return None
     try:
         found = nvcc.find()
     except nvcc.NvccError as error:
         if option == "on":
             raise SystemExit(f"EGL_CUDA=on: {error}") from None
-        print(f"EGL_CUDA=auto: {error}: no CUDA half is built")
+        print(f"EGL_CUDA=auto: building without CUDA: {error}")
         return None
     try:
         chosen = nvcc.chosen_architectures(found, os.environ.get("EGL_CUDA_ARCHS") or None)
@@ -71,17 +73,13 @@ def switched_on(name: str) -> bool:
     return option == "1"
 
 
-def debug_option() -> bool:
-    return switched_on("EGL_DEBUG")
-
-
 def compile_flags() -> list[str]:
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-fvisibility=hidden"]
     # Except where csrc/core/contraction.inc allows it.
     flags += ["-ffp-contract=off"]
-    # Not for users, whose compilers may warn of more than those that were tried.
+    # Not for users, whose compilers may have warnings that ours do not.
     flags += ["-Werror"] if switched_on("EGL_STRICT") else []
-    return flags + (["-O1", "-g", "-D_GLIBCXX_ASSERTIONS"] if debug_option() else ["-O3", "-g0"])
+    return flags + (["-O1", "-g", "-D_GLIBCXX_ASSERTIONS"] if DEBUG else ["-O3", "-g0"])
 
 
 def macros() -> list[tuple[str, str | None]]:
@@ -90,7 +88,7 @@ def macros() -> list[tuple[str, str | None]]:
         ("EGL_TORCH_VERSION", f'"{torch.__version__}"'),
         ("EGL_MINIMUM_TORCH_VERSION", '"{}.{}"'.format(*nvcc.MINIMUM_TORCH)),
     ]
-    if debug_option():
+    if DEBUG:
         defined.append(("EGL_DEBUG", "1"))
     if CUDA is not None:
         defined += [
@@ -123,22 +121,22 @@ def operators() -> CppExtension:
             for path in sorted((ROOT / folder).glob("*.cpp"))
         ],
         py_limited_api=True,
-        # torch's headers are not ours to keep free of warnings.
+        # -isystem, because torch's headers may have warnings.
         extra_compile_args={"cxx": compile_flags() + [f"-isystem{p}" for p in include_paths()]},
         define_macros=macros(),
     )
     built.include_dirs = [str(ROOT)]
     if sys.platform == "linux":
-        # Some compilers link libstdc++ statically. Exported, its symbols would mix with those of
-        # torch's own libstdc++, and the first error message to be formatted would be a crash.
+        # Some compilers link libstdc++ statically. If exported, its symbols would mix with those of
+        # torch's libstdc++, and the first formatted error message would crash.
         built.extra_link_args += ["-Wl,--exclude-libs,ALL"]
     if CUDA is not None:
         built.library_dirs += CUDA.nvcc.library_folders
         built.extra_link_args += [
-            # The runtime is ours alone: torch may bring another version of it.
+            # Our own copy of the runtime: torch may have another version.
             "-lcudart_static",
             *("-ldl", "-lrt", "-lpthread"),
-            # torch's C interface to streams is in its CUDA library, which this one brings along.
+            # torch's C interface to streams is in its CUDA library, which libtorch.so loads.
             *("-Wl,--no-as-needed", "-ltorch"),
         ]
     return built
@@ -148,10 +146,8 @@ class BuildBothHalves(BuildExtension):
     def build_extensions(self) -> None:
         if CUDA is not None:
             (built,) = (one for one in self.extensions if one.name == OPERATORS)
-            folder = Path(
-                "build/cuda/extension-debug" if debug_option() else "build/cuda/extension"
-            )
-            arguments = [*nvcc.flags(include_paths(), debug_option()), "-c"]
+            folder = Path("build/cuda/extension-debug" if DEBUG else "build/cuda/extension")
+            arguments = [*nvcc.flags(include_paths(), DEBUG), "-c"]
             arguments += nvcc.code_for(CUDA.architectures)
             compilations = [
                 nvcc.Compilation(source, folder / f"{source.stem}.o", tuple(arguments))
@@ -166,12 +162,13 @@ class BuildBothHalves(BuildExtension):
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
-        # Both compile some of csrc/core, with flags of their own.
+        # Both extensions compile some of csrc/core, with different flags.
         shared, self.build_temp = self.build_temp, f"{self.build_temp}/{ext.name}"
         super().build_extension(ext)
         self.build_temp = shared
 
 
+DEBUG = switched_on("EGL_DEBUG")
 CUDA = cuda_half()
 setup(
     ext_modules=[module(), operators()],

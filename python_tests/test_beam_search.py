@@ -333,7 +333,7 @@ def test_what_is_no_log_probability_is_named(value: float) -> None:
     broken = FRAMES.clone()
     broken[1, 0, 2] = value
     one = Hypotheses.of([[[1]], [[1]]])
-    message = r"log_probs: .* in utterance 1, frame 0, class 2; log_softmax makes them of logits"
+    message = r"log_probs: .* in utterance 1, frame 0, class 2; log_softmax makes them from logits"
     with pytest.raises(ValueError, match=message):
         ctc_beam_search(broken, LENGTHS, num_hypotheses=1)
     with pytest.raises(ValueError, match=message):

@@ -239,9 +239,9 @@ def test_no_frames_and_no_utterances(options: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ((0, 3, 2), torch.nan, "one finite value a frame, got otherwise in utterance 0, frame 3"),
-        ((1, 8, 0), torch.inf, "one finite value a frame, got otherwise in utterance 1, frame 8"),
-        ((0, 13), -torch.inf, "one finite value a frame, got otherwise in utterance 0, frame 13"),
+        ((0, 3, 2), torch.nan, "one finite value per frame; violated in utterance 0, frame 3"),
+        ((1, 8, 0), torch.inf, "one finite value per frame; violated in utterance 1, frame 8"),
+        ((0, 13), -torch.inf, "one finite value per frame; violated in utterance 0, frame 13"),
     ],
 )
 def test_bad_values_are_refused(place: tuple[int, ...], value: float, message: str) -> None:

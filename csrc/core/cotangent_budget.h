@@ -1,7 +1,7 @@
 // How many combinations of an utterance's K cotangents are worth a backward pass.
 //
-// Square roots, products and quotients only, so that every machine decides alike, given the same
-// eigenvalues.
+// Only square roots, products and quotients, so that every machine makes the same decision from the
+// same eigenvalues.
 #pragma once
 
 #include <algorithm>
@@ -24,12 +24,12 @@ struct CotangentBudget {
 // Relative deviation below which the tail is rounding.
 inline constexpr double kNothing = 1e-8;
 
-// deviation[R] for R = 0..count: the standard deviation of one probe of the tail beyond R
-// directions, relative to the sum, at most, were all directions scaled alike. Of a form e^T M e in
+// deviation[R] for R = 0..count: a bound on the standard deviation of one probe of the tail beyond
+// R directions, relative to the sum, if all directions were scaled alike. For a form e^T M e in
 // random signs it is at most sqrt(2) ||M||_F (Hutchinson, 1990).
 EGL_HOST_DEVICE inline void relative_tail_deviation(const double* eigenvalues, int64_t count,
                                                     double* deviation) {
-  // Scaled exactly: where the model is sure, squares of eigenvalues are nothing to a double.
+  // Scaled by a power of two: where the model is sure, squares of eigenvalues would underflow.
   const double largest = count > 0 ? eigenvalues[0] : 0.0;
   const double scale = largest < 0x1p-400 ? 0x1p600 : 1.0;
   double sum = 0.0;
@@ -45,16 +45,16 @@ EGL_HOST_DEVICE inline void relative_tail_deviation(const double* eigenvalues, i
   for (int64_t r = 0; r < count; ++r) deviation[r] /= sum;
 }
 
-// Both rules look at the eigenvalues of the cotangents' Gram matrix alone, largest first. A choice
-// that looked at the estimate's own spread would bias it. `deviation` has room for count + 1.
+// Both rules look only at the eigenvalues of the cotangents' Gram matrix, largest first. A choice
+// based on the estimate's own spread would bias it. `deviation` has room for count + 1.
 
 // The fewest passes whose relative standard error should be within the tolerance.
 EGL_HOST_DEVICE inline CotangentBudget budget_for_tolerance(const double* eigenvalues,
                                                             int64_t count, double tolerance,
                                                             double* deviation) {
   // A model does not scale all directions alike, and the less energy a direction has, the more its
-  // scale may stand out: on recorded speech the tail deviates by up to about this many times what
-  // it would otherwise, but for some recordings in a hundred (docs/estimators.md).
+  // scale may differ. On recorded speech the tail's deviation exceeds the bound by up to about this
+  // factor, except for a few recordings in a hundred (docs/estimators.md).
   const double safety = 1.0 / std::sqrt(std::sqrt(tolerance));
   relative_tail_deviation(eigenvalues, count, deviation);
   constexpr int64_t kMinTailProbes = 4;  // their spread is the error bar
@@ -93,9 +93,9 @@ EGL_HOST_DEVICE inline CotangentBudget budget_of_probes(const double* eigenvalue
   return best;
 }
 
-// Of a column of length 1 (or 0), `entry(r)` long along eigenvector r of its and the others' Gram
-// matrix: how many leading eigenvectors leave no more than `residual` of it. The rank that spans
-// all columns is the largest of theirs. In double, eigenvalues are known to about 1e-14, so
+// How many leading eigenvectors of the columns' Gram matrix represent a column of length 1 (or 0)
+// but for a rest of length `residual`; entry(r) is its component along eigenvector r. The rank that
+// spans all columns is the largest of theirs. In double, eigenvalues are known to about 1e-14, so
 // residuals to about 1e-7.
 template <typename Entry>
 EGL_HOST_DEVICE int64_t rank_of_column(const double* eigenvalues, int64_t count, const Entry& entry,
@@ -109,7 +109,7 @@ EGL_HOST_DEVICE int64_t rank_of_column(const double* eigenvalues, int64_t count,
   return 0;
 }
 
-// Whether so many rows instead of K are worth the inner products of their gradients.
+// Whether that many rows, in place of K, save more than the inner products of their gradients cost.
 EGL_HOST_DEVICE inline bool worth_combining(int64_t num_rows, int64_t num_hypotheses) {
   return num_rows <= num_hypotheses - (num_hypotheses + 7) / 8;
 }

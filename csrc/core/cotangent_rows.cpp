@@ -21,9 +21,9 @@ RowChoice leading(const Eigen& eigen, int64_t num_directions, int64_t num_probes
   return choice;
 }
 
-// A probe is a sum of the eigenvectors left, under random signs. Independent normal numbers stay
-// so in any orthonormal basis: their signs along the eigenvectors are fair and independent, and
-// an eigenvector of the other sign gives the same probe.
+// A probe is the sum of the remaining eigenvectors with random signs: those of the components of a
+// vector of independent normal numbers. In any orthonormal basis, components are independent, and
+// an eigenvector of the opposite sign gives the same probe.
 void add_probes(const Eigen& eigen, std::span<const uint64_t> hashes, RowChoice& choice) {
   std::vector<double> normals(eigen.count);
   for (int64_t p = 0; p < choice.num_probes; ++p) {

@@ -11,7 +11,7 @@
 
 namespace egl {
 
-// What the caller asked for: all cotangents unless one of these is above zero.
+// What the caller asked for: all cotangents, unless one of these is above zero.
 struct CompressionOptions {
   double tolerance;
   int64_t num_probes;
@@ -35,10 +35,10 @@ EGL_HOST_DEVICE inline double share_scale(double log_prob, double log_total) {
 std::vector<double> column_scales(const double* log_prob, const double* sq_norms, int64_t count,
                                   const CompressionOptions& options);
 
-// Equal eigenvalues leave their eigenvectors' rotation open, and so the probes. So the Gram
-// matrix's diagonal gets a part of this size, relative to its trace, from each hypothesis's own
-// numbers: far above rounding in double, far below anything that matters. Any basis is unbiased. A
-// span has no probes, and no ties broken.
+// Equal eigenvalues leave the rotation of their eigenvectors undetermined, and so the probes. To
+// break such ties, each hypothesis adds a random number of its own to its diagonal entry of the
+// Gram matrix, of this size relative to the trace: far above rounding in double, far below anything
+// that matters. Any basis is unbiased. A span has no probes, and ties stay.
 inline constexpr double kTieBreak = 1e-10;
 
 // `gram` is [K, K], `hashes` one a hypothesis (csrc/core/random_normals.h).
@@ -61,7 +61,7 @@ struct RowChoice {
   std::vector<double> combinations;  // [num_directions + num_probes, K]
 };
 
-// None if the hypotheses had better be pulled back one by one.
+// Nothing if it is better to pull back the hypotheses one by one.
 std::optional<RowChoice> choose_rows(const Eigen& eigen, std::span<const uint64_t> hashes,
                                      const CompressionOptions& options);
 

@@ -1,4 +1,4 @@
-// What a prefix search keeps from frame to frame, and what competes for a place in it.
+// The beam of a prefix search, and the candidates for the next.
 #pragma once
 
 #include <cstdint>

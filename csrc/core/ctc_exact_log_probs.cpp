@@ -47,8 +47,7 @@ struct Trie {
 
 struct ForwardResult {
   std::vector<double> log_mass;  // of each cell after all frames
-  bool
-      normalized;  // whether the classes that occur have, in each frame, at most a probability of 1
+  bool normalized;               // do the classes that occur sum to at most 1 in each frame?
 };
 
 template <Semiring Mass, typename Scalar>

@@ -9,7 +9,7 @@
 namespace egl {
 
 // log p(labeling | utterance), exactly, for each kept prefix. Equal beginnings are computed once:
-// the work is one cell a frame for each distinct beginning, not for each label of each labeling.
+// each frame takes one cell for each distinct beginning, not for each label of each labeling.
 template <typename Scalar>
 std::vector<double> ctc_exact_log_probs(const Emissions<Scalar>& log_probs, int64_t blank,
                                         const PrefixTree& tree,

@@ -12,12 +12,12 @@
 namespace egl {
 namespace {
 
-// Rows between zeros, as linear_kernel.h wants them.
+// A row with zeros on both sides, as linear_kernel.h requires.
 void make_row(std::vector<double>& row, int64_t stride) {
   row.assign(static_cast<size_t>(stride), 0.0);
 }
 
-// The labeling's probability; NaN where the linear domain does not do.
+// The labeling's log-probability; NaN where the linear domain fails.
 double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
                          int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy) {
   const int64_t num_frames = table.num_frames();
@@ -27,7 +27,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
   const int64_t stride = problem.stride();
   const auto all_rows = static_cast<size_t>(num_frames * stride);
 
-  // Padding is zero from the start; what is written to it is zero.
+  // Padding starts as zero, and only zeros are written to it.
   workspace.emissions.assign(all_rows + kLanes, 0.0);
   workspace.labels.resize(all_rows);
   workspace.blanks.resize(all_rows);
@@ -70,7 +70,7 @@ double linear_posteriors(const ProbabilityTable& table, const int64_t* labels, i
                       workspace.exponents.data(), workspace.betas.data(),
                       workspace.betas.data() + stride + kLanes, blank_sums, sums);
   if (!(disagreement <= agreement(num_frames))) return kFails;
-  // Both directions may agree on a sum that is too small, or none at all.
+  // Both directions may agree on a sum that is too small, or not a number.
   const auto has_all_digits = [](double sum) { return is_normal_mass(sum) && sum >= kLeastTotal; };
   if (!std::all_of(sums, sums + num_frames, has_all_digits)) return kFails;
   if (occupancy == nullptr) return log_prob;

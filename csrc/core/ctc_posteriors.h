@@ -24,9 +24,9 @@ class ProbabilityTable {
   const double* probs() const { return probs_.data(); }  // [T, C]
   const double* frame(int64_t t) const { return probs() + t * num_classes_; }
 
-  // Whether all are numbers that can be calculated with: none that is possible underflows.
+  // Whether no probability above zero underflows.
   bool complete() const { return complete_; }
-  // Whether some are so small that their products may be lost to both directions.
+  // Whether some are so small that both directions may lose their products.
   bool faint() const { return faint_; }
 
  private:
@@ -51,12 +51,12 @@ struct PosteriorWorkspace {
   ForwardBackwardWorkspace log_domain;
 };
 
-// As ctc_forward_backward, and its result to a relative 1e-11.
+// As ctc_forward_backward, with the same result to a relative 1e-11.
 //
 // Masses are scaled frame by frame, so what underflows is less than 1e-300 of the largest at that
-// frame. That this was nothing that mattered is seen by the probability, which is the same at every
-// frame if no direction lost anything. Where it is not, where emissions underflow, and where what
-// csrc/core/linear_domain.h says may have been lost to both, the log domain does it again.
+// frame. If neither direction lost anything that matters, the probability is the same at every
+// frame. Where it is not, where emissions underflow, and where both directions may have lost the
+// same (see csrc/core/linear_domain.h), the calculation is repeated in the log domain.
 double ctc_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
                       int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy);
 

@@ -36,13 +36,13 @@ using Node = PrefixTree::Node;
 // needs more tokens than the first, W + 1 and ties.
 //
 // In the linear domain, masses are scaled by powers of two, exactly, so that the best of a frame
-// is about 1. What is not above Mass::underflow then may be lost: a whole prefix, which is dropped,
-// or one of the two masses of a prefix that stays, which may be all that a later frame asks for.
-// Where a beam has room for what was lost, `incomplete` says so, and the log domain has to do it
-// again. A beam that was too narrow has dropped much more than that.
+// is about 1. Mass that is then not above Mass::underflow may be lost: a whole prefix, which is
+// dropped, or one of the two masses of a prefix that stays, which a later frame may need. If the
+// beam has room for what was lost, the search is `incomplete` and must be repeated in the log
+// domain. A beam that is too narrow drops much more than that anyway.
 //
-// Of emissions that are no probabilities, masses may become NaN. All comparisons are made so that
-// NaN is never kept: the search ends, and what it finds means nothing.
+// If emissions are not probabilities, masses may become NaN. Comparisons are written so that NaN is
+// never kept: the search ends, and its result is meaningless.
 template <Semiring Mass>
 class PrefixSearch {
  public:
@@ -79,7 +79,7 @@ class PrefixSearch {
   template <typename Scalar>
   void load_frame(const Emissions<Scalar>& log_probs, int64_t frame) {
     scale_ = Mass::one;
-    double least = kNegInf;  // what is below, but possible, is lost
+    double least = kNegInf;  // possible emissions below this are lost
     if constexpr (std::is_same_v<Mass, LinearMass>) {
       const int exponent = beam_.empty() ? 0 : std::ilogb(beam_[0].total);
       scale_ = std::ldexp(1.0, -exponent);
@@ -98,7 +98,7 @@ class PrefixSearch {
     in_beam_.resize(beam_.size() * num_classes);
   }
 
-  // The mass of a class in this frame; an exponential, so only of those that are asked for.
+  // The mass of a class in this frame, computed on first use, since it takes an exponential.
   double emission(int32_t cls) {
     double& mass = frame_[cls];
     if (std::isnan(mass)) mass = Mass::times(Mass::of_log(log_probs_[cls]), scale_);
@@ -116,7 +116,7 @@ class PrefixSearch {
     }
     if (beam_.empty()) return;
     const double best = beam_[0].total;
-    // A little lower, for the rounding of logarithms; those left are compared as they are.
+    // A little lower, for the rounding of logarithms. What passes is compared exactly.
     const double log_best = Mass::to_log(Mass::times(best, scale_));
     const double floor = Mass::to_log(threshold_) - log_best - 1e-6 - 1e-15 * std::abs(log_best);
     for (int32_t cls = 0; cls < static_cast<int32_t>(log_probs_.size()); ++cls) {
@@ -140,7 +140,7 @@ class PrefixSearch {
     std::sort(tokens_.begin(), tokens_.end(), better);
   }
 
-  // What each prefix of the beam is worth if it stays, with what its parent sends it.
+  // The masses of each prefix of the beam if it stays, including what its parent sends it.
   void stay() {
     stays_.clear();
     candidates_.clear();
@@ -174,7 +174,7 @@ class PrefixSearch {
     for (const size_t mark : marks_) in_beam_[mark] = 1;
   }
 
-  // Whether a product of what is possible may be lost.
+  // Whether a product that is above zero may be lost.
   static bool underflows(double mass, double emission, double product) {
     return product <= Mass::underflow && mass > Mass::zero && emission > Mass::zero;
   }
@@ -197,8 +197,8 @@ class PrefixSearch {
     for (const size_t mark : marks_) in_beam_[mark] = 0;
   }
 
-  // Adds the extensions of slot i by tokens [begin, end) that reach the threshold, and may be among
-  // the first of those that tie with it; returns where it stopped.
+  // Adds the extensions of slot i by tokens [begin, end) that reach the threshold, except ties that
+  // come too late in labeling order. Returns where it stopped.
   size_t extend_row(size_t i, size_t begin, size_t end) {
     const Slot& slot = beam_[i];
     const unsigned char* in_beam = &in_beam_[i * frame_.size()];
@@ -227,9 +227,9 @@ class PrefixSearch {
     return rank;
   }
 
-  // Keeps the best `width` candidates and whatever ties with the last of them, which becomes the
-  // threshold. Where too many tie, only the first in labeling order stay: in a flat frame nearly
-  // all the extensions of all prefixes tie, and each would be looked at as often as there are rows.
+  // Keeps the best `width` candidates and those that tie with the last of them, whose total becomes
+  // the threshold. Where too many tie, only the first in labeling order stay: in a flat frame
+  // nearly all extensions tie, and each would be examined once for every row.
   void narrow() {
     too_narrow_ |= static_cast<int64_t>(candidates_.size()) > width_;
     const auto last = candidates_.begin() + (width_ - 1);
@@ -254,9 +254,10 @@ class PrefixSearch {
     candidates_.resize(width_);
   }
 
-  // Of the tokens from `rank` on, with the first of which `slot` ties with the threshold, the first
-  // that does not make it come after a full beam of ties. Equally probable tokens come in the order
-  // of their labels, but of the repeat, which extends only part of the mass, nothing follows.
+  // With the token at `rank`, `slot` ties with the threshold. Returns the rank of the first token
+  // from there on with which it is not too late in labeling order for a beam full of ties. Equally
+  // probable tokens come in the order of their labels, so all of them are too late if the first is;
+  // not so after a repeat, which extends only part of the mass.
   [[gnu::noinline]] size_t skip_late_ties(const Slot& slot, size_t rank, size_t end) const {
     const Token& token = tokens_[rank];
     if (!has_last_tie_ || tree_.precedes({slot.node, token.label}, labeling(last_tie_))) {
@@ -339,7 +340,7 @@ class PrefixSearch {
 
   double scale_ = Mass::one;            // of this frame's emissions
   std::vector<double> log_probs_;       // this frame's emissions, by class
-  std::vector<double> frame_;           // their masses, scaled; NaN where nobody has asked yet
+  std::vector<double> frame_;           // their masses, scaled; NaN until first used
   std::vector<Token> tokens_;           // labels that are possible here, most probable first
   std::vector<Slot> stays_;             // beam_ one frame later, in the same order
   std::vector<Candidate> candidates_;   // prefixes with mass > Mass::underflow that may be kept

@@ -28,16 +28,16 @@ struct KeptPrefix {
 // order; none has probability 0, so the result may be shorter, even empty. With no frames, it is
 // the empty labeling with log-probability 0. Equals, to the bit, a search that scores every
 // extension of every prefix, in the same arithmetic: LinearMass or LogMass (csrc/core/semiring.h).
-// Nothing where that arithmetic does not do, which is never so for LogMass.
+// Nothing where that arithmetic fails, which LogMass never does.
 //
-// Log-probabilities are at most kMostLogProb, and not NaN. The sum of a path's is a finite double,
-// or the path counts as impossible.
+// Log-probabilities are at most kMostLogProb, and not NaN. A path whose log-probability is not a
+// finite double counts as impossible.
 template <Semiring Mass, typename Scalar>
 std::optional<std::vector<KeptPrefix>> ctc_prefix_search_in(const Emissions<Scalar>& log_probs,
                                                             const BeamSearchOptions& options,
                                                             PrefixTree& tree);
 
-// The same in the linear domain, or, where that does not do, in the log domain. `tree` is new.
+// The same in the linear domain or, where that fails, in the log domain. `tree` is new.
 template <typename Scalar>
 std::vector<KeptPrefix> ctc_prefix_search(const Emissions<Scalar>& log_probs,
                                           const BeamSearchOptions& options, PrefixTree& tree);

@@ -1,5 +1,5 @@
-// Internal invariants, checked only where EGL_DEBUG is defined. A failure is a bug of ours, never
-// of the caller, so it ends the process where a debugger or sanitizer shows the place.
+// Internal invariants, checked only where EGL_DEBUG is defined. A failure is a bug in this code,
+// not in the caller's, so it ends the process, and a debugger or sanitizer shows where.
 #pragma once
 
 #ifdef EGL_DEBUG

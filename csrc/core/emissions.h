@@ -1,4 +1,4 @@
-// One utterance's frames of log-probabilities, borrowed from whoever owns them.
+// One utterance's log-probabilities [T, C], borrowed.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,8 @@
 
 namespace egl {
 
-// No log-probability is above 0, but for rounding: single precision takes the logarithm of a sum
-// over logits of a few thousand to 1e-3. Whoever calls the core has looked; what is larger, or NaN,
-// is no utterance.
+// No log-probability is above 0, except by rounding: in single precision, the log-softmax of logits
+// of a few thousand is off by up to 1e-3. Callers of the core refuse larger values and NaN.
 inline constexpr double kMostLogProb = 1e-3;
 
 template <typename Scalar>

@@ -1,4 +1,4 @@
-// Marks functions that CUDA kernels share with the CPU core; means nothing to other compilers.
+// Marks functions that CUDA kernels share with the CPU core.
 #pragma once
 
 #ifdef __CUDACC__

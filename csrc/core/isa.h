@@ -1,5 +1,5 @@
-// Which instructions the hot kernels may use. Their one source is compiled for each set, and the
-// best that the machine has is chosen at run time.
+// The instruction sets that the hot kernels are compiled for. The best that the machine has is
+// chosen at run time.
 #pragma once
 
 #include <vector>
@@ -14,12 +14,11 @@ enum class Isa {
 
 const char* name_of(Isa isa);
 
-// Those that this build has and this machine can run, the best last.
+// Those that this build has and this machine can run; the best comes last.
 std::vector<Isa> available_isas();
 
-// The one in use: the best available, or what the environment variable EGL_ISA names (baseline,
-// avx2, avx512) as of the first call. Throws std::invalid_argument if it names none that is
-// available.
+// The one in use: the best available, or the one that the environment variable EGL_ISA (baseline,
+// avx2, avx512) names at the first call. Throws std::invalid_argument if that is not available.
 Isa isa_in_use();
 
 }  // namespace egl

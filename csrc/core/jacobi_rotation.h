@@ -1,4 +1,4 @@
-// The rotation by which an off-diagonal entry of a symmetric matrix vanishes.
+// The rotation that makes an off-diagonal entry of a symmetric matrix vanish.
 #pragma once
 
 #include <cmath>

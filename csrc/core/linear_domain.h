@@ -1,4 +1,4 @@
-// When probabilities may be calculated with as they are, scaled frame by frame.
+// Where probabilities, scaled frame by frame, can be used as they are instead of their logarithms.
 #pragma once
 
 #include <cstdint>
@@ -12,29 +12,29 @@ namespace egl {
 // e^-700 = 1e-304 is the least emission that is a normal number with room to spare.
 inline constexpr double kLeastLinear = -700.0;
 
-// Whether the probability is a number that can be calculated with: a normal one, or zero, and not
-// above 1 but for rounding. Times the scale of a frame, which is up to 2^1022, more would overflow
-// (nobody checks that emissions are probabilities).
+// Whether the probability is a normal number or zero, and not above 1 except by rounding.
+// Multiplied by the scale of a frame, which is up to 2^1022, larger numbers would overflow
+// (emissions need not be probabilities).
 EGL_HOST_DEVICE inline bool is_linear(double log_prob) {
   constexpr double kLargest = 1.0 / 64.0;
   return (log_prob >= kLeastLinear && log_prob <= kLargest) || log_prob == kNegInf;
 }
 
-// Where emissions are at most 1, mass only gets less from frame to frame, so what underflowed on
-// the way, below 1e-304 of all there is, is nothing beside a probability above e^-640 = 1e-278.
+// Where emissions are at most 1, mass only falls from frame to frame, so what underflowed on the
+// way, less than 1e-304 of all mass, is negligible beside a probability above e^-640 = 1e-278.
 inline constexpr double kSafe = -640.0;
 
-// Beside smaller probabilities it may be something. That the forward and the backward pass agree
-// does not rule this out: the same alignments may be lost to both, to one early and to the other
-// late. For this they have to fall behind others by e^700, come back, and fall behind again. With
-// emissions above e^-100 that takes 28 frames made for it; with smaller ones it may be an accident.
+// Beside smaller probabilities it may matter. That the forward and the backward pass agree does not
+// rule this out: both may lose the same alignments, one early and the other late. For this the
+// alignments have to fall behind others by e^700, catch up, and fall behind again. With emissions
+// above e^-100 that takes 28 contrived frames; with smaller ones it may happen by accident.
 inline constexpr double kFaint = -100.0;
 
 EGL_HOST_DEVICE inline bool is_faint(double log_prob) {
   return log_prob < kFaint && log_prob > kNegInf;
 }
 
-// The least sum over a frame's states, scaled, of forward times backward mass: below it, shares of
+// The least scaled sum over a frame's states of forward times backward mass. Below it, shares of
 // the sum would lose digits to underflow, and its inverse would overflow.
 inline constexpr double kLeastTotal = 0x1p-960;
 
@@ -43,8 +43,8 @@ EGL_HOST_DEVICE inline bool is_normal_mass(double mass) {
   return mass >= std::numeric_limits<double>::min() && mass <= std::numeric_limits<double>::max();
 }
 
-// What the forward and the backward direction may round differently, relative to the labeling's
-// probability: a handful of operations a frame.
+// How much the forward and the backward direction may differ by rounding, relative to the
+// labeling's probability: a handful of operations per frame.
 EGL_HOST_DEVICE inline double agreement(int64_t num_frames) {
   return 1e-11 + 16.0 * static_cast<double>(num_frames) * std::numeric_limits<double>::epsilon();
 }

@@ -39,7 +39,7 @@ struct LinearKernel {
                     int64_t* exponents);
   // Turns the rows of `labels` into alpha times beta, and writes each frame's sum of that over
   // blank states and over all states. `beta_labels` and `beta_blanks` are rows, zero. Returns the
-  // largest relative disagreement of a frame's total with the probability.
+  // largest relative difference between a frame's total and the probability.
   double (*backward)(const LinearProblem& problem, const Scaled& probability, double* labels,
                      const double* blanks, const int64_t* exponents, double* beta_labels,
                      double* beta_blanks, double* blank_sums, double* sums);

@@ -23,7 +23,7 @@ EGL_HOST_DEVICE inline double log_add(double a, double b) {
   return a + std::log1p(std::exp(b - a));
 }
 
-// log(exp(a) + exp(b) + exp(c)), at the price of one logarithm.
+// log(exp(a) + exp(b) + exp(c)), with a single logarithm.
 EGL_HOST_DEVICE inline double log_add(double a, double b, double c) {
   if (a < b) std::swap(a, b);
   if (a < c) std::swap(a, c);

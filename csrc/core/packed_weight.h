@@ -7,7 +7,7 @@
 
 namespace egl {
 
-// Zeros that start on a cache line's boundary: a vector across two lines takes two loads.
+// Zero-initialized numbers, aligned to cache lines: a vector that crosses lines takes two loads.
 template <typename Value>
 class AlignedZeros {
  public:
@@ -28,8 +28,8 @@ class AlignedZeros {
 template <typename Value>
 class PackedWeight {
  public:
-  // weight [num_outputs, num_inputs]. Inputs go in groups so that the lines written stay in the
-  // first cache while all outputs of a panel are read.
+  // weight [num_outputs, num_inputs]. Inputs are copied in groups, so that the lines written stay
+  // in the L1 cache while all outputs of a panel are read.
   static PackedWeight outputs_first(const Value* weight, int64_t num_outputs, int64_t num_inputs,
                                     int64_t panel_columns) {
     constexpr int64_t kGroup = 16;

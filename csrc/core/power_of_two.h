@@ -1,5 +1,5 @@
 // Scaling by powers of two, which is exact. Always inlined: the linear kernels are compiled for
-// machines that not all are, and share no compiled function with the rest.
+// newer machines, too, and must not share a compiled function with other code.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Normal numbers that belong to a hypothesis, wherever and whenever it is scored: a hash, not a
-// generator with a state, so that neither order nor batching, threads or resumption change them.
+// Normal numbers that belong to a hypothesis: hashes, not the output of a generator with state, so
+// that order, batching, threads and resumption do not change them.
 #pragma once
 
 #include <cmath>
@@ -19,7 +19,7 @@ EGL_HOST_DEVICE inline uint64_t split_mix(uint64_t value) {
   return value ^ (value >> 31);
 }
 
-// `key` stands for the run's seed and the utterance.
+// `key` is made from the run's seed and the utterance.
 EGL_HOST_DEVICE inline uint64_t hash_labeling(uint64_t key, const int64_t* labels,
                                               int64_t num_labels) {
   uint64_t hash = split_mix(key);
@@ -34,7 +34,7 @@ EGL_HOST_DEVICE inline double uniform_of(uint64_t bits) {
   return (static_cast<double>(bits >> 12) + 0.5) * 0x1p-52;
 }
 
-// Number of its own that breaks ties between hypotheses, in (0, 1).
+// A hypothesis's number in (0, 1) that breaks ties.
 EGL_HOST_DEVICE inline double tie_break_of(uint64_t hash) { return uniform_of(split_mix(~hash)); }
 
 // Number `index` of a hypothesis, standard normal (Box and Muller, 1958).

@@ -13,8 +13,8 @@ void step_rows(const RecurrentStep<Scalar>& step) {
   const int64_t hidden = step.hidden_size;
   for (int64_t i = step.first_row; i < step.last_row; ++i) {
     const RecurrentStepRow<Scalar> row = row_of(step, shape_of(kCell), i);
-    // Units never meet. Compilers don't see that, since gates lie `hidden` apart in one array, and
-    // would take them one by one, in 3.5 times the time.
+    // Units are independent. Compilers cannot see that, since gates lie `hidden` apart in one
+    // array, and without this the loop would not be vectorized and take 3.5 times as long.
 #ifdef __clang__
 #pragma clang loop vectorize(assume_safety)
 #else

@@ -12,11 +12,11 @@
 //                                          dc_carry = dc f
 //
 // and dh_carry = hidden_gates @ weight_hh, plus dh z in a GRU. In an RNN and an LSTM the hidden
-// side of the gates is the input side. In a GRU the candidate n = tanh(x_n + r * h_n) has a
-// cotangent of its own on either side. r and z are written twice: what follows are large matrix
-// products with either side, which want their operand in one piece.
+// side of the gates is the input side. In a GRU the candidate n = tanh(x_n + r * h_n) has different
+// cotangents on the two sides. r and z are written twice, because each side then goes into large
+// matrix products, whose operand must be contiguous.
 //
-// Rows never meet: each gives the same bits whoever shares the call.
+// Rows are independent: each has the same bits whatever rows share the call.
 #pragma once
 
 #include <cstdint>
@@ -73,7 +73,7 @@ RecurrentStep<Scalar> step_of(const RecurrentPullback<Scalar>& problem, int64_t 
       .hidden_gates = problem.cell == RecurrentCell::kGru ? problem.hidden_gates + gates : nullptr};
 }
 
-// The packing that `weight` above wants.
+// Packs `weight` for the above.
 template <typename Scalar>
 PackedWeight<Scalar> pack_for_backward(const Scalar* weight_hh, int64_t num_gates, int64_t hidden,
                                        Isa isa);
@@ -83,7 +83,7 @@ template <typename Scalar>
 void recurrent_backward(const RecurrentPullback<Scalar>& problem, int64_t first_row,
                         int64_t last_row, Isa isa);
 
-// The elementwise half of all this.
+// The elementwise part of a step.
 template <typename Scalar>
 void recurrent_backward_step(RecurrentCell cell, const RecurrentStep<Scalar>& step);
 

@@ -1,4 +1,4 @@
-// Recurrent cells by name, and how many numbers a step of each deals in.
+// The recurrent cells, and how many gates and coefficients a step of each has.
 #pragma once
 
 #include <cstdint>

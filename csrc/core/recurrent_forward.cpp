@@ -8,7 +8,7 @@
 namespace egl {
 namespace {
 
-// The states of some utterances on their way through the frames.
+// One pass of some utterances through all frames.
 template <typename State, typename Value>
 class Run {
  public:
@@ -56,7 +56,7 @@ class Run {
   }
   State* product(int64_t n) { return product_.data() + (n - first_) * weight_.num_columns(); }
 
-  // Of the rows that have this frame.
+  // The products of the utterances that have this frame.
   void multiply(int64_t t) {
     states_.clear();
     products_.clear();

@@ -1,7 +1,9 @@
-// One direction of a recurrent layer over all frames, with what backward through time will want.
+// One direction of a recurrent layer over all frames, with the coefficients for backward through
+// time.
 //
 // For each frame in order: product = state @ weight^T + bias, then the cell's step on the projected
-// input and the product. Utterances never meet: each gives the same bits whoever shares the call.
+// input and the product. Utterances are independent: each has the same bits whatever utterances
+// share the call.
 #pragma once
 
 #include <cstdint>

@@ -2,12 +2,12 @@
 // the cell's forward step.
 //
 // Value is the tensors' type, State the type in which states are carried and products summed: the
-// same, or double over float tensors. Gates, nonlinearities and coefficients are calculated in
-// double always, and rounded to where they are written.
+// same, or double for float tensors. Gates, nonlinearities and coefficients are always calculated
+// in double, and rounded when they are written.
 //
-// The weight is packed (packed_weight.h) so that an output's sum has a place in a vector to itself:
-// terms come in the order of the inputs, and neither the rows that share a call nor their number
-// changes a bit of it.
+// The weight is packed (packed_weight.h) so that each output's sum is one element of a vector:
+// terms are added in the order of the inputs, and the rows that share a call do not change a bit of
+// it.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The two semirings that a search can calculate in: probability mass as it is, or its logarithm.
+// The two semirings that a search can use: probability mass, or its logarithm.
 #pragma once
 
 #include <cmath>
@@ -9,8 +9,8 @@
 
 namespace egl {
 
-// `plus` and `times` with their neutral elements, on doubles; and `underflow`: a value that is not
-// above it may have lost digits, or be zero in place of something small.
+// `plus` and `times` on doubles, with their neutral elements; and `underflow`: a value that is not
+// above it may have lost digits, or be zero instead of something small.
 template <typename S>
 concept Semiring = requires(double a, double b) {
   { S::zero } -> std::convertible_to<double>;

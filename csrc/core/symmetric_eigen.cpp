@@ -10,7 +10,7 @@
 namespace egl {
 namespace {
 
-// Quadratic convergence: ten or less do. After these it ends whatever is left.
+// Convergence is quadratic, and ten sweeps or fewer suffice. After this many it stops regardless.
 constexpr int kMaxSweeps = 30;
 
 void rotate(double& low, double& high, const JacobiAngle& angle) {
@@ -49,7 +49,7 @@ EigenPairs symmetric_eigen(std::span<const double> matrix, int64_t count) {
     EGL_DEBUG_CHECK(std::isfinite(entry));
     most = std::max(most, std::abs(entry));
   }
-  // Scaled exactly, so that squares neither overflow nor underflow.
+  // Scaled by a power of two, so that squares neither overflow nor underflow.
   const int exponent = most > 0.0 ? std::ilogb(most) : 0;
   std::vector<double> rest(matrix.size());
   std::transform(matrix.begin(), matrix.end(), rest.begin(),
@@ -57,7 +57,7 @@ EigenPairs symmetric_eigen(std::span<const double> matrix, int64_t count) {
   std::vector<double> rows(matrix.size(), 0.0);
   for (int64_t k = 0; k < count; ++k) rows[k * count + k] = 1.0;
 
-  // All that is this and below sums to less than rounding.
+  // Entries no larger than this sum to less than rounding.
   const double length = std::sqrt(std::inner_product(rest.begin(), rest.end(), rest.begin(), 0.0));
   const double least = length * 0x1p-53 / static_cast<double>(std::max<int64_t>(count, 1));
   bool rotated = true;

@@ -12,8 +12,8 @@ struct EigenPairs {
   std::vector<double> vectors;  // [K, K], in columns
 };
 
-// Of a matrix [K, K] of finite numbers. Jacobi's method: slower than LAPACK's by an order of
-// magnitude, but every rotation brings the matrix nearer to a diagonal one, whatever its spectrum.
+// `matrix` is [K, K], of finite numbers. Jacobi's method: slower than LAPACK's by an order of
+// magnitude, but every rotation brings the matrix closer to a diagonal one, whatever its spectrum.
 // Values are right to rounding of the largest, and vectors orthonormal to rounding.
 EigenPairs symmetric_eigen(std::span<const double> matrix, int64_t count);
 

@@ -1,5 +1,5 @@
-// What becomes of utterances that would be refused if the host could wait to hear of them: they are
-// taken to have no frames, and are marked in the end.
+// Bad utterances where the host does not wait for the GPU and so cannot refuse them: they are
+// treated as if they had no frames, and marked at the end.
 #pragma once
 
 #include <cstdint>
@@ -9,18 +9,14 @@
 
 namespace egl::cuda {
 
-// Instead of an utterance's number of hypotheses.
+// Takes the place of a bad utterance's number of hypotheses.
 inline constexpr int64_t kBadUtterance = -1;
 
-// A thread an utterance: 20 bytes.
+// A thread takes utterances, 20 bytes each.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     good_lengths_kernel(const int64_t* lengths, const int32_t* bad, int64_t num_utterances,
                         int64_t* out) {
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < num_utterances;
-       n += threads) {
-    out[n] = bad[n] != 0 ? 0 : lengths[n];
-  }
+  for_each_item(num_utterances, [&](int64_t n) { out[n] = bad[n] != 0 ? 0 : lengths[n]; });
 }
 
 // `bad` as log_softmax leaves it.
@@ -30,14 +26,12 @@ inline void good_lengths(const int64_t* lengths, const int32_t* bad, int64_t num
          num_utterances, out);
 }
 
-// A thread an utterance: 12 bytes.
+// A thread takes utterances, 12 bytes each.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     mark_bad_kernel(const int32_t* bad, int64_t num_utterances, int64_t* counts) {
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < num_utterances;
-       n += threads) {
+  for_each_item(num_utterances, [&](int64_t n) {
     if (bad[n] != 0) counts[n] = kBadUtterance;
-  }
+  });
 }
 
 inline void mark_bad(const int32_t* bad, int64_t num_utterances, int64_t* counts,

@@ -22,12 +22,12 @@
 
 namespace egl::cuda {
 
-// One utterance, by the whole block. What is calculated, and why the staircase holds all that is
-// needed, is explained in csrc/core/ctc_prefix_search.cpp; here is what differs:
+// One utterance, by the whole block. csrc/core/ctc_prefix_search.cpp explains the calculation, and
+// why the staircase is enough. Differences:
 //   - Candidates are not stored: each is a product of two numbers in shared memory, and each pass
 //     of the radix selection multiplies them again. Threads own equal parts of the staircase.
-//   - Ties with the last that is kept are gone through in parts that fit beside the kept ones, and
-//     after each part only the first in labeling order stay.
+//   - Ties with the last kept candidate are processed in parts that fit in memory together with the
+//     kept ones; after each part only the first in labeling order stay.
 template <Semiring Mass>
 class BlockPrefixSearch {
  public:
@@ -40,7 +40,7 @@ class BlockPrefixSearch {
         in_beam_{shared.extensions, shared.num_extensions},
         staircase_(shared.row_starts, width) {}
 
-  // False where this arithmetic does not do. All threads return the same.
+  // False where this arithmetic fails. All threads return the same.
   template <typename Scalar>
   __device__ __forceinline__ bool run(const Emissions<Scalar>& log_probs, const FrameTokens& tokens,
                                       int64_t first_frame) {
@@ -158,7 +158,7 @@ class BlockPrefixSearch {
     __syncthreads();
   }
 
-  // Whether a product of what is possible may be lost.
+  // Whether a product that is above zero may be lost.
   static __device__ __forceinline__ bool underflows(double mass, double emission, double product) {
     return product <= Mass::underflow && mass > Mass::zero && emission > Mass::zero;
   }
@@ -185,8 +185,8 @@ class BlockPrefixSearch {
     return Mass::zero;
   }
 
-  // Calls visit(total, candidate) for those of this thread: of the staircase, and of those that
-  // stay.
+  // Calls visit(total, candidate) for this thread's candidates, in the staircase and among those
+  // that stay.
   template <typename Visit>
   __device__ __forceinline__ void for_each_candidate(const Visit& visit) {
     for (int i = thread(); i < beam_size_; i += step()) {
@@ -218,7 +218,7 @@ class BlockPrefixSearch {
           },
           width_, *shared_.scratch);
     }
-    // Of those that tie with the last, which are too many, none yet.
+    // If too many tie with the last, none of these yet.
     const uint64_t floor = selected.floor + (selected.surplus > 0 ? 1 : 0);
     if (threadIdx.x == 0) *shared_.count = 0;
     __syncthreads();
@@ -285,8 +285,8 @@ class BlockPrefixSearch {
     return first;
   }
 
-  // Fills the beam, which holds the `above` candidates that are above, with those of this key that
-  // come first in labeling order, from all rows to their ends.
+  // Fills the beam, which holds `above` candidates with larger keys, with those of this key that
+  // come first in labeling order. Looks at all rows to their ends.
   __device__ __forceinline__ void keep_first_of_ties(uint64_t key, int above) {
     const int wanted = width_ - above;
     const int all = beam_size_ + beam_size_ * num_tokens_;

@@ -7,7 +7,8 @@
 
 namespace egl::cuda {
 
-// Unsigned numbers in the order of the doubles, which are not NaN. Both zeros are one.
+// Maps doubles, which are not NaN, to unsigned numbers in the same order. Both zeros map to the
+// same.
 __device__ inline uint64_t ordered_key(double value) {
   const auto bits = static_cast<uint64_t>(__double_as_longlong(value + 0.0));
   constexpr uint64_t kSign = uint64_t{1} << 63;
@@ -51,9 +52,9 @@ __device__ inline void find_bin(int rank, SelectScratch& scratch) {
   scratch.equal = scratch.bins[bin];
 }
 
-// Radix selection, from the highest byte on, as far as needed. `for_each_key(visit)` calls `visit`
-// with each key of this thread, the same ones each time; there are at least `rank` in the block,
-// and rank is at least 1.
+// Radix selection, from the highest byte down, as far as needed. for_each_key(visit) calls `visit`
+// with each key of this thread, the same ones each time. The block has at least `rank` keys, and
+// rank is at least 1.
 template <typename ForEachKey>
 __device__ __forceinline__ SelectedKeys select_largest(const ForEachKey& for_each_key, int rank,
                                                        SelectScratch& scratch) {
@@ -80,9 +81,9 @@ __device__ __forceinline__ SelectedKeys select_largest(const ForEachKey& for_eac
   return {prefix, scratch.equal - remaining};
 }
 
-// Bitonic sort of items [0, count) with `precedes(i, j)` and `swap(i, j)`, a strict order; a
-// barrier has to come before, and one comes after. In the form in which every comparison puts the
-// smaller item first, items beyond the last stay where they are and so need not exist.
+// Bitonic sort of items [0, count) with swap(i, j) and precedes(i, j), a strict order. Call it
+// after a barrier; it ends with one. Since every comparison puts the smaller item first, items
+// beyond the last would never move, and so need not exist.
 template <typename Precedes, typename Swap>
 __device__ __forceinline__ void sort_block(int count, const Precedes& precedes, const Swap& swap) {
   int padded = 1;

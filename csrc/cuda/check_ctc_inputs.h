@@ -1,6 +1,6 @@
-// Finds the first of the CTC operators' inputs that they refuse. A place is a flat index, and
-// kNothing where all is well; kernels lower it by atomicMin, so it does not depend on who looks
-// first, and several may look for the same kind.
+// Finds the first of the CTC operators' inputs that they refuse. A place is a flat index, or
+// kNothing where all is well. Kernels lower it by atomicMin, so the result does not depend on their
+// order.
 #pragma once
 
 #include <cstdint>
@@ -25,21 +25,17 @@ struct BadCtcInputs {
   Place emissions;      // (n * T + t) * C + c of log-probabilities; n * T + t of logits
 };
 
-// Forgets what was found. Before any of the following.
+// Call before any of the following.
 inline void clear(BadCtcInputs* found, cudaStream_t stream) {
   check_cuda(cudaMemsetAsync(found, 0xff, sizeof(BadCtcInputs), stream), "cudaMemsetAsync");
 }
 
-// A thread a value. Bytes: 8 a value. Limit: as long as an empty launch.
+// A thread takes values. Takes as long as an empty launch.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     find_out_of_range_kernel(const int64_t* values, int64_t count, int64_t high, Place* found) {
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += threads) {
-    if (values[i] < 0 || values[i] > high) {
-      atomicMin(found, static_cast<Place>(i));
-      return;
-    }
-  }
+  for_each_item(count, [&](int64_t i) {
+    if (values[i] < 0 || values[i] > high) atomicMin(found, static_cast<Place>(i));
+  });
 }
 
 // The first of `count` values outside [0, high].
@@ -49,7 +45,7 @@ inline void find_out_of_range(const int64_t* values, int64_t count, int64_t high
          count, high, found);
 }
 
-// A warp a labeling, a lane every 32nd label. Bytes: 8 a label. Limit: bandwidth.
+// A warp takes labelings, a lane every 32nd label. Reads 8 bytes per label.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     find_bad_label_kernel(LabelingBatch labelings, int64_t num_classes, int64_t blank,
                           Place* found) {
@@ -69,7 +65,7 @@ static __global__ void __launch_bounds__(kThreadsPerBlock)
   }
 }
 
-// The first label, padding aside, that is the blank or no class.
+// The first label, padding aside, that is the blank or not a class.
 inline void find_bad_label(const LabelingBatch& labelings, int64_t num_classes, int64_t blank,
                            Place* found, cudaStream_t stream) {
   launch("find_bad_label", find_bad_label_kernel,
@@ -77,8 +73,8 @@ inline void find_bad_label(const LabelingBatch& labelings, int64_t num_classes, 
          num_classes, blank, found);
 }
 
-// A warp a frame, a lane every 32nd class; padding is not read. Bytes: one read of the batch.
-// Limit: bandwidth, 1.2 us a million float32 values on an H100.
+// A warp takes frames, a lane every 32nd class; padding is not read. Reads the batch once, at 1.2
+// us per million float32 values on an H100.
 template <typename Scalar>
 __global__ void __launch_bounds__(kThreadsPerBlock)
     find_bad_log_prob_kernel(EmissionBatch<Scalar> log_probs, Place* found) {

@@ -11,13 +11,15 @@
 #include "csrc/core/cotangent_rows.h"
 #include "csrc/core/log_semiring.h"
 #include "csrc/core/random_normals.h"
+#include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/shared_memory.h"
 #include "csrc/cuda/symmetric_eigen.h"
+#include "csrc/cuda/warps.h"
 
 namespace egl::cuda {
 
-// What a choice is made from.
+// What the choice is based on.
 struct CotangentGrams {
   double* gram;            // [N, K, K], of the cotangents as they are; overwritten
   const double* log_prob;  // [N, K]
@@ -44,10 +46,10 @@ inline int64_t max_rows_of(const CompressionOptions& options, int64_t num_slots)
 
 inline constexpr int kRowThreads = 256;
 
-// A block owns an utterance at a time, its threads hypotheses: their scales, each as in the core to
-// the bit. The sum is short enough for every thread to take it all, in the core's order.
-//   Shared memory: 8 bytes a hypothesis. Moves: 16 bytes a hypothesis; K additions one after
-//   another take longer, 2 us for K = 100.
+// The columns' scales, as in the core to the bit. A block owns an utterance at a time, its threads
+// hypotheses. The sum is short enough that every thread computes all of it, in the core's order.
+//   Shared memory: 8 bytes per hypothesis. Moves 16 bytes per hypothesis; K successive additions
+//   take longer, 2 us for K = 100.
 static __global__ void __launch_bounds__(kRowThreads)
     column_scales_kernel(CotangentGrams grams, CompressionOptions options, double* scales) {
   SharedArena arena = SharedArena::of_block();
@@ -78,10 +80,10 @@ static __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// A block owns a Gram matrix at a time: of the cotangents it makes that of the columns, upper
-// triangle only, and breaks ties unless a span is wanted.
-//   Shared memory: 16 bytes a hypothesis. Moves: half a matrix there and back, 8 K^2 bytes: with
-//   K = 100, 80 KB a block, all of it in the L2 cache, a microsecond or two.
+// Turns the cotangents' Gram matrix into that of the columns, upper triangle only, and breaks ties
+// unless a span is wanted. A block owns a matrix at a time.
+//   Shared memory: 16 bytes per hypothesis. Moves half a matrix there and back, 8 K^2 bytes: for
+//   K = 100, 80 KB in the L2 cache, a microsecond or two.
 static __global__ void __launch_bounds__(kRowThreads)
     scale_gram_kernel(CotangentGrams grams, bool with_ties, const double* scales) {
   SharedArena arena = SharedArena::of_block();
@@ -129,8 +131,8 @@ struct RowCountShared {
         num_probes(arena.take<int>(1)) {}
 };
 
-// How many rows of either kind, by the rules of csrc/core/cotangent_budget.h: by one thread, or,
-// for the rank of a span, each thread for hypotheses of its own. Barriers before and after.
+// Counts the rows of both kinds by the rules of csrc/core/cotangent_budget.h, with one thread; for
+// the rank of a span, each thread takes its own hypotheses. Call it between barriers.
 __device__ inline void count_rows(const RowCountShared& shared, const double* vectors,
                                   int64_t stride, int64_t count,
                                   const CompressionOptions& options) {
@@ -151,11 +153,11 @@ __device__ inline void count_rows(const RowCountShared& shared, const double* ve
   *shared.num_probes = static_cast<int>(budget.num_probes);
 }
 
-// A block owns an utterance at a time: it counts rows, then its threads own entries of directions.
-// Where the hypotheses had better be pulled back one by one, each is a direction.
-//   Shared memory: 20 bytes a hypothesis. Moves: the rows, 16 R K bytes, and for a span the
-//   eigenvectors, from cache. A budget's K roots and quotients, one after another, take longest:
-//   some 100 ns each, 10 us for K = 100.
+// Counts rows and writes the directions. Where it is better to pull back the hypotheses one by one,
+// each is a direction. A block owns an utterance at a time, its threads entries of directions.
+//   Shared memory: 20 bytes per hypothesis. Moves the rows, 16 R K bytes, and for a span the
+//   eigenvectors, from cache. A budget's K successive roots and quotients take longest: some 100 ns
+//   each, 10 us for K = 100.
 static __global__ void __launch_bounds__(kRowThreads)
     choose_directions_kernel(CotangentGrams grams, CompressionOptions options, const double* scales,
                              EigenPairs pairs, ChosenRows rows) {
@@ -200,10 +202,10 @@ static __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// A block owns a probe at a time, in three steps: a thread a hypothesis's number, a warp an
-// eigenvector's sign, a thread an entry of the row, which it sums in the core's order.
-//   Shared memory: 16 bytes a hypothesis. Moves: the eigenvectors beyond the directions, twice,
-//   from cache: with K = 100 up to 160 KB, some 3 us at 64 bytes a clock; 132 blocks and more at a
+// Writes the probes. A block owns a probe at a time, in three steps: threads draw the hypotheses'
+// numbers, warps find the eigenvectors' signs, threads sum entries of the row in the core's order.
+//   Shared memory: 16 bytes per hypothesis. Moves the eigenvectors beyond the directions twice,
+//   from cache: for K = 100 up to 160 KB, some 3 us at 64 bytes per clock; 132 blocks or more at a
 //   time.
 static __global__ void __launch_bounds__(kRowThreads)
     add_probes_kernel(CotangentGrams grams, const double* scales, EigenPairs pairs,
@@ -231,9 +233,7 @@ static __global__ void __launch_bounds__(kRowThreads)
       const double* vector = vectors + order[r] * num_slots;
       double along = 0.0;
       for (int k = lane; k < count; k += kWarpSize) along += vector[k] * normals[k];
-      for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
-        along += __shfl_xor_sync(kFullWarp, along, delta);
-      }
+      along = warp_sum(along);
       if (lane == 0) signs[r] = along < 0.0 ? -1.0 : 1.0;
     }
     __syncthreads();
@@ -249,31 +249,24 @@ static __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// Memory that the choice needs for itself.
+// Memory that the choice works in.
 struct RowWorkspace {
   double* scales;  // [N, K]
   EigenPairs pairs;
 
-  static size_t bytes(int64_t num_utterances, int64_t num_slots) {
-    const auto slots = static_cast<size_t>(num_utterances * num_slots);
-    return slots *
-           (2 * sizeof(double) + static_cast<size_t>(num_slots) * sizeof(double) + sizeof(int32_t));
-  }
-
-  RowWorkspace(void* memory, int64_t num_utterances, int64_t num_slots)
-      : scales(static_cast<double*>(memory)) {
-    const int64_t slots = num_utterances * num_slots;
-    pairs.values = scales + slots;
-    pairs.vectors = pairs.values + slots;
-    pairs.order = reinterpret_cast<int32_t*>(pairs.vectors + slots * num_slots);
-  }
+  RowWorkspace(DeviceArena& arena, int64_t num_utterances, int64_t num_slots)
+      : scales(arena.take<double>(num_utterances * num_slots)),
+        pairs{arena.take<double>(num_utterances * num_slots),
+              arena.take<double>(num_utterances * num_slots * num_slots),
+              arena.take<int32_t>(num_utterances * num_slots)} {}
 };
 
-// Columns as the options want them, their Gram matrix's eigenvectors, and the choice.
+// Scales the columns, finds the eigenvectors of their Gram matrix, and chooses.
 inline void choose_rows(const CotangentGrams& grams, const CompressionOptions& options,
                         void* workspace, const ChosenRows& rows, cudaStream_t stream) {
   const int64_t num_slots = grams.num_slots;
-  const RowWorkspace own(workspace, grams.num_utterances, num_slots);
+  DeviceArena arena(workspace);
+  const RowWorkspace own(arena, grams.num_utterances, num_slots);
   const auto shape = [&](int64_t blocks, const SharedArena& arena) {
     return LaunchShape{blocks, threads_for(num_slots, kRowThreads), arena.bytes()};
   };
@@ -295,8 +288,8 @@ inline void choose_rows(const CotangentGrams& grams, const CompressionOptions& o
          grams, own.scales, own.pairs, rows);
 }
 
-// A thread owns entries of combinations: a row for each hypothesis, as it is. Moves: 8 R K bytes an
-// utterance, and no more.
+// Every hypothesis is a row. A thread owns entries of combinations. Moves 8 R K bytes per
+// utterance.
 static __global__ void __launch_bounds__(kRowThreads)
     all_rows_kernel(const int64_t* counts, int64_t num_utterances, int64_t num_slots,
                     ChosenRows rows) {
@@ -314,7 +307,7 @@ static __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// Where nobody asked for fewer. Leaves rows.of_cotangents alone.
+// The choice if no compression is wanted. Does not write rows.of_cotangents.
 inline void all_rows(const int64_t* counts, int64_t num_utterances, int64_t num_slots,
                      const ChosenRows& rows, cudaStream_t stream) {
   const int64_t entries = num_utterances * rows.max_rows * num_slots;

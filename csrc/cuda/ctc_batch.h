@@ -1,8 +1,7 @@
 // The CTC operators' inputs in a GPU's memory, as kernels take them.
 //
-// Nobody has looked at the numbers in them when a kernel starts: where the host may not wait, no
-// one can. So lengths and counts that are out of range are read as the nearest that is in range,
-// and no kernel reads beyond a tensor because of them.
+// Their values may be unchecked when a kernel starts, since the host does not always wait. Lengths
+// and counts that are out of range are therefore clamped, so that no kernel reads beyond a tensor.
 #pragma once
 
 #include <cstdint>

@@ -13,6 +13,7 @@
 #include "csrc/cuda/ctc_exact_log_probs.h"
 #include "csrc/cuda/ctc_prefix_search.h"
 #include "csrc/cuda/ctc_token_selection.h"
+#include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/shared_memory.h"
 
 namespace egl::cuda {
@@ -102,103 +103,56 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
 }
 
-// How the search's memory is laid out; how many utterances and labelings are worked on at the same
-// time follows from what may be spent on it.
-class BeamSearchWorkspace {
- public:
-  BeamSearchWorkspace(int64_t num_utterances, int64_t max_frames, int64_t num_classes,
-                      int64_t width)
-      : width_(width), capacity_(token_capacity(num_classes, width)) {
+// What the search works in. How many utterances and labelings are worked on at the same time
+// follows from what may be spent on them.
+struct BeamSearchMemory {
+  FrameTokens tokens;
+  KeptPrefixes kept;
+  ExactLogProbsWorkspace exact;
+  double* log_prob;  // [N, width]
+  int64_t num_trees;
+  unsigned char* trees;
+
+  BeamSearchMemory(DeviceArena& arena, int64_t num_utterances, int64_t max_frames,
+                   int64_t num_classes, int64_t width) {
+    constexpr size_t kTreeBudget = size_t{2} << 30;
+    constexpr size_t kExactBudget = size_t{256} << 20;
+    const auto as_many = [](size_t budget, size_t bytes_each, int64_t most) {
+      return std::clamp<int64_t>(static_cast<int64_t>(budget / bytes_each), 1,
+                                 std::max<int64_t>(most, 1));
+    };
     const int64_t num_frames = num_utterances * max_frames;
+    const int64_t num_kept = num_utterances * width;
     const size_t tree_bytes = search_workspace_bytes(max_frames, width);
-    num_trees_ = std::clamp<int64_t>(static_cast<int64_t>(kTreeBudget / tree_bytes), 1,
-                                     std::max<int64_t>(num_utterances, 1));
-    const auto block_bytes =
-        static_cast<size_t>(exact_scratch_size(max_frames) * (kExactThreads / kWarpSize)) *
-        sizeof(double);
-    num_exact_blocks_ = std::clamp<int64_t>(static_cast<int64_t>(kExactBudget / block_bytes), 1,
-                                            std::max<int64_t>(num_utterances * width, 1));
-    trees_ = add(tree_bytes * static_cast<size_t>(num_trees_));
-    exact_scratch_ = add(block_bytes * static_cast<size_t>(num_exact_blocks_));
-    least_ = add(static_cast<size_t>(num_frames) * sizeof(double));
-    kept_search_ = add(static_cast<size_t>(num_utterances * width) * sizeof(double));
-    kept_exact_ = add(static_cast<size_t>(num_utterances * width) * sizeof(double));
-    token_counts_ = add(static_cast<size_t>(num_frames) * sizeof(int32_t));
-    kept_counts_ = add(static_cast<size_t>(num_utterances) * sizeof(int32_t));
-    kept_lengths_ = add(static_cast<size_t>(num_utterances * width) * sizeof(int32_t));
-    kept_labels_ = add(static_cast<size_t>(num_utterances * width * max_frames) * sizeof(int32_t));
-    normalized_ = add(static_cast<size_t>(num_utterances) * sizeof(int32_t));
-    needs_log_domain_ = add(static_cast<size_t>(num_utterances) * sizeof(int32_t));
-    token_labels_ = add(static_cast<size_t>(num_frames * capacity_) * sizeof(uint16_t));
+    num_trees = as_many(kTreeBudget, tree_bytes, num_utterances);
+    const int64_t block_size = exact_scratch_size(max_frames) * (kExactThreads / kWarpSize);
+    const int64_t num_blocks = as_many(
+        kExactBudget, static_cast<size_t>(block_size) * sizeof(double), num_utterances * width);
+    const int64_t capacity = token_capacity(num_classes, width);
+    trees = arena.take<unsigned char>(static_cast<int64_t>(tree_bytes) * num_trees);
+    tokens = {capacity, arena.take<uint16_t>(num_frames * capacity),
+              arena.take<int32_t>(num_frames), arena.take<double>(num_frames)};
+    kept = {width, arena.take<int32_t>(num_utterances), arena.take<int32_t>(num_kept),
+            arena.take<int32_t>(num_kept * max_frames), arena.take<double>(num_kept)};
+    exact = {arena.take<int32_t>(num_utterances), arena.take<int32_t>(num_utterances),
+             arena.take<double>(block_size * num_blocks), num_blocks};
+    log_prob = arena.take<double>(num_kept);
   }
-
-  size_t bytes() const { return bytes_; }
-  int64_t num_trees() const { return num_trees_; }
-
-  void* trees(void* memory) const { return at<unsigned char>(memory, trees_); }
-  FrameTokens tokens(void* memory) const {
-    return {capacity_, at<uint16_t>(memory, token_labels_), at<int32_t>(memory, token_counts_),
-            at<double>(memory, least_)};
-  }
-  KeptPrefixes kept(void* memory) const {
-    return {width_, at<int32_t>(memory, kept_counts_), at<int32_t>(memory, kept_lengths_),
-            at<int32_t>(memory, kept_labels_), at<double>(memory, kept_search_)};
-  }
-  ExactLogProbsWorkspace exact(void* memory) const {
-    return {at<int32_t>(memory, normalized_), at<int32_t>(memory, needs_log_domain_),
-            at<double>(memory, exact_scratch_), num_exact_blocks_};
-  }
-  double* log_prob(void* memory) const { return at<double>(memory, kept_exact_); }
-
- private:
-  static constexpr size_t kTreeBudget = size_t{2} << 30;
-  static constexpr size_t kExactBudget = size_t{256} << 20;
-  static constexpr size_t kAlignment = 256;
-
-  size_t add(size_t bytes) {
-    const size_t start = bytes_;
-    bytes_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    return start;
-  }
-  template <typename T>
-  static T* at(void* memory, size_t offset) {
-    return reinterpret_cast<T*>(static_cast<unsigned char*>(memory) + offset);
-  }
-
-  int64_t width_;
-  int64_t capacity_;
-  int64_t num_trees_;
-  int64_t num_exact_blocks_;
-  size_t bytes_ = 0;
-  size_t trees_;
-  size_t exact_scratch_;
-  size_t least_;
-  size_t kept_search_;
-  size_t kept_exact_;
-  size_t token_counts_;
-  size_t kept_counts_;
-  size_t kept_lengths_;
-  size_t kept_labels_;
-  size_t normalized_;
-  size_t needs_log_domain_;
-  size_t token_labels_;
 };
 
-// `memory` has the bytes that `workspace` asks for.
+// `memory` has device_bytes_of<BeamSearchMemory>(N, T, C, width).
 template <typename Scalar>
-void beam_search(const EmissionBatch<Scalar>& batch, int64_t blank, int64_t width,
-                 const BeamSearchWorkspace& workspace, void* memory, const RankedHypotheses& ranked,
-                 cudaStream_t stream) {
-  const FrameTokens tokens = workspace.tokens(memory);
-  const KeptPrefixes kept = workspace.kept(memory);
-  double* log_prob = workspace.log_prob(memory);
-  select_tokens(batch, blank, tokens, stream);
-  prefix_search(batch, blank, tokens, width, workspace.trees(memory), workspace.num_trees(), kept,
-                stream);
-  exact_log_probs(batch, blank, kept, workspace.exact(memory), log_prob, stream);
+void beam_search(const EmissionBatch<Scalar>& batch, int64_t blank, int64_t width, void* memory,
+                 const RankedHypotheses& ranked, cudaStream_t stream) {
+  DeviceArena arena(memory);
+  const BeamSearchMemory own(arena, batch.num_utterances, batch.max_frames, batch.num_classes,
+                             width);
+  select_tokens(batch, blank, own.tokens, stream);
+  prefix_search(batch, blank, own.tokens, width, own.trees, own.num_trees, own.kept, stream);
+  exact_log_probs(batch, blank, own.kept, own.exact, own.log_prob, stream);
   launch("rank", rank_kernel<kRankThreads>,
          {batch.num_utterances, kRankThreads, shared_bytes_of<RankShared>(width)}, stream,
-         batch.num_utterances, batch.max_frames, kept, log_prob, ranked);
+         batch.num_utterances, batch.max_frames, own.kept, own.log_prob, ranked);
 }
 
 }  // namespace egl::cuda

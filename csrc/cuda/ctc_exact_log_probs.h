@@ -1,7 +1,7 @@
 // The exact probabilities of what a prefix search kept, by the rules of
-// csrc/core/ctc_exact_log_probs.h: equal to the bit, where exp and log1p are the host's. There,
-// equal beginnings are computed once; here each labeling is, since that is no loop over thousands
-// of cells.
+// csrc/core/ctc_exact_log_probs.h: equal to the bit, where exp and log1p are the host's. The core
+// computes equal beginnings once; here each labeling is computed separately, which avoids a
+// sequential loop over thousands of cells.
 #pragma once
 
 #include <cstddef>
@@ -13,15 +13,16 @@
 #include "csrc/cuda/ctc_prefix_search.h"
 #include "csrc/cuda/launch.h"
 #include "csrc/cuda/shared_memory.h"
+#include "csrc/cuda/warps.h"
 
 namespace egl::cuda {
 
 inline constexpr int kExactThreads = 128;
 
-// A block owns an utterance at a time: it marks the classes of all kept labelings, then each warp
-// takes frames and sums their probabilities. normalized[n]: whether none is above 1.
-//   Shared memory: a bit a class and a word. Moves: the labelings' 4 bytes a label and 8 bytes for
-//   each frame and class that occurs; a microsecond or two.
+// normalized[n]: whether the classes of the kept labelings sum to at most 1 in every frame. A block
+// owns an utterance at a time: it marks the classes, then each warp sums frames.
+//   Shared memory: a bit per class, and a word. Moves 4 bytes per label, and 8 bytes for each frame
+//   and class that occurs; a microsecond or two.
 template <typename Scalar>
 __global__ void __launch_bounds__(kExactThreads, 6)
     frames_normalized_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
@@ -52,9 +53,7 @@ __global__ void __launch_bounds__(kExactThreads, 6)
       for (int64_t c = lane; c < batch.num_classes; c += kWarpSize) {
         if ((occurs[c / 32] >> (c % 32) & 1u) != 0) sum += exp(log_probs(t, c));
       }
-      for (int delta = kWarpSize / 2; delta > 0; delta /= 2) {
-        sum += __shfl_xor_sync(kFullWarp, sum, delta);
-      }
+      sum = warp_sum(sum);
       if (lane == 0 && !(sum <= 1.0 + 1e-5)) atomicOr(exceeds, 1);  // rounded in single precision
     }
     __syncthreads();
@@ -63,11 +62,11 @@ __global__ void __launch_bounds__(kExactThreads, 6)
   }
 }
 
-// Doubles of scratch memory for each warp: what a labeling's beginnings weigh, by what they end in.
+// Scratch memory of a warp in doubles: the masses of a labeling's beginnings, by what they end in.
 inline int64_t exact_scratch_size(int64_t max_frames) { return 3 * (max_frames + 1); }
 
 // One labeling, by a warp; `masses` is its scratch. In place, longest beginnings first: each reads
-// what the one that is a label shorter weighed at the frame before.
+// the mass that the next shorter one had at the previous frame.
 template <Semiring Mass, typename Scalar>
 __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t blank,
                                  const int32_t* labels, int num_labels, double* masses) {
@@ -112,15 +111,13 @@ __device__ double exact_log_prob(const Emissions<Scalar>& log_probs, int64_t bla
   return result;
 }
 
-// A warp owns a labeling at a time, its lanes the labeling's beginnings, 32 at a time.
-//   Shared memory: none. The masses stay in the first-level cache: 24 bytes a label.
-//   Moves: the labeling, and 8 bytes of log-probabilities for each frame and label, which all
-//   labelings of an utterance read from cache. Roofline: per frame and 32 labels about 80
-//   operations in double a lane, most of them the exponential: for 128 labelings of 60 labels and
-//   300 frames 0.4 GFLOP, 12 microseconds of an H100's 34 TFLOP/s; one labeling alone waits for
-//   memory, about a microsecond a frame.
-// In the log domain only those utterances that need it: there, mass that underflowed may not be
-// nothing beside what is left, see kSafe.
+// A warp owns a labeling at a time, its lanes the labeling's beginnings, 32 at a time. In the log
+// domain, only utterances that need it: those where mass that underflowed may matter, see kSafe.
+//   Shared memory: none. The masses, 24 bytes per label, stay in the L1 cache. Moves the labeling,
+//   and from cache 8 bytes for each frame and label. A lane does about 80 operations in double for
+//   each frame and 32 labels, most of them in the exponential: for 128 labelings of 60 labels and
+//   300 frames 0.4 GFLOP, 12 us of an H100's 34 TFLOP/s. A single labeling waits for memory, about
+//   1 us per frame.
 template <Semiring Mass, typename Scalar>
 __global__ void __launch_bounds__(kExactThreads, 6)
     exact_log_probs_kernel(EmissionBatch<Scalar> batch, int64_t blank, KeptPrefixes kept,
@@ -139,7 +136,7 @@ __global__ void __launch_bounds__(kExactThreads, 6)
   }
 }
 
-// A warp owns an utterance at a time. No shared memory; moves 8 bytes a labeling.
+// A warp owns an utterance at a time. No shared memory; moves 8 bytes per labeling.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads)
     needs_log_domain_kernel(int64_t num_utterances, KeptPrefixes kept, const double* log_prob,

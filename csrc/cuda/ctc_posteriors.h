@@ -2,8 +2,8 @@
 // csrc/core/ctc_posteriors.cpp in their order: probabilities are equal to the bit where exp and log
 // are the host's, and the rest as far as sums over states allow.
 //
-// A warp takes one labeling after another, and needs no other warp. What makes it fast is how many
-// there are, 20 on a multiprocessor: each waits most of the time for the frame before.
+// Each warp works on one labeling after another, independently. A warp mostly waits for its
+// previous frame, so speed comes from their number, 20 per multiprocessor.
 #pragma once
 
 #include <algorithm>
@@ -28,15 +28,15 @@ namespace egl::cuda {
 
 // The emissions as probabilities, for all labelings of an utterance.
 struct ProbabilityTables {
-  static constexpr int kIncomplete = 1;  // some are numbers that cannot be calculated with
+  static constexpr int kIncomplete = 1;  // some are not linear: see is_linear()
   static constexpr int kFaint = 2;       // some are so small that products may be lost
 
   double* probs;   // [N, T, C]; padding is not written
   int32_t* flags;  // [N]: kIncomplete, kFaint
 };
 
-// A warp a frame, a lane every 32nd class. Bytes: a read of the log-probabilities and 8 written for
-// each: with float32, 3.6 us a million on an H100, and half of that for the exponentials.
+// A warp takes frames, a lane every 32nd class. Reads the log-probabilities and writes 8 bytes for
+// each: with float32, 3.6 us per million on an H100, and half of that for the exponentials.
 template <typename Scalar>
 __global__ void __launch_bounds__(kThreadsPerBlock)
     probability_tables_kernel(EmissionBatch<Scalar> log_probs, ProbabilityTables tables) {
@@ -59,30 +59,27 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
   }
 }
 
-// The most frames and the most labels that the scratch memory of one warp has to hold.
+// The most frames and labels that the scratch memory of one warp must hold.
 struct LongestLabeling {
   unsigned long long num_frames;
   unsigned long long num_labels;
 };
 
-// A thread a labeling, then a warp its largest. Bytes: 8 a labeling.
+// A thread takes labelings, then a warp finds its largest. Moves 8 bytes per labeling.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     longest_labeling_kernel(const int64_t* lengths, int64_t max_frames, LabelingBatch labelings,
                             LongestLabeling* longest) {
-  const int64_t threads = int64_t{gridDim.x} * blockDim.x;
-  const int64_t num_labelings = labelings.num_utterances * labelings.num_slots;
   unsigned long long num_frames = 0;
   unsigned long long num_labels = 0;
-  for (int64_t slot = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; slot < num_labelings;
-       slot += threads) {
+  for_each_item(labelings.num_utterances * labelings.num_slots, [&](int64_t slot) {
     const int64_t n = slot / labelings.num_slots;
     const int64_t k = slot % labelings.num_slots;
-    if (k >= labelings.count(n)) continue;
+    if (k >= labelings.count(n)) return;
     const auto frames = static_cast<unsigned long long>(clamped(lengths[n], max_frames));
     const auto labels = static_cast<unsigned long long>(labelings.length(n, k));
     num_frames = num_frames < frames ? frames : num_frames;
     num_labels = num_labels < labels ? labels : num_labels;
-  }
+  });
   num_frames = warp_max(num_frames);
   num_labels = warp_max(num_labels);
   if (threadIdx.x % kWarpSize != 0) return;
@@ -124,7 +121,7 @@ struct PosteriorTask {
   }
 
   // Calls body(n, k, slice) for this warp's labelings. Hypothesis by hypothesis, so that each warp
-  // meets long and short utterances alike. Warps for which there is no slice have no labelings.
+  // gets long and short utterances alike. Warps without a slice get no labelings.
   template <typename Body>
   __device__ void for_each_labeling(const Body& body) const {
     const WarpIndex self = this_warp();
@@ -139,15 +136,15 @@ struct PosteriorTask {
     }
   }
 };
+
 // A warp owns a slice of the scratch memory. No shared memory. A labeling for which the linear
-// domain does not do gets NaN for its log-probability, and what is in its rows does not count.
+// domain fails gets NaN for its log-probability, and its rows are meaningless.
 //   Bytes, for T frames and U labels: alpha is written and read once, and its label rows are
-//   written
-// again, 40 T U; and the rows, 4 or 8 T C. With 100 labelings of 30 classes, 200 frames and 100
-// labels: 82 MB an utterance, or 24 us on an H100, if L2 caught nothing. Latency: a frame waits for
-// the one before, by some 500 cycles in either direction, which is 0.12 ms a labeling, or 4.5 us
-// for 100 of them while the 2,640 warps of 20 a multiprocessor wait at once; 15 us if scratch
-// memory is 256 MiB, enough for 800. So bandwidth is the limit.
+//   written again, 40 T U; and the rows, 4 or 8 T C. For 100 labelings with 30 classes, 200 frames
+//   and 100 labels: 82 MB per utterance, or 24 us on an H100 if L2 caught nothing. Latency: a frame
+//   waits some 500 cycles for the one before, in either direction, which is 0.12 ms per labeling,
+//   or 4.5 us for 100 of them with 2,640 warps at once (20 per multiprocessor); 15 us if scratch
+//   memory is 256 MiB, enough for 800. So bandwidth is the limit.
 template <PosteriorKind kKind, typename Scalar>
 __global__ void __launch_bounds__(kPosteriorThreads, 5)
     linear_posteriors_kernel(PosteriorTask<Scalar> task) {
@@ -178,8 +175,8 @@ __global__ void __launch_bounds__(kPosteriorThreads, 5)
   });
 }
 
-// The same for labelings whose log-probability is NaN, at ten or twenty times the price: up to two
-// logarithms and four exponentials a state. There are few, or the model says nothing.
+// The same for labelings whose log-probability is NaN, at ten to twenty times the cost: up to two
+// logarithms and four exponentials per state. There are few, unless the model is useless.
 template <PosteriorKind kKind, typename In, typename Out>
 __global__ void __launch_bounds__(kPosteriorThreads, 4)
     log_posteriors_kernel(EmissionBatch<In> log_probs, PosteriorTask<Out> task) {
@@ -211,10 +208,10 @@ struct PosteriorWorkspace {
   static constexpr int64_t kHeader = sizeof(LongestLabeling) / sizeof(double);
 };
 
-// Bytes of workspace for ctc_posteriors. Beside tables of 8 N T C it is scratch memory, of which
-// more is faster until every warp has a slice, 8 T (2 U + 3) for the longest of the labelings that
-// come: `scratch_bytes`, or what is of use, if that is less; and never less than one slice for the
-// longest that shapes allow.
+// Bytes of workspace for ctc_posteriors: tables of 8 N T C, and scratch memory. More scratch is
+// faster until every warp has a slice of 8 T (2 U + 3) for the longest labeling. It is
+// `scratch_bytes`, but no more than that, and at least one slice for the longest labeling that the
+// shapes allow.
 inline size_t ctc_posteriors_workspace_bytes(int64_t num_utterances, int64_t max_frames,
                                              int64_t num_classes, int64_t num_slots,
                                              int64_t capacity, size_t scratch_bytes) {
@@ -226,7 +223,7 @@ inline size_t ctc_posteriors_workspace_bytes(int64_t num_utterances, int64_t max
 }
 
 // Writes log-probabilities and rows of all N utterances and K slots: minus infinity and zero where
-// there is no labeling or an impossible one, and zero on padding frames. Labels have to be classes
+// there is no labeling or an impossible one, and zero on padding frames. Labels must be classes
 // other than the blank, log-probabilities at most kMostLogProb. `workspace` has
 // `workspace_bytes`, of the function above, and may serve again once this is launched. Throws
 // std::invalid_argument where a size is more than 2^30.

@@ -17,16 +17,15 @@
 namespace egl::cuda {
 
 // A block owns an utterance at a time, its threads the slots of the beam and equal parts of the
-// candidates, a warp nothing of its own but the running sums.
-//   Shared memory: 60 bytes a slot, 12 a thread, 10 a token, and 1 KiB: 11 KB for a beam of 128 and
-//   C = 29; 94 KB for 1,024 and C = 10,000, which has to be asked for and which an sm_75 lacks.
-//   Moves, a frame: 2 bytes a token and 8 * (C + beam) bytes of log-probabilities; some 40 bytes
-//   for each prefix that enters the beam. All stays in the second-level cache. Roofline: none of
-//   this matters: a frame is about 80 barriers and as many dependent steps in shared memory, an
-//   estimated 5 to 10 microseconds, so a block walks 30 s of speech (1,500 frames of 20 ms) in
-//   about 10 ms. Of 128 threads, at 128 registers each, an H100 holds 528 such blocks, more than a
-//   batch has utterances.
-// In the log domain only the utterances for which the linear domain did not do: kept.counts is -1.
+// candidates. In the log domain, only utterances for which the linear domain failed: kept.counts is
+// -1.
+//   Shared memory: 60 bytes per slot, 12 per thread, 10 per token, and 1 KiB: 11 KB for a beam of
+//   128 and C = 29; 94 KB for 1,024 and C = 10,000, which must be requested and which an sm_75
+//   lacks. Moves per frame 2 bytes per token, 8 * (C + beam) bytes of log-probabilities, and some
+//   40 bytes for each prefix that enters the beam, all in the L2 cache. Latency dominates: a frame
+//   has about 80 barriers and as many dependent steps in shared memory, an estimated 5 to 10 us, so
+//   a block takes about 10 ms for 30 s of speech (1,500 frames of 20 ms). An H100 holds 528 blocks
+//   of 128 threads at 128 registers, more than a batch has utterances.
 template <Semiring Mass, typename Scalar>
 __global__ void __launch_bounds__(kMaxSearchThreads, 1)
     prefix_search_kernel(EmissionBatch<Scalar> batch, int64_t blank, FrameTokens tokens,
@@ -48,17 +47,16 @@ __global__ void __launch_bounds__(kMaxSearchThreads, 1)
   }
 }
 
-// `workspace` has room for `num_resident` utterances.
+// `trees` has room for `num_trees` utterances at a time.
 template <typename Scalar>
 void prefix_search(const EmissionBatch<Scalar>& batch, int64_t blank, const FrameTokens& tokens,
-                   int64_t width, void* workspace, int64_t num_resident, const KeptPrefixes& kept,
+                   int64_t width, unsigned char* trees, int64_t num_trees, const KeptPrefixes& kept,
                    cudaStream_t stream) {
-  const int64_t blocks = batch.num_utterances < num_resident ? batch.num_utterances : num_resident;
+  const int64_t blocks = batch.num_utterances < num_trees ? batch.num_utterances : num_trees;
   const LaunchShape shape{blocks, search_threads(width),
                           search_shared_bytes(width, tokens.capacity)};
   const auto run = [&](auto kernel) {
-    launch("prefix_search", kernel, shape, stream, batch, blank, tokens, width,
-           static_cast<unsigned char*>(workspace),
+    launch("prefix_search", kernel, shape, stream, batch, blank, tokens, width, trees,
            static_cast<int64_t>(search_workspace_bytes(batch.max_frames, width)), kept);
   };
   run(prefix_search_kernel<LinearMass, Scalar>);

@@ -15,17 +15,17 @@ namespace egl::cuda {
 inline constexpr int64_t kMaxClasses = 10'000;
 
 struct FrameTokens {
-  int64_t capacity;  // tokens a frame, see token_capacity()
+  int64_t capacity;  // tokens per frame, see token_capacity()
   uint16_t* labels;  // [N, T, capacity]
   int32_t* counts;   // [N, T]
   double* least;     // [N, T]: smallest log-probability of the frame that is finite, or +inf
 };
 
-// The first `width` + 1 of a frame are as many as any row of the search needs (see the staircase in
-// csrc/core/ctc_prefix_search.cpp). Tokens as probable as the last of them change nothing: in each
-// row, `width` of the first width + 1 extensions are at least as probable and come earlier in
-// labeling order. (Unless rounding makes equal what is not, after multiplication by the prefix's
-// mass, and only then may the kept labeling of two such be another than the core's.)
+// No row of the search needs more than the first `width` + 1 tokens of a frame (see the staircase
+// in csrc/core/ctc_prefix_search.cpp). Tokens as probable as the last of them change nothing: in
+// each row, `width` of the first width + 1 extensions are at least as probable and come earlier in
+// labeling order. (Multiplication by the prefix's mass may round different probabilities to equal
+// ones. Only then may a different labeling be kept than in the core.)
 inline int64_t token_capacity(int64_t num_classes, int64_t beam_width) {
   return num_classes - 1 < beam_width + 1 ? num_classes - 1 : beam_width + 1;
 }
@@ -48,11 +48,10 @@ struct TokenSelectionShared {
 // A block owns a frame at a time. Its threads stride over the classes: once to count them, then, if
 // there are more than `capacity`, up to eight times for a radix selection (three or four, on
 // speech) and once to gather; then they sort what was gathered.
-//   Shared memory: 12 bytes a token of the capacity, and 1 KiB.
-//   Moves: the frame's C values from memory, again from cache for each further pass; 2 bytes a
-//   token back. Roofline: with C = 29, 8 * 29 + 2 * 28 + 12 bytes a frame, 0.09 ns at 3.35 TB/s; in
-//   truth barriers bound it: some 20 for 32 tokens, about a microsecond a frame and block, of which
-//   an H100 holds about 2,000.
+//   Shared memory: 12 bytes per token of the capacity, and 1 KiB. Moves the frame's C values from
+//   memory, again from cache for each further pass, and writes 2 bytes per token. Barriers
+//   dominate: some 20 for 32 tokens, about 1 us per frame and block, of which an H100 holds about
+//   2,000.
 template <typename Scalar>
 __global__ void __launch_bounds__(256, 4)
     select_tokens_kernel(EmissionBatch<Scalar> batch, int64_t blank, FrameTokens tokens) {

@@ -9,10 +9,10 @@
 namespace egl::cuda {
 
 // A block owns a pair at a time; a thread sums every 256th product, and the threads' sums are added
-// in one order, so a result depends on its rows alone.
-//   Shared memory: a double a warp. Moves: both rows, once: 16 bytes a product, 8 of a row with
-//   itself. With K = 100, T = 500, C = 30: 12 MB an utterance, 3.6 us at 3.35 TB/s; bandwidth is
-//   the limit.
+// in a fixed order, so a result depends only on its rows.
+//   Shared memory: one double per warp. Moves both rows once: 16 bytes per product, 8 for a row
+//   with itself. For K = 100, T = 500, C = 30, 12 MB per utterance, 3.6 us at 3.35 TB/s: bandwidth
+//   is the limit.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     inner_products_kernel(const double* a, const double* b, int64_t num_rows, int64_t size,
                           double* out) {

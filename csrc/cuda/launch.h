@@ -1,4 +1,4 @@
-// Launches kernels, on the GPU or in emulation, and says in words what keeps one from running.
+// Launches kernels, on the GPU or in emulation.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,7 @@ inline void check_cuda(cudaError_t status, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
-// Dynamic shared memory that a block may have on the current device if it asks for it.
+// Dynamic shared memory in bytes that a block may request on the current device.
 inline size_t shared_memory_limit() {
   int device = 0;
   int bytes = 0;
@@ -39,8 +39,7 @@ inline size_t shared_memory_limit() {
   return static_cast<size_t>(bytes);
 }
 
-// Nothing happens where there are no blocks. Throws std::runtime_error with `name` if the device
-// refuses.
+// Does nothing if there are no blocks. Throws std::runtime_error with `name` if the device refuses.
 template <typename... Params>
 void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shape,
             [[maybe_unused]] cudaStream_t stream, std::type_identity_t<Params>... args) {
@@ -50,8 +49,8 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
   if (shape.shared_bytes > kWithoutAsking) {
     const size_t limit = shared_memory_limit();
     if (shape.shared_bytes > limit) {
-      throw std::runtime_error(std::string(name) + " wants " + std::to_string(shape.shared_bytes) +
-                               " bytes of shared memory a block, and this device has " +
+      throw std::runtime_error(std::string(name) + " needs " + std::to_string(shape.shared_bytes) +
+                               " bytes of shared memory per block; this device has " +
                                std::to_string(limit));
     }
 #ifndef EGL_EMULATE
@@ -62,10 +61,10 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
   }
 #ifdef EGL_EMULATE
   static_cast<void>(name);
-  egl::emulator::run({{blocks}, {static_cast<unsigned>(shape.threads)}, shape.shared_bytes},
+  egl::emulator::run({blocks, static_cast<unsigned>(shape.threads), shape.shared_bytes},
                      [&] { kernel(args...); });
 #else
-  void* arguments[] = {&args..., nullptr};  // none is no array
+  void* arguments[] = {&args..., nullptr};  // an array cannot be empty
   check_cuda(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks),
                               dim3(static_cast<unsigned>(shape.threads)), arguments,
                               shape.shared_bytes, stream),
@@ -73,7 +72,7 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
 #endif
 }
 
-// Threads for `count` items a block, a whole number of warps.
+// Threads for `count` items per block: a whole number of warps.
 inline int threads_for(int64_t count, int most) {
   const int64_t warps = (count + kWarpSize - 1) / kWarpSize;
   return static_cast<int>(

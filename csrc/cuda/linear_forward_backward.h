@@ -22,8 +22,8 @@ class LinearForwardBackward {
                                    int num_classes)
       : labeling_(labeling), probs_(probs), num_classes_(num_classes) {}
 
-  // The labeling's log-probability; NaN where the linear domain does not do, and then rows may have
-  // been written or not.
+  // The labeling's log-probability; NaN where the linear domain fails, and then rows may or may not
+  // have been written.
   template <typename Rows>
   __device__ double run(const Rows& rows) const {
     constexpr double kFails = std::numeric_limits<double>::quiet_NaN();
@@ -35,8 +35,8 @@ class LinearForwardBackward {
   }
 
  private:
-  // Of the largest mass only the exponent is asked, so that lanes have half to exchange. Zero, too,
-  // for what is below 2^-1042, which the log domain does better than a few bits.
+  // Only the exponent of the largest mass is needed, so lanes exchange half of its bits. Masses
+  // below 2^-1042 give zero; the log domain handles them better than a few bits would.
   static __device__ int upper_bits(double mass) {
     return static_cast<int>(__double_as_longlong(mass) >> 32);
   }
@@ -86,8 +86,8 @@ class LinearForwardBackward {
     return alpha[cells + num_labels] + (num_labels > 0 ? alpha[num_labels - 1] : 0.0);
   }
 
-  // Writes the rows, and returns whether both directions agree on the probability at every frame:
-  // else mass was lost on either side. Of `exponent` goes what beta is scaled by.
+  // Writes the rows, and returns whether both directions agree on the probability at every frame;
+  // if not, one of them lost mass. Beta's scale is subtracted from `exponent`.
   template <typename Rows>
   __device__ bool backward(double mantissa, int64_t exponent, const Rows& rows) const {
     const int num_labels = labeling_.num_labels;
@@ -142,7 +142,7 @@ class LinearForwardBackward {
       if (t == 0) return true;
 
       if (most == 0) return false;
-      // Rarely: products of the rows' numbers stay normal as long as they are within these bounds.
+      // Rare: within these bounds, products of the rows' numbers stay normal.
       if (exponent_of_upper(most) < -64 || exponent_of_upper(most) > 64) {
         const double scale = power_of_two(-exponent_of_upper(most));
         for (int u = WarpLabeling::lane(); u < 2 * cells; u += kWarpSize) before[u] *= scale;

@@ -9,7 +9,7 @@
 
 namespace egl::cuda {
 
-// What is written of a labeling, a row of all classes for each frame.
+// Which posteriors of a labeling are written, one row of all classes per frame.
 enum class PosteriorKind {
   kOccupancy,
   kCotangents,  // softmax - occupancy
@@ -44,8 +44,8 @@ class PosteriorRows {
     }
   }
 
-  // Finds, before the first write, which class goes where. Sums over a class's positions walk along
-  // next(), so that they need no atomics and add in ascending order.
+  // Call before the first write: finds the positions of each class. Sums over them follow next(),
+  // so they need no atomics and add in ascending order.
   __device__ void prepare(const WarpLabeling& labeling) const {
     const int64_t* labels = labeling.labels;
     const int num_labels = labeling.num_labels;
@@ -65,8 +65,8 @@ class PosteriorRows {
     __syncwarp();
   }
 
-  // Writes frame t's row from its sum over blank states and the label states' own masses, all to be
-  // multiplied by `scale`. On the way the lanes meet, so that each sees what all wrote before.
+  // Writes frame t's row from the sum over its blank states and the masses of its label states,
+  // times `scale`. This synchronizes the warp, so each lane sees what all wrote before.
   __device__ void write(const WarpLabeling& labeling, int64_t t, double of_blanks,
                         const double* of_labels, double scale) const {
     const int32_t* next = labeling.scratch.next();

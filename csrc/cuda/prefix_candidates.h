@@ -1,4 +1,4 @@
-// What competes for a place in the next beam, in 32 bits; and which extensions are in the beam.
+// Candidates for the next beam, in 32 bits each, and the set of extensions that are in the beam.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct ExtensionSet {
   uint32_t* places;  // [size], 0 where there is none
   int size;          // a power of two
 
-  // The block's threads, together; they have to meet before the first insertion.
+  // By all threads of the block. A barrier must follow before the first insertion.
   __device__ __forceinline__ void clear() const {
     for (int i = static_cast<int>(threadIdx.x); i < size; i += static_cast<int>(blockDim.x)) {
       places[i] = 0;

@@ -1,29 +1,28 @@
-// Backward through time for many cotangents: csrc/core/recurrent_backward.h as one launch a frame
+// Backward through time for many cotangents: csrc/core/recurrent_backward.h as one launch per frame
 // between matrix products, which are the caller's.
 //
 // A step's formulas are the core's, so its results are the core's to the bit wherever its products
 // are. Products are cuBLAS's: their sums have another order, which may depend on how many rows
 // share the call, so that rows agree across batches to rounding only.
 //
-// Rows * H units of float take 12 bytes each in an RNN, 40 in a GRU, 32 in an LSTM, beside their
-// products of 2 G H operations. With 2,048 rows of a GRU of 512 units that is 42 MB and 3.2 GFLOP a
-// frame: at an H100's 3.35 TB/s and 67 TFLOP/s at best 13 and 48 microseconds, the step less where
-// what the product wrote is still in L2. With 50 rows either takes about one, and what limits is
-// two launches a frame.
+// A float unit moves 12 bytes in an RNN, 40 in a GRU, 32 in an LSTM; its product takes 2 G H
+// operations. With 2,048 rows of a GRU of 512 units that is 42 MB and 3.2 GFLOP per frame: at best
+// 13 and 48 us on an H100 (3.35 TB/s, 67 TFLOP/s). With 50 rows either takes about 1 us, and two
+// launches per frame are the limit.
 #pragma once
 
 #include <cstdint>
 
 #include "csrc/core/recurrent_backward.h"
 #include "csrc/cuda/launch.h"
+#include "csrc/cuda/warps.h"
 
 namespace egl::cuda {
 
 inline constexpr int kRecurrentThreads = 256;
 
-// A block takes rows, its threads take hidden units: neighbours read and write neighbours, and all
-// of a row share its two divisions. No shared memory. Memory is all it waits for; the R cotangents
-// of an utterance read the same coefficients, from L2 but for the first of them.
+// A block takes rows, its threads take hidden units: neighbors read and write neighbors. No shared
+// memory. Bandwidth is the limit; the R cotangents of an utterance share coefficients in L2.
 template <RecurrentCell kCell, typename Scalar>
 __global__ void __launch_bounds__(kRecurrentThreads)
     recurrent_backward_step(RecurrentStep<Scalar> step) {
@@ -35,15 +34,12 @@ __global__ void __launch_bounds__(kRecurrentThreads)
   }
 }
 
-// state += direct, what bypasses the weights of a GRU's first frame. A thread a unit, 12 bytes of
-// float; once a scan.
+// state += direct, what bypasses the weights of a GRU's first frame. A thread takes units, 12 bytes
+// of float each; once per scan.
 template <typename Scalar>
 __global__ void __launch_bounds__(kRecurrentThreads)
     add_direct(const Scalar* direct, int64_t count, Scalar* state) {
-  const int64_t stride = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
-    state[i] += direct[i];
-  }
+  for_each_item(count, [&](int64_t i) { state[i] += direct[i]; });
 }
 
 template <typename Scalar>

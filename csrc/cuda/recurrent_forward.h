@@ -1,5 +1,5 @@
 // The directions of a recurrent layer over all frames, side by side: csrc/core/recurrent_forward.h
-// as one launch a frame between matrix products, which are the caller's.
+// as one launch per frame between matrix products, which are the caller's.
 //
 // A step's formulas are the core's to the operation, nvcc's -fmad=false keeps products and sums
 // apart, and CUDA rounds division in double as the host does: so a step gives the bits of the
@@ -7,16 +7,16 @@
 // sum rather than the sum to the bias.
 //
 // State is the type in which states are carried and products taken: the tensors', or double over
-// float tensors ("precise"). Such a product is one of doubles throughout, with the weight converted
-// once a scan. It costs an H100 little, whose tensor cores take doubles at the rate of floats: a
-// frame of 32 utterances and two directions of a GRU of 512 units is 0.1 GFLOP and 12.6 MB of
-// weight, which stays in L2. Where doubles run at 1/64 of the rate of floats, as on GeForce, L4 and
-// L40, a frame's products want 0.1 ms at best.
+// float tensors ("precise"). Such products are entirely in double, with the weight converted once
+// per scan. On an H100, whose tensor cores multiply doubles as fast as floats, this costs little: a
+// frame of 32 utterances and two directions of a GRU of 512 units is 0.1 GFLOP, and its 12.6 MB of
+// weight stay in L2. Where doubles run at 1/64 of the rate of floats, as on GeForce, L4 and L40, a
+// frame's products take 0.1 ms at best.
 //
-// Of float tensors a step moves 4 (2 G + P + 4) bytes a unit, 8 more of an LSTM, and 4 (G + 2) more
-// where states are double; an exponential and its division are about 60 operations in double. The
-// 32,768 units of the frame above come to 2.6 MB and 7 MFLOP, a microsecond of an H100. What limits
-// is two launches a frame.
+// For float tensors a step moves 4 (2 G + P + 4) bytes per unit, 8 more in an LSTM, and 4 (G + 2)
+// more where states are double; an exponential and its division are about 60 operations in double.
+// The 32,768 units of the frame above come to 2.6 MB and 7 MFLOP, 1 us on an H100. Two launches per
+// frame are the limit.
 #pragma once
 
 #include <algorithm>
@@ -66,8 +66,8 @@ struct ForwardUnit {
   __device__ double total(int64_t gate) const { return x(gate) + u(gate); }
 };
 
-// A block takes utterances of either direction, its threads take hidden units: neighbours read and
-// write neighbours. No shared memory. Utterances never meet.
+// A block takes utterances of either direction, its threads take hidden units: neighbors read and
+// write neighbors. No shared memory. Utterances are independent.
 template <RecurrentCell kCell, typename State, typename Value>
 __global__ void __launch_bounds__(256)
     recurrent_forward_step(const __grid_constant__ RecurrentFrame<State, Value> frame) {

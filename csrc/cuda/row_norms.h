@@ -1,9 +1,9 @@
-// Squared norms of rows that lie in memory as runs. In torch this is half a dozen launches a
-// parameter, which its numbers are too few to be worth.
+// Squared norms of rows that lie in memory as runs. In torch this takes half a dozen launches per
+// parameter, too many for so few numbers.
 //
 // Squares are summed in double whatever the rows' type; those of floats are exact. A row is cut
-// into slices of a fixed size, a slice's sum has a fixed order and so has the sum of slices: a row
-// has the same bits in any company.
+// into slices of a fixed size, and both the sum of a slice and the sum of slices have a fixed
+// order: a row's norm has the same bits whatever rows share the call.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ struct RunRows {
   const Scalar* values;
   int64_t num_rows;
   int64_t num_runs;    // of a row
-  int64_t run_length;  // neighbours in memory
+  int64_t run_length;  // neighbors in memory
   int64_t row_stride;
   int64_t run_stride;
 
@@ -29,18 +29,16 @@ struct RunRows {
 
 inline constexpr int64_t kNormSlice = 32 * kThreadsPerBlock;
 
-// Numbers that a thread asks for before it adds them: with one, too few are on their way to keep
-// the memory busy.
+// Numbers that a thread loads before it adds them, to keep the memory busy.
 inline constexpr int kAtOnce = 4;
 
 inline int64_t num_norm_slices(int64_t row_size) {
   return std::max<int64_t>(1, (row_size + kNormSlice - 1) / kNormSlice);
 }
 
-// A block takes slices of rows; its threads take every 256th number, so that a warp reads
-// neighbours as long as runs are. Shared memory: a double a warp. Every number is read once and
-// that is the limit: with 64 rows of a GRU's 768 by 256 weights in float, 50 MB, an H100 wants 15
-// microseconds.
+// A block takes slices of rows; its threads take every 256th number, so that a warp reads neighbors
+// within runs. Shared memory: one double per warp. Every number is read once, which is the limit:
+// 64 rows of a GRU's 768 by 256 weights in float, 50 MB, take an H100 15 us.
 template <typename Scalar>
 __global__ void __launch_bounds__(kThreadsPerBlock)
     slice_sq_norms(RunRows<Scalar> rows, int64_t num_slices, double* out) {
@@ -76,7 +74,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
   }
 }
 
-// A warp a row, a lane every 32nd slice. Moves 8 bytes a slice.
+// A warp takes rows, a lane every 32nd slice. Moves 8 bytes per slice.
 static __global__ void __launch_bounds__(kThreadsPerBlock)
     add_slices(const double* slices, int64_t num_rows, int64_t num_slices, double* out) {
   const WarpIndex self = this_warp();

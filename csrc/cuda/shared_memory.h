@@ -1,5 +1,5 @@
-// Dynamic shared memory, handed out array by array. A kernel and its launch call the same function
-// to lay it out: the launch with an arena without memory, to learn how much to ask for.
+// Dynamic shared memory, handed out array by array. A kernel and its launch lay it out with the
+// same function; the launch uses an arena without memory, to learn how much to request.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,7 @@ class SharedArena {
 #endif
   }
 
-  // `count` uninitialised elements, the same for every thread.
+  // `count` uninitialized elements, the same for every thread.
   template <typename T>
   __host__ __device__ T* take(int64_t count) {
     bytes_ = (bytes_ + alignof(T) - 1) / alignof(T) * alignof(T);
@@ -38,14 +38,14 @@ class SharedArena {
     return reinterpret_cast<T*>(start);
   }
 
-  // In units of 16: nvcc reads the last double of a loop together with what would be the next, and
-  // compute-sanitizer reports a read beyond the block's memory though nobody uses the value.
+  // A multiple of 16: nvcc may read the last double of a loop together with the next, which is
+  // never used, but compute-sanitizer would report a read beyond the block's memory.
   __host__ __device__ size_t bytes() const { return (bytes_ + 15) / 16 * 16; }
 
  private:
   __host__ __device__ explicit SharedArena(unsigned char* base) : base_(base) {}
 
-  // Under the address sanitizer: bytes between arrays that nobody may touch.
+  // Under the address sanitizer: bytes between arrays that must not be touched.
   __host__ __device__ void fence() {
 #if defined(EGL_EMULATE) && defined(__SANITIZE_ADDRESS__)
     constexpr size_t kFence = 32;

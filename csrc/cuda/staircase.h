@@ -19,7 +19,7 @@ class Staircase {
     return steps < num_tokens_ ? steps : num_tokens_;
   }
 
-  // Cuts it into parts; by all threads. In most frames they are the same as before.
+  // Divides it into parts; by all threads. In most frames they stay the same.
   __device__ __forceinline__ void lay_out(int num_rows, int num_tokens) {
     if (num_rows == num_rows_ && num_tokens == num_tokens_) return;
     num_rows_ = num_rows;

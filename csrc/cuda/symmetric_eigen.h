@@ -12,11 +12,11 @@
 
 namespace egl::cuda {
 
-// Matrices that are larger are refused by whoever asks for them.
+// Callers refuse larger matrices.
 inline constexpr int64_t kMaxMatrixSize = 1024;
 
-// After so many sweeps it ends whatever is left. Jacobi's method converges quadratically: ten or
-// less do.
+// Jacobi's method converges quadratically, and ten sweeps or fewer suffice. After this many it
+// stops regardless.
 inline constexpr int kMaxSweeps = 30;
 
 inline constexpr int kEigenThreads = 1024;
@@ -34,9 +34,9 @@ struct EigenPairs {
   int32_t* order;   // [N, K]: the row of each value
 };
 
-// A pair of rows, and of columns, that shares none with others of its round, and the rotation by
-// which its off-diagonal entry vanishes. In matrices of odd size a row is left alone each round:
-// there `high` is kNobody.
+// A pair of rows and columns, disjoint from the other pairs of its round, and the rotation that
+// makes its off-diagonal entry vanish. In a matrix of odd size one row sits out each round: its
+// `high` is kNobody.
 struct JacobiRotation {
   static constexpr int32_t kNobody = -1;
   double cosine;
@@ -45,7 +45,7 @@ struct JacobiRotation {
   int32_t high;
 };
 
-// Which of them are in shared memory; the others stay where they were given.
+// Which of the two are in shared memory; the others are used where the caller has them.
 struct EigenPlacement {
   bool matrix;
   bool vectors;
@@ -76,17 +76,17 @@ struct UpperTriangle {
   }
 };
 
-// Player 0 of an even number keeps its seat and the others move round the table: after all rounds,
-// one fewer than players, each has met each. Seats face each other, first and last, and so on, so
-// that neighbouring pairs are neighbouring rows.
+// A round-robin tournament of an even number of players: player 0 keeps its seat and the others
+// rotate, so after players - 1 rounds each has met each. The first seat faces the last, and so on,
+// so that neighboring pairs are neighboring rows.
 __device__ inline int player_at(int seat, int round, int players) {
   if (seat == 0) return 0;
   const int moved = seat - 1 + round;
   return 1 + (moved < players - 1 ? moved : moved - (players - 1));
 }
 
-// Sets up the pair's rotation and applies it to the three entries that are the pair's own. False if
-// there is nothing to rotate: all that is `least` and below sums to less than rounding.
+// Sets up the pair's rotation and applies it to the pair's own three entries. False if there is
+// nothing to rotate: entries no larger than `least` sum to less than rounding.
 __device__ inline bool rotate_own(const UpperTriangle& matrix, double least,
                                   JacobiRotation& rotation) {
   rotation.cosine = 1.0;
@@ -111,7 +111,7 @@ __device__ inline void rotate(double& low, double& high, const JacobiRotation& r
   high = rotation.sine * before + rotation.cosine * high;
 }
 
-// The four entries where two pairs meet, or two where one of them is a row left alone.
+// The four entries where two pairs meet, or two if one of them is a row that sits out.
 __device__ inline void rotate_meeting(const UpperTriangle& matrix, const JacobiRotation& a,
                                       const JacobiRotation& b) {
   if (a.sine == 0.0 && b.sine == 0.0) return;
@@ -150,8 +150,8 @@ __device__ inline Meeting meeting_of(int index, int count) {
   return place < long_row ? Meeting{long_row, place} : Meeting{short_row, place - long_row};
 }
 
-// Turns the matrix into a diagonal one, and the rows of `vectors`, which are those of the identity,
-// into its eigenvectors.
+// Makes the matrix diagonal, and turns the rows of `vectors`, initially the identity, into its
+// eigenvectors.
 __device__ inline void diagonalize(const UpperTriangle& matrix, double* vectors, int stride,
                                    int count, double least, JacobiRotation* rotations) {
   const auto thread = static_cast<int>(threadIdx.x);
@@ -188,17 +188,17 @@ __device__ inline void diagonalize(const UpperTriangle& matrix, double* vectors,
   }
 }
 
-// A block owns a matrix at a time; Jacobi's method, all disjoint pairs of a round at once. A thread
+// Jacobi's method, all disjoint pairs of a round at once. A block owns a matrix at a time. A thread
 // owns a pair while rotations are found, then places where two pairs meet, then entries of
-// eigenvectors. Every sum has one order: results depend on the matrix alone.
-//   Shared memory: matrix and vectors, 16 K^2 bytes, if the device has that much for a block (162
-//   KB for K = 100); else the matrix alone (up to K = 168 of 227 KB); else neither. And 36 K bytes.
-//   Moves: a round reads and writes half a matrix and the vectors, 24 K^2 bytes where all pairs
-//   rotate, and a sweep has K rounds. Columns without energy, most of them in practice, stop to
-//   rotate after a sweep or two. For K = 100 in shared memory (128 bytes a clock) a round is some
-//   2,000 clocks and two barriers: 8 full sweeps, 1 ms on an H100, of which 132 matrices do theirs
-//   at once. For K = 1,024 a round moves 25 MB through the L2 cache, 0.3 ms, a second for every
-//   three sweeps: it works, and nobody should have to wait for it.
+// eigenvectors. Every sum has a fixed order, so results depend only on the matrix.
+//   Shared memory: matrix and vectors, 16 K^2 bytes, if the device allows a block that much (162 KB
+//   for K = 100); else the matrix (up to K = 168 in 227 KB); else neither. And 36 K bytes. Moves: a
+//   round reads and writes half a matrix and the vectors, 24 K^2 bytes if all pairs rotate, and a
+//   sweep has K rounds. Columns without energy, most of them in practice, stop rotating after a
+//   sweep or two. For K = 100 in shared memory (128 bytes per clock) a round takes some 2,000
+//   clocks and two barriers: 8 full sweeps take 1 ms on an H100, for 132 matrices at once. For K =
+//   1,024 a round moves 25 MB through the L2 cache, 0.3 ms, so three sweeps take a second: it
+//   works, but is slow.
 static __global__ void __launch_bounds__(kEigenThreads)
     symmetric_eigen_kernel(SymmetricMatrices matrices, EigenPairs pairs, EigenPlacement placement) {
   SharedArena arena = SharedArena::of_block();
@@ -250,7 +250,7 @@ static __global__ void __launch_bounds__(kEigenThreads)
   }
 }
 
-// As LAPACK's, to 1e-13 of the largest eigenvalue. What is beyond counts[n] is left alone.
+// As LAPACK's, to 1e-13 of the largest eigenvalue. Nothing beyond counts[n] is written.
 inline void symmetric_eigen(const SymmetricMatrices& matrices, const EigenPairs& pairs,
                             cudaStream_t stream) {
   const auto bytes = [&](const EigenPlacement& placement) {

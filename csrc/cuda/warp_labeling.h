@@ -11,9 +11,9 @@
 
 namespace egl::cuda {
 
-// The memory in which a warp works on one labeling at a time. There are U label states l[u] and
-// U + 1 blank states b[u], b[u] before l[u]; rows have room for U + 1 of either, and l[U] stays
-// empty. Labelings with more labels than frames are impossible, and get no rows.
+// The memory in which a warp works on one labeling. There are U label states l[u] and U + 1 blank
+// states b[u], b[u] before l[u]; rows have room for U + 1 of either, and l[U] stays empty.
+// Labelings with more labels than frames are impossible and take none.
 class LabelingScratch {
  public:
   // In doubles.
@@ -48,9 +48,9 @@ class LabelingScratch {
 
 inline constexpr int32_t kNone = -1;
 
-// One labeling of one utterance, to be done by one warp: a lane owns every 32nd label state and the
-// blank state before it, at all frames. Lanes read what others wrote at the frame before, so they
-// meet once a frame.
+// One labeling of one utterance, for one warp: a lane owns every 32nd label state and the blank
+// state before it, at all frames. Lanes read what others wrote at the previous frame, so they
+// synchronize once per frame.
 struct WarpLabeling {
   __device__ WarpLabeling(const LabelingBatch& labelings, int64_t n, int64_t k, int num_frames,
                           int blank, double* memory)

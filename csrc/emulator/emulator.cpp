@@ -1,5 +1,5 @@
-// Compiled without the thread sanitizer: what fibers hand each other in here is not the kernel's
-// business. EGL_TSAN says whether the kernels are compiled with it.
+// Compiled without the thread sanitizer, which would take the scheduler's own memory for the
+// kernel's. EGL_TSAN says whether the kernels are compiled with it.
 #include "csrc/emulator/emulator.h"
 
 #include <pthread.h>
@@ -9,20 +9,21 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <random>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "csrc/emulator/cuda_on_host.h"
 #include "csrc/emulator/fibers.h"
-#include "csrc/emulator/request.h"
 
-dim3 threadIdx;
-dim3 blockIdx;
-dim3 blockDim;
-dim3 gridDim;
+EmulatedIndex threadIdx;
+EmulatedIndex blockIdx;
+EmulatedIndex blockDim;
+EmulatedIndex gridDim;
 
 namespace egl::emulator {
 namespace {
@@ -35,9 +36,9 @@ Launch* current = nullptr;
 void fiber_main();
 
 // To the thread sanitizer a fiber is a thread, and knows what was done before the barriers it met.
-// A block on the fibers of the one before would race with it unseen, so they take turns between two
-// sets: a block is ordered after the one before the last, and after no other. To create fibers for
-// every block would cost half a millisecond each.
+// If a block ran on the fibers of the one before, races between the two would stay unseen, so
+// blocks alternate between two sets: each is ordered after the one before the last, and after no
+// other. New fibers for every block would cost half a millisecond each.
 #ifdef EGL_TSAN
 constexpr size_t kTurns = 2;
 #else
@@ -45,22 +46,35 @@ constexpr size_t kTurns = 1;
 #endif
 Fibers fibers_of_turn[kTurns];
 
-// A grid on its way through its blocks.
+std::string describe(const Request& request) {
+  std::ostringstream text;
+  text << request.name;
+  if (request.kind != Meeting::kBlockBarrier) text << " of mask " << std::hex << request.mask;
+  text << std::dec << " at " << request.where.file_name() << ':' << request.where.line();
+  return text.str();
+}
+
+bool same_place(const Request& a, const Request& b) {
+  return std::string_view(a.name) == b.name && a.mask == b.mask &&
+         a.where.line() == b.where.line() && a.where.column() == b.where.column() &&
+         std::string_view(a.where.file_name()) == b.where.file_name();
+}
+
+// One launch of a grid.
 class Launch {
  public:
   Launch(const Grid& grid, const std::function<void()>& body)
       : grid_(grid), body_(body), random_(options().schedule.seed) {
-    if (grid.blocks.size() == 0) throw Error("a grid without blocks");
-    const uint64_t threads = grid.threads.size();
-    if (threads == 0 || threads > 1024) {
-      throw Error("a block of " + std::to_string(threads) + " threads; 1 to 1024 are possible");
+    if (grid.blocks == 0) throw Error("a grid without blocks");
+    if (grid.threads == 0 || grid.threads > 1024) {
+      throw Error("a block of " + std::to_string(grid.threads) +
+                  " threads; 1 to 1024 are possible");
     }
     if (grid.shared_bytes > options().shared_memory_limit) {
       throw Error("a block of " + std::to_string(grid.shared_bytes) +
                   " bytes of dynamic shared memory; " +
                   std::to_string(options().shared_memory_limit) + " are possible");
     }
-    num_threads_ = static_cast<size_t>(threads);
   }
   // Fibers and the thread sanitizer know it by its address.
   Launch(const Launch&) = delete;
@@ -68,15 +82,13 @@ class Launch {
 
   void run() {
     find_host_stack();
-    gridDim = grid_.blocks;
-    blockDim = grid_.threads;
-    std::vector<uint64_t> blocks(grid_.blocks.size());
-    for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = i;
+    gridDim = {grid_.blocks};
+    blockDim = {grid_.threads};
+    std::vector<unsigned> blocks(grid_.blocks);
+    std::iota(blocks.begin(), blocks.end(), 0U);
     arrange(blocks);
-    for (const uint64_t block : blocks) {
-      blockIdx = {static_cast<unsigned>(block % grid_.blocks.x),
-                  static_cast<unsigned>(block / grid_.blocks.x % grid_.blocks.y),
-                  static_cast<unsigned>(block / grid_.blocks.x / grid_.blocks.y)};
+    for (const unsigned block : blocks) {
+      blockIdx = {block};
       run_block();
       ++num_run_;
     }
@@ -87,7 +99,6 @@ class Launch {
   void run_thread(Fiber& fiber) {
     happens_after(&start_order_);
     happens_after(end_order(kTurns));
-    if (options().ordered_blocks) happens_after(end_order(1));
     try {
       body_();
     } catch (...) {
@@ -156,33 +167,26 @@ class Launch {
                   " is not one of those that it waits for in " + describe(request));
     }
     for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-      if ((request.mask >> lane & 1U) != 0 && fiber.warp() * kWarpSize + lane >= num_threads_) {
+      if ((request.mask >> lane & 1U) != 0 && fiber.warp() * kWarpSize + lane >= grid_.threads) {
         throw Error("wrong mask: the block ends before lane " + std::to_string(lane) + " of " +
                     describe(request));
       }
     }
-    if ((request.mask >> request.source_lane & 1U) == 0 && is_shuffle(request.kind)) {
+    if (request.kind == Meeting::kShuffle && (request.mask >> request.source_lane & 1U) == 0) {
       throw Error("wrong mask: thread " + std::to_string(fiber.index) + " reads lane " +
                   std::to_string(request.source_lane) + ", which does not take part in " +
                   describe(request));
     }
   }
 
-  static bool is_shuffle(Meeting kind) {
-    return kind != Meeting::kBlockBarrier && kind != Meeting::kWarpBarrier &&
-           kind != Meeting::kVote;
-  }
-
   void run_block() {
-    fibers_of_turn[turn()].grow(num_threads_, fiber_main);
+    fibers_of_turn[turn()].grow(grid_.threads, fiber_main);
     allocate_shared();
     happens_before(&start_order_);
     std::vector<Fiber*> ready;
-    for (unsigned i = 0; i < num_threads_; ++i) {
+    for (unsigned i = 0; i < grid_.threads; ++i) {
       Fiber& fiber = thread(i);
       fiber.index = i;
-      fiber.thread = {i % grid_.threads.x, i / grid_.threads.x % grid_.threads.y,
-                      i / grid_.threads.x / grid_.threads.y};
       fiber.state = State::kReady;
       fiber.thrown = nullptr;
       ready.push_back(&fiber);
@@ -194,9 +198,9 @@ class Launch {
     }
   }
 
-  // Fresh for each block, so that no block's memory is another's, and never zero by chance. To the
-  // thread sanitizer, freeing is a write, so there it lasts as long as the launch; so is memset,
-  // which the compiler makes of other loops.
+  // New for each block, so that no block's memory is another's, and never zero by chance. The
+  // thread sanitizer takes freeing for a write, so there memory lasts as long as the launch;
+  // likewise memset, which the compiler would make of the loop if bytes were not volatile.
   void allocate_shared() {
     auto& shared = shared_[turn()];
 #ifdef EGL_TSAN
@@ -211,26 +215,28 @@ class Launch {
 
   void resume(Fiber& fiber) {
     running = &fiber;
-    threadIdx = fiber.thread;
+    threadIdx = {fiber.index};
     switch_between(host_, fiber);
     running = nullptr;
     if (fiber.thrown != nullptr) std::rethrow_exception(fiber.thrown);
   }
 
-  // Nobody can run: whoever waits for nobody else may go on.
+  // Called when no thread can run: those whose meeting is complete may go on.
   std::vector<Fiber*> those_that_met() {
     std::vector<Fiber*> met;
     size_t waiting = 0;
-    for (size_t i = 0; i < num_threads_; ++i) waiting += thread(i).state == State::kWaiting;
+    bool any = false;  // of the predicates
+    for (size_t i = 0; i < grid_.threads; ++i) {
+      waiting += thread(i).state == State::kWaiting;
+      any |= thread(i).request.predicate;
+    }
     if (waiting == 0) return met;
     if (all_at_block_barrier()) {
-      uint64_t count = 0;
-      for (size_t i = 0; i < num_threads_; ++i) count += thread(i).request.predicate ? 1 : 0;
-      for (size_t i = 0; i < num_threads_; ++i) release(thread(i), count, met);
+      for (size_t i = 0; i < grid_.threads; ++i) release(thread(i), any ? 1 : 0, met);
       ++block_order_[turn()].turn;
       return met;
     }
-    for (size_t i = 0; i < num_threads_; ++i) {
+    for (size_t i = 0; i < grid_.threads; ++i) {
       if (thread(i).state == State::kWaiting) meet_lanes(thread(i), met);
     }
     if (met.empty()) throw Error(why_nobody_goes_on());
@@ -238,7 +244,7 @@ class Launch {
   }
 
   bool all_at_block_barrier() {
-    for (size_t i = 0; i < num_threads_; ++i) {
+    for (size_t i = 0; i < grid_.threads; ++i) {
       if (thread(i).state != State::kWaiting || thread(i).request.kind != Meeting::kBlockBarrier ||
           !same_place(thread(i).request, thread(0).request)) {
         return false;
@@ -259,7 +265,8 @@ class Launch {
     if (!complete) return;
     for_each_lane(fiber, request.mask, [&](Fiber& other) {
       const size_t source = other.warp() * kWarpSize + other.request.source_lane;
-      release(other, is_shuffle(request.kind) ? thread(source).request.bits : votes, met);
+      const bool is_shuffle = request.kind == Meeting::kShuffle;
+      release(other, is_shuffle ? thread(source).request.bits : votes, met);
       if (request.kind == Meeting::kWarpBarrier) ++other.warp_order.turn;
     });
   }
@@ -273,15 +280,14 @@ class Launch {
   std::string why_nobody_goes_on() {
     std::map<std::string, std::pair<size_t, unsigned>> places;  // how many, and the first
     bool barriers_only = true;
-    for (unsigned i = 0; i < num_threads_; ++i) {
+    for (unsigned i = 0; i < grid_.threads; ++i) {
       const bool done = thread(i).state == State::kDone;
       barriers_only &= done || thread(i).request.kind == Meeting::kBlockBarrier;
       auto& place = places[done ? "the end of the kernel" : describe(thread(i).request)];
       if (place.first++ == 0) place.second = i;
     }
     std::ostringstream text;
-    text << (barriers_only ? "divergent barrier" : "deadlock") << " in block " << blockIdx.x << ", "
-         << blockIdx.y << ", " << blockIdx.z << ':';
+    text << (barriers_only ? "divergent barrier" : "deadlock") << " in block " << blockIdx.x << ':';
     const char* separator = " ";
     for (const auto& [name, place] : places) {
       text << separator << place.first << " threads, the first is " << place.second << ", are at "
@@ -293,8 +299,8 @@ class Launch {
 
   size_t turn() const { return num_run_ % kTurns; }
 
-  // For the ends of the threads of a block that ran `before` this one. Threads of this one, some of
-  // which start when others have ended, know nothing of each other.
+  // Stands for the ends of the threads of the block that ran `before` blocks ago. Threads of the
+  // same block are not ordered, though some start after others have ended.
   void* end_order(size_t before) {
     constexpr size_t kCount = 2 * kTurns;
     return &end_order_[(num_run_ + kCount - before) % kCount];
@@ -305,7 +311,6 @@ class Launch {
   const Grid grid_;
   const std::function<void()>& body_;
   std::mt19937_64 random_;
-  size_t num_threads_;
   Continuation host_;
   size_t num_run_ = 0;  // blocks that are done
   std::unique_ptr<unsigned char[]> shared_[kTurns];
@@ -340,7 +345,7 @@ void run(const Grid& grid, const std::function<void()>& body) {
     launch.run();
   } catch (...) {
     thrown = std::current_exception();
-    for (Fibers& fibers : fibers_of_turn) fibers.clear();  // some wait for ever
+    for (Fibers& fibers : fibers_of_turn) fibers.clear();  // some wait forever
   }
   running = nullptr;
   current = nullptr;
@@ -352,21 +357,11 @@ unsigned char* dynamic_shared_memory() { return current->shared(); }
 
 unsigned lane() { return running->lane(); }
 
-unsigned meet_block(bool predicate, std::source_location where) {
-  Fiber& self = *running;
-  return static_cast<unsigned>(
-      current->wait(self, {Meeting::kBlockBarrier, 0, where, predicate, 0, 0}));
+bool meet_block(bool predicate, std::source_location where) {
+  return current->wait(*running, {Meeting::kBlockBarrier, "__syncthreads", where, 0, predicate}) !=
+         0;
 }
 
-unsigned meet_warp(Meeting kind, unsigned mask, bool predicate, std::source_location where) {
-  Fiber& self = *running;
-  return static_cast<unsigned>(current->wait(self, {kind, mask, where, predicate, 0, 0}));
-}
-
-uint64_t exchange(Meeting kind, unsigned mask, uint64_t bits, unsigned source_lane,
-                  std::source_location where) {
-  Fiber& self = *running;
-  return current->wait(self, {kind, mask, where, false, bits, source_lane});
-}
+uint64_t meet_warp(const Request& request) { return current->wait(*running, request); }
 
 }  // namespace egl::emulator

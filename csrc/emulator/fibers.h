@@ -1,6 +1,5 @@
-// The threads of a block as fibers: stacks of one host thread, which the sanitizers are told of.
-//
-// For emulator.cpp alone, which the thread sanitizer does not instrument.
+// The threads of a block as fibers of one host thread, made known to the sanitizers. For
+// emulator.cpp alone, which the thread sanitizer does not instrument.
 #pragma once
 
 #include <sys/mman.h>
@@ -14,7 +13,6 @@
 #include <vector>
 
 #include "csrc/emulator/emulator.h"
-#include "csrc/emulator/request.h"
 #include "csrc/emulator/stack_switch.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -27,7 +25,7 @@
 
 namespace egl::emulator {
 
-// The sanitizers' view of fibers; nothing without them.
+// Without the sanitizers, these do nothing.
 
 inline void happens_before(void* object) {
 #ifdef EGL_TSAN
@@ -45,7 +43,7 @@ inline void happens_after(void* object) {
 #endif
 }
 
-// Where execution can be continued: a fiber, or the host thread that runs the launch.
+// Where execution can continue: a fiber, or the host thread that runs the launch.
 struct Continuation {
   StackContext context;
   void* stack = nullptr;
@@ -68,15 +66,15 @@ inline void switch_between(Continuation& from, Continuation& to) {
 #endif
 }
 
-// The first thing that a fiber does.
+// Called first on a new fiber.
 inline void arrive_on_new_stack() {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
 }
 
-// Addresses that stand for the memory of who reached a barrier. Some leave a barrier and reach the
-// next one before others have left: these must not see what belongs to the next, so they alternate.
+// Addresses that stand for the memory of the threads that reached a barrier. Some threads reach the
+// next barrier before others have left this one, so barriers alternate between two addresses.
 struct BarrierOrder {
   char addresses[2] = {};
   unsigned turn = 0;  // of the barrier that is being reached
@@ -90,9 +88,8 @@ enum class State { kReady, kWaiting, kDone };
 // One thread of the block that runs. Kept for later blocks and launches.
 struct Fiber : Continuation {
   State state = State::kDone;
-  Dim3 thread;
   unsigned index = 0;  // in the block
-  Request request;
+  Request request{};
   uint64_t answer = 0;
   std::exception_ptr thrown;
   BarrierOrder warp_order;
@@ -107,14 +104,14 @@ inline constexpr size_t kStackBytes = size_t{512} << 10;
 inline constexpr size_t kStackBytes = size_t{128} << 10;
 #endif
 
-// The threads of a block. Stacks are mapped with a page out of bounds below each.
+// The threads of a block. Below each stack is a page that may not be touched.
 class Fibers {
  public:
   ~Fibers() { clear(); }
 
   Fiber& operator[](size_t i) { return *fibers_[i]; }
 
-  // `entry` is what new fibers run first, and never return from.
+  // New fibers run `entry`, which never returns.
   void grow(size_t count, void (*entry)()) {
     const auto guard = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     while (fibers_.size() < count) {
@@ -134,7 +131,7 @@ class Fibers {
     }
   }
 
-  // Also of fibers that will never end: what they did comes before what the host does next.
+  // Also ends fibers that wait forever: what they did comes before what the host does next.
   void clear() {
 #ifdef EGL_TSAN
     void* const host = __tsan_get_current_fiber();

@@ -1,6 +1,5 @@
-// Continues another stack where it was left. On x86-64 in a dozen instructions, written for ELF,
-// since the system's swapcontext asks the kernel twice a switch, and much more of the address
-// sanitizer; elsewhere by swapcontext.
+// Switches stacks: on x86-64 (ELF) by a dozen instructions, elsewhere by swapcontext, which calls
+// the kernel twice for each switch and slows the address sanitizer down much more.
 #pragma once
 
 #include <cstddef>
@@ -39,7 +38,7 @@ egl_emulator_switch_stack:
   .size egl_emulator_switch_stack, .-egl_emulator_switch_stack
 )");
 
-// To call `entry`, which must not return, on the stack that ends at `stack` + `bytes`.
+// The first switch to `context` calls `entry`, which must not return, on this stack.
 inline void prepare(StackContext& context, void* stack, size_t bytes, void (*entry)()) {
   auto* top = reinterpret_cast<uint64_t*>(static_cast<char*>(stack) + bytes);
   *--top = 0;  // in place of a return address

@@ -1,4 +1,4 @@
-// ATen operators by way of the dispatcher, and borrowed matrices to give them.
+// ATen operators that the stable ABI lacks, called through the dispatcher; and borrowed matrices.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -27,7 +27,7 @@ Tensor matrix(const Scalar* data, int64_t rows, int64_t cols) {
       torch::stable::Device(torch::headeronly::DeviceType::CPU, -1), dtype);
 }
 
-// out = a @ b, into out's memory, by aten::mm or another operator of its signature.
+// out = a @ b, by aten::mm or another operator with its signature.
 inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out,
                    const char* product = "aten::mm") {
   std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
@@ -37,12 +37,12 @@ inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out,
   static_cast<void>(torch::stable::detail::to<Tensor>(stack[0]));  // frees the returned reference
 }
 
-// The same of each matrix of a stack: [D, M, K] and [D, K, N] to [D, M, N].
+// The same for stacks of matrices: [D, M, K] @ [D, K, N] = [D, M, N].
 inline void bmm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
   mm_out(a, b, out, "aten::bmm");
 }
 
-// A view in which dimensions of size 1 have these sizes, without memory of their own.
+// A view that repeats dimensions of size 1 to these sizes.
 inline Tensor expand(const Tensor& tensor, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
   std::array<StableIValue, 3> stack{torch::stable::detail::from(tensor),
                                     torch::stable::detail::from(sizes),
@@ -52,9 +52,9 @@ inline Tensor expand(const Tensor& tensor, torch::headeronly::IntHeaderOnlyArray
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// Left singular vectors in columns, and singular values, largest first, of a matrix; nothing where
-// the algorithm does not converge. aten::linalg_eigh takes a string, and torch's stable ABI leaks a
-// copy of each string argument.
+// Left singular vectors, in columns, and singular values, largest first; nothing if the algorithm
+// does not converge. Not aten::linalg_eigh, which takes a string: torch's stable ABI leaks a copy
+// of every string argument.
 inline std::optional<std::tuple<Tensor, Tensor>> svd(const Tensor& matrix) {
   std::array<StableIValue, 3> stack{torch::stable::detail::from(matrix),
                                     torch::stable::detail::from(true),   // some

@@ -1,16 +1,16 @@
-// Argument checks of the operators. Each message names the argument, what was expected and what
-// came: `labels: expected int64 [N=2, K=4, U], got float32 [4, 7]`. They are thrown as
-// std::invalid_argument, which reaches Python as ValueError.
+// Argument checks of the operators. Each message names the argument, what was expected and what it
+// was: `labels: expected int64 [N=2, K=4, U], got float32 [4, 7]`. They are thrown as
+// std::invalid_argument, which Python sees as ValueError.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
 #include <initializer_list>
-#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 // The headers of torch 2.10 to 2.12 have only the form that loses the message.
 #ifndef STABLE_TORCH_ERROR_CODE_CHECK
@@ -30,38 +30,38 @@ void check(bool condition, const Parts&... parts) {
   throw std::invalid_argument(message.str());
 }
 
+// As torch's Python API names it.
 inline std::string dtype_name(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Float:
-      return "float32";
-    case ScalarType::Double:
-      return "float64";
-    case ScalarType::Bool:
-      return "bool";
-    case ScalarType::Half:
-      return "float16";
-    case ScalarType::BFloat16:
-      return "bfloat16";
-    case ScalarType::ComplexFloat:
-      return "complex64";
-    case ScalarType::ComplexDouble:
-      return "complex128";
-    case ScalarType::Byte:
-      return "uint8";
-    case ScalarType::Char:
-      return "int8";
-    case ScalarType::Short:
-      return "int16";
-    case ScalarType::Int:
-      return "int32";
-    case ScalarType::Long:
-      return "int64";
-    default:
-      return torch::headeronly::toString(dtype);
+  constexpr std::pair<ScalarType, const char*> kNames[] = {
+      {ScalarType::Float, "float32"},
+      {ScalarType::Double, "float64"},
+      {ScalarType::Bool, "bool"},
+      {ScalarType::Half, "float16"},
+      {ScalarType::BFloat16, "bfloat16"},
+      {ScalarType::ComplexFloat, "complex64"},
+      {ScalarType::ComplexDouble, "complex128"},
+      {ScalarType::Byte, "uint8"},
+      {ScalarType::Char, "int8"},
+      {ScalarType::Short, "int16"},
+      {ScalarType::Int, "int32"},
+      {ScalarType::Long, "int64"}};
+  for (const auto& [named, name] : kNames) {
+    if (named == dtype) return name;
+  }
+  return torch::headeronly::toString(dtype);
+}
+
+// Calls body(double{}) or body(float{}), whichever is the tensor's type.
+template <typename Body>
+void visit_floating(const Tensor& tensor, const Body& body) {
+  if (tensor.scalar_type() == ScalarType::Double) {
+    body(double{});
+  } else {
+    body(float{});
   }
 }
 
-// One axis of an expected shape: its letter, and its size where that is known already.
+// One axis of an expected shape: its letter, and its size where that is fixed.
 struct Axis {
   static constexpr int64_t kAnySize = -1;
   const char* name;
@@ -116,19 +116,6 @@ inline void check_in_range(int64_t value, const char* name, int64_t low, int64_t
 inline void check_range(const Tensor& tensor, const char* name, int64_t low, int64_t high) {
   const int64_t* values = tensor.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < tensor.numel(); ++i) check_in_range(values[i], name, low, high, i);
-}
-
-// What decides how large results are. The sizes made of it are up to torch, which notices what
-// overflows.
-inline void check_count_argument(int64_t value, const char* name, int64_t least) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  check(value >= least, name, ": expected at least ", least, ", got ", value);
-  check(value <= kMost, name, ": expected at most ", kMost, ", got ", value);
-}
-
-inline void check_blank(int64_t blank, int64_t num_classes) {
-  check(blank >= 0 && blank < num_classes, "blank: expected a class index in [0, ", num_classes,
-        "), got ", blank);
 }
 
 }  // namespace egl::ops

@@ -1,5 +1,5 @@
-// The classes that an utterance's labelings are made of. Occupancy of a labeling depends on the
-// emissions of its own classes alone, so with thousands of classes the others need no room.
+// The classes that occur in an utterance's labelings. A labeling's occupancy depends only on the
+// emissions of its own classes, so with thousands of classes the others need no memory.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 #include "csrc/core/emissions.h"
 #include "csrc/core/isa.h"
 #include "csrc/ops/ctc_inputs.h"
-#include "csrc/ops/for_each_hypothesis.h"
+#include "csrc/ops/hypothesis_posteriors.h"
 
 namespace egl::ops {
 
@@ -36,15 +36,15 @@ class ClassSubset {
   const std::vector<int64_t>& classes() const { return classes_; }
   bool contains(int64_t class_index) const { return positions_[class_index] != kAbsent; }
 
-  // Exact log-probability of utterance n's labeling k, and its occupancy [T, V] in scratch. `table`
-  // holds the frames at these classes.
-  double posteriors(const ProbabilityTable& table, const LabelingBatch& labelings, int64_t n,
-                    int64_t k, Isa isa, HypothesisScratch& scratch) const {
+  // Writes the occupancy [T, V] of utterance n's labeling k to the scratch. `table` holds the
+  // frames at these classes.
+  void posteriors(const ProbabilityTable& table, const LabelingBatch& labelings, int64_t n,
+                  int64_t k, Isa isa, HypothesisScratch& scratch) const {
     const int64_t num_labels = labelings.length(n, k);
     translate(labelings.labeling(n, k), num_labels, scratch.labels);
     scratch.occupancy.resize(table.num_frames() * size());
-    return ctc_posteriors(table, scratch.labels.data(), num_labels, 0, isa, scratch.workspace,
-                          scratch.occupancy.data());
+    ctc_posteriors(table, scratch.labels.data(), num_labels, 0, isa, scratch.workspace,
+                   scratch.occupancy.data());
   }
 
   // [T, V]

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "csrc/core/log_semiring.h"
-#include "csrc/ops/beam_search_requirements.h"
 #include "csrc/ops/ctc_inputs.h"
 #include "csrc/ops/operators.h"
 
@@ -12,7 +11,7 @@ namespace {
 
 constexpr int64_t kPadding = -1;
 
-// Writes utterance n's slots, all of them: hypotheses first, then padding.
+// Writes all of utterance n's slots: hypotheses first, then padding.
 void store(const std::vector<Hypothesis>& hypotheses, int64_t n, const Hypotheses& out) {
   const int64_t num_slots = out.labels.size(1);
   const int64_t label_capacity = out.labels.size(2);
@@ -34,30 +33,27 @@ void store(const std::vector<Hypothesis>& hypotheses, int64_t n, const Hypothese
   }
 }
 
-template <typename Scalar>
-void search_batch(const EmissionBatch& batch, const BeamSearchOptions& options,
-                  const Hypotheses& out) {
-  batch.check_log_probs<Scalar>();
-  torch::stable::parallel_for(0, batch.num_utterances(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      store(egl::ctc_beam_search(batch.utterance<Scalar>(n), options), n, out);
-    }
-  });
-}
-
 }  // namespace
 
 Hypotheses ctc_beam_search(const Tensor& log_probs, const Tensor& lengths, int64_t num_hypotheses,
                            int64_t beam_width, int64_t blank) {
   const EmissionBatch batch(log_probs, lengths, blank, "log_probs");
   check_beam(num_hypotheses, beam_width);
-  const BeamSearchOptions options{num_hypotheses, beam_width, blank};
   Hypotheses found = new_hypotheses(log_probs, num_hypotheses);
-  if (batch.is_double()) {
-    search_batch<double>(batch, options, found);
-  } else {
-    search_batch<float>(batch, options, found);
-  }
+  visit_floating(log_probs, [&]<typename Scalar>(Scalar) {
+    for (int64_t n = 0; n < batch.num_utterances(); ++n) {
+      const auto frames = batch.utterance<Scalar>(n);
+      for (int64_t t = 0; t < frames.num_frames; ++t) {
+        for (int64_t c = 0; c < frames.num_classes; ++c) check_log_prob(frames(t, c), n, t, c);
+      }
+    }
+    torch::stable::parallel_for(0, batch.num_utterances(), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        store(egl::ctc_beam_search(batch.utterance<Scalar>(n), {num_hypotheses, beam_width, blank}),
+              n, found);
+      }
+    });
+  });
   return found;
 }
 

@@ -1,29 +1,24 @@
-// What the CTC operators share: their inputs as the core sees them, checked once.
+// The CTC operators' inputs in the host's memory, as the core sees them. Values are checked.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
 
 #include "csrc/core/emissions.h"
+#include "csrc/core/random_normals.h"
 #include "csrc/ops/check.h"
-#include "csrc/ops/ctc_requirements.h"
+#include "csrc/ops/ctc_tensors.h"
 
 namespace egl::ops {
 
-// A batch of emissions [N, T, C] with the utterances' lengths.
-struct EmissionBatch {
+// Lengths are in range; emissions are for the operators to check.
+struct EmissionBatch : EmissionTensors {
   EmissionBatch(const Tensor& values, const Tensor& lengths, int64_t blank, const char* name)
-      : values(values), lengths(torch::stable::contiguous(lengths)) {
-    check_emission_shapes(values, lengths, blank, name);
-    check_range(this->lengths, "lengths", 0, values.size(1));
+      : EmissionTensors(values, lengths, blank, name) {
+    check_range(this->lengths, "lengths", 0, max_frames());
   }
 
-  int64_t num_utterances() const { return values.size(0); }
-  int64_t max_frames() const { return values.size(1); }
-  int64_t num_classes() const { return values.size(2); }
-  bool is_double() const { return values.scalar_type() == ScalarType::Double; }
   int64_t length(int64_t n) const { return lengths.const_data_ptr<int64_t>()[n]; }
 
   // The frames of utterance n, without padding.
@@ -32,34 +27,22 @@ struct EmissionBatch {
     return {values.const_data_ptr<Scalar>() + n * values.stride(0), length(n), num_classes(),
             values.stride(1), values.stride(2)};
   }
-
-  // Padding is not read.
-  template <typename Scalar>
-  void check_log_probs() const {
-    for (int64_t n = 0; n < num_utterances(); ++n) {
-      const auto frames = utterance<Scalar>(n);
-      for (int64_t t = 0; t < frames.num_frames; ++t) {
-        for (int64_t c = 0; c < frames.num_classes; ++c) check_log_prob(frames(t, c), n, t, c);
-      }
-    }
-  }
-
-  Tensor values;
-  Tensor lengths;
 };
 
-// The labelings [N, K, U] of a batch of utterances.
-struct LabelingBatch {
+struct LabelingBatch : LabelingTensors {
+  // Labels may be any numbers.
+  LabelingBatch(const Tensor& labels, const Tensor& label_lengths, const Tensor& counts,
+                int64_t num_utterances = Axis::kAnySize)
+      : LabelingTensors(labels, label_lengths, counts, num_utterances) {
+    check_range(this->label_lengths, "label_lengths", 0, capacity());
+    check_range(this->counts, "counts", 0, num_slots());
+  }
+
+  // Labels are classes of the emissions, other than the blank.
   LabelingBatch(const Tensor& labels, const Tensor& label_lengths, const Tensor& counts,
                 const EmissionBatch& emissions, int64_t blank)
-      : labels(torch::stable::contiguous(labels)),
-        label_lengths(torch::stable::contiguous(label_lengths)),
-        counts(torch::stable::contiguous(counts)) {
-    const int64_t num_utterances = emissions.num_utterances();
-    check_labeling_shapes(labels, label_lengths, counts, num_utterances);
-    check_range(this->label_lengths, "label_lengths", 0, labels.size(2));
-    check_range(this->counts, "counts", 0, labels.size(1));
-    for (int64_t n = 0; n < num_utterances; ++n) {
+      : LabelingBatch(labels, label_lengths, counts, emissions.num_utterances()) {
+    for (int64_t n = 0; n < num_utterances(); ++n) {
       for (int64_t k = 0; k < count(n); ++k) {
         for (int64_t u = 0; u < length(n, k); ++u) {
           check_label(labeling(n, k)[u], emissions.num_classes(), blank, n, k);
@@ -68,18 +51,18 @@ struct LabelingBatch {
     }
   }
 
-  int64_t num_slots() const { return labels.size(1); }
   int64_t count(int64_t n) const { return counts.const_data_ptr<int64_t>()[n]; }
   int64_t length(int64_t n, int64_t k) const {
     return label_lengths.const_data_ptr<int64_t>()[n * num_slots() + k];
   }
   const int64_t* labeling(int64_t n, int64_t k) const {
-    return labels.const_data_ptr<int64_t>() + (n * num_slots() + k) * labels.size(2);
+    return labels.const_data_ptr<int64_t>() + (n * num_slots() + k) * capacity();
   }
 
-  Tensor labels;
-  Tensor label_lengths;
-  Tensor counts;
+  // The number that hypothesis k's random numbers are made from; `key` is the utterance's.
+  uint64_t hash(int64_t n, int64_t k, int64_t key) const {
+    return hash_labeling(static_cast<uint64_t>(key), labeling(n, k), length(n, k));
+  }
 };
 
 }  // namespace egl::ops

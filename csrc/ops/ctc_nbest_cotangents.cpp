@@ -11,19 +11,18 @@
 #include "csrc/ops/aten.h"
 #include "csrc/ops/class_subset.h"
 #include "csrc/ops/ctc_inputs.h"
-#include "csrc/ops/for_each_hypothesis.h"
-#include "csrc/ops/hypothesis_numbers.h"
+#include "csrc/ops/hypothesis_posteriors.h"
 #include "csrc/ops/log_softmax.h"
-#include "csrc/ops/nbest_requirements.h"
 #include "csrc/ops/operators.h"
 #include "csrc/ops/semidefinite_eigen.h"
 
 namespace egl::ops {
 namespace {
 
-// Vectors of one utterance that differ among a few classes only: beyond the V classes of a subset
-// each is a multiple of the softmax. [count, T * V + 1]: what is at those classes, and in the last
-// place the multiple's length. All inner products are those of the whole vectors.
+// Vectors of one utterance, [T, C] each, that differ in only a few classes: outside the V classes
+// of a subset each is a multiple of the softmax. `values` [count, T * V + 1] holds the entries at
+// those classes, and last the length of the multiple, so inner products are those of the whole
+// vectors.
 struct SparseVectors {
   std::vector<double> values;
   std::vector<double> multiples;  // [count]
@@ -32,7 +31,7 @@ struct SparseVectors {
   int64_t count() const { return static_cast<int64_t>(multiples.size()); }
 };
 
-// One utterance's softmax, and what of it lies at classes of no labeling.
+// One utterance's softmax, split into the classes of its labelings and the rest.
 class Softmax {
  public:
   Softmax(const Emissions<double>& log_probs, ClassSubset subset)
@@ -65,7 +64,7 @@ class Softmax {
   double rest_length_;
 };
 
-// softmax - occupancy_k. Where the model is sure they nearly cancel, so it is taken in double.
+// softmax - occupancy_k. Where the model is sure the two nearly cancel, so this is done in double.
 SparseVectors cotangents_of(const Softmax& softmax, const LabelingBatch& labelings, int64_t n) {
   const int64_t count = labelings.count(n);
   const int64_t at_subset = softmax.num_frames() * softmax.subset().size();
@@ -109,7 +108,7 @@ void store_output_sq_norms(const SparseVectors& cotangents, const Softmax& softm
   }
 }
 
-// What is to be pulled back for an utterance.
+// What to pull back for an utterance.
 struct UtteranceRows {
   SparseVectors vectors;
   RowChoice choice;
@@ -174,7 +173,8 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
                                      const std::optional<Tensor>& frame_gram, int64_t blank) {
   const EmissionBatch batch(logits, lengths, blank, "logits");
   const CompressionOptions options{tolerance, num_probes, span};
-  check_nbest_arguments(logits, num_hypotheses, beam_width, options, keys, frame_gram);
+  check_beam(num_hypotheses, beam_width);
+  check_compression(logits, options, keys, frame_gram);
   const int64_t num_utterances = batch.num_utterances();
   const int64_t max_frames = batch.max_frames();
   const int64_t num_classes = batch.num_classes();
@@ -184,22 +184,18 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
 
   // One softmax in double serves the search and the cotangents.
   Tensor log_probs = zeros({num_utterances, max_frames, num_classes}, ScalarType::Double);
-  if (batch.is_double()) {
-    log_softmax<double>(batch, log_probs.mutable_data_ptr<double>());
-  } else {
-    log_softmax<float>(batch, log_probs.mutable_data_ptr<double>());
-  }
-  const Hypotheses hypotheses =
-      ctc_beam_search(log_probs, lengths, num_hypotheses, beam_width, blank);
+  visit_floating(logits, [&]<typename Scalar>(Scalar) {
+    for (int64_t n = 0; n < num_utterances; ++n) {
+      log_softmax(batch.utterance<Scalar>(n), n,
+                  log_probs.mutable_data_ptr<double>() + n * max_frames * num_classes);
+    }
+  });
+  NbestCotangents found =
+      new_nbest_cotangents(ctc_beam_search(log_probs, lengths, num_hypotheses, beam_width, blank),
+                           frame_gram.has_value(), zeros);
   const EmissionBatch softmax_batch(log_probs, lengths, blank, "log_probs");
-  const LabelingBatch labelings(hypotheses.labels, hypotheses.label_lengths, hypotheses.counts,
-                                batch, blank);
-
-  Tensor num_directions = zeros({num_utterances}, ScalarType::Long);
-  Tensor probe_counts = zeros({num_utterances}, ScalarType::Long);
-  Tensor sq_norms = zeros({num_utterances, num_hypotheses}, ScalarType::Double);
-  Tensor output_sq_norms =
-      zeros({frame_gram.has_value() ? num_utterances : 0, num_hypotheses}, ScalarType::Double);
+  const LabelingBatch labelings(found.hypotheses.labels, found.hypotheses.label_lengths,
+                                found.hypotheses.counts, batch, blank);
 
   const Tensor key_values = torch::stable::contiguous(keys);
   std::deque<Softmax> softmaxes;
@@ -209,49 +205,44 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
     const Softmax& softmax = softmaxes.emplace_back(softmax_batch.utterance<double>(n),
                                                     ClassSubset(labelings, n, num_classes, blank));
     SparseVectors cotangents = cotangents_of(softmax, labelings, n);
-    double* own_sq_norms = sq_norms.mutable_data_ptr<double>() + n * num_hypotheses;
-    store_sq_norms(cotangents, own_sq_norms);
+    double* sq_norms = found.cotangent_sq_norms.mutable_data_ptr<double>() + n * num_hypotheses;
+    store_sq_norms(cotangents, sq_norms);
     if (frame_gram.has_value()) {
       store_output_sq_norms(cotangents, softmax, torch::stable::select(*frame_gram, 0, n),
-                            output_sq_norms.mutable_data_ptr<double>() + n * num_hypotheses);
+                            found.output_sq_norms.mutable_data_ptr<double>() + n * num_hypotheses);
     }
-    const std::vector<uint64_t> hashes = labeling_hashes(
-        labelings, n, static_cast<uint64_t>(key_values.const_data_ptr<int64_t>()[n]));
+    std::vector<uint64_t> hashes;
+    hashes.reserve(labelings.count(n));
+    for (int64_t k = 0; k < labelings.count(n); ++k) {
+      hashes.push_back(labelings.hash(n, k, key_values.const_data_ptr<int64_t>()[n]));
+    }
     const std::vector<double> scales =
-        column_scales(hypotheses.log_prob.const_data_ptr<double>() + n * num_hypotheses,
-                      own_sq_norms, labelings.count(n), options);
+        column_scales(found.hypotheses.log_prob.const_data_ptr<double>() + n * num_hypotheses,
+                      sq_norms, labelings.count(n), options);
     all_rows.push_back(rows_of(std::move(cotangents), scales, hashes, options));
     const RowChoice& choice = all_rows.back().choice;
-    num_directions.mutable_data_ptr<int64_t>()[n] = choice.num_directions;
-    probe_counts.mutable_data_ptr<int64_t>()[n] = choice.num_probes;
+    found.num_directions.mutable_data_ptr<int64_t>()[n] = choice.num_directions;
+    found.num_probes.mutable_data_ptr<int64_t>()[n] = choice.num_probes;
     most_rows = std::max(most_rows, choice.num_directions + choice.num_probes);
   }
 
-  Tensor rows = zeros({num_utterances, most_rows, max_frames, num_classes}, logits.scalar_type());
-  Tensor combinations = zeros({num_utterances, most_rows, num_hypotheses}, ScalarType::Double);
+  found.cotangents =
+      zeros({num_utterances, most_rows, max_frames, num_classes}, logits.scalar_type());
+  found.combinations = zeros({num_utterances, most_rows, num_hypotheses}, ScalarType::Double);
   for (int64_t n = 0; n < num_utterances; ++n) {
     const auto& [vectors, choice] = all_rows[n];
     const int64_t first = n * most_rows;
-    if (batch.is_double()) {
+    visit_floating(logits, [&]<typename Scalar>(Scalar) {
       store_rows(vectors, softmaxes[n], max_frames,
-                 rows.mutable_data_ptr<double>() + first * max_frames * num_classes);
-    } else {
-      store_rows(vectors, softmaxes[n], max_frames,
-                 rows.mutable_data_ptr<float>() + first * max_frames * num_classes);
-    }
+                 found.cotangents.mutable_data_ptr<Scalar>() + first * max_frames * num_classes);
+    });
     const int64_t count = labelings.count(n);
     for (int64_t r = 0; r < vectors.count(); ++r) {
       std::copy_n(choice.combinations.begin() + r * count, count,
-                  combinations.mutable_data_ptr<double>() + (first + r) * num_hypotheses);
+                  found.combinations.mutable_data_ptr<double>() + (first + r) * num_hypotheses);
     }
   }
-  return {.hypotheses = hypotheses,
-          .cotangents = rows,
-          .combinations = combinations,
-          .num_directions = num_directions,
-          .num_probes = probe_counts,
-          .cotangent_sq_norms = sq_norms,
-          .output_sq_norms = output_sq_norms};
+  return found;
 }
 
 }  // namespace egl::ops

@@ -1,4 +1,4 @@
-// The log-softmax of all frames in double.
+// The log-softmax in double.
 #pragma once
 
 #include <algorithm>
@@ -20,17 +20,8 @@ void log_softmax(const Emissions<Scalar>& logits, int64_t n, double* out) {
     for (int64_t c = 0; c < logits.num_classes; ++c) sum += std::exp(logits(t, c) - most);
     const double log_sum = std::log(sum);
     check_logits(most + log_sum, n, t);
-    // In two steps: beside a logit of 1e16 the sum's logarithm would be rounded away.
+    // In two steps: added to a logit of 1e16, the sum's logarithm would be rounded away.
     for (int64_t c = 0; c < logits.num_classes; ++c) *out++ = (logits(t, c) - most) - log_sum;
-  }
-}
-
-// Of all utterances; writes [N, T, C], but for padding frames, which stay as they are.
-template <typename Scalar>
-void log_softmax(const EmissionBatch& logits, double* out) {
-  const int64_t size = logits.max_frames() * logits.num_classes();
-  for (int64_t n = 0; n < logits.num_utterances(); ++n) {
-    log_softmax(logits.utterance<Scalar>(n), n, out + n * size);
   }
 }
 

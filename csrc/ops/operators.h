@@ -1,9 +1,9 @@
-// Every operator, once: its results, its function, and a line in the list from which schemas and
-// registrations are made. egl_fast/ops documents them. CUDA halves have the same functions in
-// egl::ops::cuda, for tensors of one device.
+// Every operator, declared once: its results, its function, and a line in the list that schemas and
+// registrations are made from. egl_fast/ops documents them. CUDA halves have the same functions in
+// egl::ops::cuda, for tensors on one device.
 //
-// All of it is LibTorch's stable ABI, so that one build serves every torch from the version named
-// in setup.py on.
+// This uses only LibTorch's stable ABI, so that one build works with every torch from the minimum
+// version (csrc/tools/nvcc.py) on.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -17,8 +17,8 @@ namespace egl::ops {
 
 using torch::stable::Tensor;
 
-// Labels have room for T entries, the most a labeling can have, so that shapes depend on shapes
-// only.
+// Labels have room for T entries, the most a labeling can have, so that result shapes depend only
+// on argument shapes.
 struct Hypotheses {
   Tensor labels;           // [N, K, T]
   Tensor label_lengths;    // [N, K]
@@ -52,7 +52,7 @@ LogitsCotangents ctc_logits_cotangents(const Tensor& logits, const Tensor& lengt
                                        const Tensor& labels, const Tensor& label_lengths,
                                        const Tensor& counts, int64_t blank);
 
-// R is the most rows that an utterance of the batch needs.
+// R is the largest number of rows that an utterance of the batch needs.
 struct NbestCotangents {
   Hypotheses hypotheses;
   Tensor cotangents;          // [N, R, T, C]
@@ -68,8 +68,8 @@ struct NbestCotangents {
                                      cotangent_sq_norms, output_sq_norms));
   }
 };
-// Search, then what is to be pulled back. With `tolerance`, `num_probes` and `span` at 0, all K
-// cotangents.
+// A search, then the rows to pull back: all K cotangents if `tolerance`, `num_probes` and `span`
+// are 0.
 NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths,
                                      int64_t num_hypotheses, int64_t beam_width, double tolerance,
                                      int64_t num_probes, double span, const Tensor& keys,
@@ -90,11 +90,11 @@ struct RecurrentStates {
 };
 // Lists have a tensor for each direction; bias_hh may be empty, and initial_cell is unless the cell
 // is an LSTM.
-RecurrentStates recurrent_forward(int64_t cell, std::optional<double> relu_clip,
-                                  std::vector<Tensor> projected, std::vector<Tensor> weight_hh,
-                                  std::vector<Tensor> bias_hh, std::vector<Tensor> initial_state,
-                                  std::vector<Tensor> initial_cell, std::optional<Tensor> valid,
-                                  std::vector<bool> reverse, bool precise);
+RecurrentStates recurrent_forward(
+    int64_t cell, std::optional<double> relu_clip, const std::vector<Tensor>& projected,
+    const std::vector<Tensor>& weight_hh, const std::vector<Tensor>& bias_hh,
+    const std::vector<Tensor>& initial_state, const std::vector<Tensor>& initial_cell,
+    const std::optional<Tensor>& valid, const std::vector<bool>& reverse, bool precise);
 
 struct RecurrentCotangents {
   Tensor gates;         // [T, R, N, G * H]

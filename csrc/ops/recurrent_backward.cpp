@@ -3,14 +3,15 @@
 #include <algorithm>
 
 #include "csrc/ops/operators.h"
-#include "csrc/ops/recurrent_backward_call.h"
+#include "csrc/ops/recurrent_backward_tensors.h"
 
 namespace egl::ops {
 namespace {
 
-// Rows are cut into blocks, and each block runs through all frames on its own thread: no barrier a
-// frame, and a block's carry stays in its core's cache. A row's bits do not depend on its block, so
-// blocks may depend on the number of threads: all threads get as many.
+// Rows are cut into blocks, and each block goes through all frames on one thread: there is no
+// barrier per frame, and a block's carry stays in the core's cache. A row's bits do not depend on
+// its block, so the number of blocks may depend on that of threads, each of which gets equally
+// many.
 class Blocks {
  public:
   Blocks(int64_t num_rows, int64_t num_threads) : num_rows_(num_rows) {
@@ -22,7 +23,7 @@ class Blocks {
   }
 
   int64_t count() const { return count_; }
-  // Blocks differ by one tile at most.
+  // Block sizes differ by at most one tile.
   int64_t first_row(int64_t block) const {
     return std::min(num_tiles_ * block / count_ * tile_, num_rows_);
   }
@@ -39,14 +40,14 @@ class Blocks {
 };
 
 template <typename Scalar>
-void run(const RecurrentBackwardCall& call) {
+void run(const RecurrentBackwardTensors& tensors) {
   const Isa isa = isa_in_use();
   const PackedWeight<Scalar> weight =
-      pack_for_backward(call.weight_hh().const_data_ptr<Scalar>(), shape_of(call.cell()).num_gates,
-                        call.hidden_size(), isa);
-  RecurrentPullback<Scalar> problem = call.pullback<Scalar>();
+      pack_for_backward(tensors.weight_hh().const_data_ptr<Scalar>(),
+                        shape_of(tensors.cell()).num_gates, tensors.hidden_size(), isa);
+  RecurrentPullback<Scalar> problem = tensors.pullback<Scalar>();
   problem.weight = &weight;
-  const Blocks blocks(call.num_rows(), torch::stable::get_num_threads());
+  const Blocks blocks(tensors.num_rows(), torch::stable::get_num_threads());
   torch::stable::parallel_for(0, blocks.count(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       recurrent_backward(problem, blocks.first_row(block), blocks.first_row(block + 1), isa);
@@ -60,10 +61,12 @@ RecurrentCotangents recurrent_backward(int64_t cell, const Tensor& cotangents,
                                        const Tensor& coefficients, const Tensor& weight_hh,
                                        bool reverse,
                                        const std::optional<Tensor>& final_cell_cotangents) {
-  const RecurrentBackwardCall call(cell, cotangents, coefficients, weight_hh, reverse,
-                                   final_cell_cotangents);
-  if (call.state().numel() > 0) call.is_double() ? run<double>(call) : run<float>(call);
-  return call.results();
+  const RecurrentBackwardTensors tensors(cell, cotangents, coefficients, weight_hh, reverse,
+                                         final_cell_cotangents);
+  if (tensors.state().numel() > 0) {
+    visit_floating(cotangents, [&]<typename Scalar>(Scalar) { run<Scalar>(tensors); });
+  }
+  return tensors.results();
 }
 
 }  // namespace egl::ops

@@ -1,4 +1,4 @@
-// The list of operators as torch takes it: schemas, and functions of tuples.
+// Registers the operators with torch.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -9,14 +9,14 @@
 
 #include "csrc/ops/operators.h"
 
-// Part of torch's stable C interface from 2.13 on; null beside older ones.
+// Part of torch's stable C interface from 2.13 on; null with older versions.
 extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 
 namespace egl::ops {
 
-// An operator as torch calls it. Results are a tuple. Errors of torch's own say why: the C
-// interface passes on that a call failed ("API call failed at"), which tells nobody that memory ran
-// out.
+// An operator as torch calls it, with a tuple of results. For errors in torch itself, the C
+// interface only says that a call failed ("API call failed at"); this gives the reason, such as
+// memory that ran out.
 template <auto kOperator>
 struct TorchOperator;
 

@@ -1,4 +1,4 @@
-// The eigenvectors that compression works with.
+// Eigenvectors of a Gram matrix.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace egl::ops {
 
-// By LAPACK, the fast way. Nothing where it fails or returns what are no numbers.
+// By LAPACK, which is fast. Nothing if it fails or returns numbers that are not finite.
 inline std::optional<EigenPairs> eigen_by_svd(const Tensor& gram) {
   const auto found = svd(gram);
   if (!found.has_value()) return std::nullopt;
@@ -29,9 +29,10 @@ inline std::optional<EigenPairs> eigen_by_svd(const Tensor& gram) {
   return pairs;
 }
 
-// Of a contiguous symmetric matrix [K, K] without negative eigenvalues, but for rounding: its
-// singular value decomposition. LAPACK's iterations may fail to converge on a matrix that is
-// singular or has many equal eigenvalues, and a pool is not to end there.
+// `gram` is contiguous, symmetric, [K, K], and has no negative eigenvalues except by rounding, so
+// its singular value decomposition will do. LAPACK's iterations may fail to converge on a matrix
+// that is singular or has many equal eigenvalues. Scoring must go on, so then the core's method
+// takes over.
 inline EigenPairs eigen_of_semidefinite(const Tensor& gram) {
   if (auto found = eigen_by_svd(gram)) return std::move(*found);
   const auto size = static_cast<size_t>(gram.numel());

@@ -1,5 +1,5 @@
-// Batches of CTC problems in the layout of the operators, for kernels to work on. What kernels must
-// not read is filled with what would spoil every result.
+// Batches of CTC problems in the operators' layout, for kernels. What kernels must not read is
+// filled with values that would spoil every result.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// Runs tests of emulated kernels in several schedules: what a kernel computes may depend on none.
+// Runs tests of emulated kernels in several schedules: no kernel's result may depend on the
+// schedule.
 #pragma once
 
 #include <cstdio>
@@ -7,6 +8,15 @@
 #include "csrc/test/test.h"
 
 namespace egl::test {
+
+// Restores the emulator's options, whatever a test sets.
+class OptionsScope {
+ public:
+  ~OptionsScope() { emulator::options() = before_; }
+
+ private:
+  const emulator::Options before_ = emulator::options();
+};
 
 inline int run_all_in_every_schedule() {
   using emulator::Order;

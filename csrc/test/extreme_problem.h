@@ -41,8 +41,8 @@ inline double extreme_log_prob(std::mt19937& random) {
   }
 }
 
-// Of at most `max_frames` frames and `max_classes` classes; a few numbers make it up, so ties are
-// common. Every other one holds what a float can hold.
+// At most `max_frames` frames and `max_classes` classes, made of few different numbers, so that
+// ties are common. In half of them all numbers are floats.
 inline Problem extreme_problem(std::mt19937& random, int64_t max_frames, int64_t max_classes) {
   const auto up_to = [&](int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(random);

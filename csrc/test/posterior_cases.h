@@ -23,7 +23,7 @@ inline ProbabilityTable table_of(const Problem& problem) {
   return {problem.log_probs, problem.num_frames, problem.num_classes};
 }
 
-// Emissions of a model that is more or less sure, with frames that rule classes out.
+// Emissions of a model that is more or less sure. Some classes are impossible at some frames.
 inline Problem long_problem(std::mt19937& random, int64_t num_frames, int64_t num_classes,
                             double sure) {
   Problem problem{num_frames, num_classes, 0, {}};
@@ -59,9 +59,9 @@ inline Problem underflowing_problem() {
   return {2, 3, 0, {-1500, -0.5, -1000, -0.5, -1500, -2000}};
 }
 
-// The likeliest way through {1, 2, 3} has said two labels by frame 10, where that is 300 orders of
-// magnitude below having said none: forward it is lost, and a way that is less likely by e^140 is
-// not.
+// The most likely alignment of {1, 2, 3} has emitted two labels by frame 10, where that is 300
+// orders of magnitude less likely than none: the forward pass loses it, and keeps an alignment that
+// is less likely by e^140.
 inline Problem problem_that_loses_mass() {
   const int64_t num_frames = 16;
   Problem problem{num_frames, 4, 0, {}};
@@ -75,17 +75,17 @@ inline Problem problem_that_loses_mass() {
   return problem;
 }
 
-// The likeliest way through {1, 2} says nothing at first, which is above one here, as of emissions
-// that are no probabilities. Forward the next frame's emission, scaled by that, underflows, and
-// what is left is less by e^80; backward it does not. So the directions disagree.
+// The most likely alignment of {1, 2} starts with a blank, whose emission is above one here: not a
+// probability. In the forward pass the next frame's emission, scaled by that, underflows, and what
+// is left is less by e^80; in the backward pass it does not. So the directions disagree.
 inline Problem problem_on_which_directions_disagree() {
   return {3, 3, 0, {600, -80, -700, -700, -600, 0, -700, -700, 0}};
 }
 
-// Of {1, 2, 3}, the likeliest ways stay in label 1 until the last frames. After the first three
-// they are e^-1400 behind one that has said all, and before the last three, in the other direction,
-// as far behind what only has to end. So both directions lose them, and agree on what is left,
-// which is less likely by e^3700.
+// The most likely alignments of {1, 2, 3} stay in label 1 until the last frames. After the first
+// three frames they are e^-1400 below one that has emitted all labels, and before the last three,
+// in the other direction, as far below one that only has to end. So both directions lose them, and
+// agree on what is left, which is less likely by e^3700.
 inline Problem problem_that_both_directions_lose() {
   Problem problem{16, 4, 0, {}};
   for (int t = 0; t < 16; ++t) {
@@ -99,7 +99,7 @@ inline Problem problem_that_both_directions_lose() {
   return problem;
 }
 
-// The labeling {1, 2, 1} has e^583 by way of an emission of e^690, as of what is no probability.
+// The labeling {1, 2, 1} has mass e^583, through an emission of e^690, which is not a probability.
 inline Problem problem_beyond_probabilities() {
   return {4, 3, 0, {-59.4, -46.1, -55, -9.1, -7.9, 0, -99.5, -700, 690, 690, -60.5, -34.1}};
 }
@@ -118,7 +118,8 @@ inline Problem astronomically_improbable_problem(int64_t num_frames) {
   return problem;
 }
 
-// {1, 2} has one way, and at the first frame e^-710 of all the mass: no double is its inverse.
+// {1, 2} has one alignment, and at the first frame e^-710 of the mass, which has no inverse in
+// double.
 inline Problem problem_of_a_tiny_total() { return {2, 3, 0, {-178, -532, -355, -1, 0, -178}}; }
 
 // Whether all frames are finite, not negative, and sum to one.

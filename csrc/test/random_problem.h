@@ -1,4 +1,4 @@
-// Random small CTC problems, and the dumbest possible answer to them.
+// Random small CTC problems, and their answers by brute force.
 #pragma once
 
 #include <cmath>
@@ -61,8 +61,7 @@ inline Labeling collapse(const std::vector<int64_t>& alignment, int64_t blank) {
   return labeling;
 }
 
-// Mass (no logarithm) of every labeling, over all C^T alignments; `visit`, if given, is called with
-// each alignment, its labeling and its mass.
+// Calls visit(alignment, labeling, mass) for each of the C^T alignments; masses are not logarithms.
 template <typename Visit>
 void for_each_alignment(const Problem& problem, const Visit& visit) {
   std::vector<int64_t> alignment(static_cast<size_t>(problem.num_frames), 0);

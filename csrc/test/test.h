@@ -1,5 +1,5 @@
-// The smallest test runner that does its job: EGL_TEST registers a case, CHECK records a failure
-// and goes on, and run_all() returns how many cases failed, for main() to exit with.
+// A minimal test runner: EGL_TEST registers a case, CHECK records a failure and continues, and
+// run_all() returns how many cases failed.
 #pragma once
 
 #include <cmath>
@@ -29,7 +29,7 @@ struct Registration {
 
 inline void check(bool condition, const char* text, const char* file, int line) {
   if (condition) return;
-  // The first few say enough; a broken loop would say the same a thousand times.
+  // The first few are enough; a broken loop would print the same thousands of times.
   if (++failures_of_case() <= 5) std::printf("%s:%d: failed: %s\n", file, line, text);
 }
 

@@ -181,7 +181,7 @@ EGL_TEST(tokens_are_selected_with_their_ties) {
   }
 }
 
-// What a double cannot hold as a probability is found in the log domain.
+// Probabilities too small for a double are found in the log domain.
 EGL_TEST(improbable_prefixes_are_not_lost) {
   Problem problem{12, 3, 0, {}};
   for (int t = 0; t < 12; ++t)
@@ -209,7 +209,7 @@ EGL_TEST(improbable_prefixes_are_not_lost) {
   }
 }
 
-// Long and unsure: the exact probability of what was found is below what a double can hold.
+// Long and unsure: the exact probabilities are too small for a double.
 EGL_TEST(long_utterances_are_ranked_in_the_log_domain) {
   Problem problem{900, 3, 0, {}};
   std::mt19937 random(29);
@@ -219,8 +219,8 @@ EGL_TEST(long_utterances_are_ranked_in_the_log_domain) {
   for (const auto& hypothesis : found) CHECK(hypothesis.search_log_prob <= hypothesis.log_prob);
 }
 
-// Whoever calls has to refuse them; the search only has to end.
-EGL_TEST(what_is_no_log_probability_ends_the_search) {
+// Callers refuse these; the search only has to end.
+EGL_TEST(any_numbers_end_the_search) {
   constexpr double kInf = std::numeric_limits<double>::infinity();
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   std::mt19937 random(31);
@@ -235,7 +235,7 @@ EGL_TEST(what_is_no_log_probability_ends_the_search) {
   egl::ctc_beam_search(overflow.emissions(), {4, 4, 0});
 }
 
-// No width is too large: room is taken only for what there is.
+// No width is too large: memory is taken only for what is found.
 EGL_TEST(the_widest_beam) {
   std::mt19937 random(37);
   constexpr int64_t kWidest = std::numeric_limits<int64_t>::max();

@@ -1,7 +1,7 @@
 // Search, exact probabilities and occupancy where log-probabilities are extreme, against
 // enumeration. EGL_FUZZ=300000 tries as many problems.
 #include <cstdio>
-#include <string>
+#include <optional>
 
 #include "csrc/core/ctc_beam_search.h"
 #include "csrc/core/ctc_posteriors.h"
@@ -52,7 +52,7 @@ bool finds_all(const Problem& problem, const Answers& answers, int64_t width) {
   return right;
 }
 
-// A beam that is too narrow for all still has as many as it would have by logarithms alone.
+// A beam that is too narrow for all labelings keeps as many as a search by logarithms does.
 bool fills_a_narrow_beam(const Problem& problem, const Answers& answers, int64_t width) {
   const egl::BeamSearchOptions options{width, width, problem.blank};
   const auto found = egl::ctc_beam_search(problem.emissions(), options);
@@ -71,16 +71,21 @@ bool fills_a_narrow_beam(const Problem& problem, const Answers& answers, int64_t
   return right;
 }
 
-bool occupies(const Problem& problem, const Answers& answers, egl::Isa isa) {
+// With these instructions, or in the log domain.
+bool occupies(const Problem& problem, const Answers& answers, std::optional<egl::Isa> isa) {
   const egl::ProbabilityTable table = egl::test::table_of(problem);
   const double tolerance = 2 * egl::test::extreme_rounding(problem);
   egl::PosteriorWorkspace workspace;
   std::vector<double> occupancy(problem.log_probs.size());
   bool right = true;
   for (const auto& [labels, answer] : answers) {
+    const auto num_labels = static_cast<int64_t>(labels.size());
     const double log_prob =
-        egl::ctc_posteriors(table, labels.data(), static_cast<int64_t>(labels.size()),
-                            problem.blank, isa, workspace, occupancy.data());
+        isa.has_value()
+            ? egl::ctc_posteriors(table, labels.data(), num_labels, problem.blank, *isa, workspace,
+                                  occupancy.data())
+            : egl::ctc_forward_backward(problem.emissions(), labels.data(), num_labels,
+                                        problem.blank, workspace.log_domain, occupancy.data());
     right &= near(log_prob, static_cast<double>(answer.log_prob), tolerance);
     for (size_t i = 0; i < occupancy.size(); ++i) {
       const long double expected = std::exp(answer.log_occupancy[i] - answer.log_prob);
@@ -88,6 +93,18 @@ bool occupies(const Problem& problem, const Answers& answers, egl::Isa isa) {
     }
   }
   return right;
+}
+
+void check_occupancy(const Problem& problem, const Answers& answers) {
+  bool right = occupies(problem, answers, std::nullopt);
+  if (!right) std::printf("  failed: the log domain\n");
+  for (const egl::Isa isa : egl::available_isas()) {
+    if (occupies(problem, answers, isa)) continue;
+    std::printf("  failed: %s\n", egl::name_of(isa));
+    right = false;
+  }
+  CHECK(right);
+  if (!right) describe(problem);
 }
 
 void check(const Problem& problem, std::mt19937& random) {
@@ -101,16 +118,14 @@ void check(const Problem& problem, std::mt19937& random) {
   expect(finds_all(problem, answers, egl::test::widest_beam(problem)), "finds all, just so wide");
   expect(fills_a_narrow_beam(problem, answers, 1 + static_cast<int64_t>(random() % 8)),
          "fills a narrow beam");
-  for (const egl::Isa isa : egl::available_isas()) {
-    expect(occupies(problem, answers, isa), egl::name_of(isa));
-  }
   CHECK(right);
   if (!right) describe(problem);
+  check_occupancy(problem, answers);
 }
 
 }  // namespace
 
-// A repeat needs a blank before it, whose mass is e^-900 of the prefix's when it is asked for.
+// A repeat needs a blank before it, whose mass is e^-900 of the prefix's by then.
 EGL_TEST(one_of_a_prefixs_two_masses_underflows) {
   std::mt19937 random(1);
   const Problem problem{5, 2, 1, {-300, 0, -300, 0, -300, 0, 0, -300, 0, -300}};
@@ -123,6 +138,16 @@ EGL_TEST(an_emission_underflows_beside_a_faint_beam) {
   const Problem problem{2, 1, 0, {-660, -1102}};
   const auto found = egl::ctc_beam_search(problem.emissions(), {4, 4, 0});
   CHECK(found.size() == 1 && found[0].log_prob == -1762.0 && found[0].search_log_prob == -1762.0);
+}
+
+// See posterior_cases.h. Not all of these are probabilities, so there is no search.
+EGL_TEST(what_the_linear_domain_loses) {
+  using namespace egl::test;
+  for (const Problem& problem :
+       {underflowing_problem(), problem_on_which_directions_disagree(),
+        problem_with_a_denormal_sum(), problem_beyond_probabilities(), problem_of_a_tiny_total()}) {
+    check_occupancy(problem, enumerate_answers(problem));
+  }
 }
 
 EGL_TEST(random_problems) {

@@ -9,6 +9,7 @@
 #include "csrc/core/cotangent_rows.h"
 #include "csrc/core/random_normals.h"
 #include "csrc/cuda/choose_rows.h"
+#include "csrc/test/eigen_cases.h"
 #include "csrc/test/emulated.h"
 
 namespace {
@@ -27,18 +28,8 @@ struct Utterance {
 
 // `rank` dimensions, each with `fall` times the length of the one before.
 Utterance random_utterance(std::mt19937& random, int64_t count, int64_t rank, double fall) {
-  std::normal_distribution<double> normal;
-  std::vector<double> columns(count * rank);
-  for (int64_t i = 0; i < count * rank; ++i) {
-    columns[i] = normal(random) * std::pow(fall, static_cast<double>(i % rank));
-  }
-  Utterance utterance{count, std::vector<double>(count * count), {}, {}, {}};
+  Utterance utterance{count, egl::test::random_gram(random, count, rank, fall), {}, {}, {}};
   for (int64_t k = 0; k < count; ++k) {
-    for (int64_t j = 0; j < count; ++j) {
-      for (int64_t r = 0; r < rank; ++r) {
-        utterance.gram[k * count + j] += columns[k * rank + r] * columns[j * rank + r];
-      }
-    }
     utterance.sq_norms.push_back(utterance.gram[k * count + k]);
     // So improbable that only their ratios are numbers.
     utterance.log_prob.push_back(-2000.0 - 0.2 * static_cast<double>(k));
@@ -54,7 +45,8 @@ struct Found {
   std::vector<double> of_cotangents;  // [R, K]
 };
 
-// Of each utterance: what the kernels choose, and what the core does of the same eigenvectors.
+// For each utterance, what the kernels choose, and what the core chooses from the same
+// eigenvectors.
 struct Both {
   Found found;
   std::optional<RowChoice> expected;
@@ -63,7 +55,7 @@ struct Both {
 
 std::vector<Both> choose(const std::vector<Utterance>& utterances, int64_t num_slots,
                          const CompressionOptions& options) {
-  // Where nothing is in use: what makes itself felt if it is used.
+  // Fills what is unused, and would show up in results if it were used.
   const double nothing = std::nan("");
   const auto num_utterances = static_cast<int64_t>(utterances.size());
   std::vector<double> gram(num_utterances * num_slots * num_slots, nothing);
@@ -90,7 +82,10 @@ std::vector<Both> choose(const std::vector<Utterance>& utterances, int64_t num_s
   std::vector<int64_t> num_directions(num_utterances, -7);
   std::vector<int64_t> num_probes(num_utterances, -7);
   std::vector<double> workspace(
-      egl::cuda::RowWorkspace::bytes(num_utterances, num_slots) / sizeof(double) + 1, nothing);
+      egl::cuda::device_bytes_of<egl::cuda::RowWorkspace>(num_utterances, num_slots) /
+              sizeof(double) +
+          1,
+      nothing);
   egl::cuda::choose_rows({gram.data(), log_prob.data(), sq_norms.data(), hashes.data(),
                           counts.data(), num_utterances, num_slots},
                          options, workspace.data(),
@@ -98,7 +93,8 @@ std::vector<Both> choose(const std::vector<Utterance>& utterances, int64_t num_s
                           num_directions.data(), num_probes.data()},
                          nullptr);
 
-  const egl::cuda::RowWorkspace own(workspace.data(), num_utterances, num_slots);
+  egl::cuda::DeviceArena arena(workspace.data());
+  const egl::cuda::RowWorkspace own(arena, num_utterances, num_slots);
   std::vector<Both> all;
   for (int64_t n = 0; n < num_utterances; ++n) {
     const int64_t count = counts[n];
@@ -219,7 +215,7 @@ EGL_TEST(a_batch_has_counts_of_its_own) {
   }
 }
 
-EGL_TEST(every_hypothesis_is_a_row_where_nobody_asked_for_fewer) {
+EGL_TEST(every_hypothesis_is_a_row_without_compression) {
   constexpr int64_t kSlots = 6;
   const std::vector<int64_t> counts{4, 0, 6};
   std::vector<double> combinations(3 * kSlots * kSlots, 77.0);

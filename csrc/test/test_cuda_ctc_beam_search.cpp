@@ -35,10 +35,10 @@ Found emulated(const Batch<Scalar>& batch, int64_t blank, int64_t num_hypotheses
   Found found{std::vector<int64_t>(slots * batch.max_frames(), -2), std::vector<int64_t>(slots, -2),
               std::vector<double>(slots, 1.0), std::vector<double>(slots, 1.0),
               std::vector<int64_t>(batch.num_utterances(), -2)};
-  const egl::cuda::BeamSearchWorkspace workspace(batch.num_utterances(), batch.max_frames(),
-                                                 batch.num_classes(), width);
-  std::vector<uint64_t> memory(workspace.bytes() / 8 + 1, 0xcdcdcdcdcdcdcdcd);
-  egl::cuda::beam_search(batch.emissions(), blank, width, workspace, memory.data(),
+  const size_t bytes = egl::cuda::device_bytes_of<egl::cuda::BeamSearchMemory>(
+      batch.num_utterances(), batch.max_frames(), batch.num_classes(), width);
+  std::vector<uint64_t> memory(bytes / 8 + 1, 0xcdcdcdcdcdcdcdcd);
+  egl::cuda::beam_search(batch.emissions(), blank, width, memory.data(),
                          {num_hypotheses, found.labels.data(), found.lengths.data(),
                           found.log_prob.data(), found.search_log_prob.data(), found.counts.data()},
                          nullptr);
@@ -160,7 +160,7 @@ EGL_TEST(no_frames_and_impossible_frames) {
   check_batch<double>({{1, 3, 1, {-1.0, -2.0, -0.5}}}, 1, 1);
 }
 
-// The linear domain does not do: the block starts again in the log domain.
+// The linear domain fails, and the block starts over in the log domain.
 EGL_TEST(improbable_prefixes_are_not_lost) {
   Problem problem{12, 3, 0, {}};
   for (int t = 0; t < 12; ++t) {
@@ -197,9 +197,8 @@ EGL_TEST(as_speech) {
 }
 
 EGL_TEST(a_device_with_less_shared_memory_refuses_by_name) {
-  auto& options = egl::emulator::options();
-  const size_t before = options.shared_memory_limit;
-  options.shared_memory_limit = size_t{64} << 10;
+  const egl::test::OptionsScope scope;
+  egl::emulator::options().shared_memory_limit = size_t{64} << 10;
   std::string said;
   try {
     std::mt19937 random(43);
@@ -207,8 +206,7 @@ EGL_TEST(a_device_with_less_shared_memory_refuses_by_name) {
   } catch (const std::runtime_error& error) {
     said = error.what();
   }
-  CHECK(said.find("prefix_search wants") == 0);
-  options.shared_memory_limit = before;
+  CHECK(said.find("prefix_search needs") == 0);
 }
 
 EGL_EMULATED_TEST_MAIN()

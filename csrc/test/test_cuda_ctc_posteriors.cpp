@@ -44,7 +44,7 @@ bool operator==(const Result<Out>& a, const Result<Out>& b) {
   return a.log_prob == b.log_prob && a.rows == b.rows;
 }
 
-// With memory full of what would be noticed, and `scratch_bytes` to work in.
+// Memory is filled with values that would be noticed in results.
 template <PosteriorKind kKind, typename Out, typename In>
 Result<Out> run(const Batch<In>& batch, int64_t blank, size_t scratch_bytes = kPlenty) {
   const int64_t num_slots = batch.num_utterances() * batch.num_slots();
@@ -215,19 +215,6 @@ EGL_TEST(the_log_domain_in_a_wide_labeling) {
   check_all_kinds<double>({{problem, {egl::test::random_labeling(random, 40, 4), {1, 1}}}}, 0);
 }
 
-EGL_TEST(mass_that_is_lost_on_the_way) {
-  const Problem problem = egl::test::problem_that_loses_mass();
-  check_all_kinds<double>({{problem, {{1, 2, 3}, {3}, {1, 1, 3}}}}, 0);
-  Batch<double> batch({{problem, {{1, 2, 3}}}});
-  const auto result = run<PosteriorKind::kOccupancy, double>(batch, 0);
-  CHECK(egl::test::near(result.log_prob[0], -760.0 + std::log(45.0), 1e-9));
-}
-
-EGL_TEST(mass_that_both_directions_lose) {
-  check_all_kinds<double>({{egl::test::problem_that_both_directions_lose(), {{1, 2, 3}}}}, 0);
-  check_all_kinds<double>({{egl::test::problem_of_a_tiny_total(), {{1, 2}}}}, 0);
-}
-
 // EGL_FUZZ=5000 tries as many problems.
 EGL_TEST(extreme_problems) {
   std::mt19937 random(20261126);
@@ -242,36 +229,28 @@ EGL_TEST(extreme_problems) {
   }
 }
 
-EGL_TEST(directions_that_disagree) {
-  const Problem problem = egl::test::problem_on_which_directions_disagree();
-  Batch<double> batch({{problem, {{1, 2}, {2}}}});
-  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
+// Problems of which the linear domain loses something: see posterior_cases.h.
+EGL_TEST(what_the_linear_domain_loses) {
+  using namespace egl::test;
+  const Utterance cases[] = {
+      {problem_that_loses_mass(), {{1, 2, 3}, {3}, {1, 1, 3}}},
+      {problem_that_both_directions_lose(), {{1, 2, 3}}},
+      {problem_of_a_tiny_total(), {{1, 2}}},
+      {problem_on_which_directions_disagree(), {{1, 2}, {2}}},
+      {problem_with_a_denormal_sum(), {{1}, {}}},
+      {problem_beyond_probabilities(), {{1, 2, 1}, {2}}},
+      {astronomically_improbable_problem(40), {{}, {1}, {2}, {1, 2}}},
+      {improbable_problem(300), {{1}}},
+  };
+  for (const Utterance& utterance : cases) {
+    Batch<double> batch({utterance});
+    check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
+    check_against_the_core<PosteriorKind::kCotangents, double>(batch, 0);
+  }
 }
 
-EGL_TEST(sums_below_the_normal_numbers) {
-  Batch<double> batch({{egl::test::problem_with_a_denormal_sum(), {{1}, {}}}});
-  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
-}
-
-EGL_TEST(emissions_that_are_no_probabilities) {
-  Batch<double> batch({{egl::test::problem_beyond_probabilities(), {{1, 2, 1}, {2}}}});
-  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
-}
-
-EGL_TEST(logarithms_too_large_to_be_added_up) {
-  const int64_t num_frames = 40;
-  Batch<double> batch(
-      {{egl::test::astronomically_improbable_problem(num_frames), {{}, {1}, {2}, {1, 2}}}});
-  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
-}
-
-EGL_TEST(long_and_improbable) {
-  Batch<double> batch({{egl::test::improbable_problem(300), {{1}}}}, 0);
-  check_against_the_core<PosteriorKind::kOccupancy, double>(batch, 0);
-}
-
-// One warp that does everything in one slice, again and again, is worth as much as many. A labeling
-// that is much too long needs no more room than others.
+// A single warp that reuses one slice gives the same results as many warps. A labeling that is much
+// too long takes no more room than others.
 EGL_TEST(results_do_not_depend_on_scratch_memory) {
   std::mt19937 random(41);
   std::vector<Utterance> utterances = ragged_batch(5, 3);

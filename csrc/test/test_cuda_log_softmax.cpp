@@ -99,7 +99,7 @@ EGL_TEST(equals_the_cores_log_softmax) {
   equals_the_core<double>(1025, 2);
 }
 
-EGL_TEST(bad_frames_are_told_of_and_become_uniform) {
+EGL_TEST(bad_frames_are_reported_and_become_uniform) {
   const Result good = log_softmax(small_batch());
   CHECK(good.first_bad_frame == kNothing);
   CHECK(good.bad_utterances == std::vector<int32_t>({0, 0}));
@@ -133,7 +133,7 @@ EGL_TEST(bad_frames_are_told_of_and_become_uniform) {
   }
 }
 
-EGL_TEST(nobody_has_to_ask_for_bad_frames) {
+EGL_TEST(bad_frames_need_not_be_reported) {
   Batch<double> batch = small_batch();
   batch.value(0, 0, 0) = kNan;
   std::vector<double> log_probs(16, kNan);
@@ -141,7 +141,7 @@ EGL_TEST(nobody_has_to_ask_for_bad_frames) {
   CHECK(log_probs[0] == -std::log(2.0));
 }
 
-EGL_TEST(lengths_out_of_range_are_bad_and_lead_nowhere) {
+EGL_TEST(lengths_out_of_range_are_bad_and_read_nothing) {
   Batch<double> batch = small_batch();
   batch.lengths = {5, -1};
   const Result result = log_softmax(batch);

@@ -1,17 +1,17 @@
 // The forward scan's kernel against the core. A step has the core's formulas, and products are
 // taken here in the core's order, so both agree to the bit where the baseline's instructions round
-// a product and a sum one by one, as nvcc is told to: on x86-64. On aarch64 the core joins them.
+// a product and a sum separately, as nvcc is told to: on x86-64. On aarch64 the core fuses them.
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <random>
 #include <vector>
 
 #include "csrc/cuda/recurrent_forward.h"
 #include "csrc/test/emulated.h"
+#include "csrc/test/recurrent_problems.h"
 
 using egl::RecurrentCell;
 using egl::RecurrentForm;
+using egl::test::kForms;
 
 namespace {
 
@@ -22,71 +22,10 @@ constexpr bool kCoreJoins = true;
 constexpr bool kCoreJoins = false;
 #endif
 
-const std::vector<RecurrentForm> kForms = {{RecurrentCell::kRnn, false, kInf},
-                                           {RecurrentCell::kRnn, true, kInf},
-                                           {RecurrentCell::kRnn, true, 0.75},
-                                           {RecurrentCell::kGru, false, kInf},
-                                           {RecurrentCell::kLstm, false, kInf}};
-
-// Some directions of a layer; every second one is reversed. `projected` is strided as [N, T, G *
-// H]. Arrays are on the heap, each of its exact size, so that the address sanitizer sees the ends.
 template <typename Value>
-struct Layer {
-  struct Direction {
-    std::vector<Value> projected, weight, bias, initial_state, initial_cell;
-    std::vector<Value> states, previous, coefficients, final_cell;
-
-    bool operator==(const Direction&) const = default;
-  };
-
-  Layer(const RecurrentForm& form, int64_t D, int64_t T, int64_t N, int64_t H, bool has_bias)
-      : T(T), N(N), H(H), columns(egl::shape_of(form.cell).num_gates * H), form(form) {
-    std::mt19937 engine(static_cast<unsigned>(1000 * D + 100 * T + 10 * N + H));
-    std::normal_distribution<double> normal;
-    const auto draw = [&](int64_t size) {
-      std::vector<Value> values(size);
-      for (Value& value : values) value = static_cast<Value>(normal(engine));
-      return values;
-    };
-    valid.reset(new bool[T * N]);
-    for (int64_t i = 0; i < T * N; ++i) valid[i] = i % 4 != 3;
-    for (int64_t d = 0; d < D; ++d) {
-      Direction direction{.projected = draw(N * T * columns),
-                          .weight = draw(columns * H),
-                          .bias = has_bias ? draw(columns) : std::vector<Value>(),
-                          .initial_state = draw(N * H),
-                          .initial_cell = draw(N * H),
-                          .states = std::vector<Value>(T * N * H, Value{-9}),
-                          .previous = std::vector<Value>(T * N * H, Value{-9}),
-                          .coefficients = {},
-                          .final_cell = std::vector<Value>(N * H, Value{-9})};
-      for (Value& value : direction.weight) value /= static_cast<Value>(std::sqrt(H));
-      direction.coefficients.assign(T * N * egl::shape_of(form.cell).num_coefficients * H,
-                                    Value{-9});
-      directions.push_back(std::move(direction));
-    }
-  }
-
-  egl::RecurrentScan<Value> scan(size_t d) {
-    Direction& direction = directions[d];
-    const bool is_lstm = form.cell == RecurrentCell::kLstm;
-    return {.form = form,
-            .num_frames = T,
-            .num_utterances = N,
-            .hidden_size = H,
-            .reverse = d % 2 == 1,
-            .projected = direction.projected.data(),
-            .projected_strides = {columns, T * columns},
-            .weight = direction.weight.data(),
-            .bias = direction.bias.empty() ? nullptr : direction.bias.data(),
-            .initial_state = direction.initial_state.data(),
-            .initial_cell = is_lstm ? direction.initial_cell.data() : nullptr,
-            .valid = T > 2 ? valid.get() : nullptr,
-            .states = direction.states.data(),
-            .previous = direction.previous.data(),
-            .coefficients = direction.coefficients.data(),
-            .final_cell = is_lstm ? direction.final_cell.data() : nullptr};
-  }
+struct Layer : egl::test::RecurrentLayer<Value> {
+  using Base = egl::test::RecurrentLayer<Value>;
+  using Base::Base, Base::columns, Base::directions, Base::form, Base::H, Base::N, Base::scan;
 
   template <typename State>
   void run_on_core() {
@@ -102,7 +41,7 @@ struct Layer {
     std::vector<egl::RecurrentScan<Value>> scans;
     for (int64_t d = 0; d < D; ++d) {
       scans.push_back(scan(d));
-      const Direction& own = directions[d];
+      const auto& own = directions[d];
       state.insert(state.end(), own.initial_state.begin(), own.initial_state.end());
       cell_state.insert(cell_state.end(), own.initial_cell.begin(), own.initial_cell.end());
     }
@@ -131,20 +70,12 @@ struct Layer {
       }
     }
   }
-
-  int64_t T, N, H, columns;
-  RecurrentForm form;
-  std::unique_ptr<bool[]> valid;
-  std::vector<Direction> directions;
 };
 
-// Sums of `State` that start from the same numbers and round otherwise: the tolerance of
-// test_recurrent_forward.cpp.
+// Sums of `State` that start from the same numbers and round differently.
 template <typename State, typename Value>
 void check_near(const Layer<Value>& got, const Layer<Value>& expected) {
-  const double tolerance = 4.0 * static_cast<double>(got.H + 12) *
-                           std::pow(2.0, static_cast<double>(got.T)) *
-                           std::numeric_limits<State>::epsilon();
+  const double tolerance = egl::test::recurrent_tolerance<State>(got.H, got.T);
   const double rounding = 0.5 * std::numeric_limits<Value>::epsilon();
   const auto check = [&](const std::vector<Value>& a, const std::vector<Value>& b) {
     CHECK(a.size() == b.size());

@@ -1,13 +1,14 @@
 #include <vector>
 
 #include "csrc/core/recurrent_backward.h"
+#include "csrc/test/recurrent_problems.h"
 #include "csrc/test/test.h"
 
 using egl::RecurrentCell;
 
 namespace {
 
-// Small whole numbers, so that all sums and products are exact; each index its own value.
+// Small whole numbers, so that all sums and products are exact; each index has its own value.
 std::vector<double> counting(size_t size, int first) {
   std::vector<double> values(size);
   for (size_t i = 0; i < size; ++i) values[i] = first + static_cast<int>(i);
@@ -20,7 +21,7 @@ std::vector<double> counting(size_t size, int first) {
 // rows 1 to 4 are computed. Checks every output of every cell against its formula.
 EGL_TEST(each_cell_follows_its_formula) {
   constexpr int64_t kR = 2, kN = 3, kH = 2;
-  for (const auto cell : {RecurrentCell::kRnn, RecurrentCell::kGru, RecurrentCell::kLstm}) {
+  for (const auto cell : egl::test::kCells) {
     const auto shape = egl::shape_of(cell);
     const auto cotangents = counting(kN * kR * kH, 1);
     const auto a = counting(kN * shape.num_coefficients * kH, 50);
@@ -86,75 +87,31 @@ EGL_TEST(each_cell_follows_its_formula) {
 // loops to the bit; more hidden units than a panel has columns, and rows that fill no tile.
 EGL_TEST(all_frames_are_steps_and_plain_products) {
   constexpr int64_t kT = 3, kR = 7, kN = 1, kH = 67;
-  for (const auto cell : {RecurrentCell::kRnn, RecurrentCell::kGru, RecurrentCell::kLstm}) {
-    const auto shape = egl::shape_of(cell);
-    const int64_t columns = shape.num_gates * kH;
-    const auto small = [](int64_t size, int64_t factor) {
-      std::vector<double> values(size);
-      for (int64_t i = 0; i < size; ++i) values[i] = static_cast<double>(i * factor % 5 - 2);
-      return values;
-    };
-    const auto cotangents = small(kT * kR * kN * kH, 7);
-    const auto coefficients = small(kT * kN * shape.num_coefficients * kH, 3);
-    const auto weight = small(columns * kH, 11);
+  for (const auto cell : egl::test::kCells) {
     for (const bool reverse : {false, true}) {
-      std::vector<double> gates(kT * kR * kN * columns), hidden_gates(gates);
-      std::vector<double> state(kR * kN * kH), direct(kR * kN * kH);
+      const auto draw = [factor = 3](int64_t size) mutable {
+        factor += 4;
+        std::vector<double> values(size);
+        for (int64_t i = 0; i < size; ++i) values[i] = static_cast<double>(i * factor % 5 - 2);
+        return values;
+      };
+      const egl::test::PullbackProblem<double> problem(cell, kT, kR, kN, kH, reverse, draw);
+      auto expected = problem;
       for (int64_t step = 0; step < kT; ++step) {
         const int64_t t = reverse ? step : kT - 1 - step;
-        double* input_side = gates.data() + t * kR * kN * columns;
-        double* hidden_side = hidden_gates.data() + t * kR * kN * columns;
-        egl::recurrent_backward_step<double>(
-            cell, {.first_row = 0,
-                   .last_row = kR * kN,
-                   .num_utterances = kN,
-                   .hidden_size = kH,
-                   .cotangents = cotangents.data() + t * kR * kN * kH,
-                   .cotangent_strides = {kN * kH, kH},
-                   .coefficients = coefficients.data() + t * kN * shape.num_coefficients * kH,
-                   .product = state.data(),
-                   .product_stride = kH,
-                   .direct = direct.data(),
-                   .gates = input_side,
-                   .hidden_gates = hidden_side});
-        const double* from = cell == RecurrentCell::kGru ? hidden_side : input_side;
-        for (int64_t row = 0; row < kR * kN; ++row) {
-          for (int64_t h = 0; h < kH; ++h) {
-            double sum = 0.0;
-            for (int64_t j = 0; j < columns; ++j)
-              sum += from[row * columns + j] * weight[j * kH + h];
-            state[row * kH + h] = sum;
-          }
-        }
+        egl::recurrent_backward_step(cell, step_of(expected.pullback(), t));
+        expected.multiply(t);
       }
       if (cell == RecurrentCell::kGru) {
-        for (int64_t i = 0; i < kR * kN * kH; ++i) state[i] += direct[i];
+        for (int64_t i = 0; i < kR * kN * kH; ++i) expected.state[i] += expected.direct[i];
       }
       for (const egl::Isa isa : egl::available_isas()) {
-        const auto packed = egl::pack_for_backward(weight.data(), shape.num_gates, kH, isa);
-        std::vector<double> own_gates(gates.size()), own_hidden(gates.size());
-        std::vector<double> own_state(state.size()), own_direct(state.size());
-        const egl::RecurrentPullback<double> problem{
-            .cell = cell,
-            .num_frames = kT,
-            .num_cotangents = kR,
-            .num_utterances = kN,
-            .hidden_size = kH,
-            .reverse = reverse,
-            .cotangents = cotangents.data(),
-            .cotangent_strides = {kR * kN * kH, kN * kH, kH},
-            .coefficients = coefficients.data(),
-            .weight = &packed,
-            .gates = own_gates.data(),
-            .hidden_gates = own_hidden.data(),
-            .state = own_state.data(),
-            .direct = own_direct.data()};
-        egl::recurrent_backward(problem, 0, 4, isa);
-        egl::recurrent_backward(problem, 4, 7, isa);
-        CHECK(own_gates == gates);
-        CHECK(own_state == state);
-        if (cell == RecurrentCell::kGru) CHECK(own_hidden == hidden_gates);
-        if (cell == RecurrentCell::kLstm) CHECK(own_direct == direct);
+        auto got = problem;
+        const auto packed =
+            egl::pack_for_backward(got.weight.data(), egl::shape_of(cell).num_gates, kH, isa);
+        egl::recurrent_backward(got.pullback(&packed), 0, 4, isa);
+        egl::recurrent_backward(got.pullback(&packed), 4, 7, isa);
+        CHECK(got == expected);
       }
     }
   }

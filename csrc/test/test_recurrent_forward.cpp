@@ -1,71 +1,22 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <random>
 #include <vector>
 
 #include "csrc/core/recurrent_forward.h"
+#include "csrc/test/recurrent_problems.h"
 #include "csrc/test/test.h"
 
 using egl::Isa;
 using egl::RecurrentCell;
 using egl::RecurrentForm;
+using egl::test::kForms;
+using egl::test::RecurrentLayer;
 
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-
-// Arrays are on the heap, each of its exact size, so that the address sanitizer sees the ends.
-template <typename Value>
-struct Problem {
-  Problem(RecurrentForm form, int64_t T, int64_t N, int64_t H, bool reverse) : form(form) {
-    const auto shape = egl::shape_of(form.cell);
-    std::mt19937 engine(static_cast<unsigned>(100 * T + 10 * N + H));
-    std::normal_distribution<double> normal;
-    const auto draw = [&](int64_t size) {
-      std::vector<Value> values(size);
-      for (Value& value : values) value = static_cast<Value>(normal(engine));
-      return values;
-    };
-    projected = draw(T * N * shape.num_gates * H);
-    weight = draw(shape.num_gates * H * H);
-    for (Value& value : weight) value /= static_cast<Value>(std::sqrt(static_cast<double>(H)));
-    bias = draw(shape.num_gates * H);
-    initial_state = draw(N * H);
-    initial_cell = draw(N * H);
-    valid.reset(new bool[T * N]);
-    for (int64_t i = 0; i < T * N; ++i) valid[i] = i % 4 != 3;
-    states.assign(T * N * H, Value{-9});
-    previous = states;
-    coefficients.assign(T * N * shape.num_coefficients * H, Value{-9});
-    final_cell.assign(N * H, Value{-9});
-    const bool is_lstm = form.cell == RecurrentCell::kLstm;
-    scan = {.form = form,
-            .num_frames = T,
-            .num_utterances = N,
-            .hidden_size = H,
-            .reverse = reverse,
-            .projected = projected.data(),
-            .projected_strides = {N * shape.num_gates * H, shape.num_gates * H},
-            .weight = weight.data(),
-            .bias = bias.data(),
-            .initial_state = initial_state.data(),
-            .initial_cell = is_lstm ? initial_cell.data() : nullptr,
-            .valid = valid.get(),
-            .states = states.data(),
-            .previous = previous.data(),
-            .coefficients = coefficients.data(),
-            .final_cell = is_lstm ? final_cell.data() : nullptr};
-  }
-
-  RecurrentForm form;
-  std::vector<Value> projected, weight, bias, initial_state, initial_cell;
-  std::unique_ptr<bool[]> valid;
-  std::vector<Value> states, previous, coefficients, final_cell;
-  egl::RecurrentScan<Value> scan;
-};
 
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
@@ -75,16 +26,18 @@ struct Plain {
 };
 
 template <typename Value>
-Plain plain_step(const Problem<Value>& problem, const Value* projected, const Plain& before) {
-  const int64_t H = problem.scan.hidden_size;
-  const auto shape = egl::shape_of(problem.form.cell);
+Plain plain_step(const RecurrentLayer<Value>& layer, size_t d, const Value* projected,
+                 const Plain& before) {
+  const auto& direction = layer.directions[d];
+  const RecurrentForm& form = layer.form;
+  const int64_t H = layer.H;
   Plain after{before.state, before.cell,
-              std::vector<double>(static_cast<size_t>(shape.num_coefficients * H))};
+              std::vector<double>(egl::shape_of(form.cell).num_coefficients * H)};
   const auto x = [&](int64_t gate, int64_t h) { return double{projected[gate * H + h]}; };
   const auto u = [&](int64_t gate, int64_t h) {
-    double sum = problem.bias[gate * H + h];
+    double sum = direction.bias[gate * H + h];
     for (int64_t j = 0; j < H; ++j) {
-      sum += double{problem.weight[(gate * H + h) * H + j]} * before.state[j];
+      sum += double{direction.weight[(gate * H + h) * H + j]} * before.state[j];
     }
     return sum;
   };
@@ -92,13 +45,12 @@ Plain plain_step(const Problem<Value>& problem, const Value* projected, const Pl
     const auto write = [&](std::vector<double> values) {
       for (size_t p = 0; p < values.size(); ++p) after.coefficients[p * H + h] = values[p];
     };
-    switch (problem.form.cell) {
+    switch (form.cell) {
       case RecurrentCell::kRnn: {
         const double total = x(0, h) + u(0, h);
-        after.state[h] = problem.form.relu ? std::min(std::max(total, 0.0), problem.form.clip)
-                                           : std::tanh(total);
+        after.state[h] = form.relu ? std::min(std::max(total, 0.0), form.clip) : std::tanh(total);
         const double slope = 1.0 - after.state[h] * after.state[h];
-        write({problem.form.relu ? (total > 0.0 && total < problem.form.clip ? 1.0 : 0.0) : slope});
+        write({form.relu ? (total > 0.0 && total < form.clip ? 1.0 : 0.0) : slope});
         break;
       }
       case RecurrentCell::kGru: {
@@ -125,51 +77,44 @@ Plain plain_step(const Problem<Value>& problem, const Value* projected, const Pl
   return after;
 }
 
-// Runs a problem in pieces of utterances and compares all of it with the plain loops.
+// Runs a direction in pieces of utterances and compares all of it with the plain loops.
 template <typename State, typename Value>
 void check_against_plain(const RecurrentForm& form, int64_t T, int64_t N, int64_t H, bool reverse,
                          Isa isa) {
-  Problem<Value> problem(form, T, N, H, reverse);
-  egl::recurrent_forward<State>(problem.scan, 0, N / 3, isa);
-  egl::recurrent_forward<State>(problem.scan, N / 3, N, isa);
-  const auto shape = egl::shape_of(form.cell);
-  // A product rounds once a hidden unit, everything else a dozen times, of numbers up to about 4;
-  // an error may grow by the norm of the weight (about 2) and of the gates' slopes, at every frame.
-  const double eps = sizeof(State) == 8 ? kEps : std::numeric_limits<float>::epsilon();
+  RecurrentLayer<Value> layer(form, 2, T, N, H, true);
+  const size_t d = reverse ? 1 : 0;
+  const auto scan = layer.scan(d);
+  const auto& direction = layer.directions[d];
+  egl::recurrent_forward<State>(scan, 0, N / 3, isa);
+  egl::recurrent_forward<State>(scan, N / 3, N, isa);
+  const double tolerance = egl::test::recurrent_tolerance<State>(H, T);
   const double rounding = 0.5 * std::numeric_limits<Value>::epsilon();
-  const double tolerance = 4.0 * static_cast<double>(H + 12) * std::pow(2.0, T) * eps;
-  const auto close = [&](double got, double expected) {
-    return egl::test::near(got, expected, tolerance + rounding * std::abs(expected));
+  const auto check = [&](const Value* got, const std::vector<double>& expected) {
+    for (size_t i = 0; i < expected.size(); ++i) {
+      CHECK(egl::test::near(got[i], expected[i], tolerance + rounding * std::abs(expected[i])));
+    }
+  };
+  const auto row_of = [&](const std::vector<Value>& values, int64_t n) {
+    return std::vector<double>(values.begin() + n * H, values.begin() + (n + 1) * H);
   };
   for (int64_t n = 0; n < N; ++n) {
-    Plain now;
-    for (int64_t h = 0; h < H; ++h) now.state.push_back(problem.initial_state[n * H + h]);
-    for (int64_t h = 0; h < H; ++h) now.cell.push_back(problem.initial_cell[n * H + h]);
+    Plain now{row_of(direction.initial_state, n), row_of(direction.initial_cell, n), {}};
     for (int64_t step = 0; step < T; ++step) {
-      const int64_t row = (reverse ? T - 1 - step : step) * N + n;
-      for (int64_t h = 0; h < H; ++h) CHECK(close(problem.previous[row * H + h], now.state[h]));
-      now = plain_step(problem, problem.projected.data() + row * shape.num_gates * H, now);
-      if (!problem.valid[row]) {
+      const int64_t t = reverse ? T - 1 - step : step;
+      const int64_t row = t * N + n;
+      check(&direction.previous[row * H], now.state);
+      now = plain_step(layer, d, scan.projected + (n * T + t) * layer.columns, now);
+      if (!layer.valid[row]) {
         for (auto* values : {&now.state, &now.cell, &now.coefficients}) {
           std::fill(values->begin(), values->end(), 0.0);
         }
       }
-      for (int64_t h = 0; h < H; ++h) CHECK(close(problem.states[row * H + h], now.state[h]));
-      const int64_t size = shape.num_coefficients * H;
-      for (int64_t i = 0; i < size; ++i) {
-        CHECK(close(problem.coefficients[row * size + i], now.coefficients[i]));
-      }
+      check(&direction.states[row * H], now.state);
+      check(&direction.coefficients[row * now.coefficients.size()], now.coefficients);
     }
-    if (form.cell != RecurrentCell::kLstm) continue;
-    for (int64_t h = 0; h < H; ++h) CHECK(close(problem.final_cell[n * H + h], now.cell[h]));
+    if (form.cell == RecurrentCell::kLstm) check(&direction.final_cell[n * H], now.cell);
   }
 }
-
-const std::vector<RecurrentForm> kForms = {{RecurrentCell::kRnn, false, kInf},
-                                           {RecurrentCell::kRnn, true, kInf},
-                                           {RecurrentCell::kRnn, true, 0.75},
-                                           {RecurrentCell::kGru, false, kInf},
-                                           {RecurrentCell::kLstm, false, kInf}};
 
 // The largest error of `function` against `exact`, in parts of the exact value.
 template <typename Exact>
@@ -222,20 +167,19 @@ EGL_TEST(each_cell_follows_its_formula_on_every_instruction_set) {
 EGL_TEST(an_utterance_has_the_same_bits_alone) {
   for (const Isa isa : egl::available_isas()) {
     for (const RecurrentForm& form : kForms) {
-      Problem<float> together(form, 5, 7, 21, false);
-      Problem<float> alone(form, 5, 7, 21, false);
-      egl::recurrent_forward<double>(together.scan, 0, 7, isa);
-      for (int64_t n = 0; n < 7; ++n) egl::recurrent_forward<double>(alone.scan, n, n + 1, isa);
-      CHECK(together.states == alone.states && together.previous == alone.previous);
-      CHECK(together.coefficients == alone.coefficients);
+      RecurrentLayer<float> together(form, 1, 5, 7, 21, true);
+      RecurrentLayer<float> alone(form, 1, 5, 7, 21, true);
+      egl::recurrent_forward<double>(together.scan(0), 0, 7, isa);
+      for (int64_t n = 0; n < 7; ++n) egl::recurrent_forward<double>(alone.scan(0), n, n + 1, isa);
+      CHECK(together.directions == alone.directions);
     }
   }
 }
 
 EGL_TEST(without_frames_the_cell_state_is_the_initial_one) {
-  Problem<float> problem(kForms.back(), 0, 2, 3, false);
-  egl::recurrent_forward<double>(problem.scan, 0, 2, Isa::kBaseline);
-  CHECK(problem.final_cell == problem.initial_cell);
+  RecurrentLayer<float> layer(kForms.back(), 1, 0, 2, 3, true);
+  egl::recurrent_forward<double>(layer.scan(0), 0, 2, Isa::kBaseline);
+  CHECK(layer.directions[0].final_cell == layer.directions[0].initial_cell);
 }
 
 // The exponential is off by less than 2 last bits (its polynomial's last sum, its scaling), the

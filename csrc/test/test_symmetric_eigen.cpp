@@ -1,65 +1,20 @@
 // Jacobi's method on matrices that other methods find hard.
-#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <random>
 #include <vector>
 
 #include "csrc/core/symmetric_eigen.h"
-#include "csrc/test/test.h"
+#include "csrc/test/eigen_cases.h"
 
 using egl::EigenPairs;
 using egl::symmetric_eigen;
-using egl::test::near;
+using egl::test::Matrix;
 
 namespace {
 
-using Matrix = std::vector<double>;
-
-// Ten sweeps round an entry about twice a round, K rounds, by half an epsilon each, at random:
-// sqrt(20 K) epsilons, which for K = 100 is 1e-14.
-constexpr double kRounding = 1e-13;
-
-// A V = V diag(values) but for the signs of negative eigenvalues, V orthogonal, values in order.
 void check_eigen(const Matrix& matrix, int64_t count) {
-  const EigenPairs pairs = symmetric_eigen(matrix, count);
-  const auto entry = [&](int64_t k, int64_t r) { return pairs.vectors[k * count + r]; };
-  double most = 0.0;
-  for (const double value : matrix) most = std::max(most, std::abs(value));
-  for (int64_t r = 0; r < count; ++r) {
-    CHECK(pairs.values[r] >= 0.0);
-    CHECK(r == 0 || pairs.values[r - 1] >= pairs.values[r]);
-    double along = 0.0;  // v^T A v, relative to the largest entry, which may be tiny or huge
-    std::vector<double> seen(count);
-    for (int64_t i = 0; i < count && most > 0.0; ++i) {
-      for (int64_t j = 0; j < count; ++j) seen[i] += matrix[i * count + j] / most * entry(j, r);
-      along += seen[i] * entry(i, r);
-    }
-    if (most > 0.0) {
-      CHECK(near(std::abs(along), pairs.values[r] / most, kRounding * static_cast<double>(count)));
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      CHECK(near(seen[i], along * entry(i, r), kRounding * static_cast<double>(count)));
-    }
-    for (int64_t other = 0; other < count; ++other) {
-      double product = 0.0;
-      for (int64_t k = 0; k < count; ++k) product += entry(k, r) * entry(k, other);
-      CHECK(near(product, r == other ? 1.0 : 0.0, kRounding));
-    }
-  }
-}
-
-// Of `count` columns of `size` numbers.
-Matrix gram_of(const std::vector<double>& columns, int64_t count, int64_t size) {
-  Matrix gram(count * count);
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t j = 0; j < count; ++j) {
-      for (int64_t s = 0; s < size; ++s) {
-        gram[i * count + j] += columns[i * size + s] * columns[j * size + s];
-      }
-    }
-  }
-  return gram;
+  egl::test::check_eigen(matrix, count, symmetric_eigen(matrix, count));
 }
 
 // Columns made from normal numbers by `change(number, column, place)`.
@@ -71,7 +26,7 @@ Matrix gram_with(int64_t count, int64_t size,
   for (int64_t k = 0; k < count; ++k) {
     for (int64_t s = 0; s < size; ++s) columns[k * size + s] = change(normal(random), k, s);
   }
-  return gram_of(columns, count, size);
+  return egl::test::gram_of(columns, count, size);
 }
 
 }  // namespace

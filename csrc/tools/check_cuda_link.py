@@ -1,7 +1,7 @@
-"""Says of an installed egl_fast whether its CUDA half fits the CUDA build of torch beside it.
+"""Checks that the CUDA half of an installed egl_fast fits the installed CUDA build of torch.
 
-Run by `make test-cuda-link`, outside of the source folder. It needs no GPU, and tells nothing of
-what the operators compute. Exit status: 0 if all holds.
+Run by `make test-cuda-link`, outside the source folder. It needs no GPU, and does not check what
+the operators compute. Exit status: 0 if everything holds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STREAM_FUNCTION = "aoti_torch_get_current_cuda_stream"
 
 
 def findings() -> Iterator[tuple[bool, str]]:
-    """What was looked at: whether it is as it has to be, and in words."""
+    """For each property, whether it holds, and what it is."""
     build = _extension.build_info()
     library = next(Path(egl_fast.__file__).parent.glob("_operators*.so"))
     yield torch.version.cuda is not None, f"torch {torch.__version__}, CUDA {torch.version.cuda}"
@@ -34,18 +34,18 @@ def findings() -> Iterator[tuple[bool, str]]:
     )
 
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", printed("readelf", "-d", str(library)))
-    yield "libtorch.so" in needed, "it needs libtorch.so, which brings torch's CUDA library"
-    yield not any("cudart" in name for name in needed), f"it needs no libcudart: {needed}"
+    yield "libtorch.so" in needed, "it needs libtorch.so, which loads torch's CUDA library"
+    yield not any("cudart" in name for name in needed), f"it does not need libcudart: {needed}"
     symbols = printed("nm", "-D", str(library)).splitlines()
     of_runtime = [line for line in symbols if re.search(r" _*cuda[A-Z]", line)]
-    yield not of_runtime, f"it shares no symbol of the CUDA runtime with others: {of_runtime}"
+    yield not of_runtime, f"it exports no symbols of the CUDA runtime: {of_runtime}"
     weak = [line for line in symbols if STREAM_FUNCTION in line]
     yield [line.split()[0] for line in weak] == ["w"], f"{STREAM_FUNCTION} is a weak reference"
-    # The lookup of a library's symbol goes through the libraries it needs, as the loader's does.
+    # Like the loader, this also looks in the libraries that it needs.
     yield hasattr(ctypes.CDLL(str(library)), STREAM_FUNCTION), f"{STREAM_FUNCTION} is found"
 
     mapped = set(re.findall(r"/(libcudart[^/\s]*)", Path("/proc/self/maps").read_text()))
-    yield True, f"CUDA runtimes that torch brings: {', '.join(sorted(mapped)) or 'none loaded'}"
+    yield True, f"CUDA runtimes that torch loads: {', '.join(sorted(mapped)) or 'none loaded'}"
 
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     operators = sorted(

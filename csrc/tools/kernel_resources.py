@@ -1,10 +1,9 @@
-"""Compiles every CUDA kernel, and compares what it takes of a GPU with docs/cuda-resources.txt.
+"""Compiles every CUDA kernel, and compares the resources it uses with docs/cuda-resources.txt.
 
     python csrc/tools/kernel_resources.py [--architectures 90] [--write]
 
-Warnings are errors. Exit status: 0 as expected, 1 where the report differs or a kernel spills that
-may not, 2 where something does not compile. Where there is no nvcc, that is said, and the
-status is 0: machines without it have nothing to compile for.
+Warnings are errors. Exit status: 0 if nothing changed or there is no nvcc, 1 if the report differs
+or a kernel spills that must not, 2 if something does not compile.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ import nvcc as cuda
 REPORT = Path("docs/cuda-resources.txt")
 BUILD = Path("build/cuda/resources")
 
-# Where no kernel may spill registers to memory.
+# No kernel may spill registers to memory here.
 WITHOUT_SPILLS = 90
 
-# One architecture is compiled with its host code, so that nvcc's host compiler says its mind, too.
+# One architecture is compiled with its host code, for the warnings of the host compiler.
 WITH_HOST_CODE = 90
 
 _HEADER = """\
@@ -39,7 +38,7 @@ Written by csrc/tools/kernel_resources.py --write; compiled, never run.
 
 @dataclass(frozen=True, order=True)
 class Resources:
-    """Of one kernel, by ptxas -v, on one architecture."""
+    """Of one kernel on one architecture, as printed by ptxas -v."""
 
     registers: int
     stack: int
@@ -63,15 +62,13 @@ Report = dict[str, dict[int, Resources]]  # by kernel and architecture
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--architectures", help="such as 90;120; all that are supported if left out"
-    )
+    parser.add_argument("--architectures", help="such as 90;120; by default all that are supported")
     parser.add_argument("--write", action="store_true", help=f"write {REPORT}")
     options = parser.parse_args()
     try:
         nvcc = cuda.find()
     except cuda.NvccError as error:
-        print(f"{error}: no kernel is compiled here")
+        print(f"{error}: skipping the kernels")
         return 0
     try:
         architectures = cuda.chosen_architectures(nvcc, options.architectures)
@@ -105,17 +102,17 @@ def compare(written: str, count: str) -> int:
     got = written.splitlines()
     if version_of(committed) != version_of(written):
         print(
-            f"{count} compile; not compared, since {REPORT} is of {version_of(committed)} "
+            f"{count} compile; not compared, because {REPORT} was made by {version_of(committed)} "
             f"and this is {version_of(written)}"
         )
         return 0
     if expected == got:
-        print(f"{count} compile, and take what {REPORT} says")
+        print(f"{count} compile and match {REPORT}")
         return 0
     changes = difflib.unified_diff(expected, got, str(REPORT), "compiled", lineterm="", n=0)
     print("\n".join(changes), file=sys.stderr)
     print(
-        f"{REPORT} differs; after a look: python csrc/tools/kernel_resources.py --write",
+        f"{REPORT} differs; to accept this: python csrc/tools/kernel_resources.py --write",
         file=sys.stderr,
     )
     return 1
@@ -142,7 +139,7 @@ def compile_and_measure(nvcc: cuda.Nvcc, architectures: tuple[int, ...]) -> Repo
     names = short_names({mangled for mangled, _, _ in measured})
     report: Report = defaultdict(dict)
     for mangled, architecture, resources in measured:
-        # Sources that share a kernel have compiled it equally; if not, the worst counts.
+        # Several sources may compile the same kernel; the worst counts.
         of_kernel = report[names[mangled]]
         of_kernel[architecture] = max(resources, of_kernel.get(architecture, resources))
     return dict(report)
@@ -156,7 +153,7 @@ _REGISTERS = re.compile(r"Used (\d+) registers(?:.*?, (\d+) bytes smem)?")
 def parse_log(log: str) -> list[tuple[str, int, Resources]]:
     """Mangled name, architecture and resources of each kernel in what ptxas -v printed.
 
-    Spills of functions that a kernel calls are printed after it, and are its own here.
+    Spills of functions that a kernel calls, which are printed after it, are counted as its own.
     """
     kernels = []
     for section in re.split(r"(?=ptxas info +: Compiling entry function)", log):

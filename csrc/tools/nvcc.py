@@ -1,6 +1,6 @@
-"""How csrc's CUDA sources are compiled: by which nvcc, with which flags, and only what changed.
+"""Compiles csrc's CUDA sources: finds nvcc, knows its flags, and compiles only what changed.
 
-Of the standard library alone, since setup.py imports it before anything is installed.
+Uses only the standard library, because setup.py imports it before anything is installed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# From Turing on. Newer ones than the last run its PTX.
+# From Turing on. Newer GPUs run the PTX of the last.
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 110, 120)
 
-# The operators use LibTorch's stable ABI as of this version, so one build serves all later ones.
+# The operators use LibTorch's stable ABI of this version, so one build works with all later ones.
 MINIMUM_TORCH = (2, 10)
 
 _MINIMUM_NVCC = (12, 0)  # C++20
@@ -39,10 +39,10 @@ class Nvcc:
 
 
 def find() -> Nvcc:
-    """The nvcc of CUDA_HOME, of PATH or of /usr/local/cuda, whichever is first.
+    """The nvcc in CUDA_HOME, else in PATH, else in /usr/local/cuda.
 
     Raises:
-        NvccError: where there is none, or one too old.
+        NvccError: if there is none, or it is too old.
     """
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home:
@@ -56,11 +56,11 @@ def find() -> Nvcc:
     printed = _output(path, "--version")
     version = re.search(r"\bV(\d+)\.(\d+)\.(\d+)", printed)
     if version is None:
-        raise NvccError(f"{path} --version: no version in what it prints")
+        raise NvccError(f"{path} --version: printed no version")
     if (int(version[1]), int(version[2])) < _MINIMUM_NVCC:
         raise NvccError(
-            f"{path} is of CUDA {version[1]}.{version[2]}; "
-            f"{'.'.join(map(str, _MINIMUM_NVCC))} or later is needed"
+            f"{path}: expected CUDA {'.'.join(map(str, _MINIMUM_NVCC))} or later, "
+            f"got {version[1]}.{version[2]}"
         )
     known = re.findall(r"compute_(\d+)", _output(path, "--list-gpu-arch"))
     steps = _output(path, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull)
@@ -81,14 +81,14 @@ def _output(*command: str) -> str:
 
 
 def chosen_architectures(nvcc: Nvcc, option: str | None) -> tuple[int, ...]:
-    """What to compile for, in ascending order.
+    """The architectures to compile for, in ascending order.
 
     Args:
-        option: such as "80;90", every one of which nvcc has to know; None for those of
-            ARCHITECTURES that it knows.
+        option: such as "80;90", all of which nvcc must support; None for those of ARCHITECTURES
+            that it supports.
 
     Raises:
-        NvccError: if `option` cannot be had.
+        NvccError: if nvcc does not support them.
     """
     if option is None:
         return tuple(a for a in ARCHITECTURES if a in nvcc.architectures)
@@ -100,8 +100,8 @@ def chosen_architectures(nvcc: Nvcc, option: str | None) -> tuple[int, ...]:
     if unknown:
         known = sorted(a for a in nvcc.architectures if a >= ARCHITECTURES[0])
         raise NvccError(
-            f"{';'.join(map(str, unknown))} cannot be had, "
-            f"nvcc {nvcc.version} has {';'.join(map(str, known))}"
+            f"nvcc {nvcc.version} does not support {';'.join(map(str, unknown))}; "
+            f"choose from {';'.join(map(str, known))}"
         )
     return tuple(chosen)
 
@@ -121,7 +121,7 @@ def torch_include_folders() -> list[str]:
 
 
 def flags(torch_includes: Iterable[str], debug: bool = False) -> list[str]:
-    """Of every compilation. No contraction to fused multiply-add: results are the CPU core's."""
+    """For every compilation. No fused multiply-add, so that results are those of the CPU core."""
     return [
         "-std=c++20",
         "--expt-relaxed-constexpr",
@@ -146,7 +146,7 @@ def code_for(architectures: Sequence[int]) -> list[str]:
 
 
 def cuda_sources() -> list[Path]:
-    """All of csrc/ops/cuda; whatever csrc/cuda offers is instantiated there."""
+    """All of csrc/ops/cuda, which instantiates the kernels in csrc/cuda."""
     return sorted(path.relative_to(ROOT) for path in (ROOT / "csrc/ops/cuda").glob("*.cu"))
 
 
@@ -155,14 +155,14 @@ class Compilation:
     source: Path
     output: Path
     arguments: tuple[str, ...]
-    log: Path | None = None  # where what nvcc prints is kept
+    log: Path | None = None  # for what nvcc prints
 
 
 def compile_changed(nvcc: Nvcc, compilations: Iterable[Compilation], ninja_file: Path) -> None:
-    """Runs those whose sources, headers or flags are not as they were; MAX_JOBS at once, if set.
+    """Runs those whose sources, headers or flags changed; MAX_JOBS at a time, if set.
 
     Raises:
-        NvccError: if one fails; what nvcc said is printed by then.
+        NvccError: if one fails, after nvcc's messages are printed.
     """
     ninja = shutil.which("ninja")
     if ninja is None:

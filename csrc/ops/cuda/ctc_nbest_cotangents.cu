@@ -17,21 +17,20 @@
 #include "csrc/ops/cuda/beam_search.h"
 #include "csrc/ops/cuda/ctc_inputs.h"
 #include "csrc/ops/cuda/device.h"
-#include "csrc/ops/nbest_requirements.h"
 #include "csrc/ops/operators.h"
 
 namespace egl::ops::cuda {
 namespace {
 
-// Cotangents in double, and products of their size, of as many utterances at a time as fit into
-// this; of one at least. In emulation so few that tests see several chunks.
+// At a time, as many utterances as have cotangents in double, and products of their size, that fit
+// into this; at least one. In emulation it is small, so that tests see several chunks.
 #ifdef EGL_EMULATE
 constexpr int64_t kCotangentBytes = int64_t{64} << 10;
 #else
 constexpr int64_t kCotangentBytes = int64_t{512} << 20;
 #endif
 
-// What the posteriors' kernel has for its warps: more is faster, up to a point.
+// Scratch memory of the posteriors' kernel in bytes: more is faster, up to a point.
 constexpr size_t kPosteriorScratch = size_t{256} << 20;
 
 // ATen's matrix products count rows and columns in 32 bits.
@@ -41,7 +40,7 @@ void check_products_fit(const EmissionBatch& batch) {
         "logits: too many frames and classes for matrix products on cuda: T * C = ", size);
 }
 
-// What is known of all utterances before there are cotangents.
+// What is known of all utterances before their cotangents.
 struct Found {
   egl::cuda::EmissionBatch<double> log_probs;
   egl::cuda::LabelingBatch labelings;
@@ -51,28 +50,21 @@ struct Found {
   int64_t blank;
 };
 
-// What is written of all utterances.
-struct Results {
-  Tensor rows;                    // [N, R, T, C]
-  Tensor sq_norms;                // [N, K]
-  Tensor output_sq_norms;         // [N, K], with a frame_gram
-  egl::cuda::ChosenRows rows_as;  // combinations of the columns, and how many
-};
-
-// From labelings to rows, some utterances at a time, in memory that serves one after another.
+// Turns labelings into rows, some utterances at a time, in memory that is reused.
 class Rows {
  public:
   Rows(const DeviceScope& scope, const Tensor& like, const Found& found,
-       const CompressionOptions& options, const Results& results)
+       const CompressionOptions& options, const NbestCotangents& results, int64_t max_rows)
       : scope_(scope),
         found_(found),
         options_(options),
         results_(results),
+        max_rows_(max_rows),
         num_slots_(found.labelings.num_slots),
         row_size_(found.log_probs.max_frames * found.log_probs.num_classes),
-        // Products are needed where cotangents meet frames, and where rows are still to be rounded.
+        // Products are needed for a frame_gram, and where rows are rounded after they are made.
         with_products_(found.frame_gram.has_value() ||
-                       (options.any() && results.rows.scalar_type() != ScalarType::Double)),
+                       (options.any() && results.cotangents.scalar_type() != ScalarType::Double)),
         most_(utterances_at_a_time()),
         posterior_bytes_(egl::cuda::ctc_posteriors_workspace_bytes(
             most_, found.log_probs.max_frames, found.log_probs.num_classes, num_slots_,
@@ -82,8 +74,10 @@ class Rows {
         products_(doubles(like, with_products_ ? most_ * num_slots_ * row_size_ : 0)),
         log_prob_(doubles(like, most_ * num_slots_)),
         grams_(doubles(like, options.any() ? most_ * num_slots_ * num_slots_ : 0)),
-        of_cotangents_(doubles(like, options.any() ? most_ * max_rows() * num_slots_ : 0)),
-        row_memory_(like, options.any() ? egl::cuda::RowWorkspace::bytes(most_, num_slots_) : 0) {}
+        of_cotangents_(doubles(like, options.any() ? most_ * max_rows_ * num_slots_ : 0)),
+        row_memory_(like, options.any() ? egl::cuda::device_bytes_of<egl::cuda::RowWorkspace>(
+                                              most_, num_slots_)
+                                        : 0) {}
 
   void make_all() {
     for (int64_t first = 0; first < found_.log_probs.num_utterances; first += most_) {
@@ -103,15 +97,13 @@ class Rows {
     return torch::stable::new_empty(like, {count}, ScalarType::Double);
   }
 
-  // The beginning of `memory`, in this shape.
+  // The beginning of `memory` as [count, rows, columns].
   static Tensor matrices(Tensor memory, int64_t count, int64_t rows, int64_t columns) {
     return torch::stable::view(torch::stable::narrow(memory, 0, 0, count * rows * columns),
                                {count, rows, columns});
   }
 
   static double* data(const Tensor& tensor) { return tensor.mutable_data_ptr<double>(); }
-
-  int64_t max_rows() const { return results_.rows_as.max_rows; }
 
   int64_t utterances_at_a_time() const {
     const int64_t bytes =
@@ -121,14 +113,15 @@ class Rows {
   }
 
   // softmax - occupancy_k, zero on padding and in unused slots, and their squared norms. Where the
-  // model is sure the two nearly cancel, so it is taken in double.
+  // model is sure the two nearly cancel, so they are subtracted in double.
   void make_cotangents(int64_t first, int64_t count) {
     egl::cuda::ctc_posteriors<egl::cuda::PosteriorKind::kCotangents>(
         found_.log_probs.slice(first, count), found_.labelings.slice(first, count), found_.blank,
         egl::cuda::PosteriorOutput<double>{data(log_prob_), data(cotangents_)},
         posterior_memory_.data<void>(), posterior_bytes_, scope_.stream());
     egl::cuda::inner_products(data(cotangents_), data(cotangents_), count * num_slots_, row_size_,
-                              data(results_.sq_norms) + first * num_slots_, scope_.stream());
+                              data(results_.cotangent_sq_norms) + first * num_slots_,
+                              scope_.stream());
   }
 
   // out[k] = sum over classes of delta_k^T F delta_k for the frames' Gram matrix F.
@@ -151,15 +144,15 @@ class Rows {
   }
 
   egl::cuda::ChosenRows rows_of(int64_t first) const {
-    const egl::cuda::ChosenRows& all = results_.rows_as;
-    return {all.max_rows, all.combinations + first * all.max_rows * num_slots_,
-            data(of_cotangents_), all.num_directions + first, all.num_probes + first};
+    return {max_rows_, data(results_.combinations) + first * max_rows_ * num_slots_,
+            data(of_cotangents_), results_.num_directions.mutable_data_ptr<int64_t>() + first,
+            results_.num_probes.mutable_data_ptr<int64_t>() + first};
   }
 
   Tensor rows_memory(int64_t first, int64_t count) const {
-    Tensor rows = results_.rows;
+    Tensor rows = results_.cotangents;
     return torch::stable::view(torch::stable::narrow(rows, 0, first, count),
-                               {count, max_rows(), row_size_});
+                               {count, max_rows_, row_size_});
   }
 
   // Every hypothesis is a row.
@@ -170,28 +163,29 @@ class Rows {
     torch::stable::copy_(rows, matrices(cotangents_, count, num_slots_, row_size_));
   }
 
-  // Columns are not made: with S their scales, their Gram matrix is S G S, and Q of them is Q S of
-  // the cotangents.
+  // Columns are never formed: with scales S, their Gram matrix is S G S, and their combinations Q
+  // are the combinations Q S of the cotangents.
   void combine(int64_t first, int64_t count) {
     const Tensor cotangents = matrices(cotangents_, count, num_slots_, row_size_);
     bmm_out(cotangents, torch::stable::transpose(cotangents, 1, 2),
             matrices(grams_, count, num_slots_, num_slots_));
     const int64_t slot = first * num_slots_;
     egl::cuda::choose_rows(
-        {data(grams_), found_.log_prob + slot, data(results_.sq_norms) + slot, found_.hashes + slot,
-         found_.labelings.counts + first, count, num_slots_},
+        {data(grams_), found_.log_prob + slot, data(results_.cotangent_sq_norms) + slot,
+         found_.hashes + slot, found_.labelings.counts + first, count, num_slots_},
         options_, row_memory_.data<void>(), rows_of(first), scope_.stream());
     Tensor rows = rows_memory(first, count);
     const bool rounded = rows.scalar_type() != ScalarType::Double;
-    const Tensor made = rounded ? matrices(products_, count, max_rows(), row_size_) : rows;
-    bmm_out(matrices(of_cotangents_, count, max_rows(), num_slots_), cotangents, made);
+    const Tensor made = rounded ? matrices(products_, count, max_rows_, row_size_) : rows;
+    bmm_out(matrices(of_cotangents_, count, max_rows_, num_slots_), cotangents, made);
     if (rounded) torch::stable::copy_(rows, made);
   }
 
   const DeviceScope& scope_;
   const Found& found_;
   const CompressionOptions& options_;
-  const Results& results_;
+  const NbestCotangents& results_;
+  int64_t max_rows_;   // R
   int64_t num_slots_;  // K
   int64_t row_size_;   // T * C
   bool with_products_;
@@ -206,7 +200,7 @@ class Rows {
   Workspace row_memory_;
 };
 
-// [N, T, T], whatever the padding held.
+// The Gram matrices [N, T, T], with zeros for padding frames.
 Tensor without_padding(const DeviceScope& scope, const Tensor& frame_gram, const Tensor& lengths) {
   const int64_t num_utterances = frame_gram.size(0);
   const int64_t max_frames = frame_gram.size(1);
@@ -226,7 +220,8 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
                                      const std::optional<Tensor>& frame_gram, int64_t blank) {
   const EmissionBatch batch(logits, lengths, blank, "logits");
   const CompressionOptions options{tolerance, num_probes, span};
-  check_nbest_arguments(logits, num_hypotheses, beam_width, options, keys, frame_gram);
+  check_beam(num_hypotheses, beam_width);
+  check_compression(logits, options, keys, frame_gram);
   check_beam_fits(batch, beam_width);
   check_products_fit(batch);
   check_device(keys, "keys", logits, "logits");
@@ -250,7 +245,9 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
   egl::cuda::good_lengths(batch.lengths.const_data_ptr<int64_t>(), bad.data<int32_t>(),
                           num_utterances, good_lengths.mutable_data_ptr<int64_t>(), scope.stream());
   const EmissionBatch softmax(log_probs, good_lengths, blank, "log_probs");
-  Hypotheses hypotheses = search(scope, softmax, num_hypotheses, beam_width, blank);
+  NbestCotangents results = new_nbest_cotangents(
+      search(scope, softmax, num_hypotheses, beam_width, blank), frame_gram.has_value(), empty);
+  const Hypotheses& hypotheses = results.hypotheses;
   const egl::cuda::LabelingBatch labelings{hypotheses.labels.const_data_ptr<int64_t>(),
                                            hypotheses.label_lengths.const_data_ptr<int64_t>(),
                                            hypotheses.counts.const_data_ptr<int64_t>(),
@@ -264,13 +261,9 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
                              hashes.data<uint64_t>(), scope.stream());
 
   const int64_t max_rows = egl::cuda::max_rows_of(options, num_hypotheses);
-  Tensor rows = empty({num_utterances, max_rows, max_frames, num_classes}, logits.scalar_type());
-  Tensor combinations = empty({num_utterances, max_rows, num_hypotheses}, ScalarType::Double);
-  Tensor num_directions = empty({num_utterances}, ScalarType::Long);
-  Tensor probe_counts = empty({num_utterances}, ScalarType::Long);
-  Tensor sq_norms = empty({num_utterances, num_hypotheses}, ScalarType::Double);
-  Tensor output_sq_norms =
-      empty({frame_gram.has_value() ? num_utterances : 0, num_hypotheses}, ScalarType::Double);
+  results.cotangents =
+      empty({num_utterances, max_rows, max_frames, num_classes}, logits.scalar_type());
+  results.combinations = empty({num_utterances, max_rows, num_hypotheses}, ScalarType::Double);
   const Found found{softmax.view<double>(),
                     labelings,
                     hypotheses.log_prob.const_data_ptr<double>(),
@@ -279,22 +272,10 @@ NbestCotangents ctc_nbest_cotangents(const Tensor& logits, const Tensor& lengths
                         ? std::optional(without_padding(scope, *frame_gram, good_lengths))
                         : std::nullopt,
                     blank};
-  const Results results{
-      rows,
-      sq_norms,
-      output_sq_norms,
-      {max_rows, combinations.mutable_data_ptr<double>(), nullptr,
-       num_directions.mutable_data_ptr<int64_t>(), probe_counts.mutable_data_ptr<int64_t>()}};
-  Rows(scope, logits, found, options, results).make_all();
+  Rows(scope, logits, found, options, results, max_rows).make_all();
   egl::cuda::mark_bad(bad.data<int32_t>(), num_utterances,
                       hypotheses.counts.mutable_data_ptr<int64_t>(), scope.stream());
-  return {.hypotheses = hypotheses,
-          .cotangents = rows,
-          .combinations = combinations,
-          .num_directions = num_directions,
-          .num_probes = probe_counts,
-          .cotangent_sq_norms = sq_norms,
-          .output_sq_norms = output_sq_norms};
+  return results;
 }
 
 }  // namespace egl::ops::cuda

@@ -10,19 +10,15 @@ Occupancy ctc_occupancy(const Tensor& log_probs, const Tensor& lengths, const Te
   const EmissionBatch batch(log_probs, lengths, blank, "log_probs");
   const LabelingBatch labelings(labels, label_lengths, counts, batch);
   const DeviceScope scope(log_probs);
-  check_values(scope, batch, labelings, blank);
-  Tensor log_prob = torch::stable::new_empty(
-      log_probs, {batch.num_utterances(), labelings.num_slots()}, ScalarType::Double);
-  Tensor occupancy = torch::stable::new_empty(
-      log_probs,
-      {batch.num_utterances(), labelings.num_slots(), batch.max_frames(), batch.num_classes()});
+  ValueChecks checks(scope, batch);
+  checks.launch_labelings(labelings, blank);
+  checks.launch_log_probs();
+  checks.finish();
+  const PosteriorTensors found(batch, labelings);
   batch.visit([&]<typename Scalar>(const egl::cuda::EmissionBatch<Scalar>& view) {
-    posteriors<egl::cuda::PosteriorKind::kOccupancy>(
-        scope, log_probs, view, labelings.view(), blank,
-        egl::cuda::PosteriorOutput<Scalar>{log_prob.mutable_data_ptr<double>(),
-                                           occupancy.mutable_data_ptr<Scalar>()});
+    posteriors<egl::cuda::PosteriorKind::kOccupancy, Scalar>(scope, view, labelings, blank, found);
   });
-  return {log_prob, occupancy};
+  return {found.log_prob, found.rows};
 }
 
 }  // namespace egl::ops::cuda

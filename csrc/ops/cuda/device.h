@@ -1,4 +1,4 @@
-// Where an operator's CUDA half runs: on its tensors' device, on the caller's current stream.
+// An operator's CUDA half runs on its tensors' device, on the caller's current stream.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -12,8 +12,8 @@
 #include "csrc/ops/check.h"
 
 #ifndef EGL_EMULATE
-// Part of torch's stable C interface, and of its CUDA builds only: null beside a CPU build, where
-// no tensor ever gets here.
+// Part of torch's stable C interface, but only in CUDA builds: null with a CPU build, where no
+// tensor ever gets here.
 extern "C" __attribute__((weak)) AOTITorchError
 aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
 #endif
@@ -48,7 +48,7 @@ inline std::string device_name(const Tensor& tensor) {
   return "cuda:" + std::to_string(device.index());
 }
 
-// `tensor` has to be where `like` is.
+// `tensor` has to be on the device of `like`.
 inline void check_device(const Tensor& tensor, const char* name, const Tensor& like,
                          const char* name_of_like) {
   const std::string expected = device_name(like);
@@ -56,8 +56,8 @@ inline void check_device(const Tensor& tensor, const char* name, const Tensor& l
   check(got == expected, name, ": expected on ", expected, " as ", name_of_like, ", got on ", got);
 }
 
-// Uninitialised memory for kernels, from torch's caching allocator. It must live until the last
-// kernel that uses it is launched: what the allocator hands out next on this stream comes after.
+// Uninitialized memory for kernels, from torch's caching allocator. It must live until the last
+// kernel that uses it is launched; whatever uses the memory next on this stream runs after that.
 class Workspace {
  public:
   Workspace(const Tensor& like, size_t bytes)

@@ -1,4 +1,4 @@
-// Occupancy and cotangents of a batch, some utterances at a time.
+// Occupancy or cotangents of a batch, some utterances at a time.
 #pragma once
 
 #include <algorithm>
@@ -11,20 +11,22 @@
 
 namespace egl::ops::cuda {
 
-// Tables of as many utterances at a time as fit into this; of one at least. In emulation so few
-// that tests see several chunks.
+// At a time, as many utterances as have tables that fit into this; at least one. In emulation it is
+// small, so that tests see several chunks.
 #ifdef EGL_EMULATE
 inline constexpr int64_t kTableBytes = int64_t{1} << 10;
 #else
 inline constexpr int64_t kTableBytes = int64_t{256} << 20;
 #endif
 
-// Fills `out`, which is as ctc_posteriors says, in memory from `like`'s allocator.
-template <egl::cuda::PosteriorKind kKind, typename In, typename Out>
-void posteriors(const DeviceScope& scope, const Tensor& like,
-                const egl::cuda::EmissionBatch<In>& log_probs,
-                const egl::cuda::LabelingBatch& labelings, int64_t blank,
-                const egl::cuda::PosteriorOutput<Out>& out) {
+// Fills `out`, as ctc_posteriors says, for values of the type Out.
+template <egl::cuda::PosteriorKind kKind, typename Out, typename In>
+void posteriors(const DeviceScope& scope, const egl::cuda::EmissionBatch<In>& log_probs,
+                const LabelingBatch& labeling_tensors, int64_t blank,
+                const PosteriorTensors& out_tensors) {
+  const egl::cuda::LabelingBatch labelings = labeling_tensors.view();
+  const egl::cuda::PosteriorOutput<Out> out{out_tensors.log_prob.mutable_data_ptr<double>(),
+                                            out_tensors.rows.mutable_data_ptr<Out>()};
   // Scratch memory of this size is a slice of 200 frames and 100 labels for each of 800 warps.
   constexpr size_t kScratchBytes = size_t{256} << 20;
   const int64_t num_utterances = log_probs.num_utterances;
@@ -34,7 +36,7 @@ void posteriors(const DeviceScope& scope, const Tensor& like,
   const size_t bytes = egl::cuda::ctc_posteriors_workspace_bytes(
       most, log_probs.max_frames, log_probs.num_classes, labelings.num_slots, labelings.capacity,
       kScratchBytes);
-  const Workspace workspace(like, bytes);
+  const Workspace workspace(out_tensors.rows, bytes);
   for (int64_t first = 0; first < num_utterances; first += most) {
     const int64_t count = std::min(most, num_utterances - first);
     egl::cuda::ctc_posteriors<kKind>(

@@ -1,27 +1,10 @@
-#include <array>
-
 #include "csrc/cuda/recurrent_backward.h"
 #include "csrc/ops/aten.h"
 #include "csrc/ops/cuda/device.h"
 #include "csrc/ops/operators.h"
-#include "csrc/ops/recurrent_backward_call.h"
+#include "csrc/ops/recurrent_backward_tensors.h"
 
 namespace egl::ops::cuda {
-namespace {
-
-template <typename Scalar>
-void run(const RecurrentBackwardCall& call, cudaStream_t stream) {
-  const std::array<int64_t, 3> frames{call.num_frames(), call.num_rows(), call.gate_columns()};
-  const std::array<int64_t, 2> rows{call.num_rows(), call.hidden_size()};
-  const Tensor hidden_side =
-      torch::stable::view(call.hidden_side(), {frames.data(), frames.size()});
-  const Tensor state = torch::stable::view(call.state(), {rows.data(), rows.size()});
-  egl::cuda::recurrent_backward(call.pullback<Scalar>(), stream, [&](int64_t frame) {
-    mm_out(torch::stable::select(hidden_side, 0, frame), call.weight_hh(), state);
-  });
-}
-
-}  // namespace
 
 RecurrentCotangents recurrent_backward(int64_t cell, const Tensor& cotangents,
                                        const Tensor& coefficients, const Tensor& weight_hh,
@@ -33,12 +16,19 @@ RecurrentCotangents recurrent_backward(int64_t cell, const Tensor& cotangents,
     check_device(*final_cell_cotangents, "final_cell_cotangents", cotangents, "cotangents");
   }
   const DeviceScope scope(cotangents);
-  const RecurrentBackwardCall call(cell, cotangents, coefficients, weight_hh, reverse,
-                                   final_cell_cotangents);
-  if (call.state().numel() > 0) {
-    call.is_double() ? run<double>(call, scope.stream()) : run<float>(call, scope.stream());
-  }
-  return call.results();
+  const RecurrentBackwardTensors tensors(cell, cotangents, coefficients, weight_hh, reverse,
+                                         final_cell_cotangents);
+  if (tensors.state().numel() == 0) return tensors.results();
+  const Tensor hidden_side = torch::stable::view(
+      tensors.hidden_side(), {tensors.num_frames(), tensors.num_rows(), tensors.gate_columns()});
+  const Tensor state =
+      torch::stable::view(tensors.state(), {tensors.num_rows(), tensors.hidden_size()});
+  visit_floating(cotangents, [&]<typename Scalar>(Scalar) {
+    egl::cuda::recurrent_backward(tensors.pullback<Scalar>(), scope.stream(), [&](int64_t frame) {
+      mm_out(torch::stable::select(hidden_side, 0, frame), tensors.weight_hh(), state);
+    });
+  });
+  return tensors.results();
 }
 
 }  // namespace egl::ops::cuda

@@ -1,5 +1,5 @@
-// The operators' CUDA halves. Emulated, they are operators of CPU tensors, in a namespace of their
-// own: egl_fast_emulated.
+// The operators' CUDA halves. In emulation, they are operators on CPU tensors, in the namespace
+// egl_fast_emulated.
 #include "csrc/ops/register.h"
 
 #ifdef EGL_EMULATE

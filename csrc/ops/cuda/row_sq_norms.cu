@@ -9,23 +9,12 @@
 namespace egl::ops::cuda {
 namespace {
 
-// Rows as they lie, if their runs are along the last dimension or the first; else a copy.
+// The rows, with runs along the last dimension: a view if possible, else a copy.
 Tensor with_runs_last(const Tensor& rows) {
   const auto has_runs = [&](int64_t dim) { return rows.size(dim) <= 1 || rows.stride(dim) == 1; };
   if (has_runs(2)) return rows;
   if (has_runs(0)) return torch::stable::transpose(rows, 0, 2);
   return torch::stable::contiguous(rows);
-}
-
-template <typename Scalar>
-void run(const Tensor& rows, double* workspace, double* out, cudaStream_t stream) {
-  egl::cuda::row_sq_norms<Scalar>({.values = rows.const_data_ptr<Scalar>(),
-                                   .num_rows = rows.size(1),
-                                   .num_runs = rows.size(0),
-                                   .run_length = rows.size(2),
-                                   .row_stride = rows.stride(1),
-                                   .run_stride = rows.stride(0)},
-                                  workspace, out, stream);
 }
 
 }  // namespace
@@ -37,13 +26,16 @@ Tensor row_sq_norms(const Tensor& rows) {
   Tensor out = torch::stable::new_empty(rows, {rows.size(1)}, ScalarType::Double);
   const Workspace workspace(
       rows, egl::cuda::row_sq_norms_workspace_bytes(rows.size(1), rows.size(0) * rows.size(2)));
-  auto* const slices = workspace.data<double>();
-  auto* const norms = out.mutable_data_ptr<double>();
-  if (rows.scalar_type() == ScalarType::Double) {
-    run<double>(in_runs, slices, norms, scope.stream());
-  } else {
-    run<float>(in_runs, slices, norms, scope.stream());
-  }
+  visit_floating(rows, [&]<typename Scalar>(Scalar) {
+    egl::cuda::row_sq_norms<Scalar>({.values = in_runs.const_data_ptr<Scalar>(),
+                                     .num_rows = in_runs.size(1),
+                                     .num_runs = in_runs.size(0),
+                                     .run_length = in_runs.size(2),
+                                     .row_stride = in_runs.stride(1),
+                                     .run_stride = in_runs.stride(0)},
+                                    workspace.data<double>(), out.mutable_data_ptr<double>(),
+                                    scope.stream());
+  });
   return out;
 }
 

@@ -1,3 +1,4 @@
+#include "csrc/core/linear_kernel.h"
 #include "csrc/core/recurrent_kernel.h"
 
 #if defined(__x86_64__)
@@ -14,7 +15,7 @@
 #define EGL_KERNEL avx512
 #define EGL_VECTOR_BYTES 64
 #define EGL_VECTOR_REGISTERS 32
-#include "csrc/core/recurrent_kernel.inc"
+#include "csrc/core/kernels.inc"
 
 #if defined(__clang__)
 #pragma clang attribute pop

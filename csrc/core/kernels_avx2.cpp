@@ -1,3 +1,4 @@
+#include "csrc/core/linear_kernel.h"
 #include "csrc/core/recurrent_kernel.h"
 
 #if defined(__x86_64__)
@@ -11,7 +12,7 @@
 #define EGL_KERNEL avx2
 #define EGL_VECTOR_BYTES 32
 #define EGL_VECTOR_REGISTERS 16
-#include "csrc/core/recurrent_kernel.inc"
+#include "csrc/core/kernels.inc"
 
 #if defined(__clang__)
 #pragma clang attribute pop
