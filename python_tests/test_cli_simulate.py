@@ -124,9 +124,7 @@ def test_the_numbers_are_those_of_the_models(whole: Path, data: Path) -> None:
         assert own["ctc_loss"].to_list() == [t.loss for t in transcripts]
         assert own["char_errors"].sum() / own["num_chars"].sum() == row["cer"]
         assert own["word_errors"].sum() / own["num_words"].sum() == row["wer"]
-        assert own["num_chars"].to_list() == [
-            len(utterance.text or "") for utterance in test_recordings
-        ]
+        assert own["num_chars"].to_list() == [len(u.text or "") for u in test_recordings]
         per_char = own["ctc_loss"].sum() / own["num_chars"].sum()
         assert row["ctc_loss_per_char"] == pytest.approx(per_char)
 
