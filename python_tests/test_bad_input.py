@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
     "scores in a file without a name": (
         lambda p: p.score(out=""), "output .: is a folder", "name a file"),
     "a name that is too long": (
-        lambda p: p.score(out="n" * 250), "its name is too long", "shorten it by 16"),
+        lambda p: p.score(out="n" * 250), "its name is too long", "shorten it by 18"),
     "--batch-seconds inf": (
         lambda p: p.score("--batch-seconds", "inf"), "'--batch-seconds'", "not a finite number"),
     "--max-duration nan": (

@@ -153,7 +153,7 @@ def test_what_is_as_deep_as_allowed_comes_back_from_a_journal(tmp_path: Path) ->
     journal = tmp_path / "journal"
     header = json.dumps(Header({}, overwrites=False).to_json())
     journal.write_text(f"{header}\n{json.dumps(entry)}\n")
-    _, (kept,), _ = read_journal(journal)
+    _, (kept,), _ = read_journal(journal, ())
     assert kept == entry
     with pytest.raises(ValueError, match="deep"):
         json_value("[" * 300 + "]" * 300)

@@ -17,7 +17,7 @@ from egl_fast.errors import AudioError, ModelError
 from egl_fast.model import DeepSpeech2, preset
 from egl_fast.reference.scoring import reference_score
 from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
+from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring, Scored
 
 PROMISED = {torch.float32: 1e-4, torch.float64: 1e-9}
 
@@ -324,5 +324,5 @@ def test_failing_batch_is_scored_one_by_one() -> None:
     [unit] = scoring.units()
     found = scoring.score(unit)
     results = [found[n] for n in range(4)]
-    assert [isinstance(r, egl_fast.ScoreRecord) for r in results] == [True, False, True, True]
+    assert [isinstance(r, Scored) for r in results] == [True, False, True, True]
     assert "utterance 'b'" in str(results[1])
