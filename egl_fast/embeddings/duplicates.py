@@ -12,7 +12,7 @@ from egl_fast.embeddings.reduction import Reduction
 #: Principal components that distances are taken in.
 NUM_COMPONENTS = 32
 #: Copies are nearer to each other than so much of what lies between a recording and others.
-NEARNESS = 0.1
+NEARNESS = 0.2
 #: The neighbor that tells what usually lies between: copies of one recording are fewer.
 _NEIGHBOR = 10
 
