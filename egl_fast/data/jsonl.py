@@ -131,7 +131,7 @@ class JsonlWriter:
         ...     with JsonlWriter(path) as writer:
         ...         writer.write({"id": "a", "egl": 0.5})
         ...     path.read_text()
-        '{"id": "a", "egl": 0.5}\\n'
+        '{"id": "a", "egl": 0.5}\n'
     """
 
     def __init__(
