@@ -110,6 +110,7 @@ class ScoreUnit:
         pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
         options: how.
         num_hypotheses: labelings kept for each utterance.
+        trusted: what typicality is relative to; None: neither typicality nor embeddings are kept.
         title: what to call it in progress lines.
     """
 
@@ -117,6 +118,7 @@ class ScoreUnit:
     pool: tuple[Member, ...]
     options: ScoringOptions
     num_hypotheses: int
+    trusted: tuple[Member, ...] | None
     title: str = field(compare=False)
     kind: Literal["score"] = "score"
 
@@ -128,7 +130,7 @@ class ScoreUnit:
     @property
     def spec(self) -> dict[str, Any]:
         """All that determines the result."""
-        return {
+        spec = {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
             "model": self.model.name,
@@ -136,6 +138,8 @@ class ScoreUnit:
             "scoring": asdict(self.options),
             "hypotheses": self.num_hypotheses,
         }
+        # Only where it is asked for, so that scorings without it keep their names.
+        return spec if self.trusted is None else {**spec, "trusted": _set_spec(self.trusted)}
 
     @property
     def needs(self) -> TrainUnit:
