@@ -269,7 +269,7 @@ class _Expander:
         options = replace(self.config.scoring, seed=seed)
         trusted = self.plan.sets["base"] if embeds else None
         kept = self.config.num_hypotheses
-        unit = ScoreUnit(model, pool, options, kept, trusted, f"scores, {title}")
+        unit = ScoreUnit(model, pool, options, kept, f"scores, {title}", trusted=trusted)
         self.out.units.setdefault(unit.name, unit)
         if self.store.result(unit.name) is None:
             self._keep(model)

@@ -110,17 +110,17 @@ class ScoreUnit:
         pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
         options: how.
         num_hypotheses: labelings kept for each utterance.
-        trusted: what typicality is relative to; None: neither typicality nor embeddings are kept.
         title: what to call it in progress lines.
+        trusted: what typicality is relative to; None: neither typicality nor embeddings are kept.
     """
 
     model: TrainUnit
     pool: tuple[Member, ...]
     options: ScoringOptions
     num_hypotheses: int
-    trusted: tuple[Member, ...] | None
     title: str = field(compare=False)
     kind: Literal["score"] = "score"
+    trusted: tuple[Member, ...] | None = None
 
     @cached_property
     def name(self) -> str:
