@@ -212,6 +212,23 @@ def test_what_is_wrong_with_a_choice_is_named_with_its_line(
     assert start <= line <= start + CHOICE.count("\n")
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_documented_example_is_read(folder: Path) -> None:
+    page = (ROOT / "docs" / "simulate.md").read_text("utf-8")
+    example = page.split("```toml\n")[1].split("```")[0]
+    (folder / "mine.py").write_text("def score(candidates):\n    return []\n")
+    assert len(read(folder, example).choices) == 6
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_configurations_of_experiments_are_read(path: Path) -> None:
+    assert read_config(path).choices
+
+
 def test_a_batch_needs_budgets_of_one_unit(folder: Path) -> None:
     config = CONFIG.replace('["egl", "random"]', '["best"]') + CHOICE
     with pytest.raises(ConfigError, match=r"queries: what batch and share choose depends on"):
