@@ -34,7 +34,9 @@ PICKS: Final = {
     **dict.fromkeys(("seed", "round", "rank"), "whole"),
     "id": "text",
 }
-#: Errors by values of a key; "(mean)" is the mean over them.
+#: Stands for the mean over the values of a key, in which each counts the same.
+MEAN: Final = "(mean)"
+#: Errors by values of a key, and their mean.
 RESULTS_BY: Final = {
     **dict.fromkeys(("strategy", "mode"), "text"),
     **dict.fromkeys(("round", "seed"), "whole"),

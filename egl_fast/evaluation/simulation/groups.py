@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from egl_fast.evaluation.simulation.plan import Expansion, Plan, Point
 from egl_fast.evaluation.simulation.sets import Member
 from egl_fast.evaluation.simulation.store import UnitStore
-
-#: Stands for the mean over all values, in which each counts the same.
-MEAN: Final = "(mean)"
+from egl_fast.evaluation.table_columns import MEAN
 
 
 def value_of(member: Member, key: str) -> str:
