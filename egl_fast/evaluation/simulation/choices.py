@@ -121,7 +121,10 @@ class _Files:
     def __init__(self, recorded: Table, folder: Path) -> None:
         self.hashes: dict[str, str] = {}
         self._recorded = recorded
-        self._known = {key: recorded.required(key, kinds.text, "") for key in recorded.content}
+        self._known = {
+            str((folder / key).resolve()): (key, recorded.required(key, kinds.text, ""))
+            for key in recorded.content
+        }
         self._folder = folder
 
     def resolved(self, name: str) -> str:
@@ -144,9 +147,10 @@ class _Files:
                 found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
             except OSError as error:
                 raise SelectionError(f"strategy {name!r}: {one_line(error)}") from None
-            if self._known.get(path, found) != found:
+            key, expected = self._known.get(path, (path, found))
+            if expected != found:
                 raise self._recorded.error(
-                    path, "has changed since; remove this line to run with what is there now"
+                    key, "has changed since; remove this line to run with what is there now"
                 )
             self.hashes[path] = found
         return strategy_of(name)
