@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
@@ -111,15 +112,22 @@ def pretend_unit(
             {"id": name, **nothing, "egl": sign * of[name], "random": of[name]}
             for name in (member.utterance.id for member in unit.pool)
         ]
+        result: dict[str, Any] = {"kind": "score"}
+        if unit.trusted is not None:
+            # The first of what is left is the least typical.
+            records = [{**record, "typicality": n / 10} for n, record in enumerate(records)]
+            result["typicality"] = {"thresholds": {"0.02": 0.15}}
+            embeddings = np.random.default_rng(0).normal(size=(len(records), 4))
+            np.save(folder / "embeddings.npy", embeddings.astype(np.float32))
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_gzip(folder / "scores.jsonl.gz", lines)
-        atomic.write_json(folder / "result.json", {"kind": "score"})
+        atomic.write_json(folder / "result.json", result)
         return
     (folder / "model.pt").write_text("a model")
     loss = abs(unit.config.learning_rate - 2e-3)
     epoch = {"epoch": 1, "valid_loss": loss}
     atomic.write_bytes(folder / "metrics.jsonl", json.dumps(epoch).encode())
-    result: dict[str, Any] = {"valid_loss": loss, "epochs": 1, "best_epoch": 1}
+    result = {"valid_loss": loss, "epochs": 1, "best_epoch": 1}
     if unit.test:
         header = "id,ctc_loss,char_errors,num_chars,word_errors,num_words\n"
         rows = (f"{member.utterance.id},3.0,1,2,1,1\n" for member in unit.test)

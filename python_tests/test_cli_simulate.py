@@ -182,6 +182,72 @@ def test_seeds_train_different_models(whole: Path) -> None:
     assert not first.equals(second)
 
 
+CHOICES = """
+[reject]
+nr = [4, 5, 6, 7]
+
+[choices.gated]
+strategy = "egl/second"
+drop_atypical = "auto"
+
+[choices.varied]
+strategy = "random"
+batch = "facility"
+drop_atypical = "25%"
+"""
+
+
+def test_all_that_select_can_do_is_evaluated(run: Run, tmp_path: Path) -> None:
+    names = ["gated", "varied", "mine.py:score", "random"]
+    config = CONFIG.replace('["egl", "random"]', json.dumps(names)).replace("k = 4", "k = 2")
+    config = config.replace("max_epochs = 2", "max_epochs = 1").replace('["25%", ', "[")
+    path = write_simulation(tmp_path, 'by = "text"\n' + config + CHOICES)
+    (tmp_path / "mine.py").write_text(
+        "def score(candidates):\n"
+        "    assert all('text' not in record for record in candidates.records)\n"
+        "    return [-value for value in candidates.numbers('typicality')]\n"
+    )
+    status, _, err = run("--config", path, "--run-dir", tmp_path / "run")
+    assert status == 0, err
+    results = pl.read_parquet(tmp_path / "run" / "results.parquet")
+    assert results["strategy"].to_list() == ["", *names, ""]
+    assert results["num_labeled"].to_list() == [0, 4, 4, 4, 4, 8]
+    pool = pl.read_parquet(tmp_path / "run" / "scores" / "seed-0.parquet")
+    order = pool.sort("typicality")["id"].to_list()
+    picked = {
+        name: rows["id"].to_list()
+        for (name,), rows in pl.read_parquet(tmp_path / "run" / "picks.parquet").group_by(
+            "strategy"
+        )
+    }
+    assert picked["mine.py:score"] == order[:4]
+    assert not set(picked["varied"]) & set(order[:2])
+    # Rejects are in the picks, and in no training.
+    spec = json.loads((tmp_path / "run" / "units" / results["unit"][-1] / "spec.json").read_text())
+    assert spec["train"]["clips"] == 4 + 8 - 4
+
+    errors = pl.read_parquet(tmp_path / "run" / "results_by.parquet")
+    assert len(pl.read_csv(tmp_path / "run" / "results_by.csv")) == len(errors) == 6 * 3
+    for point, unit in enumerate(results.iter_rows(named=True)):
+        ab, no, mean = errors[3 * point : 3 * point + 3].to_dicts()
+        assert [row["value"] for row in (ab, no, mean)] == ["ab", "no", "(mean)"]
+        assert [row["test_clips"] for row in (ab, no, mean)] == [1, 2, 3]
+        assert mean["cer"] == (ab["cer"] + no["cer"]) / 2
+        assert ab["ctc_loss"] + 2 * no["ctc_loss"] == pytest.approx(3 * unit["ctc_loss"])
+    shares = pl.read_parquet(tmp_path / "run" / "picks_by.parquet")
+    assert shares["value"].to_list() == ["", "ab", "no"] * 4
+    assert shares["pool_share"].to_list() == [1 / 8, 3 / 8, 4 / 8] * 4
+    texts = dict(pool.select("id", "text").rows())
+    for row in shares.iter_rows(named=True):
+        own = [name for name in picked[row["strategy"]] if texts[name] == row["value"]]
+        assert (row["num_picked"], row["share"]) == (len(own), len(own) / 4)
+    # Another configuration of the folder has no such tables.
+    less = ("--set", 'strategies=["random"]', "--config", tmp_path / "less.toml")
+    (tmp_path / "less.toml").write_text(config)
+    assert run(*less, "--run-dir", tmp_path / "run")[0] == 0
+    assert not list((tmp_path / "run").glob("*_by.*"))
+
+
 def test_only_small_files_and_the_models_that_matter_stay(whole: Path) -> None:
     for folder in (whole / "units").glob("*-*"):
         kind = folder.name.partition("-")[0]

@@ -1,5 +1,6 @@
 """The tables of an evaluation, against numbers worked by hand."""
 
+import polars as pl
 import pytest
 from test_report_evaluation import POINTS, run_of
 
@@ -7,6 +8,7 @@ from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.measures import METRICS
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.evaluation.reporting.page_model import Page
+from egl_fast.evaluation.reporting.value_tables import value_tables
 from egl_fast.evaluation.reporting.wording import MINUS
 
 # Of two utterances there are three resamples: a a, a b, b b. EGL's CER at 40% is 10, 15 and 16.7%
@@ -103,3 +105,26 @@ def test_results_stand_beside_the_papers():
     assert found["random at 20%"] == ["10.84", "", "30.00", ""]
     assert found["EGL at 20%"] == ["9.59", "-11.5%", "20.00", "-33.3%"]
     assert found["entropy at 20%"] == ["10.20", "-5.9%", "", ""]
+
+
+def test_errors_on_each_kind_of_speech():
+    errors = [
+        ("random", 0, "a", 0.3), ("random", 1, "a", 0.5),
+        ("random", 0, "(mean)", 0.2), ("random", 1, "(mean)", 0.2),
+        ("egl", 0, "a", 0.1), ("egl", 0, "(mean)", 0.25),
+    ]  # fmt: skip
+    table = pl.DataFrame(
+        [
+            {"strategy": s, "mode": "single", "round": 1, "seed": seed, "query": "20%", "value": v}
+            | dict.fromkeys(("cer", "wer", "ctc_loss"), error)
+            for s, seed, v, error in errors
+        ]
+    )
+    cer, _, loss = value_tables(table, Evaluation(run_of(POINTS), replicates=2))
+    assert cer.columns == ("a", "mean of these")
+    assert rows(cer) == {
+        "random, 20%": [("40.00", ""), ("20.00", "")],
+        "EGL, 20%": [("10.00", ""), ("25.00", "")],
+    }
+    assert [[cell.best for cell in row.cells] for row in cer.rows] == [[False, True], [True, False]]
+    assert rows(loss)["EGL, 20%"][0] == ("0.10", "")

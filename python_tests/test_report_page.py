@@ -69,6 +69,8 @@ def test_nothing_of_a_manifest_becomes_markup(page):
 
 def test_the_tables_hold_the_numbers(page):
     assert "Character error rate (CER), %" in page.text
+    assert "CER, % on each kind of test speech" in page.text
+    assert "mean of these" in page.text
     assert page.data["queries"] == ["10%", "20%", "30%", "40%"]
     labels = [look["label"] for look in page.data["looks"]]
     assert labels[:6] == [

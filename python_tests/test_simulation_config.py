@@ -95,6 +95,8 @@ def test_every_key_that_a_toml_writer_writes_is_found(content: dict[str, Any]) -
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_simulation(tmp_path)
+    (tmp_path / "own.py").write_text("def score(candidates):\n    return [0.0] * len(candidates)\n")
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no')\n")
     return tmp_path
 
 
@@ -128,7 +130,14 @@ def line_with(config: str, part: str) -> int:
         ("seeds = [0]", f"seeds = [{2**63}]", f"seeds: expected at most {2**63 - 1}, got"),
         ("seeds = [0]", "seeds = []", "seeds: expected an array of at least one item"),
         ('["egl", "random"]', '["egl", "luck"]', "strategies: expected one of egl,"),
-        ('["egl", "random"]', '["egl_full"]', "egl_full needs full = true in [scoring]"),
+        ('["egl", "random"]', '["egl_full/second"]', "egl_full needs full = true in [scoring]"),
+        ('["egl", "random"]', '["egl/minute"]', "after the slash, give second"),
+        ('["egl", "random"]', '["none.py:score"]', "none.py:score': there is no file"),
+        ('["egl", "random"]', '["own.py:other"]', "has no function 'other'"),
+        ('["egl", "random"]', '["broken.py:score"]', "fails: RuntimeError"),
+        ('["egl", "random"]', '["own.py:score", "./own.py:score"]', "'own.py:score' is listed tw"),
+        ("k = 4", "k = 4\n[reject]\nkind = {}", "reject.kind: expected a string, number or"),
+        ("seeds = [0]", "by = 3", "by: expected a string, got 3"),
         ('"50%"]', '"110%"]', "queries: budget 110%: more than there is"),
         ('"50%"]', '"100%"]', "100% is an end point"),
         ('"50%"]', '"5 recordings"]', "queries: budget '5 recordings': expected a percentage"),
@@ -159,6 +168,89 @@ def test_what_is_wrong_is_named_with_its_line(
     line = line_with(changed, new.splitlines()[-1])
     assert message.startswith(f"config {folder / 'config.toml'}, line {line}: ")
     assert complaint in message
+
+
+CHOICE = """
+[choices.best]
+strategy = "egl/second"
+batch = "clusters"
+per = { part = 3 }
+drop_atypical = "auto"
+without = { nr = [1, 2] }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("[choices.best]", "[choices.egl]", "choices.egl: is a strategy's name, or looks like one"),
+        ("[choices.best]", '[choices."longest/second"]', "is a strategy's name"),
+        ("[choices.best]", '[choices."a.py:b"]', "or looks like one"),
+        ('"egl/second"', '"luck"', "choices.best.strategy: strategy 'luck': unknown"),
+        ('"egl/second"', '"egl_full"', "best: egl_full needs full = true in [scoring]"),
+        ('strategy = "egl/second"\n', "", "choices.best.strategy is missing; name what to rank by"),
+        ("batch =", "bacth =", "unknown key choices.best.bacth; did you mean batch?"),
+        ('"clusters"', '"heap"', "choices.best.batch: expected one of clusters,"),
+        ('"clusters"', '"clusters"\nshare = "part"', "choices.best.share: batch is given already"),
+        ("part = 3", "part = 0", "choices.best.per.part: expected at least 1, got 0"),
+        ('"auto"', '"10"', "drop_atypical: expected a percentage below 100, such as"),
+        ('"auto"', '"auto"\nmin_typicality = -1', "min_typicality: drop_atypical is given"),
+        ("nr = [1, 2]", "nr = []", "choices.best.without.nr: expected an array of at least one"),
+    ],
+)
+def test_what_is_wrong_with_a_choice_is_named_with_its_line(
+    folder: Path, old: str, new: str, complaint: str
+) -> None:
+    config = CONFIG.replace('["egl", "random"]', '["best"]') + CHOICE
+    assert read(folder, config).choices[0].needs_embeddings
+    with pytest.raises(ConfigError) as caught:
+        read(folder, config.replace(old, new))
+    message = str(caught.value)
+    assert complaint in message
+    start = line_with(config, "[choices.best]")
+    line = int(message.split("line ")[1].split(":")[0])
+    assert start <= line <= start + CHOICE.count("\n")
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_documented_example_is_read(folder: Path) -> None:
+    page = (ROOT / "docs" / "simulate.md").read_text("utf-8")
+    example = page.split("```toml\n")[1].split("```")[0]
+    (folder / "mine.py").write_text("def score(candidates):\n    return []\n")
+    assert len(read(folder, example).choices) == 6
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_configurations_of_experiments_are_read(path: Path) -> None:
+    assert read_config(path).choices
+
+
+def test_a_batch_needs_budgets_of_one_unit(folder: Path) -> None:
+    config = CONFIG.replace('["egl", "random"]', '["best"]') + CHOICE
+    with pytest.raises(ConfigError, match=r"queries: what batch and share choose depends on"):
+        read(folder, config.replace('"50%"', '"1s"'))
+    assert read(folder, CONFIG.replace('"50%"', '"1s"') + CHOICE).choices[0].name == "egl"
+
+
+def test_a_file_of_ones_own_is_known_by_its_content(folder: Path) -> None:
+    config = read(folder, CONFIG.replace('["egl", "random"]', '["own.py:score/second"]'))
+    assert [choice.name for choice in config.choices] == ["own.py:score/second"]
+    recorded = tomli_w.dumps(resolved(config))
+    relative = recorded.replace(str(folder / "own.py"), "../own.py")
+    elsewhere = folder / "resolved" / "config.toml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(recorded)
+    assert replace(read_config(elsewhere), source=config.source) == config
+    with open(folder / "own.py", "a") as file:
+        file.write("# changed\n")
+    for text in (recorded, relative):
+        elsewhere.write_text(text)
+        with pytest.raises(ConfigError, match=r"line \d+: .*own.py: has changed since; remove"):
+            read_config(elsewhere)
 
 
 def test_a_key_that_a_model_file_decides_is_named(folder: Path) -> None:
@@ -267,13 +359,18 @@ def test_the_resolved_configuration_says_the_same(folder: Path) -> None:
         '[[data.pretrain]]\nmanifest = "all.jsonl"\nwhere = { nr = [1, 2] }\nsample = 1\n'
         'exclude = "valid"\nprefix = "p/"\nadd = { corpus = "c" }\n[data]\nseed = 7\n'
         "[pretraining]\nseed = 5\n[base_training]\nmax_epochs = 3\nweight_decay = 0\n"
+        f"[reject]\nnr = 9\n{CHOICE}"
     )
     changes = (
         'modes = ["single", "sequential"]\nstep = "5%"\nend_points = false\nstart = "scratch"\n'
-        "keep_models = true"
+        'keep_models = true\nby = "nr"'
     )
     shapes = 'cell = "rnn_tanh"\nconv_shapes = [[[5, 3], [2, 1]]]'
-    changed = CONFIG.replace("seeds = [0]", changes).replace('cell = "rnn_tanh"', shapes)
+    changed = (
+        CONFIG.replace('"random"]', '"best"]')
+        .replace("seeds = [0]", changes)
+        .replace('cell = "rnn_tanh"', shapes)
+    )
     config = read(folder, changed + more)
     assert (config.sample_seed, config.keep_models, config.num_hypotheses) == (7, True, 2)
     assert config.base.config.weight_decay == 0

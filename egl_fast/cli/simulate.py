@@ -92,6 +92,8 @@ def command(
 
     place = options.set_up_torch(device, threads)
     config = read_config(Path(config_path), overrides)
+    if any(choice.needs_embeddings for choice in config.choices):
+        require_packages("simulate", {"sklearn": "scikit-learn"}, extra="select")
     plan = prepare(config)
     run_path = Path(run_dir)
     store = UnitStore(Path(units_dir) if units_dir is not None else run_path / "units")

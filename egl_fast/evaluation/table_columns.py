@@ -34,6 +34,29 @@ PICKS: Final = {
     **dict.fromkeys(("seed", "round", "rank"), "whole"),
     "id": "text",
 }
+#: Stands for the mean over the values of a key, in which each counts the same.
+MEAN: Final = "(mean)"
+#: Errors by values of a key, and their mean.
+RESULTS_BY: Final = {
+    **dict.fromkeys(("strategy", "mode"), "text"),
+    **dict.fromkeys(("round", "seed"), "whole"),
+    **dict.fromkeys(("query", "unit", "value"), "text"),
+    "test_clips": "count",
+    "ctc_loss": "amount",
+    "ctc_loss_per_char": "maybe",
+    **dict.fromkeys(("cer", "wer"), "amount"),
+}
+#: Shares of values of a key, of recordings and of seconds, in picks and pool.
+PICKS_BY: Final = {
+    **dict.fromkeys(("strategy", "mode"), "text"),
+    **dict.fromkeys(("round", "seed"), "whole"),
+    **dict.fromkeys(("query", "value"), "text"),
+    "num_picked": "count",
+    **dict.fromkeys(
+        ("picked_seconds", "share", "share_of_seconds", "pool_share", "pool_share_of_seconds"),
+        "amount",
+    ),
+}
 
 #: Rankings that only an evaluation has, to compare with -> what they rank by.
 CONTROLS: Final[dict[str, str]] = {

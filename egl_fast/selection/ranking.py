@@ -14,7 +14,7 @@ from egl_fast.selection.candidates import Candidates, Scored
 from egl_fast.selection.cost import Cost, seconds_of
 from egl_fast.selection.gate import Gate, groups
 from egl_fast.selection.shares import in_shares
-from egl_fast.selection.strategies import scores_by
+from egl_fast.selection.strategies import Strategy, scores_by
 
 #: Below this median mass the truncated sum was seen to follow the mass of the beam.
 _LOW_MASS = 0.5
@@ -26,7 +26,7 @@ class Selection:
 
     Attributes:
         budget: see ``select``.
-        strategy: see ``select``.
+        strategy: see ``select``; or a function.
         batch: a way to choose a set, see ``egl_fast.selection.batches``; None: the top of the list.
         share: a key of the records; its values get shares of the budget as clusters do.
         most: key -> so many utterances of each of its values, and no more.
@@ -37,7 +37,7 @@ class Selection:
     """
 
     budget: str | int
-    strategy: str = "egl"
+    strategy: str | Strategy = "egl"
     batch: str | None = None
     share: str | None = None
     most: tuple[tuple[str, int], ...] = ()

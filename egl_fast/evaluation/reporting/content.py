@@ -23,6 +23,7 @@ from egl_fast.evaluation.reporting.pool_sections import add_histograms, add_pick
 from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.run_folder import RunFolder
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
+from egl_fast.evaluation.reporting.value_tables import value_tables
 from egl_fast.evaluation.reporting.wording import duration, listed, plain, shown
 
 #: Positions in the pool that each series picked, by seed.
@@ -78,6 +79,8 @@ def run_page(
         findings=findings.run_findings(evaluation),
     )
     add_metrics(page, evaluation)
+    if run.results_by is not None:
+        page.value_tables = value_tables(run.results_by, evaluation)
     if with_paper:
         page.paper_tables = paper_tables(evaluation)
     if pool is None or seed is None:

@@ -76,6 +76,7 @@ class Page:
     looks: list[Look]
     findings: list[Finding] = field(default_factory=list)
     metric_tables: list[Table] = field(default_factory=list)
+    value_tables: list[Table] = field(default_factory=list)
     curve_tables: list[Table] = field(default_factory=list)
     reduction_tables: list[Table] = field(default_factory=list)
     efficiency_tables: list[Table] = field(default_factory=list)

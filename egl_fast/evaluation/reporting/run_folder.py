@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from egl_fast.display import shown
 from egl_fast.errors import ReportError, one_line
-from egl_fast.evaluation.table_columns import PICKS, RESULTS, TEST_UTTERANCES
+from egl_fast.evaluation.table_columns import PICKS, RESULTS, RESULTS_BY, TEST_UTTERANCES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: What no report reads.
 _NOT_READ = ("valid_loss", "ctc_loss_per_char", "epochs")
 #: Columns in which CSV cannot tell an empty string from a missing one.
-_MAY_BE_EMPTY = ("strategy", "query")
+_MAY_BE_EMPTY = ("strategy", "query", "value")
 
 _MAX_CONFIG = 200_000
 
@@ -35,6 +35,7 @@ class RunFolder:
             mode and seed: a budget of n is the first n. None where there is no such table.
         scores: the pool's scores by the base model, a file for each seed that has one.
         config: the configuration's text, or None.
+        results_by: errors by the values of a key; None where the run tells none apart.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class RunFolder:
     picks: pl.DataFrame | None
     scores: dict[int, Path]
     config: str | None
+    results_by: pl.DataFrame | None = None
 
 
 def read_run_folder(path: str | Path) -> RunFolder:
@@ -81,6 +83,7 @@ def read_run_folder(path: str | Path) -> RunFolder:
         picks=_read_table(path, "picks", PICKS),
         scores=_scores(path / "scores"),
         config=_config(path / "config.toml"),
+        results_by=_read_table(path, "results_by", RESULTS_BY),
     )
 
 

@@ -9,21 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from egl_fast import kinds
 from egl_fast.checkpoint import plain_config
 from egl_fast.errors import ModelError, SelectionError
+from egl_fast.evaluation.simulation.choices import Choice, plain_choices, read_choices
+from egl_fast.evaluation.simulation.filters import Filter, Scalar, read_filter, scalar
 from egl_fast.evaluation.simulation.toml_reading import KeyPath, Table, TomlSource
-from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.model import PRESETS, ModelConfig
-from egl_fast.records import STRATEGIES
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.selection import parse_budget
+from egl_fast.selection.strategies import split_unit
 from egl_fast.training.config import TrainingConfig
-
-#: Rankings that need no model: later rounds would say the same as the first.
-MODEL_FREE: Final = frozenset({"random", "longest", "shortest"})
 
 MODES: Final = ("single", "sequential")
 PARTS: Final = ("base", "pool", "valid", "test", "pretrain", "pretrain_valid")
@@ -37,8 +35,6 @@ _GIVEN_SIZES: Final = ("num_bins", "num_classes")
 _GIVEN_TRAINING: Final = ("learning_rate", "seed")
 _GIVEN_SCORING: Final = ("seed", "per_hypothesis")
 
-Scalar: TypeAlias = str | int | float | bool
-
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -46,7 +42,7 @@ class SourceConfig:
 
     Attributes:
         manifest: resolved path.
-        where: manifest key -> the values that are taken.
+        where: which utterances are taken.
         exclude: parts whose utterances are left out.
         sample: take this many at random, in the manifest's order; None: all.
         prefix: put before every id, to tell the utterances of two manifests apart.
@@ -55,7 +51,7 @@ class SourceConfig:
     """
 
     manifest: Path
-    where: Mapping[str, tuple[Scalar, ...]]
+    where: Filter
     exclude: tuple[str, ...]
     sample: int | None
     prefix: str
@@ -89,6 +85,10 @@ class SimulationConfig:
         data_root: folder that manifest paths are relative to, where a source names no other.
         data: part -> its sources.
         sample_seed: of the samples drawn from manifests; the same for all ``seeds``.
+        choices: of the file's ``strategies``.
+        strategy_sha256: the user's files among these -> hash of their content.
+        reject: what of the pool is paid for, but not trained on.
+        by: key of test and pool whose values are told apart in tables of their own.
         queries: budgets, as written.
         step: budget of a round of "sequential"; None: from query to query.
         init_file: model file that everything starts from, instead of random weights.
@@ -101,7 +101,10 @@ class SimulationConfig:
     data_root: Path
     data: Mapping[str, tuple[SourceConfig, ...]]
     sample_seed: int
-    strategies: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    strategy_sha256: Mapping[str, str]
+    reject: Filter
+    by: str | None
     queries: tuple[str, ...]
     end_points: bool
     seeds: tuple[int, ...]
@@ -120,7 +123,7 @@ class SimulationConfig:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
-    """Read and check a configuration; no other file is opened yet.
+    """Read and check a configuration; of other files, only strategies of the user's are read.
 
     Args:
         path: a TOML file.
@@ -132,17 +135,21 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
     source = TomlSource(path, overrides)
     root = source.table()
     data_root = (path.parent / root.get("data_root", kinds.text, ".")).resolve()
-    strategies = kinds.list_of(kinds.OneOf(*STRATEGIES, *CONTROLS))
+    choices, strategy_sha256 = read_choices(root, path.parent)
     queries = kinds.list_of(_query)
     settings: dict[str, Any] = {
-        "strategies": root.required(
-            "strategies", strategies, 'list some, such as ["random", "egl"]'
-        ),
         "queries": root.required("queries", queries, 'list some, such as ["10%", "0.5h"]'),
         **{name: root.get(name, kind, default) for name, (kind, default) in _SETTINGS.items()},
     }
     if settings["step"] and "sequential" not in settings["modes"]:
         raise root.error("step", 'only "sequential" has rounds; add it to modes, or remove step')
+    in_time = {parse_budget(query).seconds is not None for query in settings["queries"]}
+    if len(in_time) > 1 and any(choice.depends_on_prices for choice in choices):
+        raise root.error(
+            "queries",
+            "what batch and share choose depends on whether a budget is audio or utterances; give "
+            "all queries in one, and the others in a run of their own that shares its --units",
+        )
     data, sample_seed = _data(root.table("data"), path.parent, data_root)
     model, init_file = _model(root.table("model"), path.parent)
     defaults = TrainingPlan(TrainingConfig(), (TrainingConfig().learning_rate,))
@@ -155,13 +162,17 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
         raise root.error(
             "pretraining", "there is nothing to train on; add [[data.pretrain]], or remove this"
         )
-    scoring, num_hypotheses = _scoring(root.table("scoring"), settings["strategies"], root)
+    scoring, num_hypotheses = _scoring(root.table("scoring"), choices, root)
+    reject = read_filter(root.table("reject"))
     root.finish()
     return SimulationConfig(
         source=source,
         data_root=data_root,
         data=MappingProxyType(data),
         sample_seed=sample_seed,
+        choices=choices,
+        strategy_sha256=MappingProxyType(strategy_sha256),
+        reject=reject,
         model=model,
         init_file=init_file,
         base=base,
@@ -176,13 +187,15 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
 
 def resolved(config: SimulationConfig) -> dict[str, Any]:
     """The configuration as TOML values, defaults and overrides included; paths are absolute."""
-    root = {name: getattr(config, name) for name in ("data_root", "strategies", "queries")}
     sizes = {n: v for n, v in plain_config(config.model).items() if n not in _GIVEN_SIZES}
     scoring = {n: v for n, v in asdict(config.scoring).items() if n not in _GIVEN_SCORING}
     pretrain = config.pretrain
     content: dict[str, Any] = {
-        **root,
+        "data_root": config.data_root,
+        **plain_choices(config.choices, config.strategy_sha256),
+        "queries": config.queries,
         **{name: getattr(config, name) for name in _SETTINGS},
+        "reject": config.reject or None,
         "data": {"seed": config.sample_seed}
         | {part: [_plain_source(s) for s in sources] for part, sources in config.data.items()},
         "model": {"init": config.init_file} if config.init_file else sizes,
@@ -224,13 +237,8 @@ _SETTINGS: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
     "start": (kinds.OneOf("warm", "scratch"), "warm"),
     "keep_models": (kinds.boolean, False),
     "step": (_query, None),
+    "by": (kinds.text, None),
 }
-
-
-def _scalar(value: Any) -> Scalar:
-    if not isinstance(value, (str, int, float, bool)):
-        raise ValueError(f"expected a string, number or boolean, got {value!r}")
-    return value
 
 
 def _data(
@@ -253,16 +261,15 @@ def _data(
 def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
     manifest = table.required("manifest", kinds.text, "name a manifest")
     own_root = table.get("root", kinds.text, "")
-    filters, additions = table.table("where"), table.table("add")
-    scalars = kinds.one_or_list_of(_scalar)
+    additions = table.table("add")
     exclude = kinds.one_or_list_of(kinds.OneOf(*PARTS))
     source = SourceConfig(
         manifest=((folder / own_root).resolve() if own_root else data_root) / manifest,
-        where=MappingProxyType({k: filters.required(k, scalars, "") for k in filters.content}),
+        where=read_filter(table.table("where")),
         exclude=table.get("exclude", exclude, ()),
         sample=table.get("sample", kinds.Integer(1), None),
         prefix=table.get("prefix", kinds.text, ""),
-        add=MappingProxyType({k: additions.required(k, _scalar, "") for k in additions.content}),
+        add=MappingProxyType({k: additions.required(k, scalar, "") for k in additions.content}),
         path=table.path,
     )
     table.finish()
@@ -315,7 +322,7 @@ def _plain_training(plan: TrainingPlan) -> dict[str, Any]:
     return settings | {"learning_rate": plan.learning_rates}
 
 
-def _scoring(table: Table, strategies: Sequence[str], root: Table) -> tuple[ScoringOptions, int]:
+def _scoring(table: Table, choices: Sequence[Choice], root: Table) -> tuple[ScoringOptions, int]:
     chosen: dict[str, Any] = {
         own.name: table.get(own.name, kinds.kind_of(own), own.default)
         for own in fields(ScoringOptions)
@@ -323,8 +330,11 @@ def _scoring(table: Table, strategies: Sequence[str], root: Table) -> tuple[Scor
     }
     num_hypotheses = table.get("hypotheses", kinds.Integer(0), 5)
     table.finish()
-    if "egl_full" in strategies and not chosen["full"]:
-        raise root.error("strategies", "egl_full needs full = true in [scoring]")
+    for choice in choices:
+        if split_unit(choice.strategy)[0] == "egl_full" and not chosen["full"]:
+            raise root.source.error(
+                choice.path, f"{choice.name}: egl_full needs full = true in [scoring]"
+            )
     try:
         # Norms of single hypotheses come at no cost, and egl_unsquared is made of them.
         return ScoringOptions(**chosen, per_hypothesis=True), num_hypotheses

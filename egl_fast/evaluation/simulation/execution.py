@@ -13,10 +13,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from egl_fast.checkpoint import Checkpoint, load_checkpoint
 from egl_fast.data.true_lengths import lacks_audio
+from egl_fast.embeddings.typicality import Typicality, typicality
 from egl_fast.errors import (
     CheckpointError,
     EglError,
@@ -41,6 +44,9 @@ from egl_fast.model import DeepSpeech2
 from egl_fast.records import to_json
 from egl_fast.scorer import Scorer, pool_scoring
 from egl_fast.scoring.run.outcome import in_order
+from egl_fast.scoring.run.pool import PoolScoring
+from egl_fast.scoring.run.trusted import trusted_embeddings
+from egl_fast.selection.gate import FALSE_ALARMS
 from egl_fast.training.examples import Example, examples_of_length
 from egl_fast.training.loop import Progress, Trainer
 from egl_fast.training.metrics import Transcript, count_edits, error_rates, in_nats, transcribe
@@ -215,15 +221,25 @@ def _score(
         features=checkpoint.features,
         model_hash=checkpoint.sha256,
     )
-    records = []
-    for outcome in in_order(pool_scoring(scorer, unit.options).outcomes(hidden(unit.pool))):
+    records, embeddings = [], []
+    scoring = pool_scoring(scorer, unit.options, embeds=unit.trusted is not None)
+    for outcome in in_order(scoring.outcomes(hidden(unit.pool))):
         if isinstance(outcome.result, EglError):
             raise ModelError(
                 f"utterance {outcome.utterance.id!r} of the pool cannot be scored "
                 f"({one_line(outcome.result)}); filter it out"
             )
         records.append(to_json(outcome.result))
+        if outcome.embedding is not None:
+            embeddings.append(outcome.embedding.numpy())
         note(f"{len(records)}/{len(unit.pool)} utterances")
+    result: dict[str, Any] = {"kind": "score", "clips": len(records)}
+    if unit.trusted is not None:
+        found = _typicality(unit, scoring, np.stack(embeddings), folder, note)
+        for record, value in zip(records, found.pool.tolist(), strict=True):
+            record["typicality"] = value
+        thresholds = {f"{FALSE_ALARMS:g}": found.threshold(FALSE_ALARMS)}
+        result["typicality"] = {"thresholds": thresholds}
     note("true losses")
     losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)
     lines = []
@@ -238,7 +254,27 @@ def _score(
         lines.append(json.dumps(record, allow_nan=False) + "\n")
     write_gzip(folder / "scores.jsonl.gz", "".join(lines))
     masses = sorted(record["beam_mass"] for record in records)
-    return {"kind": "score", "clips": len(records), "median_beam_mass": masses[len(masses) // 2]}
+    return {**result, "median_beam_mass": masses[len(masses) // 2]}
+
+
+def _typicality(
+    unit: ScoreUnit,
+    scoring: PoolScoring,
+    embeddings: npt.NDArray[np.float32],
+    folder: Path,
+    note: Note,
+) -> Typicality:
+    assert unit.trusted is not None
+    note("trusted utterances")
+    trusted = trusted_embeddings(scoring, hidden(unit.trusted), lambda count: None)
+    try:
+        found = typicality(trusted, embeddings)
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    content = io.BytesIO()
+    np.save(content, embeddings)
+    atomic.write_bytes(folder / "embeddings.npy", content.getvalue())
+    return found
 
 
 def examples(members: Sequence[Member], checkpoint: Checkpoint) -> list[Example]:

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from egl_fast.evaluation.simulation.config import MODEL_FREE, SimulationConfig, TrainingPlan
+from egl_fast.evaluation.simulation.choices import Choice
+from egl_fast.evaluation.simulation.config import SimulationConfig, TrainingPlan
+from egl_fast.evaluation.simulation.filters import matches
+from egl_fast.evaluation.simulation.picking import Picker
 from egl_fast.evaluation.simulation.rounds import rounds_of
 from egl_fast.evaluation.simulation.sets import Member, total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
@@ -26,7 +29,7 @@ from egl_fast.evaluation.simulation.units import (
     TrainUnit,
     Unit,
 )
-from egl_fast.selection import parse_budget, rank, within_budget
+from egl_fast.selection import parse_budget
 
 #: Identity of a step whose unit is not known yet.
 StepKey: TypeAlias = tuple[str | int, ...]
@@ -97,15 +100,11 @@ class Plan:
         self.init = init
         self.pool = sets["pool"]
         self.rounds = rounds_of(config, self.pool)
-        self._durations = [{"duration": member.seconds} for member in self.pool]
+        self.picker = Picker(self.pool)
 
     def expand(self, store: UnitStore) -> Expansion:
         """Everything that is known, given what is done."""
         return _Expander(self, store).expand()
-
-    def within(self, query: str, ranking: Sequence[int]) -> tuple[int, ...]:
-        """The start of a ranking of the whole pool that a budget allows."""
-        return tuple(within_budget(self._durations, ranking, budget=query))
 
     def expected_seconds(self, query: str) -> float:
         """About how much audio a query labels, before anything is ranked."""
@@ -116,8 +115,12 @@ class Plan:
         return float(budget.amount / of) * total_seconds(self.pool)
 
     def labeled(self, picks: Sequence[int]) -> tuple[Member, ...]:
-        """Base set and picks. In the pool's order, so that equal sets are equal work."""
-        return self.sets["base"] + tuple(self.pool[index] for index in sorted(picks))
+        """Base set and picks but rejects. In the pool's order: equal sets are equal work."""
+        reject = self.config.reject
+        picked = (self.pool[index] for index in sorted(picks))
+        return self.sets["base"] + tuple(
+            one for one in picked if not (reject and matches(one.utterance.record, reject))
+        )
 
 
 class _Expander:
@@ -154,7 +157,8 @@ class _Expander:
             ("base", seed), "base", init, plan.sets["base"], config.base, seed, f"base, seed {seed}"
         )
         everything = tuple(range(len(plan.pool)))
-        scores = self._score(("score", seed), base, everything, seed, f"seed {seed}")
+        embeds = any(choice.needs_embeddings for choice in config.choices)
+        scores = self._score(("score", seed), base, everything, seed, embeds, f"seed {seed}")
         if scores is not None:
             self.out.base_scores[seed] = scores
         start = base if config.start == "warm" else init
@@ -164,21 +168,25 @@ class _Expander:
         for mode, found in points.items():
             if config.end_points:
                 found.append(Point("", mode, seed, 0, "0%", (), base))
-            for strategy in config.strategies:
-                found += self._points(strategy, mode, seed, scores, start)
+            for choice in config.choices:
+                found += self._points(choice, mode, seed, scores, start)
             if config.end_points:
                 found.append(Point("", mode, seed, 1, "100%", everything, full))
 
     def _points(
-        self, strategy: str, mode: str, seed: int, scores: ScoreUnit | None, start: Start | None
+        self, choice: Choice, mode: str, seed: int, scores: ScoreUnit | None, start: Start | None
     ) -> list[Point]:
-        """A strategy's points; in rounds, each by the scores of the model of the one before."""
+        """A choice's points; in rounds, each by the scores of the model of the one before."""
         points = []
+        strategy = choice.name
         picked: tuple[int, ...] | None = ()
         scored: Sequence[int] = range(len(self.plan.pool))
         in_rounds, rounds = mode == "sequential", self.plan.rounds[mode]
         for number, query in enumerate(rounds, start=1):
-            picked = self._pick(strategy, query, scores, scored, picked if in_rounds else ())
+            before = picked if in_rounds else ()
+            picked = None
+            if scores is not None and before is not None:
+                picked = self.plan.picker.pick(choice, query, scores, scored, before, self.store)
             key = (mode, strategy, seed, query)
             title = f"{strategy} {query}{' in rounds' if in_rounds else ''}, seed {seed}"
             unit = self._query(key, start, picked, seed, title)
@@ -188,39 +196,14 @@ class _Expander:
                 continue
             if self.config.start == "warm":
                 start = unit
-            if strategy not in MODEL_FREE:
+            if not choice.is_model_free:
                 if picked is not None:
                     taken = set(picked)
                     scored = [at for at in range(len(self.plan.pool)) if at not in taken]
                 after = ("rescore", strategy, seed, query)
-                scores = self._score(after, unit, scored, seed, f"after {title}")
+                embeds = choice.needs_embeddings
+                scores = self._score(after, unit, scored, seed, embeds, f"after {title}")
         return points
-
-    def _pick(
-        self,
-        strategy: str,
-        query: str,
-        scores: ScoreUnit | None,
-        scored: Sequence[int],
-        picked: tuple[int, ...] | None,
-    ) -> tuple[int, ...] | None:
-        """What a strategy picks within a budget that includes what it has picked before.
-
-        The one place where a strategy's scores become a choice.
-
-        Args:
-            strategy: a key of the score records.
-            query: the budget.
-            scores: of the utterances ``scored``; None while not known.
-            scored: indices into the pool.
-            picked: before, first picked first; None while not known.
-        """
-        if scores is None or picked is None:
-            return None
-        order = rank([record[strategy] for record in self.store.scores(scores)])
-        taken = set(picked)
-        rest = (index for place in order if (index := scored[place]) not in taken)
-        return self.plan.within(query, [*picked, *rest])
 
     def _query(
         self, key: StepKey, start: Start | None, picks: Sequence[int] | None, seed: int, title: str
@@ -271,14 +254,22 @@ class _Expander:
         return candidates[losses.index(min(losses))]
 
     def _score(
-        self, key: StepKey, model: TrainUnit | None, indices: Sequence[int], seed: int, title: str
+        self,
+        key: StepKey,
+        model: TrainUnit | None,
+        indices: Sequence[int],
+        seed: int,
+        embeds: bool,
+        title: str,
     ) -> ScoreUnit | None:
         pool = tuple(self.plan.pool[index] for index in indices)
         if model is None:
             self.out.later[key] = "score", total_seconds(pool)
             return None
         options = replace(self.config.scoring, seed=seed)
-        unit = ScoreUnit(model, pool, options, self.config.num_hypotheses, f"scores, {title}")
+        trusted = self.plan.sets["base"] if embeds else None
+        kept = self.config.num_hypotheses
+        unit = ScoreUnit(model, pool, options, kept, f"scores, {title}", trusted=trusted)
         self.out.units.setdefault(unit.name, unit)
         if self.store.result(unit.name) is None:
             self._keep(model)

@@ -17,6 +17,7 @@ from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import AudioError, ManifestError, one_line
 from egl_fast.evaluation.simulation.config import PARTS, SimulationConfig, SourceConfig
+from egl_fast.evaluation.simulation.filters import matching
 from egl_fast.hashing import hashed
 
 #: Pairs of parts that must not share an utterance.
@@ -137,14 +138,13 @@ class _Reader:
             taken = self._manifest(source.manifest)
         except ManifestError as error:
             self._refuse(source, str(error), "manifest")
-        for key, values in source.where.items():
-            left = f"no line of {source.manifest} that is left has"
-            if not any(key in utterance.record for utterance in taken):
-                self._refuse(source, f"{left} the key {key!r}", "where", key)
-            taken = [u for u in taken if _matches(u.record.get(key), values)]
-            for value in values:
-                if not any(_matches(u.record.get(key), (value,)) for u in taken):
-                    self._refuse(source, f"{left} {key} = {value!r}", "where", key)
+        taken = matching(
+            taken,
+            source.where,
+            lambda utterance: utterance.record,
+            source=source.manifest,
+            refuse=lambda message, key: self._refuse(source, message, "where", key),
+        )
         taken = [
             u
             for u in taken
@@ -190,13 +190,6 @@ def _audio_identity(path: Path) -> str:
         start = file.read(_IDENTITY_BYTES)
     content = hashlib.sha256(f"{path.stat().st_size}\0".encode() + start)
     return content.hexdigest()[:32]
-
-
-def _matches(have: object, values: Sequence[object]) -> bool:
-    # 1 == True to Python, but not to whoever wrote the manifest.
-    return any(
-        have == value and isinstance(have, bool) == isinstance(value, bool) for value in values
-    )
 
 
 class _Recordings:

@@ -4,6 +4,7 @@ units/<kind>-<hash>/spec.json      what the unit is, readable; the hash is of th
                     result.json    written last: the unit is done
                     test.csv.gz    training: numbers of each test utterance
                     scores.jsonl.gz  scoring: a record per utterance of the pool
+                    embeddings.npy   scoring: a row for each of them, if a choice needs them
                     metrics.jsonl  training: a line per epoch
                     timing.json    when, where and how long; no result
                     model.pt       training: while something may need it
@@ -27,6 +28,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from egl_fast.data.json_reading import json_value
 from egl_fast.errors import OutputError, one_line
@@ -123,6 +127,11 @@ class UnitStore:
         path = self.folder(unit.name) / "scores.jsonl.gz"
         return self._read(path, lambda path: _score_records(path, unit))
 
+    def embeddings(self, unit: ScoreUnit) -> npt.NDArray[np.float32]:
+        """[n, d] of a scoring that keeps them, in the order of its pool."""
+        path = self.folder(unit.name) / "embeddings.npy"
+        return self._read(path, lambda path: _embeddings(path, len(unit.pool)))
+
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a unit while at work on it.
@@ -218,11 +227,18 @@ def _test_columns(path: Path) -> dict[str, list[Any]]:
     }
 
 
-def _finite(text: str) -> float:
+def _finite(text: str | float) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"a loss of {number}")
+        raise ValueError(f"a number that is {number}")
     return number
+
+
+def _embeddings(path: Path, num_rows: int) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
+    if found.ndim != 2 or len(found) != num_rows or not np.isfinite(found).all():
+        raise ValueError("its rows are not those of the pool")
+    return found
 
 
 def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
@@ -233,6 +249,8 @@ def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
         for name in (*STRATEGIES, *CONTROLS):
             if not isinstance(record[name], (int, float, type(None))):
                 raise ValueError(f"{name} {record[name]!r}")
+        if unit.trusted is not None:
+            _finite(record["typicality"])
         for hypothesis in record.get("hypotheses", ()):
             for name, kind in (("text", str), ("log_prob", float), ("sq_grad_norm", float)):
                 if not isinstance(hypothesis[name], kind):

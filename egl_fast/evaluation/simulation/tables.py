@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +13,17 @@ import polars as pl
 import tomli_w
 
 from egl_fast.evaluation.simulation.config import SimulationConfig, resolved
+from egl_fast.evaluation.simulation.groups import errors_by, picks_by
 from egl_fast.evaluation.simulation.plan import Expansion, Plan, Point
 from egl_fast.evaluation.simulation.sets import total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
-from egl_fast.evaluation.table_columns import PICKS, RESULTS, TEST_UTTERANCES
+from egl_fast.evaluation.table_columns import (
+    PICKS,
+    PICKS_BY,
+    RESULTS,
+    RESULTS_BY,
+    TEST_UTTERANCES,
+)
 from egl_fast.files import atomic
 
 #: Picks of each strategy that keep their hypotheses: as many as a report can be asked to show.
@@ -40,8 +47,15 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
         [_result(plan, point, store) for point in expansion.points if point.unit is not None],
         RESULTS,
     )
-    atomic.write_bytes(run_dir / "results.csv", results.write_csv().encode())
-    _write_parquet(results, run_dir / "results.parquet")
+    _write_both(results, run_dir / "results")
+    if plan.config.by is None:
+        for name in ("results_by", "picks_by"):  # of an earlier configuration of the folder
+            for suffix in (".csv", ".parquet"):
+                atomic.remove(run_dir / f"{name}{suffix}")
+    else:
+        errors = _frame(_escaped(errors_by(plan, expansion, store)), RESULTS_BY)
+        _write_both(errors, run_dir / "results_by")
+        _write_both(_frame(_escaped(picks_by(plan, expansion)), PICKS_BY), run_dir / "picks_by")
     _write_parquet(_test_table(expansion, store), run_dir / "test_utterances.parquet")
     picks = _picks_table(plan, expansion)
     _write_parquet(picks, run_dir / "picks.parquet")
@@ -169,6 +183,15 @@ def _frame(data: Any, kinds: Mapping[str, str]) -> pl.DataFrame:
     types = {"text": pl.String(), "whole": pl.Int64(), "count": pl.Int64()}
     schema = {name: types.get(kind, pl.Float64()) for name, kind in kinds.items()}
     return pl.DataFrame(data, schema=schema, orient=None if isinstance(data, dict) else "row")
+
+
+def _escaped(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "value": _utf8(row["value"])} for row in rows]
+
+
+def _write_both(frame: pl.DataFrame, path: Path) -> None:
+    atomic.write_bytes(path.with_name(f"{path.name}.csv"), frame.write_csv().encode())
+    _write_parquet(frame, path.with_name(f"{path.name}.parquet"))
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:

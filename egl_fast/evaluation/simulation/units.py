@@ -111,6 +111,7 @@ class ScoreUnit:
         options: how.
         num_hypotheses: labelings kept for each utterance.
         title: what to call it in progress lines.
+        trusted: what typicality is relative to; None: neither typicality nor embeddings are kept.
     """
 
     model: TrainUnit
@@ -119,6 +120,7 @@ class ScoreUnit:
     num_hypotheses: int
     title: str = field(compare=False)
     kind: Literal["score"] = "score"
+    trusted: tuple[Member, ...] | None = None
 
     @cached_property
     def name(self) -> str:
@@ -128,7 +130,7 @@ class ScoreUnit:
     @property
     def spec(self) -> dict[str, Any]:
         """All that determines the result."""
-        return {
+        spec = {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
             "model": self.model.name,
@@ -136,6 +138,8 @@ class ScoreUnit:
             "scoring": asdict(self.options),
             "hypotheses": self.num_hypotheses,
         }
+        # Only where it is asked for, so that scorings without it keep their names.
+        return spec if self.trusted is None else {**spec, "trusted": _set_spec(self.trusted)}
 
     @property
     def needs(self) -> TrainUnit:

@@ -12,7 +12,7 @@ import ast
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,24 +35,51 @@ def described() -> dict[str, str]:
     return found
 
 
-def scores_by(strategy: str, candidates: Candidates) -> list[float]:
+def strategy_of(name: str) -> Strategy:
+    """The function that a name stands for; what it returns is checked.
+
+    Args:
+        name: of a strategy, or ``FILE.py:FUNCTION``, whose code is run now. ``/second`` at the end
+            divides by the duration.
+
+    Raises:
+        SelectionError: the strategy is unknown, or its file cannot be run. The function itself
+            raises it if it does not give a finite number for each candidate.
+    """
+    plain, unit = split_unit(name)
+    if unit not in ("", "second"):
+        raise SelectionError(f"strategy {name!r}: after the slash, give second")
+    function = _plain(plain)
+    return partial(_per_second, function) if unit else function
+
+
+def scores_by(strategy: str | Strategy, candidates: Candidates) -> list[float]:
     """What a strategy gives each candidate.
 
     Args:
-        strategy: a name, or ``FILE.py:FUNCTION``, whose code is run. ``/second`` at the end divides
-            by the duration.
+        strategy: a function, or what ``strategy_of`` knows one by.
         candidates: the pool.
 
     Raises:
-        SelectionError: the strategy is unknown or cannot be run, or does not give a finite number
-            for each candidate.
+        SelectionError: as for ``strategy_of``.
     """
-    name, slash, unit = strategy.rpartition("/") if _has_unit(strategy) else (strategy, "", "")
-    scores = _plain_scores(name, candidates)
-    if not slash:
-        return scores
-    if unit != "second":
-        raise SelectionError(f"strategy {strategy!r}: after the slash, give second")
+    function = strategy_of(strategy) if isinstance(strategy, str) else strategy
+    return list(function(candidates))
+
+
+def split_unit(name: str) -> tuple[str, str]:
+    """A strategy's name and what its scores are per; "" for the utterance.
+
+    Example:
+        >>> split_unit("egl/second"), split_unit("my/file.py:score")
+        (('egl', 'second'), ('my/file.py:score', ''))
+    """
+    plain, slash, unit = name.rpartition("/")
+    return (plain, unit) if slash and ":" not in unit and not unit.endswith(".py") else (name, "")
+
+
+def _per_second(function: Strategy, candidates: Candidates) -> list[float]:
+    scores = function(candidates)
     durations = candidates.numbers("duration")
     for index, duration in enumerate(durations):
         if duration <= 0:
@@ -63,22 +90,20 @@ def scores_by(strategy: str, candidates: Candidates) -> list[float]:
     return [score / duration for score, duration in zip(scores, durations, strict=True)]
 
 
-def _has_unit(strategy: str) -> bool:
-    last = strategy.rpartition("/")[2]
-    return "/" in strategy and ":" not in last and not last.endswith(".py")
-
-
-def _plain_scores(name: str, candidates: Candidates) -> list[float]:
+def _plain(name: str) -> Strategy:
     if name in STRATEGIES:
-        return _of_key(name, candidates)
+        return partial(_of_key, name)
     if name in described():
         function: Strategy = import_module(f"{__name__}.{name}").score
-        return list(function(candidates))
+        return function
     if ":" not in name:
         raise SelectionError(
             f"strategy {name!r}: unknown; take one of {', '.join(described())}, or FILE.py:FUNCTION"
         )
-    function = _own(name)
+    return partial(_by_own, name, _own(name))
+
+
+def _by_own(name: str, function: Strategy, candidates: Candidates) -> list[float]:
     try:
         found = function(candidates)
     except SelectionError:
