@@ -135,11 +135,11 @@ def command(
     """Pick the most informative recordings of a pool, with effort only where it matters.
 
     Does in one go what `score` and `select` do in two, for less: whether a recording is in or out
-    is mostly clear from a rough estimate. All recordings are looked at with 2 backward passes;
-    those near the cut-off are looked at again, more and more closely, until --confidence is
-    reached or --effort is spent. Costs are counted in inference passes: one pass is what running
-    the model over the pool once takes. The first look at all costs 3 (with egl_full 4); exact
-    scores, about 15.
+    is mostly clear from a rough estimate. All recordings are looked at with 4 backward passes;
+    those near the cut-off are looked at again with 16 and 32, until --confidence is reached or
+    --effort is spent. Costs are counted in inference passes: one pass is what running the model
+    over the pool once takes. The first look at all costs 3.8 (with egl_full 5.6); exact scores,
+    about 15.
 
     The picks are written as `select` writes them, with a `rank` from 1 and a `probability` that
     exact scores would pick them, too. OUT.uncertain.jsonl lists the runners-up: recordings left out

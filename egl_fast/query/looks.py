@@ -12,7 +12,7 @@ from typing import Final
 from egl_fast.hashing import hashed
 
 #: Rows of the first look, which all recordings get, and of closer ones.
-ROWS: Final = (2, 16, 32)
+ROWS: Final = (4, 16, 32)
 
 #: Cost of a look in inference passes: so much for a forward pass that keeps its activations and for
 #: the search, and so much for each row. From docs/performance.md, shipped model: a look of 4 rows

@@ -19,7 +19,8 @@ def effort_of(
         full: see ``looks.passes``.
     """
     of_level = np.array([passes(level, full=full) for level in range(len(ROWS))])
-    return of_level[levels] * seconds / seconds.sum()
+    found: npt.NDArray[np.float64] = of_level[levels] * seconds / seconds.sum()
+    return found
 
 
 def next_looks(

@@ -162,7 +162,8 @@ class Offer:
             return None
         from egl_fast.embeddings.duplicates import copies
 
-        return copies(self._part.embeddings).tolist()
+        found: list[int] = copies(self._part.embeddings).tolist()
+        return found
 
     def _first_copies(self, order: Iterable[int]) -> Iterator[int]:
         originals = self._originals
