@@ -17,6 +17,7 @@ NEEDED = {
     "transcribe": ["--model", "m", "--data", "d"],
     "score": ["--model", "m", "--pool", "p"],
     "select": ["s", "--budget", "1"],
+    "query": ["--model", "m", "--pool", "p", "--out", "o", "--budget", "1"],
     "report": ["--scores", "s"],
 }
 RUN_ONLY = {("report", "--pool", "--scores"): ["r"]}
