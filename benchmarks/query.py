@@ -1,6 +1,6 @@
 """How much of the exact set ``egl-fast query`` finds, against the inference passes it takes.
 
-    python benchmarks/query.py collect --data ../shared/data --recordings 320
+    python benchmarks/query.py collect --data ../shared/data --recordings 400
     python benchmarks/query.py replay
 
 ``collect`` scores recordings exactly, and notes what looks of every number of rows would have said
@@ -138,6 +138,7 @@ def budget_of(values: npt.NDArray[np.float64], rows: int) -> tuple[int, int]:
 def replay(arguments: argparse.Namespace) -> None:
     """Tables of overlap against passes."""
     lines = [json.loads(line) for line in arguments.cache.read_text("utf-8").splitlines()]
+    lines = lines[: arguments.recordings]
     exact = np.array([line["exact"] for line in lines])
     mass = np.array([line["beam_mass"] for line in lines])
     seconds = np.array([line["seconds"] for line in lines])
@@ -223,7 +224,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
     parser.add_argument("--data", type=Path, help="the folder of the corpora")
     parser.add_argument("--max-seconds", type=float, default=2.5)
-    parser.add_argument("--recordings", type=int, default=320)
+    parser.add_argument("--recordings", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "query.jsonl")
     return parser.parse_args()

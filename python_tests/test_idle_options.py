@@ -20,7 +20,10 @@ NEEDED = {
     "query": ["--model", "m", "--pool", "p", "--out", "o", "--budget", "1"],
     "report": ["--scores", "s"],
 }
-RUN_ONLY = {("report", "--pool", "--scores"): ["r"]}
+OTHERS = {
+    ("report", "--pool", "--scores"): ["r"],
+    ("query", "--share", "--batch"): [*NEEDED["query"], "--typicality", "t"],
+}
 
 
 def command_of(name: str) -> click.Command:
@@ -54,7 +57,7 @@ def test_an_option_that_does_nothing_is_refused(
     name: str, option: str, condition: str, beside: bool
 ) -> None:
     command = command_of(name)
-    arguments = RUN_ONLY.get((name, option, condition), NEEDED[name])
+    arguments = OTHERS.get((name, option, condition), NEEDED[name])
     there = condition.split(" ") if " " in condition else given(command, condition)
 
     def refusal(*more: str) -> str:
@@ -83,7 +86,7 @@ def test_known_pairs_are_among_them() -> None:
     }
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name in NEEDED and name != "report"])
+@pytest.mark.parametrize("name", [x for x in NEEDED if x not in ("report", "query")])
 def test_standard_output_is_no_file_to_overwrite(name: str) -> None:
     if name == "train":
         return

@@ -15,9 +15,9 @@ Floats = npt.NDArray[np.float64]
 #: Sets that are drawn to see which recordings belong to them.
 WORLDS = 200
 #: Errors have heavy tails: of looks at real speech, half are off by less than 0.54 of their spread,
-#: and 2 % by more than 3 times that. So is Student's t with 3 degrees of freedom, divided by the
-#: root of 2.
-_DEGREES, _SCALE = 3, 2**-0.5
+#: and 2 % by more than 3 times that. So is Student's t with 3 degrees of freedom, times 0.7. It is
+#: 0.8 because a query ends where its estimates happen to look settled (docs/query.md).
+_DEGREES, _SCALE = 3, 0.8
 #: The least and the most that an estimate is taken to be of the truth.
 _LEAST, _MOST = 0.1, 10.0
 #: How many error bars of its own the average error bar of a kind of look is worth.

@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from egl_fast.query.looks import ROWS, passes
 
+#: Of what is allowed: for recordings that are not looked at again.
+_SHARE = 0.75
+
 
 def effort_of(
     levels: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], *, full: bool = False
@@ -35,8 +38,9 @@ def next_looks(
     """The recordings to look at more closely, in their order.
 
     The least settled ones, as many as it takes for all others together to be wrong by no more than
-    half of what the confidence allows; the other half is for what remains unclear about these.
-    None if nothing can be gained any more, or the effort does not suffice for one.
+    three quarters of what the confidence allows, beyond what no look can settle; the rest is for
+    what remains unclear about these. None if nothing can be gained any more, or the effort does not
+    suffice for one.
 
     Args:
         probabilities: [n] of belonging to the set.
@@ -48,12 +52,13 @@ def next_looks(
     """
     doubt = np.minimum(probabilities, 1 - probabilities)
     # Every wrong pick is one recording in doubt inside, and another one outside.
-    allowed = (1 - confidence) * num_picks
+    allowed = 2 * (1 - confidence) * num_picks
     can = (levels < len(ROWS) - 1) & (doubt > 0)
+    allowed = max(0.0, allowed - float(doubt[~can].sum()))
     order = np.argsort(-doubt, kind="stable")
     order = order[can[order]]
-    remaining = doubt.sum() - np.cumsum(doubt[order])
-    needed = int(np.searchsorted(-remaining, -allowed)) + 1
+    remaining = doubt[can].sum() - np.cumsum(doubt[order])
+    needed = 1 + int((remaining > _SHARE * allowed).sum())
     order = order[:needed]
     affordable = int((np.cumsum(efforts[order]) <= effort).sum())
     return np.sort(order[:affordable])
