@@ -17,9 +17,13 @@ NEEDED = {
     "transcribe": ["--model", "m", "--data", "d"],
     "score": ["--model", "m", "--pool", "p"],
     "select": ["s", "--budget", "1"],
+    "query": ["--model", "m", "--pool", "p", "--out", "o", "--budget", "1"],
     "report": ["--scores", "s"],
 }
-RUN_ONLY = {("report", "--pool", "--scores"): ["r"]}
+OTHERS = {
+    ("report", "--pool", "--scores"): ["r"],
+    ("query", "--share", "--batch"): [*NEEDED["query"], "--typicality", "t"],
+}
 
 
 def command_of(name: str) -> click.Command:
@@ -53,7 +57,7 @@ def test_an_option_that_does_nothing_is_refused(
     name: str, option: str, condition: str, beside: bool
 ) -> None:
     command = command_of(name)
-    arguments = RUN_ONLY.get((name, option, condition), NEEDED[name])
+    arguments = OTHERS.get((name, option, condition), NEEDED[name])
     there = condition.split(" ") if " " in condition else given(command, condition)
 
     def refusal(*more: str) -> str:

@@ -234,6 +234,14 @@ def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
     return of_fields(ScoringOptions)(command)
 
 
+def checked_scoring(**values: Any) -> ScoringOptions:
+    """``ScoringOptions``. Raises ``click.UsageError`` for a value out of range."""
+    try:
+        return ScoringOptions(**values)
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("_", "-")) from None
+
+
 def chosen_scoring(values: dict[str, Any]) -> ScoringOptions:
     """The result of ``scoring``. Raises ``click.UsageError`` for a value out of range."""
     kind: Any = METHODS[values["method"]]

@@ -144,12 +144,12 @@ def command(
     )
     if results is None:
         return _score_to_standard_output(pool_scorer, utterances)
-    settings = _settings(scorer, pool_scorer, pool_hash)
+    settings = run_settings(scorer, pool_scorer, pool_hash)
     settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
         try:
             _score_into(
-                results, pool_scorer, utterances, settings, _circumstances(scorer, pool), likeness
+                results, pool_scorer, utterances, settings, circumstances_of(scorer, pool), likeness
             )
         except KeyboardInterrupt:
             say(
@@ -178,7 +178,7 @@ def _score_into(
     if likeness is not None:
         likeness.look(pool_scoring)  # first, so that a broken recording is found at once
     with progress_bar() as bar, interruption_after("the current recordings") as stop:
-        meter = _Meter(bar, len(utterances), pool_scoring.task.options, done=results.num_completed)
+        meter = Meter(bar, len(utterances), pool_scoring.task.options, done=results.num_completed)
         clock = time.monotonic()
         for outcomes in pool_scoring.outcomes(utterances, completed=results):
             before, clock = clock, time.monotonic()
@@ -201,7 +201,7 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
     tally = Tally()
     masses = []
     with progress_bar() as bar, JsonlWriter(None) as writer:
-        meter = _Meter(bar, len(utterances), pool_scoring.task.options)
+        meter = Meter(bar, len(utterances), pool_scoring.task.options)
         for outcome in in_order(pool_scoring.outcomes(utterances)):
             meter.advance([outcome])
             if isinstance(outcome.result, ScoreRecord):
@@ -216,20 +216,29 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
     return 3 if tally.num_failed else 0
 
 
-class _Meter:
+class Meter:
     """The progress line: the speed, the time left, and how it could be faster."""
 
-    def __init__(self, bar: Progress, total: int, scoring: ScoringOptions, *, done: int = 0):
+    def __init__(
+        self,
+        bar: Progress,
+        total: int,
+        scoring: ScoringOptions,
+        *,
+        name: str = "scoring",
+        done: int = 0,
+    ) -> None:
         self._left = total - done
         self._exact = scoring.chosen_method.name == "exact"
         self._bar = bar
-        self._task = bar.add_task("scoring", total=total, completed=done, note="")
+        self._task = bar.add_task(name, total=total, completed=done, note="")
         self._started = time.monotonic()
         self._num_done = 0
         self._lengths = TrueLengths()
         self._audio_seconds = 0.0
 
     def advance(self, outcomes: Sequence[Outcome]) -> None:
+        """Count some outcomes."""
         self._num_done += len(outcomes)
         for outcome in outcomes:
             if outcome.record is not None:
@@ -243,6 +252,7 @@ class _Meter:
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
     def summarize(self, tally: Tally, masses: Sequence[float], *, name: str | None = None) -> None:
+        """Say how it went, once all is done."""
         seconds = time.monotonic() - self._started
         total = tally.num_scored + tally.num_failed
         line = (
@@ -256,7 +266,7 @@ class _Meter:
                 warn(warning)
 
 
-def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:
+def run_settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:
     """Everything that decides the scores, except for rounding."""
     import torch
 
@@ -273,7 +283,7 @@ def _settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict
     }
 
 
-def _circumstances(scorer: Scorer, pool: str) -> dict[str, Any]:
+def circumstances_of(scorer: Scorer, pool: str) -> dict[str, Any]:
     """What else is recorded about how the scores were made."""
     import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,51 +12,27 @@ from typing import Any
 
 import click
 
-from egl_fast.cli import options
+from egl_fast.cli import options, selection_options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, read_metadata
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.manifest import identity_of, seconds_of
+from egl_fast.data.manifest import seconds_of
 from egl_fast.embeddings.file import load_embeddings
 from egl_fast.errors import ManifestError
 from egl_fast.selection import Candidates, batches, low_mass_warning, parse_budget, strategies
-from egl_fast.selection.cost import Cost
-from egl_fast.selection.gate import FALSE_ALARMS, Gate
-from egl_fast.selection.ranking import Selection
-
-
-def _per(context: click.Context, param: click.Parameter, given: Any) -> tuple[tuple[str, int], ...]:
-    found = []
-    for text in given:
-        key, equals, number = text.rpartition("=")
-        if not (equals and key and number.isascii() and number.isdigit() and int(number)):
-            raise click.BadParameter(f"{text}: expected KEY=N, such as speaker=5")
-        found.append((key, int(number)))
-    return tuple(found)
-
-
-def _listed(title: str, described: Mapping[str, str]) -> str:
-    lines = "\n".join(f"  {name:<15} {line}" for name, line in described.items())
-    return f"\b\n{title}:\n{lines}"
 
 
 @click.command(
     "select",
-    epilog=_listed("Strategies", strategies.described())
+    epilog=selection_options.listed("Strategies", strategies.described())
     + "\n\n"
-    + _listed("Batches", batches.described()),
+    + selection_options.listed("Batches", batches.described()),
 )
 @click.argument("scores", type=options.FILE)
-@click.option(
-    "--budget",
-    required=True,
-    metavar="BUDGET",
-    help="How much: 20% of the utterances, 500 utterances, or 3.5h (90m, 45s) of audio; with "
-    "--cost, a plain number is money.",
-)
+@selection_options.selection
 @click.option(
     "--strategy",
     default="egl",
@@ -64,52 +40,6 @@ def _listed(title: str, described: Mapping[str, str]) -> str:
     metavar="NAME",
     help="What to rank by: a name from the list below, NAME/second to rank by the score per "
     "second, or FILE.py:FUNCTION of your own, whose code is run.",
-)
-@click.option(
-    "--batch",
-    metavar="NAME",
-    help="Choose a varied set instead of the top of the list; see below. Needs embeddings, which "
-    "`score --typicality` keeps.",
-)
-@click.option(
-    "--share", metavar="KEY", help="Give each value of a manifest key a fair share, such as corpus."
-)
-@click.option(
-    "--per",
-    "most",
-    multiple=True,
-    metavar="KEY=N",
-    callback=_per,
-    help="Take at most N utterances of each value of a key, such as speaker=5; may be repeated.",
-)
-@click.option(
-    "--cost",
-    metavar="SUM",
-    help='What transcribing an utterance costs, such as "0.5 + 0.02*seconds + 0.01*words".',
-)
-@click.option(
-    "--drop-atypical",
-    metavar="SHARE",
-    help="Leave out the least typical: 10% of the pool, or auto, which leaves out by mistake about "
-    f"{FALSE_ALARMS:.0%} of recordings like the trusted ones. Needs `score --typicality`.",
-)
-@click.option(
-    "--min-typicality", type=float, metavar="X", help="Leave out what is less typical than this."
-)
-@click.option(
-    "--keep-group",
-    "kept_groups",
-    type=click.IntRange(min=1),
-    multiple=True,
-    metavar="N",
-    help="Take back a group of what was left out; OUT.atypical.jsonl lists them. May be repeated.",
-)
-@click.option(
-    "--exclude",
-    type=options.FILE,
-    multiple=True,
-    metavar="FILE",
-    help="A manifest or an earlier selection: its recordings are not candidates. May be repeated.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --batch.")
 @click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
@@ -132,13 +62,7 @@ def command(
     scores: str,
     budget: str,
     strategy: str,
-    batch: str | None,
-    share: str | None,
-    most: tuple[tuple[str, int], ...],
     cost: str | None,
-    drop_atypical: str | None,
-    min_typicality: float | None,
-    kept_groups: tuple[int, ...],
     exclude: tuple[str, ...],
     seed: int,
     out: str | None,
@@ -146,6 +70,7 @@ def command(
     table: bool,
     show: int | None,
     pool: str | None,
+    **chosen_by: Any,
 ) -> None:
     """Pick the utterances of a scores file that a budget is best spent on.
 
@@ -175,16 +100,14 @@ def command(
     inputs = [scores, pool, *exclude]
     writer = JsonlWriter(out, overwrite=overwrite, inputs=inputs)
     metadata = read_metadata(scores)
-    selection = Selection(
-        budget,
-        strategy,
-        batch=batch,
-        share=share,
-        most=most,
-        cost=None if cost is None else Cost.parse(cost),
-        gate=Gate.of(drop_atypical, min_typicality, kept_groups=kept_groups, metadata=metadata),
-        exclude={identity for path in exclude for identity in _ids(path)},
+    selection = selection_options.chosen_selection(
+        budget=budget,
+        strategy=strategy,
+        cost=cost,
+        exclude={identity for path in exclude for identity in selection_options.ids_in(path)},
         seed=seed,
+        metadata=metadata,
+        **chosen_by,
     )
     records = _read_scores(scores)
     embeddings = None if scores == "-" else load_embeddings(scores, len(records))
@@ -200,7 +123,7 @@ def command(
         both = [*chosen, *away]
         folder = audio_folder(scores, pool) if pool or any(map(_is_relative, both)) else None
         if folder is not None:
-            _move_audio_paths(both, folder, writer.path.parent)
+            move_audio_paths(both, folder, writer.path.parent)
     as_table = table or show is not None
     if writer.path is not None:
         atypical = JsonlWriter(
@@ -218,14 +141,7 @@ def command(
         groups = len({record["group"] for record in away})
         place = f"; {writer.path}.atypical.jsonl lists them" if writer.path is not None else ""
         say(f"left out {len(away)} atypical utterances in {groups} groups{place}")
-    say(_summary(chosen, records, strategy))
-
-
-def _ids(path: str) -> Iterator[str]:
-    source = f"--exclude {path}"
-    text = text_of(decompressed(read_file(path, source), source), source)
-    for _, where, record in json_lines(text, source):
-        yield identity_of(record, where)
+    say(picks_summary(chosen, records, strategy))
 
 
 def _read_scores(path: str) -> list[dict[str, Any]]:
@@ -263,7 +179,7 @@ def _is_relative(record: dict[str, Any]) -> bool:
     return isinstance(audio, str) and not os.path.isabs(audio)
 
 
-def _move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
+def move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
     """Make relative audio paths that start from folder ``old`` start from folder ``new``."""
     # In a folder that is a symbolic link, .. leads out of its target, so real paths are needed.
     new_folder = os.path.realpath(new)
@@ -284,7 +200,10 @@ def _write(writer: JsonlWriter, records: Iterable[dict[str, Any]]) -> None:
             writer.write(record)
 
 
-def _summary(chosen: list[dict[str, Any]], records: list[dict[str, Any]], strategy: str) -> str:
+def picks_summary(
+    chosen: list[dict[str, Any]], records: list[dict[str, Any]], strategy: str
+) -> str:
+    """One line on what was chosen."""
     taken, total = (sum(record["duration"] for record in part) for part in (chosen, records))
     unit, seconds = ("h", 3600) if total >= 3600 else ("min", 60)
     return (

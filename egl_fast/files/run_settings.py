@@ -16,6 +16,7 @@ _FILES = {
     "valid": "another --valid manifest",
     "init": "another --init model",
     "vocabulary": "another --vocabulary",
+    "looked_at": "other recordings to look at",
     "recordings": "other recordings that could be read",
 }
 #: Nested settings whose entries are options.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from egl_fast.errors import SelectionError
 from egl_fast.records import ScoreRecord
@@ -13,6 +13,8 @@ from egl_fast.records import ScoreRecord
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+_T = TypeVar("_T")
 
 #: A record of this process, or an object read from a scores file.
 Scored: TypeAlias = ScoreRecord | Mapping[str, Any]
@@ -32,6 +34,13 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def once(self, name: str, make: Callable[[], _T]) -> _T:
+        """Something that depends on the candidates alone, made when it is first asked for."""
+        kept: dict[str, _T] = self.__dict__.setdefault("_kept", {})
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
 
     def part(self, indices: Sequence[int]) -> Candidates:
         """Some of the utterances."""

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from egl_fast.errors import SelectionError
 from egl_fast.selection.batches import order_by
@@ -60,6 +61,14 @@ class Selection:
         Raises:
             SelectionError: the options do not fit the records; the message names them.
         """
+        return self.offer(candidates).choose()
+
+    def offer(self, candidates: Candidates) -> Offer:
+        """What there is to choose from, whatever the scores: after the gate and exclusions.
+
+        Raises:
+            SelectionError: the options do not fit the records; the message names them.
+        """
         if not len(candidates):
             raise SelectionError("there is no record to select from")
         away = [] if self.gate is None else self.gate.turned_away(candidates)
@@ -82,14 +91,10 @@ class Selection:
         ]
         if not inside:
             raise SelectionError("nothing is left to select from: all is excluded or turned away")
-        part = candidates.part(inside)
-        order = [inside[place] for place in self._without_copies(part, self._order(part))]
-        order = list(self._limited(candidates, order))
-        picks = within_budget(candidates, order, budget=self.budget, cost=self.cost)
-        return Choice(picks, turned_away, len(inside))
+        return Offer(self, candidates, turned_away, inside)
 
-    def _order(self, candidates: Candidates) -> Iterator[int]:
-        scores = scores_by(self.strategy, candidates)
+    def order(self, candidates: Candidates, scores: Sequence[float]) -> Iterator[int]:
+        """Indices by falling score, or as a batch or shares have it; ``scores`` are [n]."""
         if self.batch is None and self.share is None:
             return iter(rank(scores))
         costs = [float(self._price(candidates, index)) for index in range(len(candidates))]
@@ -107,24 +112,74 @@ class Selection:
             return float(seconds_of(candidates, index))
         return 1.0 if self.cost is None else float(self.cost.of(candidates, index))
 
-    def _without_copies(self, candidates: Candidates, order: Iterable[int]) -> Iterator[int]:
-        if candidates.embeddings is None:
-            yield from order
-            return
+
+@dataclass(frozen=True)
+class Offer:
+    """What a selection chooses from; made once, however often scores change.
+
+    Attributes:
+        selection: what to choose by.
+        candidates: the pool.
+        turned_away: see ``Choice``.
+        inside: indices of the candidates that are left.
+    """
+
+    selection: Selection
+    candidates: Candidates
+    turned_away: list[tuple[int, int]]
+    inside: list[int]
+
+    def choose(self, scores: Sequence[float] | None = None) -> Choice:
+        """Choose.
+
+        Args:
+            scores: [n] of the whole pool; None: what the selection's strategy gives.
+
+        Raises:
+            SelectionError: the options do not fit the records; the message names them.
+        """
+        selection, part = self.selection, self._part
+        if scores is None:
+            own = scores_by(selection.strategy, part)
+        else:
+            own = [scores[index] for index in self.inside]
+        order = (self.inside[place] for place in self._first_copies(selection.order(part, own)))
+        picks = within_budget(
+            self.candidates,
+            list(self._limited(order)),
+            budget=selection.budget,
+            cost=selection.cost,
+        )
+        return Choice(picks, self.turned_away, len(self.inside))
+
+    @cached_property
+    def _part(self) -> Candidates:
+        return self.candidates.part(self.inside)
+
+    @cached_property
+    def _originals(self) -> list[int] | None:
+        if self._part.embeddings is None:
+            return None
         from egl_fast.embeddings.duplicates import copies
 
-        original = copies(candidates.embeddings).tolist()
+        found: list[int] = copies(self._part.embeddings).tolist()
+        return found
+
+    def _first_copies(self, order: Iterable[int]) -> Iterator[int]:
+        originals = self._originals
         seen: set[int] = set()
         for index in order:
-            if original[index] not in seen:
-                seen.add(original[index])
+            original = index if originals is None else originals[index]
+            if original not in seen:
+                seen.add(original)
                 yield index
 
-    def _limited(self, candidates: Candidates, order: Iterable[int]) -> Iterator[int]:
+    def _limited(self, order: Iterable[int]) -> Iterator[int]:
         taken: Counter[tuple[str, str]] = Counter()
+        most = self.selection.most
         for index in order:
-            values = [(key, repr(candidates.value(index, key))) for key, _ in self.most]
-            if all(taken[value] < n for value, (_, n) in zip(values, self.most, strict=True)):
+            values = [(key, repr(self.candidates.value(index, key))) for key, _ in most]
+            if all(taken[value] < n for value, (_, n) in zip(values, most, strict=True)):
                 taken.update(values)
                 yield index
 

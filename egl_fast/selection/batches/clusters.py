@@ -13,5 +13,6 @@ def order(
     candidates: Candidates, scores: Sequence[float], costs: Sequence[float], *, seed: int
 ) -> Iterator[int]:
     """See ``Order``. A cluster's share is proportional to the root of what all of it costs."""
-    groups = clusters(candidates.require_embeddings("batch clusters"), seed=seed)
-    return in_shares(groups.tolist(), scores, costs)
+    embeddings = candidates.require_embeddings("batch clusters")
+    groups = candidates.once(f"clusters {seed}", lambda: clusters(embeddings, seed=seed).tolist())
+    return in_shares(groups, scores, costs)

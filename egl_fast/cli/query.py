@@ -1,0 +1,322 @@
+"""``egl-fast query``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from egl_fast.cli import options, selection_options
+from egl_fast.cli.console import say, warn
+from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.cli.interruption import interruption_after
+from egl_fast.cli.likeness import Likeness
+from egl_fast.cli.query_looks import Interrupted, Looks
+from egl_fast.cli.query_output import Output
+from egl_fast.cli.score import circumstances_of, run_settings
+from egl_fast.cli.select import picks_summary
+from egl_fast.data.manifest import read_manifest_and_hash
+from egl_fast.errors import SelectionError
+from egl_fast.files.locking import sole_writer
+from egl_fast.methods.probe import Probe
+from egl_fast.query.looks import ROWS, full_samples, passes, seed_of
+from egl_fast.query.rounds import Estimate, Goal, State, run_rounds
+from egl_fast.selection import (
+    Candidates,
+    batches,
+    low_mass_warning,
+    parse_budget,
+    within_budget,
+)
+from egl_fast.selection.gate import FALSE_ALARMS
+
+if TYPE_CHECKING:
+    from egl_fast.data.manifest import Utterance
+    from egl_fast.query.beliefs import Beliefs
+    from egl_fast.scoring.run.pool import PoolScoring
+
+#: What looks estimate -> where they say how far off they are.
+KEYS = {"egl": "egl_stderr", "egl_normalized": "egl_stderr", "egl_full": "egl_full_stderr"}
+
+#: Arguments that options have other names for.
+_OPTIONS = {"most": "per", "kept_groups": "keep_group"}
+
+#: What a rough estimate replaces in the record of the first look.
+_ESTIMATES = ("egl", "egl_stderr", "egl_normalized", "egl_full", "egl_full_stderr")
+
+
+def _key(context: click.Context, param: click.Parameter, given: str) -> str:
+    key, _, unit = given.partition("/")
+    if key not in KEYS or unit not in ("", "second") or given.endswith("/"):
+        raise click.BadParameter(
+            f"{given!r}: expected {', '.join(KEYS)}, or one of them with /second; other scores "
+            "take one pass: use `score` and `select`"
+        )
+    return given
+
+
+@click.command("query", epilog=selection_options.listed("Batches", batches.described()))
+@options.model
+@click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to choose "
+              "from.")  # fmt: skip
+@click.option("--out", required=True, type=options.FILE, help="Where to write the picks (JSONL).")
+@click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
+              "there is one.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace --out if it exists; looks in OUT.query "
+              "that still fit are used again.")  # fmt: skip
+@click.option("--confidence", type=options.FiniteFloat(0, 1, min_open=True), default=0.98,
+              show_default=True, metavar="SHARE", help="Stop when so much of the picks is expected "
+              "to be what exact scores would pick.")  # fmt: skip
+@click.option("--effort", type=options.FiniteFloat(min=0, min_open=True), default=10.0,
+              show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
+              "inference passes over the pool.")  # fmt: skip
+@click.option("--strategy", default="egl", show_default=True, metavar="NAME", callback=_key,
+              help="What to rank by: egl, egl_normalized, egl_full; NAME/second to rank by the "
+              "score per second.")  # fmt: skip
+@selection_options.selection
+@click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
+              help="Manifest of trusted recordings, such as the training set; for "
+              "--drop-atypical, --min-typicality, and --batch.")  # fmt: skip
+@options.scoring_option("k")
+@options.scoring_option("beam_width")
+@options.scoring_option("params")
+@options.scoring_option("seed")
+@click.option("--batch-seconds", type=options.FiniteFloat(min=0, min_open=True),
+              help="Seconds of padded audio per forward pass [default: 8; on a GPU, "
+              "160].")  # fmt: skip
+@click.option("--max-duration", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
+              help="Refuse longer recordings (listed in the errors file).")  # fmt: skip
+@click.option("--read-timeout", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
+              default=120.0, show_default=True, help="Give up on recordings that take longer to "
+              "read (listed in the errors file).")  # fmt: skip
+@options.memory
+@options.precision
+@options.device
+@options.threads
+@options.quiet
+@refuse_idle_options(
+    without={
+        "--drop-atypical": "--typicality",
+        "--min-typicality": "--typicality",
+        "--batch": "--typicality",
+    },
+    beside={"--share": "--batch"},
+)
+def command(
+    model_path: str,
+    pool: str,
+    out: str,
+    resume: bool,
+    overwrite: bool,
+    confidence: float,
+    effort: float,
+    budget: str,
+    strategy: str,
+    cost: str | None,
+    exclude: tuple[str, ...],
+    trusted: str | None,
+    k: int,
+    beam_width: int | None,
+    params: str | None,
+    seed: int,
+    batch_seconds: float | None,
+    max_duration: float | None,
+    read_timeout: float,
+    memory_bytes: int | None,
+    precision: str,
+    device: str,
+    threads: int | None,
+    **chosen_by: Any,
+) -> int:
+    """Pick the most informative recordings of a pool, with effort only where it matters.
+
+    Does in one go what `score` and `select` do in two, for less: whether a recording is in or out
+    is mostly clear from a rough estimate. All recordings are looked at with 4 backward passes;
+    those near the cut-off are looked at again with 16 and 32, until --confidence is reached or
+    --effort is spent. Costs are counted in inference passes: one pass is what running the model
+    over the pool once takes. The first look at all costs 3.8 (with egl_full 5.6); exact scores,
+    about 15.
+
+    The picks are written as `select` writes them, with a `rank` from 1 and a `probability` that
+    exact scores would pick them, too. OUT.uncertain.jsonl lists the runners-up: recordings left out
+    that exact scores may pick. OUT.meta.json says how sure the set is and what it took. Scores in
+    these files are estimates. Picks near the cut-off tend to be those that were overestimated, so
+    do not average the scores of picks.
+
+    A run can be stopped at any time. The same command with --resume continues it and ends with the
+    same picks. What was looked at is kept in the folder OUT.query; with --overwrite, another
+    --budget or --confidence starts from there. Recordings of --exclude are not looked at, and
+    percentages are of the rest.
+
+    \b
+    Examples:
+      egl-fast query --model base.pt --pool pool.jsonl --budget 20% --out picks.jsonl
+      egl-fast query --model base.pt --pool pool.jsonl --budget 5h --confidence 0.95 --effort 5 \\
+          --strategy egl_normalized --out picks.jsonl --resume
+      egl-fast query --model base.pt --pool pool.jsonl --budget 5h --typicality train.jsonl \\
+          --drop-atypical auto --per speaker=20 --exclude last_round.jsonl --out picks.jsonl
+    """
+    if resume and overwrite:
+        raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
+    key, _, unit = strategy.partition("/")
+    full = key == "egl_full"
+    if effort < passes(0, full=full):
+        raise click.UsageError(
+            f"--effort {effort:g}: the first look at all recordings takes "
+            f"{passes(0, full=full):.2g} passes"
+        )
+    inputs = [path for path in (model_path, pool, trusted, *exclude) if path is not None]
+    output = Output(out, inputs)
+    if not (resume or overwrite):
+        output.refuse_leftovers()
+    choice = {"budget": budget, "strategy": strategy, "cost": cost, "seed": seed, **chosen_by}
+    # What is wrong with the options is said before hours are spent.
+    pretended = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": 0.0}}}
+    selection_options.chosen_selection(**choice, exclude=(), metadata=pretended)
+    everything, pool_hash = read_manifest_and_hash(pool)
+    outside = {identity for path in exclude for identity in selection_options.ids_in(path)}
+    utterances = [utterance for utterance in everything if utterance.id not in outside]
+    if not utterances:
+        raise SelectionError("nothing is left to select from: all is excluded")
+    if cost is None and parse_budget(budget).seconds is None:
+        within_budget([{}] * len(utterances), range(len(utterances)), budget=budget)
+    likeness = None if trusted is None else Likeness.to(trusted, len(utterances))
+
+    from egl_fast.scorer import pool_scoring
+    from egl_fast.scoring.run.pool import ReadingLimits
+
+    torch_device = options.set_up_torch(device, threads)
+    common = options.checked_scoring(k=k, beam_width=beam_width, params=params, full=full)
+    scorer = options.load_scorer(
+        model_path, torch_device, memory_bytes=memory_bytes, precision=precision
+    )
+
+    def scoring_of(number: int, level: int) -> PoolScoring:
+        return pool_scoring(
+            scorer,
+            replace(
+                common,
+                method=Probe(ROWS[level]),
+                full_samples=full_samples(level),
+                seed=seed_of(seed, number),
+            ),
+            batch_seconds=batch_seconds,
+            limits=ReadingLimits(max_duration, read_timeout),
+            embeds=likeness is not None and number == 1,
+        )
+
+    def settings_of(scoring: PoolScoring) -> dict[str, Any]:
+        trusted_hash = None if likeness is None else likeness.sha256
+        return {**run_settings(scorer, scoring, pool_hash), "trusted_sha256": trusted_hash}
+
+    first = scoring_of(1, 0)
+    settings = {
+        **settings_of(first),
+        **json.loads(json.dumps({_OPTIONS.get(name, name): x for name, x in choice.items()})),
+        "confidence": confidence,
+        "effort": effort,
+        "looked_at": len(utterances),
+    }
+    if resume and output.is_complete(settings):
+        say(f"{out}: already complete")
+        return 3 if output.errors_path.exists() else 0
+    output.folder.mkdir(exist_ok=True)
+    with (
+        sole_writer(output.folder / "lock", of=f"output {out}"),
+        interruption_after("the current recordings") as stop,
+    ):
+        looks = Looks(output.folder, inputs, overwrite=overwrite, stop=stop)
+
+        def take(number: int, level: int, some: Sequence[Utterance]) -> list[dict[str, Any]]:
+            scoring = first if number == 1 else scoring_of(number, level)
+            return looks.take(
+                scoring,
+                some,
+                settings_of(scoring),
+                number=number,
+                level=level,
+                likeness=likeness if number == 1 else None,
+            )
+
+        def look(number: int, level: int, indices: Sequence[int]) -> list[Estimate | None]:
+            wanted = [by_id[records[index]["id"]] for index in indices]
+            found = {record["id"]: record for record in take(number, level, wanted)}
+            for index in indices:
+                closer = found.get(records[index]["id"], {})
+                records[index] |= {name: closer[name] for name in _ESTIMATES if name in closer}
+            return [
+                estimate(records[index]) if records[index]["id"] in found else None
+                for index in indices
+            ]
+
+        def estimate(record: dict[str, Any]) -> Estimate:
+            per = record["duration"] if unit else 1.0
+            scale = record["beam_mass"] if key == "egl_normalized" else 1.0
+            return record[key] / per, record[KEYS[key]] / (scale or 1.0) / per
+
+        by_id = {utterance.id: utterance for utterance in utterances}
+        try:
+            records = take(1, 0, utterances)
+            metadata = looks.metadata()
+            candidates = Candidates(records, looks.embeddings(len(records)))
+            selection = selection_options.chosen_selection(**choice, exclude=(), metadata=metadata)
+            offer = selection.offer(candidates)
+            state = State.of(
+                [estimate(record) for record in records],
+                [record["duration"] for record in records],
+            )
+            beliefs = run_rounds(
+                state,
+                lambda scores: offer.choose(scores).picks,
+                look,
+                Goal(confidence, effort, full=full, seed=seed),
+                told=_tell,
+            )
+        except Interrupted as interruption:
+            say(str(interruption))
+            return 130
+        picks = output.write(
+            records,
+            beliefs,
+            offer.turned_away,
+            looks.errors,
+            {
+                **settings,
+                **circumstances_of(scorer, pool),
+                **({"typicality": metadata["typicality"]} if likeness is not None else {}),
+                "overlap": round(beliefs.overlap, 4),
+                "likely_overlap": round(beliefs.likely_overlap, 4),
+                "passes": round(state.effort, 2),
+                "rounds": state.rounds,
+                "num_picks": len(beliefs.picks),
+                "num_scored": len(records),
+                "num_failed": len(looks.errors),
+            },
+            Path(pool).parent,
+        )
+    say(picks_summary(picks, records, strategy))
+    if beliefs.overlap < confidence:
+        warn(
+            f"{beliefs.overlap:.1%} of the picks are expected to be right, less than the "
+            f"{confidence:.1%} asked; a larger --effort gets closer"
+        )
+    low_mass = low_mass_warning(records) if key == "egl" else None
+    if low_mass is not None:
+        warn(low_mass)
+    if looks.errors:
+        say(f"{len(looks.errors)} could not be scored: see {output.errors_path}")
+    return 3 if looks.errors else 0
+
+
+def _tell(number: int, beliefs: Beliefs, state: State) -> None:
+    looks = ", ".join(
+        f"{count} looks of {rows} rows" for rows, count in state.rounds[-1]["looks_by_rows"].items()
+    )
+    say(
+        f"round {number}: {looks}; {state.effort:.1f} passes so far; {beliefs.overlap:.1%} of the "
+        "picks are expected to be right"
+    )

@@ -1,0 +1,131 @@
+"""``egl-fast query``: what it leaves beside the looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from egl_fast.cli.select import move_audio_paths
+from egl_fast.data.json_reading import json_value
+from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.errors import OutputError
+from egl_fast.files import atomic
+from egl_fast.files.run_settings import changed_settings
+
+if TYPE_CHECKING:
+    from egl_fast.query.beliefs import Beliefs
+
+#: Recordings left out that may belong to the set with at least this probability are listed.
+RUNNER_UP = 0.05
+
+
+class Output:
+    """``OUT`` and the files beside it.
+
+    Args:
+        out: the picks.
+        inputs: files that the run reads, which it never overwrites.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+
+    def __init__(self, out: str, inputs: Sequence[str]) -> None:
+        self.picks = JsonlWriter(out, overwrite=True, inputs=inputs)
+        if self.picks.path is None:
+            raise OutputError("output -: the picks go to a file; name one with --out")
+        self.path: Path = self.picks.path
+        self.folder = self._beside(".query")
+        self.metadata_path = self._beside(".meta.json")
+        self._lists = {
+            name: JsonlWriter(
+                self._beside(f".{name}.jsonl"), overwrite=True, inputs=inputs, only_if_any=True
+            )
+            for name in ("errors", "atypical", "uncertain")
+        }
+
+    @property
+    def errors_path(self) -> Path:
+        """The recordings that could not be scored."""
+        return self._beside(".errors.jsonl")
+
+    def refuse_leftovers(self) -> None:
+        """Raise ``OutputError`` if an earlier run has left something."""
+        if self.path.exists():
+            raise OutputError(
+                f"output {self.path}: already exists; give --overwrite to replace it, or another "
+                "name"
+            )
+        if self.folder.exists():
+            raise OutputError(
+                f"output {self.path}: an earlier run was stopped before it was complete, or is "
+                "still going on; give --resume to continue it, or --overwrite to start over"
+            )
+
+    def is_complete(self, settings: Mapping[str, Any]) -> bool:
+        """Whether an earlier run with these settings has written all.
+
+        Raises:
+            OutputError: it had other settings.
+        """
+        if not self.path.exists():
+            return False
+        try:
+            recorded = json_value(self.metadata_path.read_bytes())
+            changed = changed_settings({name: recorded.get(name) for name in settings}, settings)
+        except (OSError, ValueError, AttributeError):
+            changed = ["unknown options"]
+        if changed:
+            raise OutputError(
+                f"output {self.path}: was made with {'; '.join(changed)}; give --overwrite to "
+                "replace it, or another name"
+            )
+        return True
+
+    def write(
+        self,
+        records: Sequence[dict[str, Any]],
+        beliefs: Beliefs,
+        turned_away: Sequence[tuple[int, int]],
+        errors: Sequence[dict[str, Any]],
+        metadata: Mapping[str, Any],
+        audio_folder: Path,
+    ) -> list[dict[str, Any]]:
+        """Write everything, the picks last; returns their lines.
+
+        Args:
+            records: of all that was scored.
+            beliefs: the set.
+            turned_away: index and group of what the gate left out.
+            errors: lines of the errors file.
+            metadata: of the run.
+            audio_folder: what relative audio paths start from.
+        """
+        probabilities = beliefs.probabilities.tolist()
+        picked = set(beliefs.picks)
+
+        def line(index: int) -> dict[str, Any]:
+            return {**records[index], "probability": round(probabilities[index], 4)}
+
+        picks = [{**line(i), "rank": rank} for rank, i in enumerate(beliefs.picks, start=1)]
+        uncertain = [
+            line(index)
+            for index in sorted(range(len(records)), key=lambda i: -probabilities[i])
+            if index not in picked and probabilities[index] >= RUNNER_UP
+        ]
+        atypical = [{**records[index], "group": group} for index, group in turned_away]
+        move_audio_paths([*picks, *uncertain, *atypical], audio_folder, self.path.parent)
+        lists = {"errors": errors, "atypical": atypical, "uncertain": uncertain}
+        for name, lines in lists.items():
+            with self._lists[name] as writer:
+                for one in lines:
+                    writer.write(one)
+        with self.picks as writer:
+            for one in picks:
+                writer.write(one)
+            atomic.write_json(self.metadata_path, metadata)
+        return picks
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)

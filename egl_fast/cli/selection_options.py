@@ -1,0 +1,146 @@
+"""Options of commands that choose recordings, so that they mean the same in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import click
+
+from egl_fast.cli import options
+from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
+from egl_fast.data.manifest import identity_of
+from egl_fast.selection.cost import Cost
+from egl_fast.selection.gate import FALSE_ALARMS, Gate
+from egl_fast.selection.ranking import Selection
+
+
+def _per(context: click.Context, param: click.Parameter, given: Any) -> tuple[tuple[str, int], ...]:
+    found = []
+    for text in given:
+        key, equals, number = text.rpartition("=")
+        if not (equals and key and number.isascii() and number.isdigit() and int(number)):
+            raise click.BadParameter(f"{text}: expected KEY=N, such as speaker=5")
+        found.append((key, int(number)))
+    return tuple(found)
+
+
+def listed(title: str, described: Mapping[str, str]) -> str:
+    """Names and what they mean, for the end of a command's help."""
+    lines = "\n".join(f"  {name:<15} {line}" for name, line in described.items())
+    return f"\b\n{title}:\n{lines}"
+
+
+_OPTIONS = (
+    click.option(
+        "--budget",
+        required=True,
+        metavar="BUDGET",
+        help="How much: 20% of the utterances, 500 utterances, or 3.5h (90m, 45s) of audio; with "
+        "--cost, a plain number is money.",
+    ),
+    click.option(
+        "--batch",
+        metavar="NAME",
+        help="Choose a varied set instead of the top of the list; see below. Needs embeddings, "
+        "which --typicality keeps.",
+    ),
+    click.option(
+        "--share",
+        metavar="KEY",
+        help="Give each value of a manifest key a fair share, such as corpus.",
+    ),
+    click.option(
+        "--per",
+        "most",
+        multiple=True,
+        metavar="KEY=N",
+        callback=_per,
+        help="Take at most N utterances of each value of a key, such as speaker=5; may be "
+        "repeated.",
+    ),
+    click.option(
+        "--cost",
+        metavar="SUM",
+        help='What transcribing an utterance costs, such as "0.5 + 0.02*seconds + 0.01*words".',
+    ),
+    click.option(
+        "--drop-atypical",
+        metavar="SHARE",
+        help="Leave out the least typical: 10% of the pool, or auto, which leaves out by mistake "
+        f"about {FALSE_ALARMS:.0%} of recordings like the trusted ones. Needs --typicality.",
+    ),
+    click.option(
+        "--min-typicality",
+        type=float,
+        metavar="X",
+        help="Leave out what is less typical than this.",
+    ),
+    click.option(
+        "--keep-group",
+        "kept_groups",
+        type=click.IntRange(min=1),
+        multiple=True,
+        metavar="N",
+        help="Take back a group of what was left out; OUT.atypical.jsonl lists them. May be "
+        "repeated.",
+    ),
+    click.option(
+        "--exclude",
+        type=options.FILE,
+        multiple=True,
+        metavar="FILE",
+        help="A manifest or an earlier selection: its recordings are not candidates. May be "
+        "repeated.",
+    ),
+)
+
+
+def selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All options that say what to choose by, except for the strategy; see ``chosen_selection``."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def chosen_selection(
+    *,
+    budget: str,
+    strategy: str,
+    cost: str | None,
+    exclude: Collection[str],
+    seed: int,
+    batch: str | None,
+    share: str | None,
+    most: tuple[tuple[str, int], ...],
+    drop_atypical: str | None,
+    min_typicality: float | None,
+    kept_groups: tuple[int, ...],
+    metadata: Mapping[str, Any] | None,
+) -> Selection:
+    """The result of ``selection``.
+
+    ``exclude`` are ids; ``metadata`` is that of the scores, as ``Gate.of`` wants it.
+
+    Raises:
+        SelectionError: an option cannot be used.
+    """
+    return Selection(
+        budget,
+        strategy,
+        batch=batch,
+        share=share,
+        most=most,
+        cost=None if cost is None else Cost.parse(cost),
+        gate=Gate.of(drop_atypical, min_typicality, kept_groups=kept_groups, metadata=metadata),
+        exclude=exclude,
+        seed=seed,
+    )
+
+
+def ids_in(path: str) -> Iterator[str]:
+    """The ids in a file of ``--exclude``."""
+    source = f"--exclude {path}"
+    text = text_of(decompressed(read_file(path, source), source), source)
+    for _, where, record in json_lines(text, source):
+        yield identity_of(record, where)

@@ -1,0 +1,43 @@
+"""How closely a recording can be looked at, and what that costs.
+
+A *look* is one estimate of a recording's score, from a number of rows that are pulled back
+(``methods.probe``). Every round draws new random signs, so a recording that is looked at again
+because its estimate was near the cut-off gets one that has nothing to do with the reason.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from egl_fast.hashing import hashed
+
+#: Rows of the first look, which all recordings get, and of closer ones.
+ROWS: Final = (4, 16, 32)
+
+#: Cost of a look in inference passes: so much for a forward pass that keeps its activations and for
+#: the search, and so much for each row. From docs/performance.md, shipped model: a look of 4 rows
+#: took 3.7 passes, one of 10.6 on average 5.9, one of 34 14.9.
+_EACH_PASSES: Final = 2.0
+_ROW_PASSES: Final = 0.45
+
+
+def passes(level: int, *, full: bool = False) -> float:
+    """What a look costs, in inference passes over the same recording.
+
+    Args:
+        level: index into ``ROWS``.
+        full: whether labelings beyond the beam are sampled, too, which takes as many rows again.
+    """
+    return _EACH_PASSES + _ROW_PASSES * ROWS[level] * (2 if full else 1)
+
+
+def full_samples(level: int) -> int:
+    """Labelings to draw for ``egl_full``: eight for each row that they share."""
+    return 8 * ROWS[level]
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of a round; that of the first is the user's own."""
+    if number == 1:
+        return seed
+    return int.from_bytes(hashed("round", seed, number)[:4], "big")

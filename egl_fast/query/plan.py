@@ -1,0 +1,64 @@
+"""What to look at more closely."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.query.looks import ROWS, passes
+
+#: Of what is allowed: for recordings that are not looked at again.
+_SHARE = 0.75
+
+
+def effort_of(
+    levels: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], *, full: bool = False
+) -> npt.NDArray[np.float64]:
+    """[n] what looks cost, in inference passes over the whole pool.
+
+    Args:
+        levels: [n] of the looks.
+        seconds: [n] lengths of the recordings.
+        full: see ``looks.passes``.
+    """
+    of_level = np.array([passes(level, full=full) for level in range(len(ROWS))])
+    found: npt.NDArray[np.float64] = of_level[levels] * seconds / seconds.sum()
+    return found
+
+
+def next_looks(
+    probabilities: npt.NDArray[np.float64],
+    levels: npt.NDArray[np.int64],
+    efforts: npt.NDArray[np.float64],
+    *,
+    num_picks: int,
+    confidence: float,
+    effort: float,
+) -> npt.NDArray[np.int64]:
+    """The recordings to look at more closely, in their order.
+
+    The least settled ones, as many as it takes for all others together to be wrong by no more than
+    three quarters of what the confidence allows, beyond what no look can settle; the rest is for
+    what remains unclear about these. None if nothing can be gained any more, or the effort does not
+    suffice for one.
+
+    Args:
+        probabilities: [n] of belonging to the set.
+        levels: [n] of the last looks.
+        efforts: [n] what a closer look at each would cost.
+        num_picks: size of the set.
+        confidence: share of the set that is to be right.
+        effort: what may still be spent.
+    """
+    doubt = np.minimum(probabilities, 1 - probabilities)
+    # Every wrong pick is one recording in doubt inside, and another one outside.
+    allowed = 2 * (1 - confidence) * num_picks
+    can = (levels < len(ROWS) - 1) & (doubt > 0)
+    allowed = max(0.0, allowed - float(doubt[~can].sum()))
+    order = np.argsort(-doubt, kind="stable")
+    order = order[can[order]]
+    remaining = doubt[can].sum() - np.cumsum(doubt[order])
+    needed = 1 + int((remaining > _SHARE * allowed).sum())
+    order = order[:needed]
+    affordable = int((np.cumsum(efforts[order]) <= effort).sum())
+    return np.sort(order[:affordable])

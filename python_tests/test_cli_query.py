@@ -1,0 +1,261 @@
+"""``egl-fast query`` end to end: picks, what is beside them, refusals, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import contents, in_this_process, lines_of, start, wait_until
+from conftest import Run
+
+from egl_fast.cli.query_looks import Looks
+from egl_fast.selection import select
+
+OPTIONS = ("--k", 10, "--threads", 1, "--budget", "25%")
+ROUND_1 = "round-1.rows-4.jsonl"
+
+
+@pytest.fixture(scope="module")
+def sample(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The model, and 20 short recordings of the pool."""
+    lines = [json.loads(line) for line in (examples / "pool.jsonl").read_text().splitlines()]
+    lines.sort(key=lambda line: float(line["duration"]))
+    for line in lines:
+        line["audio_filepath"] = str(examples / line["audio_filepath"])
+    pool = tmp_path_factory.mktemp("sample") / "pool.jsonl"
+    pool.write_text("".join(json.dumps(line) + "\n" for line in lines[:20]))
+    return examples / "base.pt", pool
+
+
+@pytest.fixture(scope="module")
+def picks(sample: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a query leaves."""
+    out = tmp_path_factory.mktemp("picks") / "picks.jsonl"
+    assert query(sample, out) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def exact(sample: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """The exact scores."""
+    out = tmp_path_factory.mktemp("exact") / "scores.jsonl"
+    model, pool = sample
+    assert (
+        in_this_process("score", "--model", model, "--pool", pool, *OPTIONS[:4], "--out", out) == 0
+    )
+    return {record["id"]: record["egl"] for record in read(out)}
+
+
+def given(sample: tuple[Path, Path], out: Path) -> tuple[object, ...]:
+    return ("query", "--model", sample[0], "--pool", sample[1], "--out", out, *OPTIONS)
+
+
+def query(sample: tuple[Path, Path], out: Path, *more: object) -> int:
+    return in_this_process(*given(sample, out), *more)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return lines_of(path.read_text())
+
+
+def metadata(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(f"{out}.meta.json").read_text())
+    return found
+
+
+def copied(picks: Path, folder: Path) -> Path:
+    shutil.copytree(picks.parent, folder, dirs_exist_ok=True)
+    return folder / picks.name
+
+
+def test_the_picks_are_those_of_exact_scores(
+    sample: tuple[Path, Path], picks: Path, exact: dict[str, float]
+) -> None:
+    records = read(picks)
+    assert [record["rank"] for record in records] == [1, 2, 3, 4, 5]
+    values = [record["egl"] for record in records]
+    assert values == sorted(values, reverse=True)
+    names = list(exact)
+    best = select([{"egl": exact[name]} for name in names], budget="25%")
+    missed = {names[i] for i in best} - {record["id"] for record in records}
+    assert len(missed) <= 1
+    # Whoever is missed is among the runners-up.
+    beside = Path(f"{picks}.uncertain.jsonl")
+    assert missed <= {record["id"] for record in (read(beside) if beside.exists() else [])}
+
+
+def test_what_it_took_is_said(sample: tuple[Path, Path], picks: Path) -> None:
+    found = metadata(picks)
+    assert found["num_scored"] == 20
+    assert found["num_picks"] == 5
+    assert found["overlap"] >= 0.98
+    assert 3.8 <= found["passes"] <= 10.0
+    assert found["rounds"][0]["looks_by_rows"] == {"4": 20}
+    assert found["passes"] == pytest.approx(sum(one["passes"] for one in found["rounds"]), abs=0.01)
+    mean = sum(record["probability"] for record in read(picks)) / 5
+    assert found["overlap"] == pytest.approx(mean, abs=1e-3)
+
+
+def test_batches_do_not_change_the_picks(
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "picks.jsonl"
+    assert query(sample, out, "--batch-seconds", 1) == 0
+
+    def seen(path: Path) -> list[tuple[str, float]]:
+        return [(record["id"], record["probability"]) for record in read(path)]
+
+    assert seen(out) == seen(picks)
+    assert metadata(out)["rounds"] == metadata(picks)["rounds"]
+
+
+def test_a_run_that_is_interrupted_goes_on(
+    sample: tuple[Path, Path],
+    picks: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "picks.jsonl"
+    take = Looks.take
+
+    def stopping(looks: Looks, *arguments: Any, **named: Any) -> Any:
+        looks._stop.set()
+        return take(looks, *arguments, **named)
+
+    # However far it comes each time: once in every step, and then to the end.
+    with monkeypatch.context() as patched:
+        patched.setattr(Looks, "take", stopping)
+        assert query(sample, out) == 130
+        assert not out.exists()
+    status, _, err = run(*given(sample, out))
+    assert status == 2
+    assert "give --resume to continue it" in err
+    assert query(sample, out, "--resume") == 0
+    assert out.read_bytes() == picks.read_bytes()
+    before = contents(tmp_path)
+    assert query(sample, out, "--resume") == 0
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_is_killed_goes_on(
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "picks.jsonl"
+    journal = Path(f"{out}.query", f"{ROUND_1}.journal")
+    process = start(*given(sample, out))
+    begun = wait_until(process, lambda: journal.exists() and journal.read_bytes().count(b"\n") > 1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert begun
+    assert not out.exists()
+    assert query(sample, out, "--resume") == 0
+    assert out.read_bytes() == picks.read_bytes()
+
+
+def test_another_budget_starts_from_what_was_looked_at(
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path, run: Run
+) -> None:
+    out = copied(picks, tmp_path)
+    first = Path(f"{out}.query", ROUND_1)
+    before = first.stat().st_mtime_ns
+    other = ("--budget", 2, "--confidence", 0.5)
+    status, _, err = run(*given(sample, out), *other, "--resume")
+    assert status == 2
+    assert "was made with --budget 25% (now 2)" in err
+    assert query(sample, out, *other, "--overwrite") == 0
+    assert first.stat().st_mtime_ns == before
+    assert len(read(out)) == 2
+
+
+def test_caps_shares_and_exclusions_are_those_of_select(
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "picks.jsonl"
+    more = ("--exclude", picks, "--per", "corpus=2", "--confidence", 0.5)
+    assert query(sample, out, *more) == 0
+    found = read(out)
+    assert not {record["id"] for record in found} & {record["id"] for record in read(picks)}
+    corpora = [record["corpus"] for record in found]
+    assert max(map(corpora.count, corpora)) <= 2
+    assert metadata(out)["num_scored"] == 15
+
+
+def test_the_gate_turns_away_what_is_atypical(
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("sklearn")
+    out = copied(picks, tmp_path)
+    gate = ("--typicality", sample[1], "--drop-atypical", "10%", "--batch", "clusters")
+    assert query(sample, out, *gate, "--confidence", 0.5, "--overwrite") == 0
+    away = {record["id"] for record in read(Path(f"{out}.atypical.jsonl"))}
+    assert len(away) == 2
+    assert not away & {record["id"] for record in read(out)}
+    assert all("typicality" in record for record in read(out))
+
+
+def test_a_recording_that_fails_is_listed_and_the_status_says_so(
+    sample: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pool = tmp_path / "pool.jsonl"
+    lines = sample[1].read_text().splitlines()[:4]
+    pool.write_text("\n".join([*lines, '{"id": "gone", "audio_filepath": "gone.wav"}\n']))
+    out = tmp_path / "picks.jsonl"
+    assert query((sample[0], pool), out, "--confidence", 0.1) == 3
+    [error] = read(Path(f"{out}.errors.jsonl"))
+    assert error["id"] == "gone"
+    assert len(read(out)) == 1
+    assert query((sample[0], pool), out, "--confidence", 0.1, "--resume") == 3
+
+
+def test_too_little_effort_is_said(
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path, run: Run
+) -> None:
+    out = copied(picks, tmp_path)
+    more = ("--effort", 3.9, "--confidence", 1, "--overwrite")
+    status, _, err = run(*given(sample, out), *more)
+    assert status == 0
+    assert re.search(r"warning: .* of the picks are expected to be right, less than", err)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--effort", 1), "the first look at all recordings takes 3.8 passes"),
+        (("--strategy", "entropy"), "other scores take one pass: use `score` and `select`"),
+        (("--strategy", "egl/hour"), "expected egl, egl_normalized, egl_full"),
+        (("--budget", 500), "there are only 20 records"),
+        (("--budget", "much"), "expected a percentage"),
+        (("--drop-atypical", "10%"), "--drop-atypical does nothing without --typicality"),
+        (("--batch", "clusters"), "--batch does nothing without --typicality"),
+        (("--confidence", 0), "--confidence"),
+        (("--resume", "--overwrite"), "give only one"),
+        (("--k", 10, "--beam-width", 5), "beam-width: expected at least k = 10"),
+        (("--out", "-"), "name one with --out"),
+        (("--out", "picks.csv"), "is named like a table of text"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_looked_at(
+    sample: tuple[Path, Path],
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[object, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*given(sample, tmp_path / "picks.jsonl"), *more)
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert said in err
+    assert contents(tmp_path) == {}
+
+
+def test_all_excluded_is_said(sample: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+    status, _, err = run(*given(sample, tmp_path / "picks.jsonl"), "--exclude", sample[1])
+    assert (status, err.count("\n")) == (2, 1)
+    assert "all is excluded" in err
