@@ -213,6 +213,17 @@ def test_a_recording_that_fails_is_listed_and_the_status_says_so(
     assert query((sample[0], pool), out, "--confidence", 0.1, "--resume") == 3
 
 
+def test_a_pool_of_which_nothing_can_be_scored_says_why(
+    sample: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text('{"id": "gone", "audio_filepath": "gone.wav"}\n')
+    out = tmp_path / "picks.jsonl"
+    status, _, err = run(*given((sample[0], pool), out), "--budget", 1, "--quiet")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "none of 1 recordings could be scored; the first, gone:" in err
+
+
 def test_too_little_effort_is_said(
     sample: tuple[Path, Path], picks: Path, tmp_path: Path, run: Run
 ) -> None:

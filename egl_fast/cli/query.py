@@ -261,6 +261,12 @@ def command(
         by_id = {utterance.id: utterance for utterance in utterances}
         try:
             records = take(1, 0, utterances)
+            if not records:
+                error = looks.errors[0]
+                raise SelectionError(
+                    f"none of {len(utterances)} recordings could be scored; the first, "
+                    f"{error['id']}: {error['error']}"
+                )
             metadata = looks.metadata()
             candidates = Candidates(records, looks.embeddings(len(records)))
             selection = selection_options.chosen_selection(**choice, exclude=(), metadata=metadata)
