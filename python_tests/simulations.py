@@ -12,10 +12,11 @@ import soundfile
 from recordings import SAMPLE_RATE_HZ, waveform, write_manifest
 
 from egl_fast.evaluation.simulation.config import read_config
-from egl_fast.evaluation.simulation.plan import Plan
+from egl_fast.evaluation.simulation.plan import Expansion, Plan
 from egl_fast.evaluation.simulation.preparation import prepare
 from egl_fast.evaluation.simulation.store import UnitStore, write_gzip
 from egl_fast.evaluation.simulation.units import ScoreUnit, Unit
+from egl_fast.evaluation.simulation.work import ready
 from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.files import atomic
 from egl_fast.records import STRATEGIES
@@ -135,3 +136,26 @@ def pretend_unit(
         rates = {"ctc_loss": 3.0, "ctc_loss_per_char": 1.5, "cer": 0.5, "wer": 1.0}
         result["test"] = {"utterances": len(unit.test), **rates}
     atomic.write_json(folder / "result.json", result)
+
+
+def pretend(plan: Plan, store: UnitStore, *, scores: Sequence[float] = range(8)) -> list[str]:
+    """Pretend to do all units; their titles in order."""
+    order: list[str] = []
+    for _ in range(200):
+        expansion = plan.expand(store)
+        unit = next(iter(ready(expansion, store)), None)
+        if unit is None:
+            assert not expansion.later
+            return order
+        order.append(unit.title)
+        pretend_unit(unit, plan, store, scores=scores)
+    raise AssertionError("endless")
+
+
+def picks(expansion: Expansion, strategy: str, mode: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Each query of a choice, and what it picked of the pool."""
+    return [
+        (point.query, point.picks or ())
+        for point in expansion.points
+        if point.strategy == strategy and point.mode == mode
+    ]
