@@ -1,6 +1,7 @@
 """Estimated Expected Gradient Lengths against exact ones: error, calibration, speed.
 
     python benchmarks/estimators.py accuracy --pool MANIFEST [--clips 300] [--out FILE]
+    python benchmarks/estimators.py draws --pool MANIFEST [--clips 24] [--seeds 3] [--out FILE]
     python benchmarks/estimators.py speed --clips 16
     python benchmarks/estimators.py passes --clips 5
     python benchmarks/estimators.py all-labelings [--clips 2] [--max-seconds 1]
@@ -8,7 +9,8 @@
 ``accuracy`` scores clips exactly and by each estimator under several seeds, and says for each: the
 root-mean-square relative error, the rank correlation with the exact scores, the mean error in its
 own standard deviations, and mean squared error over mean reported variance; with --full for the sum
-over all labelings too. What has been scored exactly is kept in OUT and not scored again. ``speed``
+over all labelings too. What has been scored exactly is kept in OUT and not scored again. ``draws``
+says the same of ``egl_full`` by the number of rows that draws are compressed into. ``speed``
 scores clips as a pool is scored, against the plain loop: one torch.autograd.grad a hypothesis.
 ``passes`` times backward passes by their number of rows: what sharing one can save.
 ``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm of 10,000
@@ -55,6 +57,16 @@ ESTIMATORS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "probe 4": ({"method": "probe", "probes": 4}, (float("inf"), 0.95, 80.0)),
 }
 
+#: Of ``draws``: the rows are those of the draws; the hypotheses have others. Two are draws as such.
+DRAWS: dict[str, dict[str, Any]] = {
+    "lowrank 10 %": {"method": "lowrank", "tolerance": 0.1},
+    **{f"{rows} rows": {"method": "probe", "probes": rows - 2} for rows in (8, 16, 32)},
+}
+
+#: What stands for the exact sum over all labelings: ten times the draws, in 130 rows, and a row for
+#: each of 100 hypotheses. Its error bar says how far it may be off.
+CONVERGED = {"method": "probe", "probes": 128, "full": True, "full_samples": 2000, "seed": 10_000}
+
 #: Clips of the plain loop between two rounds of the methods.
 CLIPS_A_ROUND = 3
 
@@ -85,31 +97,8 @@ def scored(scorer: Scorer, utterance: Utterance, **options: Any) -> ScoreRecord:
 
 def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
     """Errors of every estimator over clips and seeds."""
-    out = Path(arguments.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    known: dict[str, dict[str, Any]] = {}
-    if out.exists():
-        known = {line["id"]: line for line in map(json.loads, out.read_text("utf-8").splitlines())}
-    lines = []
-    with out.open("a", encoding="utf-8") as file:
-        for number, utterance in enumerate(utterances):
-            if utterance.id not in known:
-                known[utterance.id] = exact_scores(scorer, utterance)
-                file.write(json.dumps(known[utterance.id]) + "\n")
-                file.flush()
-            estimated = {
-                label: estimates(scorer, utterance, arguments, options)
-                for label, (options, _) in ESTIMATORS.items()
-            }
-            lines.append({**known[utterance.id], **estimated})
-            print(f"\r{number + 1}/{len(utterances)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    if arguments.estimates:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        Path(arguments.estimates).write_text(text, encoding="utf-8")
-    print(f"{len(lines)} clips, {arguments.seeds} seeds, K = 100")
-    columns = ("rms error", "rank corr.", "its worst", "bias/sd", "mse/variance")
-    print(" " * 24 + " ".join(f"{column:>10}" for column in columns))
+    options = {label: options for label, (options, _) in ESTIMATORS.items()}
+    lines = compared(scorer, utterances, arguments, options)
     failed = False
     for label, (_, (most, least, _)) in ESTIMATORS.items():
         failed |= not report(label, lines, "egl", most=most, least=least)
@@ -119,10 +108,54 @@ def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Na
     return int(failed)
 
 
-def exact_scores(scorer: Scorer, utterance: Utterance) -> dict[str, Any]:
+def draws(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
+    """Errors of the sum over all labelings by the rows that its draws are compressed into."""
+    arguments.full = True
+    lines = compared(scorer, utterances, arguments, DRAWS)
+    failed = False
+    for label in DRAWS:
+        failed |= not report(label, lines, "egl_full")
+    return int(failed)
+
+
+def compared(
+    scorer: Scorer,
+    utterances: list[Utterance],
+    arguments: argparse.Namespace,
+    options: dict[str, dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """For each clip, exact scores and the estimates by every label's options."""
+    out = Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[str, dict[str, Any]] = {}
+    if out.exists():
+        known = {line["id"]: line for line in map(json.loads, out.read_text("utf-8").splitlines())}
+    lines = []
+    with out.open("a", encoding="utf-8") as file:
+        for number, utterance in enumerate(utterances):
+            if known.get(utterance.id, {}).get("egl_full" if arguments.full else "egl") is None:
+                known[utterance.id] = exact_scores(scorer, utterance, full=arguments.full)
+                file.write(json.dumps(known[utterance.id]) + "\n")
+                file.flush()
+            estimated = {
+                label: estimates(scorer, utterance, arguments, own)
+                for label, own in options.items()
+            }
+            lines.append({**known[utterance.id], **estimated})
+            print(f"\r{number + 1}/{len(utterances)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    if arguments.estimates:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        Path(arguments.estimates).write_text(text, encoding="utf-8")
+    print(f"{len(lines)} clips, {arguments.seeds} seeds, K = 100")
+    columns = ("rms error", "median", "rank corr.", "its worst", "bias/sd", "mse/variance")
+    print(" " * 24 + " ".join(f"{column:>10}" for column in columns))
+    return lines
+
+
+def exact_scores(scorer: Scorer, utterance: Utterance, *, full: bool) -> dict[str, Any]:
     """What the estimates of a clip are compared with."""
-    # Of the sum over all labelings nothing exact can be had: a mean over many draws stands for it.
-    exact = scored(scorer, utterance, full=True, full_samples=100, seed=10_000)
+    exact = scored(scorer, utterance, **(CONVERGED if full else {}))
     fields = ("id", "num_frames", "beam_mass", "entropy", "egl", "egl_full", "egl_full_stderr")
     return {field: getattr(exact, field) for field in fields}
 
@@ -203,7 +236,7 @@ def report(
     good = abs(deviations) <= 3 and 0.8 <= ratio <= 1.25 and correlation >= least
     good &= not most or rms <= most
     print(
-        f"{label:14} {field:>9} {rms:10.2%} {correlation:10.4f} "
+        f"{label:14} {field:>9} {rms:10.2%} {np.median(np.abs(errors)):10.2%} {correlation:10.4f} "
         f"{min(correlations):10.4f} {deviations:10.2f} {ratio:12.2f}"
         f"  {'ok' if good else 'MISSED'}"
     )
@@ -333,6 +366,7 @@ def all_labelings(
 
 MEASUREMENTS: dict[str, Callable[[Scorer, list[Utterance], argparse.Namespace], int]] = {
     "accuracy": accuracy,
+    "draws": draws,
     "speed": speed,
     "passes": passes,
     "all-labelings": all_labelings,

@@ -136,8 +136,8 @@ def _searched_together(logits: Tensor, options: ScoringOptions) -> list[slice]:
     if logits.device.type != "cpu":
         num_rows = options.chosen_method.most_rows(options.k)
         of_utterance = num_rows * num_frames * num_classes * logits.element_size()
-        if options.full:
-            of_utterance += options.full_samples * num_frames * num_classes * 8
+        if options.full:  # draws are compressed one utterance at a time, to no more rows
+            of_utterance *= 2
         together = max(1, SEARCH_BYTES // max(1, of_utterance))
     return [slice(n, n + together) for n in range(0, num_utterances, max(1, together))]
 
