@@ -111,7 +111,8 @@ def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Na
 def draws(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
     """Errors of the sum over all labelings by the rows that its draws are compressed into."""
     arguments.full = True
-    lines = compared(scorer, utterances, arguments, DRAWS)
+    options = {label: {**own, "full_samples": arguments.draws} for label, own in DRAWS.items()}
+    lines = compared(scorer, utterances, arguments, options)
     failed = False
     for label in DRAWS:
         failed |= not report(label, lines, "egl_full")
@@ -383,6 +384,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-seconds", type=float, help="leave longer clips out")
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--draws", type=int, default=300, help="of draws")
     parser.add_argument("--full", action="store_true", help="the sum over all labelings too")
     parser.add_argument("--out", default=ROOT / "build" / "exact.jsonl", help="exact scores")
     parser.add_argument("--estimates", help="JSON lines with every estimate, for the figure")
