@@ -384,7 +384,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-seconds", type=float, help="leave longer clips out")
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--threads", type=int, help="default: all cores")
-    parser.add_argument("--draws", type=int, default=300, help="of draws")
+    parser.add_argument("--draws", type=int, default=200, help="labelings drawn, of draws")
     parser.add_argument("--full", action="store_true", help="the sum over all labelings too")
     parser.add_argument("--out", default=ROOT / "build" / "exact.jsonl", help="exact scores")
     parser.add_argument("--estimates", help="JSON lines with every estimate, for the figure")

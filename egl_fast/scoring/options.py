@@ -76,7 +76,7 @@ class ScoringOptions:
         False, boolean, "Also estimate the expectation over all labelings (egl_full)."
     )
     full_samples: int = of_kind(
-        300, Integer(2, _MANY), "Of --full: labelings drawn from the model."
+        200, Integer(2, _MANY), "Of --full: labelings drawn from the model."
     )
     per_hypothesis: bool = of_kind(
         False, boolean, "Write each labeling, its probability and squared norm."
