@@ -34,12 +34,12 @@ class SparseCotangents:
         device = log_probs.device
         used = sorted({blank}.union(*labelings))
         place = {label: v for v, label in enumerate(used)}
-        classes = torch.tensor(used, device=device)
+        classes = torch.tensor(used).to(device)
         own = log_probs[:, classes]
         renamed = ops.Hypotheses.of([[tuple(place[label] for label in y) for y in labelings]])
         _, [occupancy] = ops.ctc_occupancy(
             own[None],
-            torch.tensor([len(own)], device=device),
+            torch.tensor([len(own)]).to(device),
             renamed.to(device),
             blank=place[blank],
         )
