@@ -1,6 +1,7 @@
 """Estimates of Expected Gradient Length against exact values: error, calibration, speed.
 
     python benchmarks/estimators.py accuracy --pool MANIFEST [--recordings 300] [--out FILE]
+    python benchmarks/estimators.py draws --pool MANIFEST [--recordings 24] [--seeds 3]
     python benchmarks/estimators.py speed --recordings 16
     python benchmarks/estimators.py passes --recordings 5
     python benchmarks/estimators.py all-labelings [--recordings 2] [--max-seconds 1]
@@ -9,10 +10,12 @@
 each: the root-mean-square relative error, the rank correlation with the exact scores, the mean
 error in its own standard deviations, and mean squared error over mean reported variance; with
 --full also for the sum over all labelings. Exact scores are kept in OUT and not computed again.
+``draws`` prints the same of ``egl_full``, by the number of rows that draws are compressed into.
 ``speed`` scores recordings as a pool is scored, against the plain loop of one torch.autograd.grad
 per hypothesis. ``passes`` times backward passes by their number of rows, which is what sharing one
-can save. ``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm
-of 10,000 labelings drawn by torch.multinomial.
+can save.
+``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm of 10,000
+labelings drawn by torch.multinomial.
 """
 
 from __future__ import annotations
@@ -58,6 +61,15 @@ ESTIMATORS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
 
 #: Recordings that the plain loop goes through in a round.
 LOOPED_PER_ROUND = 3
+#: Of ``draws``: the rows are those of the draws; the hypotheses have others. Two are draws as such.
+DRAWS: dict[str, dict[str, Any]] = {
+    "lowrank 10 %": {"method": "lowrank", "tolerance": 0.1},
+    **{f"{rows} rows": {"method": "probe", "probes": rows - 2} for rows in (8, 16, 32)},
+}
+
+#: What stands for the exact sum over all labelings: ten times the draws, in 130 rows, and a row for
+#: each of 100 hypotheses. Its error bar says how far it may be off.
+CONVERGED = {"method": "probe", "probes": 128, "full": True, "full_samples": 2000, "seed": 10_000}
 
 
 def main() -> int:
@@ -83,31 +95,8 @@ def scored(scorer: Scorer, utterance: Utterance, **options: Any) -> ScoreRecord:
 
 def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
     """Errors of every estimator over recordings and seeds."""
-    out = Path(arguments.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    known: dict[str, dict[str, Any]] = {}
-    if out.exists():
-        known = {line["id"]: line for line in map(json.loads, out.read_text("utf-8").splitlines())}
-    lines = []
-    with out.open("a", encoding="utf-8") as file:
-        for number, utterance in enumerate(utterances):
-            if utterance.id not in known:
-                known[utterance.id] = exact_scores(scorer, utterance)
-                file.write(json.dumps(known[utterance.id]) + "\n")
-                file.flush()
-            estimated = {
-                label: estimates(scorer, utterance, arguments, options)
-                for label, (options, _) in ESTIMATORS.items()
-            }
-            lines.append({**known[utterance.id], **estimated})
-            print(f"\r{number + 1}/{len(utterances)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    if arguments.estimates:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        Path(arguments.estimates).write_text(text, encoding="utf-8")
-    print(f"{len(lines)} recordings, {arguments.seeds} seeds, K = 100")
-    columns = ("rms error", "rank corr.", "its worst", "bias/sd", "mse/variance")
-    print(" " * 24 + " ".join(f"{column:>10}" for column in columns))
+    options = {label: options for label, (options, _) in ESTIMATORS.items()}
+    lines = compared(scorer, utterances, arguments, options)
     failed = False
     for label, (_, (most, least, _)) in ESTIMATORS.items():
         failed |= not report(label, lines, "egl", most=most, least=least)
@@ -117,10 +106,55 @@ def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Na
     return int(failed)
 
 
-def exact_scores(scorer: Scorer, utterance: Utterance) -> dict[str, Any]:
-    """What the estimates of an utterance are compared with."""
-    # Nothing gives the sum over all labelings exactly: a mean over many draws stands in for it.
-    exact = scored(scorer, utterance, full=True, full_samples=100, seed=10_000)
+def draws(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
+    """Errors of the sum over all labelings by the rows that its draws are compressed into."""
+    arguments.full = True
+    options = {label: {**own, "full_samples": arguments.draws} for label, own in DRAWS.items()}
+    lines = compared(scorer, utterances, arguments, options)
+    failed = False
+    for label in DRAWS:
+        failed |= not report(label, lines, "egl_full")
+    return int(failed)
+
+
+def compared(
+    scorer: Scorer,
+    utterances: list[Utterance],
+    arguments: argparse.Namespace,
+    options: dict[str, dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """For each recording, exact scores and the estimates by every label's options."""
+    out = Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[str, dict[str, Any]] = {}
+    if out.exists():
+        known = {line["id"]: line for line in map(json.loads, out.read_text("utf-8").splitlines())}
+    lines = []
+    with out.open("a", encoding="utf-8") as file:
+        for number, utterance in enumerate(utterances):
+            if known.get(utterance.id, {}).get("egl_full" if arguments.full else "egl") is None:
+                known[utterance.id] = exact_scores(scorer, utterance, full=arguments.full)
+                file.write(json.dumps(known[utterance.id]) + "\n")
+                file.flush()
+            estimated = {
+                label: estimates(scorer, utterance, arguments, own)
+                for label, own in options.items()
+            }
+            lines.append({**known[utterance.id], **estimated})
+            print(f"\r{number + 1}/{len(utterances)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    if arguments.estimates:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        Path(arguments.estimates).write_text(text, encoding="utf-8")
+    print(f"{len(lines)} recordings, {arguments.seeds} seeds, K = 100")
+    columns = ("rms error", "median", "rank corr.", "its worst", "bias/sd", "mse/variance")
+    print(" " * 24 + " ".join(f"{column:>10}" for column in columns))
+    return lines
+
+
+def exact_scores(scorer: Scorer, utterance: Utterance, *, full: bool) -> dict[str, Any]:
+    """What the estimates of a recording are compared with."""
+    exact = scored(scorer, utterance, **(CONVERGED if full else {}))
     fields = ("id", "num_frames", "beam_mass", "entropy", "egl", "egl_full", "egl_full_stderr")
     return {field: getattr(exact, field) for field in fields}
 
@@ -201,7 +235,7 @@ def report(
     good = abs(deviations) <= 3 and 0.8 <= ratio <= 1.25 and correlation >= least
     good &= not most or rms <= most
     print(
-        f"{label:14} {field:>9} {rms:10.2%} {correlation:10.4f} "
+        f"{label:14} {field:>9} {rms:10.2%} {np.median(np.abs(errors)):10.2%} {correlation:10.4f} "
         f"{min(correlations):10.4f} {deviations:10.2f} {ratio:12.2f}"
         f"  {'ok' if good else 'MISSED'}"
     )
@@ -328,6 +362,7 @@ def all_labelings(
 
 MEASUREMENTS: dict[str, Callable[[Scorer, list[Utterance], argparse.Namespace], int]] = {
     "accuracy": accuracy,
+    "draws": draws,
     "speed": speed,
     "passes": passes,
     "all-labelings": all_labelings,
@@ -344,7 +379,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-seconds", type=float, help="leave out longer recordings")
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--threads", type=int, help="default: all cores")
-    parser.add_argument("--full", action="store_true", help="also the sum over all labelings")
+    parser.add_argument("--draws", type=int, default=200, help="labelings drawn, of draws")
+    parser.add_argument("--full", action="store_true", help="the sum over all labelings too")
     parser.add_argument("--out", default=ROOT / "build" / "exact.jsonl", help="exact scores")
     parser.add_argument("--estimates", help="JSON Lines with every estimate, for the figure")
     return parser.parse_args()

@@ -20,6 +20,21 @@ NUM_CLASSES = 4
 VOCABULARY = ["-", "a", "b", "c"]
 
 
+class Small(nn.Module):
+    """Three classes: with few frames, every labeling can be enumerated."""
+
+    def __init__(self, *, log_softmax: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden = nn.Linear(4, 6)
+        self.output = nn.Linear(6, 3)
+        self.log_softmax = log_softmax
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.output(self.hidden(x).tanh())
+        return (logits.log_softmax(2) if self.log_softmax else logits), lengths
+
+
 class PackedRecurrent(nn.Module):
     """Conv1d, BatchNorm1d, a packed bidirectional recurrent layer, LayerNorm, Linear."""
 
@@ -166,18 +181,3 @@ class Head(nn.Module):
 def encoder() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(NUM_BINS, 8), nn.Tanh(), nn.Linear(8, 8))
-
-
-class Small(nn.Module):
-    """Few frames and classes, so that every labeling can be enumerated."""
-
-    def __init__(self, *, log_softmax: bool = False) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.hidden = nn.Linear(4, 6)
-        self.output = nn.Linear(6, 3)
-        self.log_softmax = log_softmax
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.output(self.hidden(x).tanh())
-        return (logits.log_softmax(2) if self.log_softmax else logits), lengths

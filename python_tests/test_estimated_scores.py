@@ -7,34 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign_models import Small
 from recordings import random_checkpoint, scorer_of, shortest
 from torch import Tensor
 
 import egl_fast
 from egl_fast.data.loading import load_spectrogram, pad_features
-from egl_fast.reference.scoring import reference_score
-
-
-@pytest.mark.parametrize("method", ["exact", "lowrank", "probe"])
-def test_the_full_sum_equals_enumeration(method: str) -> None:
-    model = Small().double()
-    inputs = torch.randn(1, 4, 4, dtype=torch.float64), torch.tensor([4])
-    everything = reference_score(model, inputs, k=200, beam_width=10_000)
-    assert everything.beam_mass == pytest.approx(1.0, rel=1e-12)
-    scorer = egl_fast.Scorer(model, ["-", "a", "b"])
-    records = [
-        scorer.score_batch(
-            *inputs, k=8, method=method, full=True, full_samples=8, probes=4, seed=seed
-        )[0]
-        for seed in range(200)
-    ]
-    errors = torch.tensor([r.egl_full - everything.egl for r in records], dtype=torch.float64)
-    variances = torch.tensor([r.egl_full_stderr**2 for r in records], dtype=torch.float64)
-    # 200 seeds: the mean is within 4 standard errors, the mean square is known to a tenth.
-    assert abs(float(errors.mean())) <= 4 * float(errors.std()) / math.sqrt(200)
-    assert 0.6 <= float(errors.square().mean() / variances.mean()) <= 1.6
-    assert records[0].egl == pytest.approx(records[0].egl_normalized * records[0].beam_mass)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +33,7 @@ def test_estimates_depend_on_seed_id_and_audio_alone(
 ) -> None:
     scorer, features, lengths, ids = scorer_and_inputs
     options = {"k": 30, "method": method, "tolerance": 0.05, "probes": 3}
-    options |= {"full": True, "full_samples": 4}
+    options |= {"full": True, "full_samples": 40}
     together = scorer.score_batch(features, lengths, ids=ids, **options)
     backwards = scorer.score_batch(features.flip(0), lengths.flip(0), ids=ids[::-1], **options)
     torch.set_num_threads(3 - min(torch.get_num_threads(), 2))

@@ -97,7 +97,7 @@ def test_settings_hold_what_has_a_part_in_the_scores(
         "beam_width": 300,
         "method": options.chosen_method.name,
         **own,
-        "full_samples": 16 if options.full else None,
+        "full_samples": 200 if options.full else None,
         "per_hypothesis": False,
         "params": None,
         "seed": 0,

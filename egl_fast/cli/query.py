@@ -23,7 +23,7 @@ from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
 from egl_fast.files.locking import sole_writer
 from egl_fast.methods.probe import Probe
-from egl_fast.query.looks import ROWS, full_samples, passes, seed_of
+from egl_fast.query.looks import ROWS, passes, seed_of
 from egl_fast.query.rounds import Estimate, Goal, State, run_rounds
 from egl_fast.selection import (
     Candidates,
@@ -201,7 +201,6 @@ def command(
             replace(
                 common,
                 method=Probe(ROWS[level]),
-                full_samples=full_samples(level),
                 seed=seed_of(seed, number),
             ),
             batch_seconds=batch_seconds,

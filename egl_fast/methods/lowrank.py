@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from egl_fast import kinds
 from egl_fast.methods.directions_and_probes import EstimatingMethod
+from egl_fast.methods.method import DRAWS_TOLERANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from egl_fast.methods.budget import Budget, Eigenvalues
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class LowRank(EstimatingMethod):
 
     def compression(self, logits: Tensor) -> dict[str, Any]:
         return {"tolerance": self.tolerance}
+
+    def budget_of_draws(self, eigenvalues: Eigenvalues) -> Budget:
+        from egl_fast.methods.budget import budget_for_tolerance
+
+        return budget_for_tolerance(eigenvalues, max(self.tolerance, DRAWS_TOLERANCE))
 
 
 METHOD = LowRank

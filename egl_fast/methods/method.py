@@ -6,17 +6,20 @@ Letters: K hypotheses of one utterance, R rows that are pulled back for it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from egl_fast import kinds
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from egl_fast.methods.samples import Labels, Samples
+    from egl_fast.methods.budget import Budget, Eigenvalues
     from egl_fast.ops import NbestCotangents
+
+
+#: Of ``--full``: the draws are a sample, so more rows would hardly make the sum more precise.
+DRAWS_TOLERANCE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,11 @@ class Method(ABC):
         ``found`` is of a batch, with everything except the cotangents on the CPU.
         """
 
-    def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
-        """How labelings drawn from the model are pulled back if they are not in the beam.
+    def budget_of_draws(self, eigenvalues: Eigenvalues) -> Budget:
+        """Directions and probes for labelings drawn from the model that are not in the beam.
 
-        ``draws`` are at least 2; ``inside`` are the K best; ``key`` is of the utterance's random
-        signs.
+        ``eigenvalues`` are those of their scaled cotangents' Gram matrix.
         """
-        from egl_fast.methods.samples import separate_samples
+        from egl_fast.methods.budget import budget_for_tolerance
 
-        return separate_samples(draws, inside)
+        return budget_for_tolerance(eigenvalues, DRAWS_TOLERANCE)

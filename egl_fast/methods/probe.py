@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from egl_fast.methods.directions_and_probes import EstimatingMethod
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from egl_fast.methods.samples import Labels, Samples
+    from egl_fast.methods.budget import Budget, Eigenvalues
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,10 @@ class Probe(EstimatingMethod):
     def compression(self, logits: Tensor) -> dict[str, Any]:
         return {"probes": self.probes}
 
-    def samples(self, draws: Sequence[Labels], inside: Collection[Labels], *, key: int) -> Samples:
-        from egl_fast.methods.samples import signed_groups
+    def budget_of_draws(self, eigenvalues: Eigenvalues) -> Budget:
+        from egl_fast.methods.budget import budget_of_probes
 
-        return signed_groups(draws, inside, num_groups=self.probes, key=key)
+        return budget_of_probes(eigenvalues, self.probes)
 
 
 METHOD = Probe

@@ -75,7 +75,9 @@ class ScoringOptions:
     full: bool = of_kind(
         False, boolean, "Also estimate the expectation over all labelings (egl_full)."
     )
-    full_samples: int = of_kind(16, Integer(2, _MANY), "Of --full: labelings drawn from the model.")
+    full_samples: int = of_kind(
+        200, Integer(2, _MANY), "Of --full: labelings drawn from the model."
+    )
     per_hypothesis: bool = of_kind(
         False, boolean, "Write each labeling, its probability and squared norm."
     )

@@ -89,9 +89,14 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
     probability = one.log_prob.exp()
     mass = float(probability.sum())
     full = full_stderr = None
-    if one.estimate_beyond is not None:
+    if one.draws is not None:
         norms = [x.diagonal() if x.dim() == 2 else x for x in (products, output_share)]
-        beyond = one.estimate_beyond(*(x[len(one.rows) : one.num_rows] for x in norms))
+        energy = float(one.rows.weights @ one.energies)
+        beyond = one.draws.estimate(
+            *(x[len(one.rows) : one.num_rows] for x in norms),
+            # The K best's, which do not depend on the draws.
+            gain=estimate.value / energy if energy > 0.0 else 0.0,
+        )
         full = mass * estimate.value + beyond.value
         full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)
     # p log p -> 0 as p -> 0, also where log p is -inf.

@@ -12,9 +12,10 @@ from egl_fast import ops
 from egl_fast.errors import ModelError
 from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.gradients.tape import Tape
+from egl_fast.methods.draws import MORE_DRAWS, Draws, compressed_draws
 from egl_fast.methods.keys import sign_key
 from egl_fast.methods.method import Rows
-from egl_fast.methods.samples import Estimator, Labels, sample_labelings
+from egl_fast.methods.samples import Labels, sample_labelings
 from egl_fast.scoring.formula.embedding import embeddings_of
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.options import ScoringOptions
@@ -35,8 +36,8 @@ class Searched:
     # [K] float64, log p(y|x) of the labelings, exact. On the CPU, like what follows.
     log_prob: Tensor
     rows: Rows  # how to get the labelings' norms from the first of the cotangents
-    # How to get an estimate for labelings beyond the beam from the others; None if there are none.
-    estimate_beyond: Estimator | None
+    energies: Tensor  # [K] float64, ||delta_k||^2 of the labelings
+    draws: Draws | None  # likewise for labelings beyond the beam, from the other cotangents
     cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
     # Parameters of the output layer, if the method knows its norms in advance.
     output_layer: tuple[str, ...]
@@ -90,18 +91,21 @@ def search(
             if count == 0:
                 raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
         own_log_probs = [log_probs[part][n, :end] for n, end in enumerate(num_frames)]
-        beyond: list[tuple[Tensor, Estimator]] | None = None
-        if options.full:
-            beyond = _beyond_the_beam(
-                task, found.hypotheses, log_probs[part], num_frames, own_gram, names, keys
-            )
         for n, name in enumerate(names):
             labelings = found.hypotheses.labelings(n)
             rows = method.rows(found, n)
             cotangents = found.cotangents[n, : len(rows), : num_frames[n]]
-            estimator = None
-            if beyond is not None:
-                more, estimator = beyond[n]
+            draws = None
+            if options.full:
+                end = num_frames[n]
+                more, draws = _beyond_the_beam(
+                    task,
+                    own_log_probs[n],
+                    labelings,
+                    None if own_gram is None else own_gram[n, :end, :end],
+                    name=name,
+                    key=keys[n],
+                )
                 cotangents = torch.cat([cotangents, more.to(cotangents.dtype)])
             searched.append(
                 Searched(
@@ -111,7 +115,8 @@ def search(
                     labelings=labelings,
                     log_prob=found.hypotheses.log_prob[n, : len(labelings)],
                     rows=rows,
-                    estimate_beyond=estimator,
+                    energies=found.cotangent_sq_norms[n, : len(labelings)],
+                    draws=draws,
                     cotangents=cotangents,
                     output_layer=() if layer is None else layer.names,
                     embedding=None if embeddings is None else embeddings[part][n],
@@ -131,41 +136,34 @@ def _searched_together(logits: Tensor, options: ScoringOptions) -> list[slice]:
     if logits.device.type != "cpu":
         num_rows = options.chosen_method.most_rows(options.k)
         of_utterance = num_rows * num_frames * num_classes * logits.element_size()
-        if options.full:
-            of_utterance += options.full_samples * num_frames * num_classes * 8
+        if options.full:  # draws are compressed one utterance at a time, to no more rows
+            of_utterance *= 2
         together = max(1, SEARCH_BYTES // max(1, of_utterance))
     return [slice(n, n + together) for n in range(0, num_utterances, max(1, together))]
 
 
 def _beyond_the_beam(
     task: ScoringTask,
-    found: ops.Hypotheses,
     log_probs: Tensor,
-    num_frames: Sequence[int],
+    labelings: Sequence[Labels],
     frame_gram: Tensor | None,
-    names: Sequence[str],
-    keys: Sequence[int],
-) -> list[tuple[Tensor, Estimator]]:
-    """For each utterance, rows of samples beyond the beam [m, T, C] float64, and an estimator."""
-    options, blank, device = task.options, task.classes.blank, log_probs.device
-    samples = []
-    for n, name in enumerate(names):
-        draws = sample_labelings(
-            log_probs[n, : num_frames[n]],
-            options.full_samples,
-            seed=options.seed,
-            name=name,
-            blank=blank,
-        )
-        inside = set(found.labelings(n))
-        samples.append(options.chosen_method.samples(draws, inside, key=keys[n]))
-    drawn = ops.Hypotheses.of([some.labelings for some in samples])
-    # In float64, as they may be combined before they are pulled back.
-    _, cotangents = ops.ctc_logits_cotangents(
-        log_probs, torch.tensor(num_frames).to(device), drawn.to(device), blank=blank
+    *,
+    name: str,
+    key: int,
+) -> tuple[Tensor, Draws]:
+    """An utterance's rows for draws that are not among its labelings, and what they mean."""
+    options, blank = task.options, task.classes.blank
+    num_draws = options.full_samples
+    drawn = sample_labelings(
+        log_probs, (1 + MORE_DRAWS) * num_draws, seed=options.seed, name=name, blank=blank
     )
-    rows = []
-    for n, (some, end) in enumerate(zip(samples, num_frames, strict=True)):
-        own_gram = None if frame_gram is None else frame_gram[n, :end, :end]
-        rows.append(some.rows(cotangents[n, : len(some.labelings), :end], own_gram))
-    return rows
+    return compressed_draws(
+        log_probs,
+        drawn,
+        set(labelings),
+        num_draws=num_draws,
+        budget=options.chosen_method.budget_of_draws,
+        key=key,
+        frame_gram=frame_gram,
+        blank=blank,
+    )
