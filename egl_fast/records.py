@@ -114,7 +114,7 @@ def to_json(
     Returns:
         The manifest's keys, then those of the record that the manifest lacks. If both have a key,
         the value is the record's. ``hypotheses`` is there only if the record has any: those of an
-        earlier run in a manifest are dropped.
+        earlier run in a manifest are dropped, and so is its ``typicality``.
 
     Example:
         >>> record = ScoreRecord("a", 1.0, 50, "hi", 100, 0.5, 3.0, 0.0, 6.0, None, None, None,
@@ -124,6 +124,7 @@ def to_json(
         (['audio_filepath', 'speaker', 'id', 'duration'], 3.0)
     """
     line = dict(manifest_record or {})
+    line.pop("typicality", None)  # of an earlier run, among other recordings
     line.update((field.name, getattr(record, field.name)) for field in fields(record))
     del line["hypotheses"]
     if record.hypotheses:

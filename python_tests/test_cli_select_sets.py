@@ -12,6 +12,7 @@ import pytest
 from commands import in_this_process
 from conftest import Run
 
+from egl_fast.embeddings.file import hash_of_ids
 from egl_fast.selection.gate import FALSE_ALARMS
 
 #: 20 recordings of talk, 8 of song, 4 of noise, which all scores prefer.
@@ -133,6 +134,10 @@ def test_a_file_of_ones_own_ranks(scores: Path) -> None:
     [
         (("--per", "kind"), "expected KEY=N, such as speaker=5"),
         (("--per", "kind=0"), "expected KEY=N"),
+        (("--per", "knid=2"), "per knid: no record holds knid"),
+        (("--min-typicality", "nan"), "expected a number"),
+        (("--strategy", "shortest/second"), "scores below zero"),
+        (("--batch", "clusters", "--seed", "-1"), "--seed"),
         (("--batch", "nonsense"), "batch 'nonsense': unknown; take one of clusters"),
         (("--share", "language"), "no record holds language"),
         (("--share", "kind", "--batch", "clusters"), "--share does nothing beside --batch"),
@@ -147,6 +152,58 @@ def test_what_cannot_be_done_is_said_in_one_line(
     scores: Path, run: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in refusal(run, scores, *arguments)
+
+
+def test_a_copy_of_what_is_excluded_is_excluded(scores: Path) -> None:
+    pytest.importorskip("sklearn")
+    earlier = scores.with_name("earlier.jsonl")
+    earlier.write_text('{"id": "1 talk"}\n')
+    names = {record["id"] for record in picked(scores, "--budget", 30, "--exclude", earlier)}
+    assert not names & {"0 talk", "1 talk"}
+
+
+def test_an_exclusion_that_matches_nothing_is_said(scores: Path, run: Run) -> None:
+    other = scores.with_name("other.jsonl")
+    other.write_text('{"id": "nobody"}\n')
+    status, _, err = run("select", scores, "--budget", 1, "--exclude", other)
+    assert status == 0
+    assert "warning: --exclude: none of its ids is in the scores" in err
+
+
+def test_embeddings_of_records_in_another_order_are_refused(scores: Path, run: Run) -> None:
+    records = read(scores)
+    metadata = {"typicality": {"ids_sha256": hash_of_ids([record["id"] for record in records])}}
+    Path(f"{scores}.meta.json").write_text(json.dumps(metadata))
+    assert run("select", scores, "--budget", 1)[0] == 0
+    scores.write_text("".join(json.dumps(record) + "\n" for record in reversed(records)))
+    assert "belongs to other records, or to these in another order" in refusal(run, scores)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01"])
+def test_damaged_embeddings_are_refused(scores: Path, run: Run, content: bytes) -> None:
+    Path(f"{scores}.embeddings.npy").write_bytes(content)
+    assert "cannot be read" in refusal(run, scores)
+
+
+def test_embeddings_that_are_no_numbers_are_refused(scores: Path, run: Run) -> None:
+    np.save(f"{scores}.embeddings.npy", np.full((32, 2), np.nan, np.float32))
+    assert "holds NaN or infinity" in refusal(run, scores)
+
+
+def test_scores_without_their_embeddings_are_said(scores: Path, run: Run) -> None:
+    Path(f"{scores}.embeddings.npy").unlink()
+    status, _, err = run("select", scores, "--budget", 1)
+    assert status == 0
+    assert "copies are not recognized" in err
+
+
+def test_what_a_file_of_ones_own_prints_is_not_among_the_results(scores: Path, run: Run) -> None:
+    own = scores.with_name("own.py")
+    own.write_text("print('loaded')\ndef score(c):\n    print('hi')\n    return c.numbers('egl')\n")
+    status, out, err = run("select", scores, "--budget", 1, "--strategy", f"{own}:score")
+    assert status == 0
+    assert json.loads(out)["id"] == "31 noise"
+    assert "loaded" in err
 
 
 def test_embeddings_of_other_scores_are_refused(scores: Path, run: Run) -> None:

@@ -13,6 +13,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import StandardScaler
 
 from egl_fast.embeddings import typicality as module
+from egl_fast.embeddings.duplicates import copies
 from egl_fast.embeddings.typicality import typicality
 
 
@@ -74,6 +75,24 @@ def test_the_threshold_is_the_rate_of_false_alarms_among_like_recordings() -> No
     rate = (found.pool < found.threshold(0.1)).mean()
     error = (0.1 * 0.9 * (1 / len(trusted) + 1 / len(speech))) ** 0.5
     assert abs(rate - 0.1) < 3 * error
+
+
+def test_copies_of_junk_do_not_make_it_typical() -> None:
+    trusted, pool, is_speech = made()
+    once = typicality(trusted, pool).pool
+    junk = int(np.flatnonzero(~is_speech)[np.argmin(once[~is_speech])])
+    copied = np.concatenate([pool, np.repeat(pool[[junk]], 60, axis=0)])
+    found = typicality(trusted, copied).pool
+    assert found[: len(pool)] == pytest.approx(once, abs=1e-9)
+    assert found[len(pool) :] == pytest.approx(once[junk], abs=1e-9)
+
+
+@pytest.mark.parametrize("times", [2, 12, 40])
+def test_copies_are_found_however_many_there_are(times: int) -> None:
+    _, pool, _ = made()
+    rounding = 1 + 1e-6 * np.random.default_rng(1).normal(size=(times, 1, 1))
+    many = (pool * rounding).reshape(-1, pool.shape[1])
+    assert len(set(copies(many).tolist())) == len(pool)
 
 
 def test_too_few_recordings_are_refused() -> None:

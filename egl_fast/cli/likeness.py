@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from egl_fast.cli.console import progress_bar
 from egl_fast.data.manifest import read_manifest_and_hash
+from egl_fast.embeddings.file import hash_of_ids
 from egl_fast.errors import ManifestError, one_line
 
 if TYPE_CHECKING:
@@ -90,11 +91,16 @@ class Likeness:
         self._found = typicality(self._embeddings, pool)
         return self._found.pool
 
-    def metadata(self) -> dict[str, Any]:
-        """What ``OUT.meta.json`` says of it; thresholds by their rates of false alarms."""
+    def metadata(self, ids: Sequence[str]) -> dict[str, Any]:
+        """What ``OUT.meta.json`` says of it; thresholds by their rates of false alarms.
+
+        Args:
+            ids: of the scored recordings, in order.
+        """
         assert self._found is not None
         return {
             "trusted": os.path.abspath(self._path),
             "num_trusted": len(self._utterances),
+            "ids_sha256": hash_of_ids(ids),
             "thresholds": {f"{rate:g}": self._found.threshold(rate) for rate in FALSE_ALARMS},
         }

@@ -267,7 +267,7 @@ def command(
                     f"{error['id']}: {error['error']}"
                 )
             metadata = looks.metadata()
-            candidates = Candidates(records, looks.embeddings(len(records)))
+            candidates = Candidates(records, looks.embeddings([record["id"] for record in records]))
             selection = selection_options.chosen_selection(**choice, exclude=(), metadata=metadata)
             offer = selection.offer(candidates)
             state = State.of(

@@ -96,9 +96,9 @@ class Looks:
         found: dict[str, Any] = json_value(path.read_bytes())
         return found
 
-    def embeddings(self, num_records: int) -> npt.NDArray[np.floating] | None:
+    def embeddings(self, ids: Sequence[str]) -> npt.NDArray[np.floating] | None:
         """Of the first look; None if none were kept."""
-        return load_embeddings(self.folder / f"round-1.rows-{ROWS[0]}.jsonl", num_records)
+        return load_embeddings(self.folder / f"round-1.rows-{ROWS[0]}.jsonl", ids)
 
     def _finish(
         self,
@@ -138,6 +138,6 @@ class Looks:
             typicality = None
             if likeness is not None:
                 typicality = likeness.of(results.embeddings())
-                metadata["typicality"] = likeness.metadata()
+                metadata["typicality"] = likeness.metadata(results.column("id"))
             results.finish(metadata, typicality=typicality)
         return results

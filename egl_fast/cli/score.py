@@ -186,11 +186,11 @@ def _score_into(
             meter.advance(outcomes)
             if stop.is_set() and results.num_completed < len(utterances):
                 raise KeyboardInterrupt
-        masses = results.masses()
+        masses = [mass for mass in results.column("beam_mass") if mass is not None]
         typicality = None
         if likeness is not None:
             typicality = likeness.of(results.embeddings())
-            circumstances["typicality"] = likeness.metadata()
+            circumstances["typicality"] = likeness.metadata(results.column("id"))
         results.finish({**settings, **circumstances}, typicality=typicality)
     meter.summarize(results.tally, masses, name=str(results.out))
     if results.tally.num_failed:

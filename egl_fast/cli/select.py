@@ -20,7 +20,7 @@ from egl_fast.data.audio_folder import audio_folder, read_metadata
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import seconds_of
-from egl_fast.embeddings.file import load_embeddings
+from egl_fast.embeddings.file import embeddings_path, load_embeddings
 from egl_fast.errors import ManifestError
 from egl_fast.selection import Candidates, batches, low_mass_warning, parse_budget, strategies
 
@@ -41,7 +41,9 @@ from egl_fast.selection import Candidates, batches, low_mass_warning, parse_budg
     help="What to rank by: a name from the list below, NAME/second to rank by the score per "
     "second, or FILE.py:FUNCTION of your own, whose code is run.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of --batch.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of --batch."
+)
 @click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--table", is_flag=True, help="Print a table on standard output instead of JSONL.")
@@ -110,8 +112,20 @@ def command(
         **chosen_by,
     )
     records = _read_scores(scores)
-    embeddings = None if scores == "-" else load_embeddings(scores, len(records))
+    likeness = metadata.get("typicality") or {}
+    embeddings = None
+    if scores != "-":
+        ids = [record["id"] for record in records]
+        embeddings = load_embeddings(scores, ids, ids_sha256=likeness.get("ids_sha256"))
+    if embeddings is None and any("typicality" in record for record in records):
+        warn(
+            f"no {embeddings_path(scores).name} beside the scores: copies are not recognized, and "
+            "what is left out is one group"
+        )
     choice = selection.choose(Candidates(records, embeddings))
+    excluded = sum(record["id"] in selection.exclude for record in records)
+    if exclude and not excluded:
+        warn("--exclude: none of its ids is in the scores; nothing is excluded")
     chosen = [{**records[i], "rank": rank} for rank, i in enumerate(choice.picks, start=1)]
     away = [{**records[i], "group": group} for i, group in choice.turned_away]
     if strategy in ("egl", "egl_unsquared"):
@@ -140,7 +154,10 @@ def command(
     if away:
         groups = len({record["group"] for record in away})
         place = f"; {writer.path}.atypical.jsonl lists them" if writer.path is not None else ""
-        say(f"left out {len(away)} atypical utterances in {groups} groups{place}")
+        kinds = f"{groups} groups" if groups > 1 else "1 group"
+        say(f"left out {len(away)} atypical utterances in {kinds}{place}")
+    if excluded or choice.num_copies:
+        say(f"not candidates: {excluded} excluded utterances, {choice.num_copies} copies of others")
     say(picks_summary(chosen, records, strategy))
 
 

@@ -62,7 +62,8 @@ _OPTIONS = (
     click.option(
         "--cost",
         metavar="SUM",
-        help='What transcribing an utterance costs, such as "0.5 + 0.02*seconds + 0.01*words".',
+        help='What transcribing an utterance costs: a sum such as "0.5 + 0.02*seconds + '
+        '0.01*words", numbers first; words are those that the model hears.',
     ),
     click.option(
         "--drop-atypical",
@@ -82,16 +83,16 @@ _OPTIONS = (
         type=click.IntRange(min=1),
         multiple=True,
         metavar="N",
-        help="Take back a group of what was left out; OUT.atypical.jsonl lists them. May be "
-        "repeated.",
+        help="Take back a group of what was left out; OUT.atypical.jsonl lists them. Numbers "
+        "hold for the same scores and the same gate. May be repeated.",
     ),
     click.option(
         "--exclude",
         type=options.FILE,
         multiple=True,
         metavar="FILE",
-        help="A manifest or an earlier selection: its recordings are not candidates. May be "
-        "repeated.",
+        help="A manifest or an earlier selection: recordings with its ids, and their copies, are "
+        "not candidates. May be repeated.",
     ),
 )
 

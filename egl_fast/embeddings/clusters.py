@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,14 @@ def clusters(
         [n], numbered from 0 by falling size.
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     count = min(len(embeddings), num_clusters or default_num_clusters(len(embeddings)))
     coordinates = Reduction(embeddings, num_components=NUM_COMPONENTS, seed=seed)(embeddings)
-    found = KMeans(count, n_init=4, random_state=seed).fit(coordinates).labels_
+    with warnings.catch_warnings():
+        # Among copies there are fewer distinct points than clusters, and so fewer clusters.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = KMeans(count, n_init=4, random_state=seed).fit(coordinates).labels_
     sizes = np.bincount(found, minlength=count)
     rank = np.empty(count, dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(count)

@@ -13,8 +13,13 @@ from egl_fast.embeddings.reduction import Reduction
 NUM_COMPONENTS = 32
 #: Copies are nearer to each other than so much of what lies between a recording and others.
 NEARNESS = 0.2
+#: The same file differs by rounding only: by less than so much of the root-mean-square distance of
+#: recordings to their mean.
+SAME_FILE = 1e-3
 #: The neighbor that tells what usually lies between: copies of one recording are fewer.
 _NEIGHBOR = 10
+#: So many recordings tell a median.
+_ENOUGH = 2000
 
 
 def copies(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -33,10 +38,23 @@ def copies(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     if count < 3:
         return np.arange(count)
     coordinates = Reduction(embeddings, num_components=NUM_COMPONENTS)(embeddings)
-    nearest = NearestNeighbors(n_neighbors=min(_NEIGHBOR, count - 1)).fit(coordinates)
-    usual = float(np.median(nearest.kneighbors()[0][:, -1]))
-    graph = nearest.radius_neighbors_graph(radius=NEARNESS * usual, mode="connectivity")
-    _, component = connected_components(graph, directed=False)
-    _, first = np.unique(component, return_index=True)
-    found: npt.NDArray[np.int64] = first[component]
+
+    def nearer_than(radius: float, points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        graph = NearestNeighbors(radius=radius).fit(points).radius_neighbors_graph()
+        _, component = connected_components(graph, directed=False)
+        _, first = np.unique(component, return_index=True)
+        return np.asarray(first[component])
+
+    # The same file many times would make its own copies the usual neighbors.
+    size = float(np.sqrt(np.square(coordinates).sum(1).mean()))
+    same_file = nearer_than(SAME_FILE * size, coordinates)
+    distinct = np.unique(same_file)
+    if len(distinct) < 3:
+        return same_file
+    points = coordinates[distinct]
+    some = points[:: max(1, len(points) // _ENOUGH)]
+    nearest = NearestNeighbors(n_neighbors=min(_NEIGHBOR + 1, len(points))).fit(points)
+    usual = float(np.median(nearest.kneighbors(some)[0][:, -1]))  # the first is the point itself
+    original = distinct[nearer_than(NEARNESS * usual, points)]
+    found: npt.NDArray[np.int64] = original[np.searchsorted(distinct, same_file)]
     return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.errors import SelectionError
+from egl_fast.errors import SelectionError, one_line
+from egl_fast.hashing import hashed
 
 
 def embeddings_path(scores: str | Path) -> Path:
@@ -16,24 +19,43 @@ def embeddings_path(scores: str | Path) -> Path:
     return Path(f"{scores}.embeddings.npy")
 
 
-def load_embeddings(scores: str | Path, num_records: int) -> npt.NDArray[Any] | None:
+def hash_of_ids(ids: Sequence[str]) -> str:
+    """What tells records in their order from others, or from the same in another order."""
+    return hashed(*map(json.dumps, ids), separator="\n").hex()
+
+
+def load_embeddings(
+    scores: str | Path, ids: Sequence[str], *, ids_sha256: str | None = None
+) -> npt.NDArray[Any] | None:
     """The embeddings of a scores file, [n, d], mapped into memory; None if none were kept.
 
+    Args:
+        scores: the scores file.
+        ids: of its records.
+        ids_sha256: ``hash_of_ids`` when the embeddings were made; None: unknown.
+
     Raises:
-        SelectionError: the file is damaged, or not that of these records.
+        SelectionError: the file is damaged, or not that of these records in this order.
     """
     path = embeddings_path(scores)
     if not path.is_file():
         return None
     try:
         found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise SelectionError(
-            f"embeddings {path}: cannot be read ({error}); score the pool again"
+            f"embeddings {path}: cannot be read ({one_line(error)}); score the pool again"
         ) from None
-    if found.ndim != 2 or len(found) != num_records:
+    if found.ndim != 2 or len(found) != len(ids):
         raise SelectionError(
-            f"embeddings {path}: has the shape {list(found.shape)} for {num_records} records; it "
+            f"embeddings {path}: has the shape {list(found.shape)} for {len(ids)} records; it "
             "belongs to another scores file: move it away, or score the pool again"
         )
+    if ids_sha256 is not None and hash_of_ids(ids) != ids_sha256:
+        raise SelectionError(
+            f"embeddings {path}: belongs to other records, or to these in another order; give the "
+            "scores file as `egl-fast score` wrote it, or move the embeddings away"
+        )
+    if not np.isfinite(found).all():
+        raise SelectionError(f"embeddings {path}: holds NaN or infinity; score the pool again")
     return found

@@ -30,7 +30,8 @@ class Reduction:
         self._scaler = StandardScaler().fit(embeddings)
         most = min(num_components, len(embeddings), embeddings.shape[1])
         self._components = PCA(most, svd_solver="auto", random_state=seed)
-        self._components.fit(self._scaler.transform(embeddings))
+        with np.errstate(divide="ignore", invalid="ignore"):  # where all recordings are the same
+            self._components.fit(self._scaler.transform(embeddings))
 
     def __call__(self, embeddings: npt.NDArray[Any]) -> Coordinates:
         """Coordinates [n, c] of embeddings [n, d]."""

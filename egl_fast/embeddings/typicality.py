@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.embeddings.duplicates import copies
 from egl_fast.embeddings.reduction import Reduction
 from egl_fast.hashing import hashed
 
@@ -77,8 +78,13 @@ def typicality(trusted: npt.NDArray[Any], pool: npt.NDArray[Any], *, seed: int =
     trusted = trusted[_sample(trusted, MAX_FITTED // 2, seed)]
     sample = _sample(pool, MAX_FITTED - len(trusted), seed)
     fitted = np.concatenate([trusted, pool[sample]])
-    reduction = Reduction(fitted, num_components=NUM_COMPONENTS, seed=seed)
-    inside, outside = _least_typical(reduction(fitted))
+    original = copies(fitted)  # a recording's copies say nothing of how typical it is
+    distinct, position = np.unique(original, return_inverse=True)
+    if len(distinct) < MIN_NEIGHBORS + 2:
+        distinct = position = np.arange(len(fitted))
+    reduction = Reduction(fitted[distinct], num_components=NUM_COMPONENTS, seed=seed)
+    among, outside = _least_typical(reduction(fitted[distinct]))
+    inside = among[position]
     found = np.empty(num_pool)
     found[sample] = inside[len(trusted) :]
     rest = np.setdiff1d(np.arange(num_pool), sample, assume_unique=True)

@@ -97,7 +97,9 @@ def within_budget(
         count = min(count, Fraction(len(order)))
     if count > len(order):
         raise SelectionError(
-            f"budget {budget}: there are only {len(order)} records; give at most {len(order)}"
+            f"budget {budget}: there are only {len(order)} records"
+            + ("" if len(order) == available else f" left of {available}")
+            + f"; give at most {len(order)}"
         )
     return list(order[: int(count)])
 

@@ -60,6 +60,8 @@ class Gate:
             raise SelectionError("give either --drop-atypical or --min-typicality, not both")
         kept = tuple(kept_groups)
         if minimum is not None:
+            if math.isnan(minimum):
+                raise SelectionError("--min-typicality nan: expected a number")
             return cls(minimum=minimum, kept_groups=kept)
         assert drop is not None
         if drop == "auto":

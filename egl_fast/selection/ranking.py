@@ -71,6 +71,9 @@ class Selection:
         """
         if not len(candidates):
             raise SelectionError("there is no record to select from")
+        for key, _ in self.most:
+            if all(value is None for value in candidates.values(key)):
+                raise SelectionError(f"per {key}: no record holds {key}")
         away = [] if self.gate is None else self.gate.turned_away(candidates)
         numbers = groups(candidates, away) if away else []
         kept = self.gate.kept_groups if self.gate is not None else ()
@@ -143,33 +146,45 @@ class Offer:
             own = scores_by(selection.strategy, part)
         else:
             own = [scores[index] for index in self.inside]
-        order = (self.inside[place] for place in self._first_copies(selection.order(part, own)))
+        order = self._first_copies(self.inside[place] for place in selection.order(part, own))
         picks = within_budget(
             self.candidates,
             list(self._limited(order)),
             budget=selection.budget,
             cost=selection.cost,
         )
-        return Choice(picks, self.turned_away, len(self.inside))
+        return Choice(picks, self.turned_away, len(self.inside), self._num_copies)
 
     @cached_property
     def _part(self) -> Candidates:
         return self.candidates.part(self.inside)
 
     @cached_property
-    def _originals(self) -> list[int] | None:
-        if self._part.embeddings is None:
-            return None
+    def _originals(self) -> list[int]:
+        """Of every candidate of the pool, the first copy: excluded ones have copies, too."""
+        if self.candidates.embeddings is None:
+            return list(range(len(self.candidates)))
         from egl_fast.embeddings.duplicates import copies
 
-        found: list[int] = copies(self._part.embeddings).tolist()
+        found: list[int] = copies(self.candidates.embeddings).tolist()
         return found
 
+    @cached_property
+    def _excluded(self) -> set[int]:
+        """Originals of what is excluded: a copy of it is excluded, too."""
+        ids = self.candidates.values("id")
+        exclude = self.selection.exclude
+        return {self._originals[i] for i, identity in enumerate(ids) if identity in exclude}
+
+    @property
+    def _num_copies(self) -> int:
+        left = {self._originals[index] for index in self.inside} - self._excluded
+        return len(self.inside) - len(left)
+
     def _first_copies(self, order: Iterable[int]) -> Iterator[int]:
-        originals = self._originals
-        seen: set[int] = set()
+        seen = set(self._excluded)
         for index in order:
-            original = index if originals is None else originals[index]
+            original = self._originals[index]
             if original not in seen:
                 seen.add(original)
                 yield index
@@ -191,12 +206,14 @@ class Choice:
     Attributes:
         picks: indices into the candidates, first to transcribe first.
         turned_away: index and group of what the gate left out, least typical first.
-        num_candidates: how many were left to choose from.
+        num_candidates: how many were left to choose from, copies included.
+        num_copies: how many of those are copies of others, or of what is excluded.
     """
 
     picks: list[int]
     turned_away: list[tuple[int, int]]
     num_candidates: int
+    num_copies: int = 0
 
 
 def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl") -> list[int]:

@@ -155,8 +155,8 @@ class ResumableScores:
             self._open_files()
         return True
 
-    def masses(self) -> list[float]:
-        """The ``beam_mass`` of every record so far.
+    def column(self, key: str) -> list[Any]:
+        """The value of a key in every record so far, in order.
 
         Raises:
             OutputError: they cannot be read.
@@ -166,8 +166,7 @@ class ResumableScores:
                 file.flush()
             path = self._records.partial if self._records.partial.exists() else self.out
             with open(path, "rb") as file:
-                found = (json_value(line).get("beam_mass") for line in file)
-                return [mass for mass in found if mass is not None]
+                return [json_value(line).get(key) for line in file]
 
     def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Keep outcomes that are not known yet; when this returns they are on the disk.

@@ -42,8 +42,8 @@ def described() -> dict[str, str]:
     found = {}
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        line = documentation.splitlines()[0].rstrip(".")
-        found[path.stem] = line[0].lower() + line[1:]
+        line = documentation.partition("\n")[0].rstrip(".")
+        found[path.stem] = line[:1].lower() + line[1:]
     return found
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import ast
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from egl_fast.errors import SelectionError
+from egl_fast.errors import SelectionError, one_line
 from egl_fast.records import STRATEGIES
 from egl_fast.selection.candidates import Candidates
 
@@ -30,8 +32,8 @@ def described() -> dict[str, str]:
     found = dict(STRATEGIES)
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        line = documentation.splitlines()[0].rstrip(".")
-        found[path.stem] = line[0].lower() + line[1:]
+        line = documentation.partition("\n")[0].rstrip(".")
+        found[path.stem] = line[:1].lower() + line[1:]
     return found
 
 
@@ -80,6 +82,11 @@ def split_unit(name: str) -> tuple[str, str]:
 
 def _per_second(function: Strategy, candidates: Candidates) -> list[float]:
     scores = function(candidates)
+    if min(scores, default=0.0) < 0:
+        raise SelectionError(
+            "this strategy has scores below zero, which cannot be ranked per second: a longer "
+            "utterance would rank higher for being longer"
+        )
     durations = candidates.numbers("duration")
     for index, duration in enumerate(durations):
         if duration <= 0:
@@ -105,12 +112,19 @@ def _plain(name: str) -> Strategy:
 
 def _by_own(name: str, function: Strategy, candidates: Candidates) -> list[float]:
     try:
-        found = function(candidates)
+        # What it prints must not get among the results, which may go to standard output.
+        with redirect_stdout(sys.stderr):
+            found: Any = function(candidates)
+            found = list(found) if isinstance(found, Iterable) else found
     except SelectionError:
         raise
-    except Exception as error:
-        raise SelectionError(f"strategy {name!r}: fails: {error!r}") from error
+    except (Exception, SystemExit) as error:
+        raise SelectionError(f"strategy {name!r}: fails: {_said(error)}") from error
     return _checked(name, found, candidates)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _of_key(key: str, candidates: Candidates) -> list[float]:
@@ -130,9 +144,10 @@ def _own(name: str) -> Strategy:
         raise SelectionError(f"strategy {name!r}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise SelectionError(f"strategy {name!r}: {path} fails: {error!r}") from error
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise SelectionError(f"strategy {name!r}: {path} fails: {_said(error)}") from error
     function: Strategy | None = getattr(module, function_name, None)
     if not callable(function):
         raise SelectionError(f"strategy {name!r}: {path} has no function {function_name!r}")
@@ -141,6 +156,8 @@ def _own(name: str) -> Strategy:
 
 def _checked(name: str, scores: Any, candidates: Candidates) -> list[float]:
     try:
+        if any(isinstance(score, str) for score in scores):
+            raise TypeError("a string")
         numbers = [float(score) for score in scores]
     except (TypeError, ValueError):
         raise SelectionError(f"strategy {name!r}: does not return numbers") from None
