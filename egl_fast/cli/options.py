@@ -139,6 +139,27 @@ threads: Decorator = click.option(
 )
 
 
+batch_seconds: Decorator = click.option(
+    "--batch-seconds",
+    type=FiniteFloat(min=0, min_open=True),
+    help="Seconds of padded audio per forward pass [default: 8; on a GPU, 160].",
+)
+max_duration: Decorator = click.option(
+    "--max-duration",
+    type=FiniteFloat(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Refuse longer recordings (listed in the errors file).",
+)
+read_timeout: Decorator = click.option(
+    "--read-timeout",
+    type=FiniteFloat(min=0, min_open=True),
+    metavar="SECONDS",
+    default=120.0,
+    show_default=True,
+    help="Give up on recordings that take longer to read (listed in the errors file).",
+)
+
+
 def load_scorer(
     path: str, device: torch.device, *, memory_bytes: int | None, precision: Any
 ) -> Scorer:

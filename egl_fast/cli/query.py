@@ -85,14 +85,9 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @options.scoring_option("beam_width")
 @options.scoring_option("params")
 @options.scoring_option("seed")
-@click.option("--batch-seconds", type=options.FiniteFloat(min=0, min_open=True),
-              help="Seconds of padded audio per forward pass [default: 8; on a GPU, "
-              "160].")  # fmt: skip
-@click.option("--max-duration", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
-              help="Refuse longer recordings (listed in the errors file).")  # fmt: skip
-@click.option("--read-timeout", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
-              default=120.0, show_default=True, help="Give up on recordings that take longer to "
-              "read (listed in the errors file).")  # fmt: skip
+@options.batch_seconds
+@options.max_duration
+@options.read_timeout
 @options.memory
 @options.precision
 @options.device

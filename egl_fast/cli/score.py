@@ -47,14 +47,9 @@ LONG_SECONDS = 1800.0
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Start over, replacing --out if it exists.")
 @options.scoring
-@click.option("--batch-seconds", type=options.FiniteFloat(min=0, min_open=True),
-              help="Seconds of padded audio per forward pass [default: 8; on a GPU, "
-              "160].")  # fmt: skip
-@click.option("--max-duration", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
-              help="Refuse longer recordings (listed in the errors file).")  # fmt: skip
-@click.option("--read-timeout", type=options.FiniteFloat(min=0, min_open=True), metavar="SECONDS",
-              default=120.0, show_default=True, help="Give up on recordings that take longer to "
-              "read (listed in the errors file).")  # fmt: skip
+@options.batch_seconds
+@options.max_duration
+@options.read_timeout
 @click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
               help="Manifest of trusted recordings, such as the training set: adds `typicality`, "
               "how much a recording is like them and the rest of the pool, and keeps "

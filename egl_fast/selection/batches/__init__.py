@@ -8,7 +8,6 @@ package that has an ``order`` is one, under the module's name.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import import_module
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from egl_fast.errors import SelectionError
 from egl_fast.selection.candidates import Candidates
+from egl_fast.selection.descriptions import descriptions
 
 
 class Order(Protocol):
@@ -39,12 +39,7 @@ class Order(Protocol):
 @cache
 def described() -> dict[str, str]:
     """Name -> one line, of all ways to choose a set."""
-    found = {}
-    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
-        documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        line = documentation.partition("\n")[0].rstrip(".")
-        found[path.stem] = line[:1].lower() + line[1:]
-    return found
+    return descriptions(Path(__file__).parent)
 
 
 def order_by(name: str) -> Order:

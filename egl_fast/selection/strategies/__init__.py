@@ -8,7 +8,6 @@ docstring; and ``FILE.py:FUNCTION`` is one of the user's own.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import math
 import sys
@@ -22,6 +21,7 @@ from typing import Any, TypeAlias
 from egl_fast.errors import SelectionError, one_line
 from egl_fast.records import STRATEGIES
 from egl_fast.selection.candidates import Candidates
+from egl_fast.selection.descriptions import descriptions
 
 Strategy: TypeAlias = Callable[[Candidates], Sequence[float]]
 
@@ -29,12 +29,7 @@ Strategy: TypeAlias = Callable[[Candidates], Sequence[float]]
 @cache
 def described() -> dict[str, str]:
     """Name -> one line, of all strategies that have a name."""
-    found = dict(STRATEGIES)
-    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
-        documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        line = documentation.partition("\n")[0].rstrip(".")
-        found[path.stem] = line[:1].lower() + line[1:]
-    return found
+    return STRATEGIES | descriptions(Path(__file__).parent)
 
 
 def strategy_of(name: str) -> Strategy:
