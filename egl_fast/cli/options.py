@@ -139,7 +139,7 @@ threads: Decorator = click.option(
 )
 
 
-batch_seconds: Decorator = click.option(
+scored_seconds: Decorator = click.option(
     "--batch-seconds",
     type=FiniteFloat(min=0, min_open=True),
     help="Seconds of padded audio per forward pass [default: 8; on a GPU, 160].",

@@ -85,7 +85,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @options.scoring_option("beam_width")
 @options.scoring_option("params")
 @options.scoring_option("seed")
-@options.batch_seconds
+@options.scored_seconds
 @options.max_duration
 @options.read_timeout
 @options.memory

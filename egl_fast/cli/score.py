@@ -47,7 +47,7 @@ LONG_SECONDS = 1800.0
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Start over, replacing --out if it exists.")
 @options.scoring
-@options.batch_seconds
+@options.scored_seconds
 @options.max_duration
 @options.read_timeout
 @click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
