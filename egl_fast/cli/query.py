@@ -133,7 +133,7 @@ def command(
     is mostly clear from a rough estimate. All recordings are looked at with 4 backward passes;
     those near the cut-off are looked at again with 16 and 32, until --confidence is reached or
     --effort is spent. Costs are counted in inference passes: one pass is what running the model
-    over the pool once takes. The first look at all costs 3.8 (with egl_full 5.6); exact scores,
+    over the pool once takes. The first look at all costs 3.8 (with egl_full 7.6); exact scores,
     about 15.
 
     The picks are written as `select` writes them, with a `rank` from 1 and a `probability` that
