@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("sklearn")
-
 from egl_fast.errors import SelectionError
 from egl_fast.selection import Candidates
 from egl_fast.selection.batches import described, order_by

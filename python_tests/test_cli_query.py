@@ -189,7 +189,6 @@ def test_caps_shares_and_exclusions_are_those_of_select(
 def test_the_gate_turns_away_what_is_atypical(
     sample: tuple[Path, Path], picks: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("sklearn")
     out = copied(picks, tmp_path)
     gate = ("--typicality", sample[1], "--drop-atypical", "10%", "--batch", "clusters")
     assert query(sample, out, *gate, "--confidence", 0.5, "--overwrite") == 0

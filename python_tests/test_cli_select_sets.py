@@ -71,7 +71,6 @@ def test_the_top_of_the_list_is_all_noise(scores: Path) -> None:
     "gate", [("--drop-atypical", "12.5%"), ("--drop-atypical", "auto"), ("--min-typicality", "-1")]
 )
 def test_the_gate_leaves_noise_out_and_lists_it(scores: Path, gate: tuple[str, str]) -> None:
-    pytest.importorskip("sklearn")
     picks = picked(scores, "--budget", 4, *gate)
     assert {record["kind"] for record in picks} == {"song"}
     away = read(scores.with_name("picks.jsonl.atypical.jsonl"))
@@ -80,7 +79,6 @@ def test_the_gate_leaves_noise_out_and_lists_it(scores: Path, gate: tuple[str, s
 
 
 def test_a_group_is_taken_back(scores: Path) -> None:
-    pytest.importorskip("sklearn")
     picked(scores, "--budget", 4, "--drop-atypical", "auto")
     away = read(scores.with_name("picks.jsonl.atypical.jsonl"))
     groups = sorted({record["group"] for record in away})
@@ -92,7 +90,6 @@ def test_a_group_is_taken_back(scores: Path) -> None:
 
 @pytest.mark.parametrize("way", [("--batch", "clusters"), ("--share", "kind")])
 def test_a_set_has_every_kind(scores: Path, way: tuple[str, str]) -> None:
-    pytest.importorskip("sklearn")
     picks = picked(scores, "--budget", "24s", *way)
     assert set(Counter(record["kind"] for record in picks)) == {"talk", "song", "noise"}
 
@@ -103,7 +100,6 @@ def test_no_value_of_a_key_has_more_than_its_cap(scores: Path) -> None:
 
 
 def test_of_copies_one_is_taken(scores: Path) -> None:
-    pytest.importorskip("sklearn")
     names = {record["id"] for record in picked(scores, "--budget", 31)}
     assert "1 talk" in names  # its score is the higher one
     assert "0 talk" not in names
@@ -155,7 +151,6 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 
 def test_a_copy_of_what_is_excluded_is_excluded(scores: Path) -> None:
-    pytest.importorskip("sklearn")
     earlier = scores.with_name("earlier.jsonl")
     earlier.write_text('{"id": "1 talk"}\n')
     names = {record["id"] for record in picked(scores, "--budget", 30, "--exclude", earlier)}
@@ -188,6 +183,13 @@ def test_damaged_embeddings_are_refused(scores: Path, run: Run, content: bytes) 
 def test_embeddings_that_are_no_numbers_are_refused(scores: Path, run: Run) -> None:
     np.save(f"{scores}.embeddings.npy", np.full((32, 2), np.nan, np.float32))
     assert "holds NaN or infinity" in refusal(run, scores)
+
+
+def test_embeddings_without_scikit_learn_are_refused(
+    scores: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install scikit-learn" in refusal(run, scores)
 
 
 def test_scores_without_their_embeddings_are_said(scores: Path, run: Run) -> None:

@@ -67,7 +67,6 @@ def test_scores_without_typicality_are_refused() -> None:
 
 
 def test_like_is_grouped_with_like_and_the_largest_group_is_the_first() -> None:
-    pytest.importorskip("sklearn")
     random = np.random.default_rng(0)
     kinds = np.repeat([0, 1], [6, 12])
     embeddings = random.normal(size=(18, 4)) + 100.0 * kinds[:, None]

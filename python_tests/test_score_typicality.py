@@ -12,8 +12,6 @@ import torch
 from commands import in_this_process
 from conftest import Run
 
-pytest.importorskip("sklearn")
-
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import read_manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,11 +36,17 @@ def load_embeddings(
         ids_sha256: ``hash_of_ids`` when the embeddings were made; None: unknown.
 
     Raises:
-        SelectionError: the file is damaged, or not that of these records in this order.
+        SelectionError: the file is damaged, or not that of these records in this order, or
+            scikit-learn is not installed.
     """
     path = embeddings_path(scores)
     if not path.is_file():
         return None
+    if importlib.util.find_spec("sklearn") is None:
+        raise SelectionError(
+            f"embeddings {path}: scikit-learn, which compares them, is not installed; install it "
+            "with: pip install scikit-learn, or move the embeddings away"
+        )
     try:
         found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

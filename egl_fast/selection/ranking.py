@@ -176,7 +176,7 @@ class Offer:
         exclude = self.selection.exclude
         return {self._originals[i] for i, identity in enumerate(ids) if identity in exclude}
 
-    @property
+    @cached_property
     def _num_copies(self) -> int:
         left = {self._originals[index] for index in self.inside} - self._excluded
         return len(self.inside) - len(left)
