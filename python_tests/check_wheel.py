@@ -236,7 +236,9 @@ def records_of(file: Path) -> list[dict[str, Any]]:
 
 def run_tests(environment: Environment, all_of_them: bool) -> None:
     """Tests, copied to where nothing of the source folder can be imported."""
-    environment.install(*(f"egl-fast[{extra}]" for extra in ("report", "select", "simulate")), *TEST_PACKAGES)
+    environment.install(
+        *(f"egl-fast[{extra}]" for extra in ("report", "select", "simulate")), *TEST_PACKAGES
+    )
     shutil.copytree(ROOT / "python_tests", environment.work / "python_tests")
     shutil.copy2(ROOT / "pyproject.toml", environment.work)
     select = ["-k", "not emulated", "-m", "not slow", "-p", "no:cacheprovider"]
