@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from egl_fast import __version__
 from egl_fast.benchmarking.results import Bound, Pool, Rate, advice
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, tell, tell_json
+from egl_fast.cli.console import progress_bar, tell, tell_json, tell_table
 from egl_fast.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ def _print(results: dict[str, Any]) -> None:
             "" if name == READING else _number(one["times_plain_loop"]),
             *(_duration(one["pool_seconds"]) for _ in of_pool),
         )
-    Console(highlight=False).print(table)
+    tell_table(table)
     for line in [*_notes(results), "", *results["in_words"]]:
         tell(line)
 

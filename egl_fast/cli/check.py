@@ -10,11 +10,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, tell, tell_json, warn
+from egl_fast.cli.console import progress_bar, tell, tell_json, tell_table, warn
 from egl_fast.display import printable
 from egl_fast.errors import EglError, ManifestError, one_line
 from egl_fast.reference import TOLERANCE
@@ -230,6 +229,6 @@ def _print_table(worst: _Errors, share: dict[str, float], num_utterances: int, k
             "ok" if _passes(worst, group) else "TOO LARGE",
             end_section=group == groups[-1],
         )
-    Console(highlight=False).print(table)
+    tell_table(table)
     limits = ", ".join(f"{limit:g} in {dtype}" for dtype, limit in TOLERANCE.items())
     tell(f"allowed: {limits}")

@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 import click
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from egl_fast.display import json_text, printable
 
@@ -102,6 +104,14 @@ def tell(line: str) -> None:
 def tell_json(value: Any, *, indent: int | None = None) -> None:
     """The result as JSON, on standard output, in UTF-8 whatever the locale."""
     click.echo(json_text(value, indent=indent).encode())
+
+
+def tell_table(table: Table) -> None:
+    """A table on standard output, as wide as it needs to be: a number that is cut off is wrong."""
+    console = Console(highlight=False)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    console.width = max(console.width, needed)
+    console.print(table, soft_wrap=True)
 
 
 class _Warnings(logging.Handler):
