@@ -38,6 +38,8 @@ MANIFESTS = {
     "outliers": "outliers/manifest.jsonl",
     "librispeech": "librispeech/manifest.jsonl",
     "an4": "an4/manifest.jsonl",
+    "grid_s1": "grid_s1/manifest.jsonl",
+    "fsdd": "fsdd/manifest.jsonl",
 }
 
 

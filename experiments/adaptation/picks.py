@@ -1,117 +1,17 @@
-"""Draws of trusted recordings, pool and test set, and what each strategy picks from the pool."""
+"""What each strategy picks from the pool of a draw."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
-from halves import Cache
+from pools import Draw
 
 from egl_fast.embeddings.clusters import clusters
-from egl_fast.embeddings.typicality import typicality
-from egl_fast.selection.gate import FALSE_ALARMS
 from egl_fast.selection.shares import in_shares
 
-NUM_TRUSTED, NUM_TEST, NUM_HARD = 100, 300, 30
-#: Share of the pool's audio that is picked.
-BUDGET = 0.2
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Half of the training speakers, all outliers and a few recordings with wrong prompts.
-
-    Attributes:
-        number: decides everything random.
-        cache: of all recordings.
-        scores: their records, by id.
-        embeddings: [all, d].
-        pool, trusted, test: indices into the cache.
-    """
-
-    number: int
-    cache: Cache
-    scores: dict[str, dict[str, Any]]
-    embeddings: np.ndarray
-    pool: tuple[int, ...]
-    trusted: tuple[int, ...]
-    test: tuple[int, ...]
-
-    @classmethod
-    def of(
-        cls, number: int, cache: Cache, scores: dict[str, dict[str, Any]], embeddings: np.ndarray
-    ) -> Draw:
-        """Draw by number. Trusted recordings are of speakers that are not in the pool."""
-        chance = random.Random(f"draw {number}")
-        by_part: dict[str, list[int]] = {"train": [], "test": [], "hard": [], "outliers": []}
-        for index, one in enumerate(cache.recordings):
-            part = one.record["split"] if one.corpus == "speechocean762" else one.corpus
-            by_part.setdefault(part, []).append(index)
-
-        def speaker(index: int) -> str:
-            return str(cache.recordings[index].record["speaker"])
-
-        speakers = sorted({speaker(index) for index in by_part["train"]})
-        inside = set(chance.sample(speakers, len(speakers) // 2))
-        speech = [index for index in by_part["train"] if speaker(index) in inside]
-        others = [index for index in by_part["train"] if speaker(index) not in inside]
-        hard = chance.sample(by_part["hard"], NUM_HARD)
-        return cls(
-            number,
-            cache,
-            scores,
-            embeddings,
-            pool=tuple(sorted([*speech, *hard, *by_part["outliers"]])),
-            trusted=tuple(sorted(chance.sample(others, NUM_TRUSTED))),
-            test=tuple(sorted(random.Random("test").sample(by_part["test"], NUM_TEST))),
-        )
-
-    def score(self, index: int, name: str) -> float:
-        """A field of a recording's record."""
-        return float(self.scores[self.cache.recordings[index].id][name])
-
-    def seconds(self, index: int) -> float:
-        """Of a recording."""
-        return self.cache.recordings[index].seconds
-
-    def is_junk(self, index: int) -> bool:
-        """Whether it is not speech of the domain."""
-        return self.cache.recordings[index].corpus == "outliers"
-
-    def is_rejected(self, index: int) -> bool:
-        """Whether a careful annotator hands it back: junk, and what experts hardly understood.
-
-        What the collection has for the latter is the prompt, which may not be what was said.
-        """
-        return self.is_junk(index) or self.cache.recordings[index].corpus == "hard"
-
-    @cached_property
-    def speech(self) -> list[int]:
-        """What of the pool is not junk: a control that nobody has in practice."""
-        return [index for index in self.pool if not self.is_junk(index)]
-
-    @cached_property
-    def gated(self) -> list[int]:
-        """What the gate leaves of the pool, as ``select --drop-atypical auto`` draws the line."""
-        found = typicality(self.embeddings[list(self.trusted)], self.embeddings[list(self.pool)])
-        line = found.threshold(FALSE_ALARMS)
-        return [i for i, value in zip(self.pool, found.pool, strict=True) if value >= line]
-
-    def within_budget(self, order: Iterable[int]) -> list[int]:
-        """The start of an order that the budget allows."""
-        left = BUDGET * sum(self.seconds(index) for index in self.pool)
-        picks = []
-        for index in order:
-            left -= self.seconds(index)
-            if left < 0:
-                break
-            picks.append(index)
-        return picks
-
+#: Not strategies: no recording of the pool, and all of them, at any price.
+NOTHING, EVERYTHING = "nothing", "everything"
 
 Strategy = Callable[[Draw], list[int]]
 

@@ -5,7 +5,7 @@
         --results experiments/results/adaptation --draws 8
 
 Each training is a unit with a file of its own, named after its draw and strategy; what is there, or
-in the packed results (``results.py``), is not done again, and several processes may share a folder.
+in the packed results (``results.py``) is not done again, and several processes may share a folder.
 What a careful annotator would reject (junk, and speech that is hardly intelligible) is paid for,
 but not trained on.
 """
@@ -16,15 +16,16 @@ import argparse
 import copy
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from depthwise import use_fourier
 from filelock import FileLock, Timeout
 from halves import Cache, Top, load_whole
-from picks import STRATEGIES, Draw
-from results import packed, scores_of
+from picks import EVERYTHING, NOTHING, STRATEGIES
+from pools import POOLS, Draw
+from results import ERRORS, error_rate, packed, scores_of
 from training import test, train
 
 
@@ -35,27 +36,30 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--results", type=Path, default=Path("experiments/results/adaptation"))
+    parser.add_argument("--pool", choices=POOLS, default="accented")
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--only", nargs="*", help="strategies; all unless given")
+    parser.add_argument("--only", nargs="*", help="strategies; all unless this is given")
     args = parser.parse_args()
     torch.set_num_threads(1)
     cache = Cache(args.cache)
     module, whole = load_whole(args.model_dir)
     base = Top(whole).eval()
+    use_fourier(base)
     embeddings = np.load(args.cache / "embeddings.npy")
     scores = scores_of(args.results, args.cache)
-    done = {(one["draw"], one["strategy"]) for one in packed(args.results)}
-    args.out.mkdir(parents=True, exist_ok=True)
+    done = {(one["draw"], one["strategy"]) for one in packed(args.results, args.pool)}
+    units = args.out / args.pool
+    units.mkdir(parents=True, exist_ok=True)
     for number in range(args.draws):
-        draw = Draw.of(number, cache, scores, embeddings)
-        for name in ("nothing", *(args.only or STRATEGIES)):
+        draw = Draw.of(args.pool, number, cache, scores, embeddings)
+        # Two are enough to know how much room there is.
+        bounds = (EVERYTHING,) if number < 2 else ()
+        for name in args.only or (NOTHING, *STRATEGIES, *bounds):
             if (number, name) in done:
                 continue
-            path = args.out / f"{number}-{name.replace(' ', '-')}.json"
-            with open(args.cache / f"{path.stem}.lock", "w"):
-                pass
+            path = units / f"{number}-{name.replace(' ', '-')}.json"
             try:
-                with FileLock(args.cache / f"{path.stem}.lock", timeout=0):
+                with FileLock(path.with_suffix(".lock"), timeout=0):
                     if not path.exists():
                         _do(name, draw, copy.deepcopy(base), module.VOCAB, path)
             except Timeout:
@@ -64,29 +68,31 @@ def main() -> None:
 
 def _do(name: str, draw: Draw, top: Top, vocabulary: str, path: Path) -> None:
     started = time.monotonic()
-    picks = draw.within_budget(STRATEGIES[name](draw)) if name != "nothing" else []
+    if name == NOTHING:
+        picks = []
+    elif name == EVERYTHING:
+        picks = list(draw.pool)
+    else:
+        picks = draw.within_budget(STRATEGIES[name](draw))
     kept = [i for i in picks if not draw.is_rejected(i)]
     if kept:
         train(top, draw.cache, kept, vocabulary, seed=draw.number)
-    errors = [asdict(one) for one in test(top, draw.cache, draw.test, vocabulary)]
-    total = {key: sum(one[key] for one in errors) for key in errors[0]}
+    errors = test(top, draw.cache, draw.test, vocabulary)
     result = {
         "draw": draw.number,
         "strategy": name,
-        "cer": total["char_edits"] / total["chars"],
-        "wer": total["word_edits"] / total["words"],
         "picks": [draw.cache.recordings[i].id for i in picks],
         "junk": sum(map(draw.is_junk, picks)),
         "rejected": sum(map(draw.is_rejected, picks)),
         "seconds": sum(map(draw.seconds, picks)),
         "wall_seconds": round(time.monotonic() - started, 1),
-        "char_edits": [one["char_edits"] for one in errors],
-        "word_edits": [one["word_edits"] for one in errors],
+        "corpora": [draw.cache.recordings[i].corpus for i in draw.test],
+        **{key: [getattr(one, key) for one in errors] for key in ERRORS},
     }
     path.write_text(json.dumps(result) + "\n")
     print(
-        f"{path.stem}: CER {result['cer']:.4f} WER {result['wer']:.4f} junk {result['junk']} "
-        f"of {len(picks)}, {result['wall_seconds']} s",
+        f"{path.stem}: CER {error_rate(result):.4f}, junk {result['junk']} of {len(picks)}, "
+        f"{result['wall_seconds']} s",
         flush=True,
     )
 

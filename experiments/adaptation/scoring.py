@@ -37,9 +37,7 @@ def embeddings(top: Top, cache: Cache) -> np.ndarray:
 
 def is_candidate(one: Recording) -> bool:
     """Whether a draw may put it into a pool."""
-    return one.corpus in ("hard", "outliers") or (
-        one.corpus == "speechocean762" and one.record["split"] == "train"
-    )
+    return one.corpus in ("hard", "outliers") or one.record["split"] == "train"
 
 
 def main() -> None:
@@ -55,11 +53,16 @@ def main() -> None:
     if not (args.cache / "embeddings.npy").exists():
         np.save(args.cache / "embeddings.npy", embeddings(top, cache))
     scorer = egl_fast.Scorer(top, vocabulary=[*module.VOCAB, "<blank>"], blank=BLANK)
-    candidates = [index for index, one in enumerate(cache.recordings) if is_candidate(one)]
     path = args.cache / "scores.jsonl"
-    done = len(path.read_text().splitlines()) if path.exists() else 0
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = {json.loads(line)["id"] for line in lines}
+    left = [
+        index
+        for index, one in enumerate(cache.recordings)
+        if is_candidate(one) and one.id not in done
+    ]
     with open(path, "a") as file:
-        for index in track(candidates[done:], "scores"):
+        for index in track(left, "scores"):
             one = cache.recordings[index]
             [record] = scorer.score_batch(
                 *cache.batch([index]), ids=[one.id], durations=[one.seconds], **OPTIONS
