@@ -30,6 +30,9 @@ from egl_fast.evaluation.reporting.scores_file import ScoresFile, read_scores_fi
 from egl_fast.evaluation.reporting.wording import Finding, number, shown, shown_text, signed
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "experiments" / "adaptation"))
+from findings import blocks as adaptation_blocks  # noqa: E402
+from findings import in_short as adaptation_in_short  # noqa: E402
 
 #: Run folder -> heading, and what was done, in words.
 EXPERIMENTS = {
@@ -76,7 +79,9 @@ def main() -> int:
         return 2
     folders = {name: read_run_folder(arguments.results / name) for name in runs}
     evaluations = {name: Evaluation(folder) for name, folder in folders.items()}
-    blocks = [*introduction(runs), *in_short(evaluations)]
+    adaptation = arguments.results / "adaptation"
+    blocks = [*introduction(runs), "## In short", *adaptation_in_short(adaptation)]
+    blocks += [*in_short(evaluations), *adaptation_blocks(adaptation)]
     for name in runs:
         blocks += section(name, folders[name], evaluations[name])
     arguments.out.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
@@ -140,7 +145,6 @@ def in_short(evaluations: dict[str, Evaluation]) -> Iterator[str]:
         change, low, high = (-100 * end for end in (span.estimate, span.high, span.low))
         return f"{VERDICTS[comparison.verdict]}: {change:+.1f}% ({low:+.1f} to {high:+.1f})"
 
-    yield "## In short"
     yield (
         f"The paper's claims at {shown(next(iter(columns.values())))} of the pool, for its score "
         "and for two that do not depend on how much probability the beam holds: relative "

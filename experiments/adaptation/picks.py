@@ -49,6 +49,9 @@ STRATEGIES: dict[str, Strategy] = {
     "gate egl_full per second": lambda d: _top(d, d.gated, "egl_full", per_second=True),
     "gate clusters random": lambda d: _by_cluster(d, _shuffled(d, d.gated, "random")),
     "gate clusters egl_full": lambda d: _by_cluster(d, _top(d, d.gated, "egl_full")),
+    "gate clusters egl_full per second": lambda d: _by_cluster(
+        d, _top(d, d.gated, "egl_full", per_second=True)
+    ),
     "speech random": lambda d: _shuffled(d, d.speech, "random"),
     "speech egl_full": lambda d: _top(d, d.speech, "egl_full"),
     "pctc": lambda d: _top(d, d.pool, "pctc"),

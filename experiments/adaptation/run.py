@@ -52,9 +52,7 @@ def main() -> None:
     units.mkdir(parents=True, exist_ok=True)
     for number in range(args.draws):
         draw = Draw.of(args.pool, number, cache, scores, embeddings)
-        # Two are enough to know how much room there is.
-        bounds = (EVERYTHING,) if number < 2 else ()
-        for name in args.only or (NOTHING, *STRATEGIES, *bounds):
+        for name in args.only or (*STRATEGIES, *_bounds(number)):
             if (number, name) in done:
                 continue
             path = units / f"{number}-{name.replace(' ', '-')}.json"
@@ -64,6 +62,11 @@ def main() -> None:
                         _do(name, draw, copy.deepcopy(base), module.VOCAB, path)
             except Timeout:
                 continue
+
+
+def _bounds(number: int) -> tuple[str, ...]:
+    """How much room there is: the start is the same for all draws, and two ends are enough."""
+    return (*((NOTHING,) if number == 0 else ()), *((EVERYTHING,) if number < 2 else ()))
 
 
 def _do(name: str, draw: Draw, top: Top, vocabulary: str, path: Path) -> None:

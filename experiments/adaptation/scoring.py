@@ -11,11 +11,13 @@ Resumable: what is in CACHE/scores.jsonl is not scored again.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from depthwise import use_fourier
 from halves import BLANK, Cache, Recording, Top, load_whole
 from rich.progress import track
 
@@ -28,6 +30,8 @@ OPTIONS = {"k": 100, "method": "probe", "probes": 4, "full": True, "full_samples
 def embeddings(top: Top, cache: Cache) -> np.ndarray:
     """[n, 2048]: mean and standard deviation over frames of what the output layer sees."""
     found = []
+    top = copy.deepcopy(top)
+    use_fourier(top)
     with torch.inference_mode():
         for index in track(range(len(cache.recordings)), "embeddings"):
             hidden = top.hidden(*cache.batch([index]))[0]
