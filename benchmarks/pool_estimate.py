@@ -20,7 +20,6 @@ from egl_fast.benchmarking.recordings import Durations, Recording, choose
 from egl_fast.benchmarking.results import Part, Pool
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.compute.memory import keep_freed_memory
-from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
 
 NAMES = ("exact", "lowrank --tolerance 0.1", "probe --probes 4")
@@ -37,12 +36,8 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     scorer = Scorer.from_checkpoint(options.model)
-    assert scorer.features is not None
     pool = read_manifest(options.pool)
-    loaded = {
-        one.id: Recording.of(one.id, partial(load_spectrogram, one, scorer.features))
-        for one in pool
-    }
+    loaded = {one.id: Recording.of(one.id, partial(scorer.recognizer.load, one)) for one in pool}
     seconds: dict[str, dict[str, float]] = {name: {} for name in NAMES}
     engine = StopwatchEngine(scorer.model)
     for recording in loaded.values():
@@ -57,11 +52,10 @@ def main() -> None:
             choose(
                 pool,
                 durations,
-                scorer.features,
+                lambda one: loaded[one.id].prepared,
                 num_strata=count,
                 batch_seconds=0.0,
                 seed=seed,
-                load=lambda one, _: loaded[one.id].spectrogram,
             )[0]
             for seed in range(SEEDS)
         ]

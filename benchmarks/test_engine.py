@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from egl_fast.benchmarking import operation_count
 from egl_fast.benchmarking.interleaved import time_interleaved
 from egl_fast.benchmarking.product_rate import LargeProduct
+from egl_fast.gradients.calling import ModelInputs
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 
@@ -103,7 +104,7 @@ def measure(group: str, entry: Entry, settings: Settings, model_file: Path, case
     logits = tape.outputs[0]
     generator = torch.Generator().manual_seed(3)
     cotangents = torch.randn(1, case.rows, *logits.shape[1:], generator=generator)
-    counts = operation_count.count(engine.model, inputs, num_cotangents=case.rows)
+    counts = operation_count.count(engine.model, ModelInputs(inputs), num_cotangents=case.rows)
     multiply_adds = case.rows * operation_count.total(counts)
     expected_seconds = multiply_adds / EXPECTED_RATE
     product = LargeProduct()

@@ -30,11 +30,10 @@ def test_pipeline(
 ) -> None:
     trained = workloads.trained_scorer(model_file)
     scorer = trained if model == "small" else workloads.random_scorer(settings.deep, model_file)
-    assert trained.features is not None
     index = 0 if model == "small" else 1
     looped = settings.looped[index]
     recordings = workloads.recordings_of_two_seconds(
-        pool, settings.recordings[index], trained.features
+        pool, settings.recordings[index], trained.recognizer
     )
     engine = StopwatchEngine(scorer.model)
     product = LargeProduct()
@@ -86,5 +85,5 @@ def test_pipeline(
 def num_multiply_adds(comparison: Comparison) -> float:
     """Counted for every hypothesis's cotangent, though only a basis of them is pulled back."""
     k = len(comparison.labelings)
-    model, inputs = comparison.scorer.model, comparison.first.inputs
+    model, inputs = comparison.scorer.model, comparison.inputs([comparison.first])
     return k * operation_count.total(operation_count.count(model, inputs, num_cotangents=k))

@@ -16,6 +16,7 @@ from egl_fast.data.loading import load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2, preset
+from egl_fast.recognizers.recognizer import Recognizer
 
 
 @cache
@@ -67,14 +68,14 @@ def evenly(pool: list[Utterance], count: int) -> list[Utterance]:
     return pool[:: max(1, len(pool) // count)][:count]
 
 
-def recordings_of_two_seconds(pool: Path, count: int, features: FeatureConfig) -> list[Recording]:
+def recordings_of_two_seconds(pool: Path, count: int, recognizer: Recognizer) -> list[Recording]:
     """The recordings whose length is nearest to two seconds."""
 
     def distance(utterance: Utterance) -> float:
         return abs((utterance.duration_seconds or 0.0) - 2.0)
 
     nearest = sorted(read_manifest(pool), key=distance)[:count]
-    return [Recording.of(one.id, partial(load_spectrogram, one, features)) for one in nearest]
+    return [Recording.of(one.id, partial(recognizer.load, one)) for one in nearest]
 
 
 def emissions(scorer: Scorer, pool: Path, *, count: int, num_frames: int) -> list[Tensor]:

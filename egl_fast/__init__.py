@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SelectionError,
     )
     from egl_fast.features import FeatureConfig
+    from egl_fast.recognizers.recognizer import Recognizer
     from egl_fast.records import Hypothesis, ScoreRecord
     from egl_fast.scorer import Scorer
     from egl_fast.selection import select
@@ -52,6 +53,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "OutputError",
+    "Recognizer",
     "ReportError",
     "ScoreRecord",
     "Scorer",
@@ -63,6 +65,7 @@ __all__ = [
 _HOMES = {
     "FeatureConfig": "egl_fast.features",
     "Hypothesis": "egl_fast.records",
+    "Recognizer": "egl_fast.recognizers.recognizer",
     "ScoreRecord": "egl_fast.records",
     "Scorer": "egl_fast.scorer",
     "select": "egl_fast.selection",

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from egl_fast.checkpoint import load_checkpoint
 from egl_fast.compute.devices import usable_device
 from egl_fast.compute.precision import Precision
-from egl_fast.data.loading import spectrogram_of
 from egl_fast.data.manifest import read_manifest
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS
 from egl_fast.data.waveforms import mono_waveform
-from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
+from egl_fast.gradients.calling import ModelInputs
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
+from egl_fast.recognizers import checkpoint
+from egl_fast.recognizers.classes import Classes
+from egl_fast.recognizers.front_end import Spectrograms
+from egl_fast.recognizers.recognizer import Recognizer
+from egl_fast.recognizers.spec import load_recognizer
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.arguments import (
     compare_with_batch,
@@ -30,11 +33,15 @@ from egl_fast.scoring.arguments import (
     refuse_unusable,
     sliced,
 )
-from egl_fast.scoring.classes import Classes
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import search
-from egl_fast.scoring.options import ScoringKeywords, ScoringOptions, takes_scoring_options
+from egl_fast.scoring.options import (
+    ScoringKeywords,
+    ScoringOptions,
+    split_keywords,
+    takes_scoring_options,
+)
 from egl_fast.scoring.run.outcome import in_order
 from egl_fast.scoring.run.pool import PoolScoring, ReadingLimits
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
@@ -55,16 +62,18 @@ class Scorer:
     Every method takes the options of ``ScoringOptions`` as keywords.
 
     Args:
-        model: any module whose call returns (logits [N, T, C], lengths [N]); log-softmax output
-            is fine, too. It is run on its own device, in its own dtype (float32 or float64), in
-            evaluation mode. Training mode, hooks, gradients and random state are restored, also
-            after an exception.
+        model: any module whose call returns (logits [N, T, C], lengths [N]), or an object with
+            ``logits``, as CTC models of Hugging Face do; log-softmax output is fine, too. It is run
+            on its own device, in its own dtype (float32 or float64), in evaluation mode. Training
+            mode, hooks, gradients and random state are restored, also after an exception. Or a
+            ``Recognizer``, which brings vocabulary, blank, features and hash.
         vocabulary: names of the C classes in index order, or a dictionary from names to indices
             or from indices to names, in any order; the blank's name is ignored.
         blank: index of the blank, or its name.
         features: how to turn waveforms into the model's input (spectrograms [N, T, F] and their
             lengths); only ``score_waveforms`` and ``score_manifest`` need it.
         model_hash: identity of the model, for metadata.
+        params: which parameters count where a call does not say it; see ``ScoringOptions``.
         memory_bytes: memory for gradients, in addition to the forward pass and the cotangents.
             With less, there are more backward passes of fewer rows. None: 2 GiB, or half of a
             GPU's memory.
@@ -93,28 +102,50 @@ class Scorer:
 
     def __init__(
         self,
-        model: nn.Module,
-        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
+        model: nn.Module | Recognizer,
+        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str] = (),
         blank: int | str = 0,
         *,
         features: FeatureConfig | None = None,
         model_hash: str = "",
+        params: str | None = None,
         memory_bytes: int | None = None,
         precision: Precision = "float32",
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise ModelError(
-                f"model: expected a torch.nn.Module, got a {type(model).__name__}; for an exported "
-                "program, give program.module()"
-            )
-        self.model = model
-        self.classes = Classes.of(vocabulary, blank)
-        self.features = features
-        self.model_hash = model_hash
+        if not isinstance(model, Recognizer):
+            model = Recognizer.of(model, vocabulary, features, blank=blank, sha256=model_hash)
+        self.recognizer = model
+        self.params = model.params if params is None else params
         self.precision = precision
-        self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
+        self._engine = GradientEngine(
+            self.model,
+            params=model.pattern(params),
+            memory_bytes=memory_bytes,
+            precision=precision,
+        )
         self.memory_bytes = self._engine.memory.total_bytes
-        self._engines: dict[str | None, GradientEngine] = {None: self._engine}
+        self._engines: dict[str | None, GradientEngine] = {self.params: self._engine}
+
+    @property
+    def model(self) -> nn.Module:
+        """The module."""
+        return self.recognizer.module
+
+    @property
+    def classes(self) -> Classes:
+        """What the model's outputs stand for."""
+        return self.recognizer.classes
+
+    @property
+    def features(self) -> FeatureConfig | None:
+        """Of the spectrograms that the model takes; None if it takes something else."""
+        front_end = self.recognizer.front_end
+        return front_end.config if isinstance(front_end, Spectrograms) else None
+
+    @property
+    def model_hash(self) -> str:
+        """Identity of the model, "" if unknown."""
+        return self.recognizer.sha256
 
     @property
     def default_batch_seconds(self) -> float:
@@ -147,15 +178,36 @@ class Scorer:
             CheckpointError: the file is missing, damaged, or not an egl-fast checkpoint.
             DeviceError: the device is unknown, or cannot be used here.
         """
-        checkpoint = load_checkpoint(path, device=usable_device(device))
-        return cls(
-            checkpoint.model,
-            checkpoint.vocabulary,
-            features=checkpoint.features,
-            model_hash=checkpoint.sha256,
-            memory_bytes=memory_bytes,
-            precision=precision,
-        )
+        recognizer = checkpoint.load(path, device=usable_device(device))
+        return cls(recognizer, memory_bytes=memory_bytes, precision=precision)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        spec: str,
+        *,
+        device: str | torch.device = "cpu",
+        params: str | None = None,
+        memory_bytes: int | None = None,
+        precision: Precision = "float32",
+    ) -> Scorer:
+        """A scorer for any model that ``--model`` takes.
+
+        Args:
+            spec: a file that ``egl-fast train`` wrote, ``hf:DIR``, ``nemo:FILE.nemo``,
+                ``path.py:factory`` or ``package.module:factory``; see docs/your-model.md. The last
+                two run the code they name.
+            device: "cpu", "cuda", "cuda:1", or "auto" for a GPU if one can be used.
+            params: see the class.
+            memory_bytes: see the class.
+            precision: see the class.
+
+        Raises:
+            EglError: the model is missing, damaged, or no CTC model; or something that it takes is
+                missing, such as a package or its processor.
+        """
+        recognizer = load_recognizer(spec, device=usable_device(device))
+        return cls(recognizer, params=params, memory_bytes=memory_bytes, precision=precision)
 
     @takes_scoring_options
     def score_batch(
@@ -163,7 +215,7 @@ class Scorer:
         *model_inputs: Any,
         ids: Sequence[str] | None = None,
         durations: Sequence[float] | None = None,
-        **options: Unpack[ScoringKeywords],
+        **named: Any,
     ) -> list[ScoreRecord]:
         """Scores of a batch of the model's own inputs.
 
@@ -176,7 +228,8 @@ class Scorer:
             *model_inputs: positional arguments of the model's call.
             ids: N names; "0", "1", ... if not given.
             durations: N lengths in seconds, for the records; 0 if not given.
-            **options: see ``ScoringOptions``.
+            **named: options, see ``ScoringOptions``; anything else is a named argument of the
+                model's call.
 
         Returns:
             N records, in order.
@@ -186,15 +239,17 @@ class Scorer:
                 only one.
             ValueError: an option is out of range.
         """
-        task = self._task(ScoringOptions(**options))
-        refuse_unusable(model_inputs)
+        options, named_inputs = split_keywords(named)
+        task = self._task(options)
+        inputs = ModelInputs(model_inputs, named_inputs)
+        refuse_unusable(inputs)
         engine = task.engine
         tape = None
-        if engine.shares_batches or may_be_one_utterance(model_inputs):
-            tape = engine.run(*model_inputs)
+        if engine.shares_batches or may_be_one_utterance(inputs):
+            tape = engine.run(*model_inputs, **named_inputs)
             together = tape.outputs
         else:
-            together = engine.infer(*model_inputs)
+            together = engine.infer(*model_inputs, **named_inputs)
         logits, _ = model_outputs(together, ids=None, num_classes=len(self.classes.vocabulary))
         num_utterances = logits.shape[0]
         names = names_of(ids, num_utterances)
@@ -213,7 +268,8 @@ class Scorer:
             return score(tape, range(num_utterances))
         records: list[ScoreRecord] = []
         for n in range(num_utterances):
-            tape = engine.run(*sliced(model_inputs, n, num_utterances))
+            own = sliced(inputs, n, num_utterances)
+            tape = engine.run(*own.positional, **own.named)
             records += score(tape, [n])
             compare_with_batch(tape.outputs, together, n, names[n])
             del tape  # or its activations would stay until the next ones are computed
@@ -250,22 +306,22 @@ class Scorer:
             ModelError: the scorer has no features, or the model's outputs do not fit.
         """
         task = self._task(ScoringOptions(**options))
-        features = self._features()
+        front_end = self.recognizer.required_front_end()
         if isinstance(waveforms, Mapping):
             raise ValueError("waveforms: expected a list of recordings, got one; put it in a list")
         waveforms = list(waveforms)
         names = names_of(ids, len(waveforms))
-        spectrograms = []
+        recordings = []
         for name, waveform in zip(names, waveforms, strict=True):
             mono = mono_waveform(
                 waveform,
                 rate_hz=sample_rate_hz,
-                to_rate_hz=features.sample_rate_hz,
+                to_rate_hz=front_end.sample_rate_hz,
                 name=f"waveform {name!r}",
             )
-            spectrograms.append(spectrogram_of(mono, features, name=f"waveform {name!r}"))
+            recordings.append(front_end.prepare(mono, name=f"waveform {name!r}"))
         seconds = self.default_batch_seconds if batch_seconds is None else batch_seconds
-        return BatchScoring(task, spectrograms, names, limit=BatchLimit(seconds)).records()
+        return BatchScoring(task, recordings, names, limit=BatchLimit(seconds)).records()
 
     @takes_scoring_options
     def score_manifest(
@@ -318,23 +374,17 @@ class Scorer:
         return records()
 
     def _task(self, options: ScoringOptions) -> ScoringTask:
+        if options.params is None:
+            options = replace(options, params=self.params)
         # Engines are kept: each verifies a set of parameters against autograd once.
         if options.params not in self._engines:
             self._engines[options.params] = GradientEngine(
                 self.model,
-                params=options.params,
+                params=self.recognizer.pattern(options.params),
                 memory_bytes=self.memory_bytes,
                 precision=self.precision,
             )
-        return ScoringTask(self._engines[options.params], self.classes, options)
-
-    def _features(self) -> FeatureConfig:
-        if self.features is None:
-            raise ModelError(
-                "this scorer has no features; give Scorer(..., features=FeatureConfig(...)), or "
-                "call score_batch with the model's own inputs"
-            )
-        return self.features
+        return ScoringTask(self._engines[options.params], self.recognizer, options)
 
 
 def pool_scoring(
@@ -352,9 +402,9 @@ def pool_scoring(
     Raises:
         ModelError: the scorer has no features, or a pattern of ``params`` matches nothing.
     """
+    scorer.recognizer.required_front_end()
     return PoolScoring(
         replace(scorer._task(options), embeds=embeds),
-        scorer._features(),
         scorer.default_batch_seconds if batch_seconds is None else batch_seconds,
         limits or ReadingLimits(),
     )

@@ -1,13 +1,12 @@
 """The names of a model's classes.
 
 The classes of a CTC model are its labels and the blank. A vocabulary lists the classes' names in
-index order; the blank's name is never shown.
+index order; the blank's name is never shown. ``recognizers.vocabulary`` turns labels into text.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from egl_fast import kinds
@@ -42,16 +41,3 @@ def class_names(value: Any) -> tuple[str, ...]:
             raise ValueError(f"{shown(name)} names both class {place_of[name]} and {place}")
         place_of[name] = place
     return tuple(place_of)
-
-
-def decode(labels: Iterable[int], vocabulary: Sequence[str]) -> str:
-    """The text of a labeling: the names of its classes, joined.
-
-    Sentencepiece vocabularies mark the start of a word with U+2581, which becomes a space.
-
-    Example:
-        >>> decode([1, 2, 1], ["<blank>", "a", "b"])
-        'aba'
-    """
-    text = "".join(vocabulary[label] for label in labels)
-    return text.replace("\u2581", " ").strip() if "\u2581" in text else text

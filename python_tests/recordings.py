@@ -19,6 +19,7 @@ from egl_fast.data.audio import load_audio
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.features import FeatureConfig
 from egl_fast.model import DeepSpeech2, preset
+from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 SAMPLE_RATE_HZ = 16000
@@ -80,9 +81,7 @@ def random_checkpoint(
 
 def scorer_of(checkpoint: Checkpoint, **options: Any) -> egl_fast.Scorer:
     """A scorer of its model, with its vocabulary and features."""
-    return egl_fast.Scorer(
-        checkpoint.model, checkpoint.vocabulary, features=checkpoint.features, **options
-    )
+    return egl_fast.Scorer(recognizer_of(checkpoint), **options)
 
 
 def load(path: Path, *, rate_hz: int = SAMPLE_RATE_HZ, **fields: Any) -> npt.NDArray[np.float32]:

@@ -20,9 +20,8 @@ from egl_fast.reference import TOLERANCE
 def comparison(tiny_model: Path) -> Comparison:
     """On noise, warm."""
     scorer = Scorer.from_checkpoint(tiny_model)
-    assert scorer.features is not None
     engine = StopwatchEngine(scorer.model)
-    found = Comparison(scorer, engine, noise(scorer.features, 2), k=8, looped=2)
+    found = Comparison(scorer, engine, noise(scorer.recognizer, 2), k=8, looped=2)
     found.warm_up()
     return found
 
@@ -73,7 +72,11 @@ def test_rounds_are_interleaved_and_warm_ups_do_not_count() -> None:
 def test_scores_are_those_of_the_scorer(comparison: Comparison) -> None:
     first = comparison.first
     [expected] = comparison.scorer.score_batch(
-        *first.inputs, ids=[first.id], durations=[first.seconds], k=8, per_hypothesis=True
+        *first.prepared.inputs.positional,
+        ids=[first.id],
+        durations=[first.seconds],
+        k=8,
+        per_hypothesis=True,
     )
     assert comparison.record == expected
     assert comparison.check() <= TOLERANCE["float32"]

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from recordings import utterance
 
-from egl_fast import FeatureConfig
 from egl_fast.benchmarking import recordings as drawing
 from egl_fast.benchmarking.recordings import Durations, choose
 from egl_fast.benchmarking.results import Part, Pool
-from egl_fast.data.loading import Spectrogram
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError
+from egl_fast.gradients.calling import ModelInputs
+from egl_fast.recognizers.front_end import RecordingInput
 
 
 def test_durations_missing_in_the_manifest_come_from_headers(
@@ -64,14 +63,14 @@ def drawn(
 ) -> tuple[list[drawing.Stratum], int]:
     """Strata of a pool of recordings that are never read."""
 
-    def load(one: Any, features: FeatureConfig) -> Spectrogram:
+    def load(one: Any) -> RecordingInput:
         if int(one.id) in broken:
             raise AudioError("audio: broken")
-        return Spectrogram(torch.zeros(1, 1), one.duration_seconds)
+        return RecordingInput(ModelInputs(), one.duration_seconds)
 
     pool = [utterance(Path(f"{i}"), duration_seconds=one) for i, one in enumerate(seconds)]
-    options = {"num_strata": 4, "batch_seconds": 0.1, "seed": 0, "load": load, **how}
-    return choose(pool, Durations.of(pool, seed=0), FeatureConfig(), **options)
+    options = {"num_strata": 4, "batch_seconds": 0.1, "seed": 0, **how}
+    return choose(pool, Durations.of(pool, seed=0), load, **options)
 
 
 SECONDS = [0.5 + 0.1 * (i % 17) + (8.0 if i % 9 == 0 else 0.0) for i in range(90)]

@@ -21,6 +21,7 @@ from egl_fast.checkpoint import load_checkpoint
 from egl_fast.cli.main import main
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.evaluation.table_columns import CONTROLS
+from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.records import STRATEGIES, from_json, random_score
 from egl_fast.scorer import Scorer
 from egl_fast.scoring.run.pool import PoolScoring
@@ -116,7 +117,9 @@ def test_the_numbers_are_those_of_the_models(whole: Path, data: Path) -> None:
     test_recordings = [c for c in read_manifest(data / "all.jsonl") if c.record["part"] == "test"]
     for row in results.iter_rows(named=True):
         model = load_checkpoint(whole / "units" / row["unit"] / "model.pt")
-        [transcripts] = transcribe(model, test_recordings, batch_seconds=2, with_loss=True)
+        [transcripts] = transcribe(
+            recognizer_of(model), test_recordings, batch_seconds=2, with_loss=True
+        )
         rates = error_rates(transcripts)
         assert (row["ctc_loss"], row["cer"], row["wer"]) == (rates.loss, rates.cer, rates.wer)
         own = tests.filter(pl.col("unit") == row["unit"])
@@ -139,7 +142,7 @@ def test_the_pool_is_scored_and_the_best_are_picked(whole: Path, data: Path) -> 
         assert [line["id"] for line in lines] == [utterance.id for utterance in pool]
         scorer = Scorer.from_checkpoint(whole / "units" / unit / "model.pt")
         model = load_checkpoint(whole / "units" / unit / "model.pt")
-        [truth] = transcribe(model, pool, batch_seconds=2, with_loss=True)
+        [truth] = transcribe(recognizer_of(model), pool, batch_seconds=2, with_loss=True)
         for line, utterance, transcript in zip(lines, pool, truth, strict=True):
             [record] = scorer.score_waveforms(
                 [load(utterance)], sample_rate_hz=16000, k=4, ids=[utterance.id], seed=seed

@@ -24,6 +24,7 @@ from egl_fast.compute.devices import usable_device
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import DeviceError
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.scoring.formula import search as search_module
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import prepare_examples
@@ -225,7 +226,7 @@ def test_training_and_transcribing_on_the_device(recordings: Path, tmp_path: Pat
             trainer.start()
             best = trainer.run()
             losses.append((best.train_loss, best.valid_loss, best.valid_cer))
-            [heard] = transcribe(checkpoint, utterances, batch_seconds=2.0)
+            [heard] = transcribe(recognizer_of(checkpoint), utterances, batch_seconds=2.0)
             losses.append(tuple(transcript.text for transcript in heard))
     assert losses[:2] == losses[2:]
     # A model file belongs to no device.

@@ -12,6 +12,8 @@ from recordings import random_checkpoint, utterance, write_recordings
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import ManifestError
+from egl_fast.recognizers.checkpoint import recognizer_of
+from egl_fast.recognizers.classes import Classes
 from egl_fast.reference.ctc import ctc_forward_backward
 from egl_fast.training.metrics import (
     WINDOW_UTTERANCES,
@@ -23,7 +25,7 @@ from egl_fast.training.metrics import (
 )
 from egl_fast.training.texts import reference_labels
 
-VOCABULARY = ["<blank>", " ", "a", "b"]
+CLASSES = Classes.of(["<blank>", " ", "a", "b"], 0)
 
 
 @pytest.mark.parametrize(
@@ -83,27 +85,27 @@ def test_an_infinite_loss_is_counted_and_left_out() -> None:
 
 def test_a_reference_that_cannot_be_used_is_named() -> None:
     line = {"id": "x", "line": 7}
-    assert reference_labels(utterance(Path("a"), text="ab a"), VOCABULARY) == [2, 3, 1, 2]
-    assert reference_labels(utterance(Path("a"), text=""), VOCABULARY) == []
+    assert reference_labels(utterance(Path("a"), text="ab a"), CLASSES) == [2, 3, 1, 2]
+    assert reference_labels(utterance(Path("a"), text=""), CLASSES) == []
     with pytest.raises(ManifestError, match=r"utterance 'x' \(line 7\): has no 'text'"):
-        reference_labels(utterance(Path("a"), **line), VOCABULARY)
+        reference_labels(utterance(Path("a"), **line), CLASSES)
     with pytest.raises(ManifestError, match=r"utterance 'x' \(line 7\): .*character 'é' is not"):
-        reference_labels(utterance(Path("a"), text="é", **line), VOCABULARY)
+        reference_labels(utterance(Path("a"), text="é", **line), CLASSES)
     with pytest.raises(ManifestError, match="character '<' is not"):
-        reference_labels(utterance(Path("a"), text="<blank>", **line), VOCABULARY)
+        reference_labels(utterance(Path("a"), text="<blank>", **line), CLASSES)
 
 
 def test_transcripts_come_in_order_and_each_is_what_it_is_alone(tmp_path: Path) -> None:
     lengths = [0.4 + 0.13 * (i * 5 % 7) for i in range(7)]
     utterances = read_manifest(write_recordings(tmp_path, ["ab"] * 7, lengths))
     checkpoint = random_checkpoint()
-    (window,) = transcribe(checkpoint, utterances, batch_seconds=2.0, with_loss=True)
+    (window,) = transcribe(recognizer_of(checkpoint), utterances, batch_seconds=2.0, with_loss=True)
     assert [t.utterance.id for t in window] == [u.id for u in utterances]
     assert [t.seconds for t in window] == pytest.approx(lengths, abs=1e-4)
     assert len({t.text for t in window}) > 1
     for together in window:
         ((alone,),) = transcribe(
-            checkpoint, [together.utterance], batch_seconds=2.0, with_loss=True
+            recognizer_of(checkpoint), [together.utterance], batch_seconds=2.0, with_loss=True
         )
         assert alone.text == together.text
         assert together.loss == pytest.approx(alone.loss, rel=1e-4)
@@ -112,7 +114,7 @@ def test_transcripts_come_in_order_and_each_is_what_it_is_alone(tmp_path: Path) 
 def test_text_and_loss_follow_from_the_logits(tmp_path: Path) -> None:
     (line,) = read_manifest(write_recordings(tmp_path, ["abba no"], [0.8]))
     checkpoint = random_checkpoint()
-    ((got,),) = transcribe(checkpoint, [line], batch_seconds=1.0, with_loss=True)
+    ((got,),) = transcribe(recognizer_of(checkpoint), [line], batch_seconds=1.0, with_loss=True)
     features = load_spectrogram(line, checkpoint.features).features
     with torch.inference_mode():
         logits, _ = checkpoint.model(features.unsqueeze(0), torch.tensor([features.shape[0]]))
@@ -131,20 +133,26 @@ def test_text_and_loss_follow_from_the_logits(tmp_path: Path) -> None:
 
 def test_a_text_too_long_for_its_audio_has_an_infinite_loss(tmp_path: Path) -> None:
     (line,) = read_manifest(write_recordings(tmp_path, ["ab" * 50], [0.4]))
-    ((got,),) = transcribe(random_checkpoint(), [line], batch_seconds=1.0, with_loss=True)
+    ((got,),) = transcribe(
+        recognizer_of(random_checkpoint()), [line], batch_seconds=1.0, with_loss=True
+    )
     assert got.loss == math.inf
 
 
 def test_without_losses_any_text_is_accepted(tmp_path: Path) -> None:
     (line,) = read_manifest(write_recordings(tmp_path, ["ÄÖÜ"], [0.4]))
-    ((got,),) = transcribe(random_checkpoint(), [line], batch_seconds=1.0)
+    ((got,),) = transcribe(recognizer_of(random_checkpoint()), [line], batch_seconds=1.0)
     assert got.loss is None
     with pytest.raises(ManifestError, match="not in the model's vocabulary"):
-        list(transcribe(random_checkpoint(), [line], batch_seconds=1.0, with_loss=True))
+        list(
+            transcribe(
+                recognizer_of(random_checkpoint()), [line], batch_seconds=1.0, with_loss=True
+            )
+        )
 
 
 def test_windows_bound_what_is_held_at_once(tmp_path: Path) -> None:
     (line,) = read_manifest(write_recordings(tmp_path, ["a"], [0.1]))
     utterances = [line] * (WINDOW_UTTERANCES + 3)
-    windows = transcribe(random_checkpoint(), utterances, batch_seconds=5.0)
+    windows = transcribe(recognizer_of(random_checkpoint()), utterances, batch_seconds=5.0)
     assert [len(window) for window in windows] == [WINDOW_UTTERANCES, 3]

@@ -14,6 +14,7 @@ from egl_fast.benchmarking.operation_count import (
     total_forward,
     weights_of,
 )
+from egl_fast.gradients.calling import ModelInputs
 from egl_fast.model import DeepSpeech2, preset
 
 
@@ -48,7 +49,7 @@ def test_plain_layers_are_counted_as_torch_counts_them(
     # Cotangents of input and weight: each is one product over all positions.
     [weight] = weights_of(module, x, output)
     assert backward_multiply_adds(output) == 2 * weight.product
-    counts = count(module, (x,), num_cotangents=1)
+    counts = count(module, ModelInputs((x,)), num_cotangents=1)
     assert forward_multiply_adds(module, x) == total_forward(counts)
 
 
@@ -57,7 +58,9 @@ def test_recurrent_layers_are_counted_as_torch_counts_them(kind: type[nn.RNNBase
     module = kind(7, 5, num_layers=2, bidirectional=True, batch_first=True).requires_grad_(False)
     before = nn.Linear(3, 7)
     x = torch.randn(1, 6, 3)
-    [of_before, of_module] = count(nn.Sequential(before, module), (x,), num_cotangents=1)
+    [of_before, of_module] = count(
+        nn.Sequential(before, module), ModelInputs((x,)), num_cotangents=1
+    )
     output = module(before(x))[0]
     # Without trainable weights in the module, torch only goes back through it to the first.
     [weight] = weights_of(before, x, before(x))
@@ -68,7 +71,7 @@ def test_recurrent_layers_are_counted_as_torch_counts_them(kind: type[nn.RNNBase
 
 def test_first_module_pulls_back_between_its_layers_only() -> None:
     module = nn.GRU(7, 5, num_layers=2, batch_first=True)
-    [own] = count(module, (torch.randn(1, 6, 7),), num_cotangents=1)
+    [own] = count(module, ModelInputs((torch.randn(1, 6, 7),)), num_cotangents=1)
     between_layers, through_time = 6 * 5 * 15, (6 - 1) * 5 * 15
     assert own.pull_back == between_layers + 2 * through_time
 
@@ -83,7 +86,9 @@ def test_norms_take_the_cheaper_route() -> None:
 
 def test_whole_model_counts_every_weight_once() -> None:
     model = DeepSpeech2(preset("tiny"))
-    counts = count(model, (torch.randn(1, 40, 161), torch.tensor([40])), num_cotangents=100)
+    counts = count(
+        model, ModelInputs((torch.randn(1, 40, 161), torch.tensor([40]))), num_cotangents=100
+    )
     weights = [n for n, p in model.named_parameters() if p.dim() > 1]
     assert len(counts) == 5
     assert len(weights) == 2 + 2 * 4 + 1

@@ -309,14 +309,11 @@ def test_failing_batch_is_scored_one_by_one() -> None:
         return logits.masked_fill(poisoned, torch.nan), num_frames
 
     scorer.model.forward = forward  # type: ignore[method-assign]
-    spectrograms = [
-        egl_fast.data.loading.spectrogram_of(w, scorer.features, name=str(n))
-        for n, w in enumerate(waves())
-    ]
-    assert [s.features.shape[0] for s in spectrograms].count(92) == 1
+    recordings = [scorer.recognizer.prepare(w, name=str(n)) for n, w in enumerate(waves())]
+    assert [int(one.inputs.positional[1]) for one in recordings].count(92) == 1
     scoring = BatchScoring(
         scorer._task(ScoringOptions(k=3)),
-        spectrograms,
+        recordings,
         list("abcd"),
         limit=BatchLimit(100.0),
         skip=True,

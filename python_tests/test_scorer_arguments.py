@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import egl_fast
 from egl_fast.errors import ModelError
-from egl_fast.scoring.classes import Classes
+from egl_fast.recognizers.classes import Classes
 from egl_fast.scoring.options import ScoringOptions
 
 NAMES = ("<pad>", "a", "b", "c")
@@ -34,11 +34,13 @@ NAMES = ("<pad>", "a", "b", "c")
 def test_a_vocabulary_comes_in_many_forms(vocabulary: Any, blank: Any) -> None:
     if not isinstance(vocabulary, (list, dict, np.ndarray)):
         vocabulary = iter(NAMES)  # a generator can be used only once
-    assert Classes.of(vocabulary, blank) == Classes(NAMES, 0)
+    found = Classes.of(vocabulary, blank)
+    assert (found.vocabulary, found.blank) == (NAMES, 0)
 
 
 def test_a_string_has_a_name_in_each_character() -> None:
-    assert Classes.of("_ab", "_") == Classes(("_", "a", "b"), 0)
+    found = Classes.of("_ab", "_")
+    assert (found.vocabulary, found.blank) == (("_", "a", "b"), 0)
 
 
 @pytest.mark.parametrize(

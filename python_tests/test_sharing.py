@@ -15,10 +15,10 @@ from recordings import random_checkpoint, scorer_of, shortest, waveform
 from torch import Tensor
 
 import egl_fast
-from egl_fast.data.loading import Spectrogram, spectrogram_of
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.memory import ROWS_PER_PASS, GradientMemory
+from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import search
@@ -78,7 +78,7 @@ class WatchedEngine(GradientEngine):
 
 def results(
     engine: GradientEngine,
-    spectrograms: list[Spectrogram],
+    recordings: list[RecordingInput],
     options: ScoringOptions,
     *,
     scorer: egl_fast.Scorer,
@@ -86,9 +86,9 @@ def results(
     first: int = 0,
 ) -> list[Any]:
     scoring = BatchScoring(
-        ScoringTask(engine, scorer.classes, options),
-        spectrograms,
-        [f"utterance {n}" for n in range(first, first + len(spectrograms))],
+        ScoringTask(engine, scorer.recognizer, options),
+        recordings,
+        [f"utterance {n}" for n in range(first, first + len(recordings))],
         limit=BatchLimit(8.0),
         skip=skip,
     )
@@ -106,19 +106,18 @@ def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> N
     """On real speech: fewer passes than utterances, little padding, and the same scores."""
     # 0.8, 0.8, and 1 s long, with 16, 17, and 25 rows: the last is better off alone.
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
-    assert scorer.features is not None
     scorer.model.double()
     utterances = shortest(examples, 5)[::2]
-    spectrograms = [egl_fast.data.loading.load_spectrogram(u, scorer.features) for u in utterances]
+    recordings = [scorer.recognizer.load(u) for u in utterances]
     options = ScoringOptions(
         k=30, method="lowrank", tolerance=0.1, per_hypothesis=per_hypothesis, full=True
     )
     engine = WatchedEngine(scorer.model)
-    together = results(engine, spectrograms, options, scorer=scorer)
+    together = results(engine, recordings, options, scorer=scorer)
     shared = engine.__dict__.pop("passes")
     alone = [
-        results(engine, [spectrogram], options, scorer=scorer, first=n)[0]
-        for n, spectrogram in enumerate(spectrograms)
+        results(engine, [recording], options, scorer=scorer, first=n)[0]
+        for n, recording in enumerate(recordings)
     ]
     single = engine.__dict__.pop("passes")
     assert all(columns == 1 for _, columns in single)
@@ -139,25 +138,23 @@ def test_different_ranks_share_passes(examples: Path, per_hypothesis: bool) -> N
             assert a.sq_grad_norm_stderr == pytest.approx(b.sq_grad_norm_stderr, rel=1e-4)
 
 
-def random_scorer_and_spectrograms(
+def random_scorer_and_recordings(
     seconds: list[float],
-) -> tuple[egl_fast.Scorer, list[Spectrogram]]:
-    checkpoint = random_checkpoint()
-    return scorer_of(checkpoint), [
-        spectrogram_of(waveform(s, seed=n), checkpoint.features, name=str(n))
-        for n, s in enumerate(seconds)
+) -> tuple[egl_fast.Scorer, list[RecordingInput]]:
+    scorer = scorer_of(random_checkpoint())
+    return scorer, [
+        scorer.recognizer.prepare(waveform(s, seed=n), name=str(n)) for n, s in enumerate(seconds)
     ]
 
 
 def test_few_hypotheses_of_many_utterances_share_a_pass() -> None:
-    scorer, spectrograms = random_scorer_and_spectrograms([0.5, 0.52, 0.54, 0.56, 0.58, 0.6])
+    scorer, recordings = random_scorer_and_recordings([0.5, 0.52, 0.54, 0.56, 0.58, 0.6])
     engine = WatchedEngine(scorer.model)
-    records = results(engine, spectrograms, ScoringOptions(k=5), scorer=scorer)
+    records = results(engine, recordings, ScoringOptions(k=5), scorer=scorer)
     assert engine.__dict__["passes"] == [(5, 6)]
     for n, record in enumerate(records):
         [alone] = scorer.score_batch(
-            spectrograms[n].features[None],
-            torch.tensor([len(spectrograms[n].features)]),
+            *recordings[n].inputs.positional,
             ids=[f"utterance {n}"],
             k=5,
         )
@@ -165,9 +162,9 @@ def test_few_hypotheses_of_many_utterances_share_a_pass() -> None:
 
 
 def test_passes_carry_no_more_than_they_should() -> None:
-    scorer, spectrograms = random_scorer_and_spectrograms([0.4 + 0.02 * n for n in range(WAITING)])
+    scorer, recordings = random_scorer_and_recordings([0.4 + 0.02 * n for n in range(WAITING)])
     engine = WatchedEngine(scorer.model)
-    results(engine, spectrograms, ScoringOptions(k=30, method="lowrank"), scorer=scorer)
+    results(engine, recordings, ScoringOptions(k=30, method="lowrank"), scorer=scorer)
     passes = engine.__dict__["passes"]
     assert sum(rows * columns for rows, columns in passes) > 2 * ROWS_PER_PASS
     assert all(rows * columns <= ROWS_PER_PASS for rows, columns in passes)
@@ -179,7 +176,9 @@ class FailsBesideOthers(GradientEngine):
     """Fails when one utterance is pulled back alone."""
 
     def sq_norms(self, tape: Any, cotangents: Tensor) -> dict[str, Tensor]:
-        if tape.logits.shape[0] == 1 and tape.inputs[1].tolist() == [self.__dict__["poison"]]:
+        if tape.logits.shape[0] == 1 and tape.inputs.positional[1].tolist() == [
+            self.__dict__["poison"]
+        ]:
             raise ModelError("poison")
         return super().sq_norms(tape, cotangents)
 
@@ -191,23 +190,23 @@ def test_a_failing_backward_pass_costs_only_the_culprit(monkeypatch: pytest.Monk
         "row_bytes",
         staticmethod(lambda tape: 2**40 if tape.logits.shape[0] > 1 else 1),
     )
-    scorer, spectrograms = random_scorer_and_spectrograms(
+    scorer, recordings = random_scorer_and_recordings(
         [0.4 + 0.02 * n for n in range(2 * WAITING + 2)]
     )
     engine = FailsBesideOthers(scorer.model)
-    engine.__dict__["poison"] = len(spectrograms[2].features)
+    engine.__dict__["poison"] = int(recordings[2].inputs.positional[1])
     options = ScoringOptions(k=5, method="lowrank")
-    found = results(engine, spectrograms, options, scorer=scorer, skip=True)
+    found = results(engine, recordings, options, scorer=scorer, skip=True)
     assert [n for n, x in enumerate(found) if not isinstance(x, ScoreRecord)] == [2]
     with pytest.raises(ModelError, match="poison"):
-        results(engine, spectrograms, options, scorer=scorer, skip=False)
+        results(engine, recordings, options, scorer=scorer, skip=False)
 
 
 def test_frames_that_depend_on_neighbors_are_refused() -> None:
-    scorer, [spectrogram] = random_scorer_and_spectrograms([0.5])
+    scorer, [recording] = random_scorer_and_recordings([0.5])
     engine = GradientEngine(scorer.model)
-    features = spectrogram.features[None]
-    task = ScoringTask(engine, scorer.classes, ScoringOptions(k=5))
+    features, _ = recording.inputs.positional
+    task = ScoringTask(engine, scorer.recognizer, ScoringOptions(k=5))
     searched = search(
         task, engine.run(features, torch.tensor([features.shape[1]])), ids=["a"], durations=[0.5]
     )

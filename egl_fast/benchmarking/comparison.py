@@ -10,7 +10,7 @@ per labeling.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,8 +22,9 @@ from egl_fast.benchmarking.interleaved import Work, one_round
 from egl_fast.benchmarking.recordings import Recording
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.compute.precision import matmul_precision
-from egl_fast.data.loading import pad_features
 from egl_fast.errors import ModelError
+from egl_fast.gradients.calling import ModelInputs, call
+from egl_fast.gradients.counted import counted_parameters
 from egl_fast.records import ScoreRecord
 from egl_fast.recurrent import without_cudnn
 from egl_fast.reference import TOLERANCE
@@ -120,8 +121,8 @@ class Comparison:
     def score(self, **options: Any) -> list[ScoreRecord]:
         """From features to records."""
         return BatchScoring(
-            ScoringTask(self.engine, self.scorer.classes, ScoringOptions(k=self.k, **options)),
-            [recording.spectrogram for recording in self.scored],
+            ScoringTask(self.engine, self.scorer.recognizer, ScoringOptions(k=self.k, **options)),
+            [recording.prepared for recording in self.scored],
             [recording.id for recording in self.scored],
             limit=BatchLimit(self.scorer.default_batch_seconds),
         ).records()
@@ -217,15 +218,17 @@ class Comparison:
         return max(abs(a - b) / b if b > 0 else abs(a) for a, b in pairs)
 
     def _infer(self) -> None:
-        device = self.scorer.device
-        spectrograms = [recording.spectrogram.features for recording in self.recordings]
-        features, lengths = pad_features(spectrograms, device=device)
-        with torch.inference_mode(), matmul_precision(self.scorer.precision, device):
-            self.scorer.model.eval()(features.to(self.engine.dtype), lengths)
+        together = [self.recordings]
+        if not self.engine.shares_batches:
+            together = [[recording] for recording in self.recordings]
+        model = self.scorer.model.eval()
+        with torch.inference_mode(), matmul_precision(self.scorer.precision, self.scorer.device):
+            for recordings in together:
+                call(model, self.inputs(recordings))
 
     def _forward(self) -> None:
         with matmul_precision(self.scorer.precision, self.scorer.device), without_cudnn():
-            self.scorer.model.eval()(*self._inputs(self.engine.dtype))
+            call(self.scorer.model.eval(), self.inputs([self.first]))
 
     def _loop(self) -> None:
         with matmul_precision(self.scorer.precision, self.scorer.device):
@@ -233,19 +236,23 @@ class Comparison:
                 self.scorer.model.eval(), self.engine.dtype, self.looped
             )
 
-    def _inputs(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        features, lengths = self.first.inputs
-        return features.to(self.scorer.device, dtype), lengths
+    def inputs(
+        self, recordings: Sequence[Recording], dtype: torch.dtype | None = None
+    ) -> ModelInputs:
+        """Of one call for these recordings, where the model is; in its own dtype unless given."""
+        return self.scorer.recognizer.inputs(
+            [recording.prepared for recording in recordings], dtype=dtype or self.engine.dtype
+        )
 
     def _loop_through(
         self, model: nn.Module, dtype: torch.dtype, labelings: list[tuple[int, ...]]
     ) -> list[float]:
         with without_cudnn():
             found = looped_sq_norms(
-                model,
-                self._inputs(dtype),
+                partial(call, model),
+                (self.inputs([self.first], dtype),),
                 labelings,
-                parameters=dict(model.named_parameters()),
+                parameters=counted_parameters(model, self.engine.params),
                 blank=self.scorer.classes.blank,
             )
         return [sum(norms.values()) for norms in found]

@@ -77,10 +77,9 @@ class Measurement:
         rows = runs[0].rows / len(comparison.scored)
         forward = backward = 0.0
         for recording in comparison.scored:
-            features, lengths = recording.inputs
             counts = operation_count.count(
                 self.scorer.model,
-                (features.to(self.scorer.device, self.engine.dtype), lengths),
+                comparison.inputs([recording]),
                 num_cotangents=max(1, round(rows)),
             )
             forward += operation_count.total_forward(counts)

@@ -23,6 +23,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from egl_fast.gradients.calling import ModelInputs, call
+
 #: Modules that are counted.
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase)
 
@@ -84,7 +86,7 @@ class Weight:
         return min(self.product, self.copies * (P * P * self.outputs + factor))
 
 
-def count(model: nn.Module, inputs: tuple[Any, ...], *, num_cotangents: int) -> list[LayerCount]:
+def count(model: nn.Module, inputs: ModelInputs, *, num_cotangents: int) -> list[LayerCount]:
     """Counts of all convolutions, linear and recurrent layers, in the order that they run.
 
     Args:
@@ -100,7 +102,7 @@ def count(model: nn.Module, inputs: tuple[Any, ...], *, num_cotangents: int) -> 
     ]
     try:
         with torch.no_grad():
-            model.eval()(*inputs)
+            call(model.eval(), inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from egl_fast.data.audio import audio_seconds
-from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features, spectrogram_of
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, ManifestError
-from egl_fast.features import FeatureConfig
+from egl_fast.recognizers.front_end import RecordingInput
+from egl_fast.recognizers.recognizer import Recognizer
 
 #: Headers to read if the manifest lacks durations; some file systems take 10 ms for each.
 MOST_HEADERS = 500
@@ -42,16 +41,16 @@ class Recording:
 
     Attributes:
         id: of the manifest.
-        spectrogram: features, and seconds of audio.
-        load: computes the spectrogram again, from its file if it has one.
+        prepared: the model's inputs, and seconds of audio.
+        load: makes the inputs again, from a file if there is one.
     """
 
     id: str
-    spectrogram: Spectrogram
-    load: Callable[[], Spectrogram]
+    prepared: RecordingInput
+    load: Callable[[], RecordingInput]
 
     @staticmethod
-    def of(name: str, load: Callable[[], Spectrogram]) -> Recording:
+    def of(name: str, load: Callable[[], RecordingInput]) -> Recording:
         """Load a recording.
 
         Raises:
@@ -62,12 +61,7 @@ class Recording:
     @property
     def seconds(self) -> float:
         """Of audio."""
-        return self.spectrogram.seconds
-
-    @property
-    def inputs(self) -> tuple[Tensor, Tensor]:
-        """Of a model's call, on the CPU."""
-        return pad_features([self.spectrogram.features])
+        return self.prepared.seconds
 
 
 @dataclass(frozen=True)
@@ -146,23 +140,21 @@ def _origin(total: int, lacking: int, read: int) -> str:
 def choose(
     utterances: Sequence[Utterance],
     durations: Durations,
-    features: FeatureConfig,
+    load: Callable[[Utterance], RecordingInput],
     *,
     num_strata: int,
     batch_seconds: float,
     seed: int,
-    load: Callable[[Utterance, FeatureConfig], Spectrogram] = load_spectrogram,
 ) -> tuple[list[Stratum], int]:
     """Draw the recordings to measure, the same for the same pool and seed.
 
     Args:
         utterances: the pool.
         durations: of it.
-        features: how recordings become the model's input.
+        load: reads a recording, see ``Recognizer.load``.
         num_strata: recordings to draw, each from a stratum of its own.
         batch_seconds: padded audio that a recording and its neighbors may have together.
         seed: of the draw.
-        load: reads a recording.
 
     Returns:
         The strata, shortest first, and how many recordings could not be read and were skipped.
@@ -188,7 +180,7 @@ def choose(
                     break
                 one = utterances[i]
                 try:
-                    found.append(Recording.of(one.id, partial(load, one, features)))
+                    found.append(Recording.of(one.id, partial(load, one)))
                 except AudioError as problem:
                     num_broken += 1
                     error = error or problem
@@ -231,26 +223,24 @@ def _with_neighbors(known: Sequence[_Entry], place: int) -> Iterator[_Entry]:
     yield from known[place + 1 :]
 
 
-def noise(features: FeatureConfig, count: int, *, seed: int = 0) -> list[Recording]:
+def noise(recognizer: Recognizer, count: int, *, seed: int = 0) -> list[Recording]:
     """White noise, in place of recordings."""
     generator = torch.Generator().manual_seed(seed)
-    samples = round(NOISE_SECONDS * features.sample_rate_hz)
+    samples = round(NOISE_SECONDS * recognizer.required_front_end().sample_rate_hz)
     recordings = []
     for number in range(count):
         name = f"noise {number}"
         waveform = (0.1 * torch.randn(samples, generator=generator)).numpy()
-        recordings.append(
-            Recording.of(name, partial(spectrogram_of, waveform, features, name=name))
-        )
+        recordings.append(Recording.of(name, partial(recognizer.prepare, waveform, name=name)))
     return recordings
 
 
 def noise_strata(
-    features: FeatureConfig, num_strata: int, *, batch_seconds: float, seed: int
+    recognizer: Recognizer, num_strata: int, *, batch_seconds: float, seed: int
 ) -> list[Stratum]:
     """Strata of noise that stand for themselves."""
     together = max(1, int(batch_seconds / NOISE_SECONDS))
-    recordings = noise(features, num_strata * together, seed=seed)
+    recordings = noise(recognizer, num_strata * together, seed=seed)
     return [
         Stratum(NOISE_SECONDS, NOISE_SECONDS, NOISE_SECONDS, recordings[start : start + together])
         for start in range(0, len(recordings), together)

@@ -45,10 +45,10 @@ class StopwatchEngine(GradientEngine):
         forward, backward = (sum(map(_between, laps)) for laps in (self._forward, self._backward))
         return forward, backward
 
-    def run(self, *inputs: Any) -> Tape:
+    def run(self, *inputs: Any, **named: Any) -> Tape:
         """See ``GradientEngine``."""
         with self._timed(self._forward):
-            return super().run(*inputs)
+            return super().run(*inputs, **named)
 
     def sq_norms(self, tape: Tape, cotangents: Tensor) -> dict[str, Tensor]:
         """See ``GradientEngine``."""

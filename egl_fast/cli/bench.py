@@ -45,7 +45,7 @@ MOST_ROUNDS = 5
 @options.threads
 @options.quiet
 def command(
-    model_path: str,
+    model_spec: str,
     pool: str | None,
     num_utterances: int,
     k: int,
@@ -81,7 +81,7 @@ def command(
 
     facts = machine()
     place = options.set_up_torch(device, threads)
-    scorer = options.load_scorer(model_path, place, memory_bytes=memory_bytes, precision=precision)
+    scorer = options.load_scorer(model_spec, place, memory_bytes=memory_bytes, precision=precision)
     gpu = scorer.device if scorer.device.type == "cuda" else None
     strata, about_pool = _draw(pool, scorer, num_utterances, seed)
     before = peak_memory_bytes()
@@ -117,7 +117,7 @@ def command(
         "gpu": None if gpu is None else torch.cuda.get_device_name(gpu),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "model": model_path,
+        "model": model_spec,
         "model_sha256": scorer.model_hash,
         "k": k,
         "seed": seed,
@@ -154,12 +154,11 @@ def _draw(
     """The recordings to measure, and facts about the pool that they are from."""
     from egl_fast.benchmarking.recordings import Durations, choose, noise_strata
     from egl_fast.data.manifest import read_manifest
-    from egl_fast.features import FeatureConfig
 
-    features, batch_seconds = scorer.features or FeatureConfig(), scorer.default_batch_seconds
+    recognizer, batch_seconds = scorer.recognizer, scorer.default_batch_seconds
     num_recordings, durations_from, num_broken = num_utterances, None, 0
     if path is None:
-        strata = noise_strata(features, num_utterances, batch_seconds=batch_seconds, seed=seed)
+        strata = noise_strata(recognizer, num_utterances, batch_seconds=batch_seconds, seed=seed)
     else:
         utterances = read_manifest(path)
         num_recordings = len(utterances)
@@ -172,7 +171,7 @@ def _draw(
             strata, num_broken = choose(
                 utterances,
                 durations,
-                features,
+                recognizer.load,
                 num_strata=num_utterances,
                 batch_seconds=batch_seconds,
                 seed=seed,

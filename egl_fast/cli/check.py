@@ -6,6 +6,7 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,13 +17,15 @@ from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, tell, tell_json, tell_table, warn
 from egl_fast.display import printable
 from egl_fast.errors import EglError, ManifestError, one_line
+from egl_fast.recognizers.spec import load_recognizer
 from egl_fast.reference import TOLERANCE
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from egl_fast.features import FeatureConfig
-    from egl_fast.scorer import Scorer
+    from egl_fast.gradients.calling import ModelInputs
+    from egl_fast.recognizers.front_end import RecordingInput
+    from egl_fast.recognizers.recognizer import Recognizer
 
 _PLAIN = "plain loop, float32"
 
@@ -40,7 +43,7 @@ _PLAIN = "plain loop, float32"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @options.quiet
 def command(
-    model_path: str,
+    model_spec: str,
     pool: str | None,
     num_utterances: int,
     k: int,
@@ -61,25 +64,22 @@ def command(
     """
     import torch
 
-    from egl_fast.scorer import Scorer
-
-    torch_device = options.set_up_torch(device, threads)
-    scorer = Scorer.from_checkpoint(model_path, device=torch_device)
-    single, double = scorer.model, copy.deepcopy(scorer.model).double().eval()
-    inputs = _inputs(scorer, pool, num_utterances)
+    recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
+    single, double = recognizer.module, copy.deepcopy(recognizer.module).double().eval()
+    recordings = _recordings(recognizer, pool, num_utterances)
     worst: _Errors = {name: defaultdict(float) for name in ("float32", _PLAIN, "float64")}
     share: dict[str, float] = defaultdict(float)
     with progress_bar() as bar:
-        task = bar.add_task("checking", total=len(inputs), note="")
-        for features in inputs:
-            x32 = features.to(torch_device)
-            x64, lengths = x32.double(), torch.tensor([features.shape[1]], device=torch_device)
-            labelings = _labelings(scorer, double, x64, lengths, k)
-            truth = list(map(_by_group, _reference(double, x64, lengths, labelings)))
+        task = bar.add_task("checking", total=len(recordings), note="")
+        for recording in recordings:
+            x32 = recognizer.inputs([recording], dtype=torch.float32)
+            x64 = recognizer.inputs([recording], dtype=torch.float64)
+            labelings = _labelings(recognizer, double, x64, k)
+            truth = list(map(_by_group, _reference(recognizer, double, x64, labelings)))
             for name, found in (
-                ("float32", _engine_norms(single, x32, lengths, labelings)),
-                (_PLAIN, _reference(single, x32, lengths, labelings)),
-                ("float64", _engine_norms(double, x64, lengths, labelings)),
+                ("float32", _engine_norms(recognizer, single, x32, labelings)),
+                (_PLAIN, _reference(recognizer, single, x32, labelings)),
+                ("float64", _engine_norms(recognizer, double, x64, labelings)),
             ):
                 for expected, got in zip(truth, map(_by_group, found), strict=True):
                     for group, value in expected.items():
@@ -104,7 +104,7 @@ def command(
         }
         tell_json(facts)
     else:
-        _print_table(worst, share, len(inputs), k)
+        _print_table(worst, share, len(recordings), k)
     return 0 if passed else 2
 
 
@@ -127,27 +127,23 @@ def _passes(worst: _Errors, group: str) -> bool:
     return all(worst[dtype][group] <= limit for dtype, limit in TOLERANCE.items())
 
 
-def _inputs(scorer: Scorer, pool: str | None, count: int) -> list[Tensor]:
-    """Features [1, T, F] of each recording."""
+def _recordings(recognizer: Recognizer, pool: str | None, count: int) -> list[RecordingInput]:
     from egl_fast.benchmarking.recordings import noise
-    from egl_fast.features import FeatureConfig
 
-    features = scorer.features or FeatureConfig()
     if pool is not None:
-        return list(islice(_readable(pool, features), count))
-    return [one.spectrogram.features.unsqueeze(0) for one in noise(features, count)]
+        return list(islice(_readable(pool, recognizer), count))
+    return [one.prepared for one in noise(recognizer, count)]
 
 
-def _readable(pool: str, features: FeatureConfig) -> Iterator[Tensor]:
-    """Features of the recordings that can be read; the others are named and skipped."""
-    from egl_fast.data.loading import load_spectrogram
+def _readable(pool: str, recognizer: Recognizer) -> Iterator[RecordingInput]:
+    """The recordings that can be read; the others are named and skipped."""
     from egl_fast.data.manifest import read_manifest
 
     first: EglError | None = None
     num_read = 0
     for utterance in read_manifest(pool):
         try:
-            found = load_spectrogram(utterance, features).features.unsqueeze(0)
+            found = recognizer.load(utterance)
         except EglError as error:
             first = first or error
             warn(f"skipped {utterance.id}: {one_line(error)}")
@@ -159,56 +155,74 @@ def _readable(pool: str, features: FeatureConfig) -> Iterator[Tensor]:
 
 
 def _labelings(
-    scorer: Scorer, model: nn.Module, features: Tensor, lengths: Tensor, k: int
+    recognizer: Recognizer, model: nn.Module, inputs: ModelInputs, k: int
 ) -> list[tuple[int, ...]]:
     """The k best labelings of one utterance, shared by everything that is compared."""
     import torch
 
     from egl_fast import ops
+    from egl_fast.gradients.calling import call
     from egl_fast.scoring.formula.outputs import model_outputs
 
     with torch.no_grad():
-        outputs = model(features, lengths)
+        outputs = call(model, inputs)
+    classes = recognizer.classes
     logits, num_frames = model_outputs(
-        outputs, ids=["to check"], num_classes=len(scorer.classes.vocabulary)
+        outputs, ids=["to check"], num_classes=len(classes.vocabulary)
     )
     found = ops.ctc_beam_search(
         logits.log_softmax(dim=2),
         num_frames.to(logits.device),
         num_hypotheses=k,
-        blank=scorer.classes.blank,
+        blank=classes.blank,
     )
     return found.labelings(0)
 
 
 def _reference(
-    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
+    recognizer: Recognizer,
+    model: nn.Module,
+    inputs: ModelInputs,
+    labelings: list[tuple[int, ...]],
 ) -> list[dict[str, float]]:
     from egl_fast.compute.precision import matmul_precision
+    from egl_fast.gradients.calling import call
+    from egl_fast.gradients.counted import counted_parameters
     from egl_fast.recurrent import without_cudnn
     from egl_fast.reference.gradients import looped_sq_norms
 
-    with matmul_precision("float32", features.device), without_cudnn():
+    parameters = counted_parameters(model, recognizer.pattern(None))
+    with matmul_precision("float32", next(iter(parameters.values())).device), without_cudnn():
         return looped_sq_norms(
-            model, (features, lengths), labelings, parameters=dict(model.named_parameters())
+            partial(call, model),
+            (inputs,),
+            labelings,
+            parameters=parameters,
+            blank=recognizer.classes.blank,
         )
 
 
 def _engine_norms(
-    model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
+    recognizer: Recognizer,
+    model: nn.Module,
+    inputs: ModelInputs,
+    labelings: list[tuple[int, ...]],
 ) -> list[dict[str, float]]:
     """The engine's squared norms, in the same form as the reference's."""
     from egl_fast import ops
     from egl_fast.gradients.engine import GradientEngine
 
-    engine = GradientEngine(model)
-    tape = engine.run(features, lengths)
+    engine = GradientEngine(model, params=recognizer.pattern(None))
+    tape = engine.run(*inputs.positional, **inputs.named)
     logits, num_frames = tape.outputs
     hypotheses = ops.Hypotheses.of([labelings]).to(logits.device)
-    _, cotangents = ops.ctc_logits_cotangents(logits.detach(), num_frames, hypotheses)
+    _, cotangents = ops.ctc_logits_cotangents(
+        logits.detach(), num_frames, hypotheses, blank=recognizer.classes.blank
+    )
     norms = engine.sq_norms(tape, cotangents)
     return [
-        {name: float(values[0, i]) for name, values in norms.items()} for i in range(len(labelings))
+        {name: float(norms[name][0, i]) if name in norms else 0.0 for name in tape.parameters}
+        for i in range(len(labelings))
     ]
 
 

@@ -20,6 +20,7 @@ from egl_fast.cli.transcribe import base_record, transcripts_with_progress
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.display import printable, shortened
 from egl_fast.errors import ManifestError
+from egl_fast.recognizers.spec import load_recognizer, parse
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -44,7 +45,7 @@ _MOST_CHARACTERS = 60
 @options.quiet
 @refuse_idle_options(without={"--overwrite": "--out"})
 def command(
-    model_path: str,
+    model_spec: str,
     data_path: str,
     out_path: str | None,
     overwrite: bool,
@@ -56,13 +57,13 @@ def command(
 ) -> int:
     """CTC loss, character and word error rate of a model on transcribed speech.
 
-    Every line of the manifest needs a `text`; for a model that was trained with --lowercase, it is
-    compared in lower case. The loss is the mean of -log p(text | audio) over utterances, in nats.
-    It is infinite for a text that needs more frames than its audio has; these are counted, and left
-    out of the mean. CER and WER are edits divided by the characters and words of the texts (by
-    utterances, if all texts are empty); the model's own text is its most probable alignment,
-    collapsed. Recordings that cannot be read are left out, and listed in OUT.errors.jsonl or,
-    without --out, on standard error (exit status 3).
+    Every line of the manifest needs a `text`; it is compared in lower case for a model that was
+    trained with --lowercase, and in the model's case if that has only one. The loss is the mean of
+    -log p(text | audio) over utterances, in nats. It is infinite for a text that needs more frames
+    than its audio has; these are counted, and left out of the mean. CER and WER are edits divided
+    by the characters and words of the texts (by utterances, if all texts are empty); the model's
+    own text is its most probable alignment, collapsed. Recordings that cannot be read are left out,
+    and listed in OUT.errors.jsonl or, without --out, on standard error (exit status 3).
 
     \b
     A line of --out: the manifest's keys, then id, duration (seconds), loss (null: infinite),
@@ -72,7 +73,7 @@ def command(
     Example:
       egl-fast evaluate --model base.pt --data test.jsonl --by corpus
     """
-    inputs = [data_path, model_path]
+    inputs = [data_path, *parse(model_spec).files]
     writer = None
     if out_path is not None:
         writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
@@ -81,21 +82,36 @@ def command(
     out = None if writer is None else writer.path
     failures = Failures(out, overwrite=overwrite, inputs=inputs)
 
-    from egl_fast.checkpoint import load_checkpoint
     from egl_fast.data.manifest import read_manifest
     from egl_fast.training.metrics import error_rates
-    from egl_fast.training.texts import all_labels, lowercased, num_empty
+    from egl_fast.training.texts import (
+        all_labels,
+        lowercased,
+        num_empty,
+        required_text,
+        uppercased,
+    )
 
     utterances = read_manifest(data_path)
     if key is not None and not any(key in utterance.record for utterance in utterances):
         raise ManifestError(f"manifest {data_path}: no line has the key {key!r} that --by names")
-    checkpoint = load_checkpoint(model_path, device=options.set_up_torch(device, threads))
-    if checkpoint.training.get("lowercase") is True:
-        utterances = lowercased(utterances)
+    recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
+    if recognizer.case is not None:
+        utterances = {"lower": lowercased, "upper": uppercased}[recognizer.case](utterances)
+    with_loss = recognizer.classes.can_spell
     try:
-        all_labels(utterances, checkpoint.vocabulary)
+        if with_loss:
+            all_labels(utterances, recognizer.classes)
+        else:
+            for utterance in utterances:
+                required_text(utterance)
     except ManifestError as error:
         raise ManifestError(f"manifest {data_path}: {error}") from None
+    if not with_loss:
+        warn(
+            "this model's classes are not characters, and it has no tokenizer that turns a text "
+            "into them: the loss is left out"
+        )
     if num_empty(utterances) == len(utterances):
         warn("all texts are empty: CER and WER are what the model heard in silence, per utterance")
     transcripts: list[Transcript] = []
@@ -104,7 +120,7 @@ def command(
             stack.enter_context(writer)
         stack.enter_context(failures)
         for window in transcripts_with_progress(
-            checkpoint, utterances, failures, batch_seconds=batch_seconds, with_loss=True
+            recognizer, utterances, failures, batch_seconds=batch_seconds, with_loss=with_loss
         ):
             transcripts += window
             if writer is not None:
@@ -147,11 +163,10 @@ def _record(transcript: Transcript) -> dict[str, Any]:
     from egl_fast.training.metrics import count_edits
 
     loss = transcript.loss
-    assert loss is not None
     counts = count_edits(transcript.utterance.text or "", transcript.text)
     return {
         **base_record(transcript),
-        "loss": loss if math.isfinite(loss) else None,
+        "loss": loss if loss is not None and math.isfinite(loss) else None,
         "pred_text": transcript.text,
         "char_edits": counts.char_edits,
         "chars": counts.chars,

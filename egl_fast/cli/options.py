@@ -51,7 +51,13 @@ class FiniteFloat(click.FloatRange):
 
 
 model: Decorator = click.option(
-    "--model", "model_path", required=True, type=FILE, help="Model file that `train` wrote."
+    "--model",
+    "model_spec",
+    required=True,
+    type=PathName("file"),
+    metavar="SPEC",
+    help="A file that `train` wrote, hf:DIR, nemo:FILE.nemo, or FILE.py:FACTORY or "
+    "PACKAGE.MODULE:FACTORY, which run the code they name (docs/your-model.md).",
 )
 
 
@@ -161,14 +167,14 @@ read_timeout: Decorator = click.option(
 
 
 def load_scorer(
-    path: str, device: torch.device, *, memory_bytes: int | None, precision: Any
+    spec: str, device: torch.device, *, memory_bytes: int | None, precision: Any
 ) -> Scorer:
-    """A model file's scorer. Raises ``click.UsageError`` if the device lacks the precision."""
+    """A model's scorer. Raises ``click.UsageError`` if the device lacks the precision."""
     from egl_fast.scorer import Scorer
 
     try:
-        return Scorer.from_checkpoint(
-            path, device=device, memory_bytes=memory_bytes, precision=precision
+        return Scorer.from_pretrained(
+            spec, device=device, memory_bytes=memory_bytes, precision=precision
         )
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None

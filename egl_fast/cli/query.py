@@ -25,6 +25,7 @@ from egl_fast.files.locking import sole_writer
 from egl_fast.methods.probe import Probe
 from egl_fast.query.looks import ROWS, passes, seed_of
 from egl_fast.query.rounds import Estimate, Goal, State, run_rounds
+from egl_fast.recognizers.spec import parse
 from egl_fast.selection import (
     Candidates,
     batches,
@@ -102,7 +103,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
     beside={"--share": "--batch"},
 )
 def command(
-    model_path: str,
+    model_spec: str,
     pool: str,
     out: str,
     resume: bool,
@@ -164,7 +165,7 @@ def command(
             f"--effort {effort:g}: the first look at all recordings takes "
             f"{passes(0, full=full):.2g} passes"
         )
-    inputs = [path for path in (model_path, pool, trusted, *exclude) if path is not None]
+    inputs = [path for path in (*parse(model_spec).files, pool, trusted, *exclude) if path]
     output = Output(out, inputs)
     if not (resume or overwrite):
         output.refuse_leftovers()
@@ -187,7 +188,7 @@ def command(
     torch_device = options.set_up_torch(device, threads)
     common = options.checked_scoring(k=k, beam_width=beam_width, params=params, full=full)
     scorer = options.load_scorer(
-        model_path, torch_device, memory_bytes=memory_bytes, precision=precision
+        model_spec, torch_device, memory_bytes=memory_bytes, precision=precision
     )
 
     def scoring_of(number: int, level: int) -> PoolScoring:
@@ -286,7 +287,7 @@ def command(
             looks.errors,
             {
                 **settings,
-                **circumstances_of(scorer, pool),
+                **circumstances_of(scorer, model_spec, pool),
                 **({"typicality": metadata["typicality"]} if likeness is not None else {}),
                 "overlap": round(beliefs.overlap, 4),
                 "likely_overlap": round(beliefs.likely_overlap, 4),

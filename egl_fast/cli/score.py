@@ -20,6 +20,7 @@ from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
+from egl_fast.recognizers.spec import parse
 from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
 from egl_fast.scoring.run.outcome import Outcome, in_order
@@ -72,7 +73,7 @@ LONG_SECONDS = 1800.0
     }
 )
 def command(
-    model_path: str,
+    model_spec: str,
     pool: str,
     out: str | None,
     resume: bool,
@@ -116,7 +117,7 @@ def command(
             out,
             resume=resume,
             overwrite=overwrite,
-            inputs=[path for path in (pool, model_path, trusted) if path is not None],
+            inputs=[path for path in (pool, *parse(model_spec).files, trusted) if path],
             embeddings=trusted is not None,
         )
     utterances, pool_hash = read_manifest_and_hash(pool)
@@ -128,7 +129,7 @@ def command(
     torch_device = options.set_up_torch(device, threads)
     scoring = options.chosen_scoring(chosen)
     scorer = options.load_scorer(
-        model_path, torch_device, memory_bytes=memory_bytes, precision=precision
+        model_spec, torch_device, memory_bytes=memory_bytes, precision=precision
     )
     pool_scorer = pool_scoring(
         scorer,
@@ -144,7 +145,12 @@ def command(
     with results.locked():
         try:
             _score_into(
-                results, pool_scorer, utterances, settings, circumstances_of(scorer, pool), likeness
+                results,
+                pool_scorer,
+                utterances,
+                settings,
+                circumstances_of(scorer, model_spec, pool),
+                likeness,
             )
         except KeyboardInterrupt:
             say(
@@ -278,13 +284,15 @@ def run_settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> d
     }
 
 
-def circumstances_of(scorer: Scorer, pool: str) -> dict[str, Any]:
+def circumstances_of(scorer: Scorer, model: str, pool: str) -> dict[str, Any]:
     """What else is recorded about how the scores were made."""
     import torch
 
     from egl_fast import _extension
 
     return {
+        "model": model,
+        "frame_seconds": scorer.recognizer.frame_seconds,
         "vocabulary": list(scorer.classes.vocabulary),
         "pool": os.path.abspath(pool),
         "versions": {

@@ -35,10 +35,11 @@ class Transcribed:
 
     def refuse_texts(self, checkpoint: Checkpoint, remedy: str) -> None:
         """Raise ``ManifestError`` unless the model can write all texts, and some are not empty."""
+        from egl_fast.recognizers.checkpoint import classes_of
         from egl_fast.training.texts import all_labels, num_empty
 
         try:
-            all_labels(self.utterances, checkpoint.vocabulary, remedy=remedy)
+            all_labels(self.utterances, classes_of(checkpoint), remedy=remedy)
         except ManifestError as error:
             raise ManifestError(f"manifest {self.path}: {error}") from None
         if num_empty(self.utterances) == len(self.utterances):

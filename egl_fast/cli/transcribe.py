@@ -15,10 +15,11 @@ from egl_fast.cli.failures import Failures
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.true_lengths import TrueLengths
+from egl_fast.recognizers.spec import load_recognizer, parse
 
 if TYPE_CHECKING:
-    from egl_fast.checkpoint import Checkpoint
     from egl_fast.data.manifest import Utterance
+    from egl_fast.recognizers.recognizer import Recognizer
     from egl_fast.training.metrics import Transcript
 
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @options.quiet
 @refuse_idle_options(without={"--overwrite": "--out"})
 def command(
-    model_path: str,
+    model_spec: str,
     data_path: str,
     out_path: str | None,
     overwrite: bool,
@@ -55,18 +56,17 @@ def command(
     Example:
       egl-fast transcribe --model base.pt --data pool.jsonl --out transcripts.jsonl
     """
-    inputs = [data_path, model_path]
+    inputs = [data_path, *parse(model_spec).files]
     writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
     failures = Failures(writer.path, overwrite=overwrite, inputs=inputs)
 
-    from egl_fast.checkpoint import load_checkpoint
     from egl_fast.data.manifest import read_manifest
 
     utterances = read_manifest(data_path)
-    checkpoint = load_checkpoint(model_path, device=options.set_up_torch(device, threads))
+    recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
     with writer, failures:
         for window in transcripts_with_progress(
-            checkpoint,
+            recognizer,
             utterances,
             failures,
             batch_seconds=batch_seconds,
@@ -89,7 +89,7 @@ def base_record(transcript: Transcript) -> dict[str, Any]:
 
 
 def transcripts_with_progress(
-    checkpoint: Checkpoint,
+    recognizer: Recognizer,
     utterances: Sequence[Utterance],
     failures: Failures,
     *,
@@ -111,7 +111,7 @@ def transcripts_with_progress(
         bar.disable |= quiet
         task = bar.add_task("transcribing", total=len(utterances), note="")
         for window in transcribe(
-            checkpoint,
+            recognizer,
             utterances,
             batch_seconds=batch_seconds,
             with_loss=with_loss,

@@ -24,6 +24,7 @@ from egl_fast.compute.devices import start_backward_thread
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import check_precision, matmul_precision
 from egl_fast.errors import ModelError, one_line
+from egl_fast.gradients.calling import ModelInputs, call
 from egl_fast.gradients.contributions import (
     Contribution,
     Explicit,
@@ -100,7 +101,7 @@ class GradientEngine:
     def _products(self) -> AbstractContextManager[None]:
         return matmul_precision(self.precision, self.device)
 
-    def run(self, *inputs: Any) -> Tape:
+    def run(self, *inputs: Any, **named: Any) -> Tape:
         """Run the model once, in evaluation mode, and record what gradient norms need.
 
         Restores training mode, hooks, parameters and random state, also after an exception.
@@ -113,12 +114,12 @@ class GradientEngine:
             self.parameters = counted_parameters(self.model, self.params)
             start_backward_thread(self.device)
             with self._products():
-                return record(self.model, inputs, self.parameters)
+                return record(self.model, ModelInputs(inputs, named), self.parameters)
 
-    def infer(self, *inputs: Any) -> Any:
+    def infer(self, *inputs: Any, **named: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; restores everything."""
         with self._products(), running(self.model), torch.no_grad():
-            return self.model(*inputs)
+            return call(self.model, ModelInputs(inputs, named))
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -289,7 +290,8 @@ class GradientEngine:
             exact = GradientEngine(
                 self.model, params=self.params, memory_bytes=self.memory.total_bytes
             )
-            exact.sq_norms(exact.run(*tape.inputs), cotangents[:, :1])
+            again = exact.run(*tape.inputs.positional, **tape.inputs.named)
+            exact.sq_norms(again, cotangents[:, :1])
         else:
             with self._products():
                 check_against_autograd(self.model, tape, cotangents, norms)

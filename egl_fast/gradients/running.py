@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from egl_fast.compute.process_wide import SharedChange
+from egl_fast.gradients.calling import ModelInputs
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -48,7 +48,7 @@ def running(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def constants(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def constants(inputs: ModelInputs) -> ModelInputs:
     """A model's inputs as leaves of the graph, however nested they are.
 
     Tensors that require a gradient still do, as some models' checkpointed layers need that, but the
@@ -59,7 +59,7 @@ def constants(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     def constant(x: Tensor) -> Tensor:
         return (x.clone() if x.is_inference() else x.detach()).requires_grad_(x.requires_grad)
 
-    own: tuple[Any, ...] = tree_map_only(Tensor, constant, inputs)
+    own: ModelInputs = tree_map_only(Tensor, constant, inputs)
     return own
 
 

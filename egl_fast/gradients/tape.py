@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from egl_fast.errors import ModelError
+from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.calling import call as call_model
 from egl_fast.gradients.rules.linear import gate_products
 from egl_fast.gradients.rules.rule import Prepare, Pullback, rule_of
 from egl_fast.gradients.running import constants, running
@@ -75,7 +77,7 @@ class Call:
 class Tape:
     """A forward pass and everything its pull-back needs."""
 
-    inputs: tuple[Any, ...]
+    inputs: ModelInputs
     outputs: Any
     calls: list[Call]  # of modules with rules
     parameters: dict[str, nn.Parameter]  # those that count, by qualified name
@@ -115,9 +117,7 @@ class Tape:
                 )
 
 
-def record(
-    model: nn.Module, inputs: tuple[Any, ...], parameters: Mapping[str, nn.Parameter]
-) -> Tape:
+def record(model: nn.Module, inputs: ModelInputs, parameters: Mapping[str, nn.Parameter]) -> Tape:
     """Run the model once in evaluation mode and record what gradient norms need.
 
     Restores training mode, hooks, parameters and random state, also after an exception.
@@ -162,7 +162,7 @@ def record(
             )
         )
         stack.enter_context(_refusing_recomputation())
-        outputs = model(*inputs)
+        outputs = call_model(model, inputs)
     return Tape(inputs, outputs, calls, dict(parameters))
 
 

@@ -6,13 +6,13 @@ import copy
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from egl_fast.errors import ModelError, one_line
+from egl_fast.gradients.calling import ModelInputs, call
 from egl_fast.gradients.running import constants, running
 from egl_fast.gradients.tape import Tape, graph_of
 from egl_fast.recurrent import without_cudnn
@@ -123,10 +123,10 @@ def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
     _log.info("this model's logits do not depend on %s", ", ".join(names))
 
 
-def _logits(model: nn.Module, inputs: tuple[Any, ...], other: dict[str, nn.Parameter]) -> Tensor:
+def _logits(model: nn.Module, inputs: ModelInputs, other: dict[str, nn.Parameter]) -> Tensor:
     """[N, T, C] float64, NaN and infinity at 0, with other values for some parameters."""
     with running(model), torch.inference_mode(False), torch.no_grad(), _other_values(other):
-        logits: Tensor = model(*constants(inputs))[0]
+        logits: Tensor = call(model, constants(inputs))[0]
         return logits.double().nan_to_num(0.0, 0.0, 0.0)
 
 
@@ -148,7 +148,7 @@ def _other_values(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
 
 
 def plain_sq_norms(
-    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Iterable[str]
+    model: nn.Module, inputs: ModelInputs, cotangent: Tensor, names: Iterable[str]
 ) -> dict[str, float | None]:
     """||J^T cotangent||^2 of the named parameters, by a backward pass through the unmodified model.
 
@@ -162,7 +162,7 @@ def plain_sq_norms(
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
-        logits = model(*constants(inputs))[0]
+        logits = call(model, constants(inputs))[0]
         if any(parameter._post_accumulate_grad_hooks for parameter in own.values()):
             # These run when .grad is set, and may contain an optimizer's step.
             gradients = torch.autograd.grad(
@@ -196,7 +196,7 @@ def _sq_norm(gradient: Tensor | None) -> float | None:
 
 
 def plain_sq_norms_in_double(
-    model: nn.Module, inputs: tuple[Any, ...], cotangent: Tensor, names: Iterable[str]
+    model: nn.Module, inputs: ModelInputs, cotangent: Tensor, names: Iterable[str]
 ) -> dict[str, float | None]:
     """``plain_sq_norms`` of a float64 copy of the model; of the model itself if that fails."""
     if any(parameter._backward_hooks for parameter in model.parameters()):

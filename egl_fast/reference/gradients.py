@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def looped_sq_norms(
-    model: nn.Module,
+    model: Callable[..., Any],
     inputs: tuple[Any, ...],
     labelings: Sequence[Sequence[int]],
     *,

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from egl_fast.compute.devices import computes_on
+from egl_fast.gradients.calling import ModelInputs
 
 _log = logging.getLogger("egl_fast")
 
@@ -49,13 +50,13 @@ def durations_of(durations: Sequence[float] | None, count: int) -> list[float]:
     return [float(value) for value in given]
 
 
-def refuse_unusable(model_inputs: tuple[Any, ...]) -> None:
+def refuse_unusable(inputs: ModelInputs) -> None:
     """Refuse tensors without values, or without a value of its own for each element.
 
     Raises:
         ValueError: the message names the input, and what to give instead.
     """
-    for position, x in enumerate(model_inputs):
+    for key, x in inputs.items():
         for tensor in tree_leaves(x):
             if not isinstance(tensor, Tensor):
                 continue
@@ -67,22 +68,25 @@ def refuse_unusable(model_inputs: tuple[Any, ...]) -> None:
                 problem = f"has the layout {tensor.layout}; give a dense tensor, as by to_dense()"
             else:
                 continue
-            raise ValueError(f"model input {position}: {problem}")
+            raise ValueError(f"model input {key}: {problem}")
 
 
-def may_be_one_utterance(model_inputs: tuple[Any, ...]) -> bool:
+def may_be_one_utterance(inputs: ModelInputs) -> bool:
     """Whether the first dimension of every tensor is 1."""
-    tensors = [x for x in model_inputs if isinstance(x, Tensor)]
+    tensors = [x for _, x in inputs.items() if isinstance(x, Tensor)]
     return all(x.dim() > 0 and x.shape[0] == 1 for x in tensors)
 
 
-def sliced(model_inputs: tuple[Any, ...], index: int, num_utterances: int) -> tuple[Any, ...]:
+def sliced(inputs: ModelInputs, index: int, num_utterances: int) -> ModelInputs:
     """The inputs of one utterance: tensors whose first dimension is N are sliced, others whole."""
-    return tuple(
-        x[index : index + 1]
-        if isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == num_utterances
-        else x
-        for x in model_inputs
+
+    def only(x: Any) -> Any:
+        if isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == num_utterances:
+            return x[index : index + 1]
+        return x
+
+    return ModelInputs(
+        tuple(map(only, inputs.positional)), {name: only(x) for name, x in inputs.named.items()}
     )
 
 

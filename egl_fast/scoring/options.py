@@ -137,10 +137,23 @@ class ScoringKeywords(TypedDict, total=False):
     seed: int
 
 
+def split_keywords(given: dict[str, Any]) -> tuple[ScoringOptions, dict[str, Any]]:
+    """Options, and what is none of them.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+    names = {own.name for own in fields(ScoringOptions)}
+    options = ScoringOptions(**{name: value for name, value in given.items() if name in names})
+    return options, {name: value for name, value in given.items() if name not in names}
+
+
 def takes_scoring_options(function: _F) -> _F:
     """Show ``help()`` and notebooks the keywords behind ``**options``."""
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    # After the options, where a function takes any other keyword, too.
+    rest = [p for p in signature.parameters.values() if p.annotation == "Any" and p not in own]
     options = inspect.signature(ScoringOptions).parameters.values()
-    function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    function.__signature__ = signature.replace(parameters=[*own, *options, *rest])  # type: ignore[attr-defined]
     return function

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.scoring.classes import Classes
+from egl_fast.recognizers.classes import Classes
+from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.scoring.options import ScoringOptions
 
 
@@ -14,6 +15,11 @@ class ScoringTask:
     """How to score utterances."""
 
     engine: GradientEngine
-    classes: Classes  # what its outputs stand for
+    recognizer: Recognizer  # whose model the engine runs
     options: ScoringOptions  # what to compute
     embeds: bool = False  # whether to keep embeddings, too
+
+    @property
+    def classes(self) -> Classes:
+        """What the model's outputs stand for."""
+        return self.recognizer.classes

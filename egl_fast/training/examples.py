@@ -13,6 +13,7 @@ from egl_fast.data.manifest import Utterance
 from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ManifestError
 from egl_fast.hashing import hashed
+from egl_fast.recognizers.checkpoint import classes_of
 from egl_fast.training.texts import all_labels, frames_needed
 
 
@@ -67,7 +68,7 @@ def prepare_examples(
     Raises:
         ManifestError: see ``texts.all_labels``.
     """
-    labels = all_labels(utterances, checkpoint.vocabulary)
+    labels = all_labels(utterances, classes_of(checkpoint))
     device = next(checkpoint.model.parameters()).device
 
     def measure(utterance: Utterance) -> tuple[float, int]:
@@ -102,7 +103,7 @@ def examples_of_length(
     the vocabulary, or needs more frames than the audio has.
     """
     examples = []
-    rows = all_labels(utterances, checkpoint.vocabulary)
+    rows = all_labels(utterances, classes_of(checkpoint))
     for utterance, row, length in zip(utterances, rows, seconds, strict=True):
         example = Example(utterance, row, length)
         samples = int(length * checkpoint.features.sample_rate_hz)

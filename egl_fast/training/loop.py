@@ -22,6 +22,7 @@ from egl_fast.checkpoint import Checkpoint, checkpoint_content, plain_values
 from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
+from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.recurrent import scanned_recurrence
 from egl_fast.training.augment import seed_epoch
 from egl_fast.training.batches import Batch, training_batches
@@ -271,7 +272,7 @@ class Trainer:
 
     def _validate(self, epoch: int, sums: EpochSums, rate: float, started: float) -> EpochMetrics:
         windows = transcribe(
-            self.checkpoint,
+            recognizer_of(self.checkpoint),
             [example.utterance for example in self.valid_examples],
             batch_seconds=self.config.batch_seconds,
             with_loss=True,

@@ -12,15 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egl_fast.checkpoint import Checkpoint
+from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.batching import length_batches
-from egl_fast.data.loading import Spectrogram, load_spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.reading import decoders_beside, read_ahead
-from egl_fast.errors import EglError, ModelError
+from egl_fast.errors import EglError, ModelError, one_line
+from egl_fast.gradients.calling import call
+from egl_fast.recognizers.front_end import RecordingInput
+from egl_fast.recognizers.recognizer import Recognizer
+from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.training.texts import reference_labels
-from egl_fast.vocabulary import decode
 
 #: Batches of similar length are formed within windows of this many utterances.
 WINDOW_UTTERANCES = 64
@@ -79,7 +81,7 @@ class ErrorRates:
 
 
 def transcribe(
-    checkpoint: Checkpoint,
+    recognizer: Recognizer,
     utterances: Sequence[Utterance],
     *,
     batch_seconds: float,
@@ -88,8 +90,11 @@ def transcribe(
 ) -> Iterator[list[Transcript]]:
     """Transcripts, computed in batches of similar length within windows of the input order.
 
+    A model that does not declare ``utterances_first`` runs one utterance at a time: its padding may
+    change what it hears.
+
     Args:
-        checkpoint: the model, in evaluation mode.
+        recognizer: the model, in evaluation mode.
         utterances: what to transcribe.
         batch_seconds: bound on the padded audio of a batch.
         with_loss: also compute the CTC loss of each utterance's text.
@@ -102,19 +107,15 @@ def transcribe(
 
     Raises:
         AudioError: an utterance cannot be read.
-        ModelError: the logits of an utterance are NaN or infinite.
+        ModelError: the model fails on an utterance, or its logits are NaN or infinite.
         ManifestError: see ``texts.reference_labels``; only ``with_loss``.
     """
-    device = next(checkpoint.model.parameters()).device
-    loaded = read_ahead(
-        lambda utterance: load_spectrogram(utterance, checkpoint.features),
-        utterances,
-        num_threads=decoders_beside(device),
-    )
+    recognizer.required_front_end()
+    loaded = read_ahead(recognizer.load, utterances, num_threads=decoders_beside(recognizer.device))
     for start in range(0, len(utterances), WINDOW_UTTERANCES):
         window = utterances[start : start + WINDOW_UTTERANCES]
-        audio = list(islice(loaded, len(window)))
-        results = _transcripts(checkpoint, window, audio, batch_seconds, with_loss=with_loss)
+        recordings = list(islice(loaded, len(window)))
+        results = _transcripts(recognizer, window, recordings, batch_seconds, with_loss=with_loss)
         transcripts = []
         for utterance, result in zip(window, results, strict=True):
             if isinstance(result, Transcript):
@@ -127,40 +128,70 @@ def transcribe(
 
 
 def _transcripts(
-    checkpoint: Checkpoint,
+    recognizer: Recognizer,
     utterances: Sequence[Utterance],
-    audio: Sequence[Spectrogram | EglError],
+    loaded: Sequence[RecordingInput | EglError],
     batch_seconds: float,
     *,
     with_loss: bool,
 ) -> list[Transcript | EglError]:
-    device = next(checkpoint.model.parameters()).device
-    readable = {i: found for i, found in enumerate(audio) if isinstance(found, Spectrogram)}
+    readable = {i: one for i, one in enumerate(loaded) if isinstance(one, RecordingInput)}
     done: dict[int, Transcript | EglError] = {
-        i: found for i, found in enumerate(audio) if isinstance(found, EglError)
+        i: one for i, one in enumerate(loaded) if isinstance(one, EglError)
     }
     places = list(readable)
     seconds = [readable[i].seconds for i in places]
-    for batch in length_batches(seconds, batch_seconds=batch_seconds):
+    batches = length_batches(seconds, batch_seconds=batch_seconds)
+    if not recognizer.shares_batches:
+        batches = [[i] for batch in batches for i in batch]
+    for batch in batches:
         members = [places[i] for i in batch]
-        with torch.inference_mode(), matmul_precision("float32", device):
-            features, lengths = pad_features([readable[i].features for i in members], device=device)
-            logits, num_frames = checkpoint.model(features, lengths)
-        log_probs = logits.double().log_softmax(dim=2).cpu()
-        for row, i in enumerate(members):
-            rows = log_probs[row, : int(num_frames[row])]
+        names = [utterances[i].id for i in members]
+        try:
+            log_probs = _log_probs(recognizer, [readable[i] for i in members], names)
+        except ModelError as error:
+            # Of a batch, only what the model does to all of its utterances.
+            done |= dict.fromkeys(members, error)
+            continue
+        for rows, i in zip(log_probs, members, strict=True):
             # -inf rules a class out; every frame needs another class.
             if not rows.amax(dim=1).isfinite().all():
                 done[i] = ModelError(
                     f"utterance {utterances[i].id!r}: the model's logits are NaN or infinite"
                 )
                 continue
+            classes = recognizer.classes
             loss = None
             if with_loss:
-                loss = _ctc_loss(rows, reference_labels(utterances[i], checkpoint.vocabulary))
-            text = decode(_greedy(rows), checkpoint.vocabulary)
+                labels = reference_labels(utterances[i], classes)
+                loss = _ctc_loss(rows, labels, blank=classes.blank)
+            text = classes.text(_greedy(rows, blank=classes.blank))
             done[i] = Transcript(utterances[i], readable[i].seconds, text, loss, rows.shape[0])
     return [done[i] for i in range(len(utterances))]
+
+
+def _log_probs(
+    recognizer: Recognizer, recordings: Sequence[RecordingInput], names: Sequence[str]
+) -> list[Tensor]:
+    """[T_n, C] float64 on the CPU of each recording; a single one is checked as for scores."""
+    try:
+        with torch.inference_mode(), matmul_precision("float32", recognizer.device):
+            outputs = call(recognizer.module, recognizer.inputs(recordings))
+    except EglError:
+        raise
+    except Exception as error:
+        if recognizer.shares_batches or is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"utterance {names[0]!r}: failed with {type(error).__name__}: {one_line(error)}"
+        ) from error
+    logits, lengths = model_outputs(
+        outputs,
+        ids=names if len(names) == 1 else None,
+        num_classes=len(recognizer.classes.vocabulary),
+    )
+    log_probs = logits.double().log_softmax(dim=2).cpu()
+    return [log_probs[n, :length] for n, length in enumerate(lengths.tolist())]
 
 
 def error_rates(transcripts: Sequence[Transcript]) -> ErrorRates:
@@ -211,17 +242,18 @@ def _edits_and_length(output: jiwer.CharacterOutput | jiwer.WordOutput) -> tuple
     return lost + output.insertions, output.hits + lost
 
 
-def _greedy(log_probs: Tensor) -> list[int]:
+def _greedy(log_probs: Tensor, *, blank: int) -> list[int]:
     best: list[int] = log_probs.argmax(dim=1).tolist()
-    return [label for label, _ in groupby(best) if label != 0]
+    return [label for label, _ in groupby(best) if label != blank]
 
 
-def _ctc_loss(log_probs: Tensor, labels: Sequence[int]) -> float:
+def _ctc_loss(log_probs: Tensor, labels: Sequence[int], *, blank: int) -> float:
     loss = F.ctc_loss(
         log_probs.unsqueeze(1),
         torch.tensor([labels], dtype=torch.int64),
         torch.tensor([log_probs.shape[0]]),
         torch.tensor([len(labels)]),
+        blank=blank,
         reduction="sum",
     )
     return float(loss)

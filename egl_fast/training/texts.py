@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 from egl_fast.data.manifest import Utterance
 from egl_fast.display import shortened
 from egl_fast.errors import ManifestError
+from egl_fast.recognizers.classes import Classes
 
 #: What to do about a character that a fixed vocabulary lacks.
 NORMALIZE = "normalize the transcript to the vocabulary's characters"
@@ -16,29 +17,39 @@ _MOST_CHARACTERS = 60
 
 
 def reference_labels(
-    utterance: Utterance, vocabulary: Sequence[str], *, remedy: str = NORMALIZE
+    utterance: Utterance, classes: Classes, *, remedy: str = NORMALIZE
 ) -> list[int]:
-    """The class indices of an utterance's text, with the blank first in the vocabulary.
+    """The class indices of an utterance's text.
 
     Raises ``ManifestError``, naming the utterance and its line, if it has no text, or a character
     that is not in the vocabulary; ``remedy`` says what to do about that.
     """
-    where = f"utterance {utterance.id!r} (line {utterance.line})"
-    if utterance.text is None:
-        raise ManifestError(f"{where}: has no 'text'; add its transcript (\"\" for no speech)")
-    index = {name: i for i, name in enumerate(vocabulary) if i > 0}
+    text = required_text(utterance)
     try:
-        return [index[character] for character in utterance.text]
+        return classes.labels(text)
     except KeyError as unknown:
-        text = shortened(utterance.text, _MOST_CHARACTERS)
+        text = shortened(text, _MOST_CHARACTERS)
         raise ManifestError(
-            f"{where}: text {text!r}: character {unknown.args[0]!r} is not in the model's "
-            f"vocabulary; {remedy}"
+            f"{_name(utterance)}: text {text!r}: character {unknown.args[0]!r} is not in the "
+            f"model's vocabulary; {remedy}"
         ) from None
 
 
+def required_text(utterance: Utterance) -> str:
+    """An utterance's text. Raises ``ManifestError``, naming the utterance, if it has none."""
+    if utterance.text is None:
+        raise ManifestError(
+            f"{_name(utterance)}: has no 'text'; add its transcript (\"\" for no speech)"
+        )
+    return utterance.text
+
+
+def _name(utterance: Utterance) -> str:
+    return f"utterance {utterance.id!r} (line {utterance.line})"
+
+
 def all_labels(
-    utterances: Sequence[Utterance], vocabulary: Sequence[str], *, remedy: str = NORMALIZE
+    utterances: Sequence[Utterance], classes: Classes, *, remedy: str = NORMALIZE
 ) -> list[list[int]]:
     """The labels of every utterance.
 
@@ -48,7 +59,7 @@ def all_labels(
     found, errors = [], []
     for utterance in utterances:
         try:
-            found.append(reference_labels(utterance, vocabulary, remedy=remedy))
+            found.append(reference_labels(utterance, classes, remedy=remedy))
         except ManifestError as error:
             errors.append(error)
     if len(errors) == 1:
@@ -67,8 +78,17 @@ def frames_needed(labels: Sequence[int]) -> int:
 
 def lowercased(utterances: Iterable[Utterance]) -> list[Utterance]:
     """The same with texts in lower case; ``record`` keeps the manifest's own."""
+    return _changed(utterances, str.lower)
+
+
+def uppercased(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """The same with texts in upper case; ``record`` keeps the manifest's own."""
+    return _changed(utterances, str.upper)
+
+
+def _changed(utterances: Iterable[Utterance], change: Callable[[str], str]) -> list[Utterance]:
     return [
-        replace(utterance, text=None if utterance.text is None else utterance.text.lower())
+        replace(utterance, text=None if utterance.text is None else change(utterance.text))
         for utterance in utterances
     ]
 

@@ -41,6 +41,7 @@ from egl_fast.evaluation.simulation.units import (
 from egl_fast.features import FeatureConfig
 from egl_fast.files import atomic
 from egl_fast.model import DeepSpeech2
+from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.records import to_json
 from egl_fast.scorer import Scorer, pool_scoring
 from egl_fast.scoring.run.outcome import in_order
@@ -215,12 +216,7 @@ def _score(
     unit: ScoreUnit, store: UnitStore, folder: Path, note: Note, device: torch.device
 ) -> dict[str, Any]:
     checkpoint = _model_of(unit.model, store, device)
-    scorer = Scorer(
-        checkpoint.model,
-        checkpoint.vocabulary,
-        features=checkpoint.features,
-        model_hash=checkpoint.sha256,
-    )
+    scorer = Scorer(recognizer_of(checkpoint))
     records, embeddings = [], []
     scoring = pool_scoring(scorer, unit.options, embeds=unit.trusted is not None)
     for outcome in in_order(scoring.outcomes(hidden(unit.pool))):
@@ -292,7 +288,9 @@ def _transcripts(
     checkpoint: Checkpoint, members: tuple[Member, ...], batch_seconds: float
 ) -> list[Transcript]:
     utterances = [member.utterance for member in members]
-    windows = transcribe(checkpoint, utterances, batch_seconds=batch_seconds, with_loss=True)
+    windows = transcribe(
+        recognizer_of(checkpoint), utterances, batch_seconds=batch_seconds, with_loss=True
+    )
     transcripts = [transcript for window in windows for transcript in window]
     for transcript in transcripts:
         # Hours picked and labeled are counted by what the manifest says.

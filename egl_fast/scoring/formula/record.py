@@ -13,11 +13,11 @@ from egl_fast import ops
 from egl_fast.errors import ModelError
 from egl_fast.gradients.tape import Tape
 from egl_fast.methods.method import OwnRows, SingleNorms
+from egl_fast.recognizers.classes import Classes
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.search import Searched
 from egl_fast.scoring.task import ScoringTask
-from egl_fast.vocabulary import decode
 
 
 def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> list[ScoreRecord]:
@@ -83,7 +83,7 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
     ``products`` are [rows] squared norms over all parameters, or [rows, rows] inner products,
     padded if other utterances have more rows; ``output_share`` is the output layer's share of them.
     """
-    options, vocabulary = task.options, task.classes.vocabulary
+    options, classes = task.options, task.classes
     own = (slice(len(one.rows)),) * products.dim()
     estimate, single = one.rows.finish(products[own], output_share[own])
     probability = one.log_prob.exp()
@@ -104,12 +104,12 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
     hypotheses: tuple[Hypothesis, ...] = ()
     try:
         if options.per_hypothesis and single is not None:
-            hypotheses = _hypotheses(one, single, vocabulary)
+            hypotheses = _hypotheses(one, single, classes)
         return ScoreRecord(
             id=one.name,
             duration=one.duration,
             num_frames=one.num_frames,
-            pred_text=decode(one.labelings[0], vocabulary),
+            pred_text=classes.text(one.labelings[0]),
             num_hypotheses=len(one.labelings),
             beam_mass=mass,
             egl=mass * estimate.value,
@@ -127,11 +127,9 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
         raise ModelError(f"utterance {one.name!r}: {error}") from None
 
 
-def _hypotheses(
-    one: Searched, single: SingleNorms, vocabulary: Sequence[str]
-) -> tuple[Hypothesis, ...]:
+def _hypotheses(one: Searched, single: SingleNorms, classes: Classes) -> tuple[Hypothesis, ...]:
     numbers = (one.log_prob.tolist(), single.sq_norms.tolist(), single.stderr.tolist())
     return tuple(
-        Hypothesis(decode(labels, vocabulary), labels, *three)
+        Hypothesis(classes.text(labels), labels, *three)
         for labels, *three in zip(one.labelings, *numbers, strict=True)
     )

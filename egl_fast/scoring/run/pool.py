@@ -11,11 +11,10 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from egl_fast.data.audio import audio_seconds
-from egl_fast.data.loading import Spectrogram, load_spectrogram
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS, decoders_beside, read_ahead
 from egl_fast.errors import AudioError, EglError
-from egl_fast.features import FeatureConfig
+from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring, Scored
 from egl_fast.scoring.task import ScoringTask
@@ -41,7 +40,6 @@ class PoolScoring:
     """Scores the recordings of a pool."""
 
     task: ScoringTask
-    features: FeatureConfig
     batch_seconds: float  # padded audio that shares a forward pass
     limits: ReadingLimits
 
@@ -73,8 +71,8 @@ class PoolScoring:
         )
         limit = BatchLimit(self.batch_seconds)
         for window in windows:
-            audio = {position: next(loaded) for position in window}
-            for results in self._window(utterances, audio, limit, completed):
+            found = {position: next(loaded) for position in window}
+            for results in self._window(utterances, found, limit, completed):
                 new = [
                     _outcome(position, utterances[position], result)
                     for position, result in results.items()
@@ -86,16 +84,16 @@ class PoolScoring:
     def _window(
         self,
         utterances: Sequence[Utterance],
-        audio: dict[int, Spectrogram | EglError],
+        loaded: dict[int, RecordingInput | EglError],
         limit: BatchLimit,
         completed: Container[int],
     ) -> Iterator[dict[int, Scored | EglError]]:
-        yield {p: found for p, found in audio.items() if isinstance(found, EglError)}
-        spectrograms = {p: found for p, found in audio.items() if isinstance(found, Spectrogram)}
-        positions = list(spectrograms)
+        yield {p: found for p, found in loaded.items() if isinstance(found, EglError)}
+        readable = {p: found for p, found in loaded.items() if not isinstance(found, EglError)}
+        positions = list(readable)
         scoring = BatchScoring(
             self.task,
-            list(spectrograms.values()),
+            list(readable.values()),
             [utterances[position].id for position in positions],
             limit=limit,
             skip=True,
@@ -104,7 +102,7 @@ class PoolScoring:
             if not all(positions[i] in completed for batch in unit for i in batch):
                 yield {positions[i]: result for i, result in scoring.score(unit).items()}
 
-    def load(self, utterance: Utterance) -> Spectrogram:
+    def load(self, utterance: Utterance) -> RecordingInput:
         """The model's input for one recording."""
         longest = self.limits.max_duration
         if longest is not None:
@@ -114,7 +112,7 @@ class PoolScoring:
                     f"{recording_name(utterance.audio_path)}: {seconds:.1f} s is longer than the "
                     f"{longest:g} s allowed; cut it, or raise --max-duration"
                 )
-        return load_spectrogram(utterance, self.features, max_seconds=longest)
+        return self.task.recognizer.load(utterance, max_seconds=longest)
 
 
 def _outcome(position: int, utterance: Utterance, result: Scored | EglError) -> Outcome:

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.data.batching import length_batches
-from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError
+from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.scoring.formula.embedding import embeddings_of
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.run.outcome import WINDOW
@@ -43,15 +43,15 @@ def trusted_embeddings(
         names = [utterance.id for utterance in utterances[start : start + WINDOW]]
         window = [_usable(next(loaded)) for _ in names]
         found: dict[int, npt.NDArray[np.float32]] = {}
-        seconds = [spectrogram.seconds for spectrogram in window]
+        seconds = [recording.seconds for recording in window]
         batches = length_batches(seconds, batch_seconds=scoring.batch_seconds)
         if not engine.shares_batches:
             batches = [[i] for batch in batches for i in batch]
         for batch in batches:
-            features, lengths = pad_features(
-                [window[i].features for i in batch], device=engine.device
+            inputs = scoring.task.recognizer.inputs(
+                [window[i] for i in batch], device=engine.device, dtype=engine.dtype
             )
-            tape = engine.run(features.to(engine.dtype), lengths.to(engine.device))
+            tape = engine.run(*inputs.positional, **inputs.named)
             _, num_frames = model_outputs(
                 tape.outputs,
                 ids=[names[i] for i in batch],
@@ -64,7 +64,7 @@ def trusted_embeddings(
     return np.stack(rows)
 
 
-def _usable(loaded: Spectrogram | EglError) -> Spectrogram:
+def _usable(loaded: RecordingInput | EglError) -> RecordingInput:
     if isinstance(loaded, EglError):
         raise loaded
     return loaded

@@ -1,4 +1,4 @@
-"""From spectrograms to records: which utterances share a forward pass, and which a backward pass.
+"""From a model's inputs to records: which utterances share a forward or a backward pass.
 
 Utterances of similar length share forward passes. How many rows each has to pull back may be known
 only after its search (``Method.likely_rows``). If the numbers differ little, the forward pass of
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.data.batching import length_batches
-from egl_fast.data.loading import Spectrogram, pad_features
 from egl_fast.errors import EglError, ModelError, one_line
 from egl_fast.gradients.tape import Tape
+from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import Searched, search
@@ -83,7 +83,7 @@ class BatchScoring:
     def __init__(
         self,
         task: ScoringTask,
-        spectrograms: Sequence[Spectrogram],
+        recordings: Sequence[RecordingInput],
         ids: Sequence[str],
         *,
         limit: BatchLimit,
@@ -91,8 +91,8 @@ class BatchScoring:
     ) -> None:
         self._task = task
         self._engine = task.engine
-        self._spectrograms = spectrograms
-        self._seconds = [spectrogram.seconds for spectrogram in spectrograms]
+        self._recordings = recordings
+        self._seconds = [recording.seconds for recording in recordings]
         self._ids = ids
         self._limit = limit
         self._skip = skip
@@ -198,10 +198,10 @@ class BatchScoring:
 
     def _run(self, batch: list[int]) -> Tape:
         engine = self._engine
-        features, lengths = pad_features(
-            [self._spectrograms[i].features for i in batch], device=engine.device
+        inputs = self._task.recognizer.inputs(
+            [self._recordings[i] for i in batch], device=engine.device, dtype=engine.dtype
         )
-        return engine.run(features.to(engine.dtype), lengths.to(engine.device))
+        return engine.run(*inputs.positional, **inputs.named)
 
     def _fits(self, num_utterances: int, num_rows: int, seconds: float) -> bool:
         total_rows = num_utterances * num_rows

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from egl_fast.errors import ModelError
+from egl_fast.recognizers.vocabulary import Spelling
 
 #: Names of blanks, without brackets.
 _BLANK_NAMES = ("blank", "blk", "pad", "eps", "epsilon", "ctc_blank")
@@ -22,12 +23,19 @@ class Classes:
 
     vocabulary: tuple[str, ...]  # names in index order
     blank: int  # index of the blank, whose name is ignored
+    spelling: Spelling = field(repr=False, compare=False)  # how labels become text
+    # How text becomes labels, where single characters do not say it: a tokenizer's own way.
+    encode: Callable[[str], list[int]] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
         cls,
         vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
         blank: int | str,
+        *,
+        special: Collection[int] = (),
+        delimiter: str | None = None,
+        encode: Callable[[str], list[int]] | None = None,
     ) -> Classes:
         """Classes from a vocabulary as tokenizers have it.
 
@@ -35,6 +43,9 @@ class Classes:
             vocabulary: names in index order (in a string, each character is a name), or a
                 dictionary from names to indices or from indices to names.
             blank: index of the blank, or its name.
+            special: indices of classes that are no text, besides those whose names say so.
+            delimiter: the name of the class between words, if it is not obvious.
+            encode: from a text to its labels, if the classes are no characters.
 
         Raises:
             ModelError: there is no order, or a gap, a name that is not a string, or no such blank.
@@ -55,7 +66,41 @@ class Classes:
                 "give blank=%r",
                 index, names[index], blanks[0], blanks[0],
             )  # fmt: skip
-        return cls(tuple(map(str, names)), index)
+        texts = tuple(map(str, names))
+        spelling = Spelling.of(texts, special={index, *special}, delimiter=delimiter)
+        return cls(texts, index, spelling, encode)
+
+    def text(self, labels: Iterable[int]) -> str:
+        """The text of a labeling."""
+        return self.spelling.text(labels)
+
+    @property
+    def case(self) -> Literal["lower", "upper"] | None:
+        """Of the letters in the classes' texts, if all have the same."""
+        texts = b"".join(self.spelling.pieces).decode("utf-8", "ignore")
+        has_lower, has_upper = texts != texts.upper(), texts != texts.lower()
+        if has_lower == has_upper:
+            return None
+        return "lower" if has_lower else "upper"
+
+    @property
+    def can_spell(self) -> bool:
+        """Whether texts can be turned into labels."""
+        return self.encode is not None or self.spelling.of_characters is not None
+
+    def labels(self, text: str) -> list[int]:
+        """The labels of a text.
+
+        Raises:
+            KeyError: a character is no class of the model.
+            ValueError: not ``can_spell``.
+        """
+        if self.encode is not None:
+            return self.encode(text)
+        label_of = self.spelling.of_characters
+        if label_of is None:
+            raise ValueError("this model's classes are not characters, and it has no tokenizer")
+        return [label_of[character] for character in text]
 
 
 def _in_index_order(vocabulary: Any) -> list[Any]:

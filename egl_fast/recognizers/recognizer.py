@@ -1,0 +1,175 @@
+"""A recognizer: a model with everything it takes to score and transcribe recordings with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from egl_fast.data.audio import Waveform, load_audio
+from egl_fast.data.manifest import Utterance, recording_name
+from egl_fast.errors import ModelError
+from egl_fast.features import FeatureConfig
+from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.running import unwrapped
+from egl_fast.gradients.tape import declares_utterances_first
+from egl_fast.recognizers.classes import Classes
+from egl_fast.recognizers.front_end import (
+    FrontEnd,
+    RecordingInput,
+    Spectrograms,
+    WaveformFunction,
+    moved,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Recognizer:
+    """A CTC model, the meaning of its outputs, and the way to its inputs.
+
+    Attributes:
+        module: its call returns (logits [N, T, C], lengths [N]), or an object with ``logits``.
+        classes: what the C classes stand for.
+        front_end: makes the module's inputs; None if they are only ever given ready-made.
+        sha256: identity of weights and settings, "" if unknown.
+        frame_seconds: audio for a frame of logits, None if unknown.
+        case: of all letters the model writes; texts are compared with its own in this case.
+        presets: patterns of parameters by a name for them, see ``pattern``.
+        params: which parameters count unless the user says otherwise; None for all.
+    """
+
+    module: nn.Module
+    classes: Classes
+    front_end: FrontEnd | None = None
+    sha256: str = ""
+    frame_seconds: float | None = None
+    case: Literal["lower", "upper"] | None = None
+    presets: Mapping[str, str] = field(default_factory=dict)
+    params: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
+        front_end: Callable[[Tensor], Any] | FeatureConfig | FrontEnd | None = None,
+        *,
+        sample_rate_hz: int = 16000,
+        blank: int | str = 0,
+        sha256: str = "",
+        frame_seconds: float | None = None,
+    ) -> Recognizer:
+        """A recognizer of one's own.
+
+        Args:
+            module: its call returns (logits [N, T, C], lengths [N]), or an object with ``logits``.
+            vocabulary: names of the C classes in index order, or a dictionary from names to indices
+                or from indices to names.
+            front_end: from samples [S] (float32, mono, of full scale 1) to the module's input for
+                one recording, with a first dimension of 1: a tensor, a tuple, or a dictionary of
+                named inputs. Or a ``FeatureConfig``, for modules that take log-spectrograms
+                [N, T, F] and lengths [N].
+            sample_rate_hz: the rate of the samples that a function takes.
+            blank: index of the blank, or its name.
+            sha256: identity of weights and settings.
+            frame_seconds: audio for a frame of logits.
+
+        Raises:
+            ModelError: the module is none, or the vocabulary has gaps, no order, or no such blank.
+        """
+        if not isinstance(module, nn.Module):
+            raise ModelError(
+                f"model: expected a torch.nn.Module, got a {type(module).__name__}; for an "
+                "exported program, give program.module()"
+            )
+        made: FrontEnd | None
+        if isinstance(front_end, FeatureConfig):
+            made = Spectrograms(front_end)
+        elif front_end is None or hasattr(front_end, "prepare"):
+            made = front_end  # type: ignore[assignment]
+        elif callable(front_end):
+            made = WaveformFunction(sample_rate_hz, front_end)
+        else:
+            raise ModelError(
+                "front_end: expected a function of samples, a FeatureConfig or an object with "
+                f"`prepare`, got a {type(front_end).__name__}"
+            )
+        return cls(module, Classes.of(vocabulary, blank), made, sha256, frame_seconds)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the module's inputs."""
+        dtypes = (p.dtype for p in self.module.parameters() if p.is_floating_point())
+        return next(dtypes, torch.float32)
+
+    @property
+    def shares_batches(self) -> bool:
+        """Whether utterances may share a forward pass: the module's class declares it."""
+        return declares_utterances_first(unwrapped(self.module))
+
+    def pattern(self, params: str | None) -> str | None:
+        """The shell patterns of parameters that a choice stands for: a preset, or patterns.
+
+        "all" is every parameter, as is None, for a model without a default of its own.
+        """
+        params = self.params if params is None else params
+        return None if params in (None, "all") else self.presets.get(params, params)
+
+    def required_front_end(self) -> FrontEnd:
+        """The front end.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if self.front_end is None:
+            raise ModelError(
+                "this scorer has no features; give Scorer(..., features=FeatureConfig(...)), or "
+                "call score_batch with the model's own inputs"
+            )
+        return self.front_end
+
+    def load(self, utterance: Utterance, *, max_seconds: float | None = None) -> RecordingInput:
+        """Decode a recording and prepare it for the module.
+
+        Raises:
+            AudioError: it cannot be read, is longer than ``max_seconds``, or cannot be used.
+            ModelError: there is no front end.
+        """
+        waveform = load_audio(
+            utterance,
+            sample_rate_hz=self.required_front_end().sample_rate_hz,
+            max_seconds=max_seconds,
+        )
+        return self.prepare(waveform, name=recording_name(utterance.audio_path))
+
+    def prepare(self, waveform: Waveform, *, name: str) -> RecordingInput:
+        """Prepare mono samples [S] at the front end's rate; see ``FrontEnd.prepare``."""
+        return self.required_front_end().prepare(waveform, name=name)
+
+    def inputs(
+        self,
+        recordings: Sequence[RecordingInput],
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> ModelInputs:
+        """The module's inputs for recordings that share a call, where the module is.
+
+        Args:
+            recordings: one, unless ``shares_batches``.
+            device: another place for the inputs.
+            dtype: another dtype for those that are floating-point numbers.
+        """
+        return moved(
+            self.required_front_end().together(recordings),
+            device or self.device,
+            dtype or self.dtype,
+        )
