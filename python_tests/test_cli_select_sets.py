@@ -88,7 +88,15 @@ def test_a_group_is_taken_back(scores: Path) -> None:
     assert not scores.with_name("picks.jsonl.atypical.jsonl").exists()
 
 
-@pytest.mark.parametrize("way", [("--batch", "clusters"), ("--share", "kind")])
+@pytest.mark.parametrize(
+    "way",
+    [
+        ("--batch", "clusters"),
+        ("--batch", "facility"),
+        ("--batch", "kmeans_plusplus"),
+        ("--share", "kind"),
+    ],
+)
 def test_a_set_has_every_kind(scores: Path, way: tuple[str, str]) -> None:
     picks = picked(scores, "--budget", "24s", *way)
     assert set(Counter(record["kind"] for record in picks)) == {"talk", "song", "noise"}
@@ -97,6 +105,21 @@ def test_a_set_has_every_kind(scores: Path, way: tuple[str, str]) -> None:
 def test_no_value_of_a_key_has_more_than_its_cap(scores: Path) -> None:
     picks = picked(scores, "--budget", 6, "--per", "kind=2")
     assert Counter(r["kind"] for r in picks) == {"noise": 2, "song": 2, "talk": 2}
+
+
+def test_too_few_are_not_typical(scores: Path) -> None:
+    # Noise has the highest scores, but in a cluster of 4 nothing is typical.
+    picks = picked(scores, "--budget", 2, "--batch", "typiclust")
+    assert "noise" not in {record["kind"] for record in picks}
+
+
+def test_a_free_recording_has_no_place_in_a_set(run: Run, scores: Path) -> None:
+    records = read(scores)
+    records[2]["pred_text"] = ""
+    scores.write_text("".join(json.dumps(record) + "\n" for record in records))
+    cost = ("--cost", "0.1*words")
+    for way in (("--batch", "facility"), ("--batch", "kmeans_plusplus"), ("--share", "kind")):
+        assert "('2 talk'): no word is heard in it" in refusal(run, scores, *cost, *way)
 
 
 def test_of_copies_one_is_taken(scores: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import commands
+import numpy as np
 import polars as pl
 import pytest
 from simulations import CONFIG, picks, plan_of, pretend, write_simulation
@@ -84,6 +85,26 @@ def test_a_batch_is_a_set_of_the_right_size(tmp_path: Path, store: UnitStore) ->
     first, second = (taken for _, taken in picks(plan.expand(store), "best", "sequential"))
     assert (len(set(first)), len(set(second))) == (2, 4)
     assert second[:2] == first
+
+
+def test_a_batch_knows_how_many_picks_it_is_for(
+    tmp_path: Path, store: UnitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def counted(embeddings: np.ndarray, *, num_clusters: int, seed: int) -> np.ndarray:
+        asked.append(num_clusters)
+        return np.zeros(len(embeddings), dtype=np.int64)
+
+    monkeypatch.setattr("egl_fast.selection.batches.typiclust.clusters", counted)
+    plan = best(
+        tmp_path, 'batch = "typiclust"', ("seeds = [0]", 'modes = ["single", "sequential"]')
+    )
+    pretend(plan, store)
+    first, second = (taken for _, taken in picks(plan.expand(store), "best", "sequential"))
+    assert (len(first), len(second), second[:2]) == (2, 4, first)
+    # Of 8 recordings a quarter and a half at once; in rounds, a quarter each.
+    assert asked == [2, 4, 2]
 
 
 def test_damaged_embeddings_are_named(tmp_path: Path, store: UnitStore) -> None:

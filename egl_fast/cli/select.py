@@ -58,7 +58,7 @@ from egl_fast.selection import Candidates, batches, low_mass_warning, parse_budg
 @options.quiet
 @refuse_idle_options(
     without={"--overwrite": "--out", "--pool": "--out", "--seed": "--batch"},
-    beside={"--share": "--batch"},
+    beside={"--share": "--batch", "--strategy": "--batch typiclust"},
 )
 def command(
     scores: str,

@@ -2,6 +2,7 @@
 
     candidates   scored utterances, as strategies see them
     strategies   what makes one utterance more worth transcribing than another, a file each
+    weights      of candidates, from their scores
     shares       an order in which groups of utterances get fair shares
     cost         what transcribing an utterance costs
     budget       how much may be spent

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple
 
 from egl_fast.errors import SelectionError
@@ -60,7 +61,7 @@ def parse_budget(budget: str | int, *, whole: bool = True) -> Budget:
 
 def within_budget(
     records: Sequence[Scored] | Candidates,
-    order: Sequence[int],
+    order: Iterable[int],
     *,
     budget: str | int,
     cost: Cost | None = None,
@@ -69,7 +70,8 @@ def within_budget(
 
     Args:
         records: the pool; a budget of time needs their ``duration``.
-        order: indices into ``records``, best first, each at most once.
+        order: indices into ``records``, best first, each at most once; read only as far as the
+            budget goes.
         budget: as for ``select``; percentages are of all records.
         cost: what a budget without a unit is spent on; None: it counts utterances.
 
@@ -94,29 +96,30 @@ def within_budget(
                 f"budget {budget}: of {available} records that is less than half a record; "
                 "give a larger budget"
             )
-        count = min(count, Fraction(len(order)))
-    if count > len(order):
+    taken = list(islice(order, int(count)))
+    if len(taken) < count and parsed.unit != "%":
         raise SelectionError(
-            f"budget {budget}: there are only {len(order)} records"
-            + ("" if len(order) == available else f" left of {available}")
-            + f"; give at most {len(order)}"
+            f"budget {budget}: there are only {len(taken)} records"
+            + ("" if len(taken) == available else f" left of {available}")
+            + f"; give at most {len(taken)}"
         )
-    return list(order[: int(count)])
+    return taken
 
 
 def _fill(
     candidates: Candidates,
-    order: Sequence[int],
+    order: Iterable[int],
     limit: Fraction,
     budget: str | int,
     price: Callable[[int], Fraction],
 ) -> list[int]:
     """The longest start of the order whose prices add up to at most the limit."""
     spent = Fraction(0)
-    for taken, index in enumerate(order):
+    taken: list[int] = []
+    for index in order:
         spent += price(index)
         if spent > limit:
-            if taken == 0:
+            if not taken:
                 alone = f"{float(price(index)):.4g}"
                 if parse_budget(budget, whole=False).unit:
                     alone = f"{candidates.number(index, 'duration'):.1f} s"
@@ -124,5 +127,6 @@ def _fill(
                     f"budget {budget}: the most informative utterance alone takes {alone}; "
                     "give a larger budget"
                 )
-            return list(order[:taken])
-    return list(order)
+            break
+        taken.append(index)
+    return taken

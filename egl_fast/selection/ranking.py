@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ class Selection:
         gate: what is left out because it is not like speech of the domain.
         exclude: ids that are not candidates.
         seed: of what is random.
+        num_picks: about how many utterances a batch is for; None: what the budget pays for.
     """
 
     budget: str | int
@@ -46,6 +48,7 @@ class Selection:
     gate: Gate | None = None
     exclude: Collection[str] = frozenset()
     seed: int = 0
+    num_picks: int | None = None
 
     def __post_init__(self) -> None:
         # What is wrong with the options comes before what is wrong with the records.
@@ -96,8 +99,14 @@ class Selection:
             raise SelectionError("nothing is left to select from: all is excluded or turned away")
         return Offer(self, candidates, turned_away, inside)
 
-    def order(self, candidates: Candidates, scores: Sequence[float]) -> Iterator[int]:
-        """Indices by falling score, or as a batch or shares have it; ``scores`` are [n]."""
+    def order(self, candidates: Candidates, scores: Sequence[float], *, of: int) -> Iterator[int]:
+        """Indices by falling score, or as a batch or shares have it.
+
+        Args:
+            candidates: n utterances.
+            scores: [n].
+            of: how many there were before the gate and exclusions, which percentages are of.
+        """
         if self.batch is None and self.share is None:
             return iter(rank(scores))
         costs = [float(self._price(candidates, index)) for index in range(len(candidates))]
@@ -107,13 +116,34 @@ class Selection:
                 raise SelectionError(f"share {self.share}: no record holds {self.share}")
             return in_shares(values, scores, costs)
         assert self.batch is not None
-        return order_by(self.batch)(candidates, scores, costs, seed=self.seed)
+        return order_by(self.batch)(
+            candidates, scores, costs, num_picks=self._num_picks(costs, of), seed=self.seed
+        )
+
+    def _num_picks(self, costs: Sequence[float], of: int) -> int:
+        budget = parse_budget(self.budget, whole=self.cost is None)
+        if self.num_picks is not None:
+            expected = float(self.num_picks)
+        elif budget.unit == "%":
+            expected = float(budget.amount) * of / 100
+        else:
+            amount = budget.amount if budget.seconds is None else budget.seconds
+            expected = float(amount) * len(costs) / math.fsum(costs)
+        return max(1, min(len(costs), round(expected)))
 
     def _price(self, candidates: Candidates, index: int) -> float:
         budget = parse_budget(self.budget, whole=self.cost is None)
         if budget.seconds is not None:
             return float(seconds_of(candidates, index))
-        return 1.0 if self.cost is None else float(self.cost.of(candidates, index))
+        if self.cost is None:
+            return 1.0
+        price = float(self.cost.of(candidates, index))
+        if price == 0.0:
+            raise SelectionError(
+                f"{candidates.name(index)}: no word is heard in it, so it costs nothing; add a "
+                "cost of each utterance or second, which a batch or share needs"
+            )
+        return price
 
 
 @dataclass(frozen=True)
@@ -146,10 +176,12 @@ class Offer:
             own = scores_by(selection.strategy, part)
         else:
             own = [scores[index] for index in self.inside]
-        order = self._first_copies(self.inside[place] for place in selection.order(part, own))
+        order = self._first_copies(
+            self.inside[place] for place in selection.order(part, own, of=len(self.candidates))
+        )
         picks = within_budget(
             self.candidates,
-            list(self._limited(order)),
+            self._limited(order),
             budget=selection.budget,
             cost=selection.cost,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 from egl_fast.errors import SelectionError
 from egl_fast.evaluation.simulation.choices import Choice
@@ -11,7 +12,7 @@ from egl_fast.evaluation.simulation.filters import matches
 from egl_fast.evaluation.simulation.sets import Member, hidden, total_seconds
 from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import ScoreUnit
-from egl_fast.selection import Candidates, parse_budget, within_budget
+from egl_fast.selection import Budget, Candidates, parse_budget, within_budget
 from egl_fast.selection.gate import Gate
 from egl_fast.selection.ranking import Selection
 
@@ -27,7 +28,7 @@ class Picker:
         self._pool = pool
         self._lines = [utterance.record for utterance in hidden(pool)]
         self._durations = [{"duration": member.seconds} for member in pool]
-        self._orders: dict[tuple[str, str, bool, tuple[int, ...]], list[int]] = {}
+        self._orders: dict[tuple[str, str, bool, int | None, tuple[int, ...]], list[int]] = {}
 
     def pick(
         self,
@@ -53,16 +54,27 @@ class Picker:
         """
         budget = parse_budget(query)
         in_time = budget.seconds is not None
-        key = (choice.name, unit.name, in_time, picked)
+        num_picks = None if choice.batch is None else self._expected(budget) - len(picked)
+        key = (choice.name, unit.name, in_time, num_picks, picked)
         if key not in self._orders:
             try:
-                self._orders[key] = self._order(choice, unit, scored, picked, store, in_time)
+                self._orders[key] = self._order(
+                    choice, unit, scored, picked, store, in_time, num_picks
+                )
             except SelectionError as error:
                 raise SelectionError(f"choice {choice.name!r}: {error}") from None
         order = [*picked, *self._orders[key]]
         if not in_time and budget.unit != "%" and budget.amount > len(order):
             return tuple(order)
         return tuple(within_budget(self._durations, order, budget=query))
+
+    def _expected(self, budget: Budget) -> int:
+        """About how many utterances a budget labels."""
+        if budget.seconds is None:
+            share = budget.amount / (100 if budget.unit == "%" else len(self._pool))
+        else:
+            share = budget.seconds / Fraction(total_seconds(self._pool))
+        return round(share * len(self._pool))
 
     def _order(
         self,
@@ -72,6 +84,7 @@ class Picker:
         picked: Sequence[int],
         store: UnitStore,
         in_time: bool,
+        num_picks: int | None,
     ) -> list[int]:
         """All that may be picked of what is left, first things first."""
         taken = set(picked)
@@ -102,6 +115,7 @@ class Picker:
             most=choice.per,
             gate=Gate.of(choice.drop_atypical, choice.min_typicality, metadata=metadata),
             seed=unit.options.seed,
+            num_picks=num_picks,
         )
         order = selection.choose(Candidates(records, embeddings)).picks
         return [scored[places[place]] for place in order]

@@ -1,9 +1,9 @@
 """Picking a set rather than the top of a list: a file for each way.
 
 The top of a list by any score fills a budget with one kind of recording. A way to choose a set is a
-function ``order(candidates, scores, costs, *, seed)`` that yields indices into the candidates, best
-first, so that any start of what it yields is a good set for what that start costs. A module of this
-package that has an ``order`` is one, under the module's name.
+function ``order(candidates, scores, costs, *, num_picks, seed)`` that yields indices into the
+candidates, best first, so that any start of what it yields is a good set for what that start costs.
+A module of this package that has an ``order`` is one, under the module's name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ class Order(Protocol):
     """How a set is chosen."""
 
     def __call__(
-        self, candidates: Candidates, scores: Sequence[float], costs: Sequence[float], *, seed: int
+        self,
+        candidates: Candidates,
+        scores: Sequence[float],
+        costs: Sequence[float],
+        *,
+        num_picks: int,
+        seed: int,
     ) -> Iterator[int]:
         """Indices, best first.
 
@@ -31,6 +37,7 @@ class Order(Protocol):
             candidates: n utterances.
             scores: [n], higher is more informative.
             costs: [n], in the budget's currency; above zero.
+            num_picks: about how many of them the budget pays for, at least 1.
             seed: of what is random.
         """
         ...

@@ -10,7 +10,12 @@ from egl_fast.selection.shares import in_shares
 
 
 def order(
-    candidates: Candidates, scores: Sequence[float], costs: Sequence[float], *, seed: int
+    candidates: Candidates,
+    scores: Sequence[float],
+    costs: Sequence[float],
+    *,
+    num_picks: int,
+    seed: int,
 ) -> Iterator[int]:
     """See ``Order``. A cluster's share is proportional to the root of what all of it costs."""
     embeddings = candidates.require_embeddings("batch clusters")

@@ -14,6 +14,7 @@ import numpy as np
 
 from egl_fast.embeddings.reduction import Reduction
 from egl_fast.selection.candidates import Candidates
+from egl_fast.selection.weights import weights_of
 
 NUM_COMPONENTS = 32
 #: A recording's similarity to what is farther than its so many nearest neighbors counts as zero.
@@ -21,7 +22,12 @@ NUM_NEIGHBORS = 64
 
 
 def order(
-    candidates: Candidates, scores: Sequence[float], costs: Sequence[float], *, seed: int
+    candidates: Candidates,
+    scores: Sequence[float],
+    costs: Sequence[float],
+    *,
+    num_picks: int,
+    seed: int,
 ) -> Iterator[int]:
     """See ``Order``; what covers nothing any more comes last, by falling score.
 
@@ -44,12 +50,6 @@ def similarities(distances: np.ndarray) -> np.ndarray:
     """exp(-d^2 / s^2) of distances [n, k], s being the median distance to the last neighbor."""
     scale = float(np.median(distances[:, -1])) or 1.0
     return np.exp(-np.square(distances / scale))
-
-
-def weights_of(scores: Sequence[float]) -> np.ndarray:
-    """Scores over their mean; moved up to zero where one is negative, all ones if all are zero."""
-    moved = np.asarray(scores, dtype=np.float64) - min(0.0, *scores)
-    return moved / moved.mean() if moved.any() else np.ones_like(moved)
 
 
 def greedy_cover(
