@@ -25,6 +25,7 @@ from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import check_precision, matmul_precision
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.calling import ModelInputs, call
+from egl_fast.gradients.calls import Call, Computed
 from egl_fast.gradients.contributions import (
     Contribution,
     Explicit,
@@ -34,8 +35,9 @@ from egl_fast.gradients.contributions import (
 )
 from egl_fast.gradients.counted import counted_parameters
 from egl_fast.gradients.memory import GradientMemory
+from egl_fast.gradients.rules.rule import Pullback
 from egl_fast.gradients.running import alone, running, unwrapped
-from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, record
+from egl_fast.gradients.tape import Tape, declares_utterances_first, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
 
 _log = logging.getLogger("egl_fast")
@@ -207,17 +209,25 @@ class GradientEngine:
             missing = _size(passes[0]) - _size(carried)
             if missing:
                 rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
+            # Gradients of parameters without a rule are of all utterances together; if there is
+            # only one, they come with the cotangents.
+            one = num_utterances == 1
             with self._products():
-                at_calls = self._pull_back(tape.logits, rows, calls, {})
+                pulled = self._pull_back(tape.logits, rows, calls, direct if one else {})
             for position, utterance in enumerate(utterances):
-                found: dict[str, list[Contribution]] = defaultdict(list)
                 with self._products():
-                    for call, prepared, cotangent in zip(calls, pullbacks, at_calls, strict=True):
-                        own = call.slice_cotangent(cotangent, utterance)
-                        for local, contribution in prepared[position](own).items():
-                            found[call.parameters[local]].append(contribution)
-                    own_rows = rows if utterance is None else _only(rows, utterance)
-                    gradients = self._pull_back(tape.logits, own_rows, [], direct)
+                    gradients = pulled[len(calls) :]
+                    if not one:
+                        own_rows = _only(rows, position)
+                        gradients = self._pull_back(tape.logits, own_rows, [], direct)
+                    found = self._contributions(
+                        calls,
+                        [prepared[position] for prepared in pullbacks],
+                        [
+                            call.slice_cotangent(cotangent, utterance)
+                            for call, cotangent in zip(calls, pulled, strict=False)
+                        ],
+                    )
                 for name, gradient in zip(direct, gradients, strict=True):
                     found[name].append(Explicit(gradient))
                 for name, contributions in found.items():
@@ -225,12 +235,33 @@ class GradientEngine:
                         coordinates = combined(contributions).coordinates()
                     yield name, position, carried, coordinates
 
-    def _pull_back(
-        self, logits: Tensor, rows: Tensor, calls: list[Call], direct: dict[str, nn.Parameter]
-    ) -> Sequence[Tensor]:
-        """Cotangents [R, *shape] at the calls' outputs, then gradients of ``direct``.
+    def _contributions(
+        self, calls: list[Call], pullbacks: list[Pullback], cotangents: list[Tensor]
+    ) -> dict[str, list[Contribution]]:
+        """What the calls add to the gradient of each parameter, from cotangents [R, *output]."""
+        found: dict[str, list[Contribution]] = defaultdict(list)
+        of_computed: dict[int, tuple[Computed, list[Contribution]]] = {}
+        for call, pull, cotangent in zip(calls, pullbacks, cotangents, strict=True):
+            for local, contribution in pull(cotangent).items():
+                if local in call.parameters:
+                    found[call.parameters[local]].append(contribution)
+                else:
+                    weight = call.computed[local]
+                    of_computed.setdefault(id(weight.value), (weight, []))[1].append(contribution)
+        # Through the functions that made the weights, to the parameters they were made of.
+        for weight, contributions in of_computed.values():
+            rows = combined(contributions).gradient().view(-1, *weight.value.shape)
+            gradients = self._pull_back(weight.value, rows, [], weight.parameters)
+            for name, gradient in zip(weight.parameters, gradients, strict=True):
+                found[name].append(Explicit(gradient))
+        return found
 
-        The gradients of ``direct`` are of all utterances in ``rows`` together.
+    def _pull_back(
+        self, output: Tensor, rows: Tensor, calls: list[Call], direct: dict[str, nn.Parameter]
+    ) -> Sequence[Tensor]:
+        """From cotangents of ``output``, those at the calls' outputs, then gradients of ``direct``.
+
+        All are [R, *shape]. Gradients are of all utterances in ``rows`` together.
         """
         edges = [call.edge for call in calls]
         inputs = [*edges, *(get_gradient_edge(parameter) for parameter in direct.values())]
@@ -240,7 +271,7 @@ class GradientEngine:
 
         def pull_one(cotangent: Tensor) -> tuple[Tensor, ...]:
             found = torch.autograd.grad(
-                logits, inputs, cotangent, retain_graph=True, allow_unused=True
+                output, inputs, cotangent, retain_graph=True, allow_unused=True
             )
             # A custom function may return None to stop the gradient, an embedding a sparse one.
             return tuple(

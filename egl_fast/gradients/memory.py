@@ -91,6 +91,6 @@ class GradientMemory:
         calls, direct = tape.reachable
         numbers = sum(parameter.numel() for parameter in direct.values())
         for call in calls:
-            of_parameters = sum(tape.parameters[name].numel() for name in call.parameters.values())
+            of_parameters = sum(tape.parameters[name].numel() for name in call.names)
             numbers += min(call.output.numel(), of_parameters)
         return bool(passes[-1].start * numbers * tape.logits.element_size() <= self.pass_bytes)

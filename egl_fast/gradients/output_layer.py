@@ -55,12 +55,12 @@ def output_layer_of(tape: Tape) -> OutputLayer | None:
         and made is not None
         and made.next_functions[:1] == ((call.edge.node, call.edge.output_nr),)
     ]
-    if len(calls) != 1 or calls[0].output != logits.shape:
+    if len(calls) != 1 or calls[0].output != logits.shape or calls[0].computed:
         return None
     [call] = calls
     _, direct = tape.reachable
-    names = set(call.parameters.values())
-    others = (other.parameters.values() for other in tape.calls if other is not call)
+    names = set(call.names)
+    others = (other.names for other in tape.calls if other is not call)
     if names & set(direct).union(*others):  # tied to another layer: the gradient is of both uses
         return None
     return OutputLayer(call.args[0], call.parameters.get("weight"), call.parameters.get("bias"))

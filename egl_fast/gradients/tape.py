@@ -1,8 +1,8 @@
 """One forward pass of a model, recorded so that norms follow from output cotangents.
 
-While the tape records, the parameters of modules with a rule are constants: their gradients come
-from the rule. So any path in the autograd graph that still leads to a parameter is a use without a
-rule (a module without one, a weight used by a function elsewhere), and is left to autograd. Both
+While the tape records, the weights of calls with a rule are constants: their gradients come from
+the rule. So any path in the autograd graph that still leads to a parameter is a use without a rule
+(a module without one, a parameter used by a function elsewhere), and is left to autograd. Both
 together are all uses, each counted once.
 """
 
@@ -10,67 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 
 from egl_fast.errors import ModelError
 from egl_fast.gradients.calling import ModelInputs
 from egl_fast.gradients.calling import call as call_model
+from egl_fast.gradients.calls import Call, graph_of
+from egl_fast.gradients.recording import recorded_functions, recorded_modules
 from egl_fast.gradients.rules.linear import gate_products
-from egl_fast.gradients.rules.rule import Prepare, Pullback, rule_of
 from egl_fast.gradients.running import constants, running
 from egl_fast.recurrent import Direction, scanned_recurrence
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call of a module with a rule, or of one side of one direction of a recurrent layer."""
-
-    # Name in the module (and rule) -> qualified name, of parameters that count.
-    parameters: dict[str, str]
-    edge: GradientEdge  # where autograd delivers the cotangent of the call's output
-    output: torch.Size  # shape of that output
-    module: nn.Module
-    rule: Prepare
-    args: tuple[Any, ...]
-    dimension: int = 0  # of the utterances, in ``args`` and in the output
-    # The utterance at each index along it; None if they are in order.
-    columns: tuple[int, ...] | None = None
-    _versions: list[int] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._versions.extend(self._versions_now())
-
-    def _versions_now(self) -> list[int]:
-        return [a._version for a in self.args if isinstance(a, Tensor)]
-
-    @property
-    def is_modified(self) -> bool:
-        """Whether an argument of the rule has been overwritten since the call."""
-        return self._versions_now() != self._versions
-
-    def _only(self, x: Tensor, utterance: int | None, dimension: int) -> Tensor:
-        if utterance is None:
-            return x
-        column = utterance if self.columns is None else self.columns.index(utterance)
-        return x.narrow(dimension, column, 1)
-
-    def prepare(self, utterance: int | None) -> Pullback:
-        """The rule's pullback for one utterance of the batch; None if the batch has only one."""
-        args = tuple(
-            self._only(a, utterance, self.dimension) if isinstance(a, Tensor) else a
-            for a in self.args
-        )
-        return self.rule(self.module, args, frozenset(self.parameters))
-
-    def slice_cotangent(self, cotangent: Tensor, utterance: int | None) -> Tensor:
-        """The utterance's share of output cotangents [R, ...]."""
-        return self._only(cotangent, utterance, self.dimension + 1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +34,7 @@ class Tape:
 
     inputs: ModelInputs
     outputs: Any
-    calls: list[Call]  # of modules with rules
+    calls: list[Call]  # with rules
     parameters: dict[str, nn.Parameter]  # those that count, by qualified name
 
     @property
@@ -110,7 +65,7 @@ class Tape:
         """
         for call in self.calls:
             if call.is_modified:
-                names = ", ".join(call.parameters.values())
+                names = ", ".join(call.names)
                 raise ModelError(
                     f"the input of the module with {names} is modified in place after the call; "
                     "the gradient is not defined"
@@ -128,7 +83,9 @@ def record(model: nn.Module, inputs: ModelInputs, parameters: Mapping[str, nn.Pa
         stack.enter_context(running(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(_recorded_modules(model, names, calls))
+        stack.enter_context(recorded_modules(model, names, calls))
+        if not declares_utterances_first(model):  # functions may have utterances anywhere
+            stack.enter_context(recorded_functions(names, calls))
         inputs = constants(inputs)
 
         def record_direction(direction: Direction) -> None:
@@ -194,98 +151,3 @@ def _refusing_recomputation() -> Iterator[None]:
         if _CHECKPOINTING in str(error):
             raise ModelError(_CHECKPOINTING) from None
         raise
-
-
-@contextmanager
-def _recorded_modules(
-    model: nn.Module, names: Mapping[int, str], calls: list[Call]
-) -> Iterator[None]:
-    """Hook every module with a rule, to make its parameters constants and record its calls."""
-    held_back: dict[int, tuple[nn.Module, dict[str, nn.Parameter | None]]] = {}
-
-    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not _computes_as_written(module):
-            if id(module) in held_back:
-                give_back(module)
-            return
-        # They may be held back already, if a call raised an error that the model caught.
-        _, own = held_back.setdefault(id(module), (module, dict(module._parameters)))
-        for name, parameter in own.items():
-            # One that is not a leaf was computed from others, whose gradients pass through it.
-            if parameter is not None and parameter.is_leaf:
-                # A plain tensor among the parameters: attribute lookup still finds it.
-                module._parameters[name] = parameter.detach()  # type: ignore[assignment]
-
-    def give_back(module: nn.Module) -> dict[str, nn.Parameter | None]:
-        _, own = held_back.pop(id(module))
-        module._parameters.update(own)
-        return own
-
-    def after(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-    ) -> Tensor:
-        if id(module) not in held_back:
-            return output
-        own = give_back(module)
-        wanted = {
-            local: names[id(parameter)]
-            for local, parameter in own.items()
-            if parameter is not None and id(parameter) in names
-        }
-        if not wanted or not torch.is_grad_enabled():  # the model stops its gradient here
-            return output
-        if module.training:
-            raise ModelError(
-                f"the module with {next(iter(wanted.values()))} runs in training mode, though the "
-                "model was set to evaluation mode; there is no rule for its gradient"
-            )
-        if not output.requires_grad:  # the first layer
-            output = output.detach().requires_grad_()
-        edge = get_gradient_edge(output)
-        # Our own node between module and model, so that whatever the model does to the output,
-        # including in-place writes and hooks, is behind the edge. Neither a view nor a copy.
-        result: Tensor = torch.ops.aten._unsafe_view.default(output, output.shape)
-        rule = rule_of(module)
-        assert rule is not None
-        positional = args or tuple(kwargs.values())
-        kept = tuple(a.detach() if isinstance(a, Tensor) else a for a in positional)
-        calls.append(Call(wanted, edge, output.shape, module, rule.prepare, kept))
-        return result
-
-    with ExitStack() as stack:
-        stack.callback(lambda: [give_back(module) for module, _ in list(held_back.values())])
-        for module in model.modules():
-            if rule_of(module) is not None:
-                stack.callback(module.register_forward_pre_hook(before).remove)
-                handle = module.register_forward_hook(after, with_kwargs=True, prepend=True)
-                stack.callback(handle.remove)
-        yield
-
-
-def _computes_as_written(module: nn.Module) -> bool:
-    """Whether the rule holds for a call of the module: float32 or float64, no ``torch.autocast``.
-
-    Autograd handles the others.
-    """
-    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
-        return False
-    return all(p.dtype in (torch.float32, torch.float64) for p in module.parameters(recurse=False))
-
-
-def graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
-    """Nodes that lead to a tensor, and the leaves among them by identity."""
-    if not output.requires_grad:
-        return set(), {}
-    root = get_gradient_edge(output).node
-    nodes, waiting = {root}, [root]
-    leaves: dict[int, Tensor] = {}
-    while waiting:
-        node = waiting.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves[id(variable)] = variable
-        for child, _ in node.next_functions:
-            if child is not None and child not in nodes:
-                nodes.add(child)
-                waiting.append(child)
-    return nodes, leaves

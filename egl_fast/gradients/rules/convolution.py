@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from egl_fast.compute.depthwise import DepthwiseConvolution
 from egl_fast.compute.products import matrix_product
 from egl_fast.gradients.contributions import (
     Activation,
@@ -58,14 +59,17 @@ class Patches:
         """P."""
         return self.positions_per_frame * self.num_frames
 
-    def frames(self, start: int, stop: int, *, out: Tensor | None = None) -> Tensor:
-        """[G, P, I] for output frames ``start`` to ``stop``, in the memory of ``out`` if given."""
+    def windows(self, start: int, stop: int) -> Tensor:
+        """[calls, C, *kernel, E, V] for output frames ``start`` to ``stop``, a view of the input.
+
+        C are the channels of all groups.
+        """
         first = start * self.stride[1]
         last = (stop - 1) * self.stride[1] + self.dilation[1] * (self.kernel[1] - 1)
         x = self.padded[..., first : last + 1]
         of_call, of_channel, of_place, of_frame = x.stride()
         num_places = self.positions_per_frame // x.shape[0]
-        windows = x.as_strided(
+        return x.as_strided(
             (*x.shape[:2], *self.kernel, num_places, stop - start),
             (
                 of_call,
@@ -77,14 +81,21 @@ class Patches:
             ),
             x.storage_offset(),
         )
+
+    def frames(self, start: int, stop: int, *, out: Tensor | None = None) -> Tensor:
+        """[G, P, I] for output frames ``start`` to ``stop``, in the memory of ``out`` if given."""
+        windows = self.windows(start, stop)
         # Frames stay innermost, as in the input, so that long runs are copied.
-        columns = x.new_empty(windows.shape) if out is None else out.view(-1)[: windows.numel()]
+        columns = (
+            windows.new_empty(windows.shape) if out is None else out.view(-1)[: windows.numel()]
+        )
         columns = columns.view(windows.shape).copy_(windows)
-        grouped = columns.view(x.shape[0], self.groups, self.num_inputs, -1)
+        grouped = columns.view(len(windows), self.groups, self.num_inputs, -1)
         return grouped.permute(1, 0, 3, 2).flatten(1, 2)
 
     @cached_property
-    def _bounds(self) -> list[tuple[int, int]]:
+    def bounds(self) -> list[tuple[int, int]]:
+        """Output frames of each block, from and to."""
         width = self.groups * self.num_inputs * self.padded.element_size()
         step = max(1, BLOCK_BYTES // (self.positions_per_frame * width))
         return [(v, min(v + step, self.num_frames)) for v in range(0, self.num_frames, step)]
@@ -92,7 +103,7 @@ class Patches:
     @cached_property
     def _whole(self) -> Tensor | None:
         """All patches, if they are one block; computed once for all passes."""
-        return self.frames(0, self.num_frames) if len(self._bounds) == 1 else None
+        return self.frames(0, self.num_frames) if len(self.bounds) == 1 else None
 
     @cached_property
     def as_activation(self) -> Activation:
@@ -102,7 +113,7 @@ class Patches:
     @cached_property
     def _buffer(self) -> Tensor:
         """Memory for one block: allocating it each time costs ten times the copy."""
-        start, stop = self._bounds[0]
+        start, stop = self.bounds[0]
         num_positions = self.positions_per_frame * (stop - start)
         return self.padded.new_empty(self.groups * self.num_inputs * num_positions)
 
@@ -111,7 +122,7 @@ class Patches:
 
         Each block may be overwritten by the next.
         """
-        for start, stop in self._bounds:
+        for start, stop in self.bounds:
             patches = self._whole
             if patches is None:
                 patches = self.frames(start, stop, out=self._buffer)
@@ -147,7 +158,48 @@ class PatchProducts:
         return torch.stack(totals).view(groups, num_rows, num_outputs, -1)
 
 
-@register(nn.Conv1d, nn.Conv2d)
+@dataclass
+class DepthwiseProducts:
+    """A use of a kernel whose groups have one input channel each: hundreds of small products.
+
+    They are one batched product, which makes its own copy of the patches.
+    """
+
+    patches: Patches
+    cotangent: Tensor  # [R, calls, G, O, E, V]
+
+    def coordinates(self) -> list[Tensor]:
+        return [self.gradient().unsqueeze(0)]
+
+    def gradient(self) -> Tensor:
+        blocks = (
+            torch.einsum(
+                "ngijev,rngoev->rgoij",
+                self.patches.windows(start, stop),
+                self.cotangent[..., start:stop],
+            )
+            for start, stop in self.patches.bounds
+        )
+        total = next(blocks)
+        for block in blocks:
+            total += block
+        return total.flatten(1)
+
+
+def _forward(module: nn.Conv1d | nn.Conv2d, input: Tensor) -> Tensor:
+    """The module's own, unless it is a depthwise 1-D convolution on a CPU."""
+    depthwise = module.groups == module.in_channels == module.out_channels
+    known = isinstance(module, nn.Conv1d) and module.padding_mode == "zeros" and input.dim() == 3
+    if not (depthwise and known and input.device.type == "cpu") or module.weight.requires_grad:
+        return type(module).forward(module, input)
+    before, after = module._reversed_padding_repeated_twice
+    y: Tensor = DepthwiseConvolution.apply(  # type: ignore[no-untyped-call]
+        input, module.weight[:, 0], (before, after), module.stride[0], module.dilation[0]
+    )
+    return y if module.bias is None else y + module.bias[:, None]
+
+
+@register(nn.Conv1d, nn.Conv2d, forward=_forward)
 def convolution(
     module: nn.Conv1d | nn.Conv2d, args: tuple[Any, ...], wanted: frozenset[str]
 ) -> Pullback:
@@ -163,7 +215,9 @@ def convolution(
         found: dict[str, Contribution] = {}
         if "weight" in wanted:
             num_columns = spread.shape[0] * num_outputs
-            if factor_pays(patches.num_positions, patches.num_inputs, num_columns):
+            if groups == module.in_channels > 1:
+                found["weight"] = DepthwiseProducts(patches, spread)
+            elif factor_pays(patches.num_positions, patches.num_inputs, num_columns):
                 positions = spread.permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
                 found["weight"] = OuterProducts(patches.as_activation, positions)
             else:

@@ -28,10 +28,12 @@ def outer_product_pullback(
 
 
 @register(nn.Linear)
-def linear(module: nn.Linear, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
-    """``torch.nn.Linear`` over inputs [..., I]."""
-    pull = outer_product_pullback(args[0].reshape(-1, module.in_features), wanted)
-    return lambda cotangent: pull(cotangent.reshape(cotangent.shape[0], -1, module.out_features))
+def linear(module: nn.Linear | None, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
+    """``torch.nn.Linear``, and the function, over inputs [..., I]."""
+    inputs: Tensor = args[0]
+    num_positions = inputs.numel() // max(1, inputs.shape[-1])
+    pull = outer_product_pullback(inputs.reshape(num_positions, -1), wanted)
+    return lambda cotangent: pull(cotangent.reshape(len(cotangent), num_positions, -1))
 
 
 def gate_products(weight: str, bias: str) -> Prepare:

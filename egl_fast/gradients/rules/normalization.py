@@ -65,3 +65,42 @@ def layer_norm(module: nn.LayerNorm, args: tuple[Any, ...], wanted: frozenset[st
     normalized = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
     leading = inputs.dim() - len(module.normalized_shape)
     return scale_and_shift_pullback(normalized, list(range(leading)), wanted)
+
+
+@register(nn.RMSNorm)
+def rms_norm(module: nn.RMSNorm, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
+    """``torch.nn.RMSNorm``."""
+    inputs: Tensor = args[0]
+    normalized = F.rms_norm(inputs, module.normalized_shape, eps=module.eps)
+    leading = inputs.dim() - len(module.normalized_shape)
+    return scale_and_shift_pullback(normalized, list(range(leading)), wanted)
+
+
+@register(nn.GroupNorm)
+def group_norm(module: nn.GroupNorm, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
+    """``torch.nn.GroupNorm``."""
+    normalized = F.group_norm(args[0], module.num_groups, eps=module.eps)
+    return _per_channel(normalized, 1, wanted)
+
+
+@register(nn.InstanceNorm1d, nn.InstanceNorm2d)
+def instance_norm(
+    module: nn.InstanceNorm1d | nn.InstanceNorm2d, args: tuple[Any, ...], wanted: frozenset[str]
+) -> Pullback:
+    """``torch.nn.InstanceNorm1d`` and ``2d``, also over an input without a batch dimension."""
+    channels = -2 if isinstance(module, nn.InstanceNorm1d) else -3
+    inputs: Tensor = args[0]
+    batched = inputs if inputs.dim() == 1 - channels else inputs.unsqueeze(0)
+    normalized = F.instance_norm(
+        batched,
+        module.running_mean,
+        module.running_var,
+        use_input_stats=not module.track_running_stats,
+        eps=module.eps,
+    ).view(inputs.shape)
+    return _per_channel(normalized, inputs.dim() + channels, wanted)
+
+
+def _per_channel(normalized: Tensor, channels: int, wanted: frozenset[str]) -> Pullback:
+    reduced = [d for d in range(normalized.dim()) if d != channels]
+    return scale_and_shift_pullback(normalized, reduced, wanted)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from egl_fast.gradients.contributions import Contribution
 
@@ -20,38 +21,48 @@ Pullback: TypeAlias = Callable[[Tensor], dict[str, Contribution]]
 Prepare: TypeAlias = Callable[[Any, tuple[Any, ...], frozenset[str]], Pullback]
 
 
+#: A module's forward pass, for one whose own is slow to pull back.
+Forward: TypeAlias = Callable[..., Tensor]
+
+
 @dataclass(frozen=True)
 class Rule:
     """How to get gradient norms from a module's input and its output's cotangents."""
 
     prepare: Prepare
     covers: Callable[[Any], bool]  # whether the rule is exact for a module as it is configured
-    forward: object  # of the type when the rule was registered; it may have been replaced since
+    own_forward: Forward  # of the type when the rule was registered; may have been replaced since
+    forward: Forward  # what runs on tape
 
 
 _RULES: dict[type[nn.Module], Rule] = {}
 
 
 def register(
-    *types: type[nn.Module], covers: Callable[[Any], bool] = lambda _: True
+    *types: type[nn.Module],
+    covers: Callable[[Any], bool] = lambda _: True,
+    forward: Forward | None = None,
 ) -> Callable[[Prepare], Prepare]:
     """Decorator of a ``Prepare``: the rule for modules of exactly these types.
 
-    If it ``covers`` the module, and not for subclasses, whose ``forward`` may compute anything.
+    If it ``covers`` the module, and not for subclasses, whose ``forward`` may compute anything. On
+    tape the module runs by ``forward``, if given; otherwise by its own.
     """
 
     def decorate(prepare: Prepare) -> Prepare:
         for kind in types:
-            _RULES[kind] = Rule(prepare, covers, kind.forward)
+            _RULES[kind] = Rule(prepare, covers, kind.forward, forward or kind.forward)
         return prepare
 
     return decorate
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """The rule for a module; None if there is none, or if its ``forward`` was replaced."""
-    kind = type(module)
-    rule = _RULES.get(kind)
-    if rule is None or "forward" in vars(module) or kind.forward is not rule.forward:
+    """The rule for a module; None if there is none, or if its ``forward`` was replaced.
+
+    A module keeps its rule when its weights are parametrized.
+    """
+    rule = _RULES.get(type_before_parametrizations(module))
+    if rule is None or "forward" in vars(module) or type(module).forward is not rule.own_forward:
         return None
     return rule if rule.covers(module) else None

@@ -1,0 +1,197 @@
+"""Makes the weights of modules and functions with a rule constants, and records their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.overrides import TorchFunctionMode
+
+from egl_fast.errors import ModelError
+from egl_fast.gradients.calls import Call, Computed, graph_of
+from egl_fast.gradients.rules.linear import linear
+from egl_fast.gradients.rules.rule import Prepare, Rule, rule_of
+
+
+@dataclass
+class _Weights:
+    """The weights of one call, as constants, and what they are."""
+
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)  # as in ``Call``
+    computed: dict[str, Computed] = field(default_factory=dict)
+
+    @property
+    def count(self) -> bool:
+        """Whether a gradient of the call is asked for."""
+        return bool(self.parameters or self.computed)
+
+
+@dataclass
+class _Recorder:
+    names: Mapping[int, str]  # of parameters that count, by identity
+    calls: list[Call]
+
+    def hold(self, values: Mapping[str, Tensor | None]) -> _Weights:
+        """Detach a call's weights, unless they depend on what other calls computed."""
+        held = _Weights()
+        for local, value in values.items():
+            if value is None or not value.requires_grad:
+                continue
+            if value.is_leaf:
+                held.constants[local] = value.detach()
+                if id(value) in self.names:
+                    held.parameters[local] = self.names[id(value)]
+                continue
+            nodes, leaves = graph_of(value)
+            if not nodes.isdisjoint(call.edge.node for call in self.calls):
+                continue
+            held.constants[local] = value.detach()
+            made_of = {self.names[key]: leaf for key, leaf in leaves.items() if key in self.names}
+            if made_of:
+                held.computed[local] = Computed(value, made_of)  # type: ignore[arg-type]
+        return held
+
+    def record(
+        self,
+        weights: _Weights,
+        output: Tensor,
+        module: nn.Module | None,
+        rule: Prepare,
+        args: tuple[Any, ...],
+    ) -> Tensor:
+        """Record a call; returns its output, from behind the place where cotangents arrive."""
+        if not output.requires_grad:  # the first layer
+            output = output.detach().requires_grad_()
+        edge = get_gradient_edge(output)
+        kept = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
+        self.calls.append(
+            Call(
+                weights.parameters,
+                edge,
+                output.shape,
+                module,
+                rule,
+                kept,
+                computed=weights.computed,
+            )
+        )
+        # Our own node between call and model, so that whatever the model does to the output,
+        # including in-place writes and hooks, is behind the edge. Neither a view nor a copy.
+        result: Tensor = torch.ops.aten._unsafe_view.default(output, output.shape)
+        return result
+
+
+@contextmanager
+def recorded_modules(
+    model: nn.Module, names: Mapping[int, str], calls: list[Call]
+) -> Iterator[None]:
+    """Run every module with a rule with constant weights, and record its calls."""
+    recorder = _Recorder(names, calls)
+    found = [(module, rule) for module in model.modules() if (rule := rule_of(module)) is not None]
+    for module, rule in found:
+        module.__dict__["forward"] = _forward_on_tape(module, rule, recorder)
+    try:
+        yield
+    finally:
+        for module, _ in found:
+            del module.__dict__["forward"]
+
+
+def _forward_on_tape(module: nn.Module, rule: Rule, recorder: _Recorder) -> Callable[..., Any]:
+    own = module.forward
+    kind = type_before_parametrizations(module)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        values = dict(module._parameters)
+        for name in ("weight", "bias"):  # attributes, if they are computed
+            value = getattr(module, name, None)
+            if isinstance(value, Tensor):
+                values.setdefault(name, value)  # type: ignore[arg-type]
+        if not _computes_as_written(*values.values()):
+            return own(*args, **kwargs)
+        held = recorder.hold(values)
+        # The module's double, so that only this call sees constants.
+        double = object.__new__(kind)
+        vars(double).update(vars(module))
+        del vars(double)["forward"]
+        vars(double)["_parameters"] = own_parameters = dict(module._parameters)
+        for name, value in values.items():
+            constant = held.constants.get(name, value)
+            place = own_parameters if name in own_parameters else vars(double)
+            place[name] = constant
+        output: Tensor = rule.forward(double, *args, **kwargs)
+        if not held.count:
+            return output
+        if module.training:
+            raise ModelError(
+                f"the module with {next(iter(held.parameters.values()))} runs in training mode, "
+                "though the model was set to evaluation mode; there is no rule for its gradient"
+            )
+        return recorder.record(held, output, double, rule.prepare, args or tuple(kwargs.values()))
+
+    return forward
+
+
+def _computes_as_written(*weights: Tensor | None) -> bool:
+    """Whether a rule holds for a call now: float32 or float64, no ``torch.autocast``.
+
+    Autograd handles the others, and the model stops its gradient where there is none.
+    """
+    if not torch.is_grad_enabled():
+        return False
+    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+        return False
+    return all(w is None or w.dtype in (torch.float32, torch.float64) for w in weights)
+
+
+class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
+    """Record ``torch.nn.functional.linear`` wherever it is called with a weight that counts.
+
+    That covers attention, whose projections belong to no module's call, and layers of other
+    libraries that use their weights directly.
+    """
+
+    def __init__(self, names: Mapping[int, str], calls: list[Call]) -> None:
+        super().__init__()
+        self._recorder = _Recorder(names, calls)
+        self._attention = _attention_with(self._linear)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.linear:
+            func = self._linear
+        elif func is F.multi_head_attention_forward:
+            func = self._attention
+        return func(*args, **(kwargs or {}))
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not _computes_as_written(weight, bias) or weight.dim() != 2:
+            return F.linear(input, weight, bias)
+        held = self._recorder.hold({"weight": weight, "bias": bias})
+        constants = {"weight": weight, "bias": bias, **held.constants}
+        output = F.linear(input, constants["weight"], constants["bias"])  # type: ignore[arg-type]
+        return self._recorder.record(held, output, None, linear, (input,)) if held.count else output
+
+
+def _attention_with(linear: Callable[..., Tensor]) -> Callable[..., Any]:
+    """Torch's own attention, with another ``linear``.
+
+    A copy of its code with other globals: under a mode, the original would only call the mode.
+    """
+    within = {**vars(F), "linear": linear, "has_torch_function": lambda _: False}
+    for name in ("_in_projection_packed", "_in_projection", "multi_head_attention_forward"):
+        original = getattr(F, name)
+        within[name] = FunctionType(original.__code__, within, name, original.__defaults__)
+        within[name].__kwdefaults__ = original.__kwdefaults__
+    attention: Callable[..., Any] = within["multi_head_attention_forward"]
+    return attention

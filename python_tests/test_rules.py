@@ -1,0 +1,200 @@
+"""Each rule alone, between two linear layers, against looped float64 autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from foreign_models import NUM_BINS, NUM_CLASSES, batch
+from test_engine import PROMISED, assert_norms_equal_the_loop
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
+
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.tape import record
+
+WIDTH = 8
+
+
+class Between(nn.Module):
+    """A module that maps [N, channels, T] to the same, or [N, T, channels] if ``frames_first``."""
+
+    def __init__(self, middle: nn.Module, *, frames_first: bool) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(NUM_BINS, WIDTH)
+        self.middle = middle
+        self.output = nn.Linear(WIDTH, NUM_CLASSES)
+        self.frames_first = frames_first
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.inputs(x).tanh()
+        x = self.middle(x) if self.frames_first else self.middle(x.mT).mT
+        return self.output(x.tanh()), torch.full_like(lengths, x.shape[1])
+
+
+def depthwise(width: int, channels: int = WIDTH, **options: Any) -> nn.Module:
+    return nn.Conv1d(WIDTH, channels, width, groups=WIDTH, **options)
+
+
+#: Of [N, channels, T].
+CHANNELS: dict[str, Callable[[], nn.Module]] = {
+    "depthwise": lambda: depthwise(5, padding=2),
+    "depthwise_wider_than_the_input": lambda: depthwise(31, padding=15, bias=False),
+    "depthwise_strided": lambda: depthwise(3, padding=1, stride=2),
+    "depthwise_dilated": lambda: depthwise(3, padding=3, dilation=3),
+    "depthwise_strided_and_dilated": lambda: depthwise(3, padding=4, dilation=2, stride=3),
+    "depthwise_without_padding": lambda: depthwise(4),
+    "depthwise_padded_beyond_its_reach": lambda: depthwise(2, padding=3),
+    "depthwise_same_of_even_width": lambda: depthwise(4, padding="same"),
+    "depthwise_circular": lambda: depthwise(5, padding=2, padding_mode="circular"),
+    "depthwise_with_two_outputs_each": lambda: nn.Sequential(
+        depthwise(3, 2 * WIDTH, padding=1), nn.Conv1d(2 * WIDTH, WIDTH, 1)
+    ),
+    "depthwise_2d": lambda: nn.Sequential(
+        nn.Unflatten(1, (4, 2)), nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Flatten(1, 2)
+    ),
+    "grouped": lambda: nn.Conv1d(WIDTH, WIDTH, 6, padding=3, groups=2),
+    "transposed": lambda: nn.ConvTranspose1d(WIDTH, WIDTH, 3, padding=1),
+    "transposed_grouped_strided_dilated": lambda: nn.ConvTranspose1d(
+        WIDTH, WIDTH, 3, stride=2, padding=1, output_padding=2, dilation=3, groups=2, bias=False
+    ),
+    "transposed_weight_norm": lambda: weight_norm(nn.ConvTranspose1d(WIDTH, WIDTH, 2, stride=2)),
+    "group_norm": lambda: nn.GroupNorm(4, WIDTH),
+    "group_norm_of_each_channel": lambda: nn.GroupNorm(WIDTH, WIDTH, eps=0.1),
+    "instance_norm": lambda: nn.InstanceNorm1d(WIDTH, affine=True),
+    "instance_norm_on_running_statistics": lambda: nn.InstanceNorm1d(
+        WIDTH, affine=True, track_running_stats=True
+    ),
+    "instance_norm_2d": lambda: nn.Sequential(
+        nn.Unflatten(1, (4, 2)), nn.InstanceNorm2d(4, affine=True), nn.Flatten(1, 2)
+    ),
+    "prelu": lambda: nn.PReLU(),
+    "prelu_of_each_channel": lambda: nn.PReLU(WIDTH),
+    # As in the position convolution of wav2vec 2.0.
+    "weight_norm": lambda: weight_norm(nn.Conv1d(WIDTH, WIDTH, 5, padding=2, groups=2), dim=2),
+    "weight_norm_by_a_hook": lambda: nn.utils.weight_norm(
+        nn.Conv1d(WIDTH, WIDTH, 5, padding=2, groups=2), dim=2
+    ),
+    "weight_norm_depthwise": lambda: weight_norm(depthwise(3, padding=1)),
+    "spectral_norm": lambda: spectral_norm(nn.Conv1d(WIDTH, WIDTH, 3, padding=1)),
+    "spectral_norm_by_a_hook": lambda: nn.utils.spectral_norm(nn.Conv1d(WIDTH, WIDTH, 1)),
+    "one_normalized_weight_twice": lambda: Twice(weight_norm(nn.Conv1d(WIDTH, WIDTH, 1))),
+}
+
+#: Of [N, T, channels].
+FRAMES: dict[str, Callable[[], nn.Module]] = {
+    "rms_norm": lambda: nn.RMSNorm(WIDTH),
+    "rms_norm_eps": lambda: nn.RMSNorm(WIDTH, eps=0.1),
+    "layer_norm": lambda: nn.LayerNorm(WIDTH),
+    "embedding": lambda: Embedded(nn.Embedding(5, WIDTH)),
+    "embedding_with_padding": lambda: Embedded(nn.Embedding(5, WIDTH, padding_idx=1)),
+    "embedding_tied_to_a_projection": lambda: Embedded(nn.Embedding(5, WIDTH), tied=True),
+    "orthogonal": lambda: orthogonal(nn.Linear(WIDTH, WIDTH)),
+    "attention": lambda: Attention(),
+    "attention_with_everything": lambda: Attention(
+        add_bias_kv=True, add_zero_attn=True, with_weights=True
+    ),
+    "attention_separate": lambda: Attention(kdim=3, vdim=5, bias=False),
+    "attention_to_others": lambda: Attention(to_others=True),
+    "attention_of_keys_alone": lambda: Attention(to_others=True, values_alone=True),
+    "transformer_layer": lambda: nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True),
+    "weights_used_directly": lambda: DirectUse(),
+}
+
+
+class Twice(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(self.inner(x).tanh())
+        return out
+
+
+class Embedded(nn.Module):
+    """Adds the embedding of a class of each frame; perhaps projects by the same table."""
+
+    def __init__(self, table: nn.Embedding, *, tied: bool = False) -> None:
+        super().__init__()
+        self.table = table
+        self.tied = tied
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = torch.arange(x.shape[1]).expand(x.shape[:2])
+        x = x + self.table(frames % 4)
+        return F.linear(F.linear(x, self.table.weight), self.table.weight.t()) if self.tied else x
+
+
+class Attention(nn.Module):
+    def __init__(
+        self,
+        *,
+        with_weights: bool = False,
+        to_others: bool = False,
+        values_alone: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True, **options)
+        self.sizes = options.get("kdim", WIDTH), options.get("vdim", WIDTH)
+        self.with_weights, self.to_others, self.values_alone = with_weights, to_others, values_alone
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys, values = (x[..., :size] for size in self.sizes)
+        if self.sizes == (WIDTH, WIDTH):
+            keys = x.cos() if self.to_others else x
+            values = x.sin() if self.values_alone else keys
+        out, weights = self.attention(x, keys, values, need_weights=self.with_weights)
+        return out if weights is None else out + weights.square().sum(2, keepdim=True)
+
+
+class DirectUse(nn.Module):
+    """As WavLM: a module's own projections go to torch's function, with a bias of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.register_buffer("bias", torch.randn(2, 32, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        T = x.shape[1]
+        x = x.transpose(0, 1)
+        out, _ = F.multi_head_attention_forward(
+            x, x, x, WIDTH, 2, torch.empty([0]),
+            torch.cat((self.q.bias, self.k.bias, self.v.bias)), None, None, False, 0.0,
+            self.out.weight, self.out.bias, training=False, need_weights=False,
+            attn_mask=self.bias[:, :T, :T].repeat(x.shape[1], 1, 1), use_separate_proj_weight=True,
+            q_proj_weight=self.q.weight, k_proj_weight=self.k.weight, v_proj_weight=self.v.weight,
+        )  # fmt: skip
+        return out.transpose(0, 1)
+
+
+def assert_the_rule_holds(middle: nn.Module, dtype: torch.dtype, *, frames_first: bool) -> None:
+    torch.manual_seed(1)
+    model = Between(middle, frames_first=frames_first).to(dtype)
+    assert_norms_equal_the_loop(model, batch(dtype=dtype), dtype)
+    x, lengths = batch(dtype=dtype)
+    tape = record(model, (x[:1], lengths[:1]), GradientEngine(model).parameters)
+    _, direct = tape.reachable
+    # Nothing is left to autograd, but for what attention appends to keys and values.
+    assert all(name.endswith((".bias_k", ".bias_v")) for name in direct)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("dtype", PROMISED, ids=str)
+@pytest.mark.parametrize("name", CHANNELS)
+def test_rules_of_modules_over_channels(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    assert_the_rule_holds(CHANNELS[name](), dtype, frames_first=False)
+
+
+@pytest.mark.parametrize("dtype", PROMISED, ids=str)
+@pytest.mark.parametrize("name", FRAMES)
+def test_rules_of_modules_over_frames(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    assert_the_rule_holds(FRAMES[name](), dtype, frames_first=True)
