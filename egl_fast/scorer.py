@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from egl_fast.checkpoint import load_checkpoint
 from egl_fast.compute.devices import usable_device
@@ -71,6 +71,10 @@ class Scorer:
         precision: of a float32 model's matrix products: "float32", or, faster on a GPU, "tf32" or
             "bf16"; docs/cuda.md says what that does to scores.
 
+    Attributes:
+        trusted: [m, d] embeddings of recordings that the model was trained on, if its file holds
+            any.
+
     Raises:
         ModelError: the vocabulary has gaps or no order, the blank is not one of its classes, no
             parameter requires a gradient, or one cannot be differentiated.
@@ -112,6 +116,7 @@ class Scorer:
         self.features = features
         self.model_hash = model_hash
         self.precision = precision
+        self.trusted: Tensor | None = None
         self._engine = GradientEngine(model, memory_bytes=memory_bytes, precision=precision)
         self.memory_bytes = self._engine.memory.total_bytes
         self._engines: dict[str | None, GradientEngine] = {None: self._engine}
@@ -148,7 +153,7 @@ class Scorer:
             DeviceError: the device is unknown, or cannot be used here.
         """
         checkpoint = load_checkpoint(path, device=usable_device(device))
-        return cls(
+        scorer = cls(
             checkpoint.model,
             checkpoint.vocabulary,
             features=checkpoint.features,
@@ -156,6 +161,8 @@ class Scorer:
             memory_bytes=memory_bytes,
             precision=precision,
         )
+        scorer.trusted = checkpoint.trusted
+        return scorer
 
     @takes_scoring_options
     def score_batch(
