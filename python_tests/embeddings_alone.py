@@ -1,4 +1,4 @@
-"""Embeddings by another way than the command's: each recording alone, a hook on the output layer."""
+"""Embeddings by another way than the command's: each recording alone, with a hook."""
 
 from __future__ import annotations
 

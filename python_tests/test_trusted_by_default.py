@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from embeddings_alone import alone
 from recordings import random_checkpoint, utterance, write_manifest
 from run_states import state_in
 
-from egl_fast.checkpoint import load_checkpoint, read_torch, save_checkpoint
+from egl_fast.checkpoint import load_checkpoint, save_checkpoint
 from egl_fast.training.examples import Example
 from egl_fast.training.trusted import _sample
 
@@ -57,7 +56,7 @@ def sorted_rows(rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def trained(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def trained(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     manifests = []
     for name, count in (("train", 20), ("pool", 16)):
@@ -69,7 +68,7 @@ def trained(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         manifests.append(write_manifest(folder / f"{name}.jsonl", records))
     found = Trained(folder / "run", *manifests)
     assert found.again() == 0
-    yield found
+    return found
 
 
 def test_training_keeps_embeddings_by_the_weights_in_the_file(trained: Trained) -> None:
