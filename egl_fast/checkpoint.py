@@ -9,6 +9,7 @@ Format (``FORMAT_VERSION`` 1), written by ``torch.save``:
     vocabulary        list of str, blank first; see ``class_names``
     state_dict        name -> tensor; floating-point tensors may be half precision
     training          facts about the training run: plain numbers and strings
+    trusted           [m, d] embeddings of recordings it was trained on; may be missing
 
 Files may come from anyone. ``torch_file`` reads them without executing anything, in memory bounded
 by the file's own size; every field is checked by the kind in its dataclass; and the model is built
@@ -22,7 +23,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +59,8 @@ class Checkpoint:
         features: how to make its input.
         vocabulary: class names in index order, blank first.
         training: facts about how it was trained.
+        trusted: [m, d] embeddings, by this model, of recordings it was trained on (see
+            ``training.trusted``); None if the file has none.
         sha256: hash of its file, "" if it was never saved.
     """
 
@@ -65,6 +68,7 @@ class Checkpoint:
     features: FeatureConfig
     vocabulary: tuple[str, ...]
     training: dict[str, Any] = field(default_factory=dict)
+    trusted: Tensor | None = None
     sha256: str = ""
 
 
@@ -93,7 +97,7 @@ def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[st
                     f"{largest:g}; save them in full precision"
                 )
         state = {name: tensor.half() for name, tensor in state.items()}
-    return {
+    content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "model": plain_config(checkpoint.model.config),
@@ -102,6 +106,15 @@ def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[st
         "state_dict": {name: tensor.cpu() for name, tensor in state.items()},
         "training": plain_values(checkpoint.training),
     }
+    if checkpoint.trusted is not None:
+        content["trusted"] = _shortest(checkpoint.trusted.cpu())
+    return content
+
+
+def _shortest(embeddings: Tensor) -> Tensor:
+    """In half precision, unless a number exceeds it: docs/typicality.md says what that changes."""
+    half = embeddings.half()
+    return half if bool(half.isfinite().all()) else embeddings
 
 
 def plain_values(facts: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +174,10 @@ def checkpoint_from_content(
             f"{config.num_bins} bins) do not fit together; {_REMEDY}"
         )
     model = part("state_dict", lambda state: _model_of(config, state))
-    return Checkpoint(model.eval().to(device), features, vocabulary, training, sha256)
+    trusted = None
+    if "trusted" in content:
+        trusted = part("trusted", lambda value: _embeddings_by(model, value))
+    return Checkpoint(model.eval().to(device), features, vocabulary, training, trusted, sha256)
 
 
 def plain_facts(value: Any) -> dict[str, Any]:
@@ -209,21 +225,30 @@ def _model_of(config: ModelConfig, state: Any) -> DeepSpeech2:
     return model
 
 
+def _embeddings_by(model: DeepSpeech2, value: Any) -> Tensor:
+    rows = value.shape[0] if isinstance(value, Tensor) and value.dim() else 1
+    return _numbers("embeddings", value, (rows, 2 * model.output.in_features))
+
+
 def _weights(name: str, value: Any, expected: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise ValueError(f"{name}: expected a tensor, got {shown(value)}")
-    if value.shape != expected.shape:
-        raise ValueError(
-            f"{name}: the model has shape {list(expected.shape)}, the file {list(value.shape)}"
-        )
-    if not value.is_floating_point():
-        raise ValueError(f"{name}: expected floating-point numbers, got {value.dtype}")
-    weights = value.float()
-    if not bool(weights.isfinite().all()):
-        raise ValueError(f"{name}: contains NaN or infinity")
+    weights = _numbers(name, value, expected.shape)
     if name.endswith(".running_var") and bool((weights < 0).any()):
         raise ValueError(f"{name}: contains a variance below 0")
     return weights
+
+
+def _numbers(name: str, value: Any, shape: Sequence[int]) -> Tensor:
+    """In float32; raises ``ValueError``."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got {shown(value)}")
+    if list(value.shape) != list(shape):
+        raise ValueError(f"{name}: the model has shape {list(shape)}, the file {list(value.shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name}: expected floating-point numbers, got {value.dtype}")
+    numbers = value.float()
+    if not bool(numbers.isfinite().all()):
+        raise ValueError(f"{name}: contains NaN or infinity")
+    return numbers
 
 
 def write_torch(path: str | Path, content: dict[str, Any]) -> None:

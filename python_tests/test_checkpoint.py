@@ -124,13 +124,15 @@ def training_state(optimizer: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("what", ["base.pt", "full", "half", "AdamW", "SGD"])
+@pytest.mark.parametrize("what", ["base.pt", "full", "half", "trusted", "AdamW", "SGD"])
 def test_what_is_read_is_what_torch_reads(tmp_path: Path, examples: Path, what: str) -> None:
     path = tmp_path / "m.pt"
     if what == "base.pt":
         path = examples / "base.pt"
-    elif what in ("full", "half"):
-        save_checkpoint(path, random_checkpoint(cell="lstm"), half=what == "half")
+    elif what in ("full", "half", "trusted"):
+        checkpoint = random_checkpoint(cell="lstm")
+        checkpoint.trusted = torch.rand(4, 96) if what == "trusted" else None
+        save_checkpoint(path, checkpoint, half=what == "half")
     else:
         write_torch(path, training_state(what))
     theirs = torch.load(path, weights_only=True)
@@ -214,6 +216,16 @@ def test_another_format_version_is_named(tmp_path: Path) -> None:
 def test_a_missing_or_invalid_part_is_damage(tmp_path: Path, key: str) -> None:
     assert "is damaged" in refusal(saved_with(tmp_path, **{key: None}))
     assert "is damaged" in refusal(saved_with(tmp_path, **{key: 7}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [7, torch.ones(96), torch.ones(3, 95), torch.ones(3, 96).int(), torch.full((3, 96), torch.nan)],
+    ids=["number", "one row", "too narrow", "integers", "NaN"],
+)
+def test_embeddings_that_are_not_by_this_model_are_damage(tmp_path: Path, value: Any) -> None:
+    load_checkpoint(saved_with(tmp_path, trusted=torch.ones(3, 96)))
+    assert "is damaged (trusted: " in refusal(saved_with(tmp_path, trusted=value))
 
 
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:

@@ -8,14 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from commands import in_this_process
 from conftest import Run
+from embeddings_alone import alone
 
-from egl_fast.checkpoint import load_checkpoint
-from egl_fast.data.loading import load_spectrogram, pad_features
-from egl_fast.data.manifest import read_manifest
-from egl_fast.embeddings.pooled import pooled
 from egl_fast.embeddings.typicality import typicality
 
 OPTIONS = ("--k", 5, "--method", "probe", "--probes", 2)
@@ -49,21 +45,6 @@ def score(sample: tuple[Path, Path, Path], out: Path, *more: object) -> int:
     model, trusted, pool = sample
     given = ("--model", model, "--pool", pool, "--typicality", trusted, "--out", out)
     return in_this_process("score", *given, *OPTIONS, *more)
-
-
-def alone(model: Path, manifest: Path) -> np.ndarray:
-    """Embeddings by another way: each recording alone, a hook on the output layer."""
-    checkpoint = load_checkpoint(model)
-    seen: dict[str, torch.Tensor] = {}
-    checkpoint.model.output.register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
-    rows = []
-    for utterance in read_manifest(manifest):
-        spectrogram = load_spectrogram(utterance, checkpoint.features)
-        features, lengths = pad_features([spectrogram.features], device=torch.device("cpu"))
-        with torch.inference_mode():
-            checkpoint.model.eval()(features, lengths)
-        rows.append(pooled(seen["x"], torch.tensor([seen["x"].shape[1]])).numpy()[0])
-    return np.stack(rows)
 
 
 def test_a_row_is_what_the_output_layer_sees_of_a_recording_alone(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.embeddings.file import hash_of_ids
@@ -17,7 +21,30 @@ if TYPE_CHECKING:
 
     from egl_fast.data.manifest import Utterance
     from egl_fast.embeddings.typicality import Typicality
+    from egl_fast.scorer import Scorer
     from egl_fast.scoring.run.pool import PoolScoring
+
+
+class TrainedOn:
+    """In place of a manifest: the recordings whose embeddings the model file holds."""
+
+
+def typicality_option(help: str) -> options.Decorator:
+    """``--typicality [FILE]``; the value is None, a path, or a ``TrainedOn``.
+
+    Args:
+        help: what it does.
+    """
+    return click.option(
+        "--typicality",
+        "trusted",
+        is_flag=False,
+        flag_value=TrainedOn(),
+        type=options.FILE,
+        metavar="[FILE]",
+        help=f"{help} Without FILE: training recordings that `train` kept with the model.",
+    )
+
 
 #: Rates of false alarms whose thresholds the metadata holds.
 FALSE_ALARMS = (0.01, 0.02, 0.05, 0.1)
@@ -27,23 +54,38 @@ class Likeness:
     """Trusted recordings, and what they say of a pool.
 
     Attributes:
-        sha256: of their manifest.
+        sha256: of their manifest, or of their embeddings in the model file.
     """
 
-    def __init__(self, path: str, utterances: Sequence[Utterance], sha256: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        sha256: str,
+        *,
+        utterances: Sequence[Utterance] = (),
+        embeddings: npt.NDArray[np.float32] | None = None,
+    ) -> None:
         self.sha256 = sha256
         self._path = path
         self._utterances = utterances
-        self._embeddings: npt.NDArray[np.float32] | None = None
+        self._embeddings = embeddings
         self._found: Typicality | None = None
 
     @classmethod
-    def to(cls, path: str, num_pool: int) -> Likeness:
-        """To the recordings of a manifest.
+    def to(
+        cls, trusted: str | TrainedOn, num_pool: int, *, scorer: Scorer, model_spec: str
+    ) -> Likeness:
+        """To the recordings of a manifest, or those that a model was trained on.
+
+        Args:
+            trusted: of ``typicality_option``.
+            num_pool: how many recordings are to be compared with them.
+            scorer: of the model.
+            model_spec: where it came from.
 
         Raises:
-            ManifestError: it cannot be used, there are too few recordings to compare, or
-                scikit-learn is not installed.
+            ManifestError: the manifest cannot be used, the model comes without embeddings, there
+                are too few recordings to compare, or scikit-learn is not installed.
         """
         try:
             import sklearn  # noqa: F401
@@ -53,21 +95,40 @@ class Likeness:
             raise ManifestError(
                 "--typicality needs scikit-learn; install it with: pip install scikit-learn"
             ) from None
-        utterances, sha256 = read_manifest_and_hash(path)
-        least = MIN_NEIGHBORS + 2
-        if len(utterances) + num_pool < least:
+        if isinstance(trusted, str):
+            utterances, sha256 = read_manifest_and_hash(trusted)
+            found = cls(trusted, sha256, utterances=utterances)
+        elif scorer.recognizer.trusted is None:
             raise ManifestError(
-                f"--typicality {path}: typicality needs at least {least} recordings, trusted ones "
-                f"and pool together; there are {len(utterances) + num_pool}"
+                f"--typicality: the model {model_spec} comes without embeddings of what it was "
+                "trained on; name trusted recordings: --typicality FILE"
             )
-        return cls(path, utterances, sha256)
+        else:
+            embeddings = scorer.recognizer.trusted.numpy()
+            sha256 = hashlib.sha256(embeddings.tobytes()).hexdigest()
+            found = cls(model_spec, sha256, embeddings=embeddings)
+        least = MIN_NEIGHBORS + 2
+        if found.num_trusted + num_pool < least:
+            raise ManifestError(
+                f"--typicality {found._path}: typicality needs at least {least} recordings, "
+                f"trusted ones and pool together; there are {found.num_trusted + num_pool}"
+            )
+        return found
+
+    @property
+    def num_trusted(self) -> int:
+        """How many trusted recordings there are."""
+        return len(self._utterances if self._embeddings is None else self._embeddings)
 
     def look(self, scoring: PoolScoring) -> None:
-        """Run the model over the trusted recordings.
+        """Run the model over the trusted recordings, unless their embeddings are known.
 
         Raises:
-            ManifestError: one of them cannot be used.
+            ManifestError: one of them cannot be used, or is not comparable with the pool.
         """
+        if self._embeddings is not None:
+            _refuse_other_embeddings(scoring)
+            return
         from egl_fast.scoring.run.trusted import trusted_embeddings
 
         with progress_bar() as bar:
@@ -100,7 +161,18 @@ class Likeness:
         assert self._found is not None
         return {
             "trusted": os.path.abspath(self._path),
-            "num_trusted": len(self._utterances),
+            "num_trusted": self.num_trusted,
             "ids_sha256": hash_of_ids(ids),
             "thresholds": {f"{rate:g}": self._found.threshold(rate) for rate in FALSE_ALARMS},
         }
+
+
+def _refuse_other_embeddings(scoring: PoolScoring) -> None:
+    """Without a parameter of the output layer that counts, another layer is pooled."""
+    engine = scoring.task.engine
+    if not any(name.startswith("output.") for name in engine.parameters):
+        raise ManifestError(
+            f"--typicality: --params {engine.params} leaves out the output layer, so embeddings "
+            "differ from those that came with the model; name trusted recordings: --typicality "
+            "FILE"
+        )

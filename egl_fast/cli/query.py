@@ -14,7 +14,7 @@ from egl_fast.cli import options, selection_options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
-from egl_fast.cli.likeness import Likeness
+from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.cli.query_looks import Interrupted, Looks
 from egl_fast.cli.query_output import Output
 from egl_fast.cli.score import circumstances_of, run_settings
@@ -79,9 +79,8 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
               help="What to rank by: egl, egl_normalized, egl_full; NAME/second to rank by the "
               "score per second.")  # fmt: skip
 @selection_options.selection
-@click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
-              help="Manifest of trusted recordings, such as the training set; for "
-              "--drop-atypical, --min-typicality, and --batch.")  # fmt: skip
+@typicality_option("Manifest of trusted recordings, such as the training set; for "
+                   "--drop-atypical, --min-typicality, and --batch.")  # fmt: skip
 @options.scoring_option("k")
 @options.scoring_option("beam_width")
 @options.scoring_option("params")
@@ -114,7 +113,7 @@ def command(
     strategy: str,
     cost: str | None,
     exclude: tuple[str, ...],
-    trusted: str | None,
+    trusted: str | TrainedOn | None,
     k: int,
     beam_width: int | None,
     params: str | None,
@@ -165,7 +164,11 @@ def command(
             f"--effort {effort:g}: the first look at all recordings takes "
             f"{passes(0, full=full):.2g} passes"
         )
-    inputs = [path for path in (*parse(model_spec).files, pool, trusted, *exclude) if path]
+    inputs = [
+        path
+        for path in (*parse(model_spec).files, pool, trusted, *exclude)
+        if isinstance(path, str)
+    ]
     output = Output(out, inputs)
     if not (resume or overwrite):
         output.refuse_leftovers()
@@ -180,7 +183,6 @@ def command(
         raise SelectionError("nothing is left to select from: all is excluded")
     if cost is None and parse_budget(budget).seconds is None:
         within_budget([{}] * len(utterances), range(len(utterances)), budget=budget)
-    likeness = None if trusted is None else Likeness.to(trusted, len(utterances))
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -190,6 +192,9 @@ def command(
     scorer = options.load_scorer(
         model_spec, torch_device, memory_bytes=memory_bytes, precision=precision
     )
+    likeness = None
+    if trusted is not None:
+        likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
 
     def scoring_of(number: int, level: int) -> PoolScoring:
         return pool_scoring(

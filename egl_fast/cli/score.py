@@ -15,7 +15,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
-from egl_fast.cli.likeness import Likeness
+from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.data.true_lengths import TrueLengths
@@ -51,10 +51,9 @@ LONG_SECONDS = 1800.0
 @options.scored_seconds
 @options.max_duration
 @options.read_timeout
-@click.option("--typicality", "trusted", type=options.FILE, metavar="FILE",
-              help="Manifest of trusted recordings, such as the training set: adds `typicality`, "
-              "how much a recording is like them and the rest of the pool, and keeps "
-              "OUT.embeddings.npy.")  # fmt: skip
+@typicality_option("Manifest of trusted recordings, such as the training set: adds `typicality`, "
+                   "how much a recording is like them and the rest of the pool, and keeps "
+                   "OUT.embeddings.npy.")  # fmt: skip
 @options.memory
 @options.precision
 @options.device
@@ -81,7 +80,7 @@ def command(
     batch_seconds: float | None,
     max_duration: float | None,
     read_timeout: float,
-    trusted: str | None,
+    trusted: str | TrainedOn | None,
     memory_bytes: int | None,
     precision: str,
     device: str,
@@ -117,11 +116,12 @@ def command(
             out,
             resume=resume,
             overwrite=overwrite,
-            inputs=[path for path in (pool, *parse(model_spec).files, trusted) if path],
+            inputs=[
+                path for path in (pool, *parse(model_spec).files, trusted) if isinstance(path, str)
+            ],
             embeddings=trusted is not None,
         )
     utterances, pool_hash = read_manifest_and_hash(pool)
-    likeness = None if trusted is None else Likeness.to(trusted, len(utterances))
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -131,6 +131,9 @@ def command(
     scorer = options.load_scorer(
         model_spec, torch_device, memory_bytes=memory_bytes, precision=precision
     )
+    likeness = None
+    if trusted is not None:
+        likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
     pool_scorer = pool_scoring(
         scorer,
         scoring,

@@ -77,6 +77,15 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Convert all texts to lower case; `evaluate` does the same for the model.",
 )
+@click.option(
+    "--typicality/--no-typicality",
+    "keeps_trusted",
+    default=True,
+    show_default=True,
+    help="Whether the finished model file holds embeddings of up to 250 training recordings, which "
+    "`score --typicality` and `query --typicality` compare with. They are not audio or text, but "
+    "tell how a recording sounds.",
+)
 @options.of_fields(TrainingConfig, but=("batch_seconds", "seed"))
 @options.batch_seconds
 @options.seed
@@ -101,6 +110,7 @@ def command(
     dropout: float | None,
     vocabulary_path: str | None,
     lowercase: bool,
+    keeps_trusted: bool,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -173,6 +183,14 @@ def command(
             epoch = len(trainer.history) + 1
             say(f"interrupted in epoch {epoch}; the same command with --resume continues")
             return 130
+        try:
+            _keep_trusted(trainer, wanted=keeps_trusted)
+        except KeyboardInterrupt:
+            say(
+                f"interrupted after the last epoch; the model in {trainer.folder.model_path} is "
+                "complete but for its embeddings, which the same command with --resume adds"
+            )
+            return 130
     say(
         f"best: epoch {best.epoch}, valid loss {in_nats(best.valid_loss)}, "
         f"CER {best.valid_cer:.3f}, WER {best.valid_wer:.3f}; model in {trainer.folder.model_path}"
@@ -240,6 +258,18 @@ def _run(trainer: Trainer) -> EpochMetrics:
             )
 
         return trainer.run(Progress(on_batch, on_epoch, stop.is_set))
+
+
+def _keep_trusted(trainer: Trainer, *, wanted: bool) -> None:
+    from egl_fast.training.trusted import keep_trusted
+
+    with progress_bar() as bar:
+        task = bar.add_task("embeddings", total=None, note="recordings")
+        keep_trusted(
+            trainer,
+            wanted=wanted,
+            advance=lambda count, total: bar.update(task, advance=count, total=total),
+        )
 
 
 def _initial_checkpoint(

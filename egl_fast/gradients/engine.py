@@ -24,7 +24,8 @@ from egl_fast.compute.devices import start_backward_thread
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import check_precision, matmul_precision
 from egl_fast.errors import ModelError, one_line
-from egl_fast.gradients.calling import ModelInputs, call
+from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.calling import call as call_model
 from egl_fast.gradients.calls import Call, Computed
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -121,7 +122,7 @@ class GradientEngine:
     def infer(self, *inputs: Any, **named: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; restores everything."""
         with self._products(), running(self.model), torch.no_grad():
-            return call(self.model, ModelInputs(inputs, named))
+            return call_model(self.model, ModelInputs(inputs, named))
 
     @torch.inference_mode(False)
     @torch.no_grad()

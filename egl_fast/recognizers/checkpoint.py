@@ -35,6 +35,7 @@ def recognizer_of(checkpoint: Checkpoint) -> Recognizer:
         sha256=checkpoint.sha256,
         frame_seconds=stride * features.hop_samples / features.sample_rate_hz,
         case="lower" if checkpoint.training.get("lowercase") is True else None,
+        trusted=checkpoint.trusted,
     )
 
 

@@ -39,6 +39,8 @@ class Recognizer:
         case: of all letters the model writes; texts are compared with its own in this case.
         presets: patterns of parameters by a name for them, see ``pattern``.
         params: which parameters count unless the user says otherwise; None for all.
+        trusted: [m, d] embeddings, by this model, of recordings it was trained on; None if it came
+            without any.
     """
 
     module: nn.Module
@@ -49,6 +51,7 @@ class Recognizer:
     case: Literal["lower", "upper"] | None = None
     presets: Mapping[str, str] = field(default_factory=dict)
     params: str | None = None
+    trusted: Tensor | None = None
 
     @classmethod
     def of(

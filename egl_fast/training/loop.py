@@ -59,7 +59,8 @@ class Trainer:
     """Trains a model in a run folder.
 
     Args:
-        checkpoint: the model to start from, its features and vocabulary. Trained in place.
+        checkpoint: the model to start from, its features and vocabulary. Trained in place, and
+            without its embeddings of trusted recordings.
         config: how to train.
         train: what to train on, at least one example.
         valid: what to validate on, at least one example.
@@ -80,6 +81,7 @@ class Trainer:
         save_seconds: float = SAVE_SECONDS,
     ) -> None:
         self.checkpoint = checkpoint
+        self.checkpoint.trusted = None  # made by the weights before
         self.config = config
         self.train_examples = list(train)
         self.valid_examples = list(valid)
@@ -138,7 +140,7 @@ class Trainer:
                 started -= self.unfinished.seconds
             with (
                 scanned_recurrence(self.checkpoint.model),
-                matmul_precision("float32", self._device),
+                matmul_precision("float32", self.device),
             ):
                 sums, rate = self._train_epoch(epoch, progress, started)
             metrics = self._validate(epoch, sums, rate, started)
@@ -156,7 +158,8 @@ class Trainer:
         return self._best()
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where the model is trained."""
         return next(self.checkpoint.model.parameters()).device
 
     def _monitored(self, metrics: EpochMetrics) -> float:
@@ -197,14 +200,14 @@ class Trainer:
             seed=self.config.seed,
             speed_perturb=self.config.speed_perturb,
             with_masks=self.config.spec_augment,
-            device=self._device,
+            device=self.device,
         )
         for number in range(sums.num_batches, len(plan)):
             try:
                 batch = next(batches)
             except AudioError as error:
                 self._save(sums, time.monotonic() - started)
-                raise _lost(error) from None
+                raise lost(error) from None
             rate = self._use_rate(epoch, number, len(plan))
             logits, num_frames = model(batch.features, batch.lengths)
             num_misfits = self._num_misfits(batch, num_frames)
@@ -267,8 +270,8 @@ class Trainer:
 
     def _restore_random_state(self, unfinished: UnfinishedEpoch) -> None:
         torch.set_rng_state(unfinished.random_state)
-        if unfinished.cuda_random_state is not None and self._device.type == "cuda":
-            torch.cuda.set_rng_state(unfinished.cuda_random_state, self._device)
+        if unfinished.cuda_random_state is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(unfinished.cuda_random_state, self.device)
 
     def _validate(self, epoch: int, sums: EpochSums, rate: float, started: float) -> EpochMetrics:
         windows = transcribe(
@@ -281,7 +284,7 @@ class Trainer:
             transcripts = [transcript for window in windows for transcript in window]
         except AudioError as error:
             self._save(sums, time.monotonic() - started)
-            raise _lost(error) from None
+            raise lost(error) from None
         except ModelError as error:
             raise ModelError(
                 f"training diverged in epoch {epoch}: {error}; lower --learning-rate"
@@ -306,12 +309,12 @@ class Trainer:
     def _save(self, sums: EpochSums | None = None, seconds: float = 0.0) -> None:
         """Save the state, including the finished batches of the next epoch, if any."""
         if sums is not None and sums.num_batches > 0:
-            on_gpu = self._device.type == "cuda"
+            on_gpu = self.device.type == "cuda"
             self.unfinished = UnfinishedEpoch(
                 **vars(sums),
                 seconds=seconds,
                 random_state=torch.get_rng_state(),
-                cuda_random_state=torch.cuda.get_rng_state(self._device) if on_gpu else None,
+                cuda_random_state=torch.cuda.get_rng_state(self.device) if on_gpu else None,
             )
         self.folder.save(
             TrainingState(
@@ -324,7 +327,7 @@ class Trainer:
         self._saved_at = time.monotonic()
 
 
-def _lost(error: AudioError) -> AudioError:
+def lost(error: AudioError) -> AudioError:
     """The error for a recording that was readable before training began."""
     return AudioError(
         f"{error}; it could be read when training began: the state is saved, and once it can be "
