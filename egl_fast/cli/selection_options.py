@@ -15,7 +15,6 @@ from egl_fast.selection.cost import Cost
 from egl_fast.selection.gate import FALSE_ALARMS, Gate
 from egl_fast.selection.ranking import Selection
 
-
 #: Arguments that options have other names for.
 _NAMES = {"most": "per", "kept_groups": "keep_group"}
 
@@ -127,8 +126,8 @@ def chosen_selection(
 ) -> Selection:
     """The result of ``selection``.
 
-    ``exclude`` are ids; ``num_others`` is that of ``Selection``; ``metadata`` is that of the scores,
-    as ``Gate.of`` wants it.
+    ``exclude`` are ids, ``num_others`` is that of ``Selection``, and ``metadata`` is that of the
+    scores, as ``Gate.of`` wants it.
 
     Raises:
         SelectionError: an option cannot be used.
