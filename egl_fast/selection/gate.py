@@ -103,15 +103,18 @@ class Gate:
         """What is recorded of it beside a selection, so that a person can judge it.
 
         Returns:
-            ``option`` and ``kept_groups``, as given; ``threshold``, the typicality below which
-            candidates were left out; and ``typicality`` of all of them, as ``quantiles`` has it.
+            ``option`` and ``kept_groups``, as given; ``num_candidates`` and their ``seconds``;
+            ``threshold``, the typicality below which they were left out; and ``quantiles`` of the
+            typicality of all of them.
         """
         values = candidates.numbers("typicality")
         return {
             "option": self.option,
             "kept_groups": list(self.kept_groups),
+            "num_candidates": len(values),
+            "seconds": round(math.fsum(candidates.numbers("duration")), 3),
             "threshold": self.threshold(values),
-            "typicality": quantiles(values),
+            "quantiles": quantiles(values),
         }
 
     def threshold(self, values: Sequence[float]) -> float:
