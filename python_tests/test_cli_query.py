@@ -14,6 +14,7 @@ from commands import contents, in_this_process, lines_of, start, wait_until
 from conftest import Run
 
 from egl_fast.cli.query_looks import Looks
+from egl_fast.data.audio_folder import audio_folder
 from egl_fast.selection import select
 
 OPTIONS = ("--k", 10, "--threads", 1, "--budget", "25%")
@@ -174,28 +175,71 @@ def test_another_budget_starts_from_what_was_looked_at(
 
 
 def test_caps_shares_and_exclusions_are_those_of_select(
-    sample: tuple[Path, Path], picks: Path, tmp_path: Path
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path, run: Run
 ) -> None:
     out = tmp_path / "picks.jsonl"
-    more = ("--exclude", picks, "--per", "corpus=2", "--confidence", 0.5)
+    more = ("--exclude", picks, "--confidence", 0.5)
     assert query(sample, out, *more) == 0
     found = read(out)
+    # A quarter of the pool of 20, as with `select`, not of the 15 that are left.
+    assert len(found) == 5
     assert not {record["id"] for record in found} & {record["id"] for record in read(picks)}
-    corpora = [record["corpus"] for record in found]
-    assert max(map(corpora.count, corpora)) <= 2
     assert metadata(out)["num_scored"] == 15
+    status, _, err = run(*given(sample, out), *more, "--per", "corpus=1", "--overwrite")
+    assert status == 0
+    corpora = [record["corpus"] for record in read(out)]
+    assert len(set(corpora)) == len(corpora) < 5
+    assert "budget 25%: is not spent in full" in err
+    assert "of 20 utterances, all that is left (excluded: 5, beyond --per: " in err
 
 
-def test_the_gate_turns_away_what_is_atypical(
-    sample: tuple[Path, Path], picks: Path, tmp_path: Path
+def test_relative_paths_of_picks_start_from_their_own_folder(
+    sample: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Also for a command that looks for the manifest of what was scored."""
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    lines = []
+    for line in read(sample[1])[:4]:
+        name = Path(line["audio_filepath"]).name
+        shutil.copy(line["audio_filepath"], folder / name)
+        lines.append(json.dumps({**line, "audio_filepath": name}) + "\n")
+    (folder / "pool.jsonl").write_text("".join(lines))
+    out = tmp_path / "picks.jsonl"
+    assert query((sample[0], folder / "pool.jsonl"), out, "--confidence", 0.1) == 0
+    start = audio_folder(str(out), None)
+    assert start is not None
+    assert all((start / record["audio_filepath"]).is_file() for record in read(out))
+
+
+def test_the_gate_and_batches_are_those_of_select(
+    sample: tuple[Path, Path], picks: Path, tmp_path: Path, run: Run
 ) -> None:
     out = copied(picks, tmp_path)
-    gate = ("--typicality", sample[1], "--drop-atypical", "10%", "--batch", "clusters")
-    assert query(sample, out, *gate, "--confidence", 0.5, "--overwrite") == 0
+    gate = ("--typicality", sample[1], "--drop-atypical", "10%", "--confidence", 0.5, "--overwrite")
+    status, _, err = run(*given(sample, out), *gate, "--batch", "facility")
+    assert status == 0
+    assert "warning: --typicality" in err
+    assert "only 20 trusted recordings" in err
+    assert f"--drop-atypical 10%: leaves out 2 atypical utterances in 1 group; {out}" in err
     away = {record["id"] for record in read(Path(f"{out}.atypical.jsonl"))}
     assert len(away) == 2
     assert not away & {record["id"] for record in read(out)}
     assert all("typicality" in record for record in read(out))
+    found = metadata(out)
+    assert found["gate"]["option"] == "--drop-atypical 10%"
+    assert 0.0 < found["likely_overlap"] <= found["overlap"] <= 1.0
+    # What estimates are chosen by is chosen by `select` from the same estimates.
+    first = Path(f"{out}.query", ROUND_1)
+    same = ("--budget", "25%", *gate[2:4], "--batch", "facility", "--out", tmp_path / "same.jsonl")
+    assert in_this_process("select", first, *same, "--pool", sample[1]) == 0
+    if set(found["rounds"][-1]["looks_by_rows"]) == {"4"}:
+        assert {r["id"] for r in read(tmp_path / "same.jsonl")} == {r["id"] for r in read(out)}
+    # The looks serve another batch, too.
+    before = first.stat().st_mtime_ns
+    assert query(sample, out, *gate, "--batch", "clusters") == 0
+    assert first.stat().st_mtime_ns == before
+    assert not away & {record["id"] for record in read(out)}
 
 
 def test_a_recording_that_fails_is_listed_and_the_status_says_so(

@@ -117,7 +117,8 @@ def test_out_is_a_manifest_and_leaves_no_partial_file(scores):
     assert [line["rank"] for line in lines_of(out.read_text())] == [1, 2]
     assert [u.id for u in read_manifest(out)] == ["rec1", "rec3"]
     assert read_manifest(out)[0].audio_path == scores.parent / "wav/1.wav"
-    assert sorted(os.listdir(scores.parent)) == ["chosen.jsonl", "scores.jsonl"]
+    names = ["chosen.jsonl", "chosen.jsonl.meta.json", "scores.jsonl"]
+    assert sorted(os.listdir(scores.parent)) == names
 
 
 def test_a_selection_can_be_selected_from_again(scores):
@@ -354,7 +355,7 @@ def test_a_budget_of_more_than_there_is_says_so(scores, budget, num_chosen, warn
     result = CliRunner().invoke(cli, ["select", str(scores), "--budget", budget])
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == num_chosen
-    line = f"warning: budget {budget}: exceeds the length of all 4 utterances; selected all"
+    line = f"warning: budget {budget}: exceeds all 4 utterances; selected all"
     assert (line in result.stderr) == warned
 
 

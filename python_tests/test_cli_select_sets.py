@@ -141,6 +141,93 @@ def test_a_budget_of_money(scores: Path) -> None:
     assert len(picked(scores, "--budget", "6.8", *cost)) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--budget", "6.9", "--cost", "1 + 0.5*seconds + 0.1*words"), "; cost 6.90 of 6.90\n"),
+        (("--budget", "25%", "--cost", "0.001*seconds"), "; cost 0.016\n"),
+        (("--budget", "8s", "--cost", "1000"), "; cost 4,000.00\n"),
+        (("--budget", "8s"), " s on average\n"),
+    ],
+)
+def test_what_the_picks_cost_is_said(
+    scores: Path, run: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    assert run("select", scores, *arguments)[2].endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--budget", "90%", "--drop-atypical", "25%"), "23 of 32 utterances, all that is left "
+         "(turned away by the gate: 8, copies of others: 1)"),
+        (("--budget", "1m", "--per", "kind=2"), "6 of 32 utterances, all that is left "
+         "(copies of others: 1, beyond --per: 25)"),
+        (("--budget", "50", "--cost", "1", "--per", "kind=2", "--drop-atypical", "auto"),
+         "4 of 32 utterances, all that is left (turned away by the gate: 4, copies of "
+         "others: 1, beyond --per: 23)"),
+        (("--budget", "100%",), "31 of 32 utterances, all that is left (copies of others: 1)"),
+        (("--budget", "50%", "--drop-atypical", "25%"), None),
+        (("--budget", "62s",), None),  # to the second
+    ],
+)  # fmt: skip
+def test_a_budget_that_is_not_spent_is_said(
+    scores: Path, run: Run, arguments: tuple[str, ...], said: str | None
+) -> None:
+    status, _, err = run("select", scores, *arguments)
+    assert status == 0
+    if said is None:
+        assert "is not spent in full" not in err
+    else:
+        assert f"warning: budget {arguments[1]}: is not spent in full; selected {said}" in err
+
+
+def test_a_gate_that_leaves_out_nothing_says_so(scores: Path, run: Run) -> None:
+    gate = ("--min-typicality", "-9")
+    assert (
+        "--min-typicality -9: leaves out nothing\n"
+        in run("select", scores, "--budget", 1, *gate)[2]
+    )
+
+
+def test_few_trusted_recordings_are_said(scores: Path, run: Run) -> None:
+    beside = Path(f"{scores}.meta.json")
+    metadata = json.loads(beside.read_text())
+    metadata["typicality"]["num_trusted"] = 49
+    beside.write_text(json.dumps(metadata))
+    said = "warning: only 49 trusted recordings: the threshold of --drop-atypical auto may be off"
+    assert said in run("select", scores, "--budget", 1, "--drop-atypical", "auto")[2]
+    assert said not in run("select", scores, "--budget", 1, "--drop-atypical", "10%")[2]
+
+
+def test_a_selection_says_how_it_was_made(scores: Path) -> None:
+    picked(scores, "--budget", 4, "--drop-atypical", "12.5%", "--per", "kind=3")
+    found = json.loads(scores.with_name("picks.jsonl.meta.json").read_text())
+    assert found["scores"] == str(scores)
+    assert (found["budget"], found["drop_atypical"], found["per"]) == ("4", "12.5%", [["kind", 3]])
+    assert found["num_picks"] == 4
+    gate, typicality = found["gate"], [record["typicality"] for record in read(scores)]
+    assert gate["option"] == "--drop-atypical 12.5%"
+    assert (gate["num_candidates"], gate["seconds"]) == (32, 64.0)
+    assert sum(value < gate["threshold"] for value in typicality) == 4
+    assert (gate["quantiles"][0], gate["quantiles"][100]) == (min(typicality), max(typicality))
+
+
+def test_metadata_of_another_file_are_not_replaced(scores: Path, run: Run) -> None:
+    beside = scores.with_name("picks.jsonl.meta.json")
+    beside.write_text("{}")
+    message = refusal(run, scores, "--out", scores.with_name("picks.jsonl"))
+    assert f"{beside}: already exists; give --overwrite" in message
+    assert beside.read_text() == "{}"
+
+
+@pytest.mark.parametrize("said", ["[]", '{"typicality": 5}', '{"typicality": {"thresholds": [1]}}'])
+def test_damaged_metadata_are_no_threshold(scores: Path, run: Run, said: str) -> None:
+    Path(f"{scores}.meta.json").write_text(said)
+    assert run("select", scores, "--budget", 1)[0] == 0
+    assert "no calibrated threshold" in refusal(run, scores, "--drop-atypical", "auto")
+
+
 def test_a_file_of_ones_own_ranks(scores: Path) -> None:
     own = scores.with_name("own.py")
     own.write_text("def score(candidates):\n    return candidates.numbers('typicality')\n")
@@ -154,7 +241,8 @@ def test_a_file_of_ones_own_ranks(scores: Path) -> None:
         (("--per", "kind"), "expected KEY=N, such as speaker=5"),
         (("--per", "kind=0"), "expected KEY=N"),
         (("--per", "knid=2"), "per knid: no record holds knid"),
-        (("--min-typicality", "nan"), "expected a number"),
+        (("--min-typicality", "nan"), "expected a finite number"),
+        (("--min-typicality", "inf"), "expected a finite number"),
         (("--strategy", "shortest/second"), "scores below zero"),
         (("--batch", "clusters", "--seed", "-1"), "--seed"),
         (("--batch", "nonsense"), "batch 'nonsense': unknown; take one of clusters"),
@@ -178,6 +266,15 @@ def test_a_copy_of_what_is_excluded_is_excluded(scores: Path) -> None:
     earlier.write_text('{"id": "1 talk"}\n')
     names = {record["id"] for record in picked(scores, "--budget", 30, "--exclude", earlier)}
     assert not names & {"0 talk", "1 talk"}
+
+
+def test_copies_of_what_is_excluded_alone_are_nothing_to_select_from(
+    scores: Path, run: Run
+) -> None:
+    earlier = scores.with_name("earlier.jsonl")
+    others = [record["id"] for record in read(scores) if record["id"] != "1 talk"]
+    earlier.write_text("".join(json.dumps({"id": name}) + "\n" for name in others))
+    assert "all are copies of what is excluded" in refusal(run, scores, "--exclude", earlier)
 
 
 def test_an_exclusion_that_matches_nothing_is_said(scores: Path, run: Run) -> None:

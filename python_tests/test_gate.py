@@ -70,9 +70,9 @@ def test_like_is_grouped_with_like_and_the_largest_group_is_the_first() -> None:
     random = np.random.default_rng(0)
     kinds = np.repeat([0, 1], [6, 12])
     embeddings = random.normal(size=(18, 4)) + 100.0 * kinds[:, None]
-    found = groups(Candidates([{"id": str(i)} for i in range(18)], embeddings), range(18))
+    found = groups(embeddings, range(18))
     assert {number for number, kind in zip(found, kinds, strict=True) if kind} & {
         number for number, kind in zip(found, kinds, strict=True) if not kind
     } == set()
     assert min(found) == 1
-    assert groups(POOL, [0, 1]) == [1, 1]
+    assert groups(None, [0, 1]) == [1, 1]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar
+from egl_fast.cli.console import progress_bar, warn
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.embeddings.file import hash_of_ids
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.selection.gate import quantiles, too_few_trusted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,6 +144,9 @@ class Likeness:
                 raise ManifestError(
                     f"--typicality {self._path}: {one_line(error)}; remove it from there"
                 ) from error
+        few = too_few_trusted(len(self._utterances))
+        if few is not None:
+            warn(f"--typicality {self._path}: {few}")
 
     def of(self, pool: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """[n] typicality of a pool's embeddings [n, d]."""
@@ -164,6 +168,7 @@ class Likeness:
             "num_trusted": self.num_trusted,
             "ids_sha256": hash_of_ids(ids),
             "thresholds": {f"{rate:g}": self._found.threshold(rate) for rate in FALSE_ALARMS},
+            "quantiles": quantiles(self._found.trusted),
         }
 
 

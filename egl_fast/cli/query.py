@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.cli.query_looks import Interrupted, Looks
 from egl_fast.cli.query_output import Output
 from egl_fast.cli.score import circumstances_of, run_settings
-from egl_fast.cli.select import picks_summary
+from egl_fast.cli.selection_summary import summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
 from egl_fast.files.locking import sole_writer
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 #: What looks estimate -> where they say how far off they are.
 KEYS = {"egl": "egl_stderr", "egl_normalized": "egl_stderr", "egl_full": "egl_full_stderr"}
-
-#: Arguments that options have other names for.
-_OPTIONS = {"most": "per", "kept_groups": "keep_group"}
 
 #: What a rough estimate replaces in the record of the first look.
 _ESTIMATES = ("egl", "egl_stderr", "egl_normalized", "egl_full", "egl_full_stderr")
@@ -144,8 +140,8 @@ def command(
 
     A run can be stopped at any time. The same command with --resume continues it and ends with the
     same picks. What was looked at is kept in the folder OUT.query; with --overwrite, another
-    --budget or --confidence starts from there. Recordings of --exclude are not looked at, and
-    percentages are of the rest.
+    --budget or --confidence starts from there. Recordings of --exclude are not looked at, so their
+    copies are not recognized; as in `select`, a --budget of 20% is of the whole pool, with them.
 
     \b
     Examples:
@@ -181,8 +177,10 @@ def command(
     utterances = [utterance for utterance in everything if utterance.id not in outside]
     if not utterances:
         raise SelectionError("nothing is left to select from: all is excluded")
+    excluded = len(everything) - len(utterances)
     if cost is None and parse_budget(budget).seconds is None:
-        within_budget([{}] * len(utterances), range(len(utterances)), budget=budget)
+        count = len(utterances)
+        within_budget([{}] * count, range(count), budget=budget, num_others=excluded)
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -216,10 +214,11 @@ def command(
     first = scoring_of(1, 0)
     settings = {
         **settings_of(first),
-        **json.loads(json.dumps({_OPTIONS.get(name, name): x for name, x in choice.items()})),
+        **selection_options.as_settings(choice),
         "confidence": confidence,
         "effort": effort,
         "looked_at": len(utterances),
+        "excluded": excluded,
     }
     if resume and output.is_complete(settings):
         say(f"{out}: already complete")
@@ -269,7 +268,9 @@ def command(
                 )
             metadata = looks.metadata()
             candidates = Candidates(records, looks.embeddings([record["id"] for record in records]))
-            selection = selection_options.chosen_selection(**choice, exclude=(), metadata=metadata)
+            selection = selection_options.chosen_selection(
+                **choice, exclude=(), num_others=excluded, metadata=metadata
+            )
             offer = selection.offer(candidates)
             state = State.of(
                 [estimate(record) for record in records],
@@ -285,15 +286,19 @@ def command(
         except Interrupted as interruption:
             say(str(interruption))
             return 130
-        picks = output.write(
+        circumstances = circumstances_of(scorer, model_spec, pool)
+        # Not under "pool": relative audio paths of the picks start from their own folder.
+        circumstances["manifest"] = circumstances.pop("pool")
+        output.write(
             records,
             beliefs,
             offer.turned_away,
             looks.errors,
             {
                 **settings,
-                **circumstances_of(scorer, model_spec, pool),
+                **circumstances,
                 **({"typicality": metadata["typicality"]} if likeness is not None else {}),
+                "gate": None if selection.gate is None else selection.gate.metadata(candidates),
                 "overlap": round(beliefs.overlap, 4),
                 "likely_overlap": round(beliefs.likely_overlap, 4),
                 "passes": round(state.effort, 2),
@@ -304,7 +309,9 @@ def command(
             },
             Path(pool).parent,
         )
-    say(picks_summary(picks, records, strategy))
+    # The set that the last estimates give, once more: with what is to be said about it.
+    chosen = offer.choose(state.scores.tolist())
+    summarize(selection, chosen, records, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(
             f"{beliefs.overlap:.1%} of the picks are expected to be right, less than the "

@@ -91,8 +91,8 @@ class Output:
         errors: Sequence[dict[str, Any]],
         metadata: Mapping[str, Any],
         audio_folder: Path,
-    ) -> list[dict[str, Any]]:
-        """Write everything, the picks last; returns their lines.
+    ) -> None:
+        """Write everything, the picks last.
 
         Args:
             records: of all that was scored.
@@ -125,7 +125,6 @@ class Output:
             for one in picks:
                 writer.write(one)
             atomic.write_json(self.metadata_path, metadata)
-        return picks
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)

@@ -164,6 +164,7 @@ def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) ->
 def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) -> bytes:
     from egl_fast.evaluation.reporting.content import scores_page
     from egl_fast.evaluation.reporting.figures import draw_ranks
+    from egl_fast.evaluation.reporting.left_out import left_out_of, needs_ids
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
     from egl_fast.evaluation.reporting.scores_file import read_scores_file
@@ -180,10 +181,14 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
     with progress_bar() as bar:
         size = os.path.getsize(scores) if os.path.isfile(scores) else None
         task = bar.add_task("reading scores", total=size, note="")
-        scored = read_scores_file(scores, advance=_advancing(bar, task))
+        scored = read_scores_file(
+            scores, keep_ids=needs_ids(Path(scores)), advance=_advancing(bar, task)
+        )
         advance = _advancing(bar, bar.add_task("making the page", total=None, note=""))
         ranking = rank_pool(scored.strategies)
-        page = scores_page(scored, ranking, folder=folder, audio=top, advance=advance)
+        page = scores_page(
+            scored, ranking, left_out_of(scored), folder=folder, audio=top, advance=advance
+        )
         if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
             page.warnings.append(f"{unknown}.")
         html = render(page, name=Path(scores).name)

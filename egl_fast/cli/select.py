@@ -6,23 +6,25 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
 from egl_fast.cli import options, selection_options
-from egl_fast.cli.console import say, warn
+from egl_fast.cli.console import warn
 from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.cli.selection_summary import summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, read_metadata
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
-from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.data.jsonl import JsonlWriter, refuse_unwritable
 from egl_fast.data.manifest import seconds_of
 from egl_fast.embeddings.file import embeddings_path, load_embeddings
-from egl_fast.errors import ManifestError
-from egl_fast.selection import Candidates, batches, low_mass_warning, parse_budget, strategies
+from egl_fast.errors import ManifestError, OutputError
+from egl_fast.files import atomic
+from egl_fast.selection import Candidates, batches, low_mass_warning, strategies
+from egl_fast.selection.gate import likeness_in, too_few_trusted
 
 
 @click.command(
@@ -101,18 +103,23 @@ def command(
     """
     inputs = [scores, pool, *exclude]
     writer = JsonlWriter(out, overwrite=overwrite, inputs=inputs)
+    if writer.path is not None:
+        _refuse_metadata(_beside(writer.path, ".meta.json"), inputs, overwrite=overwrite)
     metadata = read_metadata(scores)
-    selection = selection_options.chosen_selection(
-        budget=budget,
-        strategy=strategy,
-        cost=cost,
-        exclude={identity for path in exclude for identity in selection_options.ids_in(path)},
-        seed=seed,
-        metadata=metadata,
+    options_given = {
+        "budget": budget,
+        "strategy": strategy,
+        "cost": cost,
+        "seed": seed,
         **chosen_by,
+    }
+    selection = selection_options.chosen_selection(
+        **options_given,
+        exclude={identity for path in exclude for identity in selection_options.ids_in(path)},
+        metadata=metadata,
     )
     records = _read_scores(scores)
-    likeness = metadata.get("typicality") or {}
+    likeness = likeness_in(metadata)
     embeddings = None
     if scores != "-":
         ids = [record["id"] for record in records]
@@ -122,43 +129,60 @@ def command(
             f"no {embeddings_path(scores).name} beside the scores: copies are not recognized, and "
             "what is left out is one group"
         )
-    choice = selection.choose(Candidates(records, embeddings))
-    excluded = sum(record["id"] in selection.exclude for record in records)
-    if exclude and not excluded:
+    candidates = Candidates(records, embeddings)
+    choice = selection.choose(candidates)
+    if exclude and not any(record["id"] in selection.exclude for record in records):
         warn("--exclude: none of its ids is in the scores; nothing is excluded")
     chosen = [{**records[i], "rank": rank} for rank, i in enumerate(choice.picks, start=1)]
     away = [{**records[i], "group": group} for i, group in choice.turned_away]
+    few = too_few_trusted(likeness.get("num_trusted"))
+    if chosen_by["drop_atypical"] == "auto" and few is not None:
+        warn(few)
     if strategy in ("egl", "egl_unsquared"):
         warning = low_mass_warning(records)
         if warning is not None:
             warn(warning)
+    as_table = table or show is not None
+    listed_in = ""
     if writer.path is not None:
         # With only absolute paths, the manifest need not exist any more.
         both = [*chosen, *away]
         folder = audio_folder(scores, pool) if pool or any(map(_is_relative, both)) else None
         if folder is not None:
             move_audio_paths(both, folder, writer.path.parent)
-    as_table = table or show is not None
-    if writer.path is not None:
-        atypical = JsonlWriter(
-            f"{writer.path}.atypical.jsonl", overwrite=overwrite, inputs=inputs, only_if_any=True
-        )
-        _write(atypical, away)
-    if writer.path is not None or not as_table:
-        _write(writer, chosen)
+        atypical = _beside(writer.path, ".atypical.jsonl")
+        listed_in = str(atypical)
+        with JsonlWriter(atypical, overwrite=overwrite, inputs=inputs, only_if_any=True) as lines:
+            _write(lines, away)
+        gate = selection.gate
+        said = {
+            "scores": os.path.abspath(scores) if scores != "-" else scores,
+            **selection_options.as_settings({**options_given, "exclude": exclude}),
+            "num_picks": len(chosen),
+            "gate": None if gate is None else gate.metadata(candidates),
+            "typicality": {k: value for k, value in likeness.items() if k != "ids_sha256"},
+        }
+        with writer:
+            _write(writer, chosen)
+            atomic.write_json(_beside(writer.path, ".meta.json"), said)
+    elif not as_table:
+        with writer:
+            _write(writer, chosen)
     if as_table:
         print_table(chosen[:show], strategy)
-    seconds = parse_budget(budget, whole=cost is None).seconds
-    if seconds is not None and sum(Fraction(str(r["duration"])) for r in records) < seconds:
-        warn(f"budget {budget}: exceeds the length of all {len(records)} utterances; selected all")
-    if away:
-        groups = len({record["group"] for record in away})
-        place = f"; {writer.path}.atypical.jsonl lists them" if writer.path is not None else ""
-        kinds = f"{groups} groups" if groups > 1 else "1 group"
-        say(f"left out {len(away)} atypical utterances in {kinds}{place}")
-    if excluded or choice.num_copies:
-        say(f"not candidates: {excluded} excluded utterances, {choice.num_copies} copies of others")
-    say(picks_summary(chosen, records, strategy))
+    summarize(selection, choice, records, listed_in=listed_in)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _refuse_metadata(path: Path, inputs: list[str | None], *, overwrite: bool) -> None:
+    refuse_unwritable(path, inputs=inputs)
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"output {path}: already exists; give --overwrite to replace it, or another name"
+        )
 
 
 def _read_scores(path: str) -> list[dict[str, Any]]:
@@ -212,19 +236,5 @@ def move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> Non
 
 
 def _write(writer: JsonlWriter, records: Iterable[dict[str, Any]]) -> None:
-    with writer:
-        for record in records:
-            writer.write(record)
-
-
-def picks_summary(
-    chosen: list[dict[str, Any]], records: list[dict[str, Any]], strategy: str
-) -> str:
-    """One line on what was chosen."""
-    taken, total = (sum(record["duration"] for record in part) for part in (chosen, records))
-    unit, seconds = ("h", 3600) if total >= 3600 else ("min", 60)
-    return (
-        f"selected {len(chosen)} of {len(records)} utterances by {strategy}: "
-        f"{taken / seconds:.2f} of {total / seconds:.2f} {unit}, "
-        f"{taken / len(chosen):.1f} s on average"
-    )
+    for record in records:
+        writer.write(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from egl_fast.data.manifest import identity_of
 from egl_fast.selection.cost import Cost
 from egl_fast.selection.gate import FALSE_ALARMS, Gate
 from egl_fast.selection.ranking import Selection
+
+#: Arguments that options have other names for.
+_NAMES = {"most": "per", "kept_groups": "keep_group"}
 
 
 def _per(context: click.Context, param: click.Parameter, given: Any) -> tuple[tuple[str, int], ...]:
@@ -110,6 +114,7 @@ def chosen_selection(
     strategy: str,
     cost: str | None,
     exclude: Collection[str],
+    num_others: int = 0,
     seed: int,
     batch: str | None,
     share: str | None,
@@ -121,7 +126,8 @@ def chosen_selection(
 ) -> Selection:
     """The result of ``selection``.
 
-    ``exclude`` are ids; ``metadata`` is that of the scores, as ``Gate.of`` wants it.
+    ``exclude`` are ids, ``num_others`` is that of ``Selection``, and ``metadata`` is that of the
+    scores, as ``Gate.of`` wants it.
 
     Raises:
         SelectionError: an option cannot be used.
@@ -135,8 +141,16 @@ def chosen_selection(
         cost=None if cost is None else Cost.parse(cost),
         gate=Gate.of(drop_atypical, min_typicality, kept_groups=kept_groups, metadata=metadata),
         exclude=exclude,
+        num_others=num_others,
         seed=seed,
     )
+
+
+def as_settings(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``chosen_selection`` as metadata hold them: by option, in plain values."""
+    named = {_NAMES.get(name, name): value for name, value in choice.items()}
+    plain: dict[str, Any] = json.loads(json.dumps(named))
+    return plain
 
 
 def ids_in(path: str) -> Iterator[str]:

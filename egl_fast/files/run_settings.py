@@ -17,6 +17,7 @@ _FILES = {
     "init": "another --init model",
     "vocabulary": "another --vocabulary",
     "looked_at": "other recordings to look at",
+    "excluded": "another --exclude",
     "recordings": "other recordings that could be read",
 }
 #: Nested settings whose entries are options.

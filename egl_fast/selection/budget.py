@@ -59,21 +59,44 @@ def parse_budget(budget: str | int, *, whole: bool = True) -> Budget:
     return Budget(amount, unit)
 
 
+class Taken(NamedTuple):
+    """What a budget buys: indices, and whether there was nothing left to spend the rest on."""
+
+    picks: list[int]
+    is_unmet: bool
+
+
 def within_budget(
     records: Sequence[Scored] | Candidates,
     order: Iterable[int],
     *,
     budget: str | int,
     cost: Cost | None = None,
+    num_others: int = 0,
 ) -> list[int]:
-    """The start of an order that a budget allows; see ``select``.
+    """The start of an order that a budget allows; see ``take``."""
+    return take(records, order, budget=budget, cost=cost, num_others=num_others).picks
+
+
+def take(
+    records: Sequence[Scored] | Candidates,
+    order: Iterable[int],
+    *,
+    budget: str | int,
+    cost: Cost | None = None,
+    num_others: int = 0,
+) -> Taken:
+    """The start of an order that a budget allows, and whether all of the budget found a use.
+
+    No more of the order is made than is needed.
 
     Args:
         records: the pool; a budget of time needs their ``duration``.
         order: indices into ``records``, best first, each at most once; read only as far as the
             budget goes.
-        budget: as for ``select``; percentages are of all records.
+        budget: see ``select``; percentages are of all records and the others.
         cost: what a budget without a unit is spent on; None: it counts utterances.
+        num_others: utterances of the pool that are not among the records.
 
     Raises:
         SelectionError: the budget cannot be read, or does not fit the records.
@@ -88,22 +111,22 @@ def within_budget(
         return _fill(
             candidates, order, parsed.amount, budget, lambda index: cost.of(candidates, index)
         )
-    count, available = parsed.amount, len(candidates)
+    count, total = int(parsed.amount), len(candidates) + num_others
     if parsed.unit == "%":
-        count = Fraction(math.floor(available * parsed.amount / 100 + Fraction(1, 2)))
+        count = math.floor(total * parsed.amount / 100 + Fraction(1, 2))
         if count == 0:
             raise SelectionError(
-                f"budget {budget}: of {available} records that is less than half a record; "
+                f"budget {budget}: of {total} records that is less than half a record; "
                 "give a larger budget"
             )
-    taken = list(islice(order, int(count)))
-    if len(taken) < count and parsed.unit != "%":
+    picks = list(islice(order, count))
+    if len(picks) < count and not parsed.unit:
         raise SelectionError(
-            f"budget {budget}: there are only {len(taken)} records"
-            + ("" if len(taken) == available else f" left of {available}")
-            + f"; give at most {len(taken)}"
+            f"budget {budget}: there are only {len(picks)} records"
+            + ("" if len(picks) == total else f" left of {total}")
+            + f"; give at most {len(picks)}"
         )
-    return taken
+    return Taken(picks, len(picks) < count)
 
 
 def _fill(
@@ -112,14 +135,13 @@ def _fill(
     limit: Fraction,
     budget: str | int,
     price: Callable[[int], Fraction],
-) -> list[int]:
+) -> Taken:
     """The longest start of the order whose prices add up to at most the limit."""
-    spent = Fraction(0)
-    taken: list[int] = []
+    spent, picks = Fraction(0), list[int]()
     for index in order:
         spent += price(index)
         if spent > limit:
-            if not taken:
+            if not picks:
                 alone = f"{float(price(index)):.4g}"
                 if parse_budget(budget, whole=False).unit:
                     alone = f"{candidates.number(index, 'duration'):.1f} s"
@@ -127,6 +149,6 @@ def _fill(
                     f"budget {budget}: the most informative utterance alone takes {alone}; "
                     "give a larger budget"
                 )
-            break
-        taken.append(index)
-    return taken
+            return Taken(picks, is_unmet=False)
+        picks.append(index)
+    return Taken(picks, spent < limit)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from egl_fast.errors import SelectionError
 from egl_fast.selection.candidates import Candidates
@@ -16,6 +17,8 @@ from egl_fast.selection.candidates import Candidates
 _SHARE = re.compile(r"(?P<percent>[0-9]+(\.[0-9]+)?)%")
 #: Share of recordings like the trusted ones that ``auto`` may turn away by mistake.
 FALSE_ALARMS = 0.02
+#: Fewer trusted recordings say too little about where that share of them ends.
+ENOUGH_TRUSTED = 50
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Gate:
         share: of the pool, the least typical first.
         minimum: of ``typicality``; what is below is left out.
         kept_groups: numbers of groups that a person has taken back, see ``groups``.
+        option: what the user gave, as in "--drop-atypical auto".
     """
 
     share: float | None = None
     minimum: float | None = None
     kept_groups: tuple[int, ...] = ()
+    option: str = ""
 
     @classmethod
     def of(
@@ -60,18 +65,19 @@ class Gate:
             raise SelectionError("give either --drop-atypical or --min-typicality, not both")
         kept = tuple(kept_groups)
         if minimum is not None:
-            if math.isnan(minimum):
-                raise SelectionError("--min-typicality nan: expected a number")
-            return cls(minimum=minimum, kept_groups=kept)
+            if not math.isfinite(minimum):
+                raise SelectionError(f"--min-typicality {minimum}: expected a finite number")
+            return cls(minimum=minimum, kept_groups=kept, option=f"--min-typicality {minimum:g}")
         assert drop is not None
+        option = f"--drop-atypical {drop.strip()}"
         if drop == "auto":
-            return cls(minimum=_calibrated(metadata), kept_groups=kept)
+            return cls(minimum=_calibrated(metadata), kept_groups=kept, option=option)
         match = _SHARE.fullmatch(drop.strip())
         if match is None or not 0 <= float(match["percent"]) < 100:
             raise SelectionError(
                 f"--drop-atypical {drop}: expected a percentage below 100, such as 10%, or auto"
             )
-        return cls(share=float(match["percent"]) / 100, kept_groups=kept)
+        return cls(share=float(match["percent"]) / 100, kept_groups=kept, option=option)
 
     def turned_away(self, candidates: Candidates) -> list[int]:
         """Indices of what is left out before groups are taken back, least typical first.
@@ -83,18 +89,68 @@ class Gate:
             raise SelectionError(
                 "this file holds no typicality; score the pool with --typicality TRUSTED.jsonl"
             )
-        values = candidates.numbers("typicality")
+        return self.least_typical(candidates.numbers("typicality"))
+
+    def least_typical(self, values: Sequence[float]) -> list[int]:
+        """Indices of the values that are left out, lowest first."""
         order = sorted(range(len(values)), key=values.__getitem__)
         if self.share is not None:
             return order[: math.floor(self.share * len(order) + 0.5)]
         assert self.minimum is not None
         return [index for index in order if values[index] < self.minimum]
 
+    def metadata(self, candidates: Candidates) -> dict[str, Any]:
+        """What is recorded of it beside a selection, so that a person can judge it.
+
+        Returns:
+            ``option`` and ``kept_groups``, as given; ``num_candidates`` and their ``seconds``;
+            ``threshold``, the typicality below which they were left out; and ``quantiles`` of the
+            typicality of all of them.
+        """
+        values = candidates.numbers("typicality")
+        return {
+            "option": self.option,
+            "kept_groups": list(self.kept_groups),
+            "num_candidates": len(values),
+            "seconds": round(math.fsum(candidates.numbers("duration")), 3),
+            "threshold": self.threshold(values),
+            "quantiles": quantiles(values),
+        }
+
+    def threshold(self, values: Sequence[float]) -> float:
+        """The typicality below which values are left out."""
+        if self.minimum is not None:
+            return self.minimum
+        return sorted(values)[len(self.least_typical(values))]
+
+
+def quantiles(values: Sequence[float] | npt.NDArray[np.float64]) -> list[float]:
+    """The 0, 1, ..., 100 % quantiles of values, to four decimals."""
+    found: list[float] = np.quantile(values, np.linspace(0, 1, 101)).round(4).tolist()
+    return found
+
+
+def likeness_in(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What the metadata of a scores file say about typicality; nothing where they are damaged."""
+    found = (metadata or {}).get("typicality")
+    return found if isinstance(found, Mapping) else {}
+
+
+def too_few_trusted(count: object) -> str | None:
+    """One line if the threshold of ``auto`` rests on so few trusted recordings, or None."""
+    if not isinstance(count, int) or count >= ENOUGH_TRUSTED:
+        return None
+    return (
+        f"only {count} trusted recordings: the threshold of --drop-atypical auto may be off; give "
+        f"--typicality {ENOUGH_TRUSTED} or more, or give --drop-atypical a percentage and listen "
+        "to what it leaves out"
+    )
+
 
 def _calibrated(metadata: Mapping[str, Any] | None) -> float:
-    thresholds = ((metadata or {}).get("typicality") or {}).get("thresholds") or {}
-    found = thresholds.get(f"{FALSE_ALARMS:g}")
-    if not isinstance(found, (int, float)):
+    thresholds = likeness_in(metadata).get("thresholds")
+    found = thresholds.get(f"{FALSE_ALARMS:g}") if isinstance(thresholds, Mapping) else None
+    if not isinstance(found, (int, float)) or not math.isfinite(found):
         raise SelectionError(
             "--drop-atypical auto: the scores' .meta.json holds no calibrated threshold; score the "
             "pool with --typicality TRUSTED.jsonl, or give a percentage"
@@ -102,16 +158,16 @@ def _calibrated(metadata: Mapping[str, Any] | None) -> float:
     return float(found)
 
 
-def groups(candidates: Candidates, indices: Sequence[int]) -> list[int]:
+def groups(embeddings: npt.NDArray[Any] | None, indices: Sequence[int]) -> list[int]:
     """A group number, from 1 by falling size, for each of some recordings: like with like.
 
     Args:
-        candidates: the pool; without embeddings, all are one group.
+        embeddings: [n, d] of the pool; without them, all are one group.
         indices: what was turned away.
     """
-    if candidates.embeddings is None or len(indices) < 2:
+    if embeddings is None or len(indices) < 2:
         return [1] * len(indices)
     from egl_fast.embeddings.clusters import clusters
 
-    found = clusters(np.asarray(candidates.embeddings)[list(indices)])
+    found = clusters(np.asarray(embeddings)[list(indices)])
     return [int(number) + 1 for number in found]

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from egl_fast.errors import SelectionError
 from egl_fast.selection.batches import order_by
-from egl_fast.selection.budget import parse_budget, within_budget
+from egl_fast.selection.budget import parse_budget, take
 from egl_fast.selection.candidates import Candidates, Scored
 from egl_fast.selection.cost import Cost, seconds_of
 from egl_fast.selection.gate import Gate, groups
@@ -35,6 +35,8 @@ class Selection:
         cost: of transcribing; with it, a budget without a unit is money.
         gate: what is left out because it is not like speech of the domain.
         exclude: ids that are not candidates.
+        num_others: utterances of the pool that are not among the candidates; percentages are of
+            these, too.
         seed: of what is random.
         num_picks: about how many utterances a batch is for; None: what the budget pays for.
     """
@@ -47,6 +49,7 @@ class Selection:
     cost: Cost | None = None
     gate: Gate | None = None
     exclude: Collection[str] = frozenset()
+    num_others: int = 0
     seed: int = 0
     num_picks: int | None = None
 
@@ -78,7 +81,7 @@ class Selection:
             if all(value is None for value in candidates.values(key)):
                 raise SelectionError(f"per {key}: no record holds {key}")
         away = [] if self.gate is None else self.gate.turned_away(candidates)
-        numbers = groups(candidates, away) if away else []
+        numbers = groups(candidates.embeddings, away)
         kept = self.gate.kept_groups if self.gate is not None else ()
         for number in kept:
             if number not in numbers:
@@ -172,6 +175,10 @@ class Offer:
             SelectionError: the options do not fit the records; the message names them.
         """
         selection, part = self.selection, self._part
+        if self._num_copies == len(self.inside):
+            raise SelectionError(
+                "nothing is left to select from: all are copies of what is excluded"
+            )
         if scores is None:
             own = scores_by(selection.strategy, part)
         else:
@@ -179,13 +186,16 @@ class Offer:
         order = self._first_copies(
             self.inside[place] for place in selection.order(part, own, of=len(self.candidates))
         )
-        picks = within_budget(
+        taken = take(
             self.candidates,
             self._limited(order),
             budget=selection.budget,
             cost=selection.cost,
+            num_others=selection.num_others,
         )
-        return Choice(picks, self.turned_away, len(self.inside), self._num_copies)
+        return Choice(
+            taken.picks, self.turned_away, len(self.inside), self._num_copies, taken.is_unmet
+        )
 
     @cached_property
     def _part(self) -> Candidates:
@@ -240,12 +250,14 @@ class Choice:
         turned_away: index and group of what the gate left out, least typical first.
         num_candidates: how many were left to choose from, copies included.
         num_copies: how many of those are copies of others, or of what is excluded.
+        is_unmet: whether budget is left over because nothing more can be picked.
     """
 
     picks: list[int]
     turned_away: list[tuple[int, int]]
     num_candidates: int
     num_copies: int = 0
+    is_unmet: bool = False
 
 
 def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl") -> list[int]:

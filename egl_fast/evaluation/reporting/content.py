@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.data.audio_folder import audio_folder
+from egl_fast.data.audio_folder import audio_folder, read_metadata
 from egl_fast.errors import ReportError
 from egl_fast.evaluation.reporting import findings, provenance
 from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import main_query
+from egl_fast.evaluation.reporting.gate_section import add_gate
+from egl_fast.evaluation.reporting.left_out import LeftOut
 from egl_fast.evaluation.reporting.listening import add_listening
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
@@ -104,27 +106,31 @@ def run_page(
 def scores_page(
     pool: ScoresFile,
     ranking: Ranking,
+    left_out: LeftOut | None = None,
     *,
     folder: Path,
     audio: int,
     advance: Callable[[], None] = lambda: None,
 ) -> Page:
-    """The page of a pool that was scored, without an evaluation.
+    """The page of a pool that was scored, or of a selection from one, without an evaluation.
 
     Args:
         pool: the scores.
         ranking: of the pool.
+        left_out: what a gate leaves out of it; None where there is none.
         folder: what relative audio paths count from.
-        audio: top picks of each strategy in the listening table; 0 leaves it out.
+        audio: top picks of each strategy in the listening table, and players of each group that
+            the gate leaves out; 0 for none.
         advance: called for each recording of the listening table.
     """
     series = [Series(name, "single") for name in pool.strategies]
     size, ending = len(pool), "y" if len(series) == 1 else "ies"
     recordings = "recording" if size == 1 else "recordings"
+    kind = "selection" if "num_picks" in read_metadata(str(pool.path)) else "pool"
     page = Page(
         title="Which recordings are worth transcribing?",
         lead=(
-            f"A pool of {size:,} {recordings}, ranked by {len(series)} strateg{ending}. No model "
+            f"A {kind} of {size:,} {recordings}, ranked by {len(series)} strateg{ending}. No model "
             "was trained on the picks: this page shows what each strategy prefers, not how much "
             "its picks help."
         ),
@@ -148,6 +154,8 @@ def scores_page(
         for one in series
     }
     _add_pool(page, pool, ranking, [ranking], picks, 0, folder, audio, advance)
+    if left_out is not None:
+        add_gate(page, left_out, folder=folder, audio=audio, advance=advance)
     page.notes += [
         "Ranks run from 0 to 1, with 1 the most informative; equal scores share a rank. Intervals "
         "of rank correlations are 95% intervals over the pool's recordings, from a bootstrap up "

@@ -10,21 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.data.manifest import seconds_of
-from egl_fast.errors import ManifestError
-from egl_fast.evaluation.reporting.excerpts import MAX_SECONDS, Excerpt, make_excerpt
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import look
 from egl_fast.evaluation.reporting.page_model import Page
 from egl_fast.evaluation.reporting.ranking import Ranking
-from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS, ScoresFile
-from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_id, shown_text
+from egl_fast.evaluation.reporting.scores_file import ScoresFile
+from egl_fast.evaluation.reporting.sounds import MAX_TEXT, Sounds, heard
+from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_text
 
 MAX_HYPOTHESES = 8
-#: What sounds and pictures of a page may take, as written into it; recordings beyond are text only.
+#: What sounds and pictures of the table may take; recordings beyond are text only.
 MAX_MEDIA_BYTES = 3 * 2**20
-_MAX_TEXT = 600
-_MAX_TAG = 60
 
 
 def add_listening(
@@ -61,19 +57,10 @@ def add_listening(
         for name, scores in pool.strategies.items()
         if name in strategies
     }
-    media, problems, over = 0, [], 0
+    sounds = Sounds(audio_folder, MAX_MEDIA_BYTES)
     for at, (index, record) in enumerate(zip(top_of, pool.records(top_of), strict=True)):
         advance()
-        if media > MAX_MEDIA_BYTES:
-            over += 1
-            excerpt = Excerpt(None, None, 0.0, "left out, to keep the page small")
-        else:
-            excerpt = _excerpt_of(record, audio_folder)
-            problems += [excerpt.problem] if excerpt.problem is not None else []
-        media += len(excerpt.audio or "") + len(excerpt.thumbnail or "")
         mass = float(pool.beam_mass[index])
-        tags = (shown_text(record.get(key), most=_MAX_TAG) for key in GROUP_KEYS)
-        text = record.get("text")
         standing = [
             (look(single).label, page.place(single), int(of[at]), _score(pool, name, index))
             for name, of in ranks.items()
@@ -82,58 +69,24 @@ def add_listening(
         page.listen.append(
             {
                 "number": at + 1,
-                "id": shown_id(record["id"]),
-                "tags": [tag for tag in tags if tag],
-                "seconds": float(pool.durations[index]),
-                "text": shown_text(text, most=_MAX_TEXT) if isinstance(text, str) else None,
-                "pred_text": shown_text(record.get("pred_text"), most=_MAX_TEXT),
+                **heard(record, float(pool.durations[index]), sounds),
                 "scores": standing,
                 "top_of": top_of[index],
-                "excerpt": excerpt,
                 "hypotheses": _hypotheses(record),
                 "beam_mass": "" if math.isnan(mass) else plain(mass),
             }
         )
-    if over:
+    if sounds.num_left_out:
         page.listen_note = (
-            f"{over} of {len(page.listen)} recordings are shown without sound, to keep the page "
-            "small."
+            f"{sounds.num_left_out} of {len(page.listen)} recordings are shown without sound, to "
+            "keep the page small."
         )
-    if problems:
-        page.warnings.append(_without_sound(problems, len(page.listen)))
+    page.warnings += sounds.warnings("top pick")
     numbers = {index: at for at, index in enumerate(top_of, start=1)}
     utterances = page.data["ranking"]["utterances"]
     for index, utterance in zip(ranking.shown.tolist(), utterances, strict=True):
         if index in numbers:
             utterance["n"] = numbers[index]
-
-
-def _without_sound(problems: list[str], total: int) -> str:
-    if len(problems) == total == 1:
-        return f"The top pick cannot be played: {problems[0]}."
-    if len(problems) == total:
-        return f"None of the {total} top picks can be played. The first: {problems[0]}."
-    return (
-        f"{len(problems)} of the {total} top picks cannot be played; their rows say why. The "
-        f"first: {problems[0]}."
-    )
-
-
-def _excerpt_of(record: Mapping[str, Any], audio_folder: Path) -> Excerpt:
-    audio = record.get("audio_filepath")
-    if not isinstance(audio, str) or not audio or "\0" in audio:
-        return Excerpt(None, None, 0.0, "the record names no recording")
-    offset, duration = (_seconds(record, key) for key in ("offset", "duration"))
-    return make_excerpt(
-        audio_folder / audio, offset_seconds=offset or 0.0, duration_seconds=duration or MAX_SECONDS
-    )
-
-
-def _seconds(record: Mapping[str, Any], key: str) -> float | None:
-    try:
-        return seconds_of(record, key, "")
-    except ManifestError:
-        return None
 
 
 def _hypotheses(record: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -143,7 +96,7 @@ def _hypotheses(record: Mapping[str, Any]) -> list[dict[str, str]]:
     for line in lines if isinstance(lines, list) else ():
         try:
             log_prob, sq_norm = float(line["log_prob"]), float(line["sq_grad_norm"])
-            text = shown_text(line["text"], most=_MAX_TEXT)
+            text = shown_text(line["text"], most=MAX_TEXT)
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
         if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm):

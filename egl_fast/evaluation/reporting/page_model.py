@@ -50,6 +50,33 @@ class Table:
     more: str = ""
 
 
+@dataclass(frozen=True)
+class GateSection:
+    """What a gate leaves out.
+
+    Attributes:
+        option: the gate, as a user gives it, or "".
+        lead: how much; goes on from the option.
+        rate: how much of that by mistake, or "".
+        groups: of like recordings, as ``gate_section`` describes them; those with players.
+        table: of all groups, or None where nothing is left out.
+        quantiles: of typicality, or None where they are unknown.
+        note: on groups without players, or "".
+        has_trusted: whether the histogram shows trusted recordings.
+        is_made: whether a selection was made.
+    """
+
+    option: str
+    lead: str
+    rate: str
+    groups: list[dict[str, Any]]
+    table: Table | None
+    quantiles: Table | None
+    note: str
+    has_trusted: bool
+    is_made: bool
+
+
 @dataclass
 class Page:
     """All that the template needs, except for style and script.
@@ -63,6 +90,7 @@ class Page:
         budget: the one that the descriptions of picks are about.
         listen: recordings of the listening table, as ``listening`` describes them.
         listen_series: (position of its look, label) of each series with top picks there.
+        gate: what it leaves out, or None.
         made: how the scores were made: (what, its value).
         error_bars: how far the scores are estimates, or "".
         warnings: what a reader must know before anything else.
@@ -90,6 +118,7 @@ class Page:
     listen: list[dict[str, Any]] = field(default_factory=list)
     listen_series: list[tuple[int, str]] = field(default_factory=list)
     listen_note: str = ""
+    gate: GateSection | None = None
     notes: list[str] = field(default_factory=list)
     made: list[tuple[str, str]] = field(default_factory=list)
     error_bars: str = ""

@@ -38,7 +38,7 @@ def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
     name = shown_text(path.name)
     if not isinstance(said, dict):
         return [], f"{name} cannot be read, so this page does not say how the scores were made."
-    scored = said.get("num_scored")
+    scored = said.get("num_picks", said.get("num_scored"))  # the former in a selection's
     if type(scored) is int and scored != len(pool):
         return [], (
             f"{name} belongs to other scores ({scored:,} records; this file holds {len(pool):,}), "

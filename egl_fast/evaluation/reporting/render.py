@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent / "page"
 #: Of one script, in this order.
-_SCRIPTS = ("charts.js", "drawing.js", "curves.js", "rankings.js", "picks.js")
+_SCRIPTS = (
+    "charts.js", "drawing.js", "curves.js", "rankings.js", "picks.js", "gate.js", "start.js",
+)  # fmt: skip
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _PATH_PARTS = re.compile(r"(?<=[/\\_=@,;])(?=[^/\\_=@,;])")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|h|min|kHz|×)(?![A-Za-z]))")
@@ -84,6 +86,7 @@ def _sections(page: Page) -> dict[str, str]:
             ("rankings", "Figure", page.data.get("ranking")),
             ("picked", "Picks", page.data.get("durations")),
             ("listen", "Listen", page.listen),
+            ("gate", "Left out", page.gate),
             ("how", "How", True),
         )
         if content

@@ -52,6 +52,7 @@ class ScoresFile:
             tell, by each strategy that some record holds an estimate for.
         durations: [N] seconds.
         beam_mass: [N], NaN where a record holds none.
+        typicality: [N], NaN where a record holds none.
         groups: by the keys of ``GROUP_KEYS`` that some record holds.
         ids: [N], filled only where they were asked for.
         incomplete: strategies that some records hold and others do not; they cannot rank.
@@ -62,6 +63,7 @@ class ScoresFile:
     stderrs: dict[str, Floats]
     durations: Floats
     beam_mass: Floats
+    typicality: Floats
     groups: dict[str, Groups]
     ids: tuple[str, ...]
     incomplete: tuple[str, ...]
@@ -101,7 +103,8 @@ def read_scores_file(
         what = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
         raise ManifestError(f"scores {path}: is {what}; name a scores file")
     numbers = {
-        name: array("d") for name in ("duration", "beam_mass", *_STDERR_KEYS.values(), *_RANKED)
+        name: array("d")
+        for name in ("duration", "beam_mass", "typicality", *_STDERR_KEYS.values(), *_RANKED)
     }
     codes = {key: array("q") for key in GROUP_KEYS}
     names: dict[str, dict[str, int]] = {key: {} for key in GROUP_KEYS}
@@ -112,7 +115,7 @@ def read_scores_file(
                 f"{where}: holds no score; is this a scores file, as `egl-fast score` writes it?"
             )
         for name, column in numbers.items():
-            column.append(_number(record, name, where))
+            column.append(number_in(record, name, where))
         if not 0 <= numbers["duration"][-1] < 1e9:
             raise ManifestError(
                 f"{where}: 'duration' is {shown(record.get('duration'))}, not a number of seconds"
@@ -138,6 +141,7 @@ def read_scores_file(
         stderrs=_stderrs(columns, strategies),
         durations=columns["duration"],
         beam_mass=columns["beam_mass"],
+        typicality=columns["typicality"],
         groups={
             key: Groups(tuple(of), np.frombuffer(codes[key], np.int64))
             for key, of in names.items()
@@ -148,7 +152,8 @@ def read_scores_file(
     )
 
 
-def _number(record: Mapping[str, Any], name: str, where: str) -> float:
+def number_in(record: Mapping[str, Any], name: str, where: str) -> float:
+    """A number of a record, NaN where it holds none; ``ManifestError`` for anything else."""
     value = record.get(name)
     if value is None:
         return np.nan

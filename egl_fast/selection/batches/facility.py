@@ -34,16 +34,24 @@ def order(
     The gain of a recording only falls while the set grows, so the queue holds upper bounds, and
     only what comes to its top is computed again (Minoux's lazy evaluation).
     """
-    from sklearn.neighbors import NearestNeighbors
-
     embeddings = candidates.require_embeddings("batch facility")
-    coordinates = Reduction(embeddings, num_components=NUM_COMPONENTS, seed=seed)(embeddings)
-    count = min(NUM_NEIGHBORS, len(candidates) - 1)
-    if count < 1:
+    if len(candidates) < 2:
         yield from range(len(candidates))
         return
-    distances, neighbors = NearestNeighbors(n_neighbors=count).fit(coordinates).kneighbors()
+    distances, neighbors = candidates.once(
+        f"neighbors {seed}", lambda: nearest(embeddings, seed=seed)
+    )
     yield from greedy_cover(neighbors, similarities(distances), weights_of(scores), costs)
+
+
+def nearest(embeddings: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """[n, k] distances to the nearest neighbors of each recording, and who they are."""
+    from sklearn.neighbors import NearestNeighbors
+
+    coordinates = Reduction(embeddings, num_components=NUM_COMPONENTS, seed=seed)(embeddings)
+    count = min(NUM_NEIGHBORS, len(embeddings) - 1)
+    distances, neighbors = NearestNeighbors(n_neighbors=count).fit(coordinates).kneighbors()
+    return distances, neighbors
 
 
 def similarities(distances: np.ndarray) -> np.ndarray:

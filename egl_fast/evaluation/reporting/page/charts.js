@@ -173,5 +173,31 @@ function chartsOf(looks) {
     });
   }
 
-  return { config, curves, reductions, ranks, durations, histogram };
+  // Typicality. `pool` {low, high, share, out, said}: bars, those left out in another color; `trusted`
+  // {low, high, share, said}: lines at the same heights; `threshold` {at, said}: where a gate cuts.
+  function typicality(left) {
+    const x = number("low", {
+      scale: { zero: false, nice: false }, axis: { title: "typicality", grid: false, tickCount: 8 },
+    });
+    const y = number("share", { axis: { title: "% of recordings", tickCount: 4 } });
+    const out = { condition: { test: "datum.out", value: css("--marked") }, value: css("--dot") };
+    const rule = { type: "rule", strokeWidth: 1.5, strokeDash: [5, 3], color: css("--ink") };
+    const name = {
+      type: "text", align: left ? "left" : "right", dx: left ? 6 : -6, y: 8, fontSize: 12.5,
+      fontWeight: 600, color: css("--ink"),
+    };
+    return chart({
+      height: 190,
+      layer: [
+        layer("pool", { type: "bar", binSpacing: 1 },
+          { x: { ...x, bin: { binned: true } }, x2: { field: "high" }, y, color: out, ...said }),
+        layer("trusted", { type: "rule", strokeWidth: 2.5, color: css("--accent") },
+          { x, x2: { field: "high" }, y, ...said }),
+        layer("threshold", rule, { x: number("at") }),
+        layer("threshold", name, { x: number("at"), text: { field: "said" } }),
+      ],
+    });
+  }
+
+  return { config, curves, reductions, ranks, durations, histogram, typicality };
 }

@@ -15,7 +15,7 @@ const listenOf = byId("listen-of");
 
 function showListen(place) {
   listenOf.value = place;
-  const body = document.querySelector(".listen tbody");
+  const body = document.querySelector("#listen .listen tbody");
   const rows = [...body.rows].filter((row) => row.dataset.top);
   let shown = 0;
   const ranked = rows.map((row) => {
@@ -35,13 +35,4 @@ if (listenOf) {
   listenOf.addEventListener("change", () => showListen(listenOf.value));
   const strategies = [...listenOf.options].slice(1); // behind "every strategy"
   showListen((strategies.find((one) => one.text === "EGL") ?? strategies[0]).value);
-  // One player at a time.
-  document.addEventListener("play", (event) => {
-    for (const player of document.querySelectorAll("audio")) {
-      if (player !== event.target) player.pause();
-    }
-  }, true);
 }
-
-redrawAll();
-window.reportCharts = drawn;

@@ -1,0 +1,85 @@
+"""What commands say, and record, about what they chose and what they left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from egl_fast.cli.console import say, warn
+from egl_fast.selection import Candidates, parse_budget
+from egl_fast.selection.ranking import Choice, Selection
+
+
+def summarize(
+    selection: Selection, choice: Choice, records: Sequence[Mapping[str, Any]], *, listed_in: str
+) -> None:
+    """Say what was chosen, what was not a candidate, and whether the budget found a use.
+
+    Args:
+        selection: what was chosen by.
+        choice: what came of it.
+        records: of the pool, which a choice's indices point to.
+        listed_in: the file that lists what the gate turned away; "" for none.
+    """
+    size = len(records) + selection.num_others
+    excluded = size - choice.num_candidates - len(choice.turned_away)
+    if choice.is_unmet:
+        warn(_unmet(selection, choice, size, excluded))
+    if selection.gate is not None:
+        say(_turned_away(selection.gate.option, choice, listed_in))
+    if excluded or choice.num_copies:
+        say(f"not candidates: {excluded} excluded utterances, {choice.num_copies} copies of others")
+    say(_chosen(selection, choice, records))
+
+
+def _unmet(selection: Selection, choice: Choice, size: int, excluded: int) -> str:
+    picked = len(choice.picks)
+    left_out = {
+        "turned away by the gate": len(choice.turned_away),
+        "excluded": excluded,
+        "copies of others": choice.num_copies,
+        "beyond --per": choice.num_candidates - choice.num_copies - picked,
+    }
+    why = ", ".join(f"{what}: {number}" for what, number in left_out.items() if number)
+    if not why:
+        return f"budget {selection.budget}: exceeds all {size} utterances; selected all"
+    return (
+        f"budget {selection.budget}: is not spent in full; selected {picked} of {size} utterances, "
+        f"all that is left ({why})"
+    )
+
+
+def _turned_away(option: str, choice: Choice, listed_in: str) -> str:
+    if not choice.turned_away:
+        return f"{option}: leaves out nothing"
+    groups = len({group for _, group in choice.turned_away})
+    return (
+        f"{option}: leaves out {len(choice.turned_away)} atypical utterances in "
+        f"{groups} group{'s' if groups > 1 else ''}"
+        + (f"; {listed_in} lists them" if listed_in else "")
+    )
+
+
+def _chosen(selection: Selection, choice: Choice, records: Sequence[Mapping[str, Any]]) -> str:
+    candidates = Candidates(records)
+    total = sum(record["duration"] for record in records)
+    taken = sum(records[index]["duration"] for index in choice.picks)
+    unit, seconds = ("h", 3600) if total >= 3600 else ("min", 60)
+    line = (
+        f"selected {len(choice.picks)} of {len(records)} utterances by {selection.strategy}: "
+        f"{taken / seconds:.2f} of {total / seconds:.2f} {unit}, "
+        f"{taken / len(choice.picks):.1f} s on average"
+    )
+    if selection.cost is None:
+        return line
+    spent = sum((selection.cost.of(candidates, index) for index in choice.picks), Fraction(0))
+    budget = parse_budget(selection.budget, whole=False)
+    of = "" if budget.unit else f" of {_money(budget.amount)}"
+    return f"{line}; cost {_money(spent)}{of}"
+
+
+def _money(amount: Fraction) -> str:
+    """To the cent, or to three digits where that is nothing."""
+    value = float(amount)
+    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"

@@ -1,0 +1,167 @@
+"""What a gate leaves out: read from beside a selection, or worked out for a scored pool."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.data.audio_folder import read_metadata
+from egl_fast.embeddings.file import embeddings_path, load_embeddings
+from egl_fast.errors import ManifestError, SelectionError
+from egl_fast.evaluation.reporting.score_records import read_records, records_at
+from egl_fast.evaluation.reporting.scores_file import ScoresFile, number_in
+from egl_fast.evaluation.statistics.bootstrap import Floats
+from egl_fast.selection.gate import Gate, groups, likeness_in, quantiles
+
+#: What the gate of a pool is taken to be where no selection was made.
+DEFAULT = "auto"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """M recordings that a gate leaves out, least typical first.
+
+    Attributes:
+        option: the gate, as a user gives it; "" where it is unknown.
+        kept_groups: numbers of groups that were taken back, and so are not among the M.
+        is_made: whether a selection was made; False: this is what one would leave out.
+        threshold: the typicality below which recordings are left out; None where it is unknown.
+        num_candidates: what the gate was applied to; None where it is unknown.
+        candidate_seconds: of audio.
+        pool: quantiles of the candidates' typicality, as ``gate.quantiles`` has them; () where they
+            are unknown.
+        trusted: of the trusted recordings', likewise.
+        typicality: [M].
+        seconds: [M].
+        groups: [M] from 1; recordings of a group are alike.
+        records: whole records, given some of the M positions.
+        warnings: what a reader must know.
+    """
+
+    option: str
+    kept_groups: tuple[int, ...]
+    is_made: bool
+    threshold: float | None
+    num_candidates: int | None
+    candidate_seconds: float | None
+    pool: tuple[float, ...]
+    trusted: tuple[float, ...]
+    typicality: Floats
+    seconds: Floats
+    groups: npt.NDArray[np.int64]
+    records: Callable[[Collection[int]], list[dict[str, Any]]]
+    warnings: tuple[str, ...] = ()
+
+
+def left_out_of(pool: ScoresFile) -> LeftOut | None:
+    """What a gate left out of a selection, or would leave out of a pool; None without typicality.
+
+    Args:
+        pool: a scores file, or a selection; of a pool with typicality, with ids.
+
+    Raises:
+        ManifestError: the list of what was left out is damaged; the message names the line.
+    """
+    metadata = read_metadata(str(pool.path))
+    listed = pool.path.with_name(f"{pool.path.name}.atypical.jsonl")
+    gate = metadata.get("gate")
+    if listed.is_file() or isinstance(gate, dict):
+        return _of_selection(listed, gate if isinstance(gate, dict) else {}, metadata)
+    if "gate" in metadata or np.isnan(pool.typicality).any():
+        return None  # a selection without a gate, or scores without typicality
+    return _of_pool(pool, metadata)
+
+
+def needs_ids(path: Path) -> bool:
+    """Whether ``left_out_of`` a scores file compares ids: with those of its embeddings."""
+    return embeddings_path(path).is_file()
+
+
+def _of_selection(listed: Path, gate: Mapping[str, Any], metadata: Mapping[str, Any]) -> LeftOut:
+    columns = {name: array("d") for name in ("typicality", "duration", "group")}
+    for where, record in read_records(listed) if listed.is_file() else ():
+        for name, column in columns.items():
+            column.append(number_in(record, name, where))
+            if math.isnan(column[-1]):
+                raise ManifestError(f"{where}: holds no {name}; was it written by `select`?")
+        if not isinstance(record.get("id"), str):
+            raise ManifestError(f"{where}: holds no id; was it written by `select`?")
+    typicality, seconds, numbers = (np.frombuffer(column) for column in columns.values())
+    option, kept = gate.get("option"), gate.get("kept_groups")
+    return LeftOut(
+        option=option if isinstance(option, str) else "",
+        kept_groups=tuple(n for n in kept if isinstance(n, int)) if isinstance(kept, list) else (),
+        is_made=True,
+        threshold=_finite(gate.get("threshold")),
+        num_candidates=None if (n := _finite(gate.get("num_candidates"))) is None else int(n),
+        candidate_seconds=_finite(gate.get("seconds")),
+        pool=_quantiles_in(gate),
+        trusted=_quantiles_in(likeness_in(metadata)),
+        typicality=typicality,
+        seconds=seconds,
+        groups=numbers.astype(np.int64),
+        records=lambda places: records_at(listed, dict.fromkeys(places), len(typicality)),
+    )
+
+
+def _of_pool(pool: ScoresFile, metadata: Mapping[str, Any]) -> LeftOut:
+    likeness, warnings = likeness_in(metadata), []
+    values = pool.typicality.tolist()
+    option, threshold, indices = "", None, list[int]()
+    try:
+        gate = Gate.of(DEFAULT, None, metadata=metadata)
+        assert gate is not None
+        option, threshold, indices = (
+            gate.option, gate.threshold(values), gate.least_typical(values)
+        )  # fmt: skip
+    except SelectionError:
+        pass  # No threshold is calibrated: the page shows the pool's typicality, and says so.
+    embeddings = None
+    try:
+        if indices and pool.ids:
+            embeddings = load_embeddings(pool.path, pool.ids, ids_sha256=likeness.get("ids_sha256"))
+    except SelectionError as error:
+        warnings.append(f"What the gate leaves out is not grouped: {error}.")
+    away = np.array(indices, dtype=np.int64)
+
+    def records(places: Collection[int]) -> list[dict[str, Any]]:
+        return pool.records(dict.fromkeys(away[list(places)].tolist()))
+
+    return LeftOut(
+        option=option,
+        kept_groups=(),
+        is_made=False,
+        threshold=threshold,
+        num_candidates=len(pool),
+        candidate_seconds=float(pool.durations.sum()),
+        pool=tuple(quantiles(values)),
+        trusted=_quantiles_in(likeness),
+        typicality=pool.typicality[away],
+        seconds=pool.durations[away],
+        groups=np.array(groups(embeddings, indices), dtype=np.int64),
+        records=records,
+        warnings=tuple(warnings),
+    )
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
+        return None
+    return float(value)
+
+
+def _quantiles_in(said: Mapping[str, Any]) -> tuple[float, ...]:
+    """Quantiles that metadata hold, where they are ones."""
+    found = said.get("quantiles")
+    if not isinstance(found, list) or len(found) < 2:
+        return ()
+    values = [_finite(value) for value in found]
+    known = [value for value in values if value is not None]
+    return tuple(known) if len(known) == len(values) and known == sorted(known) else ()
