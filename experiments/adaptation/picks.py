@@ -9,7 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from greedy import bait, log_det_order, ridge_of, spread_order
 from halves import Cache
+from sketches import packed
 
 from egl_fast.embeddings.clusters import clusters
 from egl_fast.embeddings.typicality import typicality
@@ -101,9 +103,18 @@ class Draw:
         line = found.threshold(FALSE_ALARMS)
         return [i for i, value in zip(self.pool, found.pool, strict=True) if value >= line]
 
+    @cached_property
+    def budget(self) -> float:
+        """Seconds of audio that may be picked."""
+        return BUDGET * sum(self.seconds(index) for index in self.pool)
+
+    def packed(self, indices: Iterable[int], name: str) -> np.ndarray:
+        """What ``sketches.py`` keeps of some recordings."""
+        return np.stack([packed(name)[self.cache.recordings[index].id] for index in indices])
+
     def within_budget(self, order: Iterable[int]) -> list[int]:
         """The start of an order that the budget allows."""
-        left = BUDGET * sum(self.seconds(index) for index in self.pool)
+        left = self.budget
         picks = []
         for index in order:
             left -= self.seconds(index)
@@ -138,6 +149,30 @@ def _by_cluster(draw: Draw, order: Sequence[int]) -> list[int]:
     return [order[place] for place in places]
 
 
+def _top_aimed(draw: Draw, candidates: Sequence[int], *, per_second: bool = False) -> list[int]:
+    scores = np.trace(draw.packed(candidates, "aimed"), axis1=1, axis2=2)
+    if per_second:
+        scores /= [draw.seconds(i) for i in candidates]
+    return [candidates[place] for place in np.argsort(-scores, kind="stable")]
+
+
+def _log_det(draw: Draw, candidates: Sequence[int]) -> list[int]:
+    sketches, costs = draw.packed(candidates, "aimed"), [draw.seconds(i) for i in candidates]
+    return [candidates[place] for place in log_det_order(sketches, costs, ridge_of(sketches))]
+
+
+def _bait(draw: Draw, candidates: Sequence[int]) -> list[int]:
+    """Aimed at the candidates, forward and backward."""
+    sketches, costs = draw.packed(candidates, "aimed"), [draw.seconds(i) for i in candidates]
+    places = bait(sketches, sketches.sum(0), costs, ridge_of(sketches), draw.budget)
+    return [candidates[place] for place in places]
+
+
+def _badge(draw: Draw, candidates: Sequence[int]) -> list[int]:
+    points = draw.packed(candidates, "badge")
+    return [candidates[place] for place in spread_order(points, draw.number)]
+
+
 #: Name -> the pool's recordings, best first. In the order in which they are trained.
 STRATEGIES: dict[str, Strategy] = {
     "random": lambda d: _shuffled(d, d.pool, "random"),
@@ -154,5 +189,10 @@ STRATEGIES: dict[str, Strategy] = {
     "pctc": lambda d: _top(d, d.pool, "pctc"),
     "gate pctc": lambda d: _top(d, d.gated, "pctc"),
     "egl": lambda d: _top(d, d.pool, "egl"),
+    "gate egl_target": lambda d: _top_aimed(d, d.gated),
+    "gate egl_target per second": lambda d: _top_aimed(d, d.gated, per_second=True),
+    "gate logdet": lambda d: _log_det(d, d.gated),
+    "gate bait": lambda d: _bait(d, d.gated),
+    "gate badge": lambda d: _badge(d, d.gated),
     "gate longest": lambda d: sorted(d.gated, key=d.seconds, reverse=True),
 }
