@@ -25,6 +25,7 @@ from training import labels_of
 from egl_fast import ops
 
 NUM_DIMENSIONS = 96
+_TOGETHER = 8
 
 
 @torch.inference_mode()
@@ -46,17 +47,23 @@ def main() -> None:
     chance = torch.Generator().manual_seed(0)
     projection = torch.randn(length, NUM_DIMENSIONS, generator=chance) / NUM_DIMENSIONS**0.5
     candidates = [index for index, one in enumerate(cache.recordings) if is_candidate(one)]
+    by_length = sorted(candidates, key=lambda i: cache.bounds[i + 1] - cache.bounds[i])
+    batches = [by_length[at : at + _TOGETHER] for at in range(0, len(by_length), _TOGETHER)]
     points = []
-    for index in track(candidates, "badge"):
-        x, lengths = cache.batch([index])
+    for batch in track(batches, "badge"):
+        x, lengths = cache.batch(batch)
         hidden = top.hidden(x, lengths)
-        best = labels_of(scores[cache.recordings[index].id]["pred_text"], module.VOCAB)
+        best = [
+            [labels_of(scores[cache.recordings[i].id]["pred_text"], module.VOCAB).tolist()]
+            for i in batch
+        ]
         _, cotangents = ops.ctc_logits_cotangents(
-            top.head(hidden), lengths, ops.Hypotheses.of([[best.tolist()]]), blank=BLANK
+            top.head(hidden), lengths, ops.Hypotheses.of(best), blank=BLANK
         )
-        gradient = cotangents[0, 0].T @ F.pad(hidden[0], (0, 1), value=1.0)
-        points.append((gradient.flatten() @ projection).numpy())
-    np.savez(args.out / "badge.npz", indices=candidates, points=np.stack(points))
+        # Cotangents of padding are zero.
+        gradients = cotangents[:, 0].transpose(1, 2) @ F.pad(hidden, (0, 1), value=1.0)
+        points.append((gradients.flatten(1) @ projection).numpy())
+    np.savez(args.out / "badge.npz", indices=by_length, points=np.concatenate(points))
 
 
 if __name__ == "__main__":

@@ -149,19 +149,24 @@ def _by_cluster(draw: Draw, order: Sequence[int]) -> list[int]:
     return [order[place] for place in places]
 
 
-def _top_aimed(draw: Draw, candidates: Sequence[int], *, per_second: bool = False) -> list[int]:
-    scores = np.trace(draw.packed(candidates, "aimed"), axis1=1, axis2=2)
+def aimed_scores(draw: Draw, candidates: Sequence[int]) -> np.ndarray:
+    """``egl_target`` of recordings, up to a factor."""
+    return np.trace(draw.packed(candidates, "aimed"), axis1=1, axis2=2)
+
+
+def top_aimed(draw: Draw, candidates: Sequence[int], *, per_second: bool = False) -> list[int]:
+    scores = aimed_scores(draw, candidates)
     if per_second:
         scores /= [draw.seconds(i) for i in candidates]
     return [candidates[place] for place in np.argsort(-scores, kind="stable")]
 
 
-def _log_det(draw: Draw, candidates: Sequence[int]) -> list[int]:
+def by_log_det(draw: Draw, candidates: Sequence[int]) -> list[int]:
     sketches, costs = draw.packed(candidates, "aimed"), [draw.seconds(i) for i in candidates]
     return [candidates[place] for place in log_det_order(sketches, costs, ridge_of(sketches))]
 
 
-def _bait(draw: Draw, candidates: Sequence[int]) -> list[int]:
+def by_bait(draw: Draw, candidates: Sequence[int]) -> list[int]:
     """Aimed at the candidates, forward and backward."""
     sketches, costs = draw.packed(candidates, "aimed"), [draw.seconds(i) for i in candidates]
     places = bait(sketches, sketches.sum(0), costs, ridge_of(sketches), draw.budget)
@@ -189,10 +194,10 @@ STRATEGIES: dict[str, Strategy] = {
     "pctc": lambda d: _top(d, d.pool, "pctc"),
     "gate pctc": lambda d: _top(d, d.gated, "pctc"),
     "egl": lambda d: _top(d, d.pool, "egl"),
-    "gate egl_target": lambda d: _top_aimed(d, d.gated),
-    "gate egl_target per second": lambda d: _top_aimed(d, d.gated, per_second=True),
-    "gate logdet": lambda d: _log_det(d, d.gated),
-    "gate bait": lambda d: _bait(d, d.gated),
+    "gate egl_target": lambda d: top_aimed(d, d.gated),
+    "gate egl_target per second": lambda d: top_aimed(d, d.gated, per_second=True),
+    "gate logdet": lambda d: by_log_det(d, d.gated),
+    "gate bait": lambda d: by_bait(d, d.gated),
     "gate badge": lambda d: _badge(d, d.gated),
     "gate longest": lambda d: sorted(d.gated, key=d.seconds, reverse=True),
 }

@@ -49,7 +49,7 @@ def triangles(sketches: np.ndarray) -> np.ndarray:
     """[n, m (m + 1) / 2] of symmetric [n, m, m], over the mean of their diagonals."""
     rows, columns = np.triu_indices(sketches.shape[1])
     scale = np.diagonal(sketches, axis1=1, axis2=2).mean()
-    return np.asarray(sketches[:, rows, columns] / scale
+    return np.asarray(sketches[:, rows, columns] / scale)
 
 
 def from_triangles(values: np.ndarray) -> np.ndarray:
