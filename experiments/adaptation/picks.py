@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from greedy import bait, log_det_order, ridge_of, spread_order
 from pools import Draw
 
 from egl_fast.embeddings.clusters import clusters
@@ -12,6 +14,7 @@ from egl_fast.selection.shares import in_shares
 
 #: Not strategies: no recording of the pool, and all of them, at any price.
 NOTHING, EVERYTHING = "nothing", "everything"
+
 
 Strategy = Callable[[Draw], list[int]]
 
@@ -38,6 +41,35 @@ def _by_cluster(draw: Draw, order: Sequence[int]) -> list[int]:
     return [order[place] for place in places]
 
 
+def aimed_scores(draw: Draw, candidates: Sequence[int]) -> np.ndarray:
+    """``egl_target`` of recordings, up to a factor."""
+    return np.trace(draw.packed(candidates, "aimed"), axis1=1, axis2=2)
+
+
+def top_aimed(draw: Draw, candidates: Sequence[int], *, per_second: bool = False) -> list[int]:
+    scores = aimed_scores(draw, candidates)
+    if per_second:
+        scores /= [draw.seconds(i) for i in candidates]
+    return [candidates[place] for place in np.argsort(-scores, kind="stable")]
+
+
+def by_log_det(draw: Draw, candidates: Sequence[int]) -> list[int]:
+    sketches, costs = draw.packed(candidates, "aimed"), [draw.seconds(i) for i in candidates]
+    return [candidates[place] for place in log_det_order(sketches, costs, ridge_of(sketches))]
+
+
+def by_bait(draw: Draw, candidates: Sequence[int]) -> list[int]:
+    """Aimed at the candidates, forward and backward."""
+    sketches, costs = draw.packed(candidates, "aimed"), [draw.seconds(i) for i in candidates]
+    places = bait(sketches, sketches.sum(0), costs, ridge_of(sketches), draw.budget)
+    return [candidates[place] for place in places]
+
+
+def _badge(draw: Draw, candidates: Sequence[int]) -> list[int]:
+    points = draw.packed(candidates, "badge")
+    return [candidates[place] for place in spread_order(points, draw.number)]
+
+
 #: Name -> the pool's recordings, best first. In the order in which they are trained.
 STRATEGIES: dict[str, Strategy] = {
     "random": lambda d: _shuffled(d, d.pool, "random"),
@@ -57,5 +89,10 @@ STRATEGIES: dict[str, Strategy] = {
     "pctc": lambda d: _top(d, d.pool, "pctc"),
     "gate pctc": lambda d: _top(d, d.gated, "pctc"),
     "egl": lambda d: _top(d, d.pool, "egl"),
+    "gate egl_target": lambda d: top_aimed(d, d.gated),
+    "gate egl_target per second": lambda d: top_aimed(d, d.gated, per_second=True),
+    "gate logdet": lambda d: by_log_det(d, d.gated),
+    "gate bait": lambda d: by_bait(d, d.gated),
+    "gate badge": lambda d: _badge(d, d.gated),
     "gate longest": lambda d: sorted(d.gated, key=d.seconds, reverse=True),
 }
