@@ -172,7 +172,7 @@ def test_options_in_a_pages_prose_exist(page: Path) -> None:
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
-        known.update(word for parameter in command.params for word in parameter.opts)
+        known.update(word for one in command.params for word in (*one.opts, *one.secondary_opts))
     # Options of scripts that the page names.
     scripts = re.findall(r"python ([\w/]+\.py)", page.read_text(encoding="utf-8"))
     texts = "".join((ROOT / script).read_text(encoding="utf-8") for script in scripts)

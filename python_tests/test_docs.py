@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from commands import script
 from documentation import PAGES, ROOT, anchors, blocks, name_of, table_under
 from recordings import random_checkpoint, write_manifest
@@ -165,7 +166,9 @@ def test_fields_of_a_score() -> None:
 
 
 def test_fields_of_a_model_file() -> None:
-    content = checkpoint_content(random_checkpoint())
+    checkpoint = random_checkpoint()
+    checkpoint.trusted = torch.ones(1, 96)  # optional
+    content = checkpoint_content(checkpoint)
     assert table_under(MODEL, "The model file") == list(content)
     assert table_under(MODEL, "The model file", nth=1) == [f.name for f in fields(ModelConfig)]
     assert table_under(MODEL, "The model file", nth=2) == [f.name for f in fields(FeatureConfig)]
