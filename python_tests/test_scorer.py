@@ -294,7 +294,7 @@ def test_a_waveform_too_short_for_a_frame_is_refused() -> None:
 
 def test_scorer_without_features_says_so() -> None:
     scorer = egl_fast.Scorer(build("packed_gru"), VOCABULARY)
-    with pytest.raises(ModelError, match="has no features"):
+    with pytest.raises(ModelError, match="has no front end"):
         scorer.score_waveforms(waves(), sample_rate_hz=16000)
 
 

@@ -134,8 +134,8 @@ class Recognizer:
         """
         if self.front_end is None:
             raise ModelError(
-                "this scorer has no features; give Scorer(..., features=FeatureConfig(...)), or "
-                "call score_batch with the model's own inputs"
+                "this model has no front end, which makes its input from a recording; give one to "
+                "Recognizer.of (or features to Scorer), or call score_batch with the model's input"
             )
         return self.front_end
 
