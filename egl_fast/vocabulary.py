@@ -18,6 +18,9 @@ _NEVER_WRITTEN = ("Cc", "Cs", "Zl", "Zp")
 
 _LONGEST_NAME = 100
 
+#: What sentencepiece vocabularies write for a space: the start of a word.
+WORD_START = "\u2581"
+
 #: The shipped models' classes: blank, space, apostrophe, a to z.
 ENGLISH_CHARACTERS: tuple[str, ...] = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
 
@@ -47,11 +50,11 @@ def class_names(value: Any) -> tuple[str, ...]:
 def decode(labels: Iterable[int], vocabulary: Sequence[str]) -> str:
     """The text of a labeling: the names of its classes, joined.
 
-    Sentencepiece vocabularies mark the start of a word with U+2581, which becomes a space.
+    ``WORD_START`` becomes a space.
 
     Example:
         >>> decode([1, 2, 1], ["<blank>", "a", "b"])
         'aba'
     """
     text = "".join(vocabulary[label] for label in labels)
-    return text.replace("\u2581", " ").strip() if "\u2581" in text else text
+    return text.replace(WORD_START, " ").strip() if WORD_START in text else text

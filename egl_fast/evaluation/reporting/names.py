@@ -61,6 +61,20 @@ _KNOWN = {
         "pCTC", "#c8441b", "#ff8d5e", "cross",
         "minus the log probability of the model's best labeling, per frame",
     ),
+    "tsallis": Look(
+        "Tsallis", "#8f5a00", "#ffd98a", "square",
+        "how unsure the model is of the words it hears, by the Tsallis entropy of each word's "
+        "least certain frame",
+    ),
+    "renyi": Look(
+        "Rényi", "#a83a00", "#ffb08a", "triangle-up",
+        "how unsure the model is of the words it hears, by the Rényi entropy of each word's "
+        "least certain frame",
+    ),
+    "mc_dropout": Look(
+        "MC dropout", "#b3264f", "#ff86ab", "diamond",
+        "how much the transcript changes if random parts of the model are left out",
+    ),
     "random": Look("random", "#6b7280", "#a3adba", "circle", "random order, the baseline"),
     "longest": Look("longest", "#117a4c", "#55cf98", "square", "longest recordings first"),
     "shortest": Look("shortest", "#757515", "#cfcf62", "triangle-up", "shortest recordings first"),

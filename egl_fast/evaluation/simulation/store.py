@@ -38,7 +38,7 @@ from egl_fast.evaluation.simulation.units import ScoreUnit, unit_name
 from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
-from egl_fast.records import STRATEGIES
+from egl_fast.records import ASKED_FOR_BY, STRATEGIES
 
 _Content = TypeVar("_Content")
 
@@ -247,8 +247,9 @@ def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
         raise ValueError("its records are not those of the pool")
     for record in records:
         for name in (*STRATEGIES, *CONTROLS):
-            if not isinstance(record[name], (int, float, type(None))):
-                raise ValueError(f"{name} {record[name]!r}")
+            value = record.get(name) if name in ASKED_FOR_BY else record[name]
+            if not isinstance(value, (int, float, type(None))):
+                raise ValueError(f"{name} {value!r}")
         if unit.trusted is not None:
             _finite(record["typicality"])
         for hypothesis in record.get("hypotheses", ()):

@@ -130,15 +130,19 @@ class ScoreUnit:
     @property
     def spec(self) -> dict[str, Any]:
         """All that determines the result."""
+        scoring = asdict(self.options)
+        for later in ("word_confidence", "mc_dropout"):
+            if not scoring[later]:
+                del scoring[later]
         spec = {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
             "model": self.model.name,
             "pool": _set_spec(self.pool),
-            "scoring": asdict(self.options),
+            "scoring": scoring,
             "hypotheses": self.num_hypotheses,
         }
-        # Only where it is asked for, so that scorings without it keep their names.
+        # As above: only where it is asked for, so that scorings without it keep their names.
         return spec if self.trusted is None else {**spec, "trusted": _set_spec(self.trusted)}
 
     @property
