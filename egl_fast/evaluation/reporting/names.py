@@ -82,6 +82,15 @@ _KNOWN = {
         "oracle loss", "#1f2328", "#f0f3f6", "diamond",
         "CTC loss of the true transcript. Real pools have none, so this is only a comparison",
     ),
+    "oracle_cer": Look(
+        "oracle CER", "#3d4450", "#d3dae2", "square",
+        "character error rate against the true transcript; only a comparison, as the oracle loss",
+    ),
+    "oracle_gradient": Look(
+        "oracle gradient", "#545c66", "#bcc5ce", "triangle-up",
+        "squared gradient length for the true transcript, of which EGL is the expectation; only a "
+        "comparison, as the oracle loss",
+    ),
 }  # fmt: skip
 _SPARE = (
     ("#8a4f2a", "#d9a17c", "square"),
