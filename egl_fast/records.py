@@ -23,7 +23,18 @@ STRATEGIES: dict[str, str] = {
     "egl_full": "expected squared gradient length over all labelings (estimated)",
     "entropy": "entropy of the model's outputs, averaged over frames",
     "pctc": "CTC loss of the best labeling, per frame",
+    "tsallis": "1 - confidence in the words heard, by the frames' Tsallis entropies",
+    "renyi": "1 - confidence in the words heard, by the frames' Renyi entropies",
+    "mc_dropout": "distance of transcripts with dropout from the transcript without",
     "random": "chance, from the seed and the id alone",
+}
+
+#: Strategies that a record holds only if it is asked for them -> the option that asks.
+ASKED_FOR_BY: dict[str, str] = {
+    "egl_full": "full",
+    "tsallis": "word_confidence",
+    "renyi": "word_confidence",
+    "mc_dropout": "mc_dropout",
 }
 
 
@@ -75,6 +86,10 @@ class ScoreRecord:
         pctc: -log p of the best labeling, divided by ``num_frames``.
         random: ``random_score`` of the run's seed and the id.
         hypotheses: best first; empty unless asked for.
+        tsallis: 1 - confidence in the words of the best path, in [0, 1], by Tsallis entropy; None
+            unless asked for. So are the next two.
+        renyi: likewise, by Renyi entropy.
+        mc_dropout: mean edit distance of transcripts with dropout from the one without, in [0, 1].
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
@@ -97,6 +112,9 @@ class ScoreRecord:
     pctc: float
     random: float
     hypotheses: tuple[Hypothesis, ...] = ()
+    tsallis: float | None = None
+    renyi: float | None = None
+    mc_dropout: float | None = None
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -113,8 +131,8 @@ def to_json(
 
     Returns:
         The manifest's keys, then those of the record that the manifest lacks. If both have a key,
-        the value is the record's. ``hypotheses`` is there only if the record has any: those of an
-        earlier run in a manifest are dropped, and so is its ``typicality``.
+        the value is the record's. Fields with a default are there only if the record has a value:
+        those of an earlier run in a manifest are dropped, and so is its ``typicality``.
 
     Example:
         >>> record = ScoreRecord("a", 1.0, 50, "hi", 100, 0.5, 3.0, 0.0, 6.0, None, None, None,
@@ -123,10 +141,12 @@ def to_json(
         >>> list(line)[:4], line["egl"]
         (['audio_filepath', 'speaker', 'id', 'duration'], 3.0)
     """
-    line = dict(manifest_record or {})
-    line.pop("typicality", None)  # of an earlier run, among other recordings
-    line.update((field.name, getattr(record, field.name)) for field in fields(record))
-    del line["hypotheses"]
+    of_earlier_run = {"typicality", *(f.name for f in fields(record) if f.default is not MISSING)}
+    line = {key: x for key, x in (manifest_record or {}).items() if key not in of_earlier_run}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if field.name != "hypotheses" and not (field.default is None and value is None):
+            line[field.name] = value
     if record.hypotheses:
         line["hypotheses"] = [
             {"text": one.text, "labels": list(one.labels), "log_prob": one.log_prob}

@@ -33,6 +33,7 @@ from egl_fast.scoring.arguments import (
     refuse_unusable,
     sliced,
 )
+from egl_fast.scoring.formula.dropout import dropout_modules
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.record import pull_back
 from egl_fast.scoring.formula.search import search
@@ -384,6 +385,8 @@ class Scorer:
                 memory_bytes=self.memory_bytes,
                 precision=self.precision,
             )
+        if options.mc_dropout:
+            dropout_modules(self.model)  # refuses it here, not after the first recording
         return ScoringTask(self._engines[options.params], self.recognizer, options)
 
 

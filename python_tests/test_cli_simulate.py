@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import signal
@@ -15,17 +16,21 @@ from typing import Any
 import commands
 import polars as pl
 import pytest
+import torch
+import torch.nn.functional as F
 from simulations import CONFIG, edit_manifest, write_simulation
 
-from egl_fast.checkpoint import load_checkpoint
+from egl_fast.checkpoint import Checkpoint, load_checkpoint
 from egl_fast.cli.main import main
+from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.records import STRATEGIES, from_json, random_score
 from egl_fast.scorer import Scorer
 from egl_fast.scoring.run.pool import PoolScoring
-from egl_fast.training.metrics import error_rates, transcribe
+from egl_fast.training.metrics import count_edits, error_rates, transcribe
+from egl_fast.training.texts import reference_labels
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -33,6 +38,8 @@ ALL = [*STRATEGIES, *CONTROLS]
 CHANGES = (
     *("--set", f"strategies={json.dumps(ALL)}", "--set", 'queries=["25%"]'),
     *("--set", "scoring.full=true", "--set", "scoring.full_samples=2", "--set", "seeds=[0,1]"),
+    *("--set", "scoring.word_confidence=true", "--set", "scoring.mc_dropout=2"),
+    *("--set", "model.dropout=0.3"),
 )
 
 
@@ -153,6 +160,12 @@ def test_the_pool_is_scored_and_the_best_are_picked(whole: Path, data: Path) -> 
             assert (line["text"], line["nr"]) == (utterance.text, utterance.record["nr"])
             assert line["longest"] == -line["shortest"] == utterance.duration_seconds
             assert line["oracle_loss"] == pytest.approx(transcript.loss)
+            errors = count_edits(utterance.text or "", transcript.text)
+            assert line["oracle_cer"] == errors.char_edits / max(1, errors.chars)
+            # A loop's squared norm in float32 against that of float64 cotangents.
+            assert line["oracle_gradient"] == pytest.approx(
+                true_gradient(model, utterance), rel=1e-4
+            )
             assert not Path(line["audio_filepath"]).is_absolute()
             audio = whole / "scores" / line["audio_filepath"]
             assert audio.resolve() == utterance.audio_path.resolve()
@@ -169,6 +182,23 @@ def test_the_pool_is_scored_and_the_best_are_picked(whole: Path, data: Path) -> 
             best = sorted(lines, key=lambda line: -line[strategy])[:2]
             assert own["id"].to_list() == [line["id"] for line in best]
             assert own["rank"].to_list() == [1, 2]
+
+
+def true_gradient(checkpoint: Checkpoint, utterance: Utterance) -> float:
+    """Squared gradient length of torch's CTC loss."""
+    features = load_spectrogram(utterance, checkpoint.features).features[None]
+    model = copy.deepcopy(checkpoint.model).double().eval()
+    logits, frames = model(features.double(), torch.tensor([features.shape[1]]))
+    labels = torch.tensor([reference_labels(utterance, checkpoint.vocabulary)])
+    loss = F.ctc_loss(
+        logits.log_softmax(2).transpose(0, 1),
+        labels,
+        frames,
+        torch.tensor([labels.shape[1]]),
+        reduction="sum",
+    )
+    gradients = torch.autograd.grad(loss, tuple(model.parameters()))
+    return sum(float(gradient.square().sum()) for gradient in gradients)
 
 
 def load(utterance: Utterance) -> Any:

@@ -107,7 +107,7 @@ def test_counts_are_whole_and_not_negative():
 def test_manifest_keys_come_first_and_ours_override():
     manifest = {"audio_filepath": "a.wav", "duration": 9.0, "text": "hi", "speaker": {"age": 3}}
     line = to_json(a_record(), manifest)
-    assert list(line) == [*manifest, *(name for name in FIELDS if name != "duration")]
+    assert list(line) == [*manifest, *(name for name in CONTRACT if name != "duration")]
     assert line["duration"] == 1.5
     assert line["speaker"] == {"age": 3}
     assert manifest["duration"] == 9.0

@@ -99,6 +99,8 @@ def test_settings_hold_what_has_a_part_in_the_scores(
         **own,
         "full_samples": 200 if options.full else None,
         "per_hypothesis": False,
+        "word_confidence": False,
+        "mc_dropout": 0,
         "params": None,
         "seed": 0,
     }

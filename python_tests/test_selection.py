@@ -137,7 +137,10 @@ def test_score_records_and_mappings_are_ranked_alike():
     assert select(records, budget="100%") == [1, 2, 0]
     assert select(records, budget="4s") == [1, 2]
     assert low_mass_warning(records) is None
-    with pytest.raises(SelectionError, match="holds no egl_full; rank by what it holds: egl, "):
+    with pytest.raises(
+        SelectionError,
+        match="holds no egl_full, which `score --full` adds; rank by what it holds: egl, ",
+    ):
         select(records, budget=1, strategy="egl_full")
 
 

@@ -63,4 +63,8 @@ CONTROLS: Final[dict[str, str]] = {
     "longest": "seconds of audio, most first",
     "shortest": "seconds of audio, least first",
     "oracle_loss": "true CTC loss of the hidden text under the current model",
+    "oracle_cer": "true character error rate of the current model's transcript",
+    "oracle_gradient": "squared gradient length for the hidden text, which egl expects",
 }
+#: Those that are computed only for a choice that ranks by one.
+ON_REQUEST: Final = ("oracle_cer", "oracle_gradient")

@@ -81,6 +81,15 @@ class ScoringOptions:
     per_hypothesis: bool = of_kind(
         False, boolean, "Write each labeling, its probability and squared norm."
     )
+    word_confidence: bool = of_kind(
+        False, boolean, "Add how unsure the model is of words (tsallis, renyi), at next to no cost."
+    )
+    mc_dropout: int = of_kind(
+        0,
+        Integer(0, _MANY),
+        "Add how much transcripts change under dropout (mc_dropout), in so many more inference "
+        "passes; 0: none.",
+    )
     params: str | None = of_kind(
         None,
         Optional(_Patterns()),
@@ -133,6 +142,8 @@ class ScoringKeywords(TypedDict, total=False):
     full: bool
     full_samples: int
     per_hypothesis: bool
+    word_confidence: bool
+    mc_dropout: int
     params: str | None
     seed: int
 

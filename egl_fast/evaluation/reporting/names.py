@@ -61,12 +61,35 @@ _KNOWN = {
         "pCTC", "#c8441b", "#ff8d5e", "cross",
         "minus the log probability of the model's best labeling, per frame",
     ),
+    "tsallis": Look(
+        "Tsallis", "#8f5a00", "#ffd98a", "square",
+        "how unsure the model is of the words it hears, by the Tsallis entropy of each word's "
+        "least certain frame",
+    ),
+    "renyi": Look(
+        "Rényi", "#a83a00", "#ffb08a", "triangle-up",
+        "how unsure the model is of the words it hears, by the Rényi entropy of each word's "
+        "least certain frame",
+    ),
+    "mc_dropout": Look(
+        "MC dropout", "#b3264f", "#ff86ab", "diamond",
+        "how much the transcript changes if random parts of the model are left out",
+    ),
     "random": Look("random", "#6b7280", "#a3adba", "circle", "random order, the baseline"),
     "longest": Look("longest", "#117a4c", "#55cf98", "square", "longest recordings first"),
     "shortest": Look("shortest", "#757515", "#cfcf62", "triangle-up", "shortest recordings first"),
     "oracle_loss": Look(
         "oracle loss", "#1f2328", "#f0f3f6", "diamond",
         "CTC loss of the true transcript. Real pools have none, so this is only a comparison",
+    ),
+    "oracle_cer": Look(
+        "oracle CER", "#3d4450", "#d3dae2", "square",
+        "character error rate against the true transcript; only a comparison, as the oracle loss",
+    ),
+    "oracle_gradient": Look(
+        "oracle gradient", "#545c66", "#bcc5ce", "triangle-up",
+        "squared gradient length for the true transcript, of which EGL is the expectation; only a "
+        "comparison, as the oracle loss",
     ),
 }  # fmt: skip
 _SPARE = (

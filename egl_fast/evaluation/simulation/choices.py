@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,7 +15,7 @@ from egl_fast.display import shown
 from egl_fast.errors import SelectionError, one_line
 from egl_fast.evaluation.simulation.filters import Filter, read_filter
 from egl_fast.evaluation.simulation.toml_reading import KeyPath, Table
-from egl_fast.evaluation.table_columns import CONTROLS
+from egl_fast.evaluation.table_columns import CONTROLS, ON_REQUEST
 from egl_fast.selection import Candidates, batches
 from egl_fast.selection.gate import Gate
 from egl_fast.selection.strategies import Strategy, described, split_unit, strategy_of
@@ -64,6 +65,11 @@ class Choice:
     def needs_embeddings(self) -> bool:
         """Whether it looks at more than scores; a function of the user's may."""
         return self.is_gated or self.batch is not None or self.is_own
+
+    @property
+    def needs_oracles(self) -> bool:
+        """Whether it ranks by an oracle that is computed only on request."""
+        return self.strategy in ON_REQUEST
 
     @property
     def is_model_free(self) -> bool:
@@ -139,8 +145,8 @@ class _Files:
             SelectionError: as ``strategy_of``.
             ConfigError: the file is not the recorded one.
         """
-        if name == "oracle_loss":
-            return _oracle_loss
+        if name in CONTROLS and name not in described():
+            return partial(_oracle, name)
         path = split_unit(name)[0].rpartition(":")[0]
         if path and path not in self.hashes and Path(path).is_file():
             try:
@@ -156,8 +162,8 @@ class _Files:
         return strategy_of(name)
 
 
-def _oracle_loss(candidates: Candidates) -> list[float]:
-    return candidates.numbers("oracle_loss")
+def _oracle(name: str, candidates: Candidates) -> list[float]:
+    return candidates.numbers(name)
 
 
 def _plain_choice(name: str, path: KeyPath, files: _Files, root: Table) -> Choice:

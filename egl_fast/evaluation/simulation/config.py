@@ -18,6 +18,7 @@ from egl_fast.evaluation.simulation.choices import Choice, plain_choices, read_c
 from egl_fast.evaluation.simulation.filters import Filter, Scalar, read_filter, scalar
 from egl_fast.evaluation.simulation.toml_reading import KeyPath, Table, TomlSource
 from egl_fast.model import PRESETS, ModelConfig
+from egl_fast.records import ASKED_FOR_BY
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.selection import parse_budget
 from egl_fast.selection.strategies import split_unit
@@ -162,7 +163,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
         raise root.error(
             "pretraining", "there is nothing to train on; add [[data.pretrain]], or remove this"
         )
-    scoring, num_hypotheses = _scoring(root.table("scoring"), choices, root)
+    may_drop = init_file is not None or model.dropout > 0  # a file's model is read later
+    scoring, num_hypotheses = _scoring(root.table("scoring"), choices, root, may_drop=may_drop)
     reject = read_filter(root.table("reject"))
     root.finish()
     return SimulationConfig(
@@ -322,7 +324,9 @@ def _plain_training(plan: TrainingPlan) -> dict[str, Any]:
     return settings | {"learning_rate": plan.learning_rates}
 
 
-def _scoring(table: Table, choices: Sequence[Choice], root: Table) -> tuple[ScoringOptions, int]:
+def _scoring(
+    table: Table, choices: Sequence[Choice], root: Table, *, may_drop: bool
+) -> tuple[ScoringOptions, int]:
     chosen: dict[str, Any] = {
         own.name: table.get(own.name, kinds.kind_of(own), own.default)
         for own in fields(ScoringOptions)
@@ -331,10 +335,15 @@ def _scoring(table: Table, choices: Sequence[Choice], root: Table) -> tuple[Scor
     num_hypotheses = table.get("hypotheses", kinds.Integer(0), 5)
     table.finish()
     for choice in choices:
-        if split_unit(choice.strategy)[0] == "egl_full" and not chosen["full"]:
+        strategy = split_unit(choice.strategy)[0]
+        option = ASKED_FOR_BY.get(strategy)
+        if option is not None and not chosen[option]:
+            value = "true" if chosen[option] is False else 8
             raise root.source.error(
-                choice.path, f"{choice.name}: egl_full needs full = true in [scoring]"
+                choice.path, f"{choice.name}: {strategy} needs {option} = {value} in [scoring]"
             )
+    if chosen["mc_dropout"] and not may_drop:
+        raise table.error("mc_dropout", "needs a model with dropout; add dropout = 0.1 to [model]")
     try:
         # Norms of single hypotheses come at no cost, and egl_unsquared is made of them.
         return ScoringOptions(**chosen, per_hypothesis=True), num_hypotheses

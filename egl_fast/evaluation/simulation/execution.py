@@ -28,6 +28,7 @@ from egl_fast.errors import (
     OutputError,
     one_line,
 )
+from egl_fast.evaluation.simulation.oracles import oracle_cer, oracle_gradient
 from egl_fast.evaluation.simulation.sets import Member, hidden
 from egl_fast.evaluation.simulation.store import UnitStore, write_gzip
 from egl_fast.evaluation.simulation.units import (
@@ -238,7 +239,7 @@ def _score(
         result["typicality"] = {"thresholds": thresholds}
     note("true losses")
     losses = _transcripts(checkpoint, unit.pool, unit.model.config.batch_seconds)
-    lines = []
+    lines: list[str] = []
     for record, member, transcript in zip(records, unit.pool, losses, strict=True):
         # All K labelings would fill megabytes.
         record["hypotheses"] = record.pop("hypotheses", [])[: unit.num_hypotheses]
@@ -247,6 +248,12 @@ def _score(
             "shortest": -member.seconds,
             "oracle_loss": _finite_loss(transcript),
         }
+        if unit.oracles:
+            record |= {
+                "oracle_cer": oracle_cer(member.utterance, transcript.text),
+                "oracle_gradient": oracle_gradient(scoring, member.utterance),
+            }
+            note(f"true gradients, {len(lines)}/{len(unit.pool)} utterances")
         lines.append(json.dumps(record, allow_nan=False) + "\n")
     write_gzip(folder / "scores.jsonl.gz", "".join(lines))
     masses = sorted(record["beam_mass"] for record in records)

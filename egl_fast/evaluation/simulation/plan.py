@@ -157,8 +157,9 @@ class _Expander:
             ("base", seed), "base", init, plan.sets["base"], config.base, seed, f"base, seed {seed}"
         )
         everything = tuple(range(len(plan.pool)))
-        embeds = any(choice.needs_embeddings for choice in config.choices)
-        scores = self._score(("score", seed), base, everything, seed, embeds, f"seed {seed}")
+        scores = self._score(
+            ("score", seed), base, everything, seed, config.choices, f"seed {seed}"
+        )
         if scores is not None:
             self.out.base_scores[seed] = scores
         start = base if config.start == "warm" else init
@@ -201,8 +202,7 @@ class _Expander:
                     taken = set(picked)
                     scored = [at for at in range(len(self.plan.pool)) if at not in taken]
                 after = ("rescore", strategy, seed, query)
-                embeds = choice.needs_embeddings
-                scores = self._score(after, unit, scored, seed, embeds, f"after {title}")
+                scores = self._score(after, unit, scored, seed, [choice], f"after {title}")
         return points
 
     def _query(
@@ -259,7 +259,7 @@ class _Expander:
         model: TrainUnit | None,
         indices: Sequence[int],
         seed: int,
-        embeds: bool,
+        choices: Sequence[Choice],
         title: str,
     ) -> ScoreUnit | None:
         pool = tuple(self.plan.pool[index] for index in indices)
@@ -267,9 +267,16 @@ class _Expander:
             self.out.later[key] = "score", total_seconds(pool)
             return None
         options = replace(self.config.scoring, seed=seed)
-        trusted = self.plan.sets["base"] if embeds else None
-        kept = self.config.num_hypotheses
-        unit = ScoreUnit(model, pool, options, kept, f"scores, {title}", trusted=trusted)
+        embeds = any(choice.needs_embeddings for choice in choices)
+        unit = ScoreUnit(
+            model,
+            pool,
+            options,
+            self.config.num_hypotheses,
+            f"scores, {title}",
+            trusted=self.plan.sets["base"] if embeds else None,
+            oracles=any(choice.needs_oracles for choice in choices),
+        )
         self.out.units.setdefault(unit.name, unit)
         if self.store.result(unit.name) is None:
             self._keep(model)

@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,13 @@ import numpy.typing as npt
 from egl_fast.data.json_reading import json_value
 from egl_fast.errors import OutputError, one_line
 from egl_fast.evaluation.simulation.units import ScoreUnit, unit_name
-from egl_fast.evaluation.table_columns import CONTROLS
+from egl_fast.evaluation.table_columns import CONTROLS, ON_REQUEST
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
-from egl_fast.records import STRATEGIES
+from egl_fast.records import ASKED_FOR_BY, STRATEGIES
+
+#: Numbers that a record may lack.
+_ASKED_FOR: Final = {*ASKED_FOR_BY, *ON_REQUEST}
 
 _Content = TypeVar("_Content")
 
@@ -247,8 +250,9 @@ def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
         raise ValueError("its records are not those of the pool")
     for record in records:
         for name in (*STRATEGIES, *CONTROLS):
-            if not isinstance(record[name], (int, float, type(None))):
-                raise ValueError(f"{name} {record[name]!r}")
+            value = record.get(name) if name in _ASKED_FOR else record[name]
+            if not isinstance(value, (int, float, type(None))):
+                raise ValueError(f"{name} {value!r}")
         if unit.trusted is not None:
             _finite(record["typicality"])
         for hypothesis in record.get("hypotheses", ()):

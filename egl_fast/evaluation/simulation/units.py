@@ -107,11 +107,12 @@ class ScoreUnit:
 
     Attributes:
         model: the unit whose model scores.
-        pool: what is scored; the scorer sees no text, only ``oracle_loss`` does.
+        pool: what is scored; the scorer sees no text, only oracles do.
         options: how.
         num_hypotheses: labelings kept for each utterance.
         title: what to call it in progress lines.
         trusted: what typicality is relative to; None: neither typicality nor embeddings are kept.
+        oracles: whether those of ``table_columns.ON_REQUEST`` are computed, too.
     """
 
     model: TrainUnit
@@ -121,6 +122,7 @@ class ScoreUnit:
     title: str = field(compare=False)
     kind: Literal["score"] = "score"
     trusted: tuple[Member, ...] | None = None
+    oracles: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -130,16 +132,22 @@ class ScoreUnit:
     @property
     def spec(self) -> dict[str, Any]:
         """All that determines the result."""
+        # What was added later is in it only if asked for, so that other scorings keep their names.
+        scoring = asdict(self.options)
+        for later in ("word_confidence", "mc_dropout"):
+            if not scoring[later]:
+                del scoring[later]
         spec = {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
             "model": self.model.name,
             "pool": _set_spec(self.pool),
-            "scoring": asdict(self.options),
+            "scoring": scoring,
             "hypotheses": self.num_hypotheses,
         }
-        # Only where it is asked for, so that scorings without it keep their names.
-        return spec if self.trusted is None else {**spec, "trusted": _set_spec(self.trusted)}
+        if self.trusted is not None:
+            spec["trusted"] = _set_spec(self.trusted)
+        return {**spec, "oracles": True} if self.oracles else spec
 
     @property
     def needs(self) -> TrainUnit:

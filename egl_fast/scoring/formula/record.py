@@ -17,6 +17,7 @@ from egl_fast.recognizers.classes import Classes
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.search import Searched
+from egl_fast.scoring.formula.word_confidence import word_uncertainty
 from egl_fast.scoring.task import ScoringTask
 
 
@@ -101,6 +102,7 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
         full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)
     # p log p -> 0 as p -> 0, also where log p is -inf.
     entropy = -torch.special.xlogy(one.log_probs.exp(), one.log_probs.exp()).sum(1).mean()
+    words = word_uncertainty(one.log_probs, task.classes) if options.word_confidence else None
     hypotheses: tuple[Hypothesis, ...] = ()
     try:
         if options.per_hypothesis and single is not None:
@@ -122,6 +124,9 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
             pctc=-float(one.log_prob[0]) / one.num_frames,
             random=random_score(options.seed, one.name),
             hypotheses=hypotheses,
+            tsallis=None if words is None else words.tsallis,
+            renyi=None if words is None else words.renyi,
+            mc_dropout=one.mc_dropout,
         )
     except ValueError as error:
         raise ModelError(f"utterance {one.name!r}: {error}") from None

@@ -16,6 +16,7 @@ from egl_fast.methods.draws import MORE_DRAWS, Draws, compressed_draws
 from egl_fast.methods.keys import sign_key
 from egl_fast.methods.method import Rows
 from egl_fast.methods.samples import Labels, sample_labelings
+from egl_fast.scoring.formula.dropout import dropout_disagreement
 from egl_fast.scoring.formula.embedding import embeddings_of
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.options import ScoringOptions
@@ -42,6 +43,7 @@ class Searched:
     # Parameters of the output layer, if the method knows its norms in advance.
     output_layer: tuple[str, ...]
     embedding: Tensor | None = None  # [d] on the CPU, if the task asks for it
+    mc_dropout: float | None = None  # see ``dropout_disagreement``, if the options ask for it
 
     @property
     def num_frames(self) -> int:
@@ -71,6 +73,7 @@ def search(
     layer = output_layer_of(tape) if method.wants_output_layer else None
     frame_gram = None if layer is None else layer.frame_gram(lengths)
     embeddings = embeddings_of(tape, lengths) if task.embeds else None
+    dropped = dropout_disagreement(task, tape, ids) if options.mc_dropout else None
     log_probs = logits.detach().double().log_softmax(dim=2)
     searched: list[Searched] = []
     for part in _searched_together(logits, options):
@@ -120,6 +123,7 @@ def search(
                     cotangents=cotangents,
                     output_layer=() if layer is None else layer.names,
                     embedding=None if embeddings is None else embeddings[part][n],
+                    mc_dropout=None if dropped is None else dropped[part][n],
                 )
             )
     return searched

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from egl_fast.errors import SelectionError, one_line
-from egl_fast.records import STRATEGIES
+from egl_fast.records import ASKED_FOR_BY, STRATEGIES
 from egl_fast.selection.candidates import Candidates
 from egl_fast.selection.descriptions import descriptions
 
@@ -126,7 +126,9 @@ def _of_key(key: str, candidates: Candidates) -> list[float]:
     if all(value is None for value in candidates.values(key)):
         held = [name for name in STRATEGIES if None not in candidates.values(name)]
         instead = f"rank by what it holds: {', '.join(held)}" if held else "is it a scores file?"
-        raise SelectionError(f"strategy {key}: this file holds no {key}; {instead}")
+        option = ASKED_FOR_BY.get(key, "").replace("_", "-")
+        asked = f", which `score --{option}` adds" if option else ""
+        raise SelectionError(f"strategy {key}: this file holds no {key}{asked}; {instead}")
     return candidates.numbers(key)
 
 
