@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -45,6 +46,9 @@ from egl_fast.scoring.run.embedding_stream import embedding_stream, read_rows
 from egl_fast.scoring.run.journal import Header, Tally, damaged, read_journal
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
 from egl_fast.scoring.run.stream import Stream, error_line, journaled, record_line
+
+#: The setting that may change between a run and its continuation: see ``_has_others_trusted``.
+_TRUSTED = "trusted_sha256"
 
 
 class ResumableScores:
@@ -135,6 +139,7 @@ class ResumableScores:
         """Start, or continue where a run was stopped; False if nothing is left to do.
 
         Settings are plain values that affect the scores; to resume a run, they must equal its own.
+        Only the trusted recordings may be others: then typicality is found again, and no score is.
 
         Raises:
             OutputError: there is a run with other settings, its files are damaged, or writing
@@ -237,12 +242,13 @@ class ResumableScores:
         names = [stream.name for stream in self._streams]
         header, entries, length = read_journal(self._journal, names)
         self._refuse_differences(header.settings, settings)
-        self._header = header
+        self._header = replace(header, settings=settings)
         self.tally = header.tally
         self._position = header.position
         if header.metadata is not None:
             self._publish()
-            return False
+            is_other = self._has_others_trusted(header.settings, settings)
+            return is_other and self._find_complete(settings)
         window = range(header.position, self._end_of_window)
         try:
             for entry in entries:
@@ -273,9 +279,27 @@ class ResumableScores:
             ) from None
         self._refuse_differences(recorded, settings)
         self._position = self._num_utterances
-        return False
+        if not self._has_others_trusted(recorded, settings):
+            return False
+        # As if it had been stopped when the last recording was scored.
+        lengths = {stream.name: 0 for stream in self._streams}
+        for stream in self._streams:
+            if stream.path.exists():
+                shutil.copyfile(stream.path, stream.partial)
+                lengths[stream.name] = stream.partial.stat().st_size
+        self._write_header(Header(settings, True, self._position, lengths, self.tally))
+        self._open_files()
+        return True
+
+    def _has_others_trusted(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+        """Whether typicality has to be found again, for which embeddings are kept."""
+        before, after = recorded.get(_TRUSTED), now.get(_TRUSTED)
+        has_embeddings = self._journal.exists() or self._embeddings_path.exists()
+        return before != after and None not in (before, after) and has_embeddings
 
     def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if self._has_others_trusted(recorded, now):
+            recorded = {**recorded, _TRUSTED: now[_TRUSTED]}
         found = changed_settings(recorded, now)
         if found:
             raise OutputError(
