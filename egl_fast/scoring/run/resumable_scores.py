@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -40,15 +39,12 @@ from egl_fast.embeddings.file import embeddings_path
 from egl_fast.errors import OutputError, cannot_be_written
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
-from egl_fast.files.run_settings import changed_settings
+from egl_fast.files.run_settings import TRUSTED, changed_settings, has_other_trusted
 from egl_fast.scoring.run.added_key import AddedKey
 from egl_fast.scoring.run.embedding_stream import embedding_stream, read_rows
 from egl_fast.scoring.run.journal import Header, Tally, damaged, read_journal
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
 from egl_fast.scoring.run.stream import Stream, error_line, journaled, record_line
-
-#: The setting that may change between a run and its continuation: see ``_has_others_trusted``.
-_TRUSTED = "trusted_sha256"
 
 
 class ResumableScores:
@@ -247,8 +243,7 @@ class ResumableScores:
         self._position = header.position
         if header.metadata is not None:
             self._publish()
-            is_other = self._has_others_trusted(header.settings, settings)
-            return is_other and self._find_complete(settings)
+            return has_other_trusted(header.settings, settings) and self._find_complete(settings)
         window = range(header.position, self._end_of_window)
         try:
             for entry in entries:
@@ -279,27 +274,22 @@ class ResumableScores:
             ) from None
         self._refuse_differences(recorded, settings)
         self._position = self._num_utterances
-        if not self._has_others_trusted(recorded, settings):
+        if not has_other_trusted(recorded, settings):
             return False
         # As if it had been stopped when the last recording was scored.
-        lengths = {stream.name: 0 for stream in self._streams}
-        for stream in self._streams:
-            if stream.path.exists():
-                shutil.copyfile(stream.path, stream.partial)
-                lengths[stream.name] = stream.partial.stat().st_size
+        lengths = {stream.name: stream.reopen() for stream in self._streams}
+        with open(self._records.partial, "rb") as lines:
+            if sum(1 for _ in lines) != self.tally.num_scored:
+                raise damaged(self.out, "it was changed since")
         self._write_header(Header(settings, True, self._position, lengths, self.tally))
         self._open_files()
         return True
 
-    def _has_others_trusted(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-        """Whether typicality has to be found again, for which embeddings are kept."""
-        before, after = recorded.get(_TRUSTED), now.get(_TRUSTED)
-        has_embeddings = self._journal.exists() or self._embeddings_path.exists()
-        return before != after and None not in (before, after) and has_embeddings
-
     def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        if self._has_others_trusted(recorded, now):
-            recorded = {**recorded, _TRUSTED: now[_TRUSTED]}
+        if has_other_trusted(recorded, now) and (
+            self._journal.exists() or self._embeddings_path.exists()
+        ):
+            recorded = {**recorded, TRUSTED: now[TRUSTED]}
         found = changed_settings(recorded, now)
         if found:
             raise OutputError(
