@@ -78,9 +78,8 @@ def test_a_scored_pool_shows_what_a_gate_would_leave_out(scores: Path) -> None:
 
 def test_a_selection_shows_what_was_left_out(scores: Path) -> None:
     away = select(scores, "--drop-atypical", "auto")
-    groups = [
-        json.loads(x)["group"] for x in Path(f"{away}.atypical.jsonl").read_text().splitlines()
-    ]
+    listed = Path(f"{away}.atypical.jsonl").read_text().splitlines()
+    groups = [json.loads(line)["group"] for line in listed]
     number = groups[0]
     picks = select(scores, "--drop-atypical", "auto", "--keep-group", number)
     page = page_of(picks, "--audio", 1)

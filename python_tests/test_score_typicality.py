@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from commands import in_this_process
 from conftest import Run
 from embeddings_alone import alone
 
+from egl_fast.cli.likeness import Likeness
 from egl_fast.embeddings.typicality import typicality
 
 OPTIONS = ("--k", 5, "--method", "probe", "--probes", 2)
@@ -83,14 +85,53 @@ def test_scores_are_those_without_it(sample: tuple[Path, Path, Path], scores: Pa
     assert not Path(f"{out}.embeddings.npy").exists()
 
 
-def test_a_complete_run_is_left_alone_and_other_trusted_ones_are_refused(
-    sample: tuple[Path, Path, Path], scores: Path, run: Run
-) -> None:
+def test_a_complete_run_is_left_alone(sample: tuple[Path, Path, Path], scores: Path) -> None:
     before = scores.read_bytes()
     assert score(sample, scores, "--resume") == 0
     assert scores.read_bytes() == before
-    model, _, pool = sample
-    given = ("--model", model, "--pool", pool, "--typicality", pool, "--out", scores)
+
+
+def test_with_other_trusted_recordings_only_typicality_is_found_again(
+    sample: tuple[Path, Path, Path], scores: Path, tmp_path: Path, run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = shutil.copytree(scores.parent, tmp_path / "copy") / scores.name
+    model, trusted, pool = sample
+    fewer = tmp_path / "fewer.jsonl"
+    fewer.write_text("".join(trusted.read_text().splitlines(keepends=True)[:10]))
+    other = (model, fewer, pool)
+    # Stopped in between, the old scores are there, and the next run goes on.
+    with monkeypatch.context() as patched:
+        patched.setattr(Likeness, "of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert score(other, out, "--resume") == 130
+    assert out.read_bytes() == scores.read_bytes()
+    assert score(other, out, "--resume") == 0
+    status, _, err = run("score", "--model", model, "--pool", pool, "--typicality", fewer,
+                         "--out", out, *OPTIONS, "--resume")  # fmt: skip
+    assert status == 0
+    assert err.endswith(f"\n{out}: already complete\n")
+
+    def without_typicality(path: Path) -> list[dict[str, Any]]:
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{k: v for k, v in one.items() if k != "typicality"} for one in records]
+
+    assert without_typicality(out) == without_typicality(scores)
+    embeddings = np.load(f"{out}.embeddings.npy")
+    assert (embeddings == np.load(f"{scores}.embeddings.npy")).all()
+    expected = typicality(alone(model, fewer), embeddings)
+    found = [json.loads(line)["typicality"] for line in out.read_text().splitlines()]
+    assert found == pytest.approx(expected.pool, abs=1e-3)
+    metadata = json.loads(Path(f"{out}.meta.json").read_text())
+    assert metadata["typicality"]["num_trusted"] == 10
+    before = json.loads(Path(f"{scores}.meta.json").read_text())
+    for key in ("num_scored", "audio_seconds", "wall_seconds", "k"):
+        assert metadata[key] == before[key]
+    assert sorted(path.name for path in out.parent.iterdir()) == sorted(
+        path.name for path in scores.parent.iterdir() if path.name.startswith(scores.name)
+    )
+    # Without embeddings, there is nothing to compare.
+    Path(f"{out}.embeddings.npy").unlink()
+    given = ("--model", model, "--pool", pool, "--typicality", pool, "--out", out)
     status, _, err = run("score", *given, *OPTIONS, "--resume")
     assert status == 2
     assert "was started with another --typicality manifest" in err

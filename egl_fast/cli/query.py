@@ -72,11 +72,12 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
 @click.option("--strategy", default="egl", show_default=True, metavar="NAME", callback=_key,
-              help="What to rank by: egl, egl_normalized, egl_full; NAME/second to rank by the "
-              "score per second.")  # fmt: skip
+              help="What to rank by: egl, egl_normalized, egl_full; NAME/second for the score per "
+              "second of audio, since these sums grow with length.")  # fmt: skip
 @selection_options.selection
-@typicality_option("Manifest of trusted recordings, such as the training set; for "
-                   "--drop-atypical, --min-typicality, and --batch.")  # fmt: skip
+@typicality_option("Manifest of trusted recordings, such as the training set; needed for "
+                   "--drop-atypical, --min-typicality, and --batch. Of copies of a recording, one "
+                   "is taken then.")  # fmt: skip
 @options.scoring_option("k")
 @options.scoring_option("beam_width")
 @options.scoring_option("params")
@@ -128,7 +129,7 @@ def command(
     Does in one go what `score` and `select` do in two, for less: whether a recording is in or out
     is mostly clear from a rough estimate. All recordings are looked at with 4 backward passes;
     those near the cut-off are looked at again with 16 and 32, until --confidence is reached or
-    --effort is spent. Costs are counted in inference passes: one pass is what running the model
+    --effort is spent. Effort is counted in inference passes: one pass is what running the model
     over the pool once takes. The first look at all costs 3.8 (with egl_full 7.6); exact scores,
     about 15.
 
@@ -136,12 +137,14 @@ def command(
     exact scores would pick them, too. OUT.uncertain.jsonl lists the runners-up: recordings left out
     that exact scores may pick. OUT.meta.json says how sure the set is and what it took. Scores in
     these files are estimates. Picks near the cut-off tend to be those that were overestimated, so
-    do not average the scores of picks.
+    do not average the scores of picks. OUT.atypical.jsonl lists what the gate left out, in groups;
+    `egl-fast report --scores OUT` lets you listen to a few of each.
 
     A run can be stopped at any time. The same command with --resume continues it and ends with the
     same picks. What was looked at is kept in the folder OUT.query; with --overwrite, another
     --budget or --confidence starts from there. Recordings of --exclude are not looked at, so their
-    copies are not recognized; as in `select`, a --budget of 20% is of the whole pool, with them.
+    copies are not recognized. As in `select`, a --budget of 20% is of the whole pool, with them; a
+    --drop-atypical of 10% is of what was looked at.
 
     \b
     Examples:

@@ -38,7 +38,11 @@ _NEEDED = {
 
 @click.command("report")
 @click.argument("run_dir", required=False, type=options.FOLDER, metavar="[RUN_DIR]")
-@click.option("--scores", type=options.FILE, help="Report on a scored pool, without an evaluation.")
+@click.option(
+    "--scores",
+    type=options.FILE,
+    help="Report on a scored pool, or on what `select` or `query` picked, without an evaluation.",
+)
 @click.option(
     "--pool",
     type=options.FILE,
@@ -60,9 +64,10 @@ _NEEDED = {
     default=5,
     show_default=True,
     metavar="N",
-    help="Top picks of each strategy in the listening table.",
+    help="How many to listen to: top picks of each strategy, and recordings of each group that the "
+    "gate leaves out.",
 )
-@click.option("--no-audio", is_flag=True, help="No listening table: the same as --audio 0.")
+@click.option("--no-audio", is_flag=True, help="Nothing to listen to: the same as --audio 0.")
 @options.quiet
 @refuse_idle_options(
     without={"--pool": "--scores"}, beside={"--audio": "--no-audio", "--pool": "--no-audio"}
@@ -78,16 +83,22 @@ def command(
     audio: int,
     no_audio: bool,
 ) -> None:
-    """One HTML page about an evaluation, or about a scored pool.
+    """One HTML page about an evaluation, a scored pool, or a selection from one.
 
     RUN_DIR is what `egl-fast simulate` wrote. The page is a single file that opens offline: tables
     with intervals, interactive figures, what each strategy picked, and its top picks to listen to.
+
+    If the pool of --scores was scored with --typicality, the page also shows what the gate of
+    `select` or `query` left out, in groups of like recordings: a few of each to listen to, and how
+    to take a group back. Before a selection is made, it shows what --drop-atypical auto would leave
+    out.
 
     \b
     Examples:
       egl-fast report runs/grid --paper
       egl-fast report runs/grid --figures paper/figures --no-audio
       egl-fast report --scores scores.jsonl --out scores.html
+      egl-fast report --scores picks.jsonl
     """
     if (run_dir is None) == (scores is None):
         raise click.UsageError("give either RUN_DIR or --scores FILE")

@@ -40,11 +40,16 @@ from egl_fast.selection.gate import likeness_in, too_few_trusted
     default="egl",
     show_default=True,
     metavar="NAME",
-    help="What to rank by: a name from the list below, NAME/second to rank by the score per "
-    "second, or FILE.py:FUNCTION of your own, whose code is run.",
+    help="What to rank by: a name from the list below; NAME/second for the score per second of "
+    "audio, since sums such as egl grow with length; or FILE.py:FUNCTION of your own, whose code "
+    "is run.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of --batch."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of --batch.",
 )
 @click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
@@ -83,10 +88,14 @@ def command(
     transcription. Equal scores keep the order of SCORES. A budget in hours stops before it would be
     exceeded.
 
-    If the pool was scored with --typicality, of several copies of a recording one is taken, and
-    --drop-atypical leaves out what does not sound like the trusted recordings: noise, music, other
-    languages. With --out, OUT.atypical.jsonl lists what was left out, with its scores, in groups
-    of like recordings: listen to a few of each, and take a group back with --keep-group.
+    If the pool was scored with --typicality, of several copies of a recording one is taken, also if
+    the other is one of --exclude, and a gate, --drop-atypical or --min-typicality, leaves out what
+    does not sound like the trusted recordings: noise, music, other languages. With --out,
+    OUT.atypical.jsonl lists what was left out, with its scores, in groups of like recordings.
+    `egl-fast report --scores OUT` lets you listen to a few of each; take a group back with
+    --keep-group.
+
+    With --out, OUT.meta.json says how the selection was made.
 
     Relative audio paths start from the folder of the pool's manifest: that of --pool, or the one
     named in SCORES.meta.json, or else the folder of SCORES. With --out, they are rewritten, if

@@ -40,19 +40,20 @@ _OPTIONS = (
         "--budget",
         required=True,
         metavar="BUDGET",
-        help="How much: 20% of the utterances, 500 utterances, or 3.5h (90m, 45s) of audio; with "
-        "--cost, a plain number is money.",
+        help="How much: 20% of the pool's utterances, 500 utterances, or 3.5h (90m, 45s) of audio; "
+        "with --cost, a plain number is money. What cannot be spent is said.",
     ),
     click.option(
         "--batch",
         metavar="NAME",
-        help="Choose a varied set instead of the top of the list; see below. Needs embeddings, "
-        "which --typicality keeps.",
+        help="Choose a varied set instead of the top of the list, by one of the ways below; scores "
+        "decide among recordings that are alike. Needs --typicality, here or when the pool was "
+        "scored.",
     ),
     click.option(
         "--share",
         metavar="KEY",
-        help="Give each value of a manifest key a fair share, such as corpus.",
+        help="Give each value of a manifest key a fair share, such as corpus; instead of --batch.",
     ),
     click.option(
         "--per",
@@ -66,20 +67,25 @@ _OPTIONS = (
     click.option(
         "--cost",
         metavar="SUM",
-        help='What transcribing an utterance costs: a sum such as "0.5 + 0.02*seconds + '
-        '0.01*words", numbers first; words are those that the model hears.',
+        help='What transcribing an utterance costs, in any currency: a sum such as "0.5 + '
+        '0.02*seconds + 0.01*words", numbers first; words are those that the model hears. The '
+        "summary says what the picks cost. Without --batch or --share, the order stays that of the "
+        "scores: to get more for money that is paid by length, rank by NAME/second.",
     ),
     click.option(
         "--drop-atypical",
         metavar="SHARE",
-        help="Leave out the least typical: 10% of the pool, or auto, which leaves out by mistake "
-        f"about {FALSE_ALARMS:.0%} of recordings like the trusted ones. Needs --typicality.",
+        help="Gate: leave out what is least like the trusted recordings and the rest of the pool. "
+        "10% of the pool, or auto: as much as lies below a threshold that turns away about "
+        f"{FALSE_ALARMS:.0%} of recordings like the trusted ones. Needs --typicality, here or when "
+        "the pool was scored.",
     ),
     click.option(
         "--min-typicality",
         type=float,
         metavar="X",
-        help="Leave out what is less typical than this.",
+        help="Gate: leave out what has a lower `typicality` than this; about 0 is typical, -0.7 "
+        "lies half as densely among others as its neighbors.",
     ),
     click.option(
         "--keep-group",
@@ -87,16 +93,16 @@ _OPTIONS = (
         type=click.IntRange(min=1),
         multiple=True,
         metavar="N",
-        help="Take back a group of what was left out; OUT.atypical.jsonl lists them. Numbers "
-        "hold for the same scores and the same gate. May be repeated.",
+        help="Take back a group of what the gate left out; OUT.atypical.jsonl and `report` show "
+        "their numbers, which hold for the same scores and gate. May be repeated.",
     ),
     click.option(
         "--exclude",
         type=options.FILE,
         multiple=True,
         metavar="FILE",
-        help="A manifest or an earlier selection: recordings with its ids, and their copies, are "
-        "not candidates. May be repeated.",
+        help="A manifest or an earlier selection: recordings with its ids are not candidates. May "
+        "be repeated.",
     ),
 )
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from egl_fast.display import shortened
 
+#: Of recordings that the pool was compared with, which costs little beside its scores.
+TRUSTED = "trusted_sha256"
 #: Settings that are not command-line options, in words.
 _FILES = {
     "model_sha256": "another model",
     "pool_sha256": "another manifest",
-    "trusted_sha256": "another --typicality manifest",
+    TRUSTED: "another --typicality manifest",
     "train": "another --train manifest",
     "valid": "another --valid manifest",
     "init": "another --init model",
@@ -37,6 +39,12 @@ def changed_settings(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> lis
         ['--k 50 (now 100)', 'another model']
     """
     return list(_changes(recorded, now, options=True))
+
+
+def has_other_trusted(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether both runs compare the pool with trusted recordings, but not with the same."""
+    before, after = recorded.get(TRUSTED), now.get(TRUSTED)
+    return before != after and None not in (before, after)
 
 
 def _changes(

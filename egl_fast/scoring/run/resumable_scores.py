@@ -39,7 +39,7 @@ from egl_fast.embeddings.file import embeddings_path
 from egl_fast.errors import OutputError, cannot_be_written
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
-from egl_fast.files.run_settings import changed_settings
+from egl_fast.files.run_settings import TRUSTED, changed_settings, has_other_trusted
 from egl_fast.scoring.run.added_key import AddedKey
 from egl_fast.scoring.run.embedding_stream import embedding_stream, read_rows
 from egl_fast.scoring.run.journal import Header, Tally, damaged, read_journal
@@ -135,6 +135,7 @@ class ResumableScores:
         """Start, or continue where a run was stopped; False if nothing is left to do.
 
         Settings are plain values that affect the scores; to resume a run, they must equal its own.
+        Only the trusted recordings may be others: then typicality is found again, and no score is.
 
         Raises:
             OutputError: there is a run with other settings, its files are damaged, or writing
@@ -237,12 +238,12 @@ class ResumableScores:
         names = [stream.name for stream in self._streams]
         header, entries, length = read_journal(self._journal, names)
         self._refuse_differences(header.settings, settings)
-        self._header = header
+        self._header = replace(header, settings=settings)
         self.tally = header.tally
         self._position = header.position
         if header.metadata is not None:
             self._publish()
-            return False
+            return has_other_trusted(header.settings, settings) and self._find_complete(settings)
         window = range(header.position, self._end_of_window)
         try:
             for entry in entries:
@@ -273,9 +274,22 @@ class ResumableScores:
             ) from None
         self._refuse_differences(recorded, settings)
         self._position = self._num_utterances
-        return False
+        if not has_other_trusted(recorded, settings):
+            return False
+        # As if it had been stopped when the last recording was scored.
+        lengths = {stream.name: stream.reopen() for stream in self._streams}
+        with open(self._records.partial, "rb") as lines:
+            if sum(1 for _ in lines) != self.tally.num_scored:
+                raise damaged(self.out, "it was changed since")
+        self._write_header(Header(settings, True, self._position, lengths, self.tally))
+        self._open_files()
+        return True
 
     def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if has_other_trusted(recorded, now) and (
+            self._journal.exists() or self._embeddings_path.exists()
+        ):
+            recorded = {**recorded, TRUSTED: now[TRUSTED]}
         found = changed_settings(recorded, now)
         if found:
             raise OutputError(

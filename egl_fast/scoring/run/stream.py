@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,13 @@ class Stream:
     def partial(self) -> Path:
         """The file's name until the run is complete."""
         return self.path.with_name(self.path.name + PARTIAL)
+
+    def reopen(self) -> int:
+        """Copy a complete file to where it grows, for more work on it; returns its length."""
+        if not self.path.exists():
+            return 0
+        shutil.copyfile(self.path, self.partial)
+        return self.partial.stat().st_size
 
     def publish(self, length: int, num_scored: int) -> None:
         """Give the file, which has this length, its final name; may be repeated after a crash."""
