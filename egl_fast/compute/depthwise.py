@@ -40,7 +40,8 @@ def _depthwise_correlation(
         return _channels_innermost(x.unsqueeze(2), weight, before, stride).squeeze(2)
     num_frames = x.shape[2] + before + after
     # The fast kernel takes no dilation: every dilation-th frame is a line of its own.
-    lines = F.pad(x, (before, after + -num_frames % dilation)).unflatten(2, (-1, dilation))
+    lines = F.pad(x, (before, after + -num_frames % dilation))
+    lines = lines.view(*x.shape[:2], -1, dilation)
     y = _channels_innermost(lines.mT, weight, 0, stride if dilation == 1 else 1).mT.flatten(2)
     y = y[..., : num_frames - dilation * (weight.shape[1] - 1)]
     return y if dilation == 1 else y[..., ::stride].contiguous()

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from egl_fast.errors import ModelError, one_line
+from egl_fast.gradients.calls import graph_of
 from egl_fast.gradients.running import constants, running
-from egl_fast.gradients.tape import Tape, graph_of
+from egl_fast.gradients.tape import Tape
 from egl_fast.recurrent import without_cudnn
 
 _log = logging.getLogger("egl_fast")
