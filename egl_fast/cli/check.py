@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from egl_fast.features import FeatureConfig
+    from egl_fast.gradients.coverage import Coverage
     from egl_fast.scorer import Scorer
 
 _PLAIN = "plain loop, float32"
@@ -76,10 +77,12 @@ def command(
             x64, lengths = x32.double(), torch.tensor([features.shape[1]], device=torch_device)
             labelings = _labelings(scorer, double, x64, lengths, k)
             truth = list(map(_by_group, _reference(double, x64, lengths, labelings)))
+            of_single, coverage = _engine_norms(single, x32, lengths, labelings)
+            of_double, _ = _engine_norms(double, x64, lengths, labelings)
             for name, found in (
-                ("float32", _engine_norms(single, x32, lengths, labelings)),
+                ("float32", of_single),
                 (_PLAIN, _reference(single, x32, lengths, labelings)),
-                ("float64", _engine_norms(double, x64, lengths, labelings)),
+                ("float64", of_double),
             ):
                 for expected, got in zip(truth, map(_by_group, found), strict=True):
                     for group, value in expected.items():
@@ -101,10 +104,12 @@ def command(
                 for name, errors in worst.items()
             },
             "share": {group: value / share[_TOTAL] for group, value in share.items()},
+            "norm_rules": coverage.as_json(),
         }
         tell_json(facts)
     else:
         _print_table(worst, share, len(inputs), k)
+        tell(coverage.sentence)
     return 0 if passed else 2
 
 
@@ -196,7 +201,7 @@ def _reference(
 
 def _engine_norms(
     model: nn.Module, features: Tensor, lengths: Tensor, labelings: list[tuple[int, ...]]
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], Coverage]:
     """The engine's squared norms, in the same form as the reference's."""
     from egl_fast import ops
     from egl_fast.gradients.engine import GradientEngine
@@ -207,9 +212,10 @@ def _engine_norms(
     hypotheses = ops.Hypotheses.of([labelings]).to(logits.device)
     _, cotangents = ops.ctc_logits_cotangents(logits.detach(), num_frames, hypotheses)
     norms = engine.sq_norms(tape, cotangents)
+    assert engine.coverage is not None
     return [
         {name: float(values[0, i]) for name, values in norms.items()} for i in range(len(labelings))
-    ]
+    ], engine.coverage
 
 
 def _print_table(worst: _Errors, share: dict[str, float], num_utterances: int, k: int) -> None:

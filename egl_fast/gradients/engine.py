@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
@@ -33,6 +33,7 @@ from egl_fast.gradients.contributions import (
     sq_norms,
 )
 from egl_fast.gradients.counted import counted_parameters
+from egl_fast.gradients.coverage import Coverage
 from egl_fast.gradients.memory import GradientMemory
 from egl_fast.gradients.rules.rule import Pullback
 from egl_fast.gradients.running import alone, running, unwrapped
@@ -60,6 +61,7 @@ class GradientEngine:
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
+        coverage: what share of them has a rule; None before the first norms.
 
     Raises:
         ModelError: no parameter counts.
@@ -80,6 +82,8 @@ class GradientEngine:
         self.memory = GradientMemory(memory_bytes, self.device)
         check_precision(precision, self.device)
         self.precision = precision
+        self.coverage: Coverage | None = None
+        self._covered: Set[str] = set()
         self._reported_uncovered: set[str] = set()
         self._vectorizes = True
         self._verified: set[tuple[frozenset[int], bool]] = set()
@@ -198,6 +202,9 @@ class GradientEngine:
                 "the model's logits depend on no parameter that counts; are they detached, "
                 "quantized, or computed under no_grad()?"
             )
+        if self.coverage is None or tape.parameters.keys() != self._covered:
+            self.coverage = Coverage.of(self.model, tape)
+            self._covered = tape.parameters.keys()
         self._report_uncovered(direct)
         num_cotangents = cotangents.shape[1]
         passes = [slice(0, num_cotangents)]
