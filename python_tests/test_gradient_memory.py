@@ -14,6 +14,7 @@ import egl_fast
 from egl_fast import ops
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.gradients.memory import GradientMemory
+from egl_fast.gradients.stages import Stage
 from egl_fast.model import DeepSpeech2, preset
 
 
@@ -25,8 +26,9 @@ def test_memory_for_one_row_is_enough() -> None:
 
 
 def test_a_row_takes_its_activations_twice() -> None:
-    calls = [types.SimpleNamespace(output=torch.Size([1000, 1000]))]
-    tape: Any = types.SimpleNamespace(reachable=(calls, {}), logits=torch.zeros(1, 1, 1).double())
+    call: Any = types.SimpleNamespace(output=torch.Size([1000, 1000]), computed={})
+    logits = torch.zeros(1, 1, 1).double()
+    tape: Any = types.SimpleNamespace(stage=Stage(logits, None, [call]), logits=logits)
     # A million numbers of 8 bytes, and as much again for temporaries.
     assert GradientMemory.row_bytes(tape) == 16_000_000
 

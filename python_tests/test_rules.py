@@ -73,9 +73,10 @@ CHANNELS: dict[str, Callable[[], nn.Module]] = {
     ),
     "prelu": lambda: nn.PReLU(),
     "prelu_of_each_channel": lambda: nn.PReLU(WIDTH),
-    # As in the position convolution of wav2vec 2.0.
+    # As in the position convolution of wav2vec 2.0. By a hook, the weight is an attribute, which
+    # the tests can copy only if it has no graph yet.
     "weight_norm": lambda: weight_norm(nn.Conv1d(WIDTH, WIDTH, 5, padding=2, groups=2), dim=2),
-    "weight_norm_by_a_hook": lambda: nn.utils.weight_norm(
+    "weight_norm_by_a_hook": lambda: torch.no_grad()(nn.utils.weight_norm)(
         nn.Conv1d(WIDTH, WIDTH, 5, padding=2, groups=2), dim=2
     ),
     "weight_norm_depthwise": lambda: weight_norm(depthwise(3, padding=1)),

@@ -110,6 +110,8 @@ def command(
                 there_is_time_for = int(ENOUGH_SECONDS / (time.monotonic() - started))
                 num_rounds = max(1, min(MOST_ROUNDS, there_is_time_for))
                 bar.update(task, total=count * (2 + num_rounds))
+    coverage = measurement.comparisons[0].engine.coverage
+    assert coverage is not None
     results = {
         "egl_fast": __version__,
         "machine": facts,
@@ -134,6 +136,7 @@ def command(
         ],
         **_results(measurement, Pool(about_pool["recordings"], [s.audio_seconds for s in strata])),
         "largest_error": max(errors),
+        "norm_rules": coverage.as_json(),
         "memory": {
             "peak_bytes": peak,
             "peak_bytes_before": before,
@@ -145,6 +148,7 @@ def command(
         tell_json(results, indent=2)
     else:
         _print(results)
+        tell(coverage.sentence)
     return 0
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from egl_fast.gradients.calling import ModelInputs
+    from egl_fast.gradients.coverage import Coverage
     from egl_fast.recognizers.front_end import RecordingInput
     from egl_fast.recognizers.recognizer import Recognizer
 
@@ -76,10 +77,12 @@ def command(
             x64 = recognizer.inputs([recording], dtype=torch.float64)
             labelings = _labelings(recognizer, double, x64, k)
             truth = list(map(_by_group, _reference(recognizer, double, x64, labelings)))
+            of_single, coverage = _engine_norms(recognizer, single, x32, labelings)
+            of_double, _ = _engine_norms(recognizer, double, x64, labelings)
             for name, found in (
-                ("float32", _engine_norms(recognizer, single, x32, labelings)),
+                ("float32", of_single),
                 (_PLAIN, _reference(recognizer, single, x32, labelings)),
-                ("float64", _engine_norms(recognizer, double, x64, labelings)),
+                ("float64", of_double),
             ):
                 for expected, got in zip(truth, map(_by_group, found), strict=True):
                     for group, value in expected.items():
@@ -101,10 +104,12 @@ def command(
                 for name, errors in worst.items()
             },
             "share": {group: value / share[_TOTAL] for group, value in share.items()},
+            "norm_rules": coverage.as_json(),
         }
         tell_json(facts)
     else:
         _print_table(worst, share, len(recordings), k)
+        tell(coverage.sentence)
     return 0 if passed else 2
 
 
@@ -207,7 +212,7 @@ def _engine_norms(
     model: nn.Module,
     inputs: ModelInputs,
     labelings: list[tuple[int, ...]],
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], Coverage]:
     """The engine's squared norms, in the same form as the reference's."""
     from egl_fast import ops
     from egl_fast.gradients.engine import GradientEngine
@@ -220,10 +225,11 @@ def _engine_norms(
         logits.detach(), num_frames, hypotheses, blank=recognizer.classes.blank
     )
     norms = engine.sq_norms(tape, cotangents)
+    assert engine.coverage is not None
     return [
         {name: float(norms[name][0, i]) if name in norms else 0.0 for name in tape.parameters}
         for i in range(len(labelings))
-    ]
+    ], engine.coverage
 
 
 def _print_table(worst: _Errors, share: dict[str, float], num_utterances: int, k: int) -> None:

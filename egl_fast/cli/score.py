@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from egl_fast.data.manifest import Utterance
+    from egl_fast.gradients.coverage import Coverage
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
     from egl_fast.scoring.run.pool import PoolScoring
@@ -195,8 +196,13 @@ def _score_into(
         if likeness is not None:
             typicality = likeness.of(results.embeddings())
             circumstances["typicality"] = likeness.metadata(results.column("id"))
+        coverage = _incomplete_coverage(pool_scoring)
+        if coverage is not None:
+            circumstances["without_norm_rule"] = coverage.without_rule
         results.finish({**settings, **circumstances}, typicality=typicality)
     meter.summarize(results.tally, masses, name=str(results.out))
+    if coverage is not None:
+        say(coverage.sentence)
     if results.tally.num_failed:
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
 
@@ -285,6 +291,12 @@ def run_settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> d
         "device": scorer.device.type,
         "versions": {"egl_fast": __version__, "torch": torch.__version__},
     }
+
+
+def _incomplete_coverage(pool_scoring: PoolScoring) -> Coverage | None:
+    """Which parameters have no norm rule, if some have none; None if nothing was scored now."""
+    coverage = pool_scoring.task.engine.coverage
+    return coverage if coverage is not None and coverage.without_rule else None
 
 
 def circumstances_of(scorer: Scorer, model: str, pool: str) -> dict[str, Any]:

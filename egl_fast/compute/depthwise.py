@@ -14,28 +14,52 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def depthwise_correlation(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+def depthwise_correlation(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    padding: tuple[int, int] = (0, 0),
+    stride: int = 1,
+    dilation: int = 1,
+) -> Tensor:
     """y[n, c, t] = sum over k of weight[c, k] x[n, c, t stride + k dilation], in new memory.
 
-    x [N, C, T] and weight [C, K] to [N, C, 1 + (T - dilation (K - 1) - 1) // stride]. Without a
-    graph. Under ``torch.func.vmap`` over x, it is one call.
+    x [N, C, T] and weight [C, K] to [N, C, T'], without a graph. ``padding`` are zeros before and
+    after x; negative, frames to leave out. Under ``torch.func.vmap`` over x, it is one call.
     """
-    y: Tensor = torch.ops.egl_fast.depthwise_correlation.default(x, weight, stride, dilation)
+    y: Tensor = torch.ops.egl_fast.depthwise_correlation.default(
+        x, weight, *padding, stride, dilation
+    )
     return y
 
 
-def _depthwise_correlation(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    num_frames = x.shape[2] - dilation * (weight.shape[1] - 1)
+def _depthwise_correlation(
+    x: Tensor, weight: Tensor, before: int, after: int, stride: int, dilation: int
+) -> Tensor:
+    if dilation == 1 and before == after >= 0:
+        return _channels_innermost(x.unsqueeze(2), weight, before, stride).squeeze(2)
+    num_frames = x.shape[2] + before + after
     # The fast kernel takes no dilation: every dilation-th frame is a line of its own.
-    lines = F.pad(x, (0, -x.shape[2] % dilation)).unflatten(2, (-1, dilation)).transpose(2, 3)
+    lines = F.pad(x, (before, after + -num_frames % dilation))
+    lines = lines.view(*x.shape[:2], -1, dilation)
+    y = _channels_innermost(lines.mT, weight, 0, stride if dilation == 1 else 1).mT.flatten(2)
+    y = y[..., : num_frames - dilation * (weight.shape[1] - 1)]
+    return y if dilation == 1 else y[..., ::stride].contiguous()
+
+
+def _channels_innermost(lines: Tensor, weight: Tensor, padding: int, stride: int) -> Tensor:
+    """[N, C, L, T] to [N, C, L, T'], both contiguous."""
     y = F.conv2d(
         lines.contiguous(memory_format=torch.channels_last),
         weight[:, None, None],
-        stride=(1, stride if dilation == 1 else 1),
+        padding=(0, padding),
+        stride=(1, stride),
         groups=len(weight),
     )
-    y = y.transpose(2, 3).flatten(2)[..., :num_frames]
-    return y.contiguous() if dilation == 1 else y[..., ::stride].contiguous()
+    # Back, by the same fast transposition, with frames in the role of channels.
+    frames = y.flatten(2).transpose(1, 2).contiguous().unsqueeze(2)
+    back = frames.contiguous(memory_format=torch.channels_last)
+    return back.squeeze(2).transpose(1, 2).view(y.shape)
 
 
 def _vmap_depthwise_correlation(
@@ -46,18 +70,20 @@ def _vmap_depthwise_correlation(
     if of_weight is not None or of_x is None:
         raise NotImplementedError("depthwise_correlation: vmap over x only")
     x = x.movedim(of_x, 0)
-    y = depthwise_correlation(x.flatten(0, 1), weight, *sizes)
-    return y.unflatten(0, x.shape[:2]), 0
+    operator = torch.ops.egl_fast.depthwise_correlation.default
+    return operator(x.flatten(0, 1), weight, *sizes).unflatten(0, x.shape[:2]), 0
 
 
-def _shape_of_result(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    num_frames = 1 + (x.shape[2] - dilation * (weight.shape[1] - 1) - 1) // stride
-    return x.new_empty(*x.shape[:2], num_frames)
+def _shape_of_result(
+    x: Tensor, weight: Tensor, before: int, after: int, stride: int, dilation: int
+) -> Tensor:
+    reach = dilation * (weight.shape[1] - 1)
+    return x.new_empty(*x.shape[:2], 1 + (x.shape[2] + before + after - reach - 1) // stride)
 
 
 torch.library.define(
     "egl_fast::depthwise_correlation",
-    "(Tensor x, Tensor weight, int stride, int dilation) -> Tensor",
+    "(Tensor x, Tensor weight, int before, int after, int stride, int dilation) -> Tensor",
 )
 torch.library.impl(
     "egl_fast::depthwise_correlation", "CompositeExplicitAutograd", _depthwise_correlation
@@ -81,7 +107,7 @@ class DepthwiseConvolution(torch.autograd.Function):
         """[N, C, T] to [N, C, T']."""
         ctx.save_for_backward(weight)
         ctx.sizes = x.shape[2], padding, stride, dilation
-        return depthwise_correlation(F.pad(x, padding), weight, stride, dilation)
+        return depthwise_correlation(x, weight, padding=padding, stride=stride, dilation=dilation)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -95,5 +121,7 @@ class DepthwiseConvolution(torch.autograd.Function):
         reach = dilation * (weight.shape[1] - 1)
         before = reach - left
         after = num_frames + reach - before - cotangent.shape[2]
-        padded = F.pad(cotangent, (before, after))
-        return depthwise_correlation(padded, weight.flip(1), 1, dilation), *(None,) * 4
+        of_x = depthwise_correlation(
+            cotangent, weight.flip(1), padding=(before, after), dilation=dilation
+        )
+        return of_x, *(None,) * 4

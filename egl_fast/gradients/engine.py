@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 import egl_fast.gradients.rules  # noqa: F401  (importing registers them)
 from egl_fast.compute.devices import start_backward_thread
@@ -35,9 +35,11 @@ from egl_fast.gradients.contributions import (
     sq_norms,
 )
 from egl_fast.gradients.counted import counted_parameters
+from egl_fast.gradients.coverage import Coverage
 from egl_fast.gradients.memory import GradientMemory
 from egl_fast.gradients.rules.rule import Pullback
 from egl_fast.gradients.running import alone, running, unwrapped
+from egl_fast.gradients.stages import Stage
 from egl_fast.gradients.tape import Tape, declares_utterances_first, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
 
@@ -61,6 +63,7 @@ class GradientEngine:
 
     Attributes:
         parameters: those that count, by qualified name, in the model's order, as of the last run.
+        coverage: what share of them has a rule; None before the first norms.
 
     Raises:
         ModelError: no parameter counts.
@@ -81,9 +84,11 @@ class GradientEngine:
         self.memory = GradientMemory(memory_bytes, self.device)
         check_precision(precision, self.device)
         self.precision = precision
+        self.coverage: Coverage | None = None
+        self._covered: Set[str] = set()
         self._reported_uncovered: set[str] = set()
         self._vectorizes = True
-        self._verified: frozenset[int] = frozenset()
+        self._verified: set[tuple[frozenset[int], bool]] = set()
 
     @property
     def shares_batches(self) -> bool:
@@ -147,7 +152,7 @@ class GradientEngine:
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
         with matmul_precision("float32", self.device):  # once: this takes as long as a product
-            for name, n, rows, coordinates in self._gradients(tape, cotangents):
+            for name, n, rows, coordinates in self._gradients(tape, cotangents, [tape.stage]):
                 totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
         self._verify(tape, cotangents, norms)
@@ -166,9 +171,10 @@ class GradientEngine:
             lambda: cotangents.new_full((N, R, R), torch.nan, dtype=torch.float64)
         )
         holds = self.memory.holds_gradients(tape, R)
+        stages = self.memory.stages(tape, R)
         kept: dict[tuple[str, int], list[tuple[slice, list[Tensor]]]] = defaultdict(list)
         with matmul_precision("float32", self.device):
-            for name, n, rows, own in self._gradients(tape, cotangents):
+            for name, n, rows, own in self._gradients(tape, cotangents, stages):
                 earlier = kept[name, n]
                 for others, coordinates in [*earlier, (rows, own)]:
                     products = inner_products(own, coordinates)
@@ -180,16 +186,16 @@ class GradientEngine:
                     earlier.append((rows, own))
         grams = {name: totals[name] for name in tape.parameters if name in totals}
         norms = {name: total.diagonal(dim1=1, dim2=2) for name, total in grams.items()}
-        self._verify(tape, cotangents, norms)
+        self._verify(tape, cotangents, norms, in_stages=len(stages) > 1)
         return grams
 
     def _gradients(
-        self, tape: Tape, cotangents: Tensor
-    ) -> Iterator[tuple[str, int, slice, list[Tensor]]]:
-        """(parameter, utterance, cotangents of a pass, their gradients' coordinates), by passes.
+        self, tape: Tape, cotangents: Tensor, stages: Sequence[Stage]
+    ) -> Iterator[_Gradients]:
+        """Gradients of all parameters, by passes.
 
         All passes have the same number of rows, so that all gradients of a parameter are in the
-        same basis; the last rows may be zero padding.
+        same basis; the last rows may be zero padding. In stages, there is one pass.
         """
         tape.check_unmodified()
         calls, direct = tape.reachable
@@ -198,49 +204,88 @@ class GradientEngine:
                 "the model's logits depend on no parameter that counts; are they detached, "
                 "quantized, or computed under no_grad()?"
             )
+        if self.coverage is None or tape.parameters.keys() != self._covered:
+            self.coverage = Coverage.of(self.model, tape)
+            self._covered = tape.parameters.keys()
         self._report_uncovered(direct)
-        num_utterances, num_cotangents = cotangents.shape[:2]
-        utterances: list[int | None] = (
-            list(range(num_utterances)) if self.shares_batches else [None]
-        )
-        pullbacks = [[call.prepare(n) for n in utterances] for call in calls]
-        passes = self.memory.passes(tape, num_cotangents)
+        num_cotangents = cotangents.shape[1]
+        passes = [slice(0, num_cotangents)]
+        if len(stages) == 1:
+            passes = self.memory.passes(tape, num_cotangents)
+        last_use = {name: i for i, stage in enumerate(stages) for name in stage.names}
+        pullbacks: dict[int, list[list[Pullback]]] = {}
         for carried in passes:
             rows = cotangents[:, carried].transpose(0, 1).contiguous()
             missing = _size(passes[0]) - _size(carried)
             if missing:
                 rows = torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
-            # Gradients of parameters without a rule are of all utterances together; if there is
-            # only one, they come with the cotangents.
-            one = num_utterances == 1
-            with self._products():
-                pulled = self._pull_back(tape.logits, rows, calls, direct if one else {})
-            for position, utterance in enumerate(utterances):
-                with self._products():
-                    gradients = pulled[len(calls) :]
-                    if not one:
-                        own_rows = _only(rows, position)
-                        gradients = self._pull_back(tape.logits, own_rows, [], direct)
-                    found = self._contributions(
-                        calls,
-                        [prepared[position] for prepared in pullbacks],
-                        [
-                            call.slice_cotangent(cotangent, utterance)
-                            for call, cotangent in zip(calls, pulled, strict=False)
-                        ],
-                    )
-                for name, gradient in zip(direct, gradients, strict=True):
-                    found[name].append(Explicit(gradient))
-                for name, contributions in found.items():
-                    with self._products():
-                        coordinates = combined(contributions).coordinates()
-                    yield name, position, carried, coordinates
+            found: list[dict[str, list[Contribution]]]
+            found = [defaultdict(list) for _ in self._utterances(tape)]
+            at_start = [rows]
+            for i, stage in enumerate(stages):
+                if i not in pullbacks:  # those of the stage before are not needed again
+                    pullbacks = {
+                        i: [
+                            [call.prepare(n) for call in stage.calls]
+                            for n in self._utterances(tape)
+                        ]
+                    }
+                at_start = self._run_stage(stage, tape, rows, at_start, pullbacks[i], found)
+                for position, own in enumerate(found):
+                    for name in [name for name in own if last_use[name] == i]:
+                        with self._products():
+                            coordinates = combined(own.pop(name)).coordinates()
+                        yield name, position, carried, coordinates
 
-    def _contributions(
-        self, calls: list[Call], pullbacks: list[Pullback], cotangents: list[Tensor]
-    ) -> dict[str, list[Contribution]]:
-        """What the calls add to the gradient of each parameter, from cotangents [R, *output]."""
-        found: dict[str, list[Contribution]] = defaultdict(list)
+    def _utterances(self, tape: Tape) -> list[int | None]:
+        """The tape's utterances, as its calls know them."""
+        return list(range(tape.logits.shape[0])) if self.shares_batches else [None]
+
+    def _run_stage(
+        self,
+        stage: Stage,
+        tape: Tape,
+        rows: Tensor,
+        at_start: list[Tensor],
+        pullbacks: list[list[Pullback]],
+        found: list[dict[str, list[Contribution]]],
+    ) -> list[Tensor]:
+        """Add a stage's contributions to those found for each utterance.
+
+        Takes and returns the cotangents where the stage starts and ends, in a list.
+        """
+        # Gradients of parameters without a rule are of all utterances together. If there is only
+        # one, they come with the cotangents.
+        one = tape.logits.shape[0] == 1
+        wanted = [(call.edge, call.output) for call in stage.calls]
+        if one:
+            wanted += _leaves(stage.direct)
+        if stage.end is not None:
+            wanted.append((stage.end, _shape_at(stage.end)))
+        with self._products():
+            pulled = self._pull_back(stage.start, at_start.pop(), wanted)
+            for position, utterance in enumerate(self._utterances(tape)):
+                at_calls = [
+                    call.slice_cotangent(cotangent, utterance)
+                    for call, cotangent in zip(stage.calls, pulled, strict=False)
+                ]
+                self._contribute(found[position], stage.calls, pullbacks[position], at_calls)
+                gradients = pulled[len(at_calls) :]
+                if not one:
+                    own_rows = _only(rows, position)
+                    gradients = self._pull_back(tape.logits, own_rows, _leaves(stage.direct))
+                for name, gradient in zip(stage.direct, gradients, strict=False):
+                    found[position][name].append(Explicit(gradient))
+        return [] if stage.end is None else [pulled[-1]]
+
+    def _contribute(
+        self,
+        found: dict[str, list[Contribution]],
+        calls: list[Call],
+        pullbacks: list[Pullback],
+        cotangents: list[Tensor],
+    ) -> None:
+        """Add to the gradient of each parameter what calls contribute, from [R, *output]."""
         of_computed: dict[int, tuple[Computed, list[Contribution]]] = {}
         for call, pull, cotangent in zip(calls, pullbacks, cotangents, strict=True):
             for local, contribution in pull(cotangent).items():
@@ -252,23 +297,20 @@ class GradientEngine:
         # Through the functions that made the weights, to the parameters they were made of.
         for weight, contributions in of_computed.values():
             rows = combined(contributions).gradient().view(-1, *weight.value.shape)
-            gradients = self._pull_back(weight.value, rows, [], weight.parameters)
+            gradients = self._pull_back(weight.value, rows, _leaves(weight.parameters))
             for name, gradient in zip(weight.parameters, gradients, strict=True):
                 found[name].append(Explicit(gradient))
-        return found
 
     def _pull_back(
-        self, output: Tensor, rows: Tensor, calls: list[Call], direct: dict[str, nn.Parameter]
+        self, output: Tensor | GradientEdge, rows: Tensor, wanted: Sequence[_Place]
     ) -> Sequence[Tensor]:
-        """From cotangents of ``output``, those at the calls' outputs, then gradients of ``direct``.
+        """From cotangents [R, *] of ``output``, those at other places: [R, *shape] of each.
 
-        All are [R, *shape]. Gradients are of all utterances in ``rows`` together.
+        At a parameter that is its gradient, of all utterances in ``rows`` together.
         """
-        edges = [call.edge for call in calls]
-        inputs = [*edges, *(get_gradient_edge(parameter) for parameter in direct.values())]
-        shapes = [*(call.output for call in calls), *(p.shape for p in direct.values())]
-        if not inputs:
+        if not wanted:
             return []
+        inputs = [edge for edge, _ in wanted]
 
         def pull_one(cotangent: Tensor) -> tuple[Tensor, ...]:
             found = torch.autograd.grad(
@@ -279,7 +321,7 @@ class GradientEngine:
                 cotangent.new_zeros(shape)
                 if gradient is None
                 else (gradient.to_dense() if gradient.layout != torch.strided else gradient)
-                for gradient, shape in zip(found, shapes, strict=True)
+                for gradient, (_, shape) in zip(found, wanted, strict=True)
             )
 
         # Functions that set .grad are refused by the comparison with autograd, which comes later.
@@ -312,10 +354,20 @@ class GradientEngine:
             )
         return [torch.stack(series) for series in zip(*one_by_one, strict=True)]
 
-    def _verify(self, tape: Tape, cotangents: Tensor, norms: dict[str, Tensor]) -> None:
-        """Compare one cotangent with plain autograd, once for a set of parameters."""
-        counted = frozenset(map(id, tape.parameters.values()))
-        if counted == self._verified or cotangents.shape[1] == 0:
+    def _verify(
+        self,
+        tape: Tape,
+        cotangents: Tensor,
+        norms: dict[str, Tensor],
+        *,
+        in_stages: bool = False,
+    ) -> None:
+        """Compare one cotangent with plain autograd, once for a set of parameters.
+
+        And once more in the first pass that runs in stages.
+        """
+        counted = (frozenset(map(id, tape.parameters.values())), in_stages)
+        if counted in self._verified or cotangents.shape[1] == 0:
             return
         if self.precision != "float32":
             # Rounding may cause errors of percents, so the comparison is without it.
@@ -327,13 +379,29 @@ class GradientEngine:
         else:
             with self._products():
                 check_against_autograd(self.model, tape, cotangents, norms)
-        self._verified = counted
+        # Those of other parameters, before some were frozen, may be wrong by now.
+        self._verified = {known for known in self._verified if known[0] == counted[0]} | {counted}
 
     def _report_uncovered(self, direct: dict[str, nn.Parameter]) -> None:
         new = [name for name in direct if name not in self._reported_uncovered]
         if new:
             self._reported_uncovered.update(new)
             _log.info("no norm rule covers %s: exact gradients by autograd", ", ".join(new))
+
+
+#: A parameter, an utterance's position, the cotangents of a pass, and their gradients' coordinates.
+_Gradients: TypeAlias = tuple[str, int, slice, list[Tensor]]
+
+#: Where a cotangent arrives, and its shape.
+_Place: TypeAlias = tuple[GradientEdge, torch.Size]
+
+
+def _leaves(parameters: Mapping[str, nn.Parameter]) -> list[_Place]:
+    return [(get_gradient_edge(parameter), parameter.shape) for parameter in parameters.values()]
+
+
+def _shape_at(edge: GradientEdge) -> torch.Size:
+    return torch.Size(edge.node._input_metadata[edge.output_nr].shape)
 
 
 def _size(rows: slice) -> int:

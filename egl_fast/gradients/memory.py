@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from egl_fast.gradients.stages import Stage, joined
 from egl_fast.gradients.tape import Tape
 
 #: Most cotangent rows (utterances x cotangents) in one backward pass. More rows mean larger matrix
@@ -67,14 +68,24 @@ class GradientMemory:
     @staticmethod
     def row_bytes(tape: Tape) -> int:
         """Bytes that a backward pass takes for one cotangent of each of the tape's utterances."""
-        calls, direct = tape.reachable
-        numbers = sum(call.output.numel() for call in calls)
-        numbers += sum(parameter.numel() for parameter in direct.values())
-        # At its peak, a pass holds the cotangents it will return, and about as much in transit.
-        return 2 * numbers * tape.logits.element_size()
+        return _row_bytes(tape, tape.stage.numbers)
+
+    def stages(self, tape: Tape, num_rows: int) -> list[Stage]:
+        """What a pass consists of: all at once, or in stages if only then the rows fit together.
+
+        Stages are for inner products: without them, rows that do not fit take several passes.
+        """
+        if self._holds_passes(tape, num_rows):
+            return [tape.stage]
+        most = self.pass_bytes / max(1, num_rows * _row_bytes(tape, 1))
+        stages = joined(tape.stages, most)
+        return stages if max(stage.numbers for stage in stages) <= most else [tape.stage]
 
     def passes(self, tape: Tape, num_rows: int) -> list[slice]:
-        """An utterance's cotangents in as few passes as fit into memory, of similar size."""
+        """An utterance's cotangents in as few passes as fit into memory, of similar size.
+
+        Of all stages at once; in stages, there is one pass.
+        """
         fitting = self.pass_bytes // max(1, self.row_bytes(tape))
         most = max(1, min(self.rows_per_pass // tape.logits.shape[0], fitting))
         size = -(-num_rows // max(1, -(-num_rows // most)))
@@ -84,6 +95,9 @@ class GradientMemory:
 
     def holds_gradients(self, tape: Tape, num_rows: int) -> bool:
         """Whether memory suffices for the inner products of all pairs of an utterance's rows."""
+        return self._holds_passes(tape, num_rows) or len(self.stages(tape, num_rows)) > 1
+
+    def _holds_passes(self, tape: Tape, num_rows: int) -> bool:
         passes = self.passes(tape, num_rows)
         if len(passes) <= 1:
             return True
@@ -94,3 +108,8 @@ class GradientMemory:
             of_parameters = sum(tape.parameters[name].numel() for name in call.names)
             numbers += min(call.output.numel(), of_parameters)
         return bool(passes[-1].start * numbers * tape.logits.element_size() <= self.pass_bytes)
+
+
+def _row_bytes(tape: Tape, numbers: int) -> int:
+    # At its peak, a pass holds the cotangents it will return, and about as much in transit.
+    return 2 * numbers * tape.logits.element_size()

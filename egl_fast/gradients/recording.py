@@ -111,23 +111,20 @@ def _forward_on_tape(module: nn.Module, rule: Rule, recorder: _Recorder) -> Call
     kind = type_before_parametrizations(module)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        values = dict(module._parameters)
+        values: dict[str, Tensor | None] = dict(module._parameters)
         for name in ("weight", "bias"):  # attributes, if they are computed
-            value = getattr(module, name, None)
-            if isinstance(value, Tensor):
-                values.setdefault(name, value)  # type: ignore[arg-type]
+            if name not in values and isinstance(value := getattr(module, name, None), Tensor):
+                values[name] = value
         if not _computes_as_written(*values.values()):
             return own(*args, **kwargs)
         held = recorder.hold(values)
         # The module's double, so that only this call sees constants.
-        double = object.__new__(kind)
+        double: Any = object.__new__(kind)
         vars(double).update(vars(module))
         del vars(double)["forward"]
-        vars(double)["_parameters"] = own_parameters = dict(module._parameters)
-        for name, value in values.items():
-            constant = held.constants.get(name, value)
-            place = own_parameters if name in own_parameters else vars(double)
-            place[name] = constant
+        constants = {**values, **held.constants}
+        vars(double)["_parameters"] = {name: constants.pop(name) for name in module._parameters}
+        vars(double).update(constants)
         output: Tensor = rule.forward(double, *args, **kwargs)
         if not held.count:
             return output
@@ -158,10 +155,14 @@ class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
 
     That covers attention, whose projections belong to no module's call, and layers of other
     libraries that use their weights directly.
+
+    Attributes:
+        registered_hooks: whether the model registered a hook on a tensor.
     """
 
     def __init__(self, names: Mapping[int, str], calls: list[Call]) -> None:
         super().__init__()
+        self.registered_hooks = False
         self._recorder = _Recorder(names, calls)
         self._attention = _attention_with(self._linear)
 
@@ -172,14 +173,16 @@ class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
             func = self._linear
         elif func is F.multi_head_attention_forward:
             func = self._attention
+        elif func is Tensor.register_hook:
+            self.registered_hooks = True
         return func(*args, **(kwargs or {}))
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not _computes_as_written(weight, bias) or weight.dim() != 2:
             return F.linear(input, weight, bias)
         held = self._recorder.hold({"weight": weight, "bias": bias})
-        constants = {"weight": weight, "bias": bias, **held.constants}
-        output = F.linear(input, constants["weight"], constants["bias"])  # type: ignore[arg-type]
+        constants = {"bias": bias, **held.constants}
+        output = F.linear(input, held.constants.get("weight", weight), constants["bias"])
         return self._recorder.record(held, output, None, linear, (input,)) if held.count else output
 
 

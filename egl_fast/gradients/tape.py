@@ -25,6 +25,7 @@ from egl_fast.gradients.calls import Call, graph_of
 from egl_fast.gradients.recording import recorded_functions, recorded_modules
 from egl_fast.gradients.rules.linear import gate_products
 from egl_fast.gradients.running import constants, running
+from egl_fast.gradients.stages import Stage, stages_of
 from egl_fast.recurrent import Direction, scanned_recurrence
 
 
@@ -36,6 +37,8 @@ class Tape:
     outputs: Any
     calls: list[Call]  # with rules
     parameters: dict[str, nn.Parameter]  # those that count, by qualified name
+    # Whether hooks change cotangents on their way; where a stage ends, they would run twice.
+    has_hooks: bool = False
 
     @property
     def logits(self) -> Tensor:
@@ -56,6 +59,18 @@ class Tape:
         calls = [call for call in self.calls if call.edge.node in nodes]
         direct = {name: p for name, p in self.parameters.items() if id(p) in leaves}
         return calls, direct
+
+    @property
+    def stage(self) -> Stage:
+        """The whole backward pass, as one stage."""
+        return Stage(self.logits, None, *self.reachable)
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The backward pass in the shortest stages there are."""
+        if self.has_hooks:
+            return [self.stage]
+        return stages_of(self.logits, *self.reachable)
 
     def check_unmodified(self) -> None:
         """Check that no module's input was overwritten after the call.
@@ -84,8 +99,9 @@ def record(model: nn.Module, inputs: ModelInputs, parameters: Mapping[str, nn.Pa
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(recorded_modules(model, names, calls))
+        functions = recorded_functions(names, calls)
         if not declares_utterances_first(model):  # functions may have utterances anywhere
-            stack.enter_context(recorded_functions(names, calls))
+            stack.enter_context(functions)
         inputs = constants(inputs)
 
         def record_direction(direction: Direction) -> None:
@@ -120,7 +136,10 @@ def record(model: nn.Module, inputs: ModelInputs, parameters: Mapping[str, nn.Pa
         )
         stack.enter_context(_refusing_recomputation())
         outputs = call_model(model, inputs)
-    return Tape(inputs, outputs, calls, dict(parameters))
+    has_hooks = functions.registered_hooks or any(
+        module._backward_hooks or module._backward_pre_hooks for module in model.modules()
+    )
+    return Tape(inputs, outputs, calls, dict(parameters), has_hooks)
 
 
 def declares_utterances_first(model: nn.Module) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from egl_fast.gradients.contributions import Contribution
@@ -20,7 +21,7 @@ class LookedUpRows:
     num_rows: int  # of the table
 
     def coordinates(self) -> list[Tensor]:
-        used, places = self.indices.unique(return_inverse=True)
+        used, places = torch.unique(self.indices, return_inverse=True)
         return [self._summed(places, len(used)).unsqueeze(0)]
 
     def gradient(self) -> Tensor:

@@ -23,7 +23,8 @@ class InputsFirst:
 
     def gradient(self) -> Tensor:
         num_groups, _, num_inputs = self.products.activation.matrix.shape
-        outputs_first = self.products.gradient().unflatten(1, (num_groups, -1, num_inputs))
+        outputs_first = self.products.gradient()
+        outputs_first = outputs_first.view(len(outputs_first), num_groups, -1, num_inputs)
         return outputs_first.transpose(2, 3).flatten(1)
 
 
@@ -35,10 +36,11 @@ def transposed_convolution(
     inputs: Tensor = args[0] if args[0].dim() == 3 else args[0].unsqueeze(0)
     num_calls, _, num_frames = inputs.shape
     # [G, P, I]
-    grouped = inputs.unflatten(1, (module.groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    grouped = inputs.reshape(num_calls, module.groups, -1, num_frames)
+    grouped = grouped.permute(1, 0, 3, 2).flatten(1, 2)
     activation = Activation(grouped)
     [width], [stride], [dilation] = module.kernel_size, module.stride, module.dilation
-    [padding] = module.padding
+    padding = int(module.padding[0])
 
     def pull(cotangent: Tensor) -> dict[str, Contribution]:
         # [R, calls, C, frames]
@@ -48,7 +50,8 @@ def transposed_convolution(
             padded = F.pad(calls, (padding, padding))
             # An input's outputs begin at its frame times the stride.
             patches = padded.unfold(3, dilation * (width - 1) + 1, stride)[..., ::dilation]
-            patches = patches[..., :num_frames, :].unflatten(2, (module.groups, -1))
+            patches = patches[..., :num_frames, :]
+            patches = patches.reshape(*patches.shape[:2], module.groups, -1, *patches.shape[3:])
             # From [R, calls, G, O, V, K] to [R, P, G, O K].
             positions = patches.permute(0, 1, 4, 2, 3, 5).flatten(4).flatten(1, 2)
             found["weight"] = InputsFirst(OuterProducts(activation, positions))
