@@ -30,9 +30,10 @@ from egl_fast.selection import (
     batches,
     low_mass_warning,
     parse_budget,
+    strategies,
     within_budget,
 )
-from egl_fast.selection.gate import FALSE_ALARMS
+from egl_fast.selection.gate import FALSE_ALARMS, too_few_trusted
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -71,7 +72,8 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @click.option("--effort", type=options.FiniteFloat(min=0, min_open=True), default=10.0,
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
-@click.option("--strategy", default="egl", show_default=True, metavar="NAME", callback=_key,
+@click.option("--strategy", default=strategies.RECOMMENDED[0], show_default=True,
+              metavar="NAME", callback=_key,
               help="What to rank by: egl, egl_normalized, egl_full; NAME/second for the score per "
               "second of audio, since these sums grow with length.")  # fmt: skip
 @selection_options.selection
@@ -152,7 +154,7 @@ def command(
       egl-fast query --model base.pt --pool pool.jsonl --budget 5h --confidence 0.95 --effort 5 \\
           --strategy egl_normalized --out picks.jsonl --resume
       egl-fast query --model base.pt --pool pool.jsonl --budget 5h --typicality train.jsonl \\
-          --drop-atypical auto --per speaker=20 --exclude last_round.jsonl --out picks.jsonl
+          --per speaker=20 --exclude last_round.jsonl --out picks.jsonl
     """
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
@@ -171,7 +173,18 @@ def command(
     output = Output(out, inputs)
     if not (resume or overwrite):
         output.refuse_leftovers()
-    choice = {"budget": budget, "strategy": strategy, "cost": cost, "seed": seed, **chosen_by}
+    choice: dict[str, Any] = {
+        "budget": budget,
+        "strategy": strategy,
+        "cost": cost,
+        "seed": seed,
+        **chosen_by,
+    }
+    gates_itself = (
+        trusted is not None and choice["drop_atypical"] is None and choice["min_typicality"] is None
+    )
+    if gates_itself:
+        choice["drop_atypical"] = "auto"
     # What is wrong with the options is said before hours are spent.
     pretended = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": 0.0}}}
     selection_options.chosen_selection(**choice, exclude=(), metadata=pretended)
@@ -196,6 +209,8 @@ def command(
     likeness = None
     if trusted is not None:
         likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
+        if gates_itself and too_few_trusted(likeness.num_trusted) is not None:
+            choice["drop_atypical"] = None
 
     def scoring_of(number: int, level: int) -> PoolScoring:
         return pool_scoring(

@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from egl_fast.cli import options, selection_options
-from egl_fast.cli.console import warn
+from egl_fast.cli.console import say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_summary import summarize
 from egl_fast.cli.selection_table import print_table
@@ -24,7 +25,7 @@ from egl_fast.embeddings.file import embeddings_path, load_embeddings
 from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files import atomic
 from egl_fast.selection import Candidates, batches, low_mass_warning, strategies
-from egl_fast.selection.gate import likeness_in, too_few_trusted
+from egl_fast.selection.gate import likeness_in, recommended_drop, too_few_trusted
 
 
 @click.command(
@@ -37,8 +38,7 @@ from egl_fast.selection.gate import likeness_in, too_few_trusted
 @selection_options.selection
 @click.option(
     "--strategy",
-    default="egl",
-    show_default=True,
+    show_default="egl_full, or pctc if SCORES lacks it",
     metavar="NAME",
     help="What to rank by: a name from the list below; NAME/second for the score per second of "
     "audio, since sums such as egl grow with length; or FILE.py:FUNCTION of your own, whose code "
@@ -70,7 +70,7 @@ from egl_fast.selection.gate import likeness_in, too_few_trusted
 def command(
     scores: str,
     budget: str,
-    strategy: str,
+    strategy: str | None,
     cost: str | None,
     exclude: tuple[str, ...],
     seed: int,
@@ -89,8 +89,9 @@ def command(
     exceeded.
 
     If the pool was scored with --typicality, of several copies of a recording one is taken, also if
-    the other is one of --exclude, and a gate, --drop-atypical or --min-typicality, leaves out what
-    does not sound like the trusted recordings: noise, music, other languages. With --out,
+    the other is one of --exclude, and a gate leaves out what does not sound like the trusted
+    recordings: noise, music, other languages. It is --drop-atypical auto if there are at least 50
+    trusted recordings and nothing else is asked for; --drop-atypical 0% opens it. With --out,
     OUT.atypical.jsonl lists what was left out, with its scores, in groups of like recordings.
     `egl-fast report --scores OUT` lets you listen to a few of each; take a group back with
     --keep-group.
@@ -106,8 +107,8 @@ def command(
     Examples:
       egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
       egl-fast select scores.jsonl --budget 3.5h --strategy egl_normalized --table
-      egl-fast select scores.jsonl --budget 5h --strategy egl_full --drop-atypical auto \\
-          --per speaker=20 --exclude last_round.jsonl --out this_round.jsonl
+      egl-fast select scores.jsonl --budget 5h --drop-atypical 10% --per speaker=20 \\
+          --exclude last_round.jsonl --out this_round.jsonl
       egl-fast select scores.jsonl --budget 400 --cost "0.5 + 0.02*seconds" --out batch.jsonl
     """
     inputs = [scores, pool, *exclude]
@@ -115,6 +116,8 @@ def command(
     if writer.path is not None:
         _refuse_metadata(_beside(writer.path, ".meta.json"), inputs, overwrite=overwrite)
     metadata = read_metadata(scores)
+    if chosen_by["drop_atypical"] is None and chosen_by["min_typicality"] is None:
+        chosen_by["drop_atypical"] = recommended_drop(metadata)
     options_given = {
         "budget": budget,
         "strategy": strategy,
@@ -139,6 +142,9 @@ def command(
             "what is left out is one group"
         )
     candidates = Candidates(records, embeddings)
+    if strategy is None:
+        strategy = options_given["strategy"] = strategies.recommended(candidates)
+        selection = replace(selection, strategy=strategy)
     choice = selection.choose(candidates)
     if exclude and not any(record["id"] in selection.exclude for record in records):
         warn("--exclude: none of its ids is in the scores; nothing is excluded")
@@ -179,6 +185,11 @@ def command(
             _write(writer, chosen)
     if as_table:
         print_table(chosen[:show], strategy)
+    if not likeness and selection.gate is None:
+        say(
+            "noise, music, and other languages were not left out: for that, score the pool with "
+            "--typicality"
+        )
     summarize(selection, choice, records, listed_in=listed_in)
 
 

@@ -12,7 +12,7 @@ from egl_fast.cli import options
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.data.manifest import identity_of
 from egl_fast.selection.cost import Cost
-from egl_fast.selection.gate import FALSE_ALARMS, Gate
+from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS, Gate
 from egl_fast.selection.ranking import Selection
 
 #: Arguments that options have other names for.
@@ -77,8 +77,8 @@ _OPTIONS = (
         metavar="SHARE",
         help="Gate: leave out what is least like the trusted recordings and the rest of the pool. "
         "10% of the pool, or auto: as much as lies below a threshold that turns away about "
-        f"{FALSE_ALARMS:.0%} of recordings like the trusted ones. Needs --typicality, here or when "
-        "the pool was scored.",
+        f"{FALSE_ALARMS:.0%} of recordings like the trusted ones, the default if there are "
+        f"{ENOUGH_TRUSTED} of these. Needs --typicality, here or when the pool was scored.",
     ),
     click.option(
         "--min-typicality",
@@ -117,7 +117,7 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
 def chosen_selection(
     *,
     budget: str,
-    strategy: str,
+    strategy: str | None,
     cost: str | None,
     exclude: Collection[str],
     num_others: int = 0,

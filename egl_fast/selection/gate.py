@@ -147,6 +147,18 @@ def too_few_trusted(count: object) -> str | None:
     )
 
 
+def recommended_drop(metadata: Mapping[str, Any] | None) -> str | None:
+    """What ``--drop-atypical`` is if nobody says otherwise: "auto" where that can be trusted.
+
+    Args:
+        metadata: of the scores file.
+    """
+    found = likeness_in(metadata)
+    if "thresholds" not in found or too_few_trusted(found.get("num_trusted")) is not None:
+        return None
+    return "auto"
+
+
 def _calibrated(metadata: Mapping[str, Any] | None) -> float:
     thresholds = likeness_in(metadata).get("thresholds")
     found = thresholds.get(f"{FALSE_ALARMS:g}") if isinstance(thresholds, Mapping) else None

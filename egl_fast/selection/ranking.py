@@ -42,7 +42,7 @@ class Selection:
     """
 
     budget: str | int
-    strategy: str | Strategy = "egl"
+    strategy: str | Strategy | None = None
     batch: str | None = None
     share: str | None = None
     most: tuple[tuple[str, int], ...] = ()
@@ -260,7 +260,9 @@ class Choice:
     is_unmet: bool = False
 
 
-def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl") -> list[int]:
+def select(
+    records: Sequence[Scored], *, budget: str | int, strategy: str | None = None
+) -> list[int]:
     """The most informative utterances that a budget allows.
 
     Args:
@@ -270,7 +272,8 @@ def select(records: Sequence[Scored], *, budget: str | int, strategy: str = "egl
             all fits; the first utterance that does not ends the selection, so that no utterance
             is passed over for a shorter one.
         strategy: what to rank by, see ``egl_fast.selection.strategies``; higher is more
-            informative, ties keep the order of ``records``.
+            informative, ties keep the order of ``records``. None: ``egl_full``, or ``pctc`` if the
+            records lack it, which our experiments recommend (docs/choosing.md).
 
     Returns:
         Indices into ``records``, most informative first; at least one.

@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from egl_fast.errors import SelectionError, one_line
 from egl_fast.records import ASKED_FOR_BY, STRATEGIES
@@ -25,11 +25,23 @@ from egl_fast.selection.descriptions import descriptions
 
 Strategy: TypeAlias = Callable[[Candidates], Sequence[float]]
 
+#: What to rank by if nobody says otherwise: the first of these that all records hold. The order is
+#: that of the evidence, docs/choosing.md.
+RECOMMENDED: Final = ("egl_full", "pctc", "egl")
+
 
 @cache
 def described() -> dict[str, str]:
     """Name -> one line, of all strategies that have a name."""
     return STRATEGIES | descriptions(Path(__file__).parent)
+
+
+def recommended(candidates: Candidates) -> str:
+    """The name of the strategy to take if nobody says otherwise, see ``RECOMMENDED``."""
+    for name in RECOMMENDED:
+        if None not in candidates.values(name):
+            return name
+    return RECOMMENDED[-1]
 
 
 def strategy_of(name: str) -> Strategy:
@@ -50,16 +62,17 @@ def strategy_of(name: str) -> Strategy:
     return partial(_per_second, function) if unit else function
 
 
-def scores_by(strategy: str | Strategy, candidates: Candidates) -> list[float]:
+def scores_by(strategy: str | Strategy | None, candidates: Candidates) -> list[float]:
     """What a strategy gives each candidate.
 
     Args:
-        strategy: a function, or what ``strategy_of`` knows one by.
+        strategy: a function, or what ``strategy_of`` knows one by; None: what is ``recommended``.
         candidates: the pool.
 
     Raises:
         SelectionError: as for ``strategy_of``.
     """
+    strategy = recommended(candidates) if strategy is None else strategy
     function = strategy_of(strategy) if isinstance(strategy, str) else strategy
     return list(function(candidates))
 
