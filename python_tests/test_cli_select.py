@@ -42,7 +42,7 @@ def a_line(number, *, egl, beam_mass=0.9, **manifest):
         egl_full=None,
         egl_full_stderr=None,
         entropy=float(number),
-        pctc=0.1,
+        pctc=egl / 10,
         random=0.5,
     )
     return to_json(record, {"audio_filepath": f"wav/{number}.wav", "speaker": "x", **manifest})

@@ -154,9 +154,9 @@ def recommended_drop(metadata: Mapping[str, Any] | None) -> str | None:
         metadata: of the scores file.
     """
     found = likeness_in(metadata)
-    if "thresholds" not in found or too_few_trusted(found.get("num_trusted")) is not None:
-        return None
-    return "auto"
+    count = found.get("num_trusted")
+    has_enough = isinstance(count, int) and count >= ENOUGH_TRUSTED
+    return "auto" if has_enough and "thresholds" in found else None
 
 
 def _calibrated(metadata: Mapping[str, Any] | None) -> float:

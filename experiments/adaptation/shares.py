@@ -79,7 +79,11 @@ def main() -> None:
     embeddings = np.load(args.cache / "embeddings.npy")
     scores = scores_of(args.results, args.cache)
     draws = [Draw.of("accented", number, cache, scores, embeddings) for number in args.draws]
-    picks = {name: [draw.within_budget(STRATEGIES[name](draw)) for draw in draws] for name in SHOWN}
+    strategies = UNGATED | {name: STRATEGIES[name] for name in SHOWN}
+    picks = {
+        name: [draw.within_budget(order(draw)) for draw in draws]
+        for name, order in strategies.items()
+    }
 
     def percent(value: float) -> str:
         return f"{value:5.0%}"
