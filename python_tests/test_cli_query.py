@@ -53,7 +53,8 @@ def exact(sample: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def given(sample: tuple[Path, Path], out: Path) -> tuple[object, ...]:
-    return ("query", "--model", sample[0], "--pool", sample[1], "--out", out, *OPTIONS)
+    known = ("query", "--model", sample[0], "--pool", sample[1], "--strategy", "egl")
+    return (*known, "--out", out, *OPTIONS)
 
 
 def query(sample: tuple[Path, Path], out: Path, *more: object) -> int:
@@ -231,8 +232,9 @@ def test_the_gate_and_batches_are_those_of_select(
     assert 0.0 < found["likely_overlap"] <= found["overlap"] <= 1.0
     # What estimates are chosen by is chosen by `select` from the same estimates.
     first = Path(f"{out}.query", ROUND_1)
-    same = ("--budget", "25%", *gate[2:4], "--batch", "facility", "--out", tmp_path / "same.jsonl")
-    assert in_this_process("select", first, *same, "--pool", sample[1]) == 0
+    same = ("--strategy", "egl", "--budget", "25%", *gate[2:4], "--batch", "facility")
+    written = ("--out", tmp_path / "same.jsonl", "--pool", sample[1])
+    assert in_this_process("select", first, *same, *written) == 0
     if set(found["rounds"][-1]["looks_by_rows"]) == {"4"}:
         assert {r["id"] for r in read(tmp_path / "same.jsonl")} == {r["id"] for r in read(out)}
     # The looks serve another batch, too.

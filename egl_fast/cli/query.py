@@ -66,9 +66,9 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists; looks in OUT.query "
               "that still fit are used again.")  # fmt: skip
-@click.option("--confidence", type=options.FiniteFloat(0, 1, min_open=True), default=0.98,
-              show_default=True, metavar="SHARE", help="Stop when so much of the picks is expected "
-              "to be what exact scores would pick.")  # fmt: skip
+@click.option("--confidence", type=options.FiniteFloat(0, 1, min_open=True),
+              show_default="0.9 with egl_full, else 0.98", metavar="SHARE", help="Stop when so much "
+              "of the picks is expected to be what exact scores would pick.")  # fmt: skip
 @click.option("--effort", type=options.FiniteFloat(min=0, min_open=True), default=10.0,
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
@@ -106,7 +106,7 @@ def command(
     out: str,
     resume: bool,
     overwrite: bool,
-    confidence: float,
+    confidence: float | None,
     effort: float,
     budget: str,
     strategy: str,
@@ -160,6 +160,8 @@ def command(
         raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
     key, _, unit = strategy.partition("/")
     full = key == "egl_full"
+    if confidence is None:
+        confidence = 0.9 if full else 0.98
     if effort < passes(0, full=full):
         raise click.UsageError(
             f"--effort {effort:g}: the first look at all recordings takes "
