@@ -67,8 +67,8 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists; looks in OUT.query "
               "that still fit are used again.")  # fmt: skip
 @click.option("--confidence", type=options.FiniteFloat(0, 1, min_open=True),
-              show_default="0.9 with egl_full, else 0.98", metavar="SHARE", help="Stop when so much "
-              "of the picks is expected to be what exact scores would pick.")  # fmt: skip
+              show_default="0.9 with egl_full, else 0.98", metavar="SHARE",
+              help="Stop when so much of the picks is expected to be what exact scores would pick.")  # fmt: skip
 @click.option("--effort", type=options.FiniteFloat(min=0, min_open=True), default=10.0,
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
