@@ -149,6 +149,7 @@ class Attention(nn.Module):
         if self.sizes == (WIDTH, WIDTH):
             keys = x.cos() if self.to_others else x
             values = x.sin() if self.values_alone else keys
+        out: Tensor
         out, weights = self.attention(x, keys, values, need_weights=self.with_weights)
         return out if weights is None else out + weights.square().sum(2, keepdim=True)
 
@@ -160,6 +161,7 @@ class DirectUse(nn.Module):
         super().__init__()
         self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
         self.register_buffer("bias", torch.randn(2, 32, 32))
+        self.bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         T = x.shape[1]

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 from foreign_models import NUM_BINS, NUM_CLASSES
-from test_engine import PROMISED
+from test_engine import PROMISED, builtin, spectrograms
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import GradientEngine
@@ -39,7 +40,7 @@ class Blocks(nn.Module):
             if self.table is not None:
                 x = x + self.table
             if self.hook:
-                x.register_hook(lambda cotangent: 2 * cotangent)
+                x.register_hook(lambda cotangent: 2 * cotangent)  # type: ignore[no-untyped-call]
         return self.output(x), lengths
 
 
@@ -83,6 +84,45 @@ def test_inner_products_are_the_same_in_stages(
         for name, gram in found.items():
             rounding = PROMISED[dtype] * float(whole[name].max())
             torch.testing.assert_close(gram, whole[name], rtol=0, atol=rounding)
+
+
+class Transformer(nn.Module):
+    """A position convolution under weight norm, and two layers of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inputs = nn.Linear(NUM_BINS, 8)
+        self.position = weight_norm(nn.Conv1d(8, 8, 4, padding="same", groups=2, dilation=2), dim=2)
+        self.norm = nn.GroupNorm(2, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.output = nn.Linear(8, NUM_CLASSES)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.inputs(x)
+        x = x + self.norm(self.position(x.mT).tanh()).mT
+        return self.output(self.encoder(x)), lengths
+
+
+@pytest.mark.parametrize("dtype", PROMISED, ids=str)
+@pytest.mark.parametrize("name", ["transformer", "built_in"])
+def test_inner_products_of_known_models_are_the_same_in_stages(
+    name: str, dtype: torch.dtype
+) -> None:
+    if name == "transformer":
+        engine, tape, cotangents = run(Transformer(), dtype)
+    else:
+        engine = GradientEngine(builtin("tiny", "gru", dtype))
+        x, lengths = spectrograms(dtype)
+        tape = engine.run(x[:1], lengths[:1])
+        cotangents = torch.randn(1, NUM_ROWS, *tape.logits.shape[1:], dtype=dtype)
+    whole = engine.gram(tape, cotangents)
+    allow(engine, tape, 0.6)
+    assert len(engine.memory.stages(tape, NUM_ROWS)) > 1
+    for name, gram in engine.gram(tape, cotangents).items():
+        rounding = PROMISED[dtype] * float(whole[name].max())
+        torch.testing.assert_close(gram, whole[name], rtol=0, atol=rounding)
 
 
 def test_stages_end_only_where_all_paths_meet() -> None:
