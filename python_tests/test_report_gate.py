@@ -130,6 +130,18 @@ def test_scores_without_a_threshold_say_so(scores: Path) -> None:
     assert {row["of"] for row in page.data["typicality"]["rows"]} == {"pool"}
 
 
+def test_few_trusted_recordings_are_said_at_the_top(scores: Path) -> None:
+    beside = Path(f"{scores}.meta.json")
+    metadata = json.loads(beside.read_text())
+    metadata["typicality"]["num_trusted"] = 20
+    beside.write_text(json.dumps(metadata))
+    for path in (scores, select(scores, "--drop-atypical", "auto")):
+        text = page_of(path, "--no-audio").text
+        assert "Warning: There are only 20 trusted recordings" in text[: text.index("Findings")]
+    picks = select(scores, "--drop-atypical", "10%")
+    assert "20 trusted recordings" not in page_of(picks, "--no-audio").text
+
+
 def test_without_the_embeddings_all_is_one_group(scores: Path) -> None:
     Path(f"{scores}.embeddings.npy").unlink()
     assert numbers_of(page_of(scores, "--audio", 1)) == ["1"]

@@ -264,6 +264,7 @@ def _histogram(left_out: LeftOut) -> dict[str, Any]:
     return {
         "rows": rows,
         "threshold": threshold if drawn else None,
+        "isCut": min(both) < low,
         "said": "" if threshold is None else f"threshold {_typicality(threshold)}",
     }
 

@@ -18,7 +18,7 @@ from egl_fast.errors import ManifestError, SelectionError
 from egl_fast.evaluation.reporting.score_records import read_records, records_at
 from egl_fast.evaluation.reporting.scores_file import ScoresFile, number_in
 from egl_fast.evaluation.statistics.bootstrap import Floats
-from egl_fast.selection.gate import Gate, groups, likeness_in, quantiles
+from egl_fast.selection.gate import Gate, groups, likeness_in, quantiles, too_few_trusted
 
 #: What the gate of a pool is taken to be where no selection was made.
 DEFAULT = "auto"
@@ -108,6 +108,7 @@ def _of_selection(listed: Path, gate: Mapping[str, Any], metadata: Mapping[str, 
         seconds=seconds,
         groups=numbers.astype(np.int64),
         records=lambda places: records_at(listed, dict.fromkeys(places), len(typicality)),
+        warnings=_few_trusted(option, likeness_in(metadata)),
     )
 
 
@@ -147,8 +148,13 @@ def _of_pool(pool: ScoresFile, metadata: Mapping[str, Any]) -> LeftOut:
         seconds=pool.durations[away],
         groups=np.array(groups(embeddings, indices), dtype=np.int64),
         records=records,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_few_trusted(option, likeness)),
     )
+
+
+def _few_trusted(option: object, likeness: Mapping[str, Any]) -> tuple[str, ...]:
+    few = too_few_trusted(likeness.get("num_trusted")) if option == "--drop-atypical auto" else None
+    return () if few is None else (f"There are {few}.",)
 
 
 def _finite(value: object) -> float | None:
