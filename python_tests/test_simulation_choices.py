@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import commands
 import numpy as np
@@ -105,6 +106,40 @@ def test_a_batch_knows_how_many_picks_it_is_for(
     assert (len(first), len(second), second[:2]) == (2, 4, first)
     # Of 8 recordings a quarter and a half at once; in rounds, a quarter each.
     assert asked == [2, 4, 2]
+
+
+def test_what_is_asked_for_changes_the_names_of_those_who_ask(
+    tmp_path: Path, store: UnitStore
+) -> None:
+    def spec(*changes: tuple[str, str]) -> dict[str, Any]:
+        plan = plan_of(tmp_path, *changes)
+        pretend(plan, store)
+        [unit] = plan.expand(store).base_scores.values()
+        return unit.spec
+
+    plain = spec()
+    assert not {"word_confidence", "mc_dropout"} & set(plain["scoring"])
+    assert "oracles" not in plain
+    assert spec(("k = 4", "k = 4\nword_confidence = true"))["scoring"]["word_confidence"]
+    changed = spec(('["egl", "random"]', '["egl", "oracle_cer"]'))
+    assert changed == {**plain, "oracles": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ((('"random"]', '"tsallis"]'),), "tsallis needs word_confidence = true in [scoring]"),
+        ((('"random"]', '"renyi/second"]'),), "renyi needs word_confidence = true in [scoring]"),
+        ((('"random"]', '"mc_dropout"]'),), "mc_dropout needs mc_dropout = 8 in [scoring]"),
+        ((("k = 4", "k = 4\nmc_dropout = 2"),), "mc_dropout: needs a model with dropout"),
+    ],
+)
+def test_what_a_strategy_needs_is_named(
+    tmp_path: Path, changes: tuple[tuple[str, str], ...], complaint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_of(tmp_path, *changes)
+    assert complaint in str(caught.value)
 
 
 def test_damaged_embeddings_are_named(tmp_path: Path, store: UnitStore) -> None:

@@ -111,6 +111,8 @@ def command(
         metadata=metadata,
         **chosen_by,
     )
+    if chosen_by["batch"] == "typiclust":
+        strategy = "typiclust"  # which looks at no score
     records = _read_scores(scores)
     likeness = metadata.get("typicality") or {}
     embeddings = None
