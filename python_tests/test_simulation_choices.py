@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import commands
 import numpy as np
@@ -111,18 +111,15 @@ def test_a_batch_knows_how_many_picks_it_is_for(
 def test_what_is_asked_for_changes_the_names_of_those_who_ask(
     tmp_path: Path, store: UnitStore
 ) -> None:
-    def spec(*changes: tuple[str, str]) -> dict[str, Any]:
-        plan = plan_of(tmp_path, *changes)
-        pretend(plan, store)
-        [unit] = plan.expand(store).base_scores.values()
-        return unit.spec
-
-    plain = spec()
+    plan = plan_of(tmp_path)
+    pretend(plan, store)
+    [unit] = plan.expand(store).base_scores.values()
+    plain = unit.spec
     assert not {"word_confidence", "mc_dropout"} & set(plain["scoring"])
     assert "oracles" not in plain
-    assert spec(("k = 4", "k = 4\nword_confidence = true"))["scoring"]["word_confidence"]
-    changed = spec(('["egl", "random"]', '["egl", "oracle_cer"]'))
-    assert changed == {**plain, "oracles": True}
+    assert replace(unit, oracles=True).spec == {**plain, "oracles": True}
+    unsure = replace(unit, options=replace(unit.options, word_confidence=True)).spec
+    assert unsure["scoring"] == {**plain["scoring"], "word_confidence": True}
 
 
 @pytest.mark.parametrize(
