@@ -107,10 +107,11 @@ def test_no_value_of_a_key_has_more_than_its_cap(scores: Path) -> None:
     assert Counter(r["kind"] for r in picks) == {"noise": 2, "song": 2, "talk": 2}
 
 
-def test_too_few_are_not_typical(scores: Path) -> None:
+def test_too_few_are_not_typical(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Noise has the highest scores, but in a cluster of 4 nothing is typical.
     picks = picked(scores, "--budget", 2, "--batch", "typiclust")
     assert "noise" not in {record["kind"] for record in picks}
+    assert "selected 2 of 32 utterances by typiclust" in capsys.readouterr().err
 
 
 def test_a_free_recording_has_no_place_in_a_set(run: Run, scores: Path) -> None:

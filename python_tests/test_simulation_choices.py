@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import commands
@@ -105,6 +106,37 @@ def test_a_batch_knows_how_many_picks_it_is_for(
     assert (len(first), len(second), second[:2]) == (2, 4, first)
     # Of 8 recordings a quarter and a half at once; in rounds, a quarter each.
     assert asked == [2, 4, 2]
+
+
+def test_what_is_asked_for_changes_the_names_of_those_who_ask(
+    tmp_path: Path, store: UnitStore
+) -> None:
+    plan = plan_of(tmp_path)
+    pretend(plan, store)
+    [unit] = plan.expand(store).base_scores.values()
+    plain = unit.spec
+    assert not {"word_confidence", "mc_dropout"} & set(plain["scoring"])
+    assert "oracles" not in plain
+    assert replace(unit, oracles=True).spec == {**plain, "oracles": True}
+    unsure = replace(unit, options=replace(unit.options, word_confidence=True)).spec
+    assert unsure["scoring"] == {**plain["scoring"], "word_confidence": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ((('"random"]', '"tsallis"]'),), "tsallis needs word_confidence = true in [scoring]"),
+        ((('"random"]', '"renyi/second"]'),), "renyi needs word_confidence = true in [scoring]"),
+        ((('"random"]', '"mc_dropout"]'),), "mc_dropout needs mc_dropout = 8 in [scoring]"),
+        ((("k = 4", "k = 4\nmc_dropout = 2"),), "mc_dropout: needs a model with dropout"),
+    ],
+)
+def test_what_a_strategy_needs_is_named(
+    tmp_path: Path, changes: tuple[tuple[str, str], ...], complaint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_of(tmp_path, *changes)
+    assert complaint in str(caught.value)
 
 
 def test_damaged_embeddings_are_named(tmp_path: Path, store: UnitStore) -> None:

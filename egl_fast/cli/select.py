@@ -130,6 +130,8 @@ def command(
         exclude={identity for path in exclude for identity in selection_options.ids_in(path)},
         metadata=metadata,
     )
+    if chosen_by["batch"] == "typiclust":
+        strategy = "typiclust"  # which looks at no score
     records = _read_scores(scores)
     likeness = likeness_in(metadata)
     embeddings = None
