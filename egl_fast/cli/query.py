@@ -188,7 +188,7 @@ def command(
     torch_device = options.set_up_torch(device, threads)
     common = options.checked_scoring(k=k, beam_width=beam_width, params=params, full=full)
     scorer = options.load_scorer(
-        model_spec, torch_device, memory_bytes=memory_bytes, precision=precision
+        model_spec, torch_device, params=params, memory_bytes=memory_bytes, precision=precision
     )
 
     def scoring_of(number: int, level: int) -> PoolScoring:
