@@ -315,7 +315,9 @@ def _parsed(content: bytes, path: Path) -> Any:
 
 def _not_a_checkpoint(path: Path, what: str) -> CheckpointError:
     but = f" but {what}" if what else ""
-    return CheckpointError(f"model {path}: is not an egl-fast checkpoint{but}; {_REMEDY}")
+    return CheckpointError(
+        f"model {path}: is not an egl-fast checkpoint{but}; {formats.remedy(what, path) or _REMEDY}"
+    )
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

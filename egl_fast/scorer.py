@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from egl_fast.compute.devices import usable_device
+from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import Precision
 from egl_fast.data.manifest import read_manifest
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS
@@ -32,6 +33,8 @@ from egl_fast.scoring.arguments import (
     names_of,
     refuse_unusable,
     sliced,
+    unpadded,
+    warn_of_unmarked_padding,
 )
 from egl_fast.scoring.formula.dropout import dropout_modules
 from egl_fast.scoring.formula.outputs import model_outputs
@@ -222,8 +225,8 @@ class Scorer:
 
         In an unknown model, activations cannot be assigned to utterances. So unless the model
         declares ``utterances_first``, utterances run one at a time: tensors whose first dimension
-        is N are sliced, anything else is passed whole. N is the number of lengths that the model
-        returns.
+        is N are sliced, anything else is passed whole, and padding that lengths [N] or a mask
+        [N, S] tell of is cut off. N is the number of lengths that the model returns.
 
         Args:
             *model_inputs: positional arguments of the model's call.
@@ -251,7 +254,9 @@ class Scorer:
             together = tape.outputs
         else:
             together = engine.infer(*model_inputs, **named_inputs)
-        logits, _ = model_outputs(together, ids=None, num_classes=len(self.classes.vocabulary))
+        logits, lengths = model_outputs(
+            together, ids=None, num_classes=len(self.classes.vocabulary)
+        )
         num_utterances = logits.shape[0]
         names = names_of(ids, num_utterances)
         seconds = durations_of(durations, num_utterances)
@@ -267,10 +272,10 @@ class Scorer:
 
         if tape is not None and (engine.shares_batches or num_utterances == 1):
             return score(tape, range(num_utterances))
+        warn_of_unmarked_padding(inputs, lengths)
         records: list[ScoreRecord] = []
         for n in range(num_utterances):
-            own = sliced(inputs, n, num_utterances)
-            tape = engine.run(*own.positional, **own.named)
+            tape = _alone(engine, inputs, n, lengths)
             records += score(tape, [n])
             compare_with_batch(tape.outputs, together, n, names[n])
             del tape  # or its activations would stay until the next ones are computed
@@ -388,6 +393,21 @@ class Scorer:
         if options.mc_dropout:
             dropout_modules(self.model)  # refuses it here, not after the first recording
         return ScoringTask(self._engines[options.params], self.recognizer, options)
+
+
+def _alone(engine: GradientEngine, inputs: ModelInputs, n: int, lengths: Tensor) -> Tape:
+    """Run one utterance of a batch alone, and without its padding if the model allows that."""
+    own = unpadded(inputs, n, len(lengths))
+    if own is not None:
+        try:
+            tape = engine.run(*own.positional, **own.named)
+            if int(tape.outputs[1][0]) == int(lengths[n]):
+                return tape
+        except Exception as error:  # models may insist on a size
+            if is_out_of_memory(error):
+                raise
+    own = sliced(inputs, n, len(lengths))
+    return engine.run(*own.positional, **own.named)
 
 
 def pool_scoring(

@@ -74,14 +74,28 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
 }  # fmt: skip
 
 
+#: How to score with some of them.
+REMEDIES = {
+    "TorchScript": "builds the original model; this one has no gradients",
+    "ONNX": "builds the original model; this one has no gradients",
+    "safetensors": ", its folder",
+    "NeMo": "x.nemo",
+    "NeMo, compressed": "x.nemo",
+    "weights alone": "builds the model and loads this file",
+    "Lightning": "builds the model and loads this file",
+}
+
+
 @pytest.mark.parametrize("what", FOREIGN)
 def test_what_other_programs_write_is_named(tmp_path: Path, what: str) -> None:
     name, start, cause = FOREIGN[what]
     path = tmp_path / name
     path.write_bytes(start)
-    message = refusal(path)
+    remedy = REMEDIES.get(what)
+    message = refusal(path) if remedy is None else refusal(path, remedy=remedy)
     assert "is not an egl-fast checkpoint" in message
     assert cause in message
+    assert ("to score with it, give " in message) == (what in REMEDIES)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +109,10 @@ def test_what_other_programs_write_is_named(tmp_path: Path, what: str) -> None:
 )
 def test_folders_are_named(tmp_path: Path, file: str, cause: str) -> None:
     (tmp_path / file).touch()
-    assert cause in refusal(tmp_path)
+    if file == "config.json":
+        assert cause in refusal(tmp_path, remedy=f"give hf:{tmp_path}")
+    else:
+        assert cause in refusal(tmp_path)
 
 
 def test_pipes_and_names_that_no_file_has_are_one_line(tmp_path: Path) -> None:

@@ -158,8 +158,10 @@ def test_inputs_by_name_and_outputs_with_logits_need_no_wrapper() -> None:
 
 
 def test_a_mask_that_says_nothing_about_frames_is_refused() -> None:
-    model = Named()
-    del type(model)._get_feat_extract_output_lengths
+    class Silent(Named):
+        _get_feat_extract_output_lengths = None  # type: ignore[assignment]
+
+    model = Silent()
     scorer = egl_fast.Scorer(model, small_factory.NAMES, 4)
     with pytest.raises(ModelError, match="10 frames for a mask of 4000"):
         scorer.score_batch(
@@ -242,3 +244,49 @@ def test_the_built_in_model_is_a_recognizer_like_any_other() -> None:
     assert features.dtype == torch.float64
     assert lengths.tolist() == [49, 55]
     assert recordings[0].inputs == ModelInputs(recordings[0].inputs.positional)
+
+
+class Leaky(torch.nn.Module):
+    """Divides by the deviation of all samples it gets, padding included, as group norm does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = small_factory.built()
+
+    def forward(self, samples: torch.Tensor, lengths: torch.Tensor) -> Any:
+        return self.small(samples / samples.std(dim=1, keepdim=True), lengths)
+
+
+def test_padding_never_changes_a_score_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    leaky = egl_fast.Scorer(Leaky(), small_factory.NAMES, 4)
+    samples = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    samples[1, 3200:] = 0.0
+    ids = ["long", "short"]
+    found = leaky.score_batch(samples, torch.tensor([8000, 3200]), ids=ids, k=4)
+    assert "'short' has different logits alone than in its batch" in caplog.text
+    assert "'long'" not in caplog.text
+    [alone] = leaky.score_batch(samples[1:, :3200], torch.tensor([3200]), ids=ids[1:], k=4)
+    assert found[1] == alone
+
+
+def test_a_model_that_insists_on_a_size_gets_its_padding() -> None:
+    class Fixed(small_factory.Small):
+        def forward(self, samples: torch.Tensor, lengths: torch.Tensor) -> Any:
+            if samples.shape[1] != 8000:
+                raise ValueError("8000 samples, please")
+            return super().forward(samples, lengths)
+
+    torch.manual_seed(0)
+    scorer = egl_fast.Scorer(Fixed(), small_factory.NAMES, 4)
+    samples, lengths = torch.randn(2, 8000), torch.tensor([8000, 3200])
+    assert [r.num_frames for r in scorer.score_batch(samples, lengths, k=2)] == [20, 8]
+
+
+def test_zeros_at_the_end_without_a_mask_are_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    named = egl_fast.Scorer(Named(), small_factory.NAMES, 4)
+    samples = torch.randn(2, 4000)
+    named.score_batch(input_values=samples, k=2)
+    assert caplog.text == ""
+    samples[0, 2000:] = 0.0
+    named.score_batch(input_values=samples, k=2)
+    assert "1 of 2 utterances end in zeros" in caplog.text

@@ -35,7 +35,10 @@ class Measurement:
     def __init__(self, scorer: Scorer, strata: Sequence[Stratum], *, k: int) -> None:
         self.scorer = scorer
         self.engine = StopwatchEngine(
-            scorer.model, memory_bytes=scorer.memory_bytes, precision=scorer.precision
+            scorer.model,
+            params=scorer.recognizer.pattern(scorer.params),
+            memory_bytes=scorer.memory_bytes,
+            precision=scorer.precision,
         )
         self.comparisons = [
             Comparison(scorer, self.engine, stratum.recordings, k=k, looped=LOOPED)

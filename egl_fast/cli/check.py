@@ -66,6 +66,7 @@ def command(
     import torch
 
     recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
+    options.say_what_counts(recognizer)
     single, double = recognizer.module, copy.deepcopy(recognizer.module).double().eval()
     recordings = _recordings(recognizer, pool, num_utterances)
     worst: _Errors = {name: defaultdict(float) for name in ("float32", _PLAIN, "float64")}

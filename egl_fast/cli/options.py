@@ -12,13 +12,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from egl_fast import kinds
-from egl_fast.cli.console import stderr
+from egl_fast.cli.console import say, stderr
 from egl_fast.methods import METHODS
 from egl_fast.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
     import torch
 
+    from egl_fast.recognizers.recognizer import Recognizer
     from egl_fast.scorer import Scorer
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -167,17 +168,34 @@ read_timeout: Decorator = click.option(
 
 
 def load_scorer(
-    spec: str, device: torch.device, *, memory_bytes: int | None, precision: Any
+    spec: str,
+    device: torch.device,
+    *,
+    params: str | None = None,
+    memory_bytes: int | None,
+    precision: Any,
 ) -> Scorer:
     """A model's scorer. Raises ``click.UsageError`` if the device lacks the precision."""
     from egl_fast.scorer import Scorer
 
     try:
-        return Scorer.from_pretrained(
-            spec, device=device, memory_bytes=memory_bytes, precision=precision
+        scorer = Scorer.from_pretrained(
+            spec, device=device, params=params, memory_bytes=memory_bytes, precision=precision
         )
     except ValueError as error:
         raise click.UsageError(f"--{error}") from None
+    if params is None:
+        say_what_counts(scorer.recognizer)
+    return scorer
+
+
+def say_what_counts(recognizer: Recognizer) -> None:
+    """A note if not all of a model's parameters count by default."""
+    if recognizer.params is not None:
+        say(
+            f"parameters that count: {recognizer.params} ({recognizer.pattern(None)}), those that "
+            "fine-tuning usually trains; `score --params all` counts every one"
+        )
 
 
 def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:

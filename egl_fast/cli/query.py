@@ -68,7 +68,8 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
               "that still fit are used again.")  # fmt: skip
 @click.option("--confidence", type=options.FiniteFloat(0, 1, min_open=True),
               show_default="0.9 with egl_full, else 0.98", metavar="SHARE",
-              help="Stop when so much of the picks is expected to be what exact scores would pick.")  # fmt: skip
+              help="Stop when so much of the picks is expected to be what exact scores would "
+              "pick.")  # fmt: skip
 @click.option("--effort", type=options.FiniteFloat(min=0, min_open=True), default=10.0,
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
@@ -206,7 +207,7 @@ def command(
     torch_device = options.set_up_torch(device, threads)
     common = options.checked_scoring(k=k, beam_width=beam_width, params=params, full=full)
     scorer = options.load_scorer(
-        model_spec, torch_device, memory_bytes=memory_bytes, precision=precision
+        model_spec, torch_device, params=params, memory_bytes=memory_bytes, precision=precision
     )
     likeness = None
     if trusted is not None:

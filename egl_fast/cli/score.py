@@ -130,7 +130,11 @@ def command(
     torch_device = options.set_up_torch(device, threads)
     scoring = options.chosen_scoring(chosen)
     scorer = options.load_scorer(
-        model_spec, torch_device, memory_bytes=memory_bytes, precision=precision
+        model_spec,
+        torch_device,
+        params=scoring.params,
+        memory_bytes=memory_bytes,
+        precision=precision,
     )
     likeness = None
     if trusted is not None:

@@ -48,8 +48,9 @@ def _lengths(model: nn.Module, mask: Any, logits: Tensor) -> Tensor:
         return logits.new_full((num_utterances,), num_frames).long()
     lengths = mask.sum(dim=-1).long()
     for name in _FRAMES_OF:
-        if hasattr(model, name):
-            frames: Tensor = getattr(model, name)(lengths)
+        frames_of = getattr(model, name, None)
+        if frames_of is not None:
+            frames: Tensor = frames_of(lengths)
             return frames.long()
     if mask.shape[-1] == num_frames:
         return lengths

@@ -61,7 +61,8 @@ class Spelling:
             delimiter: the name of the class between words, if it is not obvious.
         """
         texts = [
-            "" if place in special or is_special(name) else name for place, name in enumerate(names)
+            "" if name != delimiter and (place in special or is_special(name)) else name
+            for place, name in enumerate(names)
         ]
         if any(_WORD_START in text for text in texts):
             return cls(tuple(_sentence_piece(text) for text in texts), stripped=True)

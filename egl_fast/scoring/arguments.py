@@ -90,11 +90,66 @@ def sliced(inputs: ModelInputs, index: int, num_utterances: int) -> ModelInputs:
     )
 
 
+def unpadded(inputs: ModelInputs, index: int, num_utterances: int) -> ModelInputs | None:
+    """The inputs of one utterance without its padding; None if nothing says where that begins.
+
+    What says so are lengths [N], or a mask [N, S] of ones, then zeros. Other tensors are cut along
+    the first dimension that has the padded size.
+    """
+    for _, x in inputs.items():
+        if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex():
+            continue
+        if x.dim() not in (1, 2) or x.shape[0] != num_utterances or x.numel() == 0:
+            continue
+        if x.dim() == 1:
+            kept, size = int(x[index]), int(x.max())
+        elif _is_mask(x):
+            kept, size = int(x[index].sum()), x.shape[1]
+        else:
+            continue
+        if 0 < kept < size:
+            return _cut(sliced(inputs, index, num_utterances), size, kept)
+    return None
+
+
+def _is_mask(x: Tensor) -> bool:
+    ones = x.long()
+    return bool(((ones == 0) | (ones == 1)).all() and (ones.diff(dim=1) <= 0).all())
+
+
+def _cut(inputs: ModelInputs, size: int, kept: int) -> ModelInputs:
+    def only(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            for dimension in range(1, x.dim()):
+                if x.shape[dimension] == size:
+                    return x.narrow(dimension, 0, kept)
+        return x
+
+    return ModelInputs(
+        tuple(map(only, inputs.positional)), {name: only(x) for name, x in inputs.named.items()}
+    )
+
+
+def warn_of_unmarked_padding(inputs: ModelInputs, lengths: Tensor) -> None:
+    """Warn if utterances seem to be padded with zeros, which the model takes for audio."""
+    tensors = [x for _, x in inputs.items() if isinstance(x, Tensor)]
+    if len(tensors) != 1 or tensors[0].dim() != 2 or len(set(lengths.tolist())) != 1:
+        return
+    ends_in_zeros = (tensors[0][:, -16:] == 0).all(dim=1)
+    if bool(ends_in_zeros.any()) and not bool(ends_in_zeros.all()):
+        _log.warning(
+            "%d of %d utterances end in zeros, which the model takes for audio, as no mask or "
+            "length tells it otherwise; if that is padding, give attention_mask, or score them one "
+            "by one",
+            int(ends_in_zeros.sum()), len(ends_in_zeros),
+        )  # fmt: skip
+
+
 def compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
     """Warn if an utterance's logits differ from those it has in the caller's batch.
 
-    Either its neighbors or its padding affect it, or an input that all utterances share was sliced
-    because its first dimension happens to be N.
+    Alone it has no padding. Either its neighbors or its padding affect it, or an input that all
+    utterances share was sliced because its first dimension happens to be N.
     """
     (own, [length]), (logits, lengths) = alone, together
     same = int(length) == int(lengths[n])

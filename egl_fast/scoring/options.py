@@ -93,8 +93,9 @@ class ScoringOptions:
     params: str | None = of_kind(
         None,
         Optional(_Patterns()),
-        "Only parameters with these names count, such as 'output.*' or 'convs.*,recurrent.*' "
-        "[default: all].",
+        "Only parameters with these names count, such as 'output.*' or 'convs.*,recurrent.*'; or "
+        "a preset of hf: models: all, encoder (without the feature encoder, their default), head, "
+        "adapters [default: all].",
     )
     seed: int = of_kind(0, Integer(), "Seed of everything random.")
 

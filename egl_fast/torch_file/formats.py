@@ -72,3 +72,24 @@ def content_format(content: Any) -> str:
     if content and all(isinstance(value, Tensor) for value in content.values()):
         return "a torch file of weights alone"
     return "a torch file of something else"
+
+
+def remedy(what: str, path: Path) -> str:
+    """How to score with a model in another format, as the functions above call it; "" if unknown.
+
+    Squared gradient norms take modules that torch can differentiate.
+    """
+    factory = "FILE.py:FACTORY, a function that builds"
+    if what == "a folder of a Hugging Face model":
+        give = f"hf:{path}"
+    elif what == "a safetensors file":
+        give = f"hf:{path.parent}, its folder"
+    elif path.suffix == ".nemo":
+        give = f"nemo:{path}"
+    elif what in ("a TorchScript archive", "an ONNX model", "a TensorFlow Lite model"):
+        give = f"{factory} the original model; this one has no gradients"
+    elif what in ("a checkpoint of Lightning", "a torch file of weights alone"):
+        give = f"{factory} the model and loads this file"
+    else:
+        return ""
+    return f"to score with it, give {give}"
