@@ -399,7 +399,7 @@ def test_the_gate_fits_a_phone_and_the_dark(visit):
     assert player["x"] + player["width"] <= 390
     light = visit("hostile", color_scheme="light")
     fills = [
-        one.locator("#typicality .mark-bar path").first.get_attribute("fill")
+        one.locator("#typicality .mark-rect path").first.get_attribute("fill")
         for one in (page, light)
     ]
     assert fills[0] != fills[1]
