@@ -100,5 +100,5 @@ def test_a_wrong_call_fails_at_the_call(
     with pytest.raises(error, match=message):
         scorer.score_manifest(**{"manifest": pool, **options})
     without_features = egl_fast.Scorer(Picky(True), VOCABULARY)
-    with pytest.raises(egl_fast.errors.ModelError, match="has no features"):
+    with pytest.raises(egl_fast.errors.ModelError, match="has no front end"):
         without_features.score_manifest(pool)
