@@ -24,7 +24,6 @@ from egl_fast.compute.devices import start_backward_thread
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import check_precision, matmul_precision
 from egl_fast.errors import ModelError, one_line
-from egl_fast.gradients.calling import ModelInputs, call
 from egl_fast.gradients.contributions import (
     Contribution,
     Explicit,
@@ -34,6 +33,7 @@ from egl_fast.gradients.contributions import (
 )
 from egl_fast.gradients.counted import counted_parameters
 from egl_fast.gradients.memory import GradientMemory
+from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.running import alone, running, unwrapped
 from egl_fast.gradients.tape import Call, Tape, declares_utterances_first, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
@@ -119,7 +119,7 @@ class GradientEngine:
     def infer(self, *inputs: Any, **named: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; restores everything."""
         with self._products(), running(self.model), torch.no_grad():
-            return call(self.model, ModelInputs(inputs, named))
+            return call_model(self.model, ModelInputs(inputs, named))
 
     @torch.inference_mode(False)
     @torch.no_grad()

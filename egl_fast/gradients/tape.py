@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from egl_fast.errors import ModelError
-from egl_fast.gradients.calling import ModelInputs
-from egl_fast.gradients.calling import call as call_model
+from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.rules.linear import gate_products
 from egl_fast.gradients.rules.rule import Prepare, Pullback, rule_of
 from egl_fast.gradients.running import constants, running
