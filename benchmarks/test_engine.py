@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from egl_fast.benchmarking import operation_count
 from egl_fast.benchmarking.interleaved import time_interleaved
 from egl_fast.benchmarking.product_rate import LargeProduct
-from egl_fast.gradients.calling import ModelInputs
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.gradients.tape import Tape
 
 #: Of float64 (DESIGN.md, section 5).

@@ -17,8 +17,8 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS
 from egl_fast.data.waveforms import mono_waveform
 from egl_fast.features import FeatureConfig
-from egl_fast.gradients.calling import ModelInputs
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.gradients.tape import Tape
 from egl_fast.recognizers import checkpoint
 from egl_fast.recognizers.classes import Classes

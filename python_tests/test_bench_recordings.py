@@ -16,7 +16,7 @@ from egl_fast.benchmarking.recordings import Durations, choose
 from egl_fast.benchmarking.results import Part, Pool
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import AudioError, ManifestError
-from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.recognizers.front_end import RecordingInput
 
 

@@ -14,7 +14,7 @@ from egl_fast.benchmarking.operation_count import (
     total_forward,
     weights_of,
 )
-from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.model import DeepSpeech2, preset
 
 

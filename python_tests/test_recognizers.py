@@ -16,7 +16,7 @@ from recordings import load, random_checkpoint
 import egl_fast
 from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import EglError, ModelError
-from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.recognizers.spec import Spec, load_recognizer, parse
 

@@ -83,7 +83,7 @@ def test_a_loss_that_is_infinite_never_wins_and_is_null(
     trainer.start()
     calls = []
 
-    def ruled_out(rows: Any, labels: Any) -> float:
+    def ruled_out(rows: Any, labels: Any, **named: Any) -> float:
         calls.append(1)
         # In the first epoch one loss is infinite and the others are 0; later all are 5.
         return (math.inf if len(calls) == 1 else 0.0) if len(calls) <= 4 else 5.0

@@ -26,7 +26,8 @@ from egl_fast.errors import (
     EglError,
     ManifestError,
 )
-from egl_fast.training import batches, metrics
+from egl_fast.recognizers import recognizer
+from egl_fast.training import batches
 from egl_fast.training.examples import examples_of_length, prepare_examples
 from egl_fast.training.loop import Progress, Trainer
 
@@ -109,8 +110,8 @@ def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
 
     cut = trainer_of(recordings, tmp_path / "cut", config, cell="rnn_tanh")
     cut.start()
-    module: Any = batches if where == "training" else metrics
-    name = "load_audio" if where == "training" else "load_spectrogram"
+    module: Any = batches if where == "training" else recognizer
+    name = "load_audio"
     load, hidden = getattr(module, name), recordings.with_name("hidden.wav")
     epochs: list[int] = []
     steps: list[int] = []

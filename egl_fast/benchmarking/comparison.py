@@ -23,8 +23,8 @@ from egl_fast.benchmarking.recordings import Recording
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.compute.precision import matmul_precision
 from egl_fast.errors import ModelError
-from egl_fast.gradients.calling import ModelInputs, call
 from egl_fast.gradients.counted import counted_parameters
+from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.records import ScoreRecord
 from egl_fast.recurrent import without_cudnn
 from egl_fast.reference import TOLERANCE
@@ -224,11 +224,11 @@ class Comparison:
         model = self.scorer.model.eval()
         with torch.inference_mode(), matmul_precision(self.scorer.precision, self.scorer.device):
             for recordings in together:
-                call(model, self.inputs(recordings))
+                call_model(model, self.inputs(recordings))
 
     def _forward(self) -> None:
         with matmul_precision(self.scorer.precision, self.scorer.device), without_cudnn():
-            call(self.scorer.model.eval(), self.inputs([self.first]))
+            call_model(self.scorer.model.eval(), self.inputs([self.first]))
 
     def _loop(self) -> None:
         with matmul_precision(self.scorer.precision, self.scorer.device):
@@ -249,7 +249,7 @@ class Comparison:
     ) -> list[float]:
         with without_cudnn():
             found = looped_sq_norms(
-                partial(call, model),
+                partial(call_model, model),
                 (self.inputs([self.first], dtype),),
                 labelings,
                 parameters=counted_parameters(model, self.engine.params),

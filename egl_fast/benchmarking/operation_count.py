@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from egl_fast.gradients.calling import ModelInputs, call
+from egl_fast.gradients.model_call import ModelInputs, call_model
 
 #: Modules that are counted.
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase)
@@ -102,7 +102,7 @@ def count(model: nn.Module, inputs: ModelInputs, *, num_cotangents: int) -> list
     ]
     try:
         with torch.no_grad():
-            call(model.eval(), inputs)
+            call_model(model.eval(), inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -23,8 +23,8 @@ from egl_fast.reference import TOLERANCE
 if TYPE_CHECKING:
     from torch import nn
 
-    from egl_fast.gradients.calling import ModelInputs
     from egl_fast.gradients.coverage import Coverage
+    from egl_fast.gradients.model_call import ModelInputs
     from egl_fast.recognizers.front_end import RecordingInput
     from egl_fast.recognizers.recognizer import Recognizer
 
@@ -167,11 +167,11 @@ def _labelings(
     import torch
 
     from egl_fast import ops
-    from egl_fast.gradients.calling import call
+    from egl_fast.gradients.model_call import call_model
     from egl_fast.scoring.formula.outputs import model_outputs
 
     with torch.no_grad():
-        outputs = call(model, inputs)
+        outputs = call_model(model, inputs)
     classes = recognizer.classes
     logits, num_frames = model_outputs(
         outputs, ids=["to check"], num_classes=len(classes.vocabulary)
@@ -192,15 +192,15 @@ def _reference(
     labelings: list[tuple[int, ...]],
 ) -> list[dict[str, float]]:
     from egl_fast.compute.precision import matmul_precision
-    from egl_fast.gradients.calling import call
     from egl_fast.gradients.counted import counted_parameters
+    from egl_fast.gradients.model_call import call_model
     from egl_fast.recurrent import without_cudnn
     from egl_fast.reference.gradients import looped_sq_norms
 
     parameters = counted_parameters(model, recognizer.pattern(None))
     with matmul_precision("float32", next(iter(parameters.values())).device), without_cudnn():
         return looped_sq_norms(
-            partial(call, model),
+            partial(call_model, model),
             (inputs,),
             labelings,
             parameters=parameters,

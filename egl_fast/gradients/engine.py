@@ -24,8 +24,6 @@ from egl_fast.compute.devices import start_backward_thread
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import check_precision, matmul_precision
 from egl_fast.errors import ModelError, one_line
-from egl_fast.gradients.calling import ModelInputs
-from egl_fast.gradients.calling import call as call_model
 from egl_fast.gradients.calls import Call, Computed
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -37,6 +35,7 @@ from egl_fast.gradients.contributions import (
 from egl_fast.gradients.counted import counted_parameters
 from egl_fast.gradients.coverage import Coverage
 from egl_fast.gradients.memory import GradientMemory
+from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.rules.rule import Pullback
 from egl_fast.gradients.running import alone, running, unwrapped
 from egl_fast.gradients.stages import Stage

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from egl_fast.compute.process_wide import SharedChange
-from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.model_call import ModelInputs
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from egl_fast.errors import ModelError
-from egl_fast.gradients.calling import ModelInputs
-from egl_fast.gradients.calling import call as call_model
 from egl_fast.gradients.calls import Call, graph_of
+from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.recording import recorded_functions, recorded_modules
 from egl_fast.gradients.rules.linear import gate_products
 from egl_fast.gradients.running import constants, running

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from egl_fast.errors import ModelError, one_line
-from egl_fast.gradients.calling import ModelInputs, call
 from egl_fast.gradients.calls import graph_of
+from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.running import constants, running
 from egl_fast.gradients.tape import Tape
 from egl_fast.recurrent import without_cudnn
@@ -127,7 +127,7 @@ def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
 def _logits(model: nn.Module, inputs: ModelInputs, other: dict[str, nn.Parameter]) -> Tensor:
     """[N, T, C] float64, NaN and infinity at 0, with other values for some parameters."""
     with running(model), torch.inference_mode(False), torch.no_grad(), _other_values(other):
-        logits: Tensor = call(model, constants(inputs))[0]
+        logits: Tensor = call_model(model, constants(inputs))[0]
         return logits.double().nan_to_num(0.0, 0.0, 0.0)
 
 
@@ -163,7 +163,7 @@ def plain_sq_norms(
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
-        logits = call(model, constants(inputs))[0]
+        logits = call_model(model, constants(inputs))[0]
         if any(parameter._post_accumulate_grad_hooks for parameter in own.values()):
             # These run when .grad is set, and may contain an optimizer's step.
             gradients = torch.autograd.grad(

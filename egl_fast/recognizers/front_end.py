@@ -14,7 +14,7 @@ from egl_fast.data.audio import Waveform
 from egl_fast.data.loading import pad_features, spectrogram_of
 from egl_fast.errors import AudioError, EglError, ModelError, one_line
 from egl_fast.features import FeatureConfig
-from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.model_call import ModelInputs
 
 
 @dataclass(frozen=True, eq=False)

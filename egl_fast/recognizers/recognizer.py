@@ -13,7 +13,7 @@ from egl_fast.data.audio import Waveform, load_audio
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
-from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.gradients.running import unwrapped
 from egl_fast.gradients.tape import declares_utterances_first
 from egl_fast.recognizers.classes import Classes

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from egl_fast.compute.devices import computes_on
-from egl_fast.gradients.calling import ModelInputs
+from egl_fast.gradients.model_call import ModelInputs
 
 _log = logging.getLogger("egl_fast")
 

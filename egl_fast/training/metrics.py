@@ -18,7 +18,7 @@ from egl_fast.data.batching import length_batches
 from egl_fast.data.manifest import Utterance
 from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ModelError, one_line
-from egl_fast.gradients.calling import call
+from egl_fast.gradients.model_call import call_model
 from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.scoring.formula.outputs import model_outputs
@@ -176,7 +176,7 @@ def _log_probs(
     """[T_n, C] float64 on the CPU of each recording; a single one is checked as for scores."""
     try:
         with torch.inference_mode(), matmul_precision("float32", recognizer.device):
-            outputs = call(recognizer.module, recognizer.inputs(recordings))
+            outputs = call_model(recognizer.module, recognizer.inputs(recordings))
     except EglError:
         raise
     except Exception as error:

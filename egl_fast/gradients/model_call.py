@@ -24,7 +24,7 @@ class ModelInputs(NamedTuple):
         return [*enumerate(self.positional), *self.named.items()]
 
 
-def call(model: nn.Module, inputs: ModelInputs) -> Any:
+def call_model(model: nn.Module, inputs: ModelInputs) -> Any:
     """Run a model once.
 
     Returns:
