@@ -201,3 +201,18 @@ def test_rules_of_modules_over_channels(name: str, dtype: torch.dtype) -> None:
 def test_rules_of_modules_over_frames(name: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     assert_the_rule_holds(FRAMES[name](), dtype, frames_first=True)
+
+
+def test_what_has_no_rule_is_counted_by_kind() -> None:
+    """Attention's appended keys and values: 2 of the parameters, [1, 1, 8] each."""
+    torch.manual_seed(0)
+    model = Between(Attention(add_bias_kv=True), frames_first=True).double()
+    engine = GradientEngine(model)
+    x, lengths = batch()
+    tape = engine.run(x[:1], lengths[:1])
+    engine.sq_norms(tape, torch.ones(1, 2, 12, NUM_CLASSES).double())
+    coverage = engine.coverage
+    assert coverage is not None
+    assert coverage.without_rule == {"MultiheadAttention": 16}
+    assert coverage.counted == sum(p.numel() for p in model.parameters())
+    assert coverage.sentence.startswith("4.04% of 396 parameters have no norm rule")
