@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from egl_fast.benchmarking.operation_count import count, total
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.model import PRESETS, DeepSpeech2
 
 FLOAT32 = 67e12 / 2  # multiply-adds per second, without tensor cores
@@ -47,7 +48,8 @@ def estimate(model: nn.Module, seconds: float, num_rows: int) -> Estimate:
     """For an utterance of ``seconds`` whose norms take ``num_rows`` cotangents."""
     frames = round(seconds * FRAMES_PER_SECOND)
     features = torch.zeros(1, 2 * frames, 161)
-    counts = count(model, (features, torch.tensor([2 * frames])), num_cotangents=num_rows)
+    inputs = ModelInputs((features, torch.tensor([2 * frames])))
+    counts = count(model, inputs, num_cotangents=num_rows)
     products = num_rows * total(counts)
     num_scans = sum(
         module.num_layers * (2 if module.bidirectional else 1)

@@ -25,7 +25,7 @@ from egl_fast.cli.main import main
 from egl_fast.data.loading import load_spectrogram
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.evaluation.table_columns import CONTROLS
-from egl_fast.recognizers.checkpoint import recognizer_of
+from egl_fast.recognizers.checkpoint import classes_of, recognizer_of
 from egl_fast.records import STRATEGIES, from_json, random_score
 from egl_fast.scorer import Scorer
 from egl_fast.scoring.run.pool import PoolScoring
@@ -189,7 +189,7 @@ def true_gradient(checkpoint: Checkpoint, utterance: Utterance) -> float:
     features = load_spectrogram(utterance, checkpoint.features).features[None]
     model = copy.deepcopy(checkpoint.model).double().eval()
     logits, frames = model(features.double(), torch.tensor([features.shape[1]]))
-    labels = torch.tensor([reference_labels(utterance, checkpoint.vocabulary)])
+    labels = torch.tensor([reference_labels(utterance, classes_of(checkpoint))])
     loss = F.ctc_loss(
         logits.log_softmax(2).transpose(0, 1),
         labels,

@@ -213,6 +213,11 @@ def session(page: Path) -> list[Example]:
             wanted += commands_of_session(block)
         elif block.language == "python":
             prints = following.content if following and following.language == "text" else None
+            saved_as = re.match(r"# (\w+\.py)\n", block.content)
+            if saved_as:
+                heredoc = f"cat > {saved_as[1]} <<'END_OF_PYTHON'"
+                wanted.append(Example(f"{heredoc}\n{block.content}END_OF_PYTHON", None))
+                continue
             wanted.append(
                 Example(f"python - <<'END_OF_PYTHON'\n{block.content}END_OF_PYTHON", prints)
             )

@@ -30,7 +30,6 @@ from egl_fast.selection import (
     batches,
     low_mass_warning,
     parse_budget,
-    strategies,
     within_budget,
 )
 from egl_fast.selection.gate import FALSE_ALARMS, too_few_trusted
@@ -73,7 +72,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @click.option("--effort", type=options.FiniteFloat(min=0, min_open=True), default=10.0,
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
-@click.option("--strategy", default=strategies.RECOMMENDED[0], show_default=True,
+@click.option("--strategy", default="egl_full", show_default=True,
               metavar="NAME", callback=_key,
               help="What to rank by: egl, egl_normalized, egl_full; NAME/second for the score per "
               "second of audio, since these sums grow with length.")  # fmt: skip

@@ -38,7 +38,7 @@ from egl_fast.selection.gate import likeness_in, recommended_drop, too_few_trust
 @selection_options.selection
 @click.option(
     "--strategy",
-    show_default="egl_full, or pctc if SCORES lacks it",
+    show_default=strategies.RECOMMENDED[0],
     metavar="NAME",
     help="What to rank by: a name from the list below; NAME/second for the score per second of "
     "audio, since sums such as egl grow with length; or FILE.py:FUNCTION of your own, whose code "

@@ -272,8 +272,8 @@ def select(
             all fits; the first utterance that does not ends the selection, so that no utterance
             is passed over for a shorter one.
         strategy: what to rank by, see ``egl_fast.selection.strategies``; higher is more
-            informative, ties keep the order of ``records``. None: ``egl_full``, or ``pctc`` if the
-            records lack it, which our experiments recommend (docs/choosing.md).
+            informative, ties keep the order of ``records``. None: ``pctc``, which our experiments
+            recommend (docs/choosing.md).
 
     Returns:
         Indices into ``records``, most informative first; at least one.

@@ -27,7 +27,7 @@ Strategy: TypeAlias = Callable[[Candidates], Sequence[float]]
 
 #: What to rank by if nobody says otherwise: the first of these that all records hold. The order is
 #: that of the evidence, docs/choosing.md.
-RECOMMENDED: Final = ("egl_full", "pctc", "egl")
+RECOMMENDED: Final = ("pctc", "egl_full", "egl")
 
 
 @cache
