@@ -18,7 +18,7 @@ POOLS = {
         "hardly understood.",
     ),
     "mixed": (
-        "A mixed, redundant pool, a pretrained recognizer",
+        "Mixed and redundant, a pretrained recognizer",
         "The same recognizer and the pool of a company: accented English as above, 500 commands of "
         "one talker, 700 spoken digits, a little of LibriSpeech and AN4, 133 outliers. Errors are "
         "the mean over the five corpora.",
@@ -26,13 +26,17 @@ POOLS = {
 }
 
 #: What is recommended, and what it is measured against.
-RECOMMENDED = "gate egl_full"
+RECOMMENDED = "gate pctc"
 
 
 def pools(folder: Path) -> dict[str, Results]:
-    """Pool -> its results, for those that have any."""
+    """Pool -> its results, for those where something can be said."""
     found = {name: read(folder, name) for name in POOLS}
-    return {name: results for name, results in found.items() if results}
+    return {
+        name: results
+        for name, results in found.items()
+        if max(map(len, results.values()), default=0) > 1
+    }
 
 
 def verdict(found: Difference | None) -> str:
@@ -64,7 +68,8 @@ def blocks(folder: Path) -> Iterator[str]:
             "95% interval over draws; bold: it excludes zero; *worse*: number of draws that are "
             "worse by an interval over test recordings. *gate*: without what `--drop-atypical "
             "auto` leaves out; *speech*: without all outliers, which nobody can do in practice; "
-            "*clusters*: shares by cluster."
+            "*clusters*: shares by cluster; *egl_target*, *logdet*, *bait*: "
+            "[decisions](decisions.md#tried-scores-aimed-at-a-target)."
         )
 
 
@@ -92,7 +97,7 @@ def in_short(folder: Path) -> Iterator[str]:
         return
     head = ["", *(POOLS[name][0].partition(",")[0] for name in found)]
     lines = [head]
-    for other in (*AGAINST, "gate entropy", "gate pctc"):
+    for other in (*AGAINST, "gate entropy", "gate egl_full"):
         cells = [
             verdict(difference(results.get(RECOMMENDED, {}), results.get(other, {})))
             for results in found.values()
@@ -104,8 +109,8 @@ def in_short(folder: Path) -> Iterator[str]:
     ]
     lines.append(["junk among its picks, among random picks", *shares])
     yield (
-        "**What is recommended**: `select --strategy egl_full --drop-atypical auto`, with a "
-        "pretrained recognizer, a fifth of the audio picked. Difference of the character error "
-        "rate in points, 95% interval over draws."
+        "**What is recommended**: pCTC behind the gate, which is what `select` does by default "
+        "with a pool that was scored with `--typicality`. A pretrained recognizer, a fifth of the "
+        "audio picked; difference of the character error rate in points, 95% interval over draws."
     )
     yield _table(lines)

@@ -22,11 +22,13 @@ _PLAIN, _STRONG, _CONTROL = "#0072b2", "#d55e00", "#888888"
 
 def _panel(axes: plt.Axes, results: Results) -> None:
     found = []
+    most = max(map(len, results.values()))
     for name, by_draw in results.items():
         gap = difference(by_draw, results["random"])
         if name != "random" and gap is not None:
-            found.append((gap.mean, gap.half, name, junk_share(by_draw)))
-    for place, (mean, half, name, junk) in enumerate(sorted(found, reverse=True)):
+            fewer = "" if gap.num_draws == most else f" ({gap.num_draws} draws)"
+            found.append((gap.mean, gap.half, name, junk_share(by_draw), fewer))
+    for place, (mean, half, name, junk, _) in enumerate(sorted(found, reverse=True)):
         color = _PLAIN
         if name == RECOMMENDED:
             color = _STRONG
@@ -38,7 +40,7 @@ def _panel(axes: plt.Axes, results: Results) -> None:
         axes.annotate(
             f"{junk:.0%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", size=8
         )
-    axes.set_yticks(range(len(found)), [name for *_, name, _ in sorted(found, reverse=True)])
+    axes.set_yticks(range(len(found)), [one[2] + one[4] for one in sorted(found, reverse=True)])
     axes.annotate("junk", (1.01, 1.01), xycoords="axes fraction", size=8)
     axes.axvline(0, color="#888888", linewidth=0.8)
     axes.set_xlabel("character error rate minus that of random picks, points")
@@ -54,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     found = pools(args.results)
     figure, panels = plt.subplots(
-        1, len(found), figsize=(5.5 * len(found), 5), layout="constrained", squeeze=False
+        1, len(found), figsize=(1 + 5.5 * len(found), 5), layout="constrained", squeeze=False
     )
     for axes, (name, results) in zip(panels[0], found.items(), strict=True):
         _panel(axes, results)
