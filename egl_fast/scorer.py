@@ -403,7 +403,7 @@ def _alone(engine: GradientEngine, inputs: ModelInputs, n: int, lengths: Tensor)
             tape = engine.run(*own.positional, **own.named)
             if int(tape.outputs[1][0]) == int(lengths[n]):
                 return tape
-        except Exception as error:  # models may insist on a size
+        except (ValueError, RuntimeError, AssertionError) as error:  # models may insist on a size
             if is_out_of_memory(error):
                 raise
     own = sliced(inputs, n, len(lengths))

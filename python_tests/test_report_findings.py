@@ -209,6 +209,7 @@ def a_pool(durations, kinds):
         stderrs={},
         durations=np.array(durations, float),
         beam_mass=np.ones(len(durations)),
+        typicality=np.full(len(durations), np.nan),
         groups={"kind": Groups(names, np.array([names.index(kind) for kind in kinds]))},
         ids=(),
         incomplete=(),

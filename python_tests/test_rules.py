@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.gradients.tape import record
 
 WIDTH = 8
@@ -181,7 +182,8 @@ def assert_the_rule_holds(middle: nn.Module, dtype: torch.dtype, *, frames_first
     model = Between(middle, frames_first=frames_first).to(dtype)
     assert_norms_equal_the_loop(model, batch(dtype=dtype), dtype)
     x, lengths = batch(dtype=dtype)
-    tape = record(model, (x[:1], lengths[:1]), GradientEngine(model).parameters)
+    inputs = ModelInputs((x[:1], lengths[:1]))
+    tape = record(model, inputs, GradientEngine(model).parameters)
     _, direct = tape.reachable
     # Nothing is left to autograd, but for what attention appends to keys and values.
     assert all(name.endswith((".bias_k", ".bias_v")) for name in direct)
