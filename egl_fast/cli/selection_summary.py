@@ -53,9 +53,9 @@ def _unmet(selection: Selection, choice: Choice, size: int, excluded: int) -> st
 def _turned_away(option: str, choice: Choice, listed_in: str) -> str:
     if not choice.turned_away:
         return f"{option}: leaves out nothing"
-    groups = len({group for _, group in choice.turned_away})
+    count, groups = len(choice.turned_away), len({group for _, group in choice.turned_away})
     return (
-        f"{option}: leaves out {len(choice.turned_away)} atypical utterances in "
+        f"{option}: leaves out {count} atypical utterance{'s' if count > 1 else ''} in "
         f"{groups} group{'s' if groups > 1 else ''}"
         + (f"; {listed_in} lists them" if listed_in else "")
     )
