@@ -61,18 +61,20 @@ def sequence_batch_norm(module: Any, args: tuple[Any, ...], wanted: frozenset[st
 @register(nn.LayerNorm)
 def layer_norm(module: nn.LayerNorm, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
     """``torch.nn.LayerNorm``."""
-    inputs: Tensor = args[0]
-    normalized = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
-    leading = inputs.dim() - len(module.normalized_shape)
-    return scale_and_shift_pullback(normalized, list(range(leading)), wanted)
+    normalized = F.layer_norm(args[0], module.normalized_shape, eps=module.eps)
+    return _per_element(normalized, module.normalized_shape, wanted)
 
 
 @register(nn.RMSNorm)
 def rms_norm(module: nn.RMSNorm, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
     """``torch.nn.RMSNorm``."""
-    inputs: Tensor = args[0]
-    normalized = F.rms_norm(inputs, module.normalized_shape, eps=module.eps)
-    leading = inputs.dim() - len(module.normalized_shape)
+    normalized = F.rms_norm(args[0], module.normalized_shape, eps=module.eps)
+    return _per_element(normalized, module.normalized_shape, wanted)
+
+
+def _per_element(normalized: Tensor, shape: tuple[int, ...], wanted: frozenset[str]) -> Pullback:
+    """Where weights have the shape of the last dimensions."""
+    leading = normalized.dim() - len(shape)
     return scale_and_shift_pullback(normalized, list(range(leading)), wanted)
 
 
