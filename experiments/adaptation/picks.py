@@ -82,6 +82,7 @@ STRATEGIES: dict[str, Strategy] = {
     "gate clusters random": lambda d: _by_cluster(d, _shuffled(d, d.gated, "random")),
     "gate clusters egl_full": lambda d: _by_cluster(d, _top(d, d.gated, "egl_full")),
     "gate clusters pctc": lambda d: _by_cluster(d, _top(d, d.gated, "pctc")),
+    "gate clusters entropy": lambda d: _by_cluster(d, _top(d, d.gated, "entropy")),
     "gate clusters egl_full per second": lambda d: _by_cluster(
         d, _top(d, d.gated, "egl_full", per_second=True)
     ),

@@ -44,6 +44,13 @@ def accented(number: int, cache: Cache) -> Split:
     )
 
 
+def clean(number: int, cache: Cache) -> Split:
+    """The accented pool with neither junk nor speech that is hardly intelligible."""
+    split = accented(number, cache)
+    pool = tuple(i for i in split.pool if cache.recordings[i].corpus == "speechocean762")
+    return Split(pool, split.trusted, split.test)
+
+
 def targets(cache: Cache) -> list[int]:
     """64 recordings of the test set's speakers, which aimed scores aim at."""
     split = _of(cache, "speechocean762", "test")
@@ -81,7 +88,11 @@ def mixed(number: int, cache: Cache) -> Split:
 
 
 #: Name -> the split of a draw, by its number.
-POOLS: dict[str, Callable[[int, Cache], Split]] = {"accented": accented, "mixed": mixed}
+POOLS: dict[str, Callable[[int, Cache], Split]] = {
+    "accented": accented,
+    "clean": clean,
+    "mixed": mixed,
+}
 
 
 def _of(cache: Cache, corpus: str, split: str | None = None) -> list[int]:
