@@ -32,7 +32,7 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.methods.exact import SPAN
 from egl_fast.query.beliefs import Beliefs
-from egl_fast.query.looks import ROWS, passes
+from egl_fast.query.looks import GRADIENTS, ROWS
 from egl_fast.query.rounds import Goal, State, run_rounds
 from egl_fast.selection import rank
 
@@ -172,7 +172,7 @@ def replay(arguments: argparse.Namespace) -> None:
                     len(right.intersection(top(looks[rows][:, seed, 0], count))) / count
                     for seed in range(SEEDS)
                 ]
-                cost = passes(ROWS.index(rows))
+                cost = GRADIENTS.passes[ROWS.index(rows)]
                 tell(strategy, budget, f"{rows} rows each", found, [], [cost] * len(found))
             for confidence, effort in ((0.98, 5.0), (0.9, 20.0), (0.95, 20.0), (0.98, 20.0)):
                 ends = [

@@ -29,6 +29,9 @@ STRATEGIES: dict[str, str] = {
     "random": "chance, from the seed and the id alone",
 }
 
+#: Strategies that no record holds if the method computes no gradients.
+NEED_GRADIENTS: frozenset[str] = frozenset({"egl", "egl_normalized", "egl_unsquared", "egl_full"})
+
 #: Strategies that a record holds only if it is asked for them -> the option that asks.
 ASKED_FOR_BY: dict[str, str] = {
     "egl_full": "full",
@@ -46,7 +49,8 @@ class Hypothesis:
         text: the labels, spelled with the model's vocabulary.
         labels: class indices, never the blank; empty for silence.
         log_prob: exact natural logarithm of p(labels | utterance).
-        sq_grad_norm: squared length of the loss gradient if this is the transcript.
+        sq_grad_norm: squared length of the loss gradient if this is the transcript; None if the
+            method computes no gradients.
         sq_grad_norm_stderr: estimated error of ``sq_grad_norm``; 0 if exact.
 
     Raises:
@@ -57,7 +61,7 @@ class Hypothesis:
     text: str
     labels: tuple[int, ...]
     log_prob: float
-    sq_grad_norm: float
+    sq_grad_norm: float | None
     sq_grad_norm_stderr: float = 0.0
 
     def __post_init__(self) -> None:
@@ -75,7 +79,8 @@ class ScoreRecord:
         pred_text: the most probable labeling.
         num_hypotheses: K, or fewer if fewer labelings are possible.
         beam_mass: sum of p(y|x) over the hypotheses.
-        egl: sum of p(y|x) times the squared gradient length, over the hypotheses.
+        egl: sum of p(y|x) times the squared gradient length, over the hypotheses; None, like its
+            variants, if the method computes no gradients.
         egl_stderr: standard error of ``egl``; 0 if exact.
         egl_normalized: ``egl / beam_mass``.
         egl_unsquared: sum of p(y|x) times the gradient length; None if the lengths of individual
@@ -102,9 +107,9 @@ class ScoreRecord:
     pred_text: str
     num_hypotheses: int
     beam_mass: float
-    egl: float
-    egl_stderr: float
-    egl_normalized: float
+    egl: float | None
+    egl_stderr: float | None
+    egl_normalized: float | None
     egl_unsquared: float | None
     egl_full: float | None
     egl_full_stderr: float | None

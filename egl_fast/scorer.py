@@ -38,7 +38,7 @@ from egl_fast.scoring.arguments import (
 )
 from egl_fast.scoring.formula.dropout import dropout_modules
 from egl_fast.scoring.formula.outputs import model_outputs
-from egl_fast.scoring.formula.record import pull_back
+from egl_fast.scoring.formula.record import pull_back, without_gradients
 from egl_fast.scoring.formula.search import search
 from egl_fast.scoring.options import (
     ScoringKeywords,
@@ -250,7 +250,7 @@ class Scorer:
         engine = task.engine
         tape = None
         if engine.shares_batches or may_be_one_utterance(inputs):
-            tape = engine.run(*model_inputs, **named_inputs)
+            tape = task.run(*model_inputs, **named_inputs)
             together = tape.outputs
         else:
             together = engine.infer(*model_inputs, **named_inputs)
@@ -262,20 +262,18 @@ class Scorer:
         seconds = durations_of(durations, num_utterances)
 
         def score(tape: Tape, group: Sequence[int]) -> list[ScoreRecord]:
-            searched = search(
-                task,
-                tape,
-                ids=[names[n] for n in group],
-                durations=[seconds[n] for n in group],
-            )
-            return pull_back(task, tape, searched)
+            ids, durations = [names[n] for n in group], [seconds[n] for n in group]
+            if not task.options.chosen_method.pulls_back:
+                found = without_gradients(task, tape, ids=ids, durations=durations)
+                return [record for record, _ in found]
+            return pull_back(task, tape, search(task, tape, ids=ids, durations=durations))
 
         if tape is not None and (engine.shares_batches or num_utterances == 1):
             return score(tape, range(num_utterances))
         warn_of_unmarked_padding(inputs, lengths)
         records: list[ScoreRecord] = []
         for n in range(num_utterances):
-            tape = _alone(engine, inputs, n, lengths)
+            tape = _alone(task, inputs, n, lengths)
             records += score(tape, [n])
             compare_with_batch(tape.outputs, together, n, names[n])
             del tape  # or its activations would stay until the next ones are computed
@@ -395,19 +393,19 @@ class Scorer:
         return ScoringTask(self._engines[options.params], self.recognizer, options)
 
 
-def _alone(engine: GradientEngine, inputs: ModelInputs, n: int, lengths: Tensor) -> Tape:
+def _alone(task: ScoringTask, inputs: ModelInputs, n: int, lengths: Tensor) -> Tape:
     """Run one utterance of a batch alone, and without its padding if the model allows that."""
     own = unpadded(inputs, n, len(lengths))
     if own is not None:
         try:
-            tape = engine.run(*own.positional, **own.named)
+            tape = task.run(*own.positional, **own.named)
             if int(tape.outputs[1][0]) == int(lengths[n]):
                 return tape
         except (ValueError, RuntimeError, AssertionError) as error:  # models may insist on a size
             if is_out_of_memory(error):
                 raise
     own = sliced(inputs, n, len(lengths))
-    return engine.run(*own.positional, **own.named)
+    return task.run(*own.positional, **own.named)
 
 
 def pool_scoring(

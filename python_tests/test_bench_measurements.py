@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from egl_fast import Scorer
-from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING, Comparison
+from egl_fast.benchmarking.comparison import (
+    INFERENCE,
+    LOOP,
+    METHODS,
+    NO_GRADIENTS,
+    READING,
+    Comparison,
+)
 from egl_fast.benchmarking.interleaved import Timings, seconds_of, time_interleaved
 from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.benchmarking.recordings import noise
@@ -38,7 +45,7 @@ def test_the_engine_says_where_time_goes(comparison: Comparison) -> None:
 
 def test_a_round_runs_everything_once(comparison: Comparison) -> None:
     runs = comparison.run_round()
-    assert set(runs) == {LOOP, *METHODS, INFERENCE, READING}
+    assert set(runs) == {LOOP, *METHODS, NO_GRADIENTS, INFERENCE, READING}
     for name, run in runs.items():
         assert (run.rows > 0) == (name in METHODS)
         assert run.forward + run.backward < run.seconds

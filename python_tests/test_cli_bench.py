@@ -13,7 +13,13 @@ import torch
 from commands import egl_fast
 from recordings import write_manifest, write_recordings
 
-from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING
+from egl_fast.benchmarking.comparison import (
+    INFERENCE,
+    LOOP,
+    METHODS,
+    NO_GRADIENTS,
+    READING,
+)
 from egl_fast.reference import TOLERANCE
 
 #: Two rounds instead of five, and a product that takes an eighth of the time.
@@ -51,7 +57,7 @@ def of_pool(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def test_rates_follow_from_times_and_times_from_what_was_measured(of_pool: dict[str, Any]) -> None:
     contenders, pool = of_pool["contenders"], of_pool["pool"]
-    assert list(contenders) == [LOOP, *METHODS, INFERENCE, READING]
+    assert list(contenders) == [LOOP, *METHODS, NO_GRADIENTS, INFERENCE, READING]
     assert pool["recordings"] == 5
     assert pool["audio_seconds"] == pytest.approx(3.6)
     strata = of_pool["strata"]
@@ -130,7 +136,7 @@ def test_noise_is_called_noise(tiny_model: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "noise is not speech" in done.stdout
     rows = {line.split("  ")[0].strip() for line in done.stdout.splitlines()}
-    assert {LOOP, *METHODS, INFERENCE, READING} <= rows
+    assert {LOOP, *METHODS, NO_GRADIENTS, INFERENCE, READING} <= rows
     assert "…" not in done.stdout  # nothing is cut off at 80 columns
     assert "the pool" not in done.stdout
     assert "timed on" not in done.stdout  # three labelings, and none left out

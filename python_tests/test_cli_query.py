@@ -283,8 +283,8 @@ def test_too_little_effort_is_said(
     ("more", "said"),
     [
         (("--effort", 1), "the first look at all recordings takes 3.8 passes"),
-        (("--strategy", "entropy"), "other scores take one pass: use `score` and `select`"),
-        (("--strategy", "egl/hour"), "expected egl, egl_normalized, egl_full"),
+        (("--strategy", "renyi"), "for others, use `score --method none` and `select`"),
+        (("--strategy", "egl/hour"), "expected pctc, entropy, egl, egl_normalized, egl_full"),
         (("--budget", 500), "there are only 20 records"),
         (("--budget", "much"), "expected a percentage"),
         (("--drop-atypical", "10%"), "--drop-atypical does nothing without --typicality"),

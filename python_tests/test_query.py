@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from egl_fast.query.beliefs import believe, spreads
-from egl_fast.query.looks import ROWS, passes, seed_of
+from egl_fast.query.looks import FULL, GRADIENTS, OUTPUTS, ROWS, seed_of
 from egl_fast.query.plan import effort_of, next_looks
 from egl_fast.query.rounds import Goal, State, run_rounds
 from egl_fast.selection import rank
@@ -69,7 +69,7 @@ def test_more_effort_is_never_worse_on_average() -> None:
 def test_a_query_costs_less_than_looking_closely_at_all() -> None:
     _, said, state = Pool(0).query(Goal(0.98, effort=100.0))
     assert said >= 0.98
-    assert state.effort < passes(1)
+    assert state.effort < GRADIENTS.passes[1]
     assert state.effort == pytest.approx(sum(one["passes"] for one in state.rounds), abs=1e-3)
 
 
@@ -96,7 +96,7 @@ def test_ties_go_by_position_and_are_not_looked_at_for_ever() -> None:
     assert beliefs.picks == [0, 1, 2]
     assert beliefs.probabilities.tolist() == [1.0] * 3 + [0.0] * 5
     assert len(state.rounds) == 1
-    assert state.effort == pytest.approx(passes(0))
+    assert state.effort == pytest.approx(GRADIENTS.passes[0])
 
 
 def test_a_tie_that_errors_leave_open_ends_when_no_closer_look_is_left() -> None:
@@ -182,8 +182,8 @@ def test_probabilities_follow_the_distance_to_the_cut_off() -> None:
 def test_effort_is_counted_in_passes_over_the_pool() -> None:
     levels = np.array([0, 1])
     efforts = effort_of(levels, np.array([3.0, 1.0]))
-    assert efforts == pytest.approx([0.75 * passes(0), 0.25 * passes(1)])
-    assert passes(0, full=True) > passes(0)
+    assert efforts == pytest.approx([0.75 * GRADIENTS.passes[0], 0.25 * GRADIENTS.passes[1]])
+    assert FULL.passes[0] > GRADIENTS.passes[0] > OUTPUTS.passes[0]
 
 
 def test_rounds_draw_their_own_signs() -> None:

@@ -91,7 +91,7 @@ def test_nan_and_infinity_are_refused_in_hypotheses(name, value):
 
 
 @pytest.mark.parametrize("value", ["1", True, None, [1.0]])
-@pytest.mark.parametrize("name", ["num_frames", "egl"])
+@pytest.mark.parametrize("name", ["num_frames", "pctc"])
 def test_what_is_no_number_is_refused_by_name(name, value):
     with pytest.raises(TypeError, match=f"^{name}: "):
         a_record(**{name: value})

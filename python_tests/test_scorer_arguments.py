@@ -216,7 +216,7 @@ def test_any_integer_is_a_seed(seed: int) -> None:
         ({"k": 10, "beam_width": 9}, "beam_width: expected at least k = 10, got 9"),
         ({"beam_width": 2**63}, "beam_width: expected at most 1000000000"),
         ({"method": None}, "method: expected one of"),
-        ({"method": "magic"}, "method: expected one of exact, lowrank, probe, got 'magic'"),
+        ({"method": "magic"}, "method: expected one of exact, lowrank, probe, none, got 'magic'"),
         ({"tolerance": 0.0}, "tolerance: expected a number"),
         ({"tolerance": math.nan}, "tolerance: expected a finite number, got nan"),
         ({"tolerance": math.inf}, "tolerance: expected a finite number"),

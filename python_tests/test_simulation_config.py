@@ -131,6 +131,7 @@ def line_with(config: str, part: str) -> int:
         ("seeds = [0]", "seeds = []", "seeds: expected an array of at least one item"),
         ('["egl", "random"]', '["egl", "luck"]', "strategies: expected one of egl,"),
         ('["egl", "random"]', '["egl_full/second"]', "egl_full needs full = true in [scoring]"),
+        ("k = 4", 'k = 4\nmethod = "none"', "egl needs gradients; take exact, lowrank or probe"),
         ('["egl", "random"]', '["egl/minute"]', "after the slash, give second"),
         ('["egl", "random"]', '["none.py:score"]', "none.py:score': there is no file"),
         ('["egl", "random"]', '["own.py:other"]', "has no function 'other'"),

@@ -34,7 +34,7 @@ from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 from egl_fast.scoring.task import ScoringTask
 
-EXACT = "exact"
+EXACT, NO_GRADIENTS = "exact", "none"
 LOOP, INFERENCE, READING = "plain loop", "one inference pass", "audio to features"
 _LOOP_FORWARD = "forward pass of the loop"
 
@@ -144,6 +144,7 @@ class Comparison:
             LOOP: self._loop,
             _LOOP_FORWARD: self._forward,
             **{name: partial(self.score, **options) for name, options in METHODS.items()},
+            NO_GRADIENTS: partial(self.score, method=NO_GRADIENTS),
             INFERENCE: self._infer,
             READING: lambda: [recording.load() for recording in self.scored],
         }
@@ -197,7 +198,10 @@ class Comparison:
                 f"{error:.1e}, so nothing was timed; `egl-fast check` says where"
             )
         exact = self.record.egl
+        assert exact is not None
         for name, estimate in self._estimates.items():
+            assert estimate.egl is not None
+            assert estimate.egl_stderr is not None
             expected = METHODS[name].get("tolerance", PROBES_ERROR) * exact
             allowed = STANDARD_ERRORS * max(estimate.egl_stderr, expected)
             if not abs(estimate.egl - exact) <= allowed:
@@ -213,7 +217,8 @@ class Comparison:
 
     def _error_against(self, sq_norms: list[float]) -> float:
         assert self.record is not None
-        own = [hypothesis.sq_grad_norm for hypothesis in self.record.hypotheses[: len(sq_norms)]]
+        hypotheses = self.record.hypotheses[: len(sq_norms)]
+        own = [one.sq_grad_norm for one in hypotheses if one.sq_grad_norm is not None]
         pairs = zip(own, sq_norms, strict=True)
         return max(abs(a - b) / b if b > 0 else abs(a) for a, b in pairs)
 

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from egl_fast.benchmarking import operation_count
-from egl_fast.benchmarking.comparison import INFERENCE, LOOP, METHODS, READING, Comparison, Run
+from egl_fast.benchmarking.comparison import (
+    INFERENCE,
+    LOOP,
+    METHODS,
+    NO_GRADIENTS,
+    READING,
+    Comparison,
+    Run,
+)
 from egl_fast.benchmarking.interleaved import Timings, one_round
 from egl_fast.benchmarking.product_rate import LargeProduct
 from egl_fast.benchmarking.recordings import Stratum
@@ -69,7 +77,7 @@ class Measurement:
                 self._part(name, comparison, [runs[name] for runs in rounds])
                 for comparison, rounds in zip(self.comparisons, self.rounds, strict=True)
             ]
-            for name in (LOOP, *METHODS, INFERENCE, READING)
+            for name in (LOOP, *METHODS, NO_GRADIENTS, INFERENCE, READING)
         }
 
     def _part(self, name: str, comparison: Comparison, runs: list[Run]) -> Part:

@@ -21,8 +21,9 @@ from egl_fast.cli.selection_summary import summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
 from egl_fast.files.locking import sole_writer
+from egl_fast.methods.none import NoGradients
 from egl_fast.methods.probe import Probe
-from egl_fast.query.looks import ROWS, passes, seed_of
+from egl_fast.query.looks import FULL, GRADIENTS, OUTPUTS, seed_of
 from egl_fast.query.rounds import Estimate, Goal, State, run_rounds
 from egl_fast.recognizers.spec import parse
 from egl_fast.selection import (
@@ -39,8 +40,15 @@ if TYPE_CHECKING:
     from egl_fast.query.beliefs import Beliefs
     from egl_fast.scoring.run.pool import PoolScoring
 
-#: What looks estimate -> where they say how far off they are.
-KEYS = {"egl": "egl_stderr", "egl_normalized": "egl_stderr", "egl_full": "egl_full_stderr"}
+#: What recordings can be ranked by -> where a look says how far off its estimate is; None: exact
+#: at the first look, which needs no gradients.
+KEYS = {
+    "pctc": None,
+    "entropy": None,
+    "egl": "egl_stderr",
+    "egl_normalized": "egl_stderr",
+    "egl_full": "egl_full_stderr",
+}
 
 #: What a rough estimate replaces in the record of the first look.
 _ESTIMATES = ("egl", "egl_stderr", "egl_normalized", "egl_full", "egl_full_stderr")
@@ -50,8 +58,8 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
     key, _, unit = given.partition("/")
     if key not in KEYS or unit not in ("", "second") or given.endswith("/"):
         raise click.BadParameter(
-            f"{given!r}: expected {', '.join(KEYS)}, or one of them with /second; other scores "
-            "take one pass: use `score` and `select`"
+            f"{given!r}: expected {', '.join(KEYS)}, or one of them with /second; for others, use "
+            "`score --method none` and `select`"
         )
     return given
 
@@ -72,10 +80,11 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @click.option("--effort", type=options.FiniteFloat(min=0, min_open=True), default=10.0,
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
-@click.option("--strategy", default="egl_full", show_default=True,
+@click.option("--strategy", default="pctc", show_default=True,
               metavar="NAME", callback=_key,
-              help="What to rank by: egl, egl_normalized, egl_full; NAME/second for the score per "
-              "second of audio, since these sums grow with length.")  # fmt: skip
+              help="What to rank by: pctc or entropy, which take one pass; or egl, egl_normalized, "
+              "egl_full, which take gradients; NAME/second for the score per second of "
+              "audio.")  # fmt: skip
 @selection_options.selection
 @typicality_option("Manifest of trusted recordings, such as the training set; needed for "
                    "--drop-atypical, --min-typicality, and --batch. Of copies of a recording, one "
@@ -128,19 +137,21 @@ def command(
 ) -> int:
     """Pick the most informative recordings of a pool, with effort only where it matters.
 
-    Does in one go what `score` and `select` do in two, for less: whether a recording is in or out
-    is mostly clear from a rough estimate. All recordings are looked at with 4 backward passes;
-    those near the cut-off are looked at again with 16 and 32, until --confidence is reached or
-    --effort is spent. Effort is counted in inference passes: one pass is what running the model
-    over the pool once takes. The first look at all costs 3.8 (with egl_full 7.6); exact scores,
-    about 15.
+    Does in one go what `score` and `select` do in two, for less. By pctc, which is what `select`
+    ranks by, too, one look at each recording is all it takes: an inference pass and the search.
+
+    By a score that needs gradients, whether a recording is in or out is mostly clear from a rough
+    estimate. All recordings are looked at with 4 backward passes; those near the cut-off are looked
+    at again with 16 and 32, until --confidence is reached or --effort is spent. Effort is counted
+    in inference passes: one pass is what running the model over the pool once takes. The first look
+    at all costs 3.8 (with egl_full 7.6); exact scores, about 15.
 
     The picks are written as `select` writes them, with a `rank` from 1 and a `probability` that
-    exact scores would pick them, too. OUT.uncertain.jsonl lists the runners-up: recordings left out
-    that exact scores may pick. OUT.meta.json says how sure the set is and what it took. Scores in
-    these files are estimates. Picks near the cut-off tend to be those that were overestimated, so
-    do not average the scores of picks. OUT.atypical.jsonl lists what the gate left out, in groups;
-    `egl-fast report --scores OUT` lets you listen to a few of each.
+    exact scores would pick them, too (1 by pctc). OUT.uncertain.jsonl lists the runners-up:
+    recordings left out that exact scores may pick. OUT.meta.json says how sure the set is and what
+    it took. Gradient scores in these files are estimates. Picks near the cut-off tend to be those
+    that were overestimated, so do not average the scores of picks. OUT.atypical.jsonl lists what
+    the gate left out, in groups; `egl-fast report --scores OUT` lets you listen to a few of each.
 
     A run can be stopped at any time. The same command with --resume continues it and ends with the
     same picks. What was looked at is kept in the folder OUT.query; with --overwrite, another
@@ -150,22 +161,24 @@ def command(
 
     \b
     Examples:
-      egl-fast query --model base.pt --pool pool.jsonl --budget 20% --out picks.jsonl
-      egl-fast query --model base.pt --pool pool.jsonl --budget 5h --confidence 0.95 --effort 5 \\
-          --strategy egl_normalized --out picks.jsonl --resume
+      egl-fast query --model base.pt --pool pool.jsonl --budget 20% --typicality train.jsonl \\
+          --out picks.jsonl
+      egl-fast query --model base.pt --pool pool.jsonl --budget 5h --strategy egl_normalized \\
+          --confidence 0.95 --effort 5 --out picks.jsonl --resume
       egl-fast query --model base.pt --pool pool.jsonl --budget 5h --typicality train.jsonl \\
           --per speaker=20 --exclude last_round.jsonl --out picks.jsonl
     """
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
     key, _, unit = strategy.partition("/")
-    full = key == "egl_full"
+    full, exact = key == "egl_full", KEYS[key] is None
+    levels = OUTPUTS if exact else FULL if full else GRADIENTS
     if confidence is None:
         confidence = 0.9 if full else 0.98
-    if effort < passes(0, full=full):
+    if effort < levels.passes[0]:
         raise click.UsageError(
             f"--effort {effort:g}: the first look at all recordings takes "
-            f"{passes(0, full=full):.2g} passes"
+            f"{levels.passes[0]:.2g} passes"
         )
     inputs = [
         path
@@ -219,7 +232,7 @@ def command(
             scorer,
             replace(
                 common,
-                method=Probe(ROWS[level]),
+                method=NoGradients() if exact else Probe(levels.rows[level]),
                 seed=seed_of(seed, number),
             ),
             batch_seconds=batch_seconds,
@@ -248,7 +261,7 @@ def command(
         sole_writer(output.folder / "lock", of=f"output {out}"),
         interruption_after("the current recordings") as stop,
     ):
-        looks = Looks(output.folder, inputs, overwrite=overwrite, stop=stop)
+        looks = Looks(output.folder, levels, inputs, overwrite=overwrite, stop=stop)
 
         def take(number: int, level: int, some: Sequence[Utterance]) -> list[dict[str, Any]]:
             scoring = first if number == 1 else scoring_of(number, level)
@@ -275,7 +288,9 @@ def command(
         def estimate(record: dict[str, Any]) -> Estimate:
             per = record["duration"] if unit else 1.0
             scale = record["beam_mass"] if key == "egl_normalized" else 1.0
-            return record[key] / per, record[KEYS[key]] / (scale or 1.0) / per
+            stderr = KEYS[key]
+            error = 0.0 if stderr is None else record[stderr] / (scale or 1.0)
+            return record[key] / per, error / per
 
         by_id = {utterance.id: utterance for utterance in utterances}
         try:
@@ -300,7 +315,7 @@ def command(
                 state,
                 lambda scores: offer.choose(scores).picks,
                 look,
-                Goal(confidence, effort, full=full, seed=seed),
+                Goal(confidence, effort, levels=levels, seed=seed),
                 told=_tell,
             )
         except Interrupted as interruption:
@@ -347,7 +362,8 @@ def command(
 
 def _tell(number: int, beliefs: Beliefs, state: State) -> None:
     looks = ", ".join(
-        f"{count} looks of {rows} rows" for rows, count in state.rounds[-1]["looks_by_rows"].items()
+        f"{count} looks of {rows} rows" if int(rows) else f"{count} inference passes"
+        for rows, count in state.rounds[-1]["looks_by_rows"].items()
     )
     say(
         f"round {number}: {looks}; {state.effort:.1f} passes so far; {beliefs.overlap:.1%} of the "

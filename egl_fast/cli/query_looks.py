@@ -13,7 +13,7 @@ from egl_fast.data.json_reading import json_value
 from egl_fast.embeddings.file import load_embeddings
 from egl_fast.errors import OutputError
 from egl_fast.hashing import hashed
-from egl_fast.query.looks import ROWS
+from egl_fast.query.looks import Levels
 from egl_fast.scoring.run.resumable_scores import ResumableScores
 
 if TYPE_CHECKING:
@@ -34,15 +34,23 @@ class Looks:
 
     Args:
         folder: ``OUT.query``, which exists.
+        levels: how closely recordings can be looked at.
         inputs: files that the run reads.
         overwrite: replace looks that do not fit; those that do are used in any case.
         stop: set when the run is to stop soon.
     """
 
     def __init__(
-        self, folder: Path, inputs: Sequence[str], *, overwrite: bool, stop: Event
+        self,
+        folder: Path,
+        levels: Levels,
+        inputs: Sequence[str],
+        *,
+        overwrite: bool,
+        stop: Event,
     ) -> None:
         self.folder = folder
+        self._levels = levels
         self.errors: list[dict[str, Any]] = []
         self._inputs = inputs
         self._overwrite = overwrite
@@ -65,7 +73,7 @@ class Looks:
             utterances: the recordings.
             settings: of ``scoring``, see ``ResumableScores.begin``.
             number: of the round.
-            level: index into ``ROWS``.
+            level: of this look.
             likeness: gives the records a typicality.
 
         Returns:
@@ -75,7 +83,7 @@ class Looks:
             OutputError: an earlier run was another one, or writing fails.
             Interrupted: ``stop`` was set.
         """
-        path = self.folder / f"round-{number}.rows-{ROWS[level]}.jsonl"
+        path = self.folder / f"round-{number}.rows-{self._levels.rows[level]}.jsonl"
         ids = hashed(*(utterance.id for utterance in utterances)).hex()
         settings = {**settings, "looked_at": ids}
         try:
@@ -92,13 +100,13 @@ class Looks:
 
     def metadata(self) -> dict[str, Any]:
         """Of the first look."""
-        path = self.folder / f"round-1.rows-{ROWS[0]}.jsonl.meta.json"
+        path = self.folder / f"round-1.rows-{self._levels.rows[0]}.jsonl.meta.json"
         found: dict[str, Any] = json_value(path.read_bytes())
         return found
 
     def embeddings(self, ids: Sequence[str]) -> npt.NDArray[np.floating] | None:
         """Of the first look; None if none were kept."""
-        return load_embeddings(self.folder / f"round-1.rows-{ROWS[0]}.jsonl", ids)
+        return load_embeddings(self.folder / f"round-1.rows-{self._levels.rows[0]}.jsonl", ids)
 
     def _finish(
         self,

@@ -106,6 +106,8 @@ def command(
     Examples:
       egl-fast score --model base.pt --pool pool.jsonl --k 100 --out scores.jsonl --resume
       egl-fast score --model base.pt --pool pool.jsonl --method lowrank --tolerance 0.1
+      egl-fast score --model base.pt --pool pool.jsonl --method none --typicality train.jsonl \\
+          --out scores.jsonl
       egl-fast score --model base.pt --pool pool.jsonl | jq .egl
     """
     out = None if out == "-" else out
@@ -243,7 +245,7 @@ class Meter:
         done: int = 0,
     ) -> None:
         self._left = total - done
-        self._exact = scoring.chosen_method.name == "exact"
+        self._method = scoring.chosen_method
         self._bar = bar
         self._task = bar.add_task(name, total=total, completed=done, note="")
         self._started = time.monotonic()
@@ -261,7 +263,7 @@ class Meter:
         seconds = time.monotonic() - self._started
         rate = self._num_done / seconds
         note = f"{rate:.2f}/s, {self._audio_seconds / seconds:.1f} x real time"
-        if self._exact and (self._left - self._num_done) / rate > LONG_SECONDS:
+        if self._method.name == "exact" and (self._left - self._num_done) / rate > LONG_SECONDS:
             note += " (--method lowrank or probe is faster)"
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
@@ -274,7 +276,9 @@ class Meter:
             f"({self._num_done / seconds:.2f}/s)"
         )
         say(line if name is None else f"{line}: {name}")
-        low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
+        low_mass = None
+        if self._method.pulls_back:
+            low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
         for warning in (self._lengths.warning(), low_mass):
             if warning is not None:
                 warn(warning)

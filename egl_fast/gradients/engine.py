@@ -36,6 +36,7 @@ from egl_fast.gradients.counted import counted_parameters
 from egl_fast.gradients.coverage import Coverage
 from egl_fast.gradients.memory import GradientMemory
 from egl_fast.gradients.model_call import ModelInputs, call_model
+from egl_fast.gradients.output_layer import output_layer_of
 from egl_fast.gradients.rules.rule import Pullback
 from egl_fast.gradients.running import alone, running, unwrapped
 from egl_fast.gradients.stages import Stage
@@ -87,6 +88,7 @@ class GradientEngine:
         self._covered: Set[str] = set()
         self._reported_uncovered: set[str] = set()
         self._vectorizes = True
+        self._output_layer: tuple[str, ...] | None = None  # names; None before they are known
         self._verified: set[tuple[frozenset[int], bool]] = set()
 
     @property
@@ -122,6 +124,25 @@ class GradientEngine:
             start_backward_thread(self.device)
             with self._products():
                 return record(self.model, ModelInputs(inputs, named), self.parameters)
+
+    def run_output_layer(self, *inputs: Any, **named: Any) -> Tape:
+        """As ``run``, but of the parameters, only the output layer's count.
+
+        Nothing below them is kept for a backward pass, so this costs about as much as ``infer``,
+        and tells what the output layer sees.
+        """
+        names, counted = self._output_layer, {}
+        with alone(self.model):
+            if names is not None:
+                counted = counted_parameters(self.model, self.params)
+            if names is None or not counted.keys() >= set(names):  # only a complete graph tells
+                tape = self.run(*inputs, **named)
+                layer = output_layer_of(tape)
+                self._output_layer = () if layer is None else layer.names
+                return tape
+            own = {name: counted[name] for name in names}
+            with self._products():
+                return record(self.model, ModelInputs(inputs, named), own)
 
     def infer(self, *inputs: Any, **named: Any) -> Any:
         """Outputs of the model in evaluation mode, without a graph; restores everything."""

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from egl_fast.methods.method import Method
 
 #: What ``--method`` takes: the modules of this package that end in ``METHOD = ...``.
-MethodName = Literal["exact", "lowrank", "probe"]
+MethodName = Literal["exact", "lowrank", "probe", "none"]
 
 METHODS: dict[str, type[Method]] = {
     name: import_module(f"{__name__}.{name}").METHOD for name in get_args(MethodName)

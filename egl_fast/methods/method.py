@@ -100,12 +100,14 @@ class Method(ABC):
     Attributes:
         name: what ``--method`` calls it: its module's name.
         summary: what it does, for ``--help``.
+        pulls_back: whether there are gradients; without, an utterance has no rows.
         wants_output_layer: whether it uses ``NbestCotangents.output_sq_norms``, the output layer's
             norms, which are known before any backward pass.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    pulls_back: ClassVar[bool] = True
     wants_output_layer: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
@@ -130,7 +132,7 @@ class Method(ABC):
         return {}
 
     @abstractmethod
-    def rows(self, found: NbestCotangents, utterance: int) -> Rows:
+    def rows(self, found: NbestCotangents, utterance: int) -> Rows | None:
         """What an utterance's rows mean; the first ``len(...)`` of its cotangents are pulled back.
 
         ``found`` is of a batch, with everything except the cotangents on the CPU.

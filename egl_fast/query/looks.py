@@ -7,6 +7,7 @@ because its estimate was near the cut-off gets one that has nothing to do with t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from egl_fast.hashing import hashed
@@ -21,16 +22,31 @@ _EACH_PASSES: Final = 2.0
 _ROW_PASSES: Final = 0.45
 
 
-def passes(level: int, *, full: bool = False) -> float:
-    """What a look costs, in inference passes over the same recording.
+@dataclass(frozen=True)
+class Levels:
+    """How closely a recording can be looked at, from coarse to fine.
 
-    Args:
-        level: index into ``ROWS``.
-        full: whether labelings beyond the beam are sampled, too, which takes as many rows again,
-            two more for the error bar, and a quarter of all that for the draws themselves.
+    Attributes:
+        rows: of a look.
+        passes: what a look costs, in inference passes over the same recording.
     """
-    rows = 1.25 * (2 * ROWS[level] + 2) if full else ROWS[level]
-    return _EACH_PASSES + _ROW_PASSES * rows
+
+    rows: tuple[int, ...]
+    passes: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+#: Estimates from gradients.
+GRADIENTS: Final = Levels(ROWS, tuple(_EACH_PASSES + _ROW_PASSES * rows for rows in ROWS))
+#: And of labelings beyond the beam, which are sampled: as many rows again, two more for the error
+#: bar, and a quarter of all that for the draws themselves.
+FULL: Final = Levels(
+    ROWS, tuple(_EACH_PASSES + _ROW_PASSES * 1.25 * (2 * rows + 2) for rows in ROWS)
+)
+#: Scores that need no gradients are exact at the first look. Its search is part of it.
+OUTPUTS: Final = Levels((0,), (1.5,))
 
 
 def seed_of(seed: int, number: int) -> int:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.query.looks import ROWS, passes
+from egl_fast.query.looks import GRADIENTS, Levels
 
 #: Of what is allowed: for recordings that are not looked at again.
 _SHARE = 0.75
 
 
 def effort_of(
-    levels: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], *, full: bool = False
+    levels: npt.NDArray[np.int64],
+    seconds: npt.NDArray[np.float64],
+    of_level: Levels = GRADIENTS,
 ) -> npt.NDArray[np.float64]:
     """[n] what looks cost, in inference passes over the whole pool.
 
     Args:
         levels: [n] of the looks.
         seconds: [n] lengths of the recordings.
-        full: see ``looks.passes``.
+        of_level: what a look at each level costs.
     """
-    of_level = np.array([passes(level, full=full) for level in range(len(ROWS))])
-    found: npt.NDArray[np.float64] = of_level[levels] * seconds / seconds.sum()
+    passes = np.array(of_level.passes)
+    found: npt.NDArray[np.float64] = passes[levels] * seconds / seconds.sum()
     return found
 
 
@@ -34,6 +36,7 @@ def next_looks(
     num_picks: int,
     confidence: float,
     effort: float,
+    finest: int = len(GRADIENTS) - 1,
 ) -> npt.NDArray[np.int64]:
     """The recordings to look at more closely, in their order.
 
@@ -49,11 +52,12 @@ def next_looks(
         num_picks: size of the set.
         confidence: share of the set that is to be right.
         effort: what may still be spent.
+        finest: the level of what cannot be looked at more closely.
     """
     doubt = np.minimum(probabilities, 1 - probabilities)
     # Every wrong pick is one recording in doubt inside, and another one outside.
     allowed = 2 * (1 - confidence) * num_picks
-    can = (levels < len(ROWS) - 1) & (doubt > 0)
+    can = (levels < finest) & (doubt > 0)
     allowed = max(0.0, allowed - float(doubt[~can].sum()))
     order = np.argsort(-doubt, kind="stable")
     order = order[can[order]]

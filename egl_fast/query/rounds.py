@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.query.beliefs import Beliefs, Floats, believe, spreads
-from egl_fast.query.looks import ROWS
+from egl_fast.query.looks import GRADIENTS, Levels
 from egl_fast.query.plan import effort_of, next_looks
 
 #: An estimate, and its standard error as reported.
@@ -24,13 +24,13 @@ class Goal:
     Attributes:
         confidence: share of the exact set that the picks are expected to hold.
         effort: what may be spent, in inference passes over the pool.
-        full: whether looks sample labelings beyond the beam, too.
+        levels: how closely recordings can be looked at.
         seed: of everything random.
     """
 
     confidence: float = 0.98
     effort: float = 10.0
-    full: bool = False
+    levels: Levels = GRADIENTS
     seed: int = 0
 
 
@@ -41,7 +41,7 @@ class State:
     Attributes:
         scores: [n] the latest estimates.
         stderrs: [n] as reported.
-        levels: [n] of the latest looks, indices into ``looks.ROWS``.
+        levels: [n] of the latest looks, indices into ``Goal.levels``.
         seconds: [n] lengths of the recordings.
         rounds: what each round did, in plain values.
         effort: spent so far.
@@ -64,8 +64,8 @@ class State:
         return cls(both[:, 0].copy(), both[:, 1].copy(), np.array(seconds, dtype=np.float64))
 
     def take(self, index: int, level: int, found: Estimate | None) -> None:
-        """A closer look's estimate and standard error; None where it failed, which is final."""
-        self.levels[index] = level if found is not None else len(ROWS) - 1
+        """A closer look's estimate and standard error; None where it failed."""
+        self.levels[index] = level
         if found is not None:
             self.scores[index], self.stderrs[index] = found
 
@@ -95,7 +95,8 @@ def run_rounds(
     Returns:
         The set, and how sure it is.
     """
-    everything = effort_of(state.levels, state.seconds, full=goal.full)
+    finest = len(goal.levels) - 1
+    everything = effort_of(state.levels, state.seconds, goal.levels)
     looked = np.arange(len(state.scores))
     levels, efforts = state.levels, everything
     while True:
@@ -109,7 +110,8 @@ def run_rounds(
         spent = float(efforts[looked].sum())
         state.effort += spent
         by_rows = {
-            str(ROWS[x]): int((levels[looked] == x).sum()) for x in np.unique(levels[looked])
+            str(goal.levels.rows[x]): int((levels[looked] == x).sum())
+            for x in np.unique(levels[looked])
         }
         state.rounds.append(
             {"looks_by_rows": by_rows, "passes": round(spent, 4), "overlap": beliefs.overlap}
@@ -117,8 +119,8 @@ def run_rounds(
         told(number, beliefs, state)
         if beliefs.overlap >= goal.confidence:
             return beliefs
-        levels = np.minimum(state.levels + 1, len(ROWS) - 1)
-        efforts = effort_of(levels, state.seconds, full=goal.full)
+        levels = np.minimum(state.levels + 1, finest)
+        efforts = effort_of(levels, state.seconds, goal.levels)
         looked = next_looks(
             beliefs.probabilities,
             state.levels,
@@ -126,10 +128,11 @@ def run_rounds(
             num_picks=len(beliefs.picks),
             confidence=goal.confidence,
             effort=goal.effort - state.effort,
+            finest=finest,
         )
         if not len(looked):
             return beliefs
         for level in np.unique(levels[looked]).tolist():
             there = looked[levels[looked] == level].tolist()
             for index, found in zip(there, look(number + 1, level, there), strict=True):
-                state.take(index, level, found)
+                state.take(index, finest if found is None else level, found)  # a failure is final

@@ -103,6 +103,10 @@ class ScoringOptions:
         check_fields(self)
         if self.beam_width is not None and self.beam_width < self.k:
             raise ValueError(f"beam_width: expected at least k = {self.k}, got {self.beam_width}")
+        if self.full and not self.chosen_method.pulls_back:
+            raise ValueError(
+                f"full: needs gradients, and method {self.chosen_method.name} has none"
+            )
 
     @cached_property
     def chosen_method(self) -> Method:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.tape import Tape
 from egl_fast.recognizers.classes import Classes
 from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.scoring.options import ScoringOptions
@@ -18,6 +20,12 @@ class ScoringTask:
     recognizer: Recognizer  # whose model the engine runs
     options: ScoringOptions  # what to compute
     embeds: bool = False  # whether to keep embeddings, too
+
+    def run(self, *inputs: Any, **named: Any) -> Tape:
+        """A forward pass that keeps what the method pulls back."""
+        whole = self.options.chosen_method.pulls_back
+        run = self.engine.run if whole else self.engine.run_output_layer
+        return run(*inputs, **named)
 
     @property
     def classes(self) -> Classes:

@@ -95,21 +95,22 @@ def _hypotheses(record: Mapping[str, Any]) -> list[dict[str, str]]:
     read = []
     for line in lines if isinstance(lines, list) else ():
         try:
-            log_prob, sq_norm = float(line["log_prob"]), float(line["sq_grad_norm"])
+            log_prob, sq_norm = float(line["log_prob"]), line["sq_grad_norm"]
+            sq_norm = None if sq_norm is None else float(sq_norm)
             text = shown_text(line["text"], most=MAX_TEXT)
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
-        if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm):
+        if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm or 0.0):
             read.append((text, log_prob, sq_norm))
     highest = max((log_prob for _, log_prob, _ in read), default=0.0)
     # Relative to the best: for long recordings exp(log_prob) itself is 0.
-    parts = [math.exp(log_prob - highest) * sq_norm for _, log_prob, sq_norm in read]
+    parts = [math.exp(log_prob - highest) * (sq_norm or 0.0) for _, log_prob, sq_norm in read]
     total = sum(parts)
     return [
         {
             "text": text,
             "probability": plain_exp(log_prob),
-            "sq_grad_norm": plain(sq_norm),
+            "sq_grad_norm": "–" if sq_norm is None else plain(sq_norm),
             "share": f"{100 * part / total:.0f}%" if total > 0 else "–",
         }
         for (text, log_prob, sq_norm), part in list(zip(read, parts, strict=True))[:MAX_HYPOTHESES]

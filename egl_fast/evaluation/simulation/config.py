@@ -18,7 +18,7 @@ from egl_fast.evaluation.simulation.choices import Choice, plain_choices, read_c
 from egl_fast.evaluation.simulation.filters import Filter, Scalar, read_filter, scalar
 from egl_fast.evaluation.simulation.toml_reading import KeyPath, Table, TomlSource
 from egl_fast.model import PRESETS, ModelConfig
-from egl_fast.records import ASKED_FOR_BY
+from egl_fast.records import ASKED_FOR_BY, NEED_GRADIENTS
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.selection import parse_budget
 from egl_fast.selection.strategies import split_unit
@@ -342,6 +342,8 @@ def _scoring(
             raise root.source.error(
                 choice.path, f"{choice.name}: {strategy} needs {option} = {value} in [scoring]"
             )
+        if strategy in NEED_GRADIENTS and chosen["method"] == "none":
+            raise table.error("method", f"{strategy} needs gradients; take exact, lowrank or probe")
     if chosen["mc_dropout"] and not may_drop:
         raise table.error("mc_dropout", "needs a model with dropout; add dropout = 0.1 to [model]")
     try:

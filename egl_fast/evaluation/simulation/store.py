@@ -41,6 +41,11 @@ from egl_fast.files.locking import sole_writer
 from egl_fast.records import ASKED_FOR_BY, STRATEGIES
 
 #: Numbers that a record may lack.
+_HYPOTHESIS: Final[dict[str, type | tuple[type, ...]]] = {
+    "text": str,
+    "log_prob": float,
+    "sq_grad_norm": (float, type(None)),
+}
 _ASKED_FOR: Final = {*ASKED_FOR_BY, *ON_REQUEST}
 
 _Content = TypeVar("_Content")
@@ -256,7 +261,7 @@ def _score_records(path: Path, unit: ScoreUnit) -> list[dict[str, Any]]:
         if unit.trusted is not None:
             _finite(record["typicality"])
         for hypothesis in record.get("hypotheses", ()):
-            for name, kind in (("text", str), ("log_prob", float), ("sq_grad_norm", float)):
-                if not isinstance(hypothesis[name], kind):
+            for name, kinds in _HYPOTHESIS.items():
+                if not isinstance(hypothesis[name], kinds):
                     raise ValueError(f"hypothesis with {name} {hypothesis[name]!r}")
     return records

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -16,9 +17,33 @@ from egl_fast.methods.method import OwnRows, SingleNorms
 from egl_fast.recognizers.classes import Classes
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
 from egl_fast.scoring.formula.outputs import model_outputs
-from egl_fast.scoring.formula.search import Searched
+from egl_fast.scoring.formula.search import Decoded, Searched, decode
 from egl_fast.scoring.formula.word_confidence import word_uncertainty
 from egl_fast.scoring.task import ScoringTask
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Expected gradient lengths of an utterance, see ``ScoreRecord``; None: not computed."""
+
+    egl: float | None = None
+    egl_stderr: float | None = None
+    egl_normalized: float | None = None
+    egl_unsquared: float | None = None
+    egl_full: float | None = None
+    egl_full_stderr: float | None = None
+    single: SingleNorms | None = None  # of the hypotheses
+
+
+def without_gradients(
+    task: ScoringTask, tape: Tape, *, ids: Sequence[str], durations: Sequence[float]
+) -> list[tuple[ScoreRecord, Tensor | None]]:
+    """Records of a forward pass's utterances, and embeddings if the task asks for them.
+
+    For methods that pull nothing back; arguments and errors are those of ``search``.
+    """
+    decoded = decode(task, tape, ids=ids, durations=durations)
+    return [(record(task, one, Sums()), one.embedding) for one in decoded]
 
 
 def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> list[ScoreRecord]:
@@ -59,7 +84,10 @@ def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> li
     for name in searched[0].output_layer:
         output_share += by_parameter[name]
     products, output_share = products.cpu(), output_share.cpu()
-    return [record(task, one, products[n], output_share[n]) for n, one in enumerate(searched)]
+    return [
+        record(task, one, sums_of(task, one, products[n], output_share[n]))
+        for n, one in enumerate(searched)
+    ]
 
 
 def _one_by_one(one: Searched, blank: int) -> Searched:
@@ -78,13 +106,12 @@ def _one_by_one(one: Searched, blank: int) -> Searched:
     )
 
 
-def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Tensor) -> ScoreRecord:
-    """The record of an utterance, from the gradients of its rows.
+def sums_of(task: ScoringTask, one: Searched, products: Tensor, output_share: Tensor) -> Sums:
+    """The sums over an utterance's labelings, from the gradients of its rows.
 
     ``products`` are [rows] squared norms over all parameters, or [rows, rows] inner products,
     padded if other utterances have more rows; ``output_share`` is the output layer's share of them.
     """
-    options, classes = task.options, task.classes
     own = (slice(len(one.rows)),) * products.dim()
     estimate, single = one.rows.finish(products[own], output_share[own])
     probability = one.log_prob.exp()
@@ -100,26 +127,44 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
         )
         full = mass * estimate.value + beyond.value
         full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)
+    return Sums(
+        egl=mass * estimate.value,
+        egl_stderr=mass * math.sqrt(estimate.variance),
+        egl_normalized=estimate.value,
+        egl_unsquared=None if single is None else float(probability @ single.sq_norms.sqrt()),
+        egl_full=full,
+        egl_full_stderr=full_stderr,
+        single=single,
+    )
+
+
+def record(task: ScoringTask, one: Decoded, sums: Sums) -> ScoreRecord:
+    """The record of an utterance.
+
+    Raises:
+        ModelError: a number is NaN or infinite.
+    """
+    options, classes = task.options, task.classes
     # p log p -> 0 as p -> 0, also where log p is -inf.
     entropy = -torch.special.xlogy(one.log_probs.exp(), one.log_probs.exp()).sum(1).mean()
     words = word_uncertainty(one.log_probs, task.classes) if options.word_confidence else None
     hypotheses: tuple[Hypothesis, ...] = ()
     try:
-        if options.per_hypothesis and single is not None:
-            hypotheses = _hypotheses(one, single, classes)
+        if options.per_hypothesis:
+            hypotheses = _hypotheses(one, sums.single, classes)
         return ScoreRecord(
             id=one.name,
             duration=one.duration,
             num_frames=one.num_frames,
             pred_text=classes.text(one.labelings[0]),
             num_hypotheses=len(one.labelings),
-            beam_mass=mass,
-            egl=mass * estimate.value,
-            egl_stderr=mass * math.sqrt(estimate.variance),
-            egl_normalized=estimate.value,
-            egl_unsquared=None if single is None else float(probability @ single.sq_norms.sqrt()),
-            egl_full=full,
-            egl_full_stderr=full_stderr,
+            beam_mass=float(one.log_prob.exp().sum()),
+            egl=sums.egl,
+            egl_stderr=sums.egl_stderr,
+            egl_normalized=sums.egl_normalized,
+            egl_unsquared=sums.egl_unsquared,
+            egl_full=sums.egl_full,
+            egl_full_stderr=sums.egl_full_stderr,
             entropy=max(0.0, float(entropy)),
             pctc=-float(one.log_prob[0]) / one.num_frames,
             random=random_score(options.seed, one.name),
@@ -132,9 +177,13 @@ def record(task: ScoringTask, one: Searched, products: Tensor, output_share: Ten
         raise ModelError(f"utterance {one.name!r}: {error}") from None
 
 
-def _hypotheses(one: Searched, single: SingleNorms, classes: Classes) -> tuple[Hypothesis, ...]:
-    numbers = (one.log_prob.tolist(), single.sq_norms.tolist(), single.stderr.tolist())
+def _hypotheses(
+    one: Decoded, single: SingleNorms | None, classes: Classes
+) -> tuple[Hypothesis, ...]:
+    norms: Iterable[tuple[float | None, float]] = repeat((None, 0.0))
+    if single is not None:
+        norms = zip(single.sq_norms.tolist(), single.stderr.tolist(), strict=True)
     return tuple(
-        Hypothesis(classes.text(labels), labels, *three)
-        for labels, *three in zip(one.labelings, *numbers, strict=True)
+        Hypothesis(classes.text(labels), labels, log_prob, *norm)
+        for labels, log_prob, norm in zip(one.labelings, one.log_prob.tolist(), norms, strict=False)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,29 +27,34 @@ from egl_fast.scoring.task import ScoringTask
 SEARCH_BYTES = 2**31
 
 
-@dataclass(frozen=True, eq=False)
-class Searched:
-    """One utterance with its labelings and what to pull back, before the backward pass."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Decoded:
+    """One utterance with its labelings."""
 
     name: str
     duration: float  # seconds; 0 if unknown
     log_probs: Tensor  # [T, C] float64 on the model's device, T the utterance's own frames
     labelings: Sequence[Labels]  # K or fewer, best first
-    # [K] float64, log p(y|x) of the labelings, exact. On the CPU, like what follows.
-    log_prob: Tensor
+    log_prob: Tensor  # [K] float64 on the CPU, log p(y|x) of the labelings, exact
+    embedding: Tensor | None  # [d] on the CPU, if the task asks for it
+    mc_dropout: float | None  # see ``dropout_disagreement``, if the options ask for it
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.log_probs.shape[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Searched(Decoded):
+    """And with what to pull back, before the backward pass. On the CPU, except for cotangents."""
+
     rows: Rows  # how to get the labelings' norms from the first of the cotangents
     energies: Tensor  # [K] float64, ||delta_k||^2 of the labelings
     draws: Draws | None  # likewise for labelings beyond the beam, from the other cotangents
     cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
     # Parameters of the output layer, if the method knows its norms in advance.
     output_layer: tuple[str, ...]
-    embedding: Tensor | None = None  # [d] on the CPU, if the task asks for it
-    mc_dropout: float | None = None  # see ``dropout_disagreement``, if the options ask for it
-
-    @property
-    def num_frames(self) -> int:
-        """T."""
-        return self.log_probs.shape[0]
 
     @property
     def num_rows(self) -> int:
@@ -72,9 +78,7 @@ def search(
     device, method = logits.device, options.chosen_method
     layer = output_layer_of(tape) if method.wants_output_layer else None
     frame_gram = None if layer is None else layer.frame_gram(lengths)
-    embeddings = embeddings_of(tape, lengths) if task.embeds else None
-    dropped = dropout_disagreement(task, tape, ids) if options.mc_dropout else None
-    log_probs = logits.detach().double().log_softmax(dim=2)
+    known = _known_of(task, tape, lengths, ids=ids, durations=durations)
     searched: list[Searched] = []
     for part in _searched_together(logits, options):
         names, num_frames = ids[part], lengths[part].tolist()
@@ -90,20 +94,19 @@ def search(
             blank=classes.blank,
             **method.compression(logits),
         ).summary_on_host()
-        for name, count in zip(names, found.hypotheses.counts.tolist(), strict=True):
-            if count == 0:
-                raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
-        own_log_probs = [log_probs[part][n, :end] for n, end in enumerate(num_frames)]
+        _refuse_impossible(names, found.hypotheses)
         for n, name in enumerate(names):
+            of_utterance = known[part][n]
             labelings = found.hypotheses.labelings(n)
             rows = method.rows(found, n)
+            assert rows is not None, "this method pulls nothing back"
             cotangents = found.cotangents[n, : len(rows), : num_frames[n]]
             draws = None
             if options.full:
                 end = num_frames[n]
                 more, draws = _beyond_the_beam(
                     task,
-                    own_log_probs[n],
+                    of_utterance["log_probs"],
                     labelings,
                     None if own_gram is None else own_gram[n, :end, :end],
                     name=name,
@@ -112,9 +115,7 @@ def search(
                 cotangents = torch.cat([cotangents, more.to(cotangents.dtype)])
             searched.append(
                 Searched(
-                    name=name,
-                    duration=durations[part][n],
-                    log_probs=own_log_probs[n],
+                    **of_utterance,
                     labelings=labelings,
                     log_prob=found.hypotheses.log_prob[n, : len(labelings)],
                     rows=rows,
@@ -122,11 +123,68 @@ def search(
                     draws=draws,
                     cotangents=cotangents,
                     output_layer=() if layer is None else layer.names,
-                    embedding=None if embeddings is None else embeddings[part][n],
-                    mc_dropout=None if dropped is None else dropped[part][n],
                 )
             )
     return searched
+
+
+def decode(
+    task: ScoringTask, tape: Tape, *, ids: Sequence[str], durations: Sequence[float]
+) -> list[Decoded]:
+    """As ``search``, for a method that pulls nothing back: the same labelings.
+
+    Their probabilities may differ in the last bits: the fused operator has its own log-softmax.
+    """
+    options, classes = task.options, task.classes
+    logits, lengths = model_outputs(tape.outputs, ids=ids, num_classes=len(classes.vocabulary))
+    found = ops.ctc_beam_search(
+        logits.detach().double().log_softmax(dim=2),
+        lengths.to(logits.device),
+        num_hypotheses=options.k,
+        beam_width=options.beam_width_on(logits.device),
+        blank=classes.blank,
+    )
+    _refuse_impossible(ids, found)
+    known = _known_of(task, tape, lengths, ids=ids, durations=durations)
+    log_prob = found.log_prob.cpu()
+    return [
+        Decoded(
+            **of_utterance,
+            labelings=(labelings := found.labelings(n)),
+            log_prob=log_prob[n, : len(labelings)],
+        )
+        for n, of_utterance in enumerate(known)
+    ]
+
+
+def _known_of(
+    task: ScoringTask,
+    tape: Tape,
+    lengths: Tensor,
+    *,
+    ids: Sequence[str],
+    durations: Sequence[float],
+) -> list[dict[str, Any]]:
+    """The fields of ``Decoded`` that need no search, of each utterance."""
+    embeddings = embeddings_of(tape, lengths) if task.embeds else None
+    dropped = dropout_disagreement(task, tape, ids) if task.options.mc_dropout else None
+    log_probs = tape.logits.detach().double().log_softmax(dim=2)
+    return [
+        {
+            "name": name,
+            "duration": durations[n],
+            "log_probs": log_probs[n, :end],
+            "embedding": None if embeddings is None else embeddings[n],
+            "mc_dropout": None if dropped is None else dropped[n],
+        }
+        for n, (name, end) in enumerate(zip(ids, lengths.tolist(), strict=True))
+    ]
+
+
+def _refuse_impossible(names: Sequence[str], found: ops.Hypotheses) -> None:
+    for name, count in zip(names, found.counts.tolist(), strict=True):
+        if count == 0:
+            raise ModelError(f"utterance {name!r}: no labeling has a probability above 0")
 
 
 def _searched_together(logits: Tensor, options: ScoringOptions) -> list[slice]:

@@ -51,7 +51,7 @@ def trusted_embeddings(
             inputs = scoring.task.recognizer.inputs(
                 [window[i] for i in batch], device=engine.device, dtype=engine.dtype
             )
-            tape = engine.run(*inputs.positional, **inputs.named)
+            tape = engine.run_output_layer(*inputs.positional, **inputs.named)
             _, num_frames = model_outputs(
                 tape.outputs,
                 ids=[names[i] for i in batch],

@@ -23,7 +23,7 @@ from egl_fast.errors import EglError, ModelError, one_line
 from egl_fast.gradients.tape import Tape
 from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.formula.record import pull_back
+from egl_fast.scoring.formula.record import pull_back, without_gradients
 from egl_fast.scoring.formula.search import Searched, search
 from egl_fast.scoring.schedule.sharing import (
     CUDA_PASS_OVERHEAD_ROWS,
@@ -159,7 +159,11 @@ class BatchScoring:
         """Already results, where the forward pass of the search is used for the gradients, too."""
         tape = self._run(batch)
         durations = [self._seconds[i] for i in batch]
-        searched = search(self._task, tape, ids=[self._ids[i] for i in batch], durations=durations)
+        ids = [self._ids[i] for i in batch]
+        if not self._task.options.chosen_method.pulls_back:
+            found = without_gradients(self._task, tape, ids=ids, durations=durations)
+            return {i: Scored(*own) for i, own in zip(batch, found, strict=True)}
+        searched = search(self._task, tape, ids=ids, durations=durations)
         longest = max(durations)
         row_bytes = self._engine.memory.row_bytes(tape) / (len(batch) * longest)
         self._row_bytes_per_second = max(self._row_bytes_per_second, row_bytes)
@@ -201,7 +205,7 @@ class BatchScoring:
         inputs = self._task.recognizer.inputs(
             [self._recordings[i] for i in batch], device=engine.device, dtype=engine.dtype
         )
-        return engine.run(*inputs.positional, **inputs.named)
+        return self._task.run(*inputs.positional, **inputs.named)
 
     def _fits(self, num_utterances: int, num_rows: int, seconds: float) -> bool:
         total_rows = num_utterances * num_rows
