@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from egl_fast.compute.devices import usable_device
-from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import Precision
 from egl_fast.data.manifest import read_manifest
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS
@@ -19,27 +18,15 @@ from egl_fast.data.waveforms import mono_waveform
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.model_call import ModelInputs
-from egl_fast.gradients.tape import Tape
 from egl_fast.recognizers import checkpoint
 from egl_fast.recognizers.classes import Classes
 from egl_fast.recognizers.front_end import Spectrograms
 from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.recognizers.spec import load_recognizer
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.arguments import (
-    compare_with_batch,
-    durations_of,
-    may_be_one_utterance,
-    names_of,
-    refuse_unusable,
-    sliced,
-    unpadded,
-    warn_of_unmarked_padding,
-)
+from egl_fast.scoring.arguments import names_of
+from egl_fast.scoring.batch_inputs import score_inputs
 from egl_fast.scoring.formula.dropout import dropout_modules
-from egl_fast.scoring.formula.outputs import model_outputs
-from egl_fast.scoring.formula.record import pull_back, without_gradients
-from egl_fast.scoring.formula.search import search
 from egl_fast.scoring.options import (
     ScoringKeywords,
     ScoringOptions,
@@ -244,40 +231,8 @@ class Scorer:
             ValueError: an option is out of range.
         """
         options, named_inputs = split_keywords(named)
-        task = self._task(options)
         inputs = ModelInputs(model_inputs, named_inputs)
-        refuse_unusable(inputs)
-        engine = task.engine
-        tape = None
-        if engine.shares_batches or may_be_one_utterance(inputs):
-            tape = task.run(*model_inputs, **named_inputs)
-            together = tape.outputs
-        else:
-            together = engine.infer(*model_inputs, **named_inputs)
-        logits, lengths = model_outputs(
-            together, ids=None, num_classes=len(self.classes.vocabulary)
-        )
-        num_utterances = logits.shape[0]
-        names = names_of(ids, num_utterances)
-        seconds = durations_of(durations, num_utterances)
-
-        def score(tape: Tape, group: Sequence[int]) -> list[ScoreRecord]:
-            ids, durations = [names[n] for n in group], [seconds[n] for n in group]
-            if not task.options.chosen_method.pulls_back:
-                found = without_gradients(task, tape, ids=ids, durations=durations)
-                return [record for record, _ in found]
-            return pull_back(task, tape, search(task, tape, ids=ids, durations=durations))
-
-        if tape is not None and (engine.shares_batches or num_utterances == 1):
-            return score(tape, range(num_utterances))
-        warn_of_unmarked_padding(inputs, lengths)
-        records: list[ScoreRecord] = []
-        for n in range(num_utterances):
-            tape = _alone(task, inputs, n, lengths)
-            records += score(tape, [n])
-            compare_with_batch(tape.outputs, together, n, names[n])
-            del tape  # or its activations would stay until the next ones are computed
-        return records
+        return score_inputs(self._task(options), inputs, ids=ids, durations=durations)
 
     @takes_scoring_options
     def score_waveforms(
@@ -391,21 +346,6 @@ class Scorer:
         if options.mc_dropout:
             dropout_modules(self.model)  # refuses it here, not after the first recording
         return ScoringTask(self._engines[options.params], self.recognizer, options)
-
-
-def _alone(task: ScoringTask, inputs: ModelInputs, n: int, lengths: Tensor) -> Tape:
-    """Run one utterance of a batch alone, and without its padding if the model allows that."""
-    own = unpadded(inputs, n, len(lengths))
-    if own is not None:
-        try:
-            tape = task.run(*own.positional, **own.named)
-            if int(tape.outputs[1][0]) == int(lengths[n]):
-                return tape
-        except (ValueError, RuntimeError, AssertionError) as error:  # models may insist on a size
-            if is_out_of_memory(error):
-                raise
-    own = sliced(inputs, n, len(lengths))
-    return task.run(*own.positional, **own.named)
 
 
 def pool_scoring(

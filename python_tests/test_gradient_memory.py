@@ -68,7 +68,7 @@ def test_memory_that_runs_out_does_not_end_vectorizing(
     with pytest.raises(type(error)):
         scorer.score_batch(*batch(dtype=torch.float32), k=3)
     assert scorer.score_batch(*batch(dtype=torch.float32), k=3)
-    assert scorer._engine._vectorizes
+    assert scorer._engine._autograd._vectorizes
     assert "vectorized" not in caplog.text
 
 

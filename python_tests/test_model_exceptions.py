@@ -73,5 +73,5 @@ def test_a_failure_that_is_not_of_vectorizing_does_not_end_it(
     scorer = egl_fast.Scorer(model, VOCABULARY)
     with pytest.raises(RuntimeError, match="license server"):
         scorer.score_batch(*batch(dtype=torch.float32), k=3)
-    assert scorer._engine._vectorizes
+    assert scorer._engine._autograd._vectorizes
     assert "vectorized" not in caplog.text

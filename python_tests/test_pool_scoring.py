@@ -14,6 +14,7 @@ from recordings import write_recordings
 
 import egl_fast
 from egl_fast.data.manifest import Utterance, read_manifest
+from egl_fast.gradients.backward import VectorizedBackward
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.memory import LEAST_MEMORY_BYTES
 from egl_fast.records import ScoreRecord
@@ -155,20 +156,20 @@ def test_rows_that_do_not_fit_are_fewer_a_pass(
 ) -> None:  # fmt: skip
     options = ScoringOptions(k=40)
     expected, _ = scored(tiny_model, eight[:1], options)
-    pull_back, most = GradientEngine._pull_back, []
+    pull_back, most = VectorizedBackward.pull_back, []
 
     def with_little_room(
-        engine: GradientEngine, output: Any, rows: torch.Tensor, wanted: Any
+        backward: VectorizedBackward, output: Any, rows: torch.Tensor, wanted: Any
     ) -> Any:
         if wanted:
             most.append(len(rows))
             if most[-1] > 12:
                 raise MemoryError
-        return pull_back(engine, output, rows, wanted)
+        return pull_back(backward, output, rows, wanted)
 
     # One row of so small a model takes less than what is next to nothing otherwise.
     monkeypatch.setattr("egl_fast.gradients.memory.LEAST_MEMORY_BYTES", 2**17)
-    monkeypatch.setattr(GradientEngine, "_pull_back", with_little_room)
+    monkeypatch.setattr(VectorizedBackward, "pull_back", with_little_room)
     with caplog.at_level(logging.WARNING, logger="egl_fast"):
         results, engine = scored(tiny_model, eight[:1], options)
     assert max(most) > 12

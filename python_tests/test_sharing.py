@@ -18,6 +18,8 @@ import egl_fast
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.memory import ROWS_PER_PASS, GradientMemory
+from egl_fast.gradients.stages import Stage
+from egl_fast.gradients.tape import Tape
 from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.formula.record import pull_back
@@ -71,9 +73,9 @@ def test_groups_are_the_least_work_of_all_cuts(
 class WatchedEngine(GradientEngine):
     """Notes the size of each backward pass: rows per utterance, utterances."""
 
-    def _each_row(self, pull_one: Any, rows: Tensor) -> Any:
+    def _run_stage(self, stage: Stage, tape: Tape, rows: Tensor, *rest: Any) -> Any:
         self.__dict__.setdefault("passes", []).append(tuple(rows.shape[:2]))
-        return super()._each_row(pull_one, rows)
+        return super()._run_stage(stage, tape, rows, *rest)
 
 
 def results(

@@ -9,21 +9,19 @@ modules with parameters. ``tape`` says what is recorded, ``rules`` what follows.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 import egl_fast.gradients.rules  # noqa: F401  (importing registers them)
 from egl_fast.compute.devices import start_backward_thread
-from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.compute.precision import check_precision, matmul_precision
-from egl_fast.errors import ModelError, one_line
+from egl_fast.errors import ModelError
+from egl_fast.gradients.backward import VectorizedBackward, inside, leaves
 from egl_fast.gradients.calls import Call, Computed
 from egl_fast.gradients.contributions import (
     Contribution,
@@ -41,7 +39,7 @@ from egl_fast.gradients.rules.rule import Pullback
 from egl_fast.gradients.running import alone, running, unwrapped
 from egl_fast.gradients.stages import Stage
 from egl_fast.gradients.tape import Tape, declares_utterances_first, record
-from egl_fast.gradients.verification import check_against_autograd, kept_gradients
+from egl_fast.gradients.verification import check_against_autograd
 
 _log = logging.getLogger("egl_fast")
 
@@ -87,7 +85,7 @@ class GradientEngine:
         self.coverage: Coverage | None = None
         self._covered: Set[str] = set()
         self._reported_uncovered: set[str] = set()
-        self._vectorizes = True
+        self._autograd = VectorizedBackward(self.model)
         self._output_layer: tuple[str, ...] | None = None  # names; None before they are known
         self._verified: set[tuple[frozenset[int], bool]] = set()
 
@@ -279,11 +277,11 @@ class GradientEngine:
         one = tape.logits.shape[0] == 1
         wanted = [(call.edge, call.output) for call in stage.calls]
         if one:
-            wanted += _leaves(stage.direct)
+            wanted += leaves(stage.direct)
         if stage.end is not None:
-            wanted.append((stage.end, _shape_at(stage.end)))
+            wanted.append(inside(stage.end))
         with self._products():
-            pulled = self._pull_back(stage.start, at_start.pop(), wanted)
+            pulled = self._autograd.pull_back(stage.start, at_start.pop(), wanted)
             for position, utterance in enumerate(self._utterances(tape)):
                 at_calls = [
                     call.slice_cotangent(cotangent, utterance)
@@ -293,7 +291,9 @@ class GradientEngine:
                 gradients = pulled[len(at_calls) :]
                 if not one:
                     own_rows = _only(rows, position)
-                    gradients = self._pull_back(tape.logits, own_rows, _leaves(stage.direct))
+                    gradients = self._autograd.pull_back(
+                        tape.logits, own_rows, leaves(stage.direct)
+                    )
                 for name, gradient in zip(stage.direct, gradients, strict=False):
                     found[position][name].append(Explicit(gradient))
         return [] if stage.end is None else [pulled[-1]]
@@ -317,62 +317,9 @@ class GradientEngine:
         # Through the functions that made the weights, to the parameters they were made of.
         for weight, contributions in of_computed.values():
             rows = combined(contributions).gradient().view(-1, *weight.value.shape)
-            gradients = self._pull_back(weight.value, rows, _leaves(weight.parameters))
+            gradients = self._autograd.pull_back(weight.value, rows, leaves(weight.parameters))
             for name, gradient in zip(weight.parameters, gradients, strict=True):
                 found[name].append(Explicit(gradient))
-
-    def _pull_back(
-        self, output: Tensor | GradientEdge, rows: Tensor, wanted: Sequence[_Place]
-    ) -> Sequence[Tensor]:
-        """From cotangents [R, *] of ``output``, those at other places: [R, *shape] of each.
-
-        At a parameter that is its gradient, of all utterances in ``rows`` together.
-        """
-        if not wanted:
-            return []
-        inputs = [edge for edge, _ in wanted]
-
-        def pull_one(cotangent: Tensor) -> tuple[Tensor, ...]:
-            found = torch.autograd.grad(
-                output, inputs, cotangent, retain_graph=True, allow_unused=True
-            )
-            # A custom function may return None to stop the gradient, an embedding a sparse one.
-            return tuple(
-                cotangent.new_zeros(shape)
-                if gradient is None
-                else (gradient.to_dense() if gradient.layout != torch.strided else gradient)
-                for gradient, (_, shape) in zip(found, wanted, strict=True)
-            )
-
-        # Functions that set .grad are refused by the comparison with autograd, which comes later.
-        leaves = () if self._verified else self.model.parameters()
-        with kept_gradients(leaves):
-            return self._each_row(pull_one, rows)
-
-    def _each_row(
-        self, pull_one: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor
-    ) -> Sequence[Tensor]:
-        if self._vectorizes:
-            try:
-                with warnings.catch_warnings():
-                    # torch loops over an operator without a batching rule: slow, but exact, and
-                    # users cannot change it.
-                    warnings.filterwarnings("ignore", message="There is a performance drop")
-                    pulled: Sequence[Tensor] = torch.func.vmap(pull_one)(rows)
-                return pulled
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                reason = one_line(error)[:200]
-        one_by_one = [pull_one(row) for row in rows]
-        if self._vectorizes:  # so it was vectorizing that failed
-            self._vectorizes = False
-            _log.warning(
-                "this model's backward pass cannot be vectorized, so cotangents are pulled back "
-                "one at a time (%s)",
-                reason,
-            )
-        return [torch.stack(series) for series in zip(*one_by_one, strict=True)]
 
     def _verify(
         self,
@@ -401,6 +348,7 @@ class GradientEngine:
                 check_against_autograd(self.model, tape, cotangents, norms)
         # Those of other parameters, before some were frozen, may be wrong by now.
         self._verified = {known for known in self._verified if known[0] == counted[0]} | {counted}
+        self._autograd.keeps_gradients = False
 
     def _report_uncovered(self, direct: dict[str, nn.Parameter]) -> None:
         new = [name for name in direct if name not in self._reported_uncovered]
@@ -411,17 +359,6 @@ class GradientEngine:
 
 #: A parameter, an utterance's position, the cotangents of a pass, and their gradients' coordinates.
 _Gradients: TypeAlias = tuple[str, int, slice, list[Tensor]]
-
-#: Where a cotangent arrives, and its shape.
-_Place: TypeAlias = tuple[GradientEdge, torch.Size]
-
-
-def _leaves(parameters: Mapping[str, nn.Parameter]) -> list[_Place]:
-    return [(get_gradient_edge(parameter), parameter.shape) for parameter in parameters.values()]
-
-
-def _shape_at(edge: GradientEdge) -> torch.Size:
-    return torch.Size(edge.node._input_metadata[edge.output_nr].shape)
 
 
 def _size(rows: slice) -> int:
