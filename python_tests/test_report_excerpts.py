@@ -122,5 +122,8 @@ def test_what_each_hypothesis_adds_to_egl():
         {"text": "e", "log_prob": float("-inf"), "sq_grad_norm": 1.0},
     ]
     heard = _hypotheses({"hypotheses": lines})
-    assert [(one["text"], one["share"]) for one in heard] == [("a", "75%"), ("b", "25%")]
+    assert [(one["pieces"], one["share"]) for one in heard] == [
+        ([("", "a")], "75%"),
+        ([("-", "a"), ("+", "b")], "25%"),
+    ]
     assert _hypotheses({}) == _hypotheses({"hypotheses": "x"}) == []

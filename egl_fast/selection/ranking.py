@@ -202,7 +202,7 @@ class Offer:
         return self.candidates.part(self.inside)
 
     @cached_property
-    def _originals(self) -> list[int]:
+    def originals(self) -> list[int]:
         """Of every candidate of the pool, the first copy: excluded ones have copies, too."""
         if self.candidates.embeddings is None:
             return list(range(len(self.candidates)))
@@ -216,17 +216,17 @@ class Offer:
         """Originals of what is excluded: a copy of it is excluded, too."""
         ids = self.candidates.values("id")
         exclude = self.selection.exclude
-        return {self._originals[i] for i, identity in enumerate(ids) if identity in exclude}
+        return {self.originals[i] for i, identity in enumerate(ids) if identity in exclude}
 
     @cached_property
     def _num_copies(self) -> int:
-        left = {self._originals[index] for index in self.inside} - self._excluded
+        left = {self.originals[index] for index in self.inside} - self._excluded
         return len(self.inside) - len(left)
 
     def _first_copies(self, order: Iterable[int]) -> Iterator[int]:
         seen = set(self._excluded)
         for index in order:
-            original = self._originals[index]
+            original = self.originals[index]
             if original not in seen:
                 seen.add(original)
                 yield index

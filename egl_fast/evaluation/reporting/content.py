@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from egl_fast.data.audio_folder import audio_folder, read_metadata
-from egl_fast.errors import ReportError
+from egl_fast.errors import ReportError, SelectionError
 from egl_fast.evaluation.reporting import findings, provenance
 from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import main_query
@@ -20,6 +20,8 @@ from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Page
+from egl_fast.evaluation.reporting.pick_order import pick_order
+from egl_fast.evaluation.reporting.pick_section import add_picks
 from egl_fast.evaluation.reporting.pool_findings import mass_findings, ranking_findings
 from egl_fast.evaluation.reporting.pool_sections import add_histograms, add_picked, add_ranking
 from egl_fast.evaluation.reporting.ranking import Ranking
@@ -153,7 +155,15 @@ def scores_page(
         one: {0: np.argsort(-pool.strategies[one.strategy], kind="stable")[:count]}
         for one in series
     }
-    _add_pool(page, pool, ranking, [ranking], picks, 0, folder, audio, advance)
+    order = None
+    try:
+        order = pick_order(pool)
+    except SelectionError as error:
+        page.notes.append(f"This page does not say what to label: {error}.")
+    first = () if order is None else order.indices[: max(audio, 0)].tolist()
+    _add_pool(page, pool, ranking, [ranking], picks, 0, folder, audio, advance, first=first)
+    if order is not None:
+        add_picks(page, pool, order)
     if left_out is not None:
         add_gate(page, left_out, folder=folder, audio=audio, advance=advance)
     page.notes += [
@@ -181,6 +191,8 @@ def _add_pool(
     folder: Path,
     audio: int,
     advance: Callable[[], None],
+    *,
+    first: Sequence[int] = (),
 ) -> None:
     """What both kinds of page say about a pool, here the one that a seed's base model scored."""
     page.findings += ranking_findings(ranking, every_ranking)
@@ -188,7 +200,7 @@ def _add_pool(
     page.error_bars = _error_bars(pool)
     add_picked(page, pool, picks)
     own = {series: of[seed] for series, of in picks.items() if seed in of}
-    add_listening(page, pool, own, ranking, folder, audio, advance)
+    add_listening(page, pool, own, ranking, folder, audio, advance, first=first)
 
 
 def _incomplete(evaluation: Evaluation) -> list[str]:

@@ -102,8 +102,8 @@ def _of_selection(listed: Path, gate: Mapping[str, Any], metadata: Mapping[str, 
         threshold=_finite(gate.get("threshold")),
         num_candidates=None if (n := _finite(gate.get("num_candidates"))) is None else int(n),
         candidate_seconds=_finite(gate.get("seconds")),
-        pool=_quantiles_in(gate),
-        trusted=_quantiles_in(likeness_in(metadata)),
+        pool=quantiles_in(gate),
+        trusted=quantiles_in(likeness_in(metadata)),
         typicality=typicality,
         seconds=seconds,
         groups=numbers.astype(np.int64),
@@ -143,7 +143,7 @@ def _of_pool(pool: ScoresFile, metadata: Mapping[str, Any]) -> LeftOut:
         num_candidates=len(pool),
         candidate_seconds=float(pool.durations.sum()),
         pool=tuple(quantiles(values)),
-        trusted=_quantiles_in(likeness),
+        trusted=quantiles_in(likeness),
         typicality=pool.typicality[away],
         seconds=pool.durations[away],
         groups=np.array(groups(embeddings, indices), dtype=np.int64),
@@ -163,7 +163,7 @@ def _finite(value: object) -> float | None:
     return float(value)
 
 
-def _quantiles_in(said: Mapping[str, Any]) -> tuple[float, ...]:
+def quantiles_in(said: Mapping[str, Any]) -> tuple[float, ...]:
     """Quantiles that metadata hold, where they are ones."""
     found = said.get("quantiles")
     if not isinstance(found, list) or len(found) < 2:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.evaluation.reporting.differences import marked
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import look
 from egl_fast.evaluation.reporting.page_model import Page
@@ -19,6 +20,8 @@ from egl_fast.evaluation.reporting.sounds import MAX_TEXT, Sounds, heard
 from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_text
 
 MAX_HYPOTHESES = 8
+#: Stands beside the places of series for what `select` picks.
+TO_LABEL = -1
 #: What sounds and pictures of the table may take; recordings beyond are text only.
 MAX_MEDIA_BYTES = 3 * 2**20
 
@@ -31,6 +34,8 @@ def add_listening(
     audio_folder: Path,
     top: int,
     advance: Callable[[], None],
+    *,
+    first: Sequence[int] = (),
 ) -> None:
     """The first ``top`` picks of every series, each recording once.
 
@@ -42,10 +47,15 @@ def add_listening(
         audio_folder: what relative audio paths count from.
         top: how many per series; 0 for no table.
         advance: called for each recording.
+        first: positions that `select` picks first; its gate may leave a series' top picks out.
     """
     if top == 0 or not picks:
         return
     top_of: dict[int, dict[int, int]] = {}
+    if len(first):
+        page.listen_series.append((TO_LABEL, "what to label"))
+    for rank, index in enumerate(first[:top], start=1):
+        top_of.setdefault(index, {})[TO_LABEL] = rank
     for series, indices in picks.items():
         page.listen_series.append((page.place(series), look(series).label))
         for rank, index in enumerate(indices[:top].tolist(), start=1):
@@ -82,18 +92,20 @@ def add_listening(
             "keep the page small."
         )
     page.warnings += sounds.warnings("top pick")
-    numbers = {index: at for at, index in enumerate(top_of, start=1)}
+    page.listen_numbers = {index: at for at, index in enumerate(top_of, start=1)}
     utterances = page.data["ranking"]["utterances"]
     for index, utterance in zip(ranking.shown.tolist(), utterances, strict=True):
-        if index in numbers:
-            utterance["n"] = numbers[index]
+        if index in page.listen_numbers:
+            utterance["n"] = page.listen_numbers[index]
 
 
-def _hypotheses(record: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The best hypotheses, with what each adds to EGL's sum; malformed ones are left out."""
+def readings(record: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:
+    """(text, log probability, squared gradient length or None) of hypotheses, best first.
+
+    Malformed ones are left out.
+    """
     lines = record.get("hypotheses")
-    read = []
-    for line in lines if isinstance(lines, list) else ():
+    for line in lines if isinstance(lines, (list, tuple)) else ():
         try:
             log_prob, sq_norm = float(line["log_prob"]), line["sq_grad_norm"]
             sq_norm = None if sq_norm is None else float(sq_norm)
@@ -101,14 +113,19 @@ def _hypotheses(record: Mapping[str, Any]) -> list[dict[str, str]]:
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
         if -1e9 < log_prob < 1e-3 and math.isfinite(sq_norm or 0.0):
-            read.append((text, log_prob, sq_norm))
+            yield text, log_prob, sq_norm
+
+
+def _hypotheses(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The best hypotheses, how they differ, and what each adds to EGL's sum."""
+    read = list(readings(record))
     highest = max((log_prob for _, log_prob, _ in read), default=0.0)
     # Relative to the best: for long recordings exp(log_prob) itself is 0.
     parts = [math.exp(log_prob - highest) * (sq_norm or 0.0) for _, log_prob, sq_norm in read]
     total = sum(parts)
     return [
         {
-            "text": text,
+            "pieces": marked(read[0][0], text),
             "probability": plain_exp(log_prob),
             "sq_grad_norm": "–" if sq_norm is None else plain(sq_norm),
             "share": f"{100 * part / total:.0f}%" if total > 0 else "–",

@@ -77,6 +77,23 @@ class GateSection:
     is_made: bool
 
 
+@dataclass(frozen=True)
+class PickSection:
+    """What to label at a budget; the list itself is in the page's data.
+
+    Attributes:
+        strategy: what it is ranked by, for people.
+        command: the `select` that picks it, but for the budget; "" where it is picked already.
+        gate: the gate's option, or "".
+        notes: what is left out, and what the list does not hold.
+    """
+
+    strategy: str
+    command: str
+    gate: str
+    notes: tuple[str, ...]
+
+
 @dataclass
 class Page:
     """All that the template needs, except for style and script.
@@ -90,6 +107,8 @@ class Page:
         budget: the one that the descriptions of picks are about.
         listen: recordings of the listening table, as ``listening`` describes them.
         listen_series: (position of its look, label) of each series with top picks there.
+        listen_numbers: position in the pool -> number in the listening table.
+        picks: what to label at a budget, or None.
         gate: what it leaves out, or None.
         made: how the scores were made: (what, its value).
         error_bars: how far the scores are estimates, or "".
@@ -117,6 +136,8 @@ class Page:
     budget: str = ""
     listen: list[dict[str, Any]] = field(default_factory=list)
     listen_series: list[tuple[int, str]] = field(default_factory=list)
+    listen_numbers: dict[int, int] = field(default_factory=dict)
+    picks: PickSection | None = None
     listen_note: str = ""
     gate: GateSection | None = None
     notes: list[str] = field(default_factory=list)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.wording import plain, shown_text
+from egl_fast.scoring.options import ScoringOptions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,6 +22,11 @@ else:
 Fact = tuple[str, str]
 
 _HASH_DIGITS = 12
+#: Options of `select` that its metadata hold.
+_SELECT = (
+    "budget", "strategy", "cost", "batch", "share", "per", "drop_atypical", "min_typicality",
+    "keep_group",
+)  # fmt: skip
 
 
 def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
@@ -44,14 +52,13 @@ def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
             f"{name} belongs to other scores ({scored:,} records; this file holds {len(pool):,}), "
             "so this page does not say how the scores were made."
         )
-    manifest, digest = Path(_text(said, "pool")).name, _hashed(said, "pool_sha256")
     versions = _table(said, "versions")
     named = {"egl-fast": _text(versions, "egl_fast"), "torch": _text(versions, "torch")}
     return _known(
-        ("Model", _hashed(said, "model_sha256")),
-        # Without its folders, which are private.
-        ("Pool", f"{manifest} ({digest})" if manifest and digest else manifest or digest),
+        ("Model", _file(said, "model")),
+        ("Pool", _file(said, "pool")),
         *_scoring(said),
+        ("Command", _command(said)),
         ("Parameters", _text(said, "params")),
         ("Seed", _number(said, "seed")),
         ("Precision", _text(said, "precision")),
@@ -81,11 +88,44 @@ def of_run(config: str | None) -> list[Fact]:
     )
 
 
+def _command(said: Mapping[str, Any]) -> str:
+    """The `score` or `select` that metadata tell of, without folders; "" where they don't."""
+    if "num_picks" in said:
+        words, given = ["select", _name(said, "scores")], dict.fromkeys(_SELECT)
+    else:
+        words = ["score", "--model", _name(said, "model"), "--pool", _name(said, "pool")]
+        given = {own.name: own.default for own in fields(ScoringOptions)}
+        said = {**said, "full": said.get("full_samples") is not None}
+        k = said.get("k")
+        # Filled in when nobody gave it.
+        given["beam_width"] = max(10 * k, 100) if isinstance(k, int) else None
+    if "" in words:
+        return ""
+    for name, default in given.items():
+        value = said.get(name)
+        if value in (None, False, default):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            parts = one if isinstance(one, list) else [one]
+            words.append(f"--{name.replace('_', '-')}")
+            if one is not True:
+                words.append("=".join(shown_text(str(part), most=200) for part in parts))
+    trusted = _table(said, "typicality").get("trusted")
+    if isinstance(trusted, str) and words[0] == "score":
+        words += ["--typicality", shown_text(Path(trusted).name)]
+    return shlex.join(["egl-fast", *words])
+
+
 def in_a_line(facts: list[Fact]) -> str:
     """The facts that a reader wants first."""
     named = {"Model": "model ", "Pool": "pool ", "K": "K = ", "Method": "method "}
     parts = [f"{named[what]}{value}" for what, value in facts if what in named]
     return f"Scores: {', '.join(parts)}." if parts else ""
+
+
+def command_in(facts: list[Fact]) -> str:
+    """The command that made the scores, or ""."""
+    return dict(facts).get("Command", "")
 
 
 def _known(*facts: Fact) -> list[Fact]:
@@ -111,6 +151,18 @@ def _scoring(said: Mapping[str, Any]) -> list[Fact]:
 def _table(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = said.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _name(said: Mapping[str, Any], key: str) -> str:
+    """A file's name without its folders, which are private; and of what kind a model is."""
+    text = _text(said, key)
+    kind = next((kind for kind in ("hf:", "nemo:") if text.startswith(kind)), "")
+    return kind + Path(text.removeprefix(kind)).name
+
+
+def _file(said: Mapping[str, Any], key: str) -> str:
+    name, digest = _name(said, key), _hashed(said, f"{key}_sha256")
+    return f"{name} ({digest})" if name and digest else name or digest
 
 
 def _hashed(said: Mapping[str, Any], key: str) -> str:

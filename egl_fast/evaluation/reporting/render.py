@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "page"
 #: Of one script, in this order.
 _SCRIPTS = (
-    "charts.js", "drawing.js", "curves.js", "rankings.js", "picks.js", "gate.js", "start.js",
+    "charts.js", "drawing.js", "curves.js", "rankings.js", "picks.js", "budget.js", "gate.js",
+    "start.js",
 )  # fmt: skip
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _PATH_PARTS = re.compile(r"(?<=[/\\_=@,;])(?=[^/\\_=@,;])")
@@ -60,6 +61,7 @@ def render(page: Page, *, name: str) -> bytes:
         version=version("egl-fast"),
         sections=_sections(page),
         made=provenance.in_a_line(page.made),
+        command=provenance.command_in(page.made),
         series_places=sorted({point["s"] for point in page.data.get("points", [])}),
         style=style,
         script=script,
@@ -77,6 +79,7 @@ def _sections(page: Page) -> dict[str, str]:
     return {
         anchor: f"Figure {next(numbers)}" if heading == "Figure" else heading
         for anchor, heading, content in (
+            ("label", "What to label", page.picks),
             ("findings", "Findings", page.findings),
             ("metrics", "Metrics", page.metric_tables),
             ("labeling", "Figure", page.metric_tables),

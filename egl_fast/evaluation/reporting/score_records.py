@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from egl_fast.data.json_reading import json_object, open_lines
 from egl_fast.errors import ManifestError, one_line
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Record = dict[str, Any]
+_T = TypeVar("_T")
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: Bytes between two reports of progress.
@@ -56,33 +58,41 @@ def read_records(
     advance(unsaid)
 
 
-def records_at(path: Path, places: Collection[int], total: int) -> list[Record]:
+def records_at(
+    path: Path, places: Collection[int], total: int, make: Callable[[int, Record], _T] | None = None
+) -> list[_T]:
     """Some records, whole, read again from the file.
 
     Args:
         path: the file.
         places: positions in the order of ``read_records``.
         total: how many records there were.
+        make: given a place and its record, what to keep of it, because thousands of records with
+            their hypotheses may not fit in memory; None: all of it.
 
     Raises:
         ManifestError: the file has changed since.
     """
-    found: dict[int, Record] = {}
-    try:
-        if _is_parquet(path):
-            frame = _frame(path)
-            if frame.height == total:
-                found = dict(zip(places, frame[list(places)].to_dicts(), strict=True))
-        else:
-            last, written = max(places, default=-1), filter(bytes.strip, _lines(path))
-            for place, line in enumerate(islice(written, last + 1)):
-                if place in places:
-                    found[place] = json_object(line.removeprefix(_BYTE_ORDER_MARK), "")
-    except ManifestError:
-        found = {}
-    if any(not isinstance(found.get(place, {}).get("id"), str) for place in places):
+    wanted, found = set(places), dict[int, _T]()
+    with suppress(ManifestError):
+        for place, record in _some(path, wanted, total):
+            if isinstance(record.get("id"), str):
+                found[place] = cast(_T, record) if make is None else make(place, record)
+    if len(found) < len(wanted):
         raise ManifestError(f"scores {path}: changed while it was being read")
     return [found[place] for place in places]
+
+
+def _some(path: Path, places: set[int], total: int) -> Iterator[tuple[int, Record]]:
+    if _is_parquet(path):
+        frame = _frame(path)
+        if frame.height == total:
+            yield from zip(sorted(places), frame[sorted(places)].iter_rows(named=True), strict=True)
+        return
+    written = filter(bytes.strip, _lines(path))
+    for place, line in enumerate(islice(written, max(places, default=-1) + 1)):
+        if place in places:
+            yield place, json_object(line.removeprefix(_BYTE_ORDER_MARK), "")
 
 
 def _is_parquet(path: Path) -> bool:

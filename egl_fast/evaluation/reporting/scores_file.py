@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from egl_fast.records import STRATEGIES
 
 #: Keys of manifests by which pools are commonly divided.
 GROUP_KEYS = ("corpus", "kind", "speaker")
+
+_T = TypeVar("_T")
 
 _RANKED = (*STRATEGIES, *CONTROLS)
 #: Scores that may be estimates -> the key of their standard error.
@@ -73,15 +75,22 @@ class ScoresFile:
         return len(self.durations)
 
     def records(self, indices: Collection[int]) -> list[dict[str, Any]]:
-        """Whole records, read again from the file.
+        """Whole records, read again from the file; see ``parts``."""
+        return records_at(self.path, indices, len(self))
+
+    def parts(
+        self, indices: Collection[int], make: Callable[[int, dict[str, Any]], _T]
+    ) -> list[_T]:
+        """What ``make`` keeps of some records, which are read again from the file.
 
         Args:
             indices: positions in the file's order.
+            make: called with each position and its record, in the file's order.
 
         Raises:
             ManifestError: the file has changed since it was read.
         """
-        return records_at(self.path, indices, len(self))
+        return records_at(self.path, indices, len(self), make)
 
 
 def read_scores_file(

@@ -85,13 +85,14 @@ def _excerpt_of(record: Mapping[str, Any], audio_folder: Path) -> Excerpt:
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio or "\0" in audio:
         return Excerpt(None, None, 0.0, "the record names no recording")
-    offset, duration = (_seconds(record, key) for key in ("offset", "duration"))
+    offset, duration = (seconds_in(record, key) for key in ("offset", "duration"))
     return make_excerpt(
         audio_folder / audio, offset_seconds=offset or 0.0, duration_seconds=duration or MAX_SECONDS
     )
 
 
-def _seconds(record: Mapping[str, Any], key: str) -> float | None:
+def seconds_in(record: Mapping[str, Any], key: str) -> float | None:
+    """What a record says in seconds; None where it says nothing that could be."""
     try:
         return seconds_of(record, key, "")
     except ManifestError:

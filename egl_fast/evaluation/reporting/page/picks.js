@@ -34,5 +34,6 @@ if (listenOf) {
   byId("listen-controls").addEventListener("submit", (event) => event.preventDefault());
   listenOf.addEventListener("change", () => showListen(listenOf.value));
   const strategies = [...listenOf.options].slice(1); // behind "every strategy"
-  showListen((strategies.find((one) => one.text === "EGL") ?? strategies[0]).value);
+  const first = strategies.find((one) => ["what to label", "EGL"].includes(one.text));
+  showListen((first ?? strategies[0]).value);
 }

@@ -1,0 +1,107 @@
+"""The order in which `select` picks from a scored pool if it is given nothing but a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from egl_fast.data.audio_folder import read_metadata
+from egl_fast.embeddings.file import load_embeddings
+from egl_fast.evaluation.reporting.scores_file import ScoresFile
+from egl_fast.evaluation.statistics.bootstrap import Floats
+from egl_fast.selection.candidates import Candidates
+from egl_fast.selection.gate import Gate, likeness_in, recommended_drop
+from egl_fast.selection.ranking import Selection
+from egl_fast.selection.strategies import recommended
+
+
+@dataclass(frozen=True)
+class PickOrder:
+    """M recordings of a pool of N, the first to label first; any start of it is a selection.
+
+    Attributes:
+        strategy: what it ranks by.
+        indices: [M] positions in the pool.
+        copies: position -> positions of the copies left out in its favor.
+        num_away: recordings that the gate leaves out.
+        gate: as a user gives it, or "" for none.
+        options: of `select`, beyond the budget, that give this order.
+        is_made: whether the pool is a selection already, in the order of its ranks.
+    """
+
+    strategy: str
+    indices: npt.NDArray[np.int64]
+    copies: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    num_away: int = 0
+    gate: str = ""
+    options: tuple[str, ...] = ()
+    is_made: bool = False
+
+
+def pick_order(pool: ScoresFile) -> PickOrder:
+    """What `select` picks from a pool, from its own code; of a selection, the order it has.
+
+    Args:
+        pool: the scores, with ids where embeddings are beside them.
+
+    Raises:
+        SelectionError: `select` would refuse these scores.
+    """
+    metadata = read_metadata(str(pool.path))
+    if "num_picks" in metadata:
+        chosen = metadata.get("strategy")
+        strategy = chosen if chosen in pool.strategies else next(iter(pool.strategies))
+        return PickOrder(strategy, np.arange(len(pool)), is_made=True)
+    likeness = likeness_in(metadata)
+    embeddings = None
+    if pool.ids:
+        embeddings = load_embeddings(pool.path, pool.ids, ids_sha256=likeness.get("ids_sha256"))
+    columns = {**pool.strategies, "duration": pool.durations}
+    if not np.isnan(pool.typicality).any():
+        columns["typicality"] = pool.typicality
+    candidates = _Columns((), embeddings, columns)
+    strategy = recommended(candidates)
+    is_default = strategy in pool.strategies
+    if not is_default:
+        strategy = next(iter(pool.strategies))
+    gate = Gate.of(recommended_drop(metadata), None, metadata=metadata)
+    offer = Selection("100%", strategy, gate=gate).offer(candidates)
+    choice = offer.choose()
+    inside = set(offer.inside)
+    copies: dict[int, list[int]] = {}
+    picked = {offer.originals[index]: index for index in choice.picks}
+    if choice.num_copies:
+        for index in offer.inside:
+            pick = picked[offer.originals[index]]
+            if pick != index:
+                copies.setdefault(pick, []).append(index)
+    return PickOrder(
+        strategy,
+        np.array(choice.picks, dtype=np.int64),
+        copies,
+        len(pool) - len(inside),
+        "" if gate is None else gate.option,
+        () if is_default else ("--strategy", strategy),
+    )
+
+
+@dataclass(frozen=True)
+class _Columns(Candidates):
+    """Candidates whose numbers are columns: a million records as mappings would not fit."""
+
+    columns: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.columns["duration"])
+
+    def value(self, index: int, key: str) -> float | None:
+        column = self.columns.get(key)
+        return None if column is None else float(column[index])
+
+    def part(self, indices: Sequence[int]) -> Candidates:
+        rows = list(indices)
+        embeddings = None if self.embeddings is None else self.embeddings[rows]
+        return _Columns((), embeddings, {key: of[rows] for key, of in self.columns.items()})

@@ -1,0 +1,167 @@
+"""The section that answers the page's title: what to label at a budget, and why each."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from egl_fast.data.audio_folder import read_metadata
+from egl_fast.errors import SelectionError
+from egl_fast.evaluation.reporting.differences import marked
+from egl_fast.evaluation.reporting.left_out import DEFAULT, quantiles_in
+from egl_fast.evaluation.reporting.listening import readings
+from egl_fast.evaluation.reporting.names import label
+from egl_fast.evaluation.reporting.page_model import Page, PickSection
+from egl_fast.evaluation.reporting.pick_order import PickOrder
+from egl_fast.evaluation.reporting.reasons import Reasons
+from egl_fast.evaluation.reporting.scores_file import ScoresFile
+from egl_fast.evaluation.reporting.sounds import seconds_in
+from egl_fast.evaluation.reporting.wording import plain_exp, shown_id, shown_text
+from egl_fast.selection.gate import Gate, likeness_in
+
+#: What the page lists; `select` knows no such limit.
+MAX_ROWS = 10_000
+#: Of the rows, as written into the page.
+MAX_BYTES = 4 * 2**20
+#: Recordings whose other readings are listed, and how many of these.
+_WITH_READINGS, _MAX_READINGS = 100, 5
+_MAX_COPIES = 5
+
+
+def add_picks(page: Page, pool: ScoresFile, order: PickOrder) -> None:
+    """What `select` picks, first to label first.
+
+    Args:
+        page: gets the section; its listening table has to be there by now.
+        pool: the scores.
+        order: of the picks.
+    """
+    metadata = read_metadata(str(pool.path))
+    phrases: dict[str, int] = {}
+    rows = _rows(page, pool, order, metadata, phrases)
+    command = ("egl-fast", "select", shown_text(pool.path.name), *order.options)
+    page.picks = PickSection(
+        strategy=label(order.strategy),
+        command="" if order.is_made else shlex.join(command),
+        gate=shown_text(order.gate),
+        notes=tuple(_notes(pool, order, len(rows))),
+    )
+    page.data["picks"] = {
+        "key": order.strategy,
+        "label": label(order.strategy),
+        "barLabel": label(_estimated(pool, order) or ""),
+        "command": page.picks.command,
+        "rows": rows,
+        "phrases": list(phrases),
+        "start": len(rows) if order.is_made else int(np.floor(len(pool) * 0.2 + 0.5)),
+    }
+
+
+def _notes(pool: ScoresFile, order: PickOrder, num_rows: int) -> list[str]:
+    notes = []
+    if order.num_away:
+        notes.append(f"leaves out {_recordings(order.num_away)}, shown below.")
+    copies = sum(map(len, order.copies.values()))
+    if copies:
+        notes.append(f"Of copies of a recording one is taken; {_recordings(copies)} left out.")
+    if not order.is_made and not order.gate:
+        notes.append(
+            "Noise, music, and other languages are not left out: for that, score the pool with "
+            "--typicality and at least 50 trusted recordings."
+        )
+    if num_rows < len(order.indices):
+        notes.append(
+            f"To keep the page small, it lists the first {num_rows:,} of {len(order.indices):,}."
+        )
+    return notes
+
+
+def _recordings(count: int) -> str:
+    return f"{count:,} recording{'' if count == 1 else 's'}"
+
+
+def _rows(
+    page: Page,
+    pool: ScoresFile,
+    order: PickOrder,
+    metadata: Mapping[str, Any],
+    phrases: dict[str, int],
+) -> list[dict[str, Any]]:
+    indices = order.indices[:MAX_ROWS].tolist()
+    detailed = set(indices[:_WITH_READINGS])
+    likeness = likeness_in(metadata)
+    reasons = Reasons(
+        pool, order.strategy, quantiles_in(likeness), None if order.gate else _threshold(metadata)
+    )
+    estimated = _estimated(pool, order)
+
+    def row(index: int, record: dict[str, Any]) -> dict[str, Any]:
+        heard = record.get("pred_text")
+        heard = heard if isinstance(heard, str) else ""
+        found = {
+            **_text("id", record["id"], shown_id(record["id"])),
+            **_text("heard", heard, shown_text(heard)),
+            "words": len(heard.split()),
+            "seconds": float(pool.durations[index]),
+            "score": float(pool.strategies[order.strategy][index]),
+            "why": reasons.of(index, record),
+        }
+        audio, offset = record.get("audio_filepath"), seconds_in(record, "offset")
+        found |= {"audio": audio} if isinstance(audio, str) else {}
+        found |= {"offset": offset} if offset else {}
+        if estimated is not None and pool.stderrs[estimated][index] > 0:
+            bar = (pool.strategies[estimated][index], pool.stderrs[estimated][index])
+            found["bar"] = [float(f"{value:.6g}") for value in bar]
+        if reasons.is_outlier(index):
+            found["outlier"] = True
+        if index in order.copies:
+            found["copies"] = _copies(pool, order.copies[index])
+        if index in page.listen_numbers:
+            found["number"] = page.listen_numbers[index]
+        if index in detailed:
+            found["readings"] = _readings(record)
+        return found
+
+    rows, size = list[dict[str, Any]](), 0
+    for own in pool.parts(indices, row):
+        own["why"] = [phrases.setdefault(phrase, len(phrases)) for phrase in own["why"]]
+        size += len(json.dumps(own))
+        if rows and size > MAX_BYTES:
+            break
+        rows.append(own)
+    return rows
+
+
+def _text(key: str, text: str, shown: str) -> dict[str, str]:
+    """A text as it is, for exports, and as it is shown, where that differs."""
+    return {key: text} if text == shown else {key: text, f"{key}Shown": shown}
+
+
+def _estimated(pool: ScoresFile, order: PickOrder) -> str | None:
+    """The score that is shown with its error bar: the one ranked by, if it is an estimate."""
+    return next((name for name in (order.strategy, "egl_full") if name in pool.stderrs), None)
+
+
+def _copies(pool: ScoresFile, indices: Sequence[int]) -> list[str]:
+    named = [shown_id(pool.ids[index]) for index in indices[:_MAX_COPIES]]
+    more = len(indices) - len(named)
+    return [*named, f"{more} more"] if more else named
+
+
+def _readings(record: Mapping[str, Any]) -> list[Any]:
+    read = list(islice(readings(record), _MAX_READINGS))
+    return [[plain_exp(log_prob), marked(read[0][0], text)] for text, log_prob, _ in read]
+
+
+def _threshold(metadata: Mapping[str, Any]) -> float | None:
+    """Where `--drop-atypical auto` would cut, if it were asked for."""
+    try:
+        gate = Gate.of(DEFAULT, None, metadata=metadata)
+    except SelectionError:
+        return None
+    return None if gate is None else gate.minimum
