@@ -88,8 +88,15 @@ READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("reader", ["manifest", "select"])
+#: What is read in place of a manifest (test_sources.py).
+SOURCES = {"CSV", "TSV", "paths", "Parquet", "WAV", "FLAC", "Ogg"}
+
+
+@pytest.mark.parametrize(
+    ("reader", "name"),
+    [("select", name) for name in OTHERS]
+    + [("manifest", name) for name in OTHERS if name not in SOURCES],
+)
 def test_other_files_are_named_for_what_they_are(tmp_path: Path, name: str, reader: str) -> None:
     content, what, remedy = OTHERS[name]
     path = tmp_path / "x"

@@ -130,5 +130,5 @@ def test_a_file_that_is_missing_no_text_or_a_folder_is_refused(tmp_path: Path) -
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ManifestError, match="is UTF-16"):
         read_manifest(binary)
-    with pytest.raises(ManifestError, match="is a folder"):
+    with pytest.raises(ManifestError, match="a folder of recordings without any"):
         read_manifest(tmp_path)

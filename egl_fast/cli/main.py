@@ -19,6 +19,7 @@ from egl_fast.errors import EglError, one_line
 #: Command name -> its line in ``egl-fast --help``. Each is in a module of that name, imported only
 #: when needed: torch takes seconds to load.
 COMMANDS = {
+    "manifest": "Make a manifest from folders of recordings, or other toolkits' files.",
     "train": "Train a CTC model on transcribed speech.",
     "evaluate": "Measure a model's CTC loss, character and word error rates.",
     "transcribe": "Transcribe recordings with a model.",

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from egl_fast.cli import options
+from egl_fast.data.identity import identity_of
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
-from egl_fast.data.manifest import identity_of
 from egl_fast.selection.cost import Cost
 from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS, Gate
 from egl_fast.selection.ranking import Selection

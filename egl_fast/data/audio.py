@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import re
@@ -10,15 +11,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
+from egl_fast.data.archives import member_at
 from egl_fast.data.decoding import Block, decoded, known_seconds
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.parts import Recording
-from egl_fast.errors import AudioError, one_line
+from egl_fast.errors import AudioError, MissingExtraError, one_line
 
 Waveform = npt.NDArray[np.float32]
 
@@ -70,6 +73,30 @@ def load_audio(
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def blocks_of(utterance: Utterance, *, sample_rate_hz: int) -> Iterator[Waveform]:
+    """The samples of an utterance as ``load_audio`` gives them, but a block at a time.
+
+    For recordings of hours, whose samples do not have to be in memory at the same time.
+
+    Raises:
+        AudioError: the recording cannot be read.
+    """
+    with _recording(utterance.audio_path) as (recording, name):
+        blocks = decoded(
+            recording,
+            utterance.audio_path,
+            name,
+            start_seconds=utterance.offset_seconds,
+            seconds=utterance.duration_seconds,
+        )
+        with closing(blocks):
+            for rate_hz, run in itertools.groupby(blocks, key=lambda block: block.rate_hz):
+                stream = soxr.ResampleStream(rate_hz, sample_rate_hz, 1, dtype="float32")
+                for block in run:
+                    yield stream.resample_chunk(block.mono)
+                yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
 def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) -> float:
     """The length of an utterance, from its manifest line or else the file's headers.
 
@@ -99,37 +126,24 @@ def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) 
         return seconds
 
 
+def header_seconds(path: Path) -> float | None:
+    """The length of a whole recording by its headers; None if only decoding tells.
+
+    Raises:
+        AudioError: the file is missing, or not audio that can be decoded here.
+    """
+    with _recording(path) as (recording, name):
+        return known_seconds(recording, path, name)
+
+
 @contextmanager
 def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
     """An open file and its name in errors; any exception inside becomes an ``AudioError``."""
     name = recording_name(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        address = _ADDRESS.search(str(path))
-        what = "is a URL, not a file; download it" if address else "no such file"
-        raise AudioError(f"{name}: {what}") from None
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise AudioError(f"{name}: is not a possible file name") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioError(f"{name}: is a folder")
-        raise AudioError(f"{name}: is a pipe or device, not a file; copy it into one")
-    try:
-        with open(descriptor, "rb") as file:
-            # soundfile opens files one thread at a time. A disk that hangs must hang here, where
-            # it does not hold up the others.
-            edges = zlib.crc32(file.read(_EDGE_BYTES))
-            file.seek(max(0, status.st_size - _EDGE_BYTES))
-            edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
-            # File systems have coarse clocks, so the modification time alone proves little.
-            identity = (status.st_dev, status.st_ino, status.st_mtime_ns, edges)
-            yield Recording(file, status.st_size, identity), name
-    except AudioError:
+        with _opened(path, name) as recording:
+            yield recording, name
+    except (AudioError, MissingExtraError):
         raise
     except MemoryError:
         raise AudioError(f"{name}: does not fit into memory; cut it") from None
@@ -139,6 +153,41 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         raise AudioError(
             f"{name}: cannot be decoded ({type(error).__name__}: {one_line(error)})"
         ) from None
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Recording]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        member = member_at(path)
+        if member is None:
+            address = _ADDRESS.search(str(path))
+            what = "is a URL, not a file; download it" if address else "no such file"
+            raise AudioError(f"{name}: {what}") from None
+        yield _identified(io.BytesIO(member.content), len(member.content), member.status)
+        return
+    except ValueError:
+        raise AudioError(f"{name}: is not a possible file name") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioError(f"{name}: is a folder")
+        raise AudioError(f"{name}: is a pipe or device, not a file; copy it into one")
+    with open(descriptor, "rb") as file:
+        yield _identified(file, status.st_size, status)
+
+
+def _identified(file: BinaryIO, num_bytes: int, status: os.stat_result) -> Recording:
+    # soundfile opens files one thread at a time. A disk that hangs must hang here, where it does
+    # not hold up the others.
+    edges = zlib.crc32(file.read(_EDGE_BYTES))
+    file.seek(max(0, num_bytes - _EDGE_BYTES))
+    edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
+    # File systems have coarse clocks, so the modification time alone proves little.
+    identity = (status.st_dev, status.st_ino, status.st_mtime_ns, edges)
+    return Recording(file, num_bytes, identity)
 
 
 def _runs(

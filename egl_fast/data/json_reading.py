@@ -88,15 +88,23 @@ def read_file(path: str | Path, source: str) -> bytes:
         return file.read()
 
 
-@contextmanager
-def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
+def open_file(path: str | Path, source: str) -> BufferedReader:
+    """A file, open for reading. Raises ``ManifestError``, which calls the file ``source``."""
     try:
-        with open(path, "rb") as file:
-            yield file
+        return open(path, "rb")
     except FileNotFoundError:
         raise ManifestError(f"{source}: no such file; give one that exists") from None
     except IsADirectoryError:
         raise ManifestError(f"{source}: is a folder; name a file in it") from None
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
+
+
+@contextmanager
+def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
+    try:
+        with open_file(path, source) as file:
+            yield file
     except (OSError, ValueError) as error:
         raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
 

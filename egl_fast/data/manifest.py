@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
+from egl_fast.data.identity import identity_of
+from egl_fast.data.json_reading import decompressed, json_lines, text_of
+from egl_fast.data.jsonl import encoded_line
+from egl_fast.data.sources.kinds import entries, recognized
+from egl_fast.data.sources.source import Entry, Source
 from egl_fast.display import printable
 from egl_fast.errors import ManifestError
 
@@ -49,29 +54,49 @@ class Manifest(NamedTuple):
     sha256: str
 
 
-def read_manifest(path: str | Path) -> list[Utterance]:
-    """All utterances of a manifest, in order, without blank lines.
+def read_manifest(*sources: str | Path) -> list[Utterance]:
+    """All utterances of a manifest, or of other sources, in order.
 
     Args:
-        path: a UTF-8 file with one JSON object per line, gzipped or not. ``audio_filepath`` is
+        sources: a UTF-8 file with one JSON object per line, gzipped or not. ``audio_filepath`` is
             required; ``offset`` and ``duration`` (seconds), ``text``, and ``id`` are optional;
-            other keys are kept in ``Utterance.record``.
+            other keys are kept in ``Utterance.record``. Or whatever `egl-fast manifest` reads, one
+            or several; records then have an absolute ``audio_filepath`` and an ``id``.
 
     Raises:
-        ManifestError: the file is missing, empty, or something else; a line is not a JSON object,
+        ManifestError: a source is missing, empty, or something else; a line is not a JSON object,
             lacks ``audio_filepath``, has a value of the wrong kind, or repeats an id.
     """
-    return read_manifest_and_hash(path).utterances
+    return read_manifest_and_hash(*sources).utterances
 
 
-def read_manifest_and_hash(path: str | Path) -> Manifest:
+def read_manifest_and_hash(*sources: str | Path) -> Manifest:
     """A manifest and its hash from a single reading: the file may change, or be a pipe."""
-    path, source = Path(path), f"manifest {path}"
-    content = decompressed(read_file(path, source), source)
+    with recognized(sources) as found:
+        if len(found) == 1 and found[0].is_manifest:
+            return _one_manifest(found[0].source)
+        digest = hashlib.sha256()
+        utterances = []
+        for number, entry in enumerate(entries(found), start=1):
+            digest.update(encoded_line(entry.record))
+            utterances.append(utterance_of(entry, number))
+        return Manifest(utterances, digest.hexdigest())
+
+
+def utterance_of(entry: Entry, number: int) -> Utterance:
+    """An entry of a source, its audio found from any folder. Raises ``ManifestError``."""
+    audio = os.path.abspath(entry.folder / entry.record["audio_filepath"])
+    record = {**entry.record, "audio_filepath": audio}
+    return _utterance(record, number, entry.folder, entry.where)
+
+
+def _one_manifest(file: Source) -> Manifest:
+    source = f"manifest {file.path}"
+    content = decompressed(file.content(), source)
     utterances: list[Utterance] = []
     first_line: dict[str, int] = {}
     for number, where, record in json_lines(text_of(content, source), source):
-        utterance = _utterance(record, number, path.parent, where)
+        utterance = _utterance(record, number, file.folder, where)
         if utterance.id in first_line:
             raise ManifestError(
                 f"{where}: id {utterance.id!r} is already on line {first_line[utterance.id]}; "
@@ -97,20 +122,6 @@ def _utterance(record: dict[str, Any], number: int, folder: Path, where: str) ->
         raise ManifestError(f"{where}: 'text' is {text!r}, not a string")
     identity = identity_of(record, where)
     return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number)
-
-
-def identity_of(record: Mapping[str, Any], where: str) -> str:
-    """The id of a line: its own, or else the audio's path as written, with the offset if any.
-
-    Raises:
-        ManifestError: there is neither, or the id is not a string.
-    """
-    identity, audio, offset = (record.get(key) for key in ("id", "audio_filepath", "offset"))
-    if identity is None and isinstance(audio, str):
-        return audio if offset is None else f"{audio}@{offset}"
-    if not isinstance(identity, str):
-        raise ManifestError(f"{where}: 'id' is {identity!r}, not a string")
-    return identity
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:

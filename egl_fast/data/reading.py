@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Generic, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.errors import AudioError, EglError, one_line
+
+if TYPE_CHECKING:
+    import torch
 
 Result = TypeVar("Result")
 

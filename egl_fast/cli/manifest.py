@@ -1,0 +1,181 @@
+"""``egl-fast manifest``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import tee
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from egl_fast.cli import options
+from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli.extras import require_packages
+from egl_fast.cli.failures import Failures
+from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.data.sources.kinds import entries, recognized
+from egl_fast.data.true_lengths import TrueLengths
+from egl_fast.errors import AudioError, EglError
+
+if TYPE_CHECKING:
+    from egl_fast.data.manifest import Utterance
+
+#: What --segment takes.
+DETECTOR = {"silero_vad": "silero-vad", "onnxruntime": "onnxruntime"}
+
+#: Reading headers waits for disks more than it computes.
+_NUM_THREADS = 8
+
+
+@click.command("manifest")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=options.FILE)
+@click.option("--out", "out_path", type=options.FILE,
+              help="Manifest to write (JSONL) [default: standard output].")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option("--segment", "segment_seconds", type=options.FiniteFloat(min=1), metavar="SECONDS",
+              help="Cut longer recordings at pauses into segments of at most that length "
+              "(pip install 'egl-fast[segment]').")  # fmt: skip
+@options.read_timeout
+@options.quiet
+@refuse_idle_options(without={"--overwrite": "--out"}, beside={"--read-timeout": "--segment"})
+def command(
+    sources: tuple[str, ...],
+    out_path: str | None,
+    overwrite: bool,
+    segment_seconds: float | None,
+    read_timeout: float,
+) -> int:
+    """Make a manifest from folders of recordings, or from other toolkits' files.
+
+    SOURCE is a folder, with all folders in it; a list of recordings, one path per line; a
+    Kaldi data folder; Lhotse recordings, supervisions, or cuts; a CSV or TSV table with a header
+    (SpeechBrain, Common Voice, Hugging Face's metadata.csv); a metadata.jsonl; Parquet or a folder
+    that Hugging Face's save_to_disk wrote; a NeMo manifest, tarred or not; a recording; or - for
+    standard input. The kind is recognized, gzip is fine, and docs/file-formats.md says what is read
+    of each. Other commands take the same sources in place of a manifest.
+
+    Every recording is opened, and its length filled in where the source does not give it. Those
+    that cannot be read are listed in OUT.errors.jsonl or, without --out, on standard error (exit
+    status 3). Ids must be unique: NAME=SOURCE puts NAME/ before the ids of one source.
+
+    \b
+    Examples:
+      egl-fast manifest recordings/ --out pool.jsonl
+      egl-fast manifest calls=calls/ studio=studio/ --out pool.jsonl
+      egl-fast manifest kaldi/data/train cuts.jsonl.gz validated.tsv --out pool.jsonl
+      find . -name '*.opus' | egl-fast manifest - --out pool.jsonl
+      egl-fast manifest lectures/ --segment 15 --out pool.jsonl
+    """
+    writer = JsonlWriter(out_path, overwrite=overwrite, inputs=sources)
+    failures = Failures(writer.path, overwrite=overwrite, inputs=sources)
+    if segment_seconds is not None:
+        require_packages("--segment", DETECTOR, extra="segment")
+
+    from egl_fast.data.manifest import utterance_of
+
+    folder = os.path.abspath("." if writer.path is None else writer.path.parent)
+    # Listening to hours takes longer than any hanging disk should.
+    timeout = read_timeout if segment_seconds is None else None
+    lengths = TrueLengths()
+    num_seconds, num_untold = 0.0, 0
+    with recognized(sources) as found, progress_bar() as bar, writer, failures:
+        for one in found:
+            say(f"{one.source.name}: {one.kind.name}")
+        task = bar.add_task("reading", total=None, note="")
+        utterances = (utterance_of(entry, n) for n, entry in enumerate(entries(found), start=1))
+        load = partial(_look, segment_seconds=segment_seconds)
+        for utterance, look in _looked_at(utterances, load, timeout_seconds=timeout):
+            if isinstance(look, EglError):
+                failures.add(utterance, look)
+                bar.update(task, advance=1)
+                continue
+            if look.whole_seconds is not None:
+                lengths.add(utterance, look.whole_seconds - utterance.offset_seconds)
+            num_untold += len(look.segments) > 1 and utterance.text is not None
+            for record in _records(utterance, look, folder):
+                num_seconds += record["duration"]
+                writer.write(record)
+            bar.update(task, advance=1, note=f"{num_seconds / 3600:.1f} h")
+    warning = lengths.warning()
+    if warning is not None:
+        warn(warning)
+    if num_untold:
+        warn(f"{num_untold} texts are left out: they belong to recordings that were cut")
+    say(
+        f"{writer.num_records} recordings, {num_seconds / 3600:.2f} h: "
+        f"{writer.path or 'standard output'}"
+    )
+    failures.summarize("read")
+    return failures.status
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a recording's file says.
+
+    Attributes:
+        segments: offset and duration of what is to be listed, in seconds.
+        whole_seconds: length of the whole recording; None if unknown.
+    """
+
+    segments: list[tuple[float, float]]
+    whole_seconds: float | None
+
+
+def _look(utterance: Utterance, *, segment_seconds: float | None) -> _Look:
+    from egl_fast.data.audio import audio_seconds, header_seconds
+
+    offset, seconds = utterance.offset_seconds, utterance.duration_seconds
+    whole = header_seconds(utterance.audio_path)
+    if whole is not None and offset >= whole:
+        what = (
+            f"offset {offset:g} s is beyond the end ({whole:g} s)" if offset else "has no samples"
+        )
+        raise AudioError(f"audio {utterance.audio_path}: {what}")
+    if seconds is None:
+        seconds = audio_seconds(utterance)
+    if segment_seconds is None or seconds <= segment_seconds:
+        return _Look([(offset, seconds)], whole)
+    from egl_fast.data.pauses import pieces
+
+    return _Look(pieces(utterance, most_seconds=segment_seconds), whole)
+
+
+def _looked_at(
+    utterances: Iterable[Utterance],
+    look: Callable[[Utterance], _Look],
+    *,
+    timeout_seconds: float | None,
+) -> Iterator[tuple[Utterance, _Look | EglError]]:
+    from egl_fast.data.reading import read_ahead
+
+    mine, theirs = tee(utterances)
+    looks = read_ahead(look, theirs, num_threads=_NUM_THREADS, timeout_seconds=timeout_seconds)
+    return zip(mine, looks, strict=True)
+
+
+def _records(utterance: Utterance, look: _Look, folder: str) -> Iterator[dict[str, Any]]:
+    """The lines of a manifest in ``folder``. Paths below it are relative, others absolute."""
+    audio = os.fspath(utterance.audio_path)
+    inside = Path(audio).is_relative_to(folder)
+    record = {
+        "id": utterance.id,
+        "audio_filepath": os.path.relpath(audio, folder) if inside else audio,
+    }
+    others = {k: v for k, v in utterance.record.items() if k not in (*record, "offset", "duration")}
+    is_cut = len(look.segments) > 1
+    if is_cut:
+        others.pop("text", None)
+    for offset, seconds in look.segments:
+        yield {
+            **record,
+            **({"id": f"{utterance.id}@{offset:.2f}"} if is_cut else {}),
+            **({"offset": offset} if offset else {}),
+            "duration": seconds,
+            **others,
+        }

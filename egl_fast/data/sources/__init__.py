@@ -1,0 +1,1 @@
+"""Lists of recordings as other toolkits keep them: one file per kind, all listed in `kinds`."""
