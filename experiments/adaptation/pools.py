@@ -192,9 +192,9 @@ class Draw:
         """What ``sketches.py`` keeps of some recordings."""
         return np.stack([packed(name)[self.cache.recordings[index].id] for index in indices])
 
-    def within_budget(self, order: Iterable[int]) -> list[int]:
-        """The start of an order that the budget allows."""
-        left = self.budget
+    def within_budget(self, order: Iterable[int], *, share: float = 1.0) -> list[int]:
+        """The start of an order that the budget, or a share of it, allows."""
+        left = share * self.budget
         picks = []
         for index in order:
             left -= self.seconds(index)

@@ -26,6 +26,7 @@ from halves import Cache, Top, load_whole
 from picks import EVERYTHING, NOTHING, STRATEGIES
 from pools import POOLS, Draw
 from results import ERRORS, error_rate, packed, scores_of
+from rounds import IN_ROUNDS, in_rounds
 from training import test, train
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     units.mkdir(parents=True, exist_ok=True)
     for number in range(args.draws):
         draw = Draw.of(args.pool, number, cache, scores, embeddings)
-        for name in args.only or (*STRATEGIES, *_bounds(number)):
+        for name in args.only or (*STRATEGIES, *IN_ROUNDS, *_bounds(number)):
             if (number, name) in done:
                 continue
             path = units / f"{number}-{name.replace(' ', '-')}.json"
@@ -71,7 +72,9 @@ def _bounds(number: int) -> tuple[str, ...]:
 
 def _do(name: str, draw: Draw, top: Top, vocabulary: str, path: Path) -> None:
     started = time.monotonic()
-    if name == NOTHING:
+    if name in IN_ROUNDS:
+        picks = in_rounds(draw, IN_ROUNDS[name], top, vocabulary)
+    elif name == NOTHING:
         picks = []
     elif name == EVERYTHING:
         picks = list(draw.pool)

@@ -47,9 +47,9 @@ def train(top: Top, cache: Cache, picks: Sequence[int], vocabulary: str, *, seed
         seed: of order and masks.
     """
     chance = random.Random(seed)
-    batches = _batches(cache, picks)
+    shuffled = batches(cache, picks)
     optimizer = torch.optim.AdamW(top.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
-    steps = EPOCHS * len(batches)
+    steps = EPOCHS * len(shuffled)
 
     def rate(step: int) -> float:
         warm = WARM_UP * steps
@@ -60,8 +60,8 @@ def train(top: Top, cache: Cache, picks: Sequence[int], vocabulary: str, *, seed
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     top.train()
     for _ in range(EPOCHS):
-        chance.shuffle(batches)
-        for batch in batches:
+        chance.shuffle(shuffled)
+        for batch in shuffled:
             x, lengths = cache.batch(batch)
             _mask(x, lengths, chance)
             targets = [labels_of(cache.recordings[i].text, vocabulary) for i in batch]
@@ -83,15 +83,15 @@ def train(top: Top, cache: Cache, picks: Sequence[int], vocabulary: str, *, seed
     top.eval()
 
 
-def _batches(cache: Cache, picks: Sequence[int]) -> list[list[int]]:
+def batches(cache: Cache, picks: Sequence[int]) -> list[list[int]]:
     """Recordings of like length, so many that their padded audio fits ``BATCH_SECONDS``."""
-    batches: list[list[int]] = [[]]
+    found: list[list[int]] = [[]]
     for index in sorted(picks, key=lambda i: cache.recordings[i].seconds):
         longest = cache.recordings[index].seconds
-        if batches[-1] and longest * (len(batches[-1]) + 1) > BATCH_SECONDS:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
+        if found[-1] and longest * (len(found[-1]) + 1) > BATCH_SECONDS:
+            found.append([])
+        found[-1].append(index)
+    return found
 
 
 def _mask(x: Tensor, lengths: Tensor, chance: random.Random) -> None:
@@ -106,7 +106,7 @@ def _mask(x: Tensor, lengths: Tensor, chance: random.Random) -> None:
 def test(top: Top, cache: Cache, indices: Sequence[int], vocabulary: str) -> list[Errors]:
     """Errors of the best path, recording by recording."""
     found: dict[int, Errors] = {}
-    for batch in _batches(cache, indices):
+    for batch in batches(cache, indices):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits, lengths = top(*cache.batch(batch))
         for index, frames, length in zip(batch, logits.argmax(2), lengths.tolist(), strict=True):
