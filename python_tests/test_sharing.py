@@ -17,9 +17,9 @@ from torch import Tensor
 import egl_fast
 from egl_fast.errors import ModelError
 from egl_fast.gradients.engine import GradientEngine
+from egl_fast.gradients.memory import ROWS_PER_PASS, GradientMemory
 from egl_fast.gradients.stages import Stage
 from egl_fast.gradients.tape import Tape
-from egl_fast.gradients.memory import ROWS_PER_PASS, GradientMemory
 from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.formula.record import pull_back
