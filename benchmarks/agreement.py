@@ -10,7 +10,6 @@ the largest difference, in nats, between log-probabilities of the same rank.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, machine
+from machine import machine
+from script import options_of, table
+
+Records = dict[str, dict[str, Any]]
 
 COMPARED = ("egl", "egl_normalized", "beam_mass", "entropy")
 
@@ -50,41 +52,43 @@ CHANGES = [
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=24, help="taken evenly over the pool")
-    parser.add_argument("--k", default="100")
+    parser = options_of(__doc__, recordings=24, k=100)
     parser.add_argument("--method", default="exact")
     arguments = parser.parse_args()
     print(json.dumps(machine()), flush=True)
-    pool = (ROOT / "examples" / "pool.jsonl").read_text(encoding="utf-8").splitlines()
+    pool = arguments.pool.read_text(encoding="utf-8").splitlines()
     lines = [
         json.loads(pool[i * len(pool) // arguments.recordings]) for i in range(arguments.recordings)
     ]
     for line in lines:
-        line["audio_filepath"] = str(ROOT / "examples" / line["audio_filepath"])
-    options = ["--k", arguments.k, "--method", arguments.method, "--per-hypothesis"]
+        line["audio_filepath"] = str(arguments.pool.parent / line["audio_filepath"])
+    options = ["--model", str(arguments.model), "--k", str(arguments.k)]
+    options += ["--method", arguments.method, "--per-hypothesis"]
     plain = scores(lines, options, Change("the first run"))
-    print("| changed | " + " | ".join(COMPARED) + " | other labelings | log_prob |")
-    print("| --- |" + " --- |" * (len(COMPARED) + 2))
-    for change in CHANGES:
-        got = scores(lines, options, change)
-        cells = [agreement([(a[f], got[name][f]) for name, a in plain.items()]) for f in COMPARED]
-        others = sum(labelings(record) != labelings(got[name]) for name, record in plain.items())
-        gap = max(log_prob_gap(record, got[name]) for name, record in plain.items())
-        print(f"| {change.name} | {' | '.join(cells)} | {others} | {gap:.1e} |", flush=True)
+    head = ["changed", *COMPARED, "other labelings", "log_prob"]
+    for line in table(
+        head, (row(change, plain, scores(lines, options, change)) for change in CHANGES)
+    ):
+        print(line, flush=True)
 
 
-def scores(
-    lines: list[dict[str, Any]], options: list[str], change: Change
-) -> dict[str, dict[str, Any]]:
+def row(change: Change, plain: Records, got: Records) -> list[str]:
+    """How far apart two runs' scores are."""
+    pairs = [(record, got[name]) for name, record in plain.items()]
+    cells = [agreement([(one[f], other[f]) for one, other in pairs]) for f in COMPARED]
+    others = sum(labelings(one) != labelings(other) for one, other in pairs)
+    gap = max(log_prob_gap(one, other) for one, other in pairs)
+    return [change.name, *cells, str(others), f"{gap:.1e}"]
+
+
+def scores(lines: list[dict[str, Any]], options: list[str], change: Change) -> Records:
     """Records by id."""
     with tempfile.TemporaryDirectory() as folder:
         manifest, out = Path(folder, "pool.jsonl"), Path(folder, "scores.jsonl")
         order = lines[::-1] if change.backwards else lines
         manifest.write_text("".join(json.dumps(line) + "\n" for line in order), encoding="utf-8")
         command = [sys.executable, "-m", "egl_fast", "score", "--threads", "1", *options]
-        command += ["--model", str(ROOT / "examples" / "base.pt"), "--pool", str(manifest)]
-        command += ["--out", str(out), *change.options]
+        command += ["--pool", str(manifest), "--out", str(out), *change.options]
         environment = {**os.environ, **change.environment}
         subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
         records = map(json.loads, out.read_text(encoding="utf-8").splitlines())

@@ -6,13 +6,12 @@ The truth is what a beam of 4,000 finds. Prints a table in Markdown: width, shar
 is found, share of their probability, median time per search on one thread.
 """
 
-import argparse
 import math
 import statistics
 from collections.abc import Collection
 
 import torch
-from machine import ROOT
+from script import options_of, table
 from torch import Tensor
 from workloads import inputs_of
 
@@ -22,14 +21,12 @@ from egl_fast.data.manifest import read_manifest
 
 TRUTH_WIDTH = 4000
 
+Found = dict[tuple[int, ...], float]
+
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
-    parser.add_argument("--pool", default=ROOT / "examples" / "pool.jsonl")
-    parser.add_argument("--k", type=int, default=100)
-    arguments = parser.parse_args()
+    arguments = options_of(__doc__, k=100).parse_args()
     torch.set_num_threads(1)
     scorer = Scorer.from_checkpoint(arguments.model)
     emissions = []
@@ -39,29 +36,36 @@ def main() -> None:
         emissions.append(logits.double().log_softmax(dim=2))
     k = arguments.k
     truths = [search(e, k, TRUTH_WIDTH)[0] for e in emissions]
-    print(f"| width | K best found | of their probability | ms per search (K = {k}) |")
-    print("| --- | --- | --- | --- |")
-    for width in sorted({k, int(1.5 * k), 2 * k, 3 * k, 5 * k, 10 * k, 20 * k}):
-        shares, masses, times = [], [], []
-        for log_probs, truth in zip(emissions, truths, strict=True):
-            found, seconds = search(log_probs, k, width)
-            shares.append(len(found.keys() & truth.keys()) / len(truth))
-            masses.append(mass(found.values(), truth) / mass(truth.values(), truth))
-            times.append(seconds)
-        print(
-            f"| {width} | {statistics.mean(shares):.2%} | {statistics.mean(masses):.3%} "
-            f"| {1000 * statistics.median(times):.1f} |",
-            flush=True,
-        )
+    widths = sorted({k, int(1.5 * k), 2 * k, 3 * k, 5 * k, 10 * k, 20 * k})
+    head = ["width", "K best found", "of their probability", f"ms per search (K = {k})"]
+    for line in table(head, (row(emissions, truths, k, width) for width in widths)):
+        print(line, flush=True)
 
 
-def mass(values: Collection[float], truth: dict[tuple[int, ...], float]) -> float:
+def row(emissions: list[Tensor], truths: list[Found], k: int, width: int) -> list[str]:
+    """What a beam of one width finds."""
+    shares, masses, times = [], [], []
+    for log_probs, truth in zip(emissions, truths, strict=True):
+        found, seconds = search(log_probs, k, width)
+        shares.append(len(found.keys() & truth.keys()) / len(truth))
+        masses.append(mass(found.values(), truth) / mass(truth.values(), truth))
+        times.append(seconds)
+    milliseconds = 1000 * statistics.median(times)
+    return [
+        str(width),
+        f"{statistics.mean(shares):.2%}",
+        f"{statistics.mean(masses):.3%}",
+        f"{milliseconds:.1f}",
+    ]
+
+
+def mass(values: Collection[float], truth: Found) -> float:
     """Probability relative to that of the best, because probabilities themselves may underflow."""
     best = max(truth.values())
     return sum(math.exp(value - best) for value in values)
 
 
-def search(log_probs: Tensor, k: int, width: int) -> tuple[dict[tuple[int, ...], float], float]:
+def search(log_probs: Tensor, k: int, width: int) -> tuple[Found, float]:
     """Labelings with their log-probabilities, and the seconds it took to find them."""
     lengths = torch.tensor([log_probs.shape[1]])
     results: list[ops.Hypotheses] = []

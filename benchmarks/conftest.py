@@ -5,7 +5,6 @@ python -m pytest benchmarks [--quick] [--enforce] [--results FILE]
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ import must_hold
 import pytest
 import torch
 from entry import Entry
-from machine import ROOT, machine
+from machine import machine
+from script import MODEL, POOL, write_json
 from settings import FULL, QUICK, Settings
 
 from egl_fast.compute.memory import keep_freed_memory
@@ -29,8 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--quick", action="store_true", help="small sizes, no verdicts")
     group.addoption("--enforce", action="store_true", help="fail if a goal is missed")
     group.addoption("--results", type=Path, help="JSON file to write")
-    group.addoption("--model", default=ROOT / "examples" / "base.pt", type=Path)
-    group.addoption("--pool", default=ROOT / "examples" / "pool.jsonl", type=Path)
+    group.addoption("--model", default=MODEL, type=Path)
+    group.addoption("--pool", default=POOL, type=Path)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -115,7 +115,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     results = config.stash[_RESULTS]
     path: Path | None = config.getoption("--results")
     if path is not None:
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(path, results)
     if (
         config.getoption("--enforce")
         and not results["quick"]

@@ -1,8 +1,7 @@
-"""Estimates of Expected Gradient Length against exact values: error, calibration, speed.
+"""Estimates of Expected Gradient Length against exact values: error and calibration.
 
     python benchmarks/estimators.py accuracy --pool MANIFEST [--recordings 300] [--out FILE]
     python benchmarks/estimators.py draws --pool MANIFEST [--recordings 24] [--seeds 3]
-    python benchmarks/estimators.py speed --recordings 16
     python benchmarks/estimators.py passes --recordings 5
     python benchmarks/estimators.py all-labelings [--recordings 2] [--max-seconds 1]
 
@@ -11,9 +10,7 @@ each: the root-mean-square relative error, the rank correlation with the exact s
 error in its own standard deviations, and mean squared error over mean reported variance; with
 --full also for the sum over all labelings. Exact scores are kept in OUT and not computed again.
 ``draws`` prints the same of ``egl_full``, by the number of rows that draws are compressed into.
-``speed`` scores recordings as a pool is scored, against the plain loop of one torch.autograd.grad
-per hypothesis. ``passes`` times backward passes by their number of rows, which is what sharing one
-can save.
+``passes`` times backward passes by their number of rows, which is what sharing one can save.
 ``all-labelings`` compares the mean of ``egl_full`` over seeds with the mean squared norm of 10,000
 labelings drawn by torch.multinomial.
 """
@@ -33,11 +30,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import ROOT, machine
+from machine import machine
+from script import ROOT, options_of
 from workloads import evenly, inputs_of
 
 from egl_fast import Scorer, ops
-from egl_fast.benchmarking.interleaved import Timings, seconds_of, time_interleaved
+from egl_fast.benchmarking.interleaved import time_interleaved
 from egl_fast.compute.memory import keep_freed_memory
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.gradients.engine import GradientEngine
@@ -46,21 +44,14 @@ from egl_fast.methods.directions_and_probes import DirectionsAndProbes
 from egl_fast.methods.keys import sign_key
 from egl_fast.records import ScoreRecord
 from egl_fast.reference.enumerate import collapse
-from egl_fast.reference.gradients import looped_sq_norms
-from egl_fast.scorer import pool_scoring
-from egl_fast.scoring.options import ScoringOptions
-from egl_fast.scoring.run.outcome import in_order
 
-#: Label -> options, and (root-mean-square relative error, rank correlation, times the plain loop)
-#: that must hold.
-ESTIMATORS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
-    "lowrank 1 %": ({"method": "lowrank", "tolerance": 0.01}, (0.01, 0.999, 20.0)),
-    "lowrank 10 %": ({"method": "lowrank", "tolerance": 0.1}, (0.1, 0.99, 40.0)),
-    "probe 4": ({"method": "probe", "probes": 4}, (float("inf"), 0.95, 80.0)),
+#: Label -> options, and (root-mean-square relative error, rank correlation) that must hold.
+ESTIMATORS: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
+    "lowrank 1 %": ({"method": "lowrank", "tolerance": 0.01}, (0.01, 0.999)),
+    "lowrank 10 %": ({"method": "lowrank", "tolerance": 0.1}, (0.1, 0.99)),
+    "probe 4": ({"method": "probe", "probes": 4}, (float("inf"), 0.95)),
 }
 
-#: Recordings that the plain loop goes through in a round.
-LOOPED_PER_ROUND = 3
 #: Of ``draws``: the rows are those of the draws; the hypotheses have others. Two are draws as such.
 DRAWS: dict[str, dict[str, Any]] = {
     "lowrank 10 %": {"method": "lowrank", "tolerance": 0.1},
@@ -98,7 +89,7 @@ def accuracy(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Na
     options = {label: options for label, (options, _) in ESTIMATORS.items()}
     lines = compared(scorer, utterances, arguments, options)
     failed = False
-    for label, (_, (most, least, _)) in ESTIMATORS.items():
+    for label, (_, (most, least)) in ESTIMATORS.items():
         failed |= not report(label, lines, "egl", most=most, least=least)
     if arguments.full:
         for label in ESTIMATORS:
@@ -247,55 +238,6 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return values.argsort().argsort()
 
 
-def speed(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
-    """Times of every method as a pool is scored, audio included, and of the plain loop.
-
-    In a round, each method scores all recordings, and the loop goes through the next few.
-    """
-    methods = {"exact": ({}, (0.0, 0.0, 4.0)), **ESTIMATORS}
-    timings = Timings()
-    loop_seconds = 0.0
-    time_loop(scorer, utterances[0])  # warms up
-    for number in range(0, len(utterances), LOOPED_PER_ROUND):
-        for utterance in utterances[number : number + LOOPED_PER_ROUND]:
-            loop_seconds += time_loop(scorer, utterance)
-        for label, (options, _) in methods.items():
-            timings.add({label: seconds_of(partial(score_all, scorer, utterances, options))})
-        print(f"\r{number}/{len(utterances)} recordings", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    audio = sum(utterance.duration_seconds or 0.0 for utterance in utterances)
-    print(f"{len(utterances)} recordings, {audio:.1f} s; plain loop {loop_seconds:.1f} s")
-    failed = False
-    for label, timing in timings.summary().items():
-        least = methods[label][1][2]
-        times = loop_seconds / timing["median_s"]
-        failed |= times < least
-        print(
-            f"{label:14} {timing['median_s'] / len(utterances) * 1e3:6.0f} ms per recording, "
-            f"{times:6.1f} times the plain loop  {'ok' if times >= least else 'MISSED'}"
-        )
-    print(json.dumps(machine()))
-    return int(failed)
-
-
-def score_all(scorer: Scorer, utterances: list[Utterance], options: dict[str, Any]) -> None:
-    """Score a pool in which nothing fails."""
-    scoring = pool_scoring(scorer, ScoringOptions(k=100, **options))
-    for outcome in in_order(scoring.outcomes(utterances)):
-        assert outcome.record is not None, outcome.result
-
-
-def time_loop(scorer: Scorer, utterance: Utterance) -> float:
-    """Seconds of the plain loop, which is given the labelings."""
-    model = scorer.model.eval()
-    inputs = inputs_of(scorer, utterance)
-    with torch.no_grad():
-        logits, lengths = model(*inputs)
-    found = ops.ctc_beam_search(logits.double().log_softmax(2), lengths, num_hypotheses=100)
-    labelings, parameters = found.labelings(0), dict(model.named_parameters())
-    return seconds_of(lambda: looped_sq_norms(model, inputs, labelings, parameters=parameters))
-
-
 def passes(scorer: Scorer, utterances: list[Utterance], arguments: argparse.Namespace) -> int:
     """Time of one backward pass by its rows, and its constant part in rows."""
     engine = GradientEngine(scorer.model)
@@ -363,7 +305,6 @@ def all_labelings(
 MEASUREMENTS: dict[str, Callable[[Scorer, list[Utterance], argparse.Namespace], int]] = {
     "accuracy": accuracy,
     "draws": draws,
-    "speed": speed,
     "passes": passes,
     "all-labelings": all_labelings,
 }
@@ -371,13 +312,9 @@ MEASUREMENTS: dict[str, Callable[[Scorer, list[Utterance], argparse.Namespace], 
 
 def parse_arguments() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__, pools=True, recordings=8, seeds=12)
     parser.add_argument("what", choices=list(MEASUREMENTS))
-    parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
-    parser.add_argument("--pool", nargs="+", default=[ROOT / "examples" / "pool.jsonl"])
-    parser.add_argument("--recordings", type=int, default=8, help="taken evenly over the pool")
     parser.add_argument("--max-seconds", type=float, help="leave out longer recordings")
-    parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--draws", type=int, default=200, help="labelings drawn, of draws")
     parser.add_argument("--full", action="store_true", help="the sum over all labelings too")

@@ -7,12 +7,11 @@ step.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from gpu_workloads import Workload, argument_parser, has_errors, measure, workload_of
-from machine import machine_with_gpu
+from gpu_workloads import Measured, Parts, Workload, has_errors, run
 from torch import Tensor
 
 from egl_fast import ScoreRecord, ops
@@ -25,29 +24,21 @@ SCORES = ("egl", "egl_normalized", "beam_mass", "entropy", "pctc")
 PROMISED = {"float32": 2e-4, "float64": 2e-9}
 
 
-def main() -> int:
-    """Compare; status 1 if a part failed or a result is not what it has to be."""
-    options = argument_parser(__doc__).parse_args()
-    return 0 if passed(measure(parts(workload_of(options)), options.out)) else 1
-
-
-def parts(work: Workload) -> dict[str, Callable[[], Any]]:
+def parts(work: Workload) -> Parts:
     """By name, in order."""
     return {
-        "machine": machine_with_gpu,
         "operators": lambda: operators(work),
         "repeatable": lambda: repeatable(work),
         "records": lambda: agreements(work),
     }
 
 
-def passed(measured: dict[str, Any]) -> bool:
-    """Whether no part failed, and every result that was judged is right."""
+def failed(measured: Measured) -> bool:
+    """Whether a part failed, or a result that was judged is wrong."""
     if has_errors(measured):
-        return False
-    judged = [*measured["records"], measured["repeatable"]]
-    judged += measured["operators"]
-    return all(part["holds"] is not False for part in judged)
+        return True
+    judged = [*measured["records"], measured["repeatable"], *measured["operators"]]
+    return any(part["holds"] is False for part in judged)
 
 
 def agreements(work: Workload) -> Iterator[dict[str, Any]]:
@@ -182,4 +173,4 @@ def largest_difference(found: Tensor, expected: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, parts, failed))

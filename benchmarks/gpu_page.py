@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "gpu-h200.json"
+from script import table
 
 OPENING = """
 ## On a GPU
@@ -92,9 +91,3 @@ def section(found: Mapping[str, Any]) -> Iterator[str]:
         "\nA share above 100 % is not an error: there cuDNN takes an algorithm based on Fourier "
         "transforms, which needs fewer multiplications than are counted."
     )
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table in Markdown."""
-    for row in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(row) + " |"

@@ -38,8 +38,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from gpu_report_page import render
-
-ROOT = Path(__file__).resolve().parent.parent
+from script import ROOT, read_json, write_json
 
 #: Tests per process. After a kernel faults, every later launch of its process fails, too.
 TESTS_PER_PROCESS = 40
@@ -82,7 +81,7 @@ class Report:
 
     def write(self, step: str, result: dict[str, Any]) -> None:
         """Save what a step has so far."""
-        (self.folder / f"{step}.json").write_text(json.dumps(result, indent=2) + "\n")
+        write_json(self.folder / f"{step}.json", result)
 
     def run(self, name: str, command: Sequence[str], **environment: str) -> dict[str, Any]:
         """Run a command in the source folder, its output in FOLDER/NAME.log.
@@ -222,7 +221,7 @@ def build(report: Report) -> dict[str, Any]:
     if report.python is None:
         steps.append(report.run("venv", ["make", "venv"]))
     python = report.interpreter()
-    architecture = json.loads((report.folder / "gpu.json").read_text())["architecture"]
+    architecture = read_json(report.folder / "gpu.json")["architecture"]
     steps.append(
         report.run(
             "build",

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from script import read_json, table
+
 
 def render(folder: Path, steps: Sequence[str]) -> str:
     """The report in Markdown."""
     results = {step: _read(folder / f"{step}.json") for step in steps}
     gpu = _read(folder / "gpu.json") or {}
     lines = [f"# egl-fast {gpu.get('commit', 'unknown')} on a GPU", ""]
-    lines += table(
+    lines += rows_of(
         [{"step": step, "outcome": outcome(result)} for step, result in results.items()],
         ["step", "outcome"],
     )
@@ -34,11 +36,11 @@ def outcome(result: Mapping[str, Any] | None) -> str:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def _steps(result: Mapping[str, Any]) -> Iterator[str]:
-    yield from table(result.get("steps", []), ["name", "status", "seconds"])
+    yield from rows_of(result.get("steps", []), ["name", "status", "seconds"])
 
 
 def _tests(result: Mapping[str, Any]) -> Iterator[str]:
@@ -76,7 +78,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         else:
             rows = part if isinstance(part, list) else [part]
             columns = list(dict.fromkeys(key for row in rows for key in row))
-            yield from table(rows, columns)
+            yield from rows_of(rows, columns)
 
 
 _SECTIONS = {
@@ -87,12 +89,9 @@ _SECTIONS = {
 }
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
-    """In Markdown."""
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    for row in rows:
-        lines.append(f"| {' | '.join(cell(row.get(column)) for column in columns)} |")
-    return lines
+def rows_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[str]:
+    """A table of some columns."""
+    return table(columns, ([cell(row.get(column)) for column in columns] for row in rows))
 
 
 def cell(value: Any) -> str:

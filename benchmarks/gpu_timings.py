@@ -10,22 +10,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_workloads import (
-    Wav2Vec2Shape,
-    Workload,
-    argument_parser,
-    has_errors,
-    measure,
-    workload_of,
-)
-from machine import machine_with_gpu
+from gpu_workloads import Parts, Wav2Vec2Shape, Workload, has_errors, run
 from torch import Tensor
 
 from egl_fast import Scorer, ops
@@ -40,21 +32,9 @@ TIMED = {name: METHODS[name] for name in ("exact", "lowrank --tolerance 0.1", "p
 TIMED["exact --full"] = {"method": "exact", "full": True}
 
 
-def main() -> int:
-    """Measure; status 1 if a part failed."""
-    parser = argument_parser(__doc__)
-    parser.add_argument("--repeats", type=int, default=Workload.repeats, help="of the pool")
-    parser.add_argument("--parts", nargs="*", help="only these")
-    options = parser.parse_args()
-    all_parts = parts(workload_of(options, repeats=options.repeats))
-    chosen = {name: all_parts[name] for name in options.parts or all_parts}
-    return int(has_errors(measure(chosen, options.out)))
-
-
-def parts(work: Workload) -> dict[str, Callable[[], Any]]:
+def parts(work: Workload) -> Parts:
     """By name, in order."""
     return {
-        "machine": machine_with_gpu,
         "ceilings": lambda: ceilings(work),
         "operators": lambda: operators(work),
         "recurrent": lambda: recurrent(work),
@@ -295,4 +275,4 @@ def foreign(work: Workload) -> Rows:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, parts, has_errors))

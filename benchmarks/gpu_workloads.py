@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import ROOT
+from machine import machine_with_gpu
+from script import MODEL, POOL, options_of, write_json
 from torch import Tensor, nn
 from workloads import inputs_of, sharpen, with_random_weights
 
@@ -41,8 +41,8 @@ class Workload:
         matrix: rows and columns of the products that show the machine's rate.
     """
 
-    model: Path = ROOT / "examples" / "base.pt"
-    pool: Path = ROOT / "examples" / "pool.jsonl"
+    model: Path = MODEL
+    pool: Path = POOL
     device: str = "cuda"
     k: int = 100
     compared: int = 24
@@ -114,27 +114,29 @@ class Workload:
 
 
 Parts = Mapping[str, Callable[[], Any]]
+Measured = dict[str, Any]
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    """Options that the steps share."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+def run(
+    doc: str | None, parts_of: Callable[[Workload], Parts], failed: Callable[[Measured], bool]
+) -> int:
+    """A step's command line: measures its parts, on a CPU small ones; status 1 if they failed."""
+    parser = options_of(doc, repeats=Workload.repeats)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--model", type=Path, default=Workload.model)
-    parser.add_argument("--pool", type=Path, default=Workload.pool)
-    return parser
-
-
-def workload_of(options: argparse.Namespace, **sizes: Any) -> Workload:
-    """On the GPU if there is one; otherwise small, and of other sizes than asked for."""
+    parser.add_argument("--parts", nargs="*", help="only these")
+    options = parser.parse_args()
     if torch.cuda.is_available():
-        return replace(Workload(options.model, options.pool), **sizes)
-    return Workload.small(options.model, options.pool)
+        work = Workload(options.model, options.pool, repeats=options.repeats)
+    else:
+        work = Workload.small(options.model, options.pool)
+    parts = {"machine": machine_with_gpu, **parts_of(work)}
+    chosen = {name: parts[name] for name in options.parts or parts}
+    return int(failed(measure(chosen, options.out)))
 
 
-def measure(parts: Parts, out: Path) -> dict[str, Any]:
+def measure(parts: Parts, out: Path) -> Measured:
     """Every part's result by name, written after each; a part that fails leaves its error."""
-    measured: dict[str, Any] = {}
+    measured: Measured = {}
     for name, part in parts.items():
         started = time.perf_counter()
         print(f"{name} ...", flush=True)
@@ -145,11 +147,11 @@ def measure(parts: Parts, out: Path) -> dict[str, Any]:
             traceback.print_exc()
             measured[name] = {"error": f"{type(error).__name__}: {error}"}
         print(f"  {time.perf_counter() - started:.1f} s", flush=True)
-        out.write_text(json.dumps(measured, indent=2) + "\n")
+        write_json(out, measured)
     return measured
 
 
-def has_errors(measured: Mapping[str, Any]) -> bool:
+def has_errors(measured: Measured) -> bool:
     """Whether a part failed."""
     return any(isinstance(part, dict) and "error" in part for part in measured.values())
 

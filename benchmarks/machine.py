@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import torch
+from script import ROOT
 
 from egl_fast import _extension
 from egl_fast.benchmarking.machine import machine as this_machine
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def machine() -> dict[str, object]:

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, machine
+from machine import machine
+from script import options_of
 
 LIMIT = 0.05
 RUNS = 3
@@ -32,13 +33,12 @@ WORK = ("waiting for audio", "model", "gradients", "search and cotangents")
 
 def main() -> int:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pool", default=str(ROOT / "examples" / "pool.jsonl"))
-    parser.add_argument("--model", default=str(ROOT / "examples" / "base.pt"))
+    parser = options_of(__doc__)
     parser.add_argument("--clock", help=argparse.SUPPRESS)
     parser.add_argument("options", nargs="*", help="of egl-fast score, after --")
     arguments = parser.parse_args()
-    command = ["score", "--model", arguments.model, "--pool", arguments.pool, *arguments.options]
+    speech = ["--model", str(arguments.model), "--pool", str(arguments.pool)]
+    command = ["score", *speech, *arguments.options]
     if arguments.clock is not None:
         return _clocked(command, Path(arguments.clock))
     runs = sorted((_run(arguments) for _ in range(RUNS)), key=_overhead)
@@ -60,8 +60,9 @@ def _overhead(run: dict[str, float]) -> float:
 def _run(arguments: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         clock = Path(folder, "clock.json")
-        command = [sys.executable, __file__, "--pool", arguments.pool, "--model", arguments.model]
-        command += ["--clock", str(clock), "--", *arguments.options]
+        command = [sys.executable, __file__, "--pool", str(arguments.pool)]
+        command += ["--model", str(arguments.model), "--clock", str(clock), "--"]
+        command += arguments.options
         command += ["--quiet", "--out", str(Path(folder, "scores.jsonl"))]
         started = time.monotonic()
         subprocess.run(command, check=True)

@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 
-from machine import ROOT
+from script import MODEL
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("seconds", nargs="*", type=float, default=[2.0, 5.0, 20.0])
     parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--model", default=str(ROOT / "examples" / "base.pt"))
+    parser.add_argument("--model", default=str(MODEL))
     parser.add_argument("--memory", default="2GiB", help="as of `egl-fast score`")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

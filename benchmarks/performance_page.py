@@ -9,7 +9,6 @@ Every number on the page comes from the file.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import Any
 import gpu_page
 import must_hold
 import performance_plots
-from gpu_page import table
-from machine import ROOT
 from performance_plots import MODELS, SCORING, medians
+from script import RESULTS, ROOT, read_json, table
 
 Entry = dict[str, Any]
 
@@ -73,11 +71,10 @@ if that were enough.
 def main() -> int:
     """Write the page and its plots."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    results = ROOT / "benchmarks" / "results" / "performance.json"
-    parser.add_argument("--results", type=Path, default=results)
+    parser.add_argument("--results", type=Path, default=RESULTS / "performance.json")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     arguments = parser.parse_args()
-    run = json.loads(arguments.results.read_text(encoding="utf-8"))
+    run = read_json(arguments.results)
     figures = arguments.docs / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     performance_plots.draw(run, figures)
@@ -104,7 +101,7 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield LIBRARIES
     yield "![Times of other libraries](figures/performance-libraries.png)\n"
     yield from comparisons(group(run, "libraries"))
-    yield from gpu_page.section(json.loads(gpu_page.RESULTS.read_text(encoding="utf-8")))
+    yield from gpu_page.section(read_json(RESULTS / "gpu-h200.json"))
 
 
 def group(run: dict[str, Any], name: str) -> list[Entry]:

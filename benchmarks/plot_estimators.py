@@ -10,7 +10,6 @@ against backward passes. Right: reported standard error against actual error.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ import matplotlib
 import numpy as np
 import torch
 from estimators import ESTIMATORS, scored
-from machine import ROOT
+from script import ROOT, options_of
 from workloads import evenly, inputs_of
 
 matplotlib.use("Agg")
@@ -36,11 +35,7 @@ PROBES = (2, 4, 8, 16, 32)
 
 def main() -> int:
     """Draw three panels into one file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
-    parser.add_argument("--pool", default=ROOT / "examples" / "pool.jsonl")
-    parser.add_argument("--recordings", type=int, default=16, help="taken evenly over the pool")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = options_of(__doc__, recordings=16, threads=1)
     parser.add_argument("--estimates", default=ROOT / "build" / "estimates.jsonl")
     parser.add_argument("--out", default=ROOT / "docs" / "figures" / "estimators.png")
     arguments = parser.parse_args()

@@ -6,13 +6,12 @@ else the machine does. Then the pool's time is estimated under a thousand seeds,
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from functools import partial
 
 import torch
-from machine import ROOT
+from script import options_of
 
 from egl_fast import Scorer
 from egl_fast.benchmarking.comparison import METHODS, Comparison
@@ -28,9 +27,7 @@ SEEDS = 1000
 
 def main() -> None:
     """One line for each method and number of recordings."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
-    parser.add_argument("--pool", default=ROOT / "examples" / "pool.jsonl")
+    parser = options_of(__doc__)
     parser.add_argument("--utterances", nargs="+", type=int, default=[4, 12])
     options = parser.parse_args()
     keep_freed_memory()

@@ -10,7 +10,6 @@ Scores of the sample's pool are compared with those of float32.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -21,7 +20,8 @@ from unittest import mock
 
 import numpy as np
 import torch
-from machine import ROOT, machine
+from machine import machine
+from script import options_of
 from torch import Tensor
 
 from egl_fast import Scorer, _extension
@@ -34,7 +34,6 @@ from egl_fast.scorer import pool_scoring
 from egl_fast.scoring.options import ScoringOptions
 from egl_fast.scoring.run.outcome import Outcome, in_order
 
-EXAMPLES = ROOT / "examples"
 CELLS = ("rnn", "gru", "lstm")
 SCORES = ("egl", "egl_normalized", "beam_mass", "entropy")
 
@@ -102,13 +101,7 @@ def _scores_of(outcome: Outcome) -> dict[str, float]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", type=int, default=64)
-    parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--model", default=str(EXAMPLES / "base.pt"))
-    parser.add_argument("--pool", default=str(EXAMPLES / "pool.jsonl"))
-    options = parser.parse_args()
+    options = options_of(__doc__, recordings=64, k=100, threads=1).parse_args()
     torch.set_num_threads(options.threads)
     pool = read_manifest(options.pool)
     # Evenly over the pool, which is sorted by corpus.

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from machine import ROOT
+from script import MODEL, RESULTS
 
 from egl_fast import Scorer, ops
 from egl_fast.data.loading import load_spectrogram, pad_features
@@ -228,14 +228,12 @@ def parse_arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=["collect", "replay"])
-    parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--data", type=Path, help="the folder of the corpora")
     parser.add_argument("--max-seconds", type=float, default=2.5)
     parser.add_argument("--recordings", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument(
-        "--cache", type=Path, default=ROOT / "benchmarks" / "results" / "query.jsonl"
-    )
+    parser.add_argument("--cache", type=Path, default=RESULTS / "query.jsonl")
     return parser.parse_args()
 
 

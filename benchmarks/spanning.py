@@ -10,7 +10,6 @@ from a basis of their span, and from each hypothesis's own cotangent, both in fl
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import statistics
@@ -18,7 +17,8 @@ import sys
 from collections.abc import Callable
 
 import torch
-from machine import ROOT, machine
+from machine import machine
+from script import options_of
 from torch import Tensor
 from workloads import evenly, inputs_of
 
@@ -102,19 +102,16 @@ MEASUREMENTS: dict[str, Callable[[Scorer, list[list[Utterance]], list[str]], Non
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__, pools=True, recordings=12)
     parser.add_argument("what", choices=list(MEASUREMENTS))
-    parser.add_argument("--model", default=ROOT / "examples" / "base.pt")
-    parser.add_argument("--pool", nargs="+", default=[str(ROOT / "examples" / "pool.jsonl")])
-    parser.add_argument(
-        "--recordings", type=int, default=12, help="taken evenly over each manifest"
-    )
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     pools = [evenly(read_manifest(name), arguments.recordings) for name in arguments.pool]
-    MEASUREMENTS[arguments.what](Scorer.from_checkpoint(arguments.model), pools, arguments.pool)
+    MEASUREMENTS[arguments.what](
+        Scorer.from_checkpoint(arguments.model), pools, [str(path) for path in arguments.pool]
+    )
     print(json.dumps(machine()))
     return 0
 

@@ -143,10 +143,10 @@ AGREED = {
 
 
 def test_what_fails_or_differs_is_no_pass():
-    assert gpu_agreement.passed(AGREED)
-    assert not gpu_agreement.passed({**AGREED, "gpu": {"error": "RuntimeError: no"}})
-    assert not gpu_agreement.passed({**AGREED, "repeatable": {"holds": False}})
-    assert not gpu_agreement.passed({**AGREED, "records": [{"holds": False}]})
+    assert not gpu_agreement.failed(AGREED)
+    assert gpu_agreement.failed({**AGREED, "gpu": {"error": "RuntimeError: no"}})
+    assert gpu_agreement.failed({**AGREED, "repeatable": {"holds": False}})
+    assert gpu_agreement.failed({**AGREED, "records": [{"holds": False}]})
 
 
 def test_a_part_that_fails_leaves_its_error_and_the_others(tmp_path):
@@ -164,7 +164,7 @@ def test_a_part_that_fails_leaves_its_error_and_the_others(tmp_path):
 def test_all_is_compared_if_the_cpu_stands_for_the_gpu(tiny_model, recordings, tmp_path):
     parts = gpu_agreement.parts(Workload.small(tiny_model, recordings))
     measured = measure(parts, tmp_path / "parts.json")
-    assert gpu_agreement.passed(measured)
+    assert not gpu_agreement.failed(measured)
     assert [part["what"] for part in measured["records"]] == ["float64", "float32"]
     assert all(part["sq_grad_norm"] == 0 for part in measured["records"])
     assert measured["repeatable"] == {"utterances": 3, "different": 0, "holds": True}

@@ -16,7 +16,7 @@ namespace {
 using egl::cuda::SharedArena;
 using egl::emulator::run;
 
-constexpr unsigned kAll = egl::cuda::kFullWarp;
+using egl::cuda::kFullWarp;
 
 __global__ void rotate(const int* in, int* out) {
   int* shared = SharedArena::of_block().take<int>(blockDim.x);
@@ -69,11 +69,13 @@ std::array<T, 32> of_warp(const Shuffle& shuffle) {
 template <typename T>
 void check_shuffles(T (*value_of)(int lane)) {
   for (const int by : {0, 1, 3, 16, 31}) {
-    const auto direct = of_warp<T>([&](int lane) { return __shfl_sync(kAll, value_of(lane), by); });
-    const auto up = of_warp<T>(
-        [&](int lane) { return __shfl_up_sync(kAll, value_of(lane), static_cast<unsigned>(by)); });
+    const auto direct =
+        of_warp<T>([&](int lane) { return __shfl_sync(kFullWarp, value_of(lane), by); });
+    const auto up = of_warp<T>([&](int lane) {
+      return __shfl_up_sync(kFullWarp, value_of(lane), static_cast<unsigned>(by));
+    });
     const auto crossed =
-        of_warp<T>([&](int lane) { return __shfl_xor_sync(kAll, value_of(lane), by); });
+        of_warp<T>([&](int lane) { return __shfl_xor_sync(kFullWarp, value_of(lane), by); });
     for (int lane = 0; lane < 32; ++lane) {
       CHECK(direct[lane] == value_of(by));
       CHECK(up[lane] == value_of(lane >= by ? lane - by : lane));
@@ -222,7 +224,8 @@ EGL_TEST(shuffles_of_every_type) {
 
 EGL_TEST(shuffles_carry_every_bit) {
   const auto nan = of_warp<double>([](int lane) {
-    return __shfl_xor_sync(kAll, lane == 0 ? std::numeric_limits<double>::quiet_NaN() : -0.0, 1);
+    return __shfl_xor_sync(kFullWarp, lane == 0 ? std::numeric_limits<double>::quiet_NaN() : -0.0,
+                           1);
   });
   CHECK(std::isnan(nan[1]));
   CHECK(nan[0] == 0 && std::signbit(nan[0]));
@@ -252,8 +255,8 @@ EGL_TEST(votes) {
     std::array<int, 32> any{};
     run({1, 32}, [&] {
       const int predicate = (bits >> threadIdx.x & 1U) != 0 ? -2 : 0;
-      ballot[threadIdx.x] = __ballot_sync(kAll, predicate);
-      any[threadIdx.x] = __any_sync(kAll, predicate);
+      ballot[threadIdx.x] = __ballot_sync(kFullWarp, predicate);
+      any[threadIdx.x] = __any_sync(kFullWarp, predicate);
     });
     for (unsigned lane = 0; lane < 32; ++lane) {
       CHECK(ballot[lane] == bits);
@@ -265,10 +268,10 @@ EGL_TEST(votes) {
 EGL_TEST(a_block_may_end_within_a_warp) {
   std::array<unsigned, 40> ballot{};
   run({1, 40}, [&] {
-    const unsigned mask = threadIdx.x < 32 ? kAll : 0xffU;
+    const unsigned mask = threadIdx.x < 32 ? kFullWarp : 0xffU;
     ballot[threadIdx.x] = __ballot_sync(mask, 1);
   });
-  for (unsigned i = 0; i < 40; ++i) CHECK(ballot[i] == (i < 32 ? kAll : 0xffU));
+  for (unsigned i = 0; i < 40; ++i) CHECK(ballot[i] == (i < 32 ? kFullWarp : 0xffU));
 }
 
 EGL_TEST(deep_stacks) {

@@ -33,7 +33,7 @@ from egl_fast.selection import (
     parse_budget,
     within_budget,
 )
-from egl_fast.selection.gate import FALSE_ALARMS, too_few_trusted
+from egl_fast.selection.gate import FALSE_ALARMS, default_drop
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -195,10 +195,8 @@ def command(
         "seed": seed,
         **chosen_by,
     }
-    gates_itself = (
-        trusted is not None and choice["drop_atypical"] is None and choice["min_typicality"] is None
-    )
-    if gates_itself:
+    no_gate = choice["drop_atypical"] is None and choice["min_typicality"] is None
+    if no_gate and trusted is not None:  # until it is known how many are trusted
         choice["drop_atypical"] = "auto"
     # What is wrong with the options is said before hours are spent.
     pretended = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": 0.0}}}
@@ -224,8 +222,8 @@ def command(
     likeness = None
     if trusted is not None:
         likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
-        if gates_itself and too_few_trusted(likeness.num_trusted) is not None:
-            choice["drop_atypical"] = None
+        if no_gate:
+            choice["drop_atypical"] = default_drop(likeness.num_trusted)
 
     def scoring_of(number: int, level: int) -> PoolScoring:
         return pool_scoring(

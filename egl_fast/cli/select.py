@@ -25,7 +25,7 @@ from egl_fast.embeddings.file import embeddings_path, load_embeddings
 from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files import atomic
 from egl_fast.selection import Candidates, batches, low_mass_warning, strategies
-from egl_fast.selection.gate import likeness_in, recommended_drop, too_few_trusted
+from egl_fast.selection.gate import default_drop, likeness_in, too_few_trusted
 
 
 @click.command(
@@ -65,7 +65,7 @@ from egl_fast.selection.gate import likeness_in, recommended_drop, too_few_trust
 @options.quiet
 @refuse_idle_options(
     without={"--overwrite": "--out", "--pool": "--out", "--seed": "--batch"},
-    beside={"--share": "--batch", "--strategy": "--batch typiclust"},
+    beside={"--share": "--batch", "--strategy": f"--batch {'|'.join(batches.without_scores())}"},
 )
 def command(
     scores: str,
@@ -116,8 +116,10 @@ def command(
     if writer.path is not None:
         _refuse_metadata(_beside(writer.path, ".meta.json"), inputs, overwrite=overwrite)
     metadata = read_metadata(scores)
-    if chosen_by["drop_atypical"] is None and chosen_by["min_typicality"] is None:
-        chosen_by["drop_atypical"] = recommended_drop(metadata)
+    likeness = likeness_in(metadata)
+    no_gate = chosen_by["drop_atypical"] is None and chosen_by["min_typicality"] is None
+    if no_gate and "thresholds" in likeness:
+        chosen_by["drop_atypical"] = default_drop(likeness.get("num_trusted"))
     options_given = {
         "budget": budget,
         "strategy": strategy,
@@ -130,10 +132,7 @@ def command(
         exclude={identity for path in exclude for identity in selection_options.ids_in(path)},
         metadata=metadata,
     )
-    if chosen_by["batch"] == "typiclust":
-        strategy = "typiclust"  # which looks at no score
     records = _read_scores(scores)
-    likeness = likeness_in(metadata)
     embeddings = None
     if scores != "-":
         ids = [record["id"] for record in records]
@@ -144,9 +143,10 @@ def command(
             "what is left out is one group"
         )
     candidates = Candidates(records, embeddings)
-    if strategy is None:
-        strategy = options_given["strategy"] = strategies.recommended(candidates)
-        selection = replace(selection, strategy=strategy)
+    if selection.ranked_by is None:
+        options_given["strategy"] = strategies.recommended(candidates)
+        selection = replace(selection, strategy=options_given["strategy"])
+    ranked_by = str(selection.ranked_by)
     choice = selection.choose(candidates)
     if exclude and not any(record["id"] in selection.exclude for record in records):
         warn("--exclude: none of its ids is in the scores; nothing is excluded")
@@ -155,7 +155,7 @@ def command(
     few = too_few_trusted(likeness.get("num_trusted"))
     if chosen_by["drop_atypical"] == "auto" and few is not None:
         warn(few)
-    if strategy in ("egl", "egl_unsquared"):
+    if ranked_by in ("egl", "egl_unsquared"):
         warning = low_mass_warning(records)
         if warning is not None:
             warn(warning)
@@ -186,7 +186,7 @@ def command(
         with writer:
             _write(writer, chosen)
     if as_table:
-        print_table(chosen[:show], strategy)
+        print_table(chosen[:show], ranked_by)
     if not likeness and selection.gate is None:
         say(
             "noise, music, and other languages were not left out: for that, score the pool with "

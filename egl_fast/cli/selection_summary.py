@@ -66,10 +66,8 @@ def _chosen(selection: Selection, choice: Choice, records: Sequence[Mapping[str,
     total = sum(record["duration"] for record in records)
     taken = sum(records[index]["duration"] for index in choice.picks)
     unit, seconds = ("h", 3600) if total >= 3600 else ("min", 60)
-    # One of the batches looks at no score.
-    by = selection.batch if selection.batch == "typiclust" else selection.strategy
     line = (
-        f"selected {len(choice.picks)} of {len(records)} utterances by {by}: "
+        f"selected {len(choice.picks)} of {len(records)} utterances by {selection.ranked_by}: "
         f"{taken / seconds:.2f} of {total / seconds:.2f} {unit}, "
         f"{taken / len(choice.picks):.1f} s on average"
     )

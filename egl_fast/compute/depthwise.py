@@ -66,10 +66,10 @@ def _vmap_depthwise_correlation(
     info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, *sizes: int
 ) -> tuple[Tensor, int]:
     """The batch joins N."""
-    of_x, of_weight, *_ = in_dims
-    if of_weight is not None or of_x is None:
+    x_dim, weight_dim, *_ = in_dims
+    if weight_dim is not None or x_dim is None:
         raise NotImplementedError("depthwise_correlation: vmap over x only")
-    x = x.movedim(of_x, 0)
+    x = x.movedim(x_dim, 0)
     operator = torch.ops.egl_fast.depthwise_correlation.default
     return operator(x.flatten(0, 1), weight, *sizes).unflatten(0, x.shape[:2]), 0
 

@@ -136,27 +136,21 @@ def likeness_in(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def too_few_trusted(count: object) -> str | None:
-    """One line if the threshold of ``auto`` rests on so few trusted recordings, or None."""
-    if not isinstance(count, int) or count >= ENOUGH_TRUSTED:
+def default_drop(num_trusted: object) -> str | None:
+    """``--drop-atypical`` where no gate is given: "auto" if there are enough trusted recordings."""
+    enough = isinstance(num_trusted, int) and num_trusted >= ENOUGH_TRUSTED
+    return "auto" if enough else None
+
+
+def too_few_trusted(num_trusted: object) -> str | None:
+    """One line if there are too few trusted recordings for the threshold of ``auto``, or None."""
+    if not isinstance(num_trusted, int) or default_drop(num_trusted) is not None:
         return None
     return (
-        f"only {count} trusted recordings: the threshold of --drop-atypical auto may be off; give "
-        f"--typicality {ENOUGH_TRUSTED} or more, or give --drop-atypical a percentage and listen "
-        "to what it leaves out"
+        f"only {num_trusted} trusted recordings: the threshold of --drop-atypical auto may be off; "
+        f"give --typicality {ENOUGH_TRUSTED} or more, or give --drop-atypical a percentage and "
+        "listen to what it leaves out"
     )
-
-
-def recommended_drop(metadata: Mapping[str, Any] | None) -> str | None:
-    """What ``--drop-atypical`` is if nobody says otherwise: "auto" where that can be trusted.
-
-    Args:
-        metadata: of the scores file.
-    """
-    found = likeness_in(metadata)
-    count = found.get("num_trusted")
-    has_enough = isinstance(count, int) and count >= ENOUGH_TRUSTED
-    return "auto" if has_enough and "thresholds" in found else None
 
 
 def _calibrated(metadata: Mapping[str, Any] | None) -> float:

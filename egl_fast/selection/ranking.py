@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from egl_fast.errors import SelectionError
-from egl_fast.selection.batches import order_by
+from egl_fast.selection.batches import order_by, without_scores
 from egl_fast.selection.budget import parse_budget, take
 from egl_fast.selection.candidates import Candidates, Scored
 from egl_fast.selection.cost import Cost, seconds_of
@@ -60,6 +60,11 @@ class Selection:
             order_by(self.batch)
             if self.share is not None:
                 raise SelectionError("give either a batch or a share, not both")
+
+    @property
+    def ranked_by(self) -> str | Strategy | None:
+        """What decides: the strategy or, if the batch looks at no score, the batch."""
+        return self.batch if self.batch in without_scores() else self.strategy
 
     def choose(self, candidates: Candidates) -> Choice:
         """Choose.

@@ -81,7 +81,7 @@ def work(
                 _discard_models(expansion, expansion.units, store)
             return expansion
         with ExitStack() as stack:
-            unit, holders = _take(expansion, store, stack)
+            unit, holders = _claim(expansion, store, stack)
             workers = len(holders) + 1
             now = state_of(expansion, store, workers=workers)
             if unit is None:
@@ -151,7 +151,7 @@ def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
     return State(done, len(expansion.units) + len(expansion.later), seconds_left)
 
 
-def _take(
+def _claim(
     expansion: Expansion, store: UnitStore, stack: ExitStack
 ) -> tuple[Unit | None, list[str]]:
     """A unit to do, held until the stack ends, if there is one; who holds others."""

@@ -3,7 +3,8 @@
 The top of a list by any score fills a budget with one kind of recording. A way to choose a set is a
 function ``order(candidates, scores, costs, *, num_picks, seed)`` that yields indices into the
 candidates, best first, so that any start of what it yields is a good set for what that start costs.
-A module of this package that has an ``order`` is one, under the module's name.
+A module of this package that has an ``order`` is one, under the module's name. One that looks at no
+score says so: ``USES_SCORES = False``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 from egl_fast.errors import SelectionError
@@ -49,6 +51,16 @@ def described() -> dict[str, str]:
     return descriptions(Path(__file__).parent)
 
 
+@cache
+def without_scores() -> tuple[str, ...]:
+    """Names of the ways that look at no score."""
+    return tuple(name for name in described() if not getattr(_module(name), "USES_SCORES", True))
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
+
+
 def order_by(name: str) -> Order:
     """The way that a name stands for.
 
@@ -57,5 +69,5 @@ def order_by(name: str) -> Order:
     """
     if name not in described():
         raise SelectionError(f"batch {name!r}: unknown; take one of {', '.join(described())}")
-    order: Order = import_module(f"{__name__}.{name}").order
+    order: Order = _module(name).order
     return order

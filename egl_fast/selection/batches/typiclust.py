@@ -14,6 +14,8 @@ from egl_fast.embeddings.clusters import NUM_COMPONENTS, clusters
 from egl_fast.embeddings.reduction import Reduction
 from egl_fast.selection.candidates import Candidates
 
+USES_SCORES = False
+
 NUM_NEIGHBORS = 20
 #: With more picks than this, clusters give several, one each in turn, as in the authors' code.
 MAX_CLUSTERS = 500
