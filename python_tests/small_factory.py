@@ -84,4 +84,21 @@ def deaf() -> dict[str, Any]:
     return {**recognizer(), "front_end": hear}
 
 
+class Scaled(Small):
+    """With a parameter that no norm rule covers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(samples * self.scale, lengths)
+
+
+def scaled() -> dict[str, Any]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return {**recognizer(), "module": Scaled()}
+
+
 not_a_function = 5

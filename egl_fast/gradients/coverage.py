@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from egl_fast.gradients.layers import owner_of
 from egl_fast.gradients.tape import Tape
 
 
@@ -63,7 +65,11 @@ class Coverage:
             "row_share": round(self.row_share, 4),
         }
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Coverage:
+        """The inverse of ``as_json``, but for rounding."""
+        return cls(value["parameters"], value["without_rule"], value["row_share"])
+
 
 def _kind_of_owner(model: nn.Module, name: str) -> str:
-    owner = name.rpartition(".")[0].partition(".parametrizations.")[0]
-    return type_before_parametrizations(model.get_submodule(owner)).__name__
+    return type_before_parametrizations(model.get_submodule(owner_of(name))).__name__
