@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -99,6 +100,15 @@ def scaled() -> dict[str, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return {**recognizer(), "module": Scaled()}
+
+
+def weight_normed() -> dict[str, Any]:
+    """By the older of torch's functions: the weight is a tensor with a graph."""
+    model = built()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(model.inner)
+    return {**recognizer(), "module": model}
 
 
 not_a_function = 5

@@ -37,8 +37,10 @@ class Coverage:
         calls, direct = tape.reachable
         reached = {*direct, *(name for call in calls for name in call.names)}
         by_kind: Counter[str] = Counter()
+        modules = dict(model.named_modules())  # scripted ones lack get_submodule
         for name, parameter in direct.items():
-            by_kind[_kind_of_owner(model, name)] += parameter.numel()
+            kind = type_before_parametrizations(modules[owner_of(name)])
+            by_kind[kind.__name__] += parameter.numel()
         return cls(
             sum(tape.parameters[name].numel() for name in reached),
             dict(by_kind.most_common()),
@@ -69,7 +71,3 @@ class Coverage:
     def from_json(cls, value: Mapping[str, Any]) -> Coverage:
         """The inverse of ``as_json``, but for rounding."""
         return cls(value["parameters"], value["without_rule"], value["row_share"])
-
-
-def _kind_of_owner(model: nn.Module, name: str) -> str:
-    return type_before_parametrizations(model.get_submodule(owner_of(name))).__name__

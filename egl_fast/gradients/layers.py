@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -24,25 +24,26 @@ def layers_of(model: nn.Module, names: Iterable[str]) -> dict[str, list[str]]:
         >>> {layer: len(names) for layer, names in found.items()}
         {'0.l0': 4, '0.l1': 4, '1': 2}
     """
+    modules = dict(model.named_modules())
     found: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(_layer_of(model, name), []).append(name)
+        found.setdefault(_layer_of(modules, name), []).append(name)
     return found
 
 
 def owner_of(name: str) -> str:
     """The path of the module that has a parameter, also if the parameter is parametrized."""
     path, _, _ = f".{name}".rpartition(".")
-    return path.partition(".parametrizations.")[0].lstrip(".")
+    return path.partition(".parametrizations.")[0].removeprefix(".")
 
 
-def _layer_of(model: nn.Module, name: str) -> str:
+def _layer_of(modules: Mapping[str, nn.Module], name: str) -> str:
     owner = owner_of(name)
     parts = owner.split(".")
     for end, part in enumerate(parts[1:], start=2):
         if part.isdigit():
             return ".".join(parts[:end])
     own = _RECURRENT.search(name)
-    if own is not None and isinstance(model.get_submodule(owner), nn.RNNBase):
+    if own is not None and isinstance(modules[owner], nn.RNNBase):
         return ".".join(part for part in (owner, own[1]) if part)
     return owner or name
