@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar, cast
 
 from egl_fast.hashing import hashed
@@ -95,6 +95,8 @@ class ScoreRecord:
             unless asked for. So are the next two.
         renyi: likewise, by Renyi entropy.
         mc_dropout: mean edit distance of transcripts with dropout from the one without, in [0, 1].
+        by_layer: what each layer of the model adds to ``egl``, by its name; None unless asked for.
+        by_layer_full: likewise, to ``egl_full``.
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
@@ -120,6 +122,8 @@ class ScoreRecord:
     tsallis: float | None = None
     renyi: float | None = None
     mc_dropout: float | None = None
+    by_layer: dict[str, float] | None = field(default=None, hash=False)
+    by_layer_full: dict[str, float] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -148,10 +152,10 @@ def to_json(
     """
     of_earlier_run = {"typicality", *(f.name for f in fields(record) if f.default is not MISSING)}
     line = {key: x for key, x in (manifest_record or {}).items() if key not in of_earlier_run}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if field.name != "hypotheses" and not (field.default is None and value is None):
-            line[field.name] = value
+    for own in fields(record):
+        value = getattr(record, own.name)
+        if own.name != "hypotheses" and not (own.default is None and value is None):
+            line[own.name] = value
     if record.hypotheses:
         line["hypotheses"] = [
             {"text": one.text, "labels": list(one.labels), "log_prob": one.log_prob}
@@ -192,11 +196,11 @@ def _hypothesis(line: object) -> Hypothesis:
 
 
 def _read(kind: Callable[..., _R], line: Mapping[str, Any], **known: Any) -> _R:
-    for field in fields(cast(Any, kind)):
-        if field.name in line:
-            known.setdefault(field.name, line[field.name])
-        elif field.name not in known and field.default is MISSING:
-            raise ValueError(f"{field.name}: missing")
+    for own in fields(cast(Any, kind)):
+        if own.name in line:
+            known.setdefault(own.name, line[own.name])
+        elif own.name not in known and own.default is MISSING:
+            raise ValueError(f"{own.name}: missing")
     return kind(**known)
 
 
@@ -214,14 +218,20 @@ def random_score(seed: int, id: str) -> float:
 
 
 def _check_fields(record: Any) -> None:
-    for field in fields(record):
-        _check(field.name, str(field.type), getattr(record, field.name))
+    for own in fields(record):
+        _check(own.name, str(own.type), getattr(record, own.name))
 
 
 def _check(name: str, kind: str, value: object) -> None:
     """Check a value against an annotation; numbers must have a form in JSON."""
     if kind == "str" and not isinstance(value, str):
         raise TypeError(f"{name}: expected a string, got {value!r}")
+    if kind.startswith("dict[str, float]") and value is not None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name}: expected numbers by name, got {value!r}")
+        for key, number in value.items():
+            _check(name, "str", key)
+            _check(f"{name}: {key}", "float", number)
     if kind not in ("int", "float", "float | None") or (value is None and "None" in kind):
         return
     # bool is an int in Python.

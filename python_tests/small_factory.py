@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -82,6 +83,32 @@ def deaf() -> dict[str, Any]:
         return front_end(samples)
 
     return {**recognizer(), "front_end": hear}
+
+
+class Scaled(Small):
+    """With a parameter that no norm rule covers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(samples * self.scale, lengths)
+
+
+def scaled() -> dict[str, Any]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return {**recognizer(), "module": Scaled()}
+
+
+def weight_normed() -> dict[str, Any]:
+    """By the older of torch's functions: the weight is a tensor with a graph."""
+    model = built()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(model.inner)
+    return {**recognizer(), "module": model}
 
 
 not_a_function = 5

@@ -150,9 +150,12 @@ def test_the_python_of_the_readme_runs() -> None:
     assert len(result.stdout.splitlines()) == 13  # 20 % of 64
 
 
+LAYERS = "dict[str, float] | None"
+
+
 def test_fields_of_a_score() -> None:
     values: dict[str, Any] = {
-        field.name: {"str": "a", "int": 1}.get(str(field.type), 1.0)
+        field.name: {"str": "a", "int": 1, LAYERS: {"a": 1.0}}.get(str(field.type), 1.0)
         for field in fields(ScoreRecord)
         if field.name != "hypotheses"
     }

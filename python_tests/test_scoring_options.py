@@ -101,6 +101,7 @@ def test_settings_hold_what_has_a_part_in_the_scores(
         "per_hypothesis": False,
         "word_confidence": False,
         "mc_dropout": 0,
+        "by_layer": False,
         "params": None,
         "seed": 0,
     }

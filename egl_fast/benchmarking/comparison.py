@@ -9,7 +9,6 @@ per labeling.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.compute.precision import matmul_precision
 from egl_fast.errors import ModelError
 from egl_fast.gradients.counted import counted_parameters
+from egl_fast.gradients.double import in_double
 from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.records import ScoreRecord
 from egl_fast.recurrent import without_cudnn
@@ -188,7 +188,7 @@ class Comparison:
             ModelError: something is wrong.
         """
         assert self.record is not None
-        double = copy.deepcopy(self.scorer.model).double().eval()
+        double = in_double(self.scorer.model).eval()
         error = self._error_against(
             self._loop_through(double, torch.float64, self.labelings[:COMPARED])
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -65,9 +64,11 @@ def command(
     """
     import torch
 
+    from egl_fast.gradients.double import in_double
+
     recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
     options.say_what_counts(recognizer)
-    single, double = recognizer.module, copy.deepcopy(recognizer.module).double().eval()
+    single, double = recognizer.module, in_double(recognizer.module).eval()
     recordings = _recordings(recognizer, pool, num_utterances)
     worst: _Errors = {name: defaultdict(float) for name in ("float32", _PLAIN, "float64")}
     share: dict[str, float] = defaultdict(float)

@@ -16,7 +16,7 @@ from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.cli.query_looks import Interrupted, Looks
 from egl_fast.cli.query_output import Output
-from egl_fast.cli.score import circumstances_of, run_settings
+from egl_fast.cli.score import circumstances_of, norm_rules, run_settings, say_norm_rules
 from egl_fast.cli.selection_summary import summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
@@ -253,6 +253,7 @@ def command(
     }
     if resume and output.is_complete(settings):
         say(f"{out}: already complete")
+        say_norm_rules(output.metadata())
         return 3 if output.errors_path.exists() else 0
     output.folder.mkdir(exist_ok=True)
     with (
@@ -322,6 +323,7 @@ def command(
         circumstances = circumstances_of(scorer, model_spec, pool)
         # Not under "pool": relative audio paths of the picks start from their own folder.
         circumstances["manifest"] = circumstances.pop("pool")
+        circumstances |= norm_rules(first, by_id[records[0]["id"]])
         output.write(
             records,
             beliefs,
@@ -353,6 +355,7 @@ def command(
     low_mass = low_mass_warning(records) if key == "egl" else None
     if low_mass is not None:
         warn(low_mass)
+    say_norm_rules(circumstances)
     if looks.errors:
         say(f"{len(looks.errors)} could not be scored: see {output.errors_path}")
     return 3 if looks.errors else 0

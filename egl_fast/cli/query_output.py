@@ -63,6 +63,10 @@ class Output:
                 "still going on; give --resume to continue it, or --overwrite to start over"
             )
 
+    def metadata(self) -> Any:
+        """The content of ``OUT.meta.json``."""
+        return json_value(self.metadata_path.read_bytes())
+
     def is_complete(self, settings: Mapping[str, Any]) -> bool:
         """Whether an earlier run with these settings has written all.
 
@@ -72,7 +76,7 @@ class Output:
         if not self.path.exists():
             return False
         try:
-            recorded = json_value(self.metadata_path.read_bytes())
+            recorded = self.metadata()
             changed = changed_settings({name: recorded.get(name) for name in settings}, settings)
         except (OSError, ValueError, AttributeError):
             changed = ["unknown options"]

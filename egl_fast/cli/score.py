@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from egl_fast import __version__
 from egl_fast.cli import options
-from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
+from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
+from egl_fast.cli.layer_shares import LayerShares, layer_table
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from egl_fast.data.manifest import Utterance
-    from egl_fast.gradients.coverage import Coverage
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.options import ScoringOptions
     from egl_fast.scoring.run.pool import PoolScoring
@@ -168,8 +168,12 @@ def command(
                 "and kept; the same command with --resume continues"
             )
             return 130
+    metadata = results.metadata()
+    say_norm_rules(metadata)
     if as_json:
-        tell_json(results.metadata())
+        tell_json(metadata)
+    elif "layer_shares" in metadata:
+        tell_table(layer_table(metadata["layer_shares"], pool_scorer.task.engine))
     return 3 if results.tally.num_failed else 0
 
 
@@ -202,20 +206,36 @@ def _score_into(
         if likeness is not None:
             typicality = likeness.of(results.embeddings())
             circumstances["typicality"] = likeness.metadata(results.column("id"))
-        coverage = _incomplete_coverage(pool_scoring)
-        if coverage is not None:
-            circumstances["without_norm_rule"] = coverage.without_rule
+        first = next(results.records(), {"id": None})["id"]
+        circumstances |= norm_rules(
+            pool_scoring, next((one for one in utterances if one.id == first), None)
+        )
+        if pool_scoring.task.options.by_layer:
+            circumstances["layer_shares"] = LayerShares.of(results.records()).as_json()
         results.finish({**settings, **circumstances}, typicality=typicality)
     meter.summarize(results.tally, masses, name=str(results.out))
-    if coverage is not None:
-        say(coverage.sentence)
     if results.tally.num_failed:
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
+
+
+def norm_rules(pool_scoring: PoolScoring, scored: Utterance | None) -> dict[str, Any]:
+    """What metadata say about norm rules, if a recording was scored."""
+    coverage = None if scored is None else pool_scoring.coverage(scored)
+    return {} if coverage is None else {"norm_rules": coverage.as_json()}
+
+
+def say_norm_rules(metadata: Mapping[str, Any]) -> None:
+    """Say which parameters have no norm rule, if there are any."""
+    from egl_fast.gradients.coverage import Coverage
+
+    if metadata.get("norm_rules", {}).get("without_rule"):
+        say(Coverage.from_json(metadata["norm_rules"]).sentence)
 
 
 def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Utterance]) -> int:
     tally = Tally()
     masses = []
+    shares = LayerShares()
     with progress_bar() as bar, JsonlWriter(None) as writer:
         meter = Meter(bar, len(utterances), pool_scoring.task.options)
         for outcome in in_order(pool_scoring.outcomes(utterances)):
@@ -223,12 +243,16 @@ def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Ut
             if isinstance(outcome.result, ScoreRecord):
                 tally += Tally(num_scored=1)
                 masses.append(outcome.result.beam_mass)
-                writer.write(to_json(outcome.result, outcome.utterance.record))
+                record = to_json(outcome.result, outcome.utterance.record)
+                shares.add(record)
+                writer.write(record)
                 writer.flush()
             else:
                 tally += Tally(num_failed=1)
                 complain(f"{outcome.utterance.id}: {one_line(outcome.result)}")
     meter.summarize(tally, masses)
+    if shares.as_json():
+        stderr.print(layer_table(shares.as_json(), pool_scoring.task.engine))
     return 3 if tally.num_failed else 0
 
 
@@ -299,12 +323,6 @@ def run_settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> d
         "device": scorer.device.type,
         "versions": {"egl_fast": __version__, "torch": torch.__version__},
     }
-
-
-def _incomplete_coverage(pool_scoring: PoolScoring) -> Coverage | None:
-    """Which parameters have no norm rule, if some have none; None if nothing was scored now."""
-    coverage = pool_scoring.task.engine.coverage
-    return coverage if coverage is not None and coverage.without_rule else None
 
 
 def circumstances_of(scorer: Scorer, model: str, pool: str) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from egl_fast.gradients.layers import owner_of
 from egl_fast.gradients.tape import Tape
 
 
@@ -35,8 +37,10 @@ class Coverage:
         calls, direct = tape.reachable
         reached = {*direct, *(name for call in calls for name in call.names)}
         by_kind: Counter[str] = Counter()
+        modules = dict(model.named_modules())  # scripted ones lack get_submodule
         for name, parameter in direct.items():
-            by_kind[_kind_of_owner(model, name)] += parameter.numel()
+            kind = type_before_parametrizations(modules[owner_of(name)])
+            by_kind[kind.__name__] += parameter.numel()
         return cls(
             sum(tape.parameters[name].numel() for name in reached),
             dict(by_kind.most_common()),
@@ -63,7 +67,7 @@ class Coverage:
             "row_share": round(self.row_share, 4),
         }
 
-
-def _kind_of_owner(model: nn.Module, name: str) -> str:
-    owner = name.rpartition(".")[0].partition(".parametrizations.")[0]
-    return type_before_parametrizations(model.get_submodule(owner)).__name__
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Coverage:
+        """The inverse of ``as_json``, but for rounding."""
+        return cls(value["parameters"], value["without_rule"], value["row_share"])

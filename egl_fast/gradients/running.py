@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -40,6 +42,7 @@ def running(model: nn.Module) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(alone(model))
+        stack.enter_context(_random_state_of_libraries(True))
         for device in _devices(model):
             stack.enter_context(_random_state(device)(True))
         if "torch._dynamo" in sys.modules:  # without it, nothing has been compiled
@@ -133,6 +136,21 @@ def _random_state(device: torch.device) -> SharedChange[bool]:
         return lambda: torch.cuda.set_rng_state(of_gpu, device)
 
     return SharedChange(keep)
+
+
+def _keep_random_state_of_libraries(_: bool) -> Callable[[], None]:
+    of_python = random.getstate()
+    of_numpy = np.random.get_state()  # noqa: NPY002 (it is what models use)
+
+    def restore() -> None:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+
+    return restore
+
+
+#: Of Python and NumPy, which models of Hugging Face draw from even in evaluation mode.
+_random_state_of_libraries = SharedChange(_keep_random_state_of_libraries)
 
 
 def _set_compiler_stance(stance: str) -> Callable[[], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.calls import graph_of
+from egl_fast.gradients.double import in_double
 from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.running import constants, running
 from egl_fast.gradients.tape import Tape
@@ -64,8 +64,9 @@ def check_against_autograd(
             f"the engine and plain autograd disagree on {wrong}: squared gradient norms "
             f"{got[wrong]:.6g} and {found[wrong] or 0.0:.6g}; this model does something that "
             "egl-fast does not support (global hooks, hooks on parameters, weights that train() or "
-            "eval() changes, state that changes from call to call, or a function whose backward "
-            "pass sets, clips or normalizes gradients?), or a norm rule you added is wrong"
+            "eval() changes, state that changes from call to call, such as a random generator of "
+            "its own, or a function whose backward pass sets, clips or normalizes gradients?), or "
+            "a norm rule you added is wrong"
         )
     _refuse_cut_off(model, tape, [name for name, value in found.items() if value is None])
 
@@ -207,9 +208,8 @@ def plain_sq_norms_in_double(
         return x.detach().double() if x.is_floating_point() else x
 
     try:
-        double = copy.deepcopy(model).double()
         return plain_sq_norms(
-            double, tree_map_only(Tensor, wide, inputs), cotangent.double(), names
+            in_double(model), tree_map_only(Tensor, wide, inputs), cotangent.double(), names
         )
     except Exception:  # the model may refuse to be copied, or to compute in float64
         return plain_sq_norms(model, inputs, cotangent, names)

@@ -55,6 +55,8 @@ class Rows(ABC):
     def finish(self, products: Tensor, output_share: Tensor) -> tuple[Estimate, SingleNorms | None]:
         """The sum of w_k ||g_k||^2; and all ||g_k||^2, if the rows determine them.
 
+        The sum is an affine function of the arguments, so that it can be divided among layers.
+
         Args:
             products: [R] float64 squared norms of the rows' gradients over all parameters, or
                 [R, R] their inner products.

@@ -90,6 +90,12 @@ class ScoringOptions:
         "Add how much transcripts change under dropout (mc_dropout), in so many more inference "
         "passes; 0: none.",
     )
+    by_layer: bool = of_kind(
+        False,
+        boolean,
+        "Add what each layer of the model contributes to egl (by_layer), at next to no cost, and "
+        "a table of the pool's averages.",
+    )
     params: str | None = of_kind(
         None,
         Optional(_Patterns()),
@@ -149,6 +155,7 @@ class ScoringKeywords(TypedDict, total=False):
     per_hypothesis: bool
     word_confidence: bool
     mc_dropout: int
+    by_layer: bool
     params: str | None
     seed: int
 

@@ -34,7 +34,10 @@ def model_outputs(
     if not isinstance(logits, Tensor) or logits.dim() != 3 or logits.layout != torch.strided:
         raise ModelError(f"the model's logits: expected [N, T, C], got {_form(logits)}")
     if logits.dtype not in (torch.float32, torch.float64):
-        raise ModelError(f"the model's logits: expected float32 or float64, got {logits.dtype}")
+        raise ModelError(
+            f"the model's logits: expected float32 or float64, got {logits.dtype}; score the model "
+            "in float32, as after model.float()"
+        )
     if logits.shape[2] != num_classes:
         raise ModelError(
             f"the model's logits have {logits.shape[2]} classes, the vocabulary has {num_classes}"

@@ -16,6 +16,8 @@ from egl_fast.gradients.tape import Tape
 from egl_fast.methods.method import OwnRows, SingleNorms
 from egl_fast.recognizers.classes import Classes
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
+from egl_fast.scoring.formula.estimates import estimates
+from egl_fast.scoring.formula.layer_scores import LayerProducts
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.search import Decoded, Searched, decode
 from egl_fast.scoring.formula.word_confidence import word_uncertainty
@@ -81,13 +83,21 @@ def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> li
         by_parameter = engine.sq_norms(tape, cotangents)
     products = torch.stack(list(by_parameter.values())).sum(dim=0)
     output_share = torch.zeros_like(products)
-    for name in searched[0].output_layer:
+    output_layer = searched[0].output_layer
+    for name in output_layer:
         output_share += by_parameter[name]
     products, output_share = products.cpu(), output_share.cpu()
-    return [
-        record(task, one, sums_of(task, one, products[n], output_share[n]))
+    records = [
+        record(task, one, sums_of(one, products[n], output_share[n]))
         for n, one in enumerate(searched)
     ]
+    if options.by_layer:
+        layers = LayerProducts.of(engine.model, by_parameter, output_layer)
+        records = [
+            layers.divided(found, n, one, output_share[n])
+            for n, (found, one) in enumerate(zip(records, searched, strict=True))
+        ]
+    return records
 
 
 def _one_by_one(one: Searched, blank: int) -> Searched:
@@ -106,25 +116,17 @@ def _one_by_one(one: Searched, blank: int) -> Searched:
     )
 
 
-def sums_of(task: ScoringTask, one: Searched, products: Tensor, output_share: Tensor) -> Sums:
+def sums_of(one: Searched, products: Tensor, output_share: Tensor) -> Sums:
     """The sums over an utterance's labelings, from the gradients of its rows.
 
     ``products`` are [rows] squared norms over all parameters, or [rows, rows] inner products,
     padded if other utterances have more rows; ``output_share`` is the output layer's share of them.
     """
-    own = (slice(len(one.rows)),) * products.dim()
-    estimate, single = one.rows.finish(products[own], output_share[own])
+    estimate, single, beyond = estimates(one, products, output_share)
     probability = one.log_prob.exp()
     mass = float(probability.sum())
     full = full_stderr = None
-    if one.draws is not None:
-        norms = [x.diagonal() if x.dim() == 2 else x for x in (products, output_share)]
-        energy = float(one.rows.weights @ one.energies)
-        beyond = one.draws.estimate(
-            *(x[len(one.rows) : one.num_rows] for x in norms),
-            # The K best's, which do not depend on the draws.
-            gain=estimate.value / energy if energy > 0.0 else 0.0,
-        )
+    if beyond is not None:
         full = mass * estimate.value + beyond.value
         full_stderr = math.sqrt(mass**2 * estimate.variance + beyond.variance)
     return Sums(

@@ -14,6 +14,7 @@ from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS, decoders_beside, read_ahead
 from egl_fast.errors import AudioError, EglError
+from egl_fast.gradients.coverage import Coverage
 from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring, Scored
@@ -101,6 +102,22 @@ class PoolScoring:
         for unit in scoring.units():
             if not all(positions[i] in completed for batch in unit for i in batch):
                 yield {positions[i]: result for i, result in scoring.score(unit).items()}
+
+    def coverage(self, scored: Utterance) -> Coverage | None:
+        """Which parameters have a norm rule.
+
+        If nothing was scored since the model was loaded, as all was scored before a run was
+        stopped, the model runs once on a recording that was; None if it cannot be read any more.
+        """
+        engine = self.task.engine
+        if engine.coverage is not None:
+            return engine.coverage
+        try:
+            recording = self.load(scored)
+        except EglError:
+            return None
+        inputs = self.task.recognizer.inputs([recording], device=engine.device, dtype=engine.dtype)
+        return Coverage.of(engine.model, engine.run(*inputs.positional, **inputs.named))
 
     def load(self, utterance: Utterance) -> RecordingInput:
         """The model's input for one recording."""

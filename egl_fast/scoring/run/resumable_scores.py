@@ -156,8 +156,8 @@ class ResumableScores:
             self._open_files()
         return True
 
-    def column(self, key: str) -> list[Any]:
-        """The value of a key in every record so far, in order.
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Every record so far, in order.
 
         Raises:
             OutputError: they cannot be read.
@@ -167,7 +167,11 @@ class ResumableScores:
                 file.flush()
             path = self._records.partial if self._records.partial.exists() else self.out
             with open(path, "rb") as file:
-                return [json_value(line).get(key) for line in file]
+                yield from map(json_value, file)
+
+    def column(self, key: str) -> list[Any]:
+        """The value of a key in every record so far, in order."""
+        return [record.get(key) for record in self.records()]
 
     def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Keep outcomes that are not known yet; when this returns they are on the disk.
