@@ -109,10 +109,11 @@ class ScoringOptions:
         check_fields(self)
         if self.beam_width is not None and self.beam_width < self.k:
             raise ValueError(f"beam_width: expected at least k = {self.k}, got {self.beam_width}")
-        if self.full and not self.chosen_method.pulls_back:
-            raise ValueError(
-                f"full: needs gradients, and method {self.chosen_method.name} has none"
-            )
+        for name in ("full", "by_layer"):
+            if getattr(self, name) and not self.chosen_method.pulls_back:
+                raise ValueError(
+                    f"{name}: needs gradients, and method {self.chosen_method.name} has none"
+                )
 
     @cached_property
     def chosen_method(self) -> Method:

@@ -13,7 +13,7 @@ from egl_fast.embeddings.file import load_embeddings
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.statistics.bootstrap import Floats
 from egl_fast.selection.candidates import Candidates
-from egl_fast.selection.gate import Gate, likeness_in, recommended_drop
+from egl_fast.selection.gate import Gate, default_drop, likeness_in
 from egl_fast.selection.ranking import Selection
 from egl_fast.selection.strategies import recommended
 
@@ -67,7 +67,7 @@ def pick_order(pool: ScoresFile) -> PickOrder:
     is_default = strategy in pool.strategies
     if not is_default:
         strategy = next(iter(pool.strategies))
-    gate = Gate.of(recommended_drop(metadata), None, metadata=metadata)
+    gate = Gate.of(default_drop(likeness_in(metadata).get("num_trusted")), None, metadata=metadata)
     offer = Selection("100%", strategy, gate=gate).offer(candidates)
     choice = offer.choose()
     inside = set(offer.inside)
