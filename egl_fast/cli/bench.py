@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,8 @@ MOST_ROUNDS = 5
 
 @click.command("bench")
 @options.model
-@click.option("--pool", type=options.FILE, help="Manifest of recordings: measure some of them, and "
-              "estimate how long all of them take [default: 2 s of noise].")  # fmt: skip
+@options.sources("--pool", default="2 s of noise", help="Manifest of recordings: measure some of "
+                 "them, and estimate how long all of them take")  # fmt: skip
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=4,
               show_default=True, help="How many recordings to measure; on a GPU, each together "
               "with others of its length.")  # fmt: skip
@@ -46,7 +46,7 @@ MOST_ROUNDS = 5
 @options.quiet
 def command(
     model_spec: str,
-    pool: str | None,
+    pool: tuple[str, ...],
     num_utterances: int,
     k: int,
     as_json: bool,
@@ -153,7 +153,7 @@ def command(
 
 
 def _draw(
-    path: str | None, scorer: Scorer, num_utterances: int, seed: int
+    pool: Sequence[str], scorer: Scorer, num_utterances: int, seed: int
 ) -> tuple[list[Stratum], dict[str, Any]]:
     """The recordings to measure, and facts about the pool that they are from."""
     from egl_fast.benchmarking.recordings import Durations, choose, noise_strata
@@ -161,10 +161,11 @@ def _draw(
 
     recognizer, batch_seconds = scorer.recognizer, scorer.default_batch_seconds
     num_recordings, durations_from, num_broken = num_utterances, None, 0
+    path = ", ".join(pool) or None
     if path is None:
         strata = noise_strata(recognizer, num_utterances, batch_seconds=batch_seconds, seed=seed)
     else:
-        utterances = read_manifest(path)
+        utterances = read_manifest(*pool)
         num_recordings = len(utterances)
         if num_utterances > num_recordings:
             raise click.UsageError(

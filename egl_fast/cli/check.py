@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,7 +32,7 @@ _PLAIN = "plain loop, float32"
 
 @click.command("check")
 @options.model
-@click.option("--pool", type=options.FILE, help="Manifest of recordings [default: 2 s of noise].")
+@options.sources("--pool", help="Manifest of recordings", default="2 s of noise")
 @click.option("--utterances", "num_utterances", type=click.IntRange(min=1), default=3,
               show_default=True, help="How many recordings: the first readable ones.")  # fmt: skip
 @options.scoring_option(
@@ -44,7 +44,7 @@ _PLAIN = "plain loop, float32"
 @options.quiet
 def command(
     model_spec: str,
-    pool: str | None,
+    pool: tuple[str, ...],
     num_utterances: int,
     k: int,
     device: str,
@@ -134,21 +134,21 @@ def _passes(worst: _Errors, group: str) -> bool:
     return all(worst[dtype][group] <= limit for dtype, limit in TOLERANCE.items())
 
 
-def _recordings(recognizer: Recognizer, pool: str | None, count: int) -> list[RecordingInput]:
+def _recordings(recognizer: Recognizer, pool: Sequence[str], count: int) -> list[RecordingInput]:
     from egl_fast.benchmarking.recordings import noise
 
-    if pool is not None:
+    if pool:
         return list(islice(_readable(pool, recognizer), count))
     return [one.prepared for one in noise(recognizer, count)]
 
 
-def _readable(pool: str, recognizer: Recognizer) -> Iterator[RecordingInput]:
+def _readable(pool: Sequence[str], recognizer: Recognizer) -> Iterator[RecordingInput]:
     """The recordings that can be read; the others are named and skipped."""
     from egl_fast.data.manifest import read_manifest
 
     first: EglError | None = None
     num_read = 0
-    for utterance in read_manifest(pool):
+    for utterance in read_manifest(*pool):
         try:
             found = recognizer.load(utterance)
         except EglError as error:
@@ -158,7 +158,9 @@ def _readable(pool: str, recognizer: Recognizer) -> Iterator[RecordingInput]:
         num_read += 1
         yield found
     if num_read == 0:
-        raise ManifestError(f"manifest {pool}: none of its recordings can be read ({first})")
+        raise ManifestError(
+            f"manifest {', '.join(pool)}: none of its recordings can be read ({first})"
+        )
 
 
 def _labelings(

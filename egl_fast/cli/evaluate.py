@@ -32,9 +32,7 @@ _MOST_CHARACTERS = 60
 
 @click.command("evaluate")
 @options.model
-@click.option(
-    "--data", "data_path", required=True, type=options.FILE, help="Manifest of transcribed speech."
-)
+@options.sources("--data", required=True, help="Manifest of transcribed speech")
 @click.option("--out", "out_path", type=options.FILE, help="Write a JSON line per utterance there.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
 @click.option("--by", "key", metavar="KEY", help="Add the rates of each value of a manifest key.")
@@ -46,7 +44,7 @@ _MOST_CHARACTERS = 60
 @refuse_idle_options(without={"--overwrite": "--out"})
 def command(
     model_spec: str,
-    data_path: str,
+    data: tuple[str, ...],
     out_path: str | None,
     overwrite: bool,
     key: str | None,
@@ -73,7 +71,7 @@ def command(
     Example:
       egl-fast evaluate --model base.pt --data test.jsonl --by corpus
     """
-    inputs = [data_path, *parse(model_spec).files]
+    inputs = [*data, *parse(model_spec).files]
     writer = None
     if out_path is not None:
         writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
@@ -92,9 +90,9 @@ def command(
         uppercased,
     )
 
-    utterances = read_manifest(data_path)
+    utterances, listed = read_manifest(*data), ", ".join(data)
     if key is not None and not any(key in utterance.record for utterance in utterances):
-        raise ManifestError(f"manifest {data_path}: no line has the key {key!r} that --by names")
+        raise ManifestError(f"manifest {listed}: no line has the key {key!r} that --by names")
     recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
     if recognizer.case is not None:
         utterances = {"lower": lowercased, "upper": uppercased}[recognizer.case](utterances)
@@ -106,7 +104,7 @@ def command(
             for utterance in utterances:
                 required_text(utterance)
     except ManifestError as error:
-        raise ManifestError(f"manifest {data_path}: {error}") from None
+        raise ManifestError(f"manifest {listed}: {error}") from None
     if not with_loss:
         warn(
             "this model's classes are not characters, and it has no tokenizer that turns a text "

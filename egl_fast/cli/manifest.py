@@ -76,7 +76,7 @@ def command(
     if segment_seconds is not None:
         require_packages("--segment", DETECTOR, extra="segment")
 
-    from egl_fast.data.manifest import utterance_of
+    from egl_fast.data.manifest import utterance_from
 
     folder = os.path.abspath("." if writer.path is None else writer.path.parent)
     # Listening to hours takes longer than any hanging disk should.
@@ -87,7 +87,7 @@ def command(
         for one in found:
             say(f"{one.source.name}: {one.kind.name}")
         task = bar.add_task("reading", total=None, note="")
-        utterances = (utterance_of(entry, n) for n, entry in enumerate(entries(found), start=1))
+        utterances = (utterance_from(entry, n) for n, entry in enumerate(entries(found), start=1))
         load = partial(_look, segment_seconds=segment_seconds)
         for utterance, look in _looked_at(utterances, load, timeout_seconds=timeout):
             if isinstance(look, EglError):
@@ -131,7 +131,7 @@ def _look(utterance: Utterance, *, segment_seconds: float | None) -> _Look:
     from egl_fast.data.audio import audio_seconds, header_seconds
 
     offset, seconds = utterance.offset_seconds, utterance.duration_seconds
-    whole = header_seconds(utterance.audio_path)
+    whole = header_seconds(utterance)
     if whole is not None and offset >= whole:
         what = (
             f"offset {offset:g} s is beyond the end ({whole:g} s)" if offset else "has no samples"

@@ -41,6 +41,31 @@ FILE = PathName("file")
 FOLDER = PathName("dir")
 
 
+def sources(
+    name: str, *names: str, help: str, required: bool = False, default: str = ""
+) -> Decorator:
+    """An option for a manifest, or any source of `egl-fast manifest`, once or several times; its
+    value is a tuple of paths.
+
+    Args:
+        name: the option.
+        names: another name of its value.
+        help: what it is for.
+        required: whether it must be given.
+        default: what happens without it.
+    """
+    more = "may be repeated, and may be anything that `manifest` reads"
+    without = f" [default: {default}]" if default else ""
+    return click.option(
+        *(name, *names),
+        multiple=True,
+        required=required,
+        type=FILE,
+        metavar="SOURCE",
+        help=f"{help}; {more}{without}.",
+    )
+
+
 class FiniteFloat(click.FloatRange):
     """A finite number in a range: JSON lacks infinity, and NaN is in every range."""
 

@@ -66,8 +66,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 
 @click.command("query", epilog=selection_options.listed("Batches", batches.described()))
 @options.model
-@click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to choose "
-              "from.")  # fmt: skip
+@options.sources("--pool", required=True, help="Manifest of recordings to choose from")
 @click.option("--out", required=True, type=options.FILE, help="Where to write the picks (JSONL).")
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
@@ -111,7 +110,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 )
 def command(
     model_spec: str,
-    pool: str,
+    pool: tuple[str, ...],
     out: str,
     resume: bool,
     overwrite: bool,
@@ -182,7 +181,7 @@ def command(
         )
     inputs = [
         path
-        for path in (*parse(model_spec).files, pool, trusted, *exclude)
+        for path in (*parse(model_spec).files, *pool, trusted, *exclude)
         if isinstance(path, str)
     ]
     output = Output(out, inputs)
@@ -201,7 +200,7 @@ def command(
     # What is wrong with the options is said before hours are spent.
     pretended = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": 0.0}}}
     selection_options.chosen_selection(**choice, exclude=(), metadata=pretended)
-    everything, pool_hash = read_manifest_and_hash(pool)
+    everything, pool_hash = read_manifest_and_hash(*pool)
     outside = {identity for path in exclude for identity in selection_options.ids_in(path)}
     utterances = [utterance for utterance in everything if utterance.id not in outside]
     if not utterances:
@@ -342,7 +341,8 @@ def command(
                 "num_scored": len(records),
                 "num_failed": len(looks.errors),
             },
-            Path(pool).parent,
+            # Where there are several sources, paths are absolute.
+            Path(pool[0]).parent,
         )
     # The set that the last estimates give, once more: with what is to be said about it.
     chosen = offer.choose(state.scores.tolist())

@@ -43,7 +43,7 @@ LONG_SECONDS = 1800.0
 
 @click.command("score")
 @options.model
-@click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to score.")
+@options.sources("--pool", required=True, help="Manifest of recordings to score")
 @click.option("--out", type=options.FILE, help="Scores file (JSONL) [default: standard output].")
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
@@ -74,7 +74,7 @@ LONG_SECONDS = 1800.0
 )
 def command(
     model_spec: str,
-    pool: str,
+    pool: tuple[str, ...],
     out: str | None,
     resume: bool,
     overwrite: bool,
@@ -120,11 +120,11 @@ def command(
             resume=resume,
             overwrite=overwrite,
             inputs=[
-                path for path in (pool, *parse(model_spec).files, trusted) if isinstance(path, str)
+                path for path in (*pool, *parse(model_spec).files, trusted) if isinstance(path, str)
             ],
             embeddings=trusted is not None,
         )
-    utterances, pool_hash = read_manifest_and_hash(pool)
+    utterances, pool_hash = read_manifest_and_hash(*pool)
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -325,17 +325,18 @@ def run_settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> d
     }
 
 
-def circumstances_of(scorer: Scorer, model: str, pool: str) -> dict[str, Any]:
+def circumstances_of(scorer: Scorer, model: str, pool: Sequence[str]) -> dict[str, Any]:
     """What else is recorded about how the scores were made."""
     import torch
 
     from egl_fast import _extension
 
+    pool_paths = list(map(os.path.abspath, pool))
     return {
         "model": model,
         "frame_seconds": scorer.recognizer.frame_seconds,
         "vocabulary": list(scorer.classes.vocabulary),
-        "pool": os.path.abspath(pool),
+        "pool": pool_paths[0] if len(pool_paths) == 1 else pool_paths,
         "versions": {
             "egl_fast": __version__,
             "torch": torch.__version__,

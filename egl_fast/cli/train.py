@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.option(
-    "--train", "train_path", required=True, type=options.FILE, help="Manifest to train on."
-)
-@click.option(
-    "--valid", "valid_path", required=True, type=options.FILE, help="Manifest to validate on."
-)
+@options.sources("--train", "train_paths", required=True, help="Manifest to train on")
+@options.sources("--valid", "valid_paths", required=True, help="Manifest to validate on")
 @click.option(
     "--run-dir",
     required=True,
@@ -99,8 +95,8 @@ if TYPE_CHECKING:
     beside=dict.fromkeys(("--preset", "--cell", "--dropout", "--vocabulary"), "--init")
 )
 def command(
-    train_path: str,
-    valid_path: str,
+    train_paths: tuple[str, ...],
+    valid_paths: tuple[str, ...],
     run_dir: str,
     resume: bool,
     save_minutes: float,
@@ -142,7 +138,9 @@ def command(
 
     torch_device = options.set_up_torch(device, threads)
     torch.manual_seed(training["seed"])
-    manifests = [Transcribed.read(path, lowercase=lowercase) for path in (train_path, valid_path)]
+    manifests = [
+        Transcribed.read(paths, lowercase=lowercase) for paths in (train_paths, valid_paths)
+    ]
     checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
     remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
     for manifest in manifests:

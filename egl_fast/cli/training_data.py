@@ -25,13 +25,13 @@ class Transcribed:
     sha256: str
 
     @classmethod
-    def read(cls, path: str, *, lowercase: bool) -> Transcribed:
-        """Read a manifest, with lowercase texts if requested. Raises ``ManifestError``."""
+    def read(cls, paths: Sequence[str], *, lowercase: bool) -> Transcribed:
+        """Read manifests, with lowercase texts if requested. Raises ``ManifestError``."""
         from egl_fast.data.manifest import read_manifest_and_hash
         from egl_fast.training.texts import lowercased
 
-        utterances, sha256 = read_manifest_and_hash(path)
-        return cls(path, lowercased(utterances) if lowercase else utterances, sha256)
+        utterances, sha256 = read_manifest_and_hash(*paths)
+        return cls(", ".join(paths), lowercased(utterances) if lowercase else utterances, sha256)
 
     def refuse_texts(self, checkpoint: Checkpoint, remedy: str) -> None:
         """Raise ``ManifestError`` unless the model can write all texts, and some are not empty."""

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 @click.command("transcribe")
 @options.model
-@click.option(
-    "--data", "data_path", required=True, type=options.FILE, help="Manifest of recordings."
-)
+@options.sources("--data", required=True, help="Manifest of recordings")
 @click.option(
     "--out", "out_path", type=options.FILE, help="Where to write [default: standard output]."
 )
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 @refuse_idle_options(without={"--overwrite": "--out"})
 def command(
     model_spec: str,
-    data_path: str,
+    data: tuple[str, ...],
     out_path: str | None,
     overwrite: bool,
     batch_seconds: float,
@@ -56,13 +54,13 @@ def command(
     Example:
       egl-fast transcribe --model base.pt --data pool.jsonl --out transcripts.jsonl
     """
-    inputs = [data_path, *parse(model_spec).files]
+    inputs = [*data, *parse(model_spec).files]
     writer = JsonlWriter(out_path, overwrite=overwrite, inputs=inputs)
     failures = Failures(writer.path, overwrite=overwrite, inputs=inputs)
 
     from egl_fast.data.manifest import read_manifest
 
-    utterances = read_manifest(data_path)
+    utterances = read_manifest(*data)
     recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
     with writer, failures:
         for window in transcripts_with_progress(

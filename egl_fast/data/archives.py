@@ -12,7 +12,7 @@ import threading
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from egl_fast.errors import AudioError, MissingExtraError, one_line
 
@@ -31,22 +31,8 @@ _ARROW: Final = (b"ARROW1", b"\xff\xff\xff\xff")
 _ONE_AT_A_TIME = threading.Lock()
 
 
-class Member(NamedTuple):
-    """A recording inside another file.
-
-    Attributes:
-        content: its bytes.
-        archive: the file.
-        status: of that file.
-    """
-
-    content: bytes
-    archive: Path
-    status: os.stat_result
-
-
-def member_at(path: Path) -> Member | None:
-    """What a path inside an archive leads to; None if it is none.
+def bytes_inside(path: Path) -> bytes | None:
+    """A recording inside another file; None if the path names none.
 
     Raises:
         AudioError: the archive lacks it, is damaged, or is of a kind that cannot be read here.
@@ -64,13 +50,12 @@ def member_at(path: Path) -> Member | None:
     version = (os.fspath(archive), status.st_mtime_ns, status.st_size)
     try:
         if sign.startswith(_PARQUET):
-            content = _parquet_cell(version, *_cell(inside))
-        elif sign.startswith(_ARROW):
+            return _parquet_cell(version, *_cell(inside))
+        if sign.startswith(_ARROW):
             column, row = _cell(inside)
-            content = _bytes_of(arrow_table(archive)[column][row].as_py())
-        else:
-            content = _tar_member(version, inside)
-    except (KeyError, IndexError, ValueError):
+            return _bytes_of(arrow_table(archive)[column][row].as_py())
+        return _tar_member(version, inside)
+    except (KeyError, IndexError):
         raise AudioError(
             f"audio {archive}: contains no {inside!r}; make the manifest again"
         ) from None
@@ -79,7 +64,6 @@ def member_at(path: Path) -> Member | None:
             f"audio {archive}: cannot be read as a tar archive ({one_line(error)}); if it is "
             "compressed, decompress it"
         ) from None
-    return Member(content, archive, status)
 
 
 def tar_members(archive: Path) -> dict[str, range]:

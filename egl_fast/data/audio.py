@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import re
@@ -10,14 +9,14 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
-from egl_fast.data.archives import member_at
+from egl_fast.data.archives import bytes_inside
 from egl_fast.data.decoding import Block, decoded, known_seconds
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.parts import Recording
@@ -55,7 +54,7 @@ def load_audio(
             too long, or not audio that can be decoded here; the segment starts beyond its end; a
             sample is NaN or infinite.
     """
-    with _recording(utterance.audio_path) as (recording, name):
+    with _recording(utterance) as (recording, name):
         blocks = decoded(
             recording,
             utterance.audio_path,
@@ -81,7 +80,7 @@ def blocks_of(utterance: Utterance, *, sample_rate_hz: int) -> Iterator[Waveform
     Raises:
         AudioError: the recording cannot be read.
     """
-    with _recording(utterance.audio_path) as (recording, name):
+    with _recording(utterance) as (recording, name):
         blocks = decoded(
             recording,
             utterance.audio_path,
@@ -110,7 +109,7 @@ def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) 
     """
     if utterance.duration_seconds is not None:
         return utterance.duration_seconds
-    with _recording(utterance.audio_path) as (recording, name):
+    with _recording(utterance) as (recording, name):
         seconds = known_seconds(recording, utterance.audio_path, name)
         if seconds is not None:
             return max(0.0, seconds - utterance.offset_seconds)
@@ -126,23 +125,30 @@ def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) 
         return seconds
 
 
-def header_seconds(path: Path) -> float | None:
-    """The length of a whole recording by its headers; None if only decoding tells.
+def header_seconds(utterance: Utterance) -> float | None:
+    """The length of an utterance's whole recording by its headers; None if only decoding tells.
 
     Raises:
         AudioError: the file is missing, or not audio that can be decoded here.
     """
-    with _recording(path) as (recording, name):
-        return known_seconds(recording, path, name)
+    with _recording(utterance) as (recording, name):
+        return known_seconds(recording, utterance.audio_path, name)
 
 
 @contextmanager
-def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
+def _recording(utterance: Utterance) -> Iterator[tuple[Recording, str]]:
     """An open file and its name in errors; any exception inside becomes an ``AudioError``."""
-    name = recording_name(path)
+    name = recording_name(utterance.audio_path)
     try:
-        with _opened(path, name) as recording:
-            yield recording, name
+        with _open(utterance, name) as file:
+            size = file.seek(0, os.SEEK_END)
+            # soundfile opens files one thread at a time. A disk that hangs must hang here, where
+            # it does not hold up the others.
+            file.seek(0)
+            edges = zlib.crc32(file.read(_EDGE_BYTES))
+            file.seek(max(0, size - _EDGE_BYTES))
+            edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
+            yield Recording(file, size, (*_identity(file), edges)), name
     except (AudioError, MissingExtraError):
         raise
     except MemoryError:
@@ -155,18 +161,17 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         ) from None
 
 
-@contextmanager
-def _opened(path: Path, name: str) -> Iterator[Recording]:
+def _open(utterance: Utterance, name: str) -> BinaryIO:
+    path = utterance.audio_path
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        member = member_at(path)
-        if member is None:
-            address = _ADDRESS.search(str(path))
-            what = "is a URL, not a file; download it" if address else "no such file"
-            raise AudioError(f"{name}: {what}") from None
-        yield _identified(io.BytesIO(member.content), len(member.content), member.status)
-        return
+        member = bytes_inside(path)
+        if member is not None:
+            return BytesIO(member)
+        address = _ADDRESS.search(str(path))
+        what = "is a URL, not a file; download it" if address else "no such file"
+        raise AudioError(f"{name}: {what}") from None
     except ValueError:
         raise AudioError(f"{name}: is not a possible file name") from None
     status = os.fstat(descriptor)
@@ -175,19 +180,16 @@ def _opened(path: Path, name: str) -> Iterator[Recording]:
         if stat.S_ISDIR(status.st_mode):
             raise AudioError(f"{name}: is a folder")
         raise AudioError(f"{name}: is a pipe or device, not a file; copy it into one")
-    with open(descriptor, "rb") as file:
-        yield _identified(file, status.st_size, status)
+    return open(descriptor, "rb")
 
 
-def _identified(file: BinaryIO, num_bytes: int, status: os.stat_result) -> Recording:
-    # soundfile opens files one thread at a time. A disk that hangs must hang here, where it does
-    # not hold up the others.
-    edges = zlib.crc32(file.read(_EDGE_BYTES))
-    file.seek(max(0, num_bytes - _EDGE_BYTES))
-    edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    """What tells a file from others; with its size and its ends, which are compared, too."""
+    if isinstance(file, BytesIO):
+        return (zlib.crc32(file.getbuffer()),)
     # File systems have coarse clocks, so the modification time alone proves little.
-    identity = (status.st_dev, status.st_ino, status.st_mtime_ns, edges)
-    return Recording(file, num_bytes, identity)
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _runs(

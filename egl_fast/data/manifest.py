@@ -79,11 +79,11 @@ def read_manifest_and_hash(*sources: str | Path) -> Manifest:
         utterances = []
         for number, entry in enumerate(entries(found), start=1):
             digest.update(encoded_line(entry.record))
-            utterances.append(utterance_of(entry, number))
+            utterances.append(utterance_from(entry, number))
         return Manifest(utterances, digest.hexdigest())
 
 
-def utterance_of(entry: Entry, number: int) -> Utterance:
+def utterance_from(entry: Entry, number: int) -> Utterance:
     """An entry of a source, its audio found from any folder. Raises ``ManifestError``."""
     audio = os.path.abspath(entry.folder / entry.record["audio_filepath"])
     record = {**entry.record, "audio_filepath": audio}

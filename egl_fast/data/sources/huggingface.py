@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from egl_fast.data.archives import MEMBER, arrow_table, pyarrow_for
 from egl_fast.data.sources.columns import audio_column, entry_of
 from egl_fast.data.sources.source import Entry, Kind, Source, without_suffix
-from egl_fast.errors import ManifestError
+from egl_fast.errors import ManifestError, one_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -45,17 +47,35 @@ def _of_parquet(path: Path, folder: Path) -> Iterator[Entry]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             audio = _audio_of(file.schema_arrow, path)
-            # Of the audio, only where it is: bytes of a million recordings do not fit in memory.
-            names = [name for name in file.schema_arrow.names if name != audio.name]
-            inside = f"{audio.name}.path" if audio.is_struct else audio.name
-            columns = [*names, *([] if audio.is_binary else [inside])]
+            # Of the audio, only its name: the bytes of a million recordings do not fit in memory.
+            columns = [name for name in file.schema_arrow.names if name != audio.name]
+            if not audio.is_binary:
+                columns.append(f"{audio.name}.path" if audio.is_struct else audio.name)
             row = 0
-            for batch in file.iter_batches(_ROWS, columns=columns):
-                for values in batch.to_pylist():
-                    yield _entry(values, audio, path, folder, row)
-                    row += 1
+            stem = without_suffix(os.path.relpath(path, folder))
+            for group in range(file.num_row_groups):
+                is_inside = not audio.is_path and _holds_bytes(
+                    file.metadata.row_group(group), audio.name
+                )
+                for batch in file.iter_batches(_ROWS, row_groups=[group], columns=columns):
+                    for values in batch.to_pylist():
+                        cell = _Cell(path, row, audio.name, is_inside)
+                        yield _entry(values, cell, folder, f"{stem}/{row}")
+                        row += 1
     except (pyarrow.ArrowException, OSError) as error:
-        raise ManifestError(f"{path}: cannot be read as Parquet ({error}); copy it again") from None
+        raise ManifestError(
+            f"{path}: cannot be read as Parquet ({one_line(error)}); copy it again"
+        ) from None
+
+
+def _holds_bytes(group: pyarrow.parquet.RowGroupMetaData, audio: str) -> bool:
+    """Whether a group of rows holds its recordings, or only their paths."""
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema in (audio, f"{audio}.bytes"):
+            facts = column.statistics
+            return facts is None or bool(facts.null_count < group.num_rows)
+    return False
 
 
 def _saved_files(folder: Path) -> list[tuple[str | None, Path]]:
@@ -77,30 +97,57 @@ def _saved(source: Source) -> Iterator[Entry]:
             f"{source.name}: is not a complete dataset ({type(error).__name__}: {error}); save it "
             "again: dataset.save_to_disk(FOLDER)"
         ) from None
+    counts: Counter[str | None] = Counter()
     for split, path in files:
         pyarrow_for(path)
         table = arrow_table(path)
         audio = _audio_of(table.schema, path)
-        others = table.drop_columns([audio.name])
+        cells = table[audio.name]
         row = 0
-        for batch in others.to_batches(_ROWS):
+        for batch in table.drop_columns([audio.name]).to_batches(_ROWS):
             for values in batch.to_pylist():
-                if audio.is_struct:
-                    values[audio.name] = {"path": table[audio.name][row]["path"].as_py()}
-                added = {} if split is None else {"split": split}
-                yield _entry({**added, **values}, audio, path, source.path, row)
+                own = cells[row]
+                is_inside = own["bytes"].is_valid if audio.is_struct else audio.is_binary
+                if not audio.is_binary:
+                    name = own["path"] if audio.is_struct else own
+                    values[audio.name] = name.as_py()
+                if split is not None:
+                    values = {"split": split, **values}
+                # Without the file's name: how many there are is up to whoever saves it.
+                identity = f"{split or source.path.resolve().name}/{counts[split]}"
+                cell = _Cell(path, row, audio.name, is_inside)
+                yield _entry(values, cell, source.path, identity)
                 row += 1
+                counts[split] += 1
+
+
+class _Cell(NamedTuple):
+    """A recording of a table, or its path."""
+
+    path: Path
+    row: int
+    column: str
+    is_inside: bool
 
 
 class _Audio:
     """The column of a table that holds recordings, or their paths."""
 
     def __init__(self, field: pyarrow.Field) -> None:
-        import pyarrow.types as types
-
         self.name: str = field.name
-        self.is_struct = types.is_struct(field.type)
-        self.is_binary = _is_binary(field)
+        self.is_struct, self.is_binary = _is_struct(field), _is_binary(field)
+        self.is_path = not (self.is_struct or self.is_binary)
+
+
+def _is_struct(field: pyarrow.Field) -> bool:
+    """Whether it is what Hugging Face makes of audio (and of images)."""
+    import pyarrow.types as types
+
+    if not types.is_struct(field.type):
+        return False
+    return {"bytes", "path"} <= {
+        field.type.field(number).name for number in range(field.type.num_fields)
+    }
 
 
 def _is_binary(field: pyarrow.Field) -> bool:
@@ -109,21 +156,14 @@ def _is_binary(field: pyarrow.Field) -> bool:
     return bool(types.is_binary(field.type) or types.is_large_binary(field.type))
 
 
-def _holds_sound(field: pyarrow.Field) -> bool:
-    import pyarrow.types as types
-
-    if not types.is_struct(field.type):
-        return _is_binary(field)
-    names = {field.type.field(i).name for i in range(field.type.num_fields)}
-    return {"bytes", "path"} <= names
-
-
 def _audio_of(schema: pyarrow.Schema, path: Path) -> _Audio:
-    found = [field for field in schema if _holds_sound(field)]
-    found = [field for field in found if field.name == "audio"] or found
-    if not found:
-        paths = audio_column(schema.names)
-        found = [] if paths is None else [schema.field(paths)]
+    paths = audio_column(schema.names)
+    found = (
+        [field for field in schema if field.name == "audio"]
+        or [field for field in schema if _is_struct(field)]
+        or [field for field in schema if field.name == paths]
+        or [field for field in schema if _is_binary(field)]
+    )
     if len(found) != 1:
         names = ", ".join(field.name for field in found or schema)
         what = "several columns of audio" if found else "no column of audio among"
@@ -134,20 +174,20 @@ def _audio_of(schema: pyarrow.Schema, path: Path) -> _Audio:
     return _Audio(found[0])
 
 
-def _entry(values: dict[str, Any], audio: _Audio, path: Path, folder: Path, row: int) -> Entry:
-    where = f"{path}, row {row}"
-    own = values.pop(audio.name, None)
+def _entry(values: dict[str, Any], cell: _Cell, folder: Path, identity: str) -> Entry:
+    where = f"{cell.path}, row {cell.row}"
+    own = values.pop(cell.column, None)
     name = own.get("path") if isinstance(own, dict) else own
     plain = {key: _plain(value) for key, value in values.items() if not isinstance(value, bytes)}
-    place = str(path.relative_to(folder))
-    if audio.is_struct or audio.is_binary:
-        # Paths of recordings that are inside need not be unique, or any.
-        named = {} if name is None else {"audio_name": name}
-        described = {**named, **plain, "audio_filepath": f"{place}{MEMBER}{audio.name}/{row}"}
-        if not any(key in plain for key in ("id", "ID")):
-            described["id"] = f"{without_suffix(place)}/{row}"
-        return entry_of(described, folder, where)
-    return entry_of({**plain, "audio_filepath": name}, folder, where)
+    if not cell.is_inside:
+        return entry_of({**plain, "audio_filepath": name}, folder, where)
+    # Names of recordings that are inside need not be unique.
+    if not any(key in plain for key in ("id", "ID")):
+        plain["id"] = identity
+    if name is not None:
+        plain["audio_name"] = name
+    place = f"{os.path.relpath(cell.path, folder)}{MEMBER}{cell.column}/{cell.row}"
+    return entry_of({**plain, "audio_filepath": place}, folder, where)
 
 
 def _plain(value: Any) -> Any:

@@ -70,8 +70,7 @@ def recognized(given: Sequence[str | Path]) -> Iterator[list[Recognized]]:
         found = []
         for one in given:
             prefix, path = _prefix_and_path(str(one))
-            source = Source(path)
-            stack.callback(source.close)
+            source = stack.enter_context(Source(path))
             # What nobody recognizes gets the messages about a line that is not JSON.
             kind = next((kind for kind in KINDS if kind.recognizes(source)), manifest.KIND)
             found.append(Recognized(source, kind, prefix))

@@ -54,8 +54,8 @@ def _is_supervisions(source: Source) -> bool:
 
 
 def _supervisions(source: Source) -> Iterator[Entry]:
-    (beside,) = _their_recordings(source)
-    if beside == source.path or not beside.is_file():
+    beside = next(iter(_their_recordings(source)), None)
+    if beside is None or not beside.is_file():
         raise ManifestError(
             f"{source.name}: holds supervisions, and their recordings are not beside it, as the "
             "same name with 'recordings' for 'supervisions'; put them there, or make cuts: "
@@ -77,7 +77,7 @@ def _supervisions(source: Source) -> Iterator[Entry]:
 
 def _their_recordings(source: Source) -> list[Path]:
     name = source.path.name.replace("supervisions", "recordings")
-    return [source.path.with_name(name)]
+    return [source.path.with_name(name)] if name != source.path.name else []
 
 
 def _entries(

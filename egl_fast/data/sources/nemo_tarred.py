@@ -57,7 +57,8 @@ def _entries(source: Source) -> Iterator[Entry]:
 
 
 def _folder_entries(source: Source) -> Iterator[Entry]:
-    return _entries(Source(source.path / _MANIFEST))
+    with Source(source.path / _MANIFEST) as manifest:
+        yield from _entries(manifest)
 
 
 KIND = Kind("a NeMo tarred manifest", _is_tarred, _entries)

@@ -124,7 +124,11 @@ class Source:
         assert self._file is not None, "a folder has no content"
         return io.BufferedReader(_Replayed(self._start, self._file))
 
-    def close(self) -> None:
+    def __enter__(self) -> Source:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         if self._file is not None and not self.is_standard_input:
             self._file.close()

@@ -104,8 +104,8 @@ def _is_described_folder(source: Source) -> bool:
 
 def _described_folder(source: Source) -> Iterator[Entry]:
     name = next(name for name in _METADATA if source.has(name))
-    beside = Source(source.path / name)
-    return (_metadata if name.endswith(".jsonl") else _entries)(beside)
+    with Source(source.path / name) as beside:
+        yield from (_metadata if name.endswith(".jsonl") else _entries)(beside)
 
 
 TABLE = Kind("a CSV or TSV table with a column of paths", _is_table, _entries)
