@@ -17,6 +17,7 @@ from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.cli.query_looks import Interrupted, Looks
 from egl_fast.cli.query_output import Output
 from egl_fast.cli.score import circumstances_of, run_settings
+from egl_fast.cli.selection_output import FORMAT_OPTIONS, described, format_options
 from egl_fast.cli.selection_summary import summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
@@ -56,11 +57,17 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
     return given
 
 
-@click.command("query", epilog=selection_options.listed("Batches", batches.described()))
+@click.command(
+    "query",
+    epilog=selection_options.listed("Batches", batches.described())
+    + "\n\n"
+    + selection_options.listed("Formats", described()),
+)
 @options.model
 @click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to choose "
               "from.")  # fmt: skip
-@click.option("--out", required=True, type=options.FILE, help="Where to write the picks (JSONL).")
+@click.option("--out", required=True, type=options.FILE, help="Where to write the picks.")
+@format_options
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists; looks in OUT.query "
@@ -172,7 +179,8 @@ def command(
         for path in (*parse(model_spec).files, pool, trusted, *exclude)
         if isinstance(path, str)
     ]
-    output = Output(out, inputs)
+    format_chosen = {name: chosen_by.pop(name) for name in FORMAT_OPTIONS}
+    output = Output(out, format_chosen, inputs)
     if not (resume or overwrite):
         output.refuse_leftovers()
     choice: dict[str, Any] = {
@@ -311,6 +319,7 @@ def command(
         circumstances["manifest"] = circumstances.pop("pool")
         output.write(
             records,
+            state.scores.tolist(),
             beliefs,
             offer.turned_away,
             looks.errors,
