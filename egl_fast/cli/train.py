@@ -13,7 +13,13 @@ from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
-from egl_fast.cli.training_data import Transcribed, prepared, remedy_for, shared_audio
+from egl_fast.cli.training_data import (
+    Transcribed,
+    prepared,
+    refuse_repeats,
+    remedy_for,
+    shared_audio,
+)
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
 from egl_fast.training.config import TrainingConfig
@@ -27,7 +33,12 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.option(
-    "--train", "train_path", required=True, type=options.FILE, help="Manifest to train on."
+    "--train",
+    "train_paths",
+    required=True,
+    multiple=True,
+    type=options.FILE,
+    help="Manifest to train on. May be repeated, to add what was labeled since.",
 )
 @click.option(
     "--valid", "valid_path", required=True, type=options.FILE, help="Manifest to validate on."
@@ -99,7 +110,7 @@ if TYPE_CHECKING:
     beside=dict.fromkeys(("--preset", "--cell", "--dropout", "--vocabulary"), "--init")
 )
 def command(
-    train_path: str,
+    train_paths: tuple[str, ...],
     valid_path: str,
     run_dir: str,
     resume: bool,
@@ -142,21 +153,24 @@ def command(
 
     torch_device = options.set_up_torch(device, threads)
     torch.manual_seed(training["seed"])
-    manifests = [Transcribed.read(path, lowercase=lowercase) for path in (train_path, valid_path)]
+    paths = (*train_paths, valid_path)
+    *to_train, to_validate = (Transcribed.read(path, lowercase=lowercase) for path in paths)
+    refuse_repeats(to_train)
     checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
     remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
-    for manifest in manifests:
+    for manifest in (*to_train, to_validate):
         manifest.refuse_texts(checkpoint, remedy)
     if not resume:
         RunFolder(Path(run_dir), {}).refuse_a_run()
     checkpoint.model.to(torch_device)
-    train, valid = prepared(manifests, checkpoint)
-    left_out = [*train.left_out, *valid.left_out]
+    *train, valid = prepared((*to_train, to_validate), checkpoint)
+    examples = [example for part in train for example in part.examples]
+    left_out = [one for part in (*train, valid) for one in part.left_out]
     config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
     trainer = Trainer(
         checkpoint,
         config,
-        train=train.examples,
+        train=examples,
         valid=valid.examples,
         run_dir=Path(run_dir),
         settings={
@@ -164,9 +178,9 @@ def command(
             "vocabulary": list(checkpoint.vocabulary),
             "lowercase": lowercase,
             "init": init_path and checkpoint.sha256,
-            "train": manifests[0].sha256,
-            "valid": manifests[1].sha256,
-            "recordings": digest(train.examples, valid.examples),
+            "train": "+".join(manifest.sha256 for manifest in to_train),
+            "valid": to_validate.sha256,
+            "recordings": digest(examples, valid.examples),
         },
         save_seconds=60 * save_minutes,
     )
@@ -176,7 +190,7 @@ def command(
         else:
             trainer.start()
         trainer.folder.write_errors({"id": u.id, "error": one_line(e)} for u, e in left_out)
-        _say_what_is_trained(trainer, manifests, left_out)
+        _say_what_is_trained(trainer, to_train, to_validate, left_out)
         try:
             best = _run(trainer)
         except KeyboardInterrupt:
@@ -201,7 +215,10 @@ def command(
 
 
 def _say_what_is_trained(
-    trainer: Trainer, manifests: Sequence[Transcribed], left_out: Sequence[LeftOut]
+    trainer: Trainer,
+    to_train: Sequence[Transcribed],
+    to_validate: Transcribed,
+    left_out: Sequence[LeftOut],
 ) -> None:
     from egl_fast.training.texts import num_empty
 
@@ -209,7 +226,8 @@ def _say_what_is_trained(
     lengths = TrueLengths()
     for example in examples:
         lengths.add(example.utterance, example.seconds)
-    shared = shared_audio(*(manifest.utterances for manifest in manifests))
+    trained = [utterance for manifest in to_train for utterance in manifest.utterances]
+    shared = shared_audio(trained, to_validate.utterances)
     empty = num_empty(example.utterance for example in examples)
     weights = sum(p.numel() for p in trainer.checkpoint.model.parameters())
     say(

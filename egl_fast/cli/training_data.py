@@ -46,6 +46,19 @@ class Transcribed:
             raise ManifestError(f"manifest {self.path}: every 'text' is empty; add what was said")
 
 
+def refuse_repeats(manifests: Sequence[Transcribed]) -> None:
+    """Raise ``ManifestError`` if an id is in two of the manifests, or a manifest is given twice."""
+    found: dict[str, Transcribed] = {}
+    for manifest in manifests:
+        for utterance in manifest.utterances:
+            other = found.setdefault(utterance.id, manifest)
+            if other is not manifest:
+                raise ManifestError(
+                    f"manifest {manifest.path}: id {utterance.id!r} (line {utterance.line}) is in "
+                    f"{other.path}, too; leave it in one of them"
+                )
+
+
 def remedy_for(*, is_new: bool, lowercase: bool) -> str:
     """What to do about characters that the model cannot write."""
     remedies = [
