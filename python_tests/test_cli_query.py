@@ -293,7 +293,7 @@ def test_too_little_effort_is_said(
         (("--resume", "--overwrite"), "give only one"),
         (("--k", 10, "--beam-width", 5), "beam-width: expected at least k = 10"),
         (("--out", "-"), "name one with --out"),
-        (("--out", "picks.csv"), "is named like a table of text"),
+        (("--out", "picks.xlsx"), "is named like a spreadsheet"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_looked_at(

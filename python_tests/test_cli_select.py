@@ -368,7 +368,7 @@ def test_compressed_scores_are_read_and_other_formats_refused(scores):
     packed.write_bytes(gzip.compress(scores.read_bytes()))
     arguments = ["select", str(packed), "--budget", "1"]
     assert CliRunner().invoke(cli, arguments).stdout.count("\n") == 1
-    out = scores.with_name("x.csv")
+    out = scores.with_name("x.xlsx")
     result = CliRunner().invoke(cli, [*arguments, "--out", str(out)])
-    assert "is named like a table" in str(result.exception)
+    assert "is named like a spreadsheet" in str(result.exception)
     assert not out.exists()

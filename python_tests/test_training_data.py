@@ -202,6 +202,33 @@ def test_a_recording_of_one_frame_survives_faster_playback(tmp_path: Path) -> No
     assert len(trainer.history) == 3
 
 
+def test_several_manifests_are_as_good_as_one(run: Run, recordings: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in recordings.read_text().splitlines()]
+    for line in lines:
+        line |= {"id": line["audio_filepath"]}
+        line["audio_filepath"] = str(recordings.parent / line["audio_filepath"])
+    first = write_manifest(tmp_path / "first.jsonl", lines[:2])
+    second = write_manifest(tmp_path / "second.jsonl", lines[2:])
+    joined = write_manifest(tmp_path / "joined.jsonl", lines)
+    found = []
+    for name, parts in {"one": [joined], "two": [first, second]}.items():
+        given = [argument for part in parts for argument in ("--train", part)]
+        folder = tmp_path / name
+        run("train", *given, "--valid", joined, "--preset", "tiny", "--run-dir", folder,
+            "--max-epochs", 1)  # fmt: skip
+        [epoch] = lines_of((folder / "metrics.jsonl").read_text())
+        found.append({**epoch, "seconds": None})
+    assert found[0] == found[1]
+    other = [{**lines[0], "text": "other"}]
+    again = write_manifest(tmp_path / "again.jsonl", other)
+    status, _, stderr = run(
+        *("train", "--train", first, "--train", again, "--valid", joined),
+        *("--run-dir", tmp_path / "no"),
+    )
+    assert status == 2
+    assert re.search(r"again.jsonl: id .* \(line 1\) is in .*first.jsonl, too", stderr)
+
+
 @pytest.mark.parametrize("which", ["train", "valid"])
 def test_only_empty_texts_are_refused(
     run: Run, recordings: Path, tmp_path: Path, which: str

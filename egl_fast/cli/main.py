@@ -26,6 +26,7 @@ COMMANDS = {
     "score": "Score how much each recording of a pool would teach the model.",
     "select": "Pick the most informative recordings of a scores file, within a budget.",
     "query": "Pick the most informative recordings of a pool, scoring only as closely as needed.",
+    "labels": "Make a training manifest of the transcripts that came back.",
     "simulate": "Run the whole active-learning evaluation on labeled data.",
     "report": "Make an HTML page about an evaluation or a scored pool.",
     "check": "Compare the engine's gradient norms with looped autograd on a model.",

@@ -17,6 +17,7 @@ from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.cli.query_looks import Interrupted, Looks
 from egl_fast.cli.query_output import Output
 from egl_fast.cli.score import circumstances_of, norm_rules, run_settings, say_norm_rules
+from egl_fast.cli.selection_output import FORMAT_OPTIONS, described, format_options
 from egl_fast.cli.selection_summary import summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
@@ -64,10 +65,16 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
     return given
 
 
-@click.command("query", epilog=selection_options.listed("Batches", batches.described()))
+@click.command(
+    "query",
+    epilog=selection_options.listed("Batches", batches.described())
+    + "\n\n"
+    + selection_options.listed("Formats", described()),
+)
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to choose from")
-@click.option("--out", required=True, type=options.FILE, help="Where to write the picks (JSONL).")
+@click.option("--out", required=True, type=options.FILE, help="Where to write the picks.")
+@format_options
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists; looks in OUT.query "
@@ -184,7 +191,8 @@ def command(
         for path in (*parse(model_spec).files, *pool, trusted, *exclude)
         if isinstance(path, str)
     ]
-    output = Output(out, inputs)
+    format_chosen = {name: chosen_by.pop(name) for name in FORMAT_OPTIONS}
+    output = Output(out, format_chosen, inputs)
     if not (resume or overwrite):
         output.refuse_leftovers()
     choice: dict[str, Any] = {
@@ -325,6 +333,7 @@ def command(
         circumstances |= norm_rules(first, by_id[records[0]["id"]])
         output.write(
             records,
+            state.scores.tolist(),
             beliefs,
             offer.turned_away,
             looks.errors,

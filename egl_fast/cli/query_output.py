@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egl_fast.cli.select import move_audio_paths
+from egl_fast.cli.selection_output import PicksOutput
 from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
@@ -25,14 +26,15 @@ class Output:
 
     Args:
         out: the picks.
+        format_chosen: how to write them, see ``selection_output.format_options``.
         inputs: files that the run reads, which it never overwrites.
 
     Raises:
         OutputError: a file cannot be written.
     """
 
-    def __init__(self, out: str, inputs: Sequence[str]) -> None:
-        self.picks = JsonlWriter(out, overwrite=True, inputs=inputs)
+    def __init__(self, out: str, format_chosen: dict[str, Any], inputs: Sequence[str]) -> None:
+        self.picks = PicksOutput(out, format_chosen, overwrite=True, inputs=inputs)
         if self.picks.path is None:
             raise OutputError("output -: the picks go to a file; name one with --out")
         self.path: Path = self.picks.path
@@ -90,6 +92,7 @@ class Output:
     def write(
         self,
         records: Sequence[dict[str, Any]],
+        scores: Sequence[float],
         beliefs: Beliefs,
         turned_away: Sequence[tuple[int, int]],
         errors: Sequence[dict[str, Any]],
@@ -100,6 +103,7 @@ class Output:
 
         Args:
             records: of all that was scored.
+            scores: of these, what they are ranked by.
             beliefs: the set.
             turned_away: index and group of what the gate left out.
             errors: lines of the errors file.
@@ -125,9 +129,8 @@ class Output:
             with self._lists[name] as writer:
                 for one in lines:
                     writer.write(one)
-        with self.picks as writer:
-            for one in picks:
-                writer.write(one)
+        ranked_by = [scores[index] for index in beliefs.picks]
+        with self.picks.written(picks, ranked_by, is_found=True):
             atomic.write_json(self.metadata_path, metadata)
 
     def _beside(self, suffix: str) -> Path:

@@ -15,6 +15,7 @@ import click
 from egl_fast.cli import options, selection_options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described, format_options
 from egl_fast.cli.selection_summary import summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, read_metadata
@@ -32,7 +33,9 @@ from egl_fast.selection.gate import default_drop, likeness_in, too_few_trusted
     "select",
     epilog=selection_options.listed("Strategies", strategies.described())
     + "\n\n"
-    + selection_options.listed("Batches", batches.described()),
+    + selection_options.listed("Batches", batches.described())
+    + "\n\n"
+    + selection_options.listed("Formats", described()),
 )
 @click.argument("scores", type=options.FILE)
 @selection_options.selection
@@ -53,6 +56,7 @@ from egl_fast.selection.gate import default_drop, likeness_in, too_few_trusted
 )
 @click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@format_options
 @click.option("--table", is_flag=True, help="Print a table on standard output instead of JSONL.")
 @click.option(
     "--show", type=click.IntRange(min=1), metavar="N", help="Print a --table of the first N only."
@@ -112,7 +116,8 @@ def command(
       egl-fast select scores.jsonl --budget 400 --cost "0.5 + 0.02*seconds" --out batch.jsonl
     """
     inputs = [scores, pool, *exclude]
-    writer = JsonlWriter(out, overwrite=overwrite, inputs=inputs)
+    format_chosen = {name: chosen_by.pop(name) for name in FORMAT_OPTIONS}
+    writer = PicksOutput(out, format_chosen, overwrite=overwrite, inputs=inputs)
     if writer.path is not None:
         _refuse_metadata(_beside(writer.path, ".meta.json"), inputs, overwrite=overwrite)
     metadata = read_metadata(scores)
@@ -179,12 +184,12 @@ def command(
             "gate": None if gate is None else gate.metadata(candidates),
             "typicality": {k: value for k, value in likeness.items() if k != "ids_sha256"},
         }
-        with writer:
-            _write(writer, chosen)
+        is_found = folder is not None or not any(map(_is_relative, chosen))
+        with writer.written(chosen, choice.scores, is_found=is_found):
             atomic.write_json(_beside(writer.path, ".meta.json"), said)
     elif not as_table:
-        with writer:
-            _write(writer, chosen)
+        with writer.written(chosen, choice.scores, is_found=False):
+            pass
     if as_table:
         print_table(chosen[:show], ranked_by)
     if not likeness and selection.gate is None:

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from egl_fast.display import json_text
 from egl_fast.errors import EglError, OutputError
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Endings of names -> the formats they promise.
 _OTHER_FORMATS = {
@@ -105,8 +108,8 @@ def refuse_other_formats(path: Path) -> None:
         )
 
 
-class JsonlWriter:
-    r"""Writes records to ``<path>.partial``, which is renamed to ``path`` on success.
+class FileWriter:
+    """Writes records to ``<path>.partial``, which is renamed to ``path`` on success.
 
     The constructor refuses outputs that are bound to fail, so commands make their writer first,
     before they compute anything. Nothing is created before the context is entered. An exception
@@ -121,17 +124,8 @@ class JsonlWriter:
             and one left by an earlier run is removed.
 
     Raises:
-        OutputError: the file exists and may not be overwritten, its name promises another format,
-            or ``refuse_unwritable`` raises it. So do all methods if the system refuses to write.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "scores.jsonl")
-        ...     with JsonlWriter(path) as writer:
-        ...         writer.write({"id": "a", "egl": 0.5})
-        ...     path.read_text()
-        '{"id": "a", "egl": 0.5}\n'
+        OutputError: the file exists and may not be overwritten, or ``refuse_unwritable`` raises it.
+            So do all methods if the system refuses to write.
     """
 
     def __init__(
@@ -156,7 +150,6 @@ class JsonlWriter:
         if not self.only_if_any:
             refuse_name(path)
         refuse_unwritable(path, inputs=self.inputs)
-        refuse_other_formats(path)
         if path.exists() and not self.overwrite:
             raise OutputError(
                 f"output {path}: already exists; give --overwrite to replace it, or another name"
@@ -167,13 +160,13 @@ class JsonlWriter:
         """Where the records are until the end; None for standard output."""
         return None if self.path is None else self.path.with_name(self.path.name + atomic.PARTIAL)
 
-    def __enter__(self) -> JsonlWriter:
+    def __enter__(self) -> Self:
         """Create the partial file; raises ``OutputError`` if another run is writing the same
         output.
         """
         with ExitStack() as stack, self._as_output_error():
             if self.path is None:
-                # JSON Lines are UTF-8, whatever the locale, so they go to the underlying bytes;
+                # Records are UTF-8, whatever the locale, so they go to the underlying bytes;
                 # text printed earlier must come out first.
                 if sys.stdout is None:
                     raise OutputError("standard output is closed; give a file with --out")
@@ -187,14 +180,11 @@ class JsonlWriter:
             self._lock = stack.pop_all()
         return self
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record. Raises ``ValueError``, writing nothing, if a value has no JSON form
-        (NaN).
-        """
-        line = encoded_line(record)
-        assert self._file is not None, "write() belongs inside the writer's context"
+    def write_bytes(self, record: bytes) -> None:
+        """Write one record in its format."""
+        assert self._file is not None, "writing belongs inside the writer's context"
         with self._as_output_error():
-            self._file.write(line)
+            self._file.write(record)
         self.num_records += 1
 
     def flush(self) -> None:
@@ -238,3 +228,27 @@ class JsonlWriter:
 
     def _as_output_error(self) -> AbstractContextManager[None]:
         return atomic.as_output_error("to standard output" if self.path is None else self.path)
+
+
+class JsonlWriter(FileWriter):
+    r"""Writes JSON Lines; a file name that promises another format is an ``OutputError``, too.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "scores.jsonl")
+        ...     with JsonlWriter(path) as writer:
+        ...         writer.write({"id": "a", "egl": 0.5})
+        ...     path.read_text()
+        '{"id": "a", "egl": 0.5}\n'
+    """
+
+    def _refuse(self, path: Path) -> None:
+        super()._refuse(path)
+        refuse_other_formats(path)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record. Raises ``ValueError``, writing nothing, if a value has no JSON form
+        (NaN).
+        """
+        self.write_bytes(encoded_line(record))

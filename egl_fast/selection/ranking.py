@@ -198,8 +198,14 @@ class Offer:
             cost=selection.cost,
             num_others=selection.num_others,
         )
+        score_of = dict(zip(self.inside, own, strict=True))
         return Choice(
-            taken.picks, self.turned_away, len(self.inside), self._num_copies, taken.is_unmet
+            taken.picks,
+            self.turned_away,
+            len(self.inside),
+            self._num_copies,
+            taken.is_unmet,
+            [score_of[index] for index in taken.picks],
         )
 
     @cached_property
@@ -256,6 +262,7 @@ class Choice:
         num_candidates: how many were left to choose from, copies included.
         num_copies: how many of those are copies of others, or of what is excluded.
         is_unmet: whether budget is left over because nothing more can be picked.
+        scores: of the picks, in their order, by the selection's strategy.
     """
 
     picks: list[int]
@@ -263,6 +270,7 @@ class Choice:
     num_candidates: int
     num_copies: int = 0
     is_unmet: bool = False
+    scores: Sequence[float] = ()
 
 
 def select(

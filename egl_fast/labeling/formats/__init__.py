@@ -1,0 +1,80 @@
+"""Formats that picks are written in, and read back from; one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from egl_fast.data.json_reading import decompressed, json_lines, json_value, read_file, text_of
+from egl_fast.errors import ManifestError, one_line
+from egl_fast.labeling.formats import csv, hf, jsonl, label_studio, lhotse, nemo
+from egl_fast.labeling.formats.format import Delivered, Format, Record, Sending
+
+__all__ = ["FORMATS", "Delivered", "Format", "Record", "Sending", "format_of", "read_back"]
+
+#: By name; the first is the default.
+FORMATS: Final[dict[str, Format]] = {
+    module.FORMAT.name: module.FORMAT for module in (jsonl, csv, label_studio, lhotse, nemo, hf)
+}
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that a name ends in, also with ``.gz``; the longest ending counts."""
+    name = path.name.lower().removesuffix(".gz")
+    found = [
+        (len(end), one) for one in FORMATS.values() for end in one.suffixes if name.endswith(end)
+    ]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
+    """The recordings of a file in any of the formats, or that a tool made of one.
+
+    What it is shows in its content: JSON Lines are a manifest or Lhotse cuts; an array is of tasks
+    or an export (JSON, JSON-MIN) of Label Studio; other text is CSV, ours or Label Studio's; a
+    folder is a dataset.
+
+    Args:
+        path: the file, gzipped or not.
+        from_name: Label Studio's name for the text area with the transcript.
+
+    Raises:
+        ManifestError: it is something else; the message names the line.
+    """
+    if Path(path).is_dir():
+        yield from hf.read(Path(path))
+        return
+    text = text_of(decompressed(read_file(path, path), path), path).removeprefix("\ufeff")
+    start = text.lstrip()[:1]
+    if start == "[":
+        try:
+            items = json_value(text)
+        except ValueError as error:
+            raise ManifestError(f"{path}: not JSON ({one_line(error)}); export it again") from None
+        for number, item in enumerate(items, start=1):
+            where = f"{path}, item {number}"
+            if not isinstance(item, dict):
+                raise ManifestError(f"{where}: expected a task, got {type(item).__name__}")
+            yield from _told(label_studio.delivered(item, where, from_name), where)
+    elif start in ("{", ""):
+        for _, where, line in json_lines(text, path):
+            read = lhotse.delivered if lhotse.is_cut(line) else jsonl.delivered
+            yield from _told((read(one, where) for one in [line]), where)
+    else:
+        for where, cells in csv.table(text, path):
+            if "utterance_id" in cells:
+                yield from label_studio.delivered(cells, where, from_name)
+            else:
+                yield csv.delivered(cells, where)
+
+
+def _told(found: Iterator[Delivered], where: str) -> Iterator[Delivered]:
+    """What a reader finds; a structure that no tool of ours writes becomes a ``ManifestError``."""
+    try:
+        yield from found
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ManifestError(
+            f"{where}: is not what its tool writes ({type(error).__name__}: {one_line(error)}); "
+            "export it again"
+        ) from None
