@@ -35,13 +35,14 @@ def test_an_incomplete_run_says_so(report, page, tmp_path):
 
 def test_figures_for_papers_are_pdf_and_png(report):
     folder, _, said = report
-    for name in ("figure1", "figure2"):
+    for name in ("figure1", "figure1_hours", "figure2"):
         assert f"{name}.png" in said
         with Image.open(folder / "figures" / f"{name}.png") as image:
             assert image.size[0] > 1000
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert sorted(p.name for p in (folder / "figures").iterdir()) == [
-        "figure1.pdf", "figure1.png", "figure2.pdf", "figure2.png"
+        "figure1.pdf", "figure1.png", "figure1_hours.pdf", "figure1_hours.png", "figure2.pdf",
+        "figure2.png",
     ]  # fmt: skip
 
 

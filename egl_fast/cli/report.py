@@ -114,7 +114,7 @@ def command(
         refuse_unwritable(path, inputs=[source])
     _refuse_existing(path, overwrite=overwrite)
     if figures is not None and not overwrite:
-        for name in ("figure1", "figure2") if run_dir else ("figure2",):
+        for name in ("figure1", "figure1_hours", "figure2") if run_dir else ("figure2",):
             for suffix in (".png", ".pdf"):
                 _refuse_existing(Path(figures, name + suffix), overwrite=False)
     if run_dir is not None:

@@ -14,6 +14,7 @@ from egl_fast.evaluation.reporting import findings, provenance
 from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import main_query
 from egl_fast.evaluation.reporting.gate_section import add_gate
+from egl_fast.evaluation.reporting.latex import latex_table
 from egl_fast.evaluation.reporting.left_out import LeftOut
 from egl_fast.evaluation.reporting.listening import add_listening
 from egl_fast.evaluation.reporting.measures import Series
@@ -27,6 +28,7 @@ from egl_fast.evaluation.reporting.pool_sections import add_histograms, add_pick
 from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.run_folder import RunFolder
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
+from egl_fast.evaluation.reporting.training_curves import add_training
 from egl_fast.evaluation.reporting.value_tables import value_tables
 from egl_fast.evaluation.reporting.wording import duration, listed, plain, shown
 
@@ -83,6 +85,8 @@ def run_page(
         findings=findings.run_findings(evaluation),
     )
     add_metrics(page, evaluation)
+    page.latex = latex_table(page.metric_tables)
+    add_training(page, run)
     if run.results_by is not None:
         page.value_tables = value_tables(run.results_by, evaluation)
     if with_paper:

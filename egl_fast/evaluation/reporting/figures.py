@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from egl_fast.errors import OutputError, one_line
-from egl_fast.evaluation.reporting.evaluation import Evaluation
+from egl_fast.evaluation.reporting.evaluation import Curve, Evaluation
 from egl_fast.evaluation.reporting.measures import METRICS
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.ranking import GRID_SIZE, Ranking
+from egl_fast.evaluation.statistics.bootstrap import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,13 +45,13 @@ _PAIRS = (("entropy", "pctc"), ("entropy", "egl"))
 
 
 def draw_curves(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Fig. 1: the metrics against the share of the pool that was labeled.
+    """Fig. 1: the metrics against the share of the pool that was labeled, and against its hours.
 
     Thick lines are means over seeds, thin lines single seeds.
 
     Args:
         evaluation: the results.
-        folder: made if need be; gets figure1.png and figure1.pdf.
+        folder: made if need be; gets figure1 and figure1_hours, each as .png and .pdf.
 
     Returns:
         The files.
@@ -57,6 +59,16 @@ def draw_curves(evaluation: Evaluation, folder: Path) -> list[Path]:
     Raises:
         OutputError: they cannot be written.
     """
+    by_share = _draw_curves(
+        evaluation, "labeled, % of the pool", lambda curve: curve.fractions * 100
+    )
+    by_hours = _draw_curves(evaluation, "labeled, hours of audio", lambda curve: curve.hours)
+    return [*_save(by_share, folder, "figure1"), *_save(by_hours, folder, "figure1_hours")]
+
+
+def _draw_curves(
+    evaluation: Evaluation, labeled: str, amounts: Callable[[Curve], Floats]
+) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -68,7 +80,7 @@ def draw_curves(evaluation: Evaluation, folder: Path) -> list[Path]:
                 curve, how = evaluation.curve(series, metric), look(series)
                 if curve is None:
                     continue
-                x = curve.fractions * 100
+                x = amounts(curve)
                 axes.plot(
                     x, curve.by_seed.T * metric.scale, color=how.light, lw=0.5, alpha=0.3, zorder=1
                 )
@@ -77,11 +89,11 @@ def draw_curves(evaluation: Evaluation, folder: Path) -> list[Path]:
                     ls="--" if how.dashed else "-", marker=_MARKERS[how.shape], ms=3.5,
                     mec="white", mew=0.4, zorder=2,
                 )  # fmt: skip
-            axes.set_xlabel("labeled, % of the pool")
+            axes.set_xlabel(labeled)
             axes.set_title(metric.label + (f", {metric.unit.strip()}" if metric.unit else ""))
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
-        return _save(figure, folder, "figure1")
+        return figure
 
 
 def draw_ranks(ranking: Ranking, folder: Path) -> list[Path]:

@@ -109,6 +109,8 @@ class Page:
         listen_series: (position of its look, label) of each series with top picks there.
         listen_numbers: position in the pool -> number in the listening table.
         picks: what to label at a budget, or None.
+        training_table: how the trainings went, or None.
+        latex: the tables of metrics, for papers.
         gate: what it leaves out, or None.
         made: how the scores were made: (what, its value).
         error_bars: how far the scores are estimates, or "".
@@ -136,6 +138,8 @@ class Page:
     budget: str = ""
     listen: list[dict[str, Any]] = field(default_factory=list)
     listen_series: list[tuple[int, str]] = field(default_factory=list)
+    training_table: Table | None = None
+    latex: str = ""
     listen_numbers: dict[int, int] = field(default_factory=dict)
     picks: PickSection | None = None
     listen_note: str = ""

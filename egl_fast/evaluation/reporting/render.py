@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "page"
 #: Of one script, in this order.
 _SCRIPTS = (
-    "charts.js", "drawing.js", "curves.js", "rankings.js", "picks.js", "budget.js", "gate.js",
-    "start.js",
+    "charts.js", "drawing.js", "curves.js", "training.js", "rankings.js", "picks.js", "budget.js",
+    "gate.js", "start.js",
 )  # fmt: skip
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _PATH_PARTS = re.compile(r"(?<=[/\\_=@,;])(?=[^/\\_=@,;])")
@@ -83,6 +83,7 @@ def _sections(page: Page) -> dict[str, str]:
             ("findings", "Findings", page.findings),
             ("metrics", "Metrics", page.metric_tables),
             ("labeling", "Figure", page.metric_tables),
+            ("training", "Figure", page.training_table),
             ("budgets", "Budgets", page.efficiency_tables),
             ("paper", "Paper", page.paper_tables),
             ("scores", "Figure", page.data.get("histograms")),

@@ -14,6 +14,7 @@ function chartsOf(looks) {
     ({ field: "series", type: "nominal", scale: { domain, range }, legend: null });
   const color = () => bySeries(colors());
   const shape = bySeries(looks.map((look) => look.shape));
+  const dashes = looks.map((look) => (look.dashed ? [6, 4] : [1, 0]));
   // Filled, with a rim in the page's color.
   const marker = (more) => ({
     type: "point", filled: true, opacity: 1, stroke: css("--page"), strokeWidth: 1, ...more,
@@ -44,7 +45,6 @@ function chartsOf(looks) {
       y: number("y", { scale: { zero: false, nice: true }, axis: { title: yTitle, tickCount: 6 } }),
       color: color(),
     };
-    const dashes = looks.map((look) => (look.dashed ? [6, 4] : [1, 0]));
     const name = {
       type: "text", align: "left", dx: 5, baseline: "middle", fontSize: 12.5, fontWeight: 600,
     };
@@ -64,6 +64,26 @@ function chartsOf(looks) {
           { ...place, strokeDash: bySeries(dashes) }),
         layer("means", marker(), { ...place, shape, size, ...said },
           { params: [{ name: "hover", select: nearest }] }),
+      ],
+    });
+  }
+
+  // How trainings went. `epochs` {series, training, x, y, said}; `other` is the series of no strategy.
+  function training(yTitle, other) {
+    const place = {
+      x: number("x", {
+        scale: { zero: false }, axis: { title: "epoch", grid: false, tickMinStep: 1 },
+      }),
+      y: number("y", { scale: { zero: false, nice: true }, axis: { title: yTitle, tickCount: 6 } }),
+      color: bySeries([...colors(), css("--soft")], [...labels, other]),
+      detail: { field: "training" },
+    };
+    return chart({
+      height: 320,
+      layer: [
+        layer("epochs", { type: "line", strokeWidth: 1.5, opacity: 0.75 },
+          { ...place, strokeDash: bySeries([...dashes, [1, 0]], [...labels, other]) }),
+        layer("epochs", marker({ size: 32 }), { ...place, ...said }),
       ],
     });
   }
@@ -199,5 +219,5 @@ function chartsOf(looks) {
     });
   }
 
-  return { config, curves, reductions, ranks, durations, histogram, typicality };
+  return { config, curves, training, reductions, ranks, durations, histogram, typicality };
 }

@@ -38,6 +38,7 @@ function tooltip(_handler, event, item, value) {
 
 // Drawings of one chart queue up: a slow one must not come after, and over, its successor.
 async function draw(id, spec, datasets, ready) {
+  if (byId(id).clientWidth === 0) return; // hidden where there is no room; its table is not
   const before = drawn[id];
   let done;
   const mine = { finished: new Promise((resolve) => { done = resolve; }) };
