@@ -5,11 +5,13 @@ Nothing here imports torch: reports, mergers and the command line read scores wi
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, TypeVar, cast
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import Any, TypeVar
 
+from egl_fast.display import shortened
 from egl_fast.hashing import hashed
 
 _R = TypeVar("_R")
@@ -29,6 +31,9 @@ STRATEGIES: dict[str, str] = {
     "random": "chance, from the seed and the id alone",
 }
 
+#: What a record's ``repr`` leaves out: it follows from the rest, or means little by itself.
+_NOT_SHOWN = {"egl_normalized", "egl_unsquared", "random"}
+
 #: Strategies that a record holds only if it is asked for them -> the option that asks.
 ASKED_FOR_BY: dict[str, str] = {
     "egl_full": "full",
@@ -38,7 +43,7 @@ ASKED_FOR_BY: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hypothesis:
     """One possible labeling of an utterance.
 
@@ -63,8 +68,14 @@ class Hypothesis:
     def __post_init__(self) -> None:
         _check_fields(self)
 
+    def __repr__(self) -> str:
+        return (
+            f"Hypothesis({shortened(repr(self.text), 60)}, log_prob={self.log_prob:.4g}, "
+            f"sq_grad_norm={self.sq_grad_norm:.4g})"
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ScoreRecord:
     """How much one utterance would teach the model, by every strategy.
 
@@ -90,6 +101,8 @@ class ScoreRecord:
             unless asked for. So are the next two.
         renyi: likewise, by Renyi entropy.
         mc_dropout: mean edit distance of transcripts with dropout from the one without, in [0, 1].
+        manifest: the keys of the utterance's line in its manifest, or of its row; empty if it has
+            none. Two records with the same scores are equal whatever their manifests hold.
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
@@ -115,9 +128,20 @@ class ScoreRecord:
     tsallis: float | None = None
     renyi: float | None = None
     mc_dropout: float | None = None
+    manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         _check_fields(self)
+
+    def __repr__(self) -> str:
+        """The scores that there are, rounded; all fields would fill a screen."""
+        names = ["duration", "beam_mass", *(name for name in STRATEGIES if name not in _NOT_SHOWN)]
+        known = {name: getattr(self, name) for name in names}
+        shown = [f"{name}={value:.4g}" for name, value in known.items() if value is not None]
+        if self.hypotheses:
+            shown.append(f"hypotheses[{len(self.hypotheses)}]")
+        text = shortened(repr(self.pred_text), 60)
+        return f"ScoreRecord({self.id!r}, {text}, {', '.join(shown)})"
 
 
 def to_json(
@@ -127,7 +151,8 @@ def to_json(
 
     Args:
         record: the scores.
-        manifest_record: the utterance's line in the pool's manifest.
+        manifest_record: the utterance's line in the pool's manifest; None: what the record holds
+            of it.
 
     Returns:
         The manifest's keys, then those of the record that the manifest lacks. If both have a key,
@@ -141,9 +166,11 @@ def to_json(
         >>> list(line)[:4], line["egl"]
         (['audio_filepath', 'speaker', 'id', 'duration'], 3.0)
     """
-    of_earlier_run = {"typicality", *(f.name for f in fields(record) if f.default is not MISSING)}
-    line = {key: x for key, x in (manifest_record or {}).items() if key not in of_earlier_run}
-    for field in fields(record):
+    own = _written(ScoreRecord)
+    of_earlier_run = {"typicality", *(f.name for f in own if f.default is not MISSING)}
+    manifest = record.manifest if manifest_record is None else manifest_record
+    line = {key: x for key, x in manifest.items() if key not in of_earlier_run}
+    for field in own:
         value = getattr(record, field.name)
         if field.name != "hypotheses" and not (field.default is None and value is None):
             line[field.name] = value
@@ -161,7 +188,7 @@ def from_json(line: Mapping[str, Any]) -> ScoreRecord:
     """The record for an object of a scores file: the inverse of ``to_json``.
 
     Args:
-        line: the object; keys that are not fields of a record are ignored.
+        line: the object; keys that are not fields of a record become those of ``manifest``.
 
     Raises:
         ValueError: a field is missing, of the wrong kind, NaN or infinite; the message names it.
@@ -169,8 +196,11 @@ def from_json(line: Mapping[str, Any]) -> ScoreRecord:
     hypotheses = line.get("hypotheses", ())
     if not isinstance(hypotheses, (list, tuple)):
         raise ValueError(f"hypotheses: expected a list, got {hypotheses!r}")
+    own = {field.name for field in _written(ScoreRecord)}
+    manifest = {key: value for key, value in line.items() if key not in own}
     try:
-        return _read(ScoreRecord, line, hypotheses=tuple(map(_hypothesis, hypotheses)))
+        read = tuple(map(_hypothesis, hypotheses))
+        return _read(ScoreRecord, line, hypotheses=read, manifest=manifest)
     except TypeError as error:
         raise ValueError(str(error)) from None
 
@@ -187,7 +217,7 @@ def _hypothesis(line: object) -> Hypothesis:
 
 
 def _read(kind: Callable[..., _R], line: Mapping[str, Any], **known: Any) -> _R:
-    for field in fields(cast(Any, kind)):
+    for field in _written(kind):
         if field.name in line:
             known.setdefault(field.name, line[field.name])
         elif field.name not in known and field.default is MISSING:
@@ -208,8 +238,13 @@ def random_score(seed: int, id: str) -> float:
     return (int.from_bytes(hashed(seed, id, separator=":")[:8], "big") >> 11) / 2**53
 
 
+def _written(kind: Any) -> list[Field[Any]]:
+    """The fields that scores files hold by their names: all but the manifest's keys."""
+    return [field for field in fields(kind) if field.compare]
+
+
 def _check_fields(record: Any) -> None:
-    for field in fields(record):
+    for field in _written(record):
         _check(field.name, str(field.type), getattr(record, field.name))
 
 
