@@ -41,6 +41,7 @@ from egl_fast.gradients.running import alone, running, unwrapped
 from egl_fast.gradients.stages import Stage
 from egl_fast.gradients.tape import Tape, declares_utterances_first, record
 from egl_fast.gradients.verification import check_against_autograd, kept_gradients
+from egl_fast.warning import warn
 
 _log = logging.getLogger("egl_fast")
 
@@ -346,10 +347,9 @@ class GradientEngine:
         one_by_one = [pull_one(row) for row in rows]
         if self._vectorizes:  # so it was vectorizing that failed
             self._vectorizes = False
-            _log.warning(
+            warn(
                 "this model's backward pass cannot be vectorized, so cotangents are pulled back "
-                "one at a time (%s)",
-                reason,
+                f"one at a time ({reason})"
             )
         return [torch.stack(series) for series in zip(*one_by_one, strict=True)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from numbers import Real
@@ -14,8 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from egl_fast.compute.devices import computes_on
 from egl_fast.gradients.model_call import ModelInputs
-
-_log = logging.getLogger("egl_fast")
+from egl_fast.warning import warn
 
 
 def names_of(ids: Sequence[str] | None, count: int) -> list[str]:
@@ -137,12 +135,11 @@ def warn_of_unmarked_padding(inputs: ModelInputs, lengths: Tensor) -> None:
         return
     ends_in_zeros = (tensors[0][:, -16:] == 0).all(dim=1)
     if bool(ends_in_zeros.any()) and not bool(ends_in_zeros.all()):
-        _log.warning(
-            "%d of %d utterances end in zeros, which the model takes for audio, as no mask or "
-            "length tells it otherwise; if that is padding, give attention_mask, or score them one "
-            "by one",
-            int(ends_in_zeros.sum()), len(ends_in_zeros),
-        )  # fmt: skip
+        warn(
+            f"{int(ends_in_zeros.sum())} of {len(ends_in_zeros)} utterances end in zeros, which "
+            "the model takes for audio, as no mask or length tells it otherwise; if that is "
+            "padding, give attention_mask, or score them one by one"
+        )
 
 
 def compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
@@ -159,6 +156,4 @@ def compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
         gap = (own.detach()[0, : int(length)] - rows).abs().nan_to_num(0.0, 0.0, 0.0).amax()
         same = bool(gap <= 1e-3 * rows.abs().nan_to_num(0.0, 0.0, 0.0).amax() + 1e-6)
     if not same:
-        _log.warning(
-            "utterance %r has different logits alone than in its batch; it is scored alone", name
-        )
+        warn(f"utterance {name!r} has different logits alone than in its batch; it is scored alone")
