@@ -9,7 +9,8 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from io import BytesIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,7 @@ def load_audio(
             too long, or not audio that can be decoded here; the segment starts beyond its end; a
             sample is NaN or infinite.
     """
-    with _recording(utterance.audio_path) as (recording, name):
+    with _recording(utterance) as (recording, name):
         blocks = decoded(
             recording,
             utterance.audio_path,
@@ -83,7 +84,7 @@ def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) 
     """
     if utterance.duration_seconds is not None:
         return utterance.duration_seconds
-    with _recording(utterance.audio_path) as (recording, name):
+    with _recording(utterance) as (recording, name):
         seconds = known_seconds(recording, utterance.audio_path, name)
         if seconds is not None:
             return max(0.0, seconds - utterance.offset_seconds)
@@ -100,9 +101,35 @@ def audio_seconds(utterance: Utterance, *, enough_seconds: float | None = None) 
 
 
 @contextmanager
-def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
+def _recording(utterance: Utterance) -> Iterator[tuple[Recording, str]]:
     """An open file and its name in errors; any exception inside becomes an ``AudioError``."""
-    name = recording_name(path)
+    name = recording_name(utterance.audio_path)
+    try:
+        with _open(utterance, name) as file:
+            size = file.seek(0, os.SEEK_END)
+            # soundfile opens files one thread at a time. A disk that hangs must hang here, where
+            # it does not hold up the others.
+            file.seek(0)
+            edges = zlib.crc32(file.read(_EDGE_BYTES))
+            file.seek(max(0, size - _EDGE_BYTES))
+            edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
+            yield Recording(file, size, (*_identity(file), edges)), name
+    except AudioError:
+        raise
+    except MemoryError:
+        raise AudioError(f"{name}: does not fit into memory; cut it") from None
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from None
+    except Exception as error:  # Whatever a decoder does to one recording, the others continue.
+        raise AudioError(
+            f"{name}: cannot be decoded ({type(error).__name__}: {one_line(error)})"
+        ) from None
+
+
+def _open(utterance: Utterance, name: str) -> BinaryIO:
+    if utterance.held is not None:
+        return BytesIO(utterance.held)
+    path = utterance.audio_path
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -119,26 +146,16 @@ def _recording(path: Path) -> Iterator[tuple[Recording, str]]:
         if stat.S_ISDIR(status.st_mode):
             raise AudioError(f"{name}: is a folder")
         raise AudioError(f"{name}: is a pipe or device, not a file; copy it into one")
-    try:
-        with open(descriptor, "rb") as file:
-            # soundfile opens files one thread at a time. A disk that hangs must hang here, where
-            # it does not hold up the others.
-            edges = zlib.crc32(file.read(_EDGE_BYTES))
-            file.seek(max(0, status.st_size - _EDGE_BYTES))
-            edges = zlib.crc32(file.read(_EDGE_BYTES), edges)
-            # File systems have coarse clocks, so the modification time alone proves little.
-            identity = (status.st_dev, status.st_ino, status.st_mtime_ns, edges)
-            yield Recording(file, status.st_size, identity), name
-    except AudioError:
-        raise
-    except MemoryError:
-        raise AudioError(f"{name}: does not fit into memory; cut it") from None
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from None
-    except Exception as error:  # Whatever a decoder does to one recording, the others continue.
-        raise AudioError(
-            f"{name}: cannot be decoded ({type(error).__name__}: {one_line(error)})"
-        ) from None
+    return open(descriptor, "rb")
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    """What tells a file from others; with its size and its ends, which are compared, too."""
+    if isinstance(file, BytesIO):
+        return (zlib.crc32(file.getbuffer()),)
+    # File systems have coarse clocks, so the modification time alone proves little.
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _runs(
@@ -152,11 +169,13 @@ def _runs(
             waves.append(block.mono)
             seconds += block.mono.shape[0] / rate_hz
             if max_seconds is not None and seconds > max_seconds:
-                raise AudioError(
-                    f"{name}: is longer than the {max_seconds:g} s allowed; cut it, or raise "
-                    "--max-duration"
-                )
+                raise AudioError(too_long(name, max_seconds))
         yield np.concatenate(waves), rate_hz
+
+
+def too_long(name: str, max_seconds: float) -> str:
+    """The message for a recording that is longer than allowed."""
+    return f"{name}: is longer than the {max_seconds:g} s allowed; cut it, or raise --max-duration"
 
 
 def to_mono(

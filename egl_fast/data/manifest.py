@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ class Utterance:
         text: what was said; None if unknown.
         record: the line as it was read, with all its keys.
         line: line number in the manifest, from 1.
+        held: the recording itself, of callers that have it in memory: bytes as in a file, or
+            samples as ``mono_waveform`` takes them. None: it is at ``audio_path``.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Utterance:
     text: str | None
     record: dict[str, Any]
     line: int
+    held: Any = field(default=None, repr=False, compare=False)
 
 
 class Manifest(NamedTuple):
@@ -71,7 +74,7 @@ def read_manifest_and_hash(path: str | Path) -> Manifest:
     utterances: list[Utterance] = []
     first_line: dict[str, int] = {}
     for number, where, record in json_lines(text_of(content, source), source):
-        utterance = _utterance(record, number, path.parent, where)
+        utterance = utterance_of(record, number, path.parent, where)
         if utterance.id in first_line:
             raise ManifestError(
                 f"{where}: id {utterance.id!r} is already on line {first_line[utterance.id]}; "
@@ -84,7 +87,18 @@ def read_manifest_and_hash(path: str | Path) -> Manifest:
     return Manifest(utterances, hashlib.sha256(content).hexdigest())
 
 
-def _utterance(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:
+def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:
+    """One utterance.
+
+    Args:
+        record: its line.
+        number: of the line.
+        folder: where relative paths start.
+        where: what to call the line in errors.
+
+    Raises:
+        ManifestError: see ``read_manifest``.
+    """
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise ManifestError(f"{where}: needs 'audio_filepath', a path as a string")
