@@ -20,6 +20,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 if TYPE_CHECKING:
     from egl_fast import ops
+    from egl_fast.dataframes import to_dataframe
     from egl_fast.errors import (
         AudioError,
         CheckpointError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from egl_fast.records import Hypothesis, ScoreRecord
     from egl_fast.scorer import Scorer
     from egl_fast.selection import select
+    from egl_fast.warning import EglWarning
 
 __all__ = [
     "AudioError",
@@ -46,6 +48,7 @@ __all__ = [
     "ConfigError",
     "DeviceError",
     "EglError",
+    "EglWarning",
     "ExtensionError",
     "FeatureConfig",
     "Hypothesis",
@@ -60,6 +63,7 @@ __all__ = [
     "SelectionError",
     "ops",
     "select",
+    "to_dataframe",
 ]
 
 _HOMES = {
@@ -69,6 +73,8 @@ _HOMES = {
     "ScoreRecord": "egl_fast.records",
     "Scorer": "egl_fast.scorer",
     "select": "egl_fast.selection",
+    "to_dataframe": "egl_fast.dataframes",
+    "EglWarning": "egl_fast.warning",
     **{name: "egl_fast.errors" for name in __all__ if name.endswith("Error")},
 }
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypeVar, cast
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, TypeVar
 
+from egl_fast.display import shortened
 from egl_fast.hashing import hashed
 
 _R = TypeVar("_R")
@@ -32,6 +33,9 @@ STRATEGIES: dict[str, str] = {
 #: Strategies that no record holds if the method computes no gradients.
 NEED_GRADIENTS: frozenset[str] = frozenset({"egl", "egl_normalized", "egl_unsquared", "egl_full"})
 
+#: What a record's ``repr`` leaves out: it follows from the rest, or means little by itself.
+_NOT_SHOWN = {"egl_normalized", "egl_unsquared", "random"}
+
 #: Strategies that a record holds only if it is asked for them -> the option that asks.
 ASKED_FOR_BY: dict[str, str] = {
     "egl_full": "full",
@@ -41,7 +45,7 @@ ASKED_FOR_BY: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hypothesis:
     """One possible labeling of an utterance.
 
@@ -67,8 +71,14 @@ class Hypothesis:
     def __post_init__(self) -> None:
         _check_fields(self)
 
+    def __repr__(self) -> str:
+        return (
+            f"Hypothesis({shortened(repr(self.text), 60)}, log_prob={self.log_prob:.4g}, "
+            f"sq_grad_norm={self.sq_grad_norm:.4g})"
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ScoreRecord:
     """How much one utterance would teach the model, by every strategy.
 
@@ -97,6 +107,8 @@ class ScoreRecord:
         mc_dropout: mean edit distance of transcripts with dropout from the one without, in [0, 1].
         by_layer: what each layer of the model adds to ``egl``, by its name; None unless asked for.
         by_layer_full: likewise, to ``egl_full``.
+        manifest: the keys of the utterance's line in its manifest, or of its row; empty if it has
+            none. Two records with the same scores are equal whatever their manifests hold.
 
     Raises:
         ValueError: a number is NaN or infinite; the message names the field.
@@ -124,9 +136,20 @@ class ScoreRecord:
     mc_dropout: float | None = None
     by_layer: dict[str, float] | None = field(default=None, hash=False)
     by_layer_full: dict[str, float] | None = field(default=None, hash=False)
+    manifest: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         _check_fields(self)
+
+    def __repr__(self) -> str:
+        """The scores that there are, rounded; all fields would fill a screen."""
+        names = ["duration", "beam_mass", *(name for name in STRATEGIES if name not in _NOT_SHOWN)]
+        known = {name: getattr(self, name) for name in names}
+        shown = [f"{name}={value:.4g}" for name, value in known.items() if value is not None]
+        if self.hypotheses:
+            shown.append(f"hypotheses[{len(self.hypotheses)}]")
+        text = shortened(repr(self.pred_text), 60)
+        return f"ScoreRecord({self.id!r}, {text}, {', '.join(shown)})"
 
 
 def to_json(
@@ -136,7 +159,8 @@ def to_json(
 
     Args:
         record: the scores.
-        manifest_record: the utterance's line in the pool's manifest.
+        manifest_record: the utterance's line in the pool's manifest; None: what the record holds
+            of it.
 
     Returns:
         The manifest's keys, then those of the record that the manifest lacks. If both have a key,
@@ -150,9 +174,11 @@ def to_json(
         >>> list(line)[:4], line["egl"]
         (['audio_filepath', 'speaker', 'id', 'duration'], 3.0)
     """
-    of_earlier_run = {"typicality", *(f.name for f in fields(record) if f.default is not MISSING)}
-    line = {key: x for key, x in (manifest_record or {}).items() if key not in of_earlier_run}
-    for own in fields(record):
+    written = _written(ScoreRecord)
+    of_earlier_run = {"typicality", *(f.name for f in written if f.default is not MISSING)}
+    manifest = record.manifest if manifest_record is None else manifest_record
+    line = {key: x for key, x in manifest.items() if key not in of_earlier_run}
+    for own in written:
         value = getattr(record, own.name)
         if own.name != "hypotheses" and not (own.default is None and value is None):
             line[own.name] = value
@@ -170,7 +196,7 @@ def from_json(line: Mapping[str, Any]) -> ScoreRecord:
     """The record for an object of a scores file: the inverse of ``to_json``.
 
     Args:
-        line: the object; keys that are not fields of a record are ignored.
+        line: the object; keys that are not fields of a record become those of ``manifest``.
 
     Raises:
         ValueError: a field is missing, of the wrong kind, NaN or infinite; the message names it.
@@ -178,8 +204,11 @@ def from_json(line: Mapping[str, Any]) -> ScoreRecord:
     hypotheses = line.get("hypotheses", ())
     if not isinstance(hypotheses, (list, tuple)):
         raise ValueError(f"hypotheses: expected a list, got {hypotheses!r}")
+    own = {field.name for field in _written(ScoreRecord)}
+    manifest = {key: value for key, value in line.items() if key not in own}
     try:
-        return _read(ScoreRecord, line, hypotheses=tuple(map(_hypothesis, hypotheses)))
+        read = tuple(map(_hypothesis, hypotheses))
+        return _read(ScoreRecord, line, hypotheses=read, manifest=manifest)
     except TypeError as error:
         raise ValueError(str(error)) from None
 
@@ -196,7 +225,7 @@ def _hypothesis(line: object) -> Hypothesis:
 
 
 def _read(kind: Callable[..., _R], line: Mapping[str, Any], **known: Any) -> _R:
-    for own in fields(cast(Any, kind)):
+    for own in _written(kind):
         if own.name in line:
             known.setdefault(own.name, line[own.name])
         elif own.name not in known and own.default is MISSING:
@@ -217,8 +246,13 @@ def random_score(seed: int, id: str) -> float:
     return (int.from_bytes(hashed(seed, id, separator=":")[:8], "big") >> 11) / 2**53
 
 
+def _written(kind: Any) -> list[Field[Any]]:
+    """The fields that scores files hold by their names: all but the manifest's keys."""
+    return [field for field in fields(kind) if field.compare]
+
+
 def _check_fields(record: Any) -> None:
-    for own in fields(record):
+    for own in _written(record):
         _check(own.name, str(own.type), getattr(record, own.name))
 
 

@@ -12,12 +12,13 @@ from torch import nn
 
 from egl_fast.compute.devices import usable_device
 from egl_fast.compute.precision import Precision
-from egl_fast.data.manifest import read_manifest
 from egl_fast.data.reading import READ_TIMEOUT_SECONDS
+from egl_fast.data.rows import Pool, known_length, utterances_in
 from egl_fast.data.waveforms import mono_waveform
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.model_call import ModelInputs
+from egl_fast.progress import counted
 from egl_fast.recognizers import checkpoint
 from egl_fast.recognizers.classes import Classes
 from egl_fast.recognizers.front_end import Spectrograms
@@ -285,30 +286,37 @@ class Scorer:
     @takes_scoring_options
     def score_manifest(
         self,
-        manifest: str | Path,
+        manifest: Pool,
         *,
         on_error: Literal["raise", "skip"] = "raise",
         batch_seconds: float | None = None,
         max_duration: float | None = None,
         read_timeout: float | None = READ_TIMEOUT_SECONDS,
+        progress: bool = False,
         **options: Unpack[ScoringKeywords],
     ) -> Iterator[ScoreRecord]:
-        """Scores of a manifest's utterances, one by one, in its order.
+        """Scores of a manifest's utterances, or of rows of any kind, one by one, in their order.
 
         Args:
-            manifest: NeMo-style JSONL; see ``read_manifest``.
+            manifest: the path of NeMo-style JSONL, see ``read_manifest``; or rows with the same
+                keys: a DataFrame of pandas or polars, or mappings, which may come from a generator.
+                In place of ``audio_filepath``, rows may have ``audio``, the recording itself, as
+                those of Hugging Face's data sets do; see ``utterances_in``.
             on_error: "raise", or "skip" to leave out utterances that cannot be scored.
             batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
             max_duration: refuse recordings longer than this many seconds.
             read_timeout: seconds that reading and decoding one may take; None: forever.
+            progress: show a bar (``tqdm.auto``).
             **options: see ``ScoringOptions``.
 
         Returns:
-            An iterator of records. Audio is decoded ahead in the background.
+            An iterator of records, each with the other keys of its line or row in
+            ``record.manifest``. Audio is decoded ahead in the background.
 
         Raises:
             ValueError: an option is out of range.
-            ManifestError: the manifest is missing or malformed.
+            ManifestError: the manifest is missing or malformed. A malformed row is met when its
+                turn comes.
             AudioError: a recording cannot be read, unless skipped.
             ModelError: the model's outputs do not fit, unless skipped.
         """
@@ -320,13 +328,15 @@ class Scorer:
             batch_seconds=batch_seconds,
             limits=ReadingLimits(max_duration, read_timeout),
         )
-        outcomes = in_order(scoring.outcomes(read_manifest(manifest)))
+        outcomes = in_order(scoring.outcomes(utterances_in(manifest)))
+        if progress:
+            outcomes = counted(outcomes, known_length(manifest), description="scoring")
 
         # Its own generator, so that a wrong argument is refused at the call, not at `next()`.
         def records() -> Iterator[ScoreRecord]:
             for outcome in outcomes:
                 if isinstance(outcome.result, ScoreRecord):
-                    yield outcome.result
+                    yield replace(outcome.result, manifest=outcome.utterance.record)
                 elif on_error == "raise":
                     raise outcome.result
 

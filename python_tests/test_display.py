@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import encoded_line
 from egl_fast.display import json_text, printable
 from egl_fast.records import STRATEGIES
+from egl_fast.warning import warn
 
 #: ESC and BEL (a window's title), CSI in one character, DEL, an override of direction, line ends of
 #: all sorts, a byte order mark, half of a surrogate pair, a NUL.
@@ -137,8 +137,8 @@ def test_progress_notes_and_warnings_are_harmless(
     assert "[red]" in drawn, "no markup"
     for tell in (console.say, console.warn, console.complain, console.tell):
         tell(HOSTILE)
-    logging.getLogger("egl_fast").addHandler(console.log_handler)
-    logging.getLogger("egl_fast.x").warning("%s", HOSTILE)
+    console.print_warnings()
+    warn(HOSTILE)
     console.tell_json({HOSTILE: HOSTILE})
     found = capsys.readouterr()
     assert_harmless(found.out, found.err)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +118,15 @@ def assert_alike(
         assert record.entropy == pytest.approx(other.entropy, **how)
 
 
-def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if "out of memory" in r.getMessage()]
+def lines_of(said: Iterable[warnings.WarningMessage]) -> list[str]:
+    return [str(one.message) for one in said if "out of memory" in str(one.message)]
 
 
 @pytest.mark.parametrize("method", ["exact", "lowrank"])
 @pytest.mark.parametrize("error", out_of_memory(), ids=lambda error: type(error).__name__)
 def test_a_batch_that_does_not_fit_is_halved(
     tiny_model: Path, eight: list[Utterance], monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture, error: Exception, method: str,
+    error: Exception, method: str,
 ) -> None:  # fmt: skip
     options = ScoringOptions(k=5, method=method, tolerance=0.2)
     expected, _ = scored(tiny_model, eight, options)
@@ -139,21 +139,20 @@ def test_a_batch_that_does_not_fit_is_halved(
         return run(engine, features, *rest)
 
     monkeypatch.setattr(GradientEngine, "run", with_room_for_three)
-    with caplog.at_level(logging.WARNING, logger="egl_fast"):
+    with pytest.warns(egl_fast.EglWarning) as said:
         results, _ = scored(tiny_model, eight, options)
     assert_alike(results, expected, rel=1e-4)
     assert max(sizes) > 3
     # Once it is known what fits, no more is tried; each halving is reported once.
     too_large = [n for n, size in enumerate(sizes) if size > 3]
     assert too_large == list(range(len(too_large)))
-    assert len(warnings_in(caplog)) == len(too_large)
-    assert all("continuing with at most" in line for line in warnings_in(caplog))
+    assert len(lines_of(said)) == len(too_large)
+    assert all("continuing with at most" in line for line in lines_of(said))
 
 
 def test_rows_that_do_not_fit_are_fewer_a_pass(
-    tiny_model: Path, eight: list[Utterance], monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    tiny_model: Path, eight: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ScoringOptions(k=40)
     expected, _ = scored(tiny_model, eight[:1], options)
     pull_back, most = VectorizedBackward.pull_back, []
@@ -170,13 +169,13 @@ def test_rows_that_do_not_fit_are_fewer_a_pass(
     # One row of so small a model takes less than what is next to nothing otherwise.
     monkeypatch.setattr("egl_fast.gradients.memory.LEAST_MEMORY_BYTES", 2**17)
     monkeypatch.setattr(VectorizedBackward, "pull_back", with_little_room)
-    with caplog.at_level(logging.WARNING, logger="egl_fast"):
+    with pytest.warns(egl_fast.EglWarning) as said:
         results, engine = scored(tiny_model, eight[:1], options)
     assert max(most) > 12
     assert_alike(results, expected, rel=1e-4)
     assert engine.memory.total_bytes < 2**31
-    assert all("MiB for gradients" in line for line in warnings_in(caplog))
-    assert len(set(warnings_in(caplog))) == len(warnings_in(caplog)) > 0
+    assert all("MiB for gradients" in line for line in lines_of(said))
+    assert len(set(lines_of(said))) == len(lines_of(said)) > 0
 
 
 def test_an_utterance_that_never_fits_is_an_error_of_its_own(
@@ -194,7 +193,8 @@ def test_an_utterance_that_never_fits_is_an_error_of_its_own(
         return run(engine, features, *rest)
 
     monkeypatch.setattr(GradientEngine, "run", without_room_for_the_longest)
-    results, engine = scored(tiny_model, eight, options)
+    with pytest.warns(egl_fast.EglWarning, match="out of memory"):
+        results, engine = scored(tiny_model, eight, options)
     assert results.pop(7) == (
         "utterance 'rec7.wav': 0.8 s do not fit into memory; cut it, or leave out long ones with "
         "--max-duration"

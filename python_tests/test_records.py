@@ -35,7 +35,7 @@ CONTRACT = [
     "pctc",
     "random",
 ]
-FIELDS = [f.name for f in dataclasses.fields(ScoreRecord) if f.name != "hypotheses"]
+FIELDS = [f.name for f in dataclasses.fields(ScoreRecord)]
 NUMBERS = [name for name in CONTRACT if name not in ("id", "pred_text")]
 COUNTS = ["num_frames", "num_hypotheses"]
 
@@ -67,6 +67,24 @@ HYPOTHESES = (Hypothesis("hi", (8, 9), -0.5, 2.0), Hypothesis("", (), -2.0, 9.0)
 def test_fields_are_those_of_the_contract_in_its_order():
     assert FIELDS[: len(CONTRACT)] == CONTRACT
     assert a_record().hypotheses == ()
+
+
+def test_a_repr_fits_a_line_or_two():
+    many = tuple(Hypothesis("so " * 99, tuple(range(297)), -0.5, 2.0) for _ in range(100))
+    record = a_record(pred_text="so " * 99, hypotheses=many, manifest={"text": "so " * 99})
+    shown = repr(record)
+    assert shown.startswith("ScoreRecord('a.wav', 'so so ")
+    assert shown.endswith("egl=3, entropy=0.125, pctc=0.01, hypotheses[100])")
+    assert len(shown) < 180
+    assert len(repr(many[0])) < 120
+
+
+def test_records_keep_the_keys_of_their_manifest():
+    record = a_record(manifest={"speaker": "x", "duration": 9.0, "typicality": 1.0})
+    assert {**to_json(record), "speaker": 0} == {"speaker": 0, **to_json(a_record())}
+    assert from_json(to_json(record)).manifest == {"speaker": "x"}
+    assert record == a_record()
+    assert hash(record) == hash(a_record())
 
 
 def test_records_are_frozen():

@@ -81,7 +81,6 @@ def test_every_crash_point(
     tmp_path: Path,
     power: str,
     every: int,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     disk, expected = recorded
     states = list(disk.states(power))
@@ -92,8 +91,7 @@ def test_every_crash_point(
             restore(run_dir, tree)
             train(utterances, run_dir)
             assert result(run_dir) == expected
-    # What a crash leaves is never mistaken for damage.
-    assert "continuing from" not in caplog.text
+    # What a crash leaves is never mistaken for damage: there was no warning, an error in tests.
 
 
 def failures(num_steps: int) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,6 @@ that ``loss.backward()`` leaves in the untouched model, with torch's CTC loss.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -100,13 +99,12 @@ RIGHT: dict[str, tuple[Callable[[], nn.Module], float]] = {
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_scores_are_those_of_training(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_scores_are_those_of_training(name: str) -> None:
     make, rel = RIGHT[name]
     model = make()
     record = score(model)
     with torch.compiler.set_stance("force_eager"):
         assert record.egl == pytest.approx(by_backward(model, record), rel=rel)
-    assert not [r for r in caplog.records if r.levelno >= logging.WARNING], caplog.text
 
 
 def test_sparse_gradients_are_those_of_training() -> None:

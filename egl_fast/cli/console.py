@@ -6,10 +6,10 @@ terminal, and an occasional line in a log.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
+import warnings
 from datetime import timedelta
 from typing import IO, Any, cast
 
@@ -29,6 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from egl_fast.display import json_text, printable
+from egl_fast.warning import EglWarning
 
 
 class _Notes:
@@ -114,15 +115,18 @@ def tell_table(table: Table) -> None:
     console.print(table, soft_wrap=True)
 
 
-class _Warnings(logging.Handler):
-    """Prints what modules log as warnings."""
+def print_warnings() -> None:
+    """From now on, print what the package warns of as ``warn`` does, each time."""
+    others = warnings.showwarning
 
-    def emit(self, record: logging.LogRecord) -> None:
-        warn(record.getMessage())
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, EglWarning):
+            warn(str(message))
+        else:
+            others(message, category, *where, **more)
 
-
-#: For the package's logger, while a command runs.
-log_handler = _Warnings(logging.WARNING)
+    warnings.showwarning = show
+    warnings.simplefilter("always", EglWarning)
 
 
 class _Bar(Progress):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import logging
 import os
 import sys
 from contextlib import suppress
@@ -12,7 +11,7 @@ from contextlib import suppress
 import click
 
 from egl_fast.cli import completion
-from egl_fast.cli.console import complain, discard, log_handler
+from egl_fast.cli.console import complain, discard, print_warnings
 from egl_fast.cli.interruption import as_keyboard_interrupt
 from egl_fast.errors import EglError, one_line
 
@@ -107,7 +106,7 @@ def _leave_abandoned_threads(end: BaseException | None) -> None:
 def main() -> None:
     """Run the command named by the arguments; ends in ``SystemExit``."""
     _open_standard_streams()
-    logging.getLogger("egl_fast").addHandler(log_handler)
+    print_warnings()
     _refuse_a_removed_folder()
     if completion.VARIABLE in os.environ:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))

@@ -162,6 +162,8 @@ def _recording(utterance: Utterance) -> Iterator[tuple[Recording, str]]:
 
 
 def _open(utterance: Utterance, name: str) -> BinaryIO:
+    if utterance.held is not None:
+        return BytesIO(utterance.held)
     path = utterance.audio_path
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -203,11 +205,13 @@ def _runs(
             waves.append(block.mono)
             seconds += block.mono.shape[0] / rate_hz
             if max_seconds is not None and seconds > max_seconds:
-                raise AudioError(
-                    f"{name}: is longer than the {max_seconds:g} s allowed; cut it, or raise "
-                    "--max-duration"
-                )
+                raise AudioError(too_long(name, max_seconds))
         yield np.concatenate(waves), rate_hz
+
+
+def too_long(name: str, max_seconds: float) -> str:
+    """The message for a recording that is longer than allowed."""
+    return f"{name}: is longer than the {max_seconds:g} s allowed; cut it, or raise --max-duration"
 
 
 def to_mono(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ class Utterance:
         text: what was said; None if unknown.
         record: the line as it was read, with all its keys.
         line: line number in the manifest, from 1.
+        held: the recording itself, of callers that have it in memory: bytes as in a file, or
+            samples as ``mono_waveform`` takes them. None: it is at ``audio_path``.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Utterance:
     text: str | None
     record: dict[str, Any]
     line: int
+    held: Any = field(default=None, repr=False, compare=False)
 
 
 class Manifest(NamedTuple):
@@ -87,7 +90,7 @@ def utterance_from(entry: Entry, number: int) -> Utterance:
     """An entry of a source, its audio found from any folder. Raises ``ManifestError``."""
     audio = os.path.abspath(entry.folder / entry.record["audio_filepath"])
     record = {**entry.record, "audio_filepath": audio}
-    return _utterance(record, number, entry.folder, entry.where)
+    return utterance_of(record, number, entry.folder, entry.where)
 
 
 def _one_manifest(file: Source) -> Manifest:
@@ -96,7 +99,7 @@ def _one_manifest(file: Source) -> Manifest:
     utterances: list[Utterance] = []
     first_line: dict[str, int] = {}
     for number, where, record in json_lines(text_of(content, source), source):
-        utterance = _utterance(record, number, file.folder, where)
+        utterance = utterance_of(record, number, file.folder, where)
         if utterance.id in first_line:
             raise ManifestError(
                 f"{where}: id {utterance.id!r} is already on line {first_line[utterance.id]}; "
@@ -109,7 +112,18 @@ def _one_manifest(file: Source) -> Manifest:
     return Manifest(utterances, hashlib.sha256(content).hexdigest())
 
 
-def _utterance(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:
+def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:
+    """One utterance.
+
+    Args:
+        record: its line.
+        number: of the line.
+        folder: where relative paths start.
+        where: what to call the line in errors.
+
+    Raises:
+        ManifestError: see ``read_manifest``.
+    """
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise ManifestError(f"{where}: needs 'audio_filepath', a path as a string")

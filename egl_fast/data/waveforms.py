@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from egl_fast.data.audio import Waveform, to_mono
+from egl_fast.data.audio import Waveform, load_audio, to_mono, too_long
+from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.errors import AudioError, one_line
 
 #: Integers of 32 bits or more whose peak is below this share of their type's range are taken for
@@ -22,6 +23,7 @@ _LEAST_PEAK = 2.0**-8
 _LARGEST_PEAK = 32.0
 
 _WAYS = "give a tensor, an array, (samples, rate), or {'array': ..., 'sampling_rate': ...}"
+_WAYS_WITH_RATE = "give (samples, rate), or {'array': ..., 'sampling_rate': ...}"
 
 
 class _Held(NamedTuple):
@@ -32,7 +34,7 @@ class _Held(NamedTuple):
     channels_first: bool = False
 
 
-def mono_waveform(held: object, *, rate_hz: int, to_rate_hz: int, name: str) -> Waveform:
+def mono_waveform(held: object, *, rate_hz: int | None, to_rate_hz: int, name: str) -> Waveform:
     """Samples of one recording, in whatever form people have them.
 
     Args:
@@ -40,7 +42,7 @@ def mono_waveform(held: object, *, rate_hz: int, to_rate_hz: int, name: str) -> 
             (samples, rate) as from soundfile, torchaudio, and SciPy, the audio column of a Hugging
             Face dataset, or a torchcodec decoder. Floats have full scale 1; integers the full scale
             of their type, with silence at 128 for uint8.
-        rate_hz: the rate of samples without their own.
+        rate_hz: the rate of samples without their own; None: unknown, which is an error.
         to_rate_hz: the rate of the result.
         name: what to call it in an error.
 
@@ -51,6 +53,8 @@ def mono_waveform(held: object, *, rate_hz: int, to_rate_hz: int, name: str) -> 
         AudioError: it contains no samples, or none that can be scaled without guessing.
     """
     found = _held(held, rate_hz, name)
+    if found.rate_hz is None:
+        raise AudioError(f"{name}: comes without its rate; {_WAYS_WITH_RATE}")
     try:
         own_rate_hz = int(found.rate_hz)
     except (TypeError, ValueError, OverflowError):
@@ -63,7 +67,29 @@ def mono_waveform(held: object, *, rate_hz: int, to_rate_hz: int, name: str) -> 
     )
 
 
-def _held(held: Any, rate_hz: int, name: str) -> _Held:
+def load_waveform(
+    utterance: Utterance, *, sample_rate_hz: int, max_seconds: float | None = None
+) -> Waveform:
+    """``load_audio``, also for an utterance that is held in memory as samples.
+
+    Raises:
+        AudioError: see ``load_audio`` and ``mono_waveform``.
+    """
+    if utterance.held is None or isinstance(utterance.held, (bytes, bytearray)):
+        return load_audio(utterance, sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+    name = recording_name(utterance.audio_path)
+    whole = mono_waveform(utterance.held, rate_hz=None, to_rate_hz=sample_rate_hz, name=name)
+    start = round(utterance.offset_seconds * sample_rate_hz)
+    seconds = utterance.duration_seconds
+    waveform = whole[start : None if seconds is None else start + round(seconds * sample_rate_hz)]
+    if not len(waveform):
+        raise AudioError(f"{name}: offset {utterance.offset_seconds:g} s is beyond its end")
+    if max_seconds is not None and len(waveform) > max_seconds * sample_rate_hz:
+        raise AudioError(too_long(name, max_seconds))
+    return waveform
+
+
+def _held(held: Any, rate_hz: int | None, name: str) -> _Held:
     if isinstance(held, (str, bytes, PathLike)):
         raise AudioError(
             f"{name}: is {type(held).__name__}, not samples; score_manifest reads files"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -14,8 +13,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.errors import one_line
 from egl_fast.gradients.verification import kept_gradients
-
-_log = logging.getLogger("egl_fast")
+from egl_fast.warning import warn
 
 #: Where a cotangent arrives, and its shape.
 Place: TypeAlias = tuple[GradientEdge, torch.Size]
@@ -89,9 +87,8 @@ class VectorizedBackward:
         one_by_one = [pull_one(row) for row in rows]
         if self._vectorizes:  # so it was vectorizing that failed
             self._vectorizes = False
-            _log.warning(
+            warn(
                 "this model's backward pass cannot be vectorized, so cotangents are pulled back "
-                "one at a time (%s)",
-                reason,
+                f"one at a time ({reason})"
             )
         return [torch.stack(series) for series in zip(*one_by_one, strict=True)]

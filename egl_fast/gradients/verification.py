@@ -17,6 +17,7 @@ from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.running import constants, running
 from egl_fast.gradients.tape import Tape
 from egl_fast.recurrent import without_cudnn
+from egl_fast.warning import warn
 
 _log = logging.getLogger("egl_fast")
 
@@ -109,10 +110,9 @@ def _refuse_cut_off(model: nn.Module, tape: Tape, names: list[str]) -> None:
             first = suspects[: len(suspects) // 2]
             suspects = first if moves(first) else suspects[len(first) :]
     except Exception as error:  # the model may refuse other values
-        _log.warning(
-            "no gradient reaches %s, and it is not known whether the logits depend on them (%s)",
-            ", ".join(names),
-            one_line(error),
+        warn(
+            f"no gradient reaches {', '.join(names)}, and it is not known whether the logits "
+            f"depend on them ({one_line(error)})"
         )
         return
     if cut_off:

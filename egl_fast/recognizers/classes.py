@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -10,11 +9,10 @@ from typing import Any, Literal
 
 from egl_fast.errors import ModelError
 from egl_fast.recognizers.vocabulary import Spelling
+from egl_fast.warning import warn
 
 #: Names of blanks, without brackets.
 _BLANK_NAMES = ("blank", "blk", "pad", "eps", "epsilon", "ctc_blank")
-
-_log = logging.getLogger("egl_fast")
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,10 @@ class Classes:
         index = _blank_index(blank, names)
         blanks = [name for name in names if name.strip("<>[]|_").lower() in _BLANK_NAMES]
         if len(blanks) == 1 and blanks != [names[index]]:
-            _log.warning(
-                "the blank is class %d (%r), but the vocabulary has %r; if that is the blank, "
-                "give blank=%r",
-                index, names[index], blanks[0], blanks[0],
-            )  # fmt: skip
+            warn(
+                f"the blank is class {index} ({names[index]!r}), but the vocabulary has "
+                f"{blanks[0]!r}; if that is the blank, give blank={blanks[0]!r}"
+            )
         texts = tuple(map(str, names))
         spelling = Spelling.of(texts, special={index, *special}, delimiter=delimiter)
         return cls(texts, index, spelling, encode)

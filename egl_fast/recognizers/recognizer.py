@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from egl_fast.data.audio import Waveform, load_audio
+from egl_fast.data.audio import Waveform
 from egl_fast.data.manifest import Utterance, recording_name
+from egl_fast.data.waveforms import load_waveform
 from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.model_call import ModelInputs
@@ -146,7 +147,7 @@ class Recognizer:
             AudioError: it cannot be read, is longer than ``max_seconds``, or cannot be used.
             ModelError: there is no front end.
         """
-        waveform = load_audio(
+        waveform = load_waveform(
             utterance,
             sample_rate_hz=self.required_front_end().sample_rate_hz,
             max_seconds=max_seconds,

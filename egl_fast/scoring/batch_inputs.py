@@ -6,7 +6,6 @@ the batch, without its padding where something tells how long it is, and runs al
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +23,7 @@ from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.record import pull_back, without_gradients
 from egl_fast.scoring.formula.search import search
 from egl_fast.scoring.task import ScoringTask
-
-_log = logging.getLogger("egl_fast")
+from egl_fast.warning import warn
 
 
 def score_inputs(
@@ -171,12 +169,11 @@ def _warn_of_unmarked_padding(inputs: ModelInputs, lengths: Tensor) -> None:
         return
     ends_in_zeros = (tensors[0][:, -16:] == 0).all(dim=1)
     if bool(ends_in_zeros.any()) and not bool(ends_in_zeros.all()):
-        _log.warning(
-            "%d of %d utterances end in zeros, which the model takes for audio, as no mask or "
-            "length tells it otherwise; if that is padding, give attention_mask, or score them one "
-            "by one",
-            int(ends_in_zeros.sum()), len(ends_in_zeros),
-        )  # fmt: skip
+        warn(
+            f"{int(ends_in_zeros.sum())} of {len(ends_in_zeros)} utterances end in zeros, which "
+            "the model takes for audio, as no mask or length tells it otherwise; if that is "
+            "padding, give attention_mask, or score them one by one"
+        )
 
 
 def _compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
@@ -193,6 +190,4 @@ def _compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
         gap = (own.detach()[0, : int(length)] - rows).abs().nan_to_num(0.0, 0.0, 0.0).amax()
         same = bool(gap <= 1e-3 * rows.abs().nan_to_num(0.0, 0.0, 0.0).amax() + 1e-6)
     if not same:
-        _log.warning(
-            "utterance %r has different logits alone than in its batch; it is scored alone", name
-        )
+        warn(f"utterance {name!r} has different logits alone than in its batch; it is scored alone")

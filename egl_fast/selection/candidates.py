@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from egl_fast.errors import SelectionError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _T = TypeVar("_T")
+
+_OF_RECORDS = {field.name for field in fields(ScoreRecord)}
 
 #: A record of this process, or an object read from a scores file.
 Scored: TypeAlias = ScoreRecord | Mapping[str, Any]
@@ -84,7 +86,9 @@ class Candidates:
     def value(self, index: int, key: str) -> Any:
         """What a record holds under a key; None where it holds nothing."""
         record = self.records[index]
-        return record.get(key) if isinstance(record, Mapping) else getattr(record, key, None)
+        if isinstance(record, Mapping):
+            return record.get(key)
+        return getattr(record, key) if key in _OF_RECORDS else record.manifest.get(key)
 
     def name(self, index: int) -> str:
         """What to call a record in a message."""

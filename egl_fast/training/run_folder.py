@@ -12,7 +12,6 @@ Every file is replaced as a whole.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,8 +34,7 @@ from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.files.run_settings import changed_settings
 from egl_fast.kinds import typed_from_mapping
-
-_log = logging.getLogger("egl_fast")
+from egl_fast.warning import warn
 
 
 @dataclass(frozen=True)
@@ -185,9 +183,7 @@ class RunFolder:
                 raise
             state = self._read(self.previous_path)
             epochs = len(state.history)
-            _log.warning(
-                "%s; continuing from %s, after epoch %d", error, self.previous_path, epochs
-            )
+            warn(f"{error}; continuing from {self.previous_path}, after epoch {epochs}")
             # Otherwise, the next state would replace the good one by the damaged one.
             atomic.remove(self.last_path)
         self.write_metrics(state.history)

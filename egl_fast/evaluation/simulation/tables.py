@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final
 import polars as pl
 import tomli_w
 
+from egl_fast.dataframes import hypotheses_column, polars_column, utf8
 from egl_fast.evaluation.simulation.config import SimulationConfig, resolved
 from egl_fast.evaluation.simulation.groups import errors_by, picks_by
 from egl_fast.evaluation.simulation.plan import Expansion, Plan, Point
@@ -105,7 +105,7 @@ def _test_table(expansion: Expansion, store: UnitStore) -> pl.DataFrame:
         numbers = store.test_numbers(name)
         columns["unit"] += [name] * len(numbers["id"])
         for column, values in numbers.items():
-            columns[column] += map(_utf8, values) if column == "id" else values
+            columns[column] += map(utf8, values) if column == "id" else values
     return _frame(columns, TEST_UTTERANCES)
 
 
@@ -119,7 +119,7 @@ def _picks_table(plan: Plan, expansion: Expansion) -> pl.DataFrame:
             picked = seen.setdefault(key, set())
             if index not in picked:
                 picked.add(index)
-                identity = _utf8(plan.pool[index].utterance.id)
+                identity = utf8(plan.pool[index].utterance.id)
                 rows.append((*key, point.round, len(picked), identity))
     return _frame(rows, PICKS)
 
@@ -133,35 +133,12 @@ def scores_table(lines: Sequence[Mapping[str, Any]], heard: Set[str]) -> pl.Data
             no report shows.
     """
     keys = dict.fromkeys(key for line in lines for key in line if key != "hypotheses")
-    columns = [_column(_utf8(key), [line.get(key) for line in lines]) for key in keys]
-    kept = {"text": pl.String(), "log_prob": pl.Float64(), "sq_grad_norm": pl.Float64()}
+    columns = [polars_column(key, [line.get(key) for line in lines]) for key in keys]
     hypotheses = [
-        [{**one, "text": _utf8(one["text"])} for one in line.get("hypotheses", ())]
-        if _utf8(line["id"]) in heard
-        else None
-        for line in lines
+        line.get("hypotheses", ()) if utf8(line["id"]) in heard else None for line in lines
     ]
-    columns.append(pl.Series("hypotheses", hypotheses, dtype=pl.List(pl.Struct(kept))))
+    columns.append(hypotheses_column(hypotheses, keys=("text", "log_prob", "sq_grad_norm")))
     return pl.DataFrame(columns)
-
-
-def _column(name: str, values: Sequence[Any]) -> pl.Series:
-    """Numbers or booleans, where all values are; else text, JSON for what is not a string."""
-    kinds = {type(value) for value in values if value is not None}
-    largest = max((abs(value) for value in values if type(value) is int), default=0)
-    if kinds == {int} and largest < 2**63:
-        return pl.Series(name, values, dtype=pl.Int64)
-    if kinds <= {int, float} and largest <= 2**53:  # which floats hold exactly
-        return pl.Series(name, values, dtype=pl.Float64)
-    if kinds == {bool}:
-        return pl.Series(name, values, dtype=pl.Boolean)
-    texts = [value if isinstance(value, str | None) else json.dumps(value) for value in values]
-    return pl.Series(name, [text and _utf8(text) for text in texts], dtype=pl.String)
-
-
-def _utf8(text: str) -> str:
-    """Half of a surrogate pair, which manifests may hold, has no UTF-8, only an escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _scored_pool(
@@ -186,7 +163,7 @@ def _frame(data: Any, kinds: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _escaped(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "value": _utf8(row["value"])} for row in rows]
+    return [{**row, "value": utf8(row["value"])} for row in rows]
 
 
 def _write_both(frame: pl.DataFrame, path: Path) -> None:

@@ -7,8 +7,10 @@ So a run that was stopped computes what is missing as if it had never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, recording_name
@@ -48,12 +50,12 @@ class PoolScoring:
         BatchLimit(self.batch_seconds)  # refuses it here, not when the first outcome is asked for
 
     def outcomes(
-        self, utterances: Sequence[Utterance], *, completed: Container[int] = frozenset()
+        self, utterances: Iterable[Utterance], *, completed: Container[int] = frozenset()
     ) -> Iterator[list[Outcome]]:
         """The outcome of each utterance, as soon as it is known; no failure stops the others.
 
         Args:
-            utterances: lines of a manifest.
+            utterances: lines of a manifest; taken a window at a time, little ahead of their turn.
             completed: positions whose outcome an earlier run has left, which are skipped. Windows
                 that are complete are not even decoded.
 
@@ -61,21 +63,28 @@ class PoolScoring:
             Outcomes in the order of computation: window by window; within it the recordings that
             cannot be read, then unit by unit, roughly shortest first.
         """
-        starts = range(0, len(utterances), WINDOW)
-        windows = [range(start, min(start + WINDOW, len(utterances))) for start in starts]
-        windows = [w for w in windows if not all(position in completed for position in w)]
+        windows: deque[dict[int, Utterance]] = deque()  # being decoded, or computed
+
+        def decoded() -> Iterator[Utterance]:
+            source = enumerate(utterances)
+            while window := dict(islice(source, WINDOW)):
+                if not all(position in completed for position in window):
+                    windows.append(window)
+                    yield from window.values()
+
         loaded = read_ahead(
             self.load,
-            [utterances[position] for window in windows for position in window],
+            decoded(),
             num_threads=decoders_beside(self.task.engine.device),
             timeout_seconds=self.limits.timeout_seconds,
         )
         limit = BatchLimit(self.batch_seconds)
-        for window in windows:
-            found = {position: next(loaded) for position in window}
-            for results in self._window(utterances, found, limit, completed):
+        for first in loaded:
+            window = windows.popleft()
+            found = dict(zip(window, chain([first], islice(loaded, len(window) - 1)), strict=True))
+            for results in self._window(window, found, limit, completed):
                 new = [
-                    _outcome(position, utterances[position], result)
+                    _outcome(position, window[position], result)
                     for position, result in results.items()
                     if position not in completed
                 ]
@@ -84,7 +93,7 @@ class PoolScoring:
 
     def _window(
         self,
-        utterances: Sequence[Utterance],
+        utterances: Mapping[int, Utterance],
         loaded: dict[int, RecordingInput | EglError],
         limit: BatchLimit,
         completed: Container[int],
@@ -122,7 +131,7 @@ class PoolScoring:
     def load(self, utterance: Utterance) -> RecordingInput:
         """The model's input for one recording."""
         longest = self.limits.max_duration
-        if longest is not None:
+        if longest is not None and utterance.held is None:
             seconds = audio_seconds(utterance, enough_seconds=longest)
             if seconds > longest:
                 raise AudioError(

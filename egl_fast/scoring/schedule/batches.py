@@ -8,7 +8,6 @@ those with similar numbers of rows run once more, together.
 
 from __future__ import annotations
 
-import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from egl_fast.scoring.schedule.sharing import (
     share_passes,
 )
 from egl_fast.scoring.task import ScoringTask
+from egl_fast.warning import warn
 
 #: What running a model once more costs, in rows. Numbers of rows that differ by less are padded.
 FORWARD_ROWS = 2
@@ -57,8 +57,6 @@ class Scored(NamedTuple):
 Unit: TypeAlias = list[list[int]]
 
 _T = TypeVar("_T")
-
-_log = logging.getLogger("egl_fast")
 
 
 @dataclass
@@ -265,11 +263,11 @@ class BatchScoring:
             torch.cuda.empty_cache()
         if len(batch) > 1:
             limit.seconds = min(limit.seconds, self._padded_seconds(batch) / 2)
-            _log.warning("out of memory: continuing with at most %.3g s at once", limit.seconds)
+            warn(f"out of memory: continuing with at most {limit.seconds:.3g} s at once")
             return True
         if memory.halve():
             mebibytes = memory.total_bytes >> 20
-            _log.warning("out of memory: continuing with %d MiB for gradients", mebibytes)
+            warn(f"out of memory: continuing with {mebibytes} MiB for gradients")
             return True
         return False
 
