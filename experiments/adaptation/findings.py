@@ -17,6 +17,10 @@ POOLS = {
         "of speechocean762's training speakers, 133 outliers, and 30 recordings that experts "
         "hardly understood.",
     ),
+    "clean": (
+        "A clean pool, a pretrained recognizer",
+        "The same without the outliers and without what experts hardly understood.",
+    ),
     "mixed": (
         "Mixed and redundant, a pretrained recognizer",
         "The same recognizer and the pool of a company: accented English as above, 500 commands of "
