@@ -94,7 +94,7 @@ def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
-        raise ManifestError(f"{source}: no such file; give one that exists") from None
+        raise ManifestError(f"{source}: no such file; check the path") from None
     except IsADirectoryError:
         raise ManifestError(f"{source}: is a folder; name a file in it") from None
     except (OSError, ValueError) as error:

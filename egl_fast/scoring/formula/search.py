@@ -42,7 +42,7 @@ class Searched:
     cotangents: Tensor  # [rows, T, C] to pull back, on the model's device
     # Parameters of the output layer, if the method knows its norms in advance.
     output_layer: tuple[str, ...]
-    embedding: Tensor | None = None  # [d] on the CPU, if the task asks for it
+    embedding: Tensor | None = None  # [d] on the CPU, if the task wants it
     mc_dropout: float | None = None  # see ``dropout_disagreement``, if the options ask for it
 
     @property
