@@ -213,7 +213,7 @@ def _gunzipped(path: Path) -> str:
 def _spec(path: Path) -> dict[str, Any]:
     spec = _json_object(path)
     if unit_name(spec) != path.parent.name:
-        raise ValueError("it belongs to a different unit than its folder's name says")
+        raise ValueError("it belongs to another unit than its folder's name says")
     return spec
 
 
