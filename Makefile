@@ -76,7 +76,7 @@ format: venv ## Rewrite Python and C++ in the project's style
 types: venv ## Types, by mypy
 	$(ENTER) mypy
 
-test-cpp: venv ## C++ tests, CUDA kernels in emulation among them, under the address and undefined-behaviour sanitizers
+test-cpp: venv ## C++ tests, CUDA kernels in emulation among them, under the address and undefined-behavior sanitizers
 	$(call run_ctest,build/cpp,address$(comma)undefined)
 
 test-cpp-threads: venv ## C++ tests, under the thread sanitizer

@@ -112,7 +112,7 @@ def checkpoint_content(checkpoint: Checkpoint, *, half: bool = False) -> dict[st
 
 
 def _shortest(embeddings: Tensor) -> Tensor:
-    """In half precision, unless a number exceeds it: docs/typicality.md says what that changes."""
+    """Embeddings in half precision, if they fit; docs/typicality.md says what that changes."""
     half = embeddings.half()
     return half if bool(half.isfinite().all()) else embeddings
 
@@ -238,7 +238,7 @@ def _weights(name: str, value: Any, expected: Tensor) -> Tensor:
 
 
 def _numbers(name: str, value: Any, shape: Sequence[int]) -> Tensor:
-    """In float32; raises ``ValueError``."""
+    """A weight in float32; raises ``ValueError``."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name}: expected a tensor, got {shown(value)}")
     if list(value.shape) != list(shape):

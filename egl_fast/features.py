@@ -1,4 +1,4 @@
-"""From a waveform to the log-spectrogram that the model reads."""
+"""Makes the log-spectrogram that the model reads from a waveform."""
 
 from __future__ import annotations
 

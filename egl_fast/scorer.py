@@ -130,7 +130,7 @@ class Scorer:
 
     @property
     def features(self) -> FeatureConfig | None:
-        """Of the spectrograms that the model takes; None if it takes something else."""
+        """Settings of the spectrograms that the model takes; None if it takes something else."""
         front_end = self.recognizer.front_end
         return front_end.config if isinstance(front_end, Spectrograms) else None
 
@@ -146,7 +146,7 @@ class Scorer:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that the model is on."""
         return next(self.model.parameters()).device
 
     @classmethod

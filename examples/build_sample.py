@@ -48,7 +48,7 @@ NUM_OUTLIERS = {
 MAX_SECONDS = 7.0
 MAX_AUDIO_BYTES = 11 * 2**19  # 5.5 MiB
 
-#: Licence texts that must stay with the clips; the other corpora's licences ask for a link.
+#: License texts that must stay with the recordings; the other corpora only require a link.
 LICENSE_FILES = (
     "an4/LICENSE",
     "speechocean762/LICENSE",

@@ -60,6 +60,8 @@ TESTS_OF_THE_TREE = [
     "test_gpu_report.py",
     "test_layering.py",
     "test_report_browser.py",
+    "test_report_browser_gate.py",
+    "test_report_browser_readers.py",
 ]
 
 

@@ -314,4 +314,4 @@ def test_what_is_wrong_is_said_before_anything_is_looked_at(
 def test_all_excluded_is_said(sample: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     status, _, err = run(*given(sample, tmp_path / "picks.jsonl"), "--exclude", sample[1])
     assert (status, err.count("\n")) == (2, 1)
-    assert "all is excluded" in err
+    assert "every utterance is excluded" in err

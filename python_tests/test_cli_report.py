@@ -120,7 +120,7 @@ def test_a_folder_without_results_is_refused(tmp_path):
 def test_only_reports_are_overwritten(report, tmp_path):
     out = tmp_path / "thesis.html"
     out.write_text("three years of work")
-    assert "exists already; give --overwrite" in refusal(report[1], "--out", out)
+    assert "already exists; give --overwrite" in refusal(report[1], "--out", out)
     assert "is not a report" in refusal(report[1], "--out", out, "--overwrite")
     assert out.read_text() == "three years of work"
     assert "is a folder" in refusal(report[1], "--out", tmp_path)
@@ -134,12 +134,12 @@ def test_a_report_and_its_figures_are_replaced_only_on_request(report, tmp_path)
     (figures / "figure2.pdf").write_text("drawn by hand")
     line = refusal(*files)
     assert line == (
-        f"egl-fast: output {figures / 'figure2.pdf'}: exists already; give --overwrite to "
+        f"egl-fast: output {figures / 'figure2.pdf'}: already exists; give --overwrite to "
         "replace it, or another name"
     )
     run(*files, "--overwrite")
     before = page.read_bytes()
-    assert f"output {page}: exists already; give --overwrite" in refusal(*files, "--paper")
+    assert f"output {page}: already exists; give --overwrite" in refusal(*files, "--paper")
     assert page.read_bytes() == before
     run(*files, "--paper", "--overwrite")
     assert b"Table 1" in page.read_bytes()

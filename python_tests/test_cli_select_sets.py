@@ -120,7 +120,7 @@ def test_a_free_recording_has_no_place_in_a_set(run: Run, scores: Path) -> None:
     scores.write_text("".join(json.dumps(record) + "\n" for record in records))
     cost = ("--cost", "0.1*words")
     for way in (("--batch", "facility"), ("--batch", "kmeans_plusplus"), ("--share", "kind")):
-        assert "('2 talk'): no word is heard in it" in refusal(run, scores, *cost, *way)
+        assert "('2 talk'): the model hears no words in it" in refusal(run, scores, *cost, *way)
 
 
 def test_of_copies_one_is_taken(scores: Path) -> None:
@@ -275,7 +275,9 @@ def test_copies_of_what_is_excluded_alone_are_nothing_to_select_from(
     earlier = scores.with_name("earlier.jsonl")
     others = [record["id"] for record in read(scores) if record["id"] != "1 talk"]
     earlier.write_text("".join(json.dumps({"id": name}) + "\n" for name in others))
-    assert "all are copies of what is excluded" in refusal(run, scores, "--exclude", earlier)
+    assert "every utterance is a copy of an excluded one" in refusal(
+        run, scores, "--exclude", earlier
+    )
 
 
 def test_an_exclusion_that_matches_nothing_is_said(scores: Path, run: Run) -> None:

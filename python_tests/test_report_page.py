@@ -46,9 +46,9 @@ def test_its_policy_admits_only_its_own_code_by_hash(page):
 def test_ids_labels_and_anchors_are_consistent(page):
     assert len(page.ids) == len(set(page.ids))
     inputs = [a for t, a in page.tags if t in ("input", "select", "audio")]
-    labelled = {a["for"] for a in page.all("label") if "for" in a}
+    labeled = {a["for"] for a in page.all("label") if "for" in a}
     for one in inputs:
-        named = "aria-label" in one or one.get("id") in labelled
+        named = "aria-label" in one or one.get("id") in labeled
         assert named or one.get("type") in ("radio", "checkbox"), one
     anchors = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
     assert set(anchors) <= set(page.ids)

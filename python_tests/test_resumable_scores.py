@@ -17,14 +17,24 @@ from recorded_disk import POWER, RecordedDisk, no_syncing, restore
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, OutputError
 from egl_fast.records import ScoreRecord
-from egl_fast.scoring.run.outcome import WINDOW, Outcome
+from egl_fast.scoring.run.outcome import Outcome
 from egl_fast.scoring.run.resumable_scores import ResumableScores
 
 SETTINGS = {"model_sha256": "0a", "pool_sha256": "0b", "k": 50, "params": None}
 METADATA = {**SETTINGS, "machine": "this one"}
 
+#: As in a run, but smaller: crashes are tried between all steps.
+WINDOW = 8
+
 #: Three windows, the last one not full.
-NUM_UTTERANCES = 2 * WINDOW + 22
+NUM_UTTERANCES = 2 * WINDOW + 5
+
+NUM_BROKEN = 4
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egl_fast.scoring.run.resumable_scores.WINDOW", WINDOW)
 
 
 def outcome(position: int, *, broken: bool) -> Outcome:
@@ -45,16 +55,16 @@ def outcome(position: int, *, broken: bool) -> Outcome:
     return Outcome(position, utterance, record, torch.tensor([rng.random() for _ in range(5)]))
 
 
-def units(*, num_broken: int = 9) -> list[list[Outcome]]:
+def units() -> list[list[Outcome]]:
     """Outcomes of a pool in the order of computation: window by window, units of any size."""
     rng = random.Random(7)
-    broken = set(rng.sample(range(NUM_UTTERANCES), num_broken))
+    broken = set(rng.sample(range(NUM_UTTERANCES), NUM_BROKEN))
     found: list[list[Outcome]] = []
     for start in range(0, NUM_UTTERANCES, WINDOW):
         positions = list(range(start, min(start + WINDOW, NUM_UTTERANCES)))
         rng.shuffle(positions)
         while positions:
-            size = rng.randrange(1, 40)
+            size = rng.randrange(1, 6)
             found.append([outcome(p, broken=p in broken) for p in positions[:size]])
             del positions[:size]
     return found
@@ -121,8 +131,8 @@ def undisturbed(folder: Path, *, embeddings: bool = False) -> dict[str, bytes]:
     found = files(out)
     beside = {".errors.jsonl", ".meta.json", *([".embeddings.npy"] if embeddings else [])}
     assert set(found) == {out.name, *(out.name + suffix for suffix in beside)}
-    assert found[out.name].count(b"\n") == NUM_UTTERANCES - 9
-    assert found[f"{out.name}.errors.jsonl"].count(b"\n") == 9
+    assert found[out.name].count(b"\n") == NUM_UTTERANCES - NUM_BROKEN
+    assert found[f"{out.name}.errors.jsonl"].count(b"\n") == NUM_BROKEN
     return found
 
 

@@ -109,17 +109,17 @@ class Comparison:
 
     @property
     def labelings(self) -> list[tuple[int, ...]]:
-        """Of the first recording, once it is scored."""
+        """Labelings of the first recording, once it is scored."""
         assert self.record is not None
         return [hypothesis.labels for hypothesis in self.record.hypotheses]
 
     @property
     def looped(self) -> list[tuple[int, ...]]:
-        """Those that the plain loop goes through."""
+        """The labelings that the plain loop goes through."""
         return self.labelings[: self._num_looped]
 
     def score(self, **options: Any) -> list[ScoreRecord]:
-        """From features to records."""
+        """Records of the recordings, from their features on."""
         return BatchScoring(
             ScoringTask(self.engine, self.scorer.recognizer, ScoringOptions(k=self.k, **options)),
             [recording.prepared for recording in self.scored],
@@ -128,7 +128,7 @@ class Comparison:
         ).records()
 
     def score_exactly(self) -> None:
-        """Set ``record``."""
+        """Score the first recording exactly, and set ``record``."""
         self.record = self.score(per_hypothesis=True)[0]
 
     def warm_up(self) -> None:
@@ -170,7 +170,7 @@ class Comparison:
         return forward_seconds + backward * len(self.labelings) / len(self.looped)
 
     def audio_seconds(self, name: str) -> float:
-        """Of the recordings that a method or baseline processes."""
+        """Seconds of audio that a method or baseline processes."""
         if name == LOOP:
             return self.first.seconds
         processed = self.recordings if name == INFERENCE else self.scored
@@ -212,7 +212,7 @@ class Comparison:
         return error
 
     def largest_error(self) -> float:
-        """Relative, of the exact squared norms against those that the loop found last."""
+        """Largest relative error of exact squared norms against the loop's last ones."""
         return self._error_against(self.sq_norms)
 
     def _error_against(self, sq_norms: list[float]) -> float:
@@ -244,7 +244,7 @@ class Comparison:
     def inputs(
         self, recordings: Sequence[Recording], dtype: torch.dtype | None = None
     ) -> ModelInputs:
-        """Of one call for these recordings, where the model is; in its own dtype unless given."""
+        """Inputs of one call for these recordings, where the model is; by default in its dtype."""
         return self.scorer.recognizer.inputs(
             [recording.prepared for recording in recordings], dtype=dtype or self.engine.dtype
         )

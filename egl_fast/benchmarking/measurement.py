@@ -62,7 +62,7 @@ class Measurement:
 
     @cached_property
     def _product(self) -> LargeProduct:
-        """Not made before the first round, so that the peak memory of scoring is without it."""
+        """Made in the first round, so that it does not count toward the peak memory of scoring."""
         return LargeProduct(self.scorer.device, self.scorer.precision)
 
     @property
@@ -81,7 +81,7 @@ class Measurement:
         }
 
     def _part(self, name: str, comparison: Comparison, runs: list[Run]) -> Part:
-        """Rows are taken to be shared out evenly among recordings."""
+        """What one method took on a stratum, if all recordings have equally many rows."""
         audio_seconds, seconds = comparison.audio_seconds(name), [run.seconds for run in runs]
         if name not in METHODS:
             return Part(audio_seconds, seconds)

@@ -64,11 +64,11 @@ class Weight:
 
     @property
     def product(self) -> int:
-        """P I O, of a product over all positions."""
+        """Multiply-adds of a product over all positions: P I O."""
         return self.copies * self.positions * self.inputs * self.outputs
 
     def pull_back(self, *, first: bool) -> int:
-        """From the cotangent of its output to that of its input.
+        """Multiply-adds from the cotangent of its output to that of its input.
 
         Args:
             first: whether there is nothing to train before the module.
@@ -78,7 +78,7 @@ class Weight:
         return 0 if first and self.reads_input else self.product
 
     def norm(self, num_cotangents: int) -> float:
-        """Of the squared norm of the gradient, by the cheaper route."""
+        """Multiply-adds of the gradient's squared norm, by the cheaper route."""
         P, I = self.positions, self.inputs  # noqa: E741
         if P >= I:
             return self.product
@@ -120,7 +120,7 @@ def total_forward(counts: list[LayerCount]) -> float:
 
 
 def not_counted(model: nn.Module) -> list[str]:
-    """Names of modules with matrices of their own that ``count`` skips."""
+    """Names of modules that ``count`` skips although they have matrices."""
     return [
         name
         for name, module in model.named_modules()

@@ -60,13 +60,13 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Of audio."""
+        """Length of the audio."""
         return self.prepared.seconds
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """Recordings of similar duration, and those of them that are measured.
+    """Recordings of similar duration, some of which are measured.
 
     Attributes:
         audio_seconds: of all of them.
@@ -97,7 +97,7 @@ class Durations:
 
     @staticmethod
     def of(utterances: Sequence[Utterance], *, seed: int) -> Durations:
-        """From the manifest, or else from files' headers: of a random sample if there are many.
+        """Durations from the manifest, or else from the headers of a random sample of files.
 
         Raises:
             ManifestError: not a single duration is known.
@@ -152,7 +152,7 @@ def choose(
         utterances: the pool.
         durations: of it.
         load: reads a recording, see ``Recognizer.load``.
-        num_strata: recordings to draw, each from a stratum of its own.
+        num_strata: recordings to draw, each from its own stratum.
         batch_seconds: padded audio that a recording and its neighbors may have together.
         seed: of the draw.
 
@@ -211,7 +211,7 @@ def _cuts(seconds: Sequence[float], count: int) -> Iterator[tuple[int, int]]:
 
 
 def _drawn(weights: Sequence[float], generator: random.Random) -> Iterator[int]:
-    """Indices drawn without replacement, each time in proportion to the weights that are left."""
+    """Indices drawn without replacement, each with probability proportional to its weight."""
     # Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006.
     keys = [math.log(1.0 - generator.random()) / weight for weight in weights]
     yield from sorted(range(len(weights)), key=lambda i: -keys[i])

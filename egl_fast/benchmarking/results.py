@@ -1,4 +1,4 @@
-"""What came of a measurement: rates, an estimate for the pool, and what limits each method.
+"""The results of a measurement: rates, an estimate for the pool, and what limits each method.
 
 Nothing here imports torch. All numbers are about the pool as a whole: what the measured part of a
 stratum took is scaled up to the audio of the stratum.
@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-#: From this share of the machine's rate on, arithmetic is said to be what limits a method.
+#: From this share of the machine's rate on, a method counts as limited by arithmetic.
 LIMITED_BY_ARITHMETIC = 0.5
 
 
@@ -37,13 +37,13 @@ class Part:
     backward_multiply_adds: float = 0.0
 
     def median(self) -> float:
-        """Of the rounds, in seconds."""
+        """Median of the rounds, in seconds."""
         return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What numbers are about.
+    """The pool that an estimate is for.
 
     Attributes:
         num_recordings: of the pool.
@@ -55,11 +55,11 @@ class Pool:
 
     @property
     def audio_seconds(self) -> float:
-        """Of the pool."""
+        """Seconds of audio in the pool."""
         return sum(self.strata)
 
     def sum(self, parts: Sequence[Part], value: Callable[[Part], float]) -> float:
-        """A value's sum over the pool, from what it is for a part of each stratum."""
+        """A value's sum over the pool, extrapolated from the measured part of each stratum."""
         return sum(
             value(part) / part.audio_seconds * whole
             for part, whole in zip(parts, self.strata, strict=True)
@@ -90,7 +90,7 @@ class Rate:
 
     @staticmethod
     def of(parts: Sequence[Part], pool: Pool, loop: Sequence[Part]) -> Rate:
-        """From what it and the plain loop took."""
+        """The rate of a method or baseline, from its own parts and those of the plain loop."""
         total = pool.sum(parts, Part.median)
         prices = [part.median() / part.audio_seconds for part in parts]
         return Rate(
@@ -128,7 +128,7 @@ class Bound:
 
     @staticmethod
     def of(parts: Sequence[Part], pool: Pool, *, rate: float, countable: bool) -> Bound:
-        """From what it took, and the multiply-adds per second of a large matrix product."""
+        """From a method's parts; ``rate`` is the multiply-adds per second of a large product."""
         total = pool.sum(parts, Part.median)
         forward = pool.sum(parts, lambda part: statistics.median(part.forward))
         backward = pool.sum(parts, lambda part: statistics.median(part.backward))
@@ -145,7 +145,7 @@ class Bound:
         )
 
     def sentence(self, name: str) -> str:
-        """In words, only what was measured; "that rate" is that of a large matrix product."""
+        """What was measured, in words; "that rate" is that of a large matrix product."""
         share, stage = max(
             (self.backward, "backward passes"),
             (self.forward, "forward passes"),
@@ -165,7 +165,7 @@ class Bound:
 
 
 def advice(rates: Mapping[str, Rate], bounds: Mapping[str, Bound]) -> list[str]:
-    """What the fastest method does less of than exact scoring, if it is another one."""
+    """How the fastest method saves time, unless it is exact scoring."""
     best = min(bounds, key=lambda name: rates[name].pool_seconds)
     if best == "exact":
         return []

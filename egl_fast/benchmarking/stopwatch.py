@@ -32,13 +32,13 @@ class StopwatchEngine(GradientEngine):
         self.restart()
 
     def restart(self) -> None:
-        """Begin at zero."""
+        """Reset all counts and times."""
         self.rows = 0
         self._forward: list[tuple[_Mark, _Mark]] = []
         self._backward: list[tuple[_Mark, _Mark]] = []
 
     def seconds(self) -> tuple[float, float]:
-        """Of the forward passes on tape and of the backward passes since then.
+        """Seconds of forward passes on tape and of backward passes since ``restart``.
 
         The device must have finished its work.
         """

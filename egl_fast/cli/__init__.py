@@ -1,1 +1,1 @@
-"""The command line: one module a command, see ``main``."""
+"""The command line: one module per command, see ``main``."""

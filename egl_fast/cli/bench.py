@@ -237,8 +237,8 @@ def _print(results: dict[str, Any]) -> None:
     seconds = [one["recordings"][0]["seconds"] for one in results["strata"]]
     if pool["path"] is None:
         tell(
-            f"{len(seconds)} recordings of 2 s of noise: noise is not speech, and needs another "
-            "number of backward passes; --pool FILE measures your recordings"
+            f"{len(seconds)} recordings of 2 s of noise: noise is not speech, and needs a "
+            "different number of backward passes; --pool FILE measures your recordings"
         )
     else:
         tell(
@@ -266,7 +266,7 @@ def _print(results: dict[str, Any]) -> None:
 
 
 def _notes(results: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the numbers must know."""
+    """Caveats about the numbers."""
     from egl_fast.benchmarking.comparison import COMPARED
 
     pool, memory, exact = results["pool"], results["memory"], results["contenders"]["exact"]
@@ -321,7 +321,7 @@ def _number(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """In the unit that a person would say: from two of it on."""
+    """A duration in the largest unit of which there are at least two."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

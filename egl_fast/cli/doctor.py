@@ -162,7 +162,7 @@ _TOLERANCE = 1e-12
 
 
 def _self_test_problem() -> tuple[Any, Any]:
-    """The same log-softmax [1, 5, 3] and lengths [1] on each call, from a generator of its own."""
+    """The same log-softmax [1, 5, 3] and lengths [1] on each call, from its own generator."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TrainedOn:
-    """In place of a manifest: the recordings whose embeddings the model file holds."""
+    """Stands for the recordings whose embeddings the model file holds, in place of a manifest."""
 
 
 def typicality_option(help: str) -> options.Decorator:
@@ -76,7 +76,7 @@ class Likeness:
     def to(
         cls, trusted: str | TrainedOn, num_pool: int, *, scorer: Scorer, model_spec: str
     ) -> Likeness:
-        """To the recordings of a manifest, or those that a model was trained on.
+        """Likeness to the recordings of a manifest, or to those that the model was trained on.
 
         Args:
             trusted: of ``typicality_option``.
@@ -173,7 +173,7 @@ class Likeness:
 
 
 def _refuse_other_embeddings(scoring: PoolScoring) -> None:
-    """Without a parameter of the output layer that counts, another layer is pooled."""
+    """Refuse ``params`` without the output layer: another layer would be pooled."""
     engine = scoring.task.engine
     if not any(name.startswith("output.") for name in engine.parameters):
         raise ManifestError(

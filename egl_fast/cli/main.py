@@ -169,7 +169,7 @@ def _open_standard_streams() -> None:
 
 
 def _refuse_a_removed_folder() -> None:
-    """In a removed folder, paths mean nothing, and torch's libraries end the process."""
+    """Refuse a deleted working folder: paths mean nothing there, and torch's libraries abort."""
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -205,14 +205,14 @@ def command(
     no_gate = choice["drop_atypical"] is None and choice["min_typicality"] is None
     if no_gate and trusted is not None:  # until it is known how many are trusted
         choice["drop_atypical"] = "auto"
-    # What is wrong with the options is said before hours are spent.
+    # Report wrong options before spending hours.
     pretended = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": 0.0}}}
     selection_options.chosen_selection(**choice, exclude=(), metadata=pretended)
     everything, pool_hash = read_manifest_and_hash(*pool)
     outside = {identity for path in exclude for identity in selection_options.ids_in(path)}
     utterances = [utterance for utterance in everything if utterance.id not in outside]
     if not utterances:
-        raise SelectionError("nothing is left to select from: all is excluded")
+        raise SelectionError("nothing is left to select from: every utterance is excluded")
     excluded = len(everything) - len(utterances)
     if cost is None and parse_budget(budget).seconds is None:
         count = len(utterances)
@@ -353,13 +353,13 @@ def command(
             # Where there are several sources, paths are absolute.
             Path(pool[0]).parent,
         )
-    # The set that the last estimates give, once more: with what is to be said about it.
+    # Choose by the last estimates once more, for the summary.
     chosen = offer.choose(state.scores.tolist())
     summarize(selection, chosen, records, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(
             f"{beliefs.overlap:.1%} of the picks are expected to be right, less than the "
-            f"{confidence:.1%} asked; a larger --effort gets closer"
+            f"{confidence:.1%} asked for; a larger --effort gets closer"
         )
     low_mass = low_mass_warning(records) if key == "egl" else None
     if low_mass is not None:

@@ -1,4 +1,4 @@
-"""``egl-fast query``: looks at recordings, each kept in a file of its own."""
+"""``egl-fast query``: looks at recordings, each kept in its own file."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ class Looks:
         return [json_value(line) for line in path.read_bytes().splitlines()]
 
     def metadata(self) -> dict[str, Any]:
-        """Of the first look."""
+        """Metadata of the first look."""
         path = self.folder / f"round-1.rows-{self._levels.rows[0]}.jsonl.meta.json"
         found: dict[str, Any] = json_value(path.read_bytes())
         return found
 
     def embeddings(self, ids: Sequence[str]) -> npt.NDArray[np.floating] | None:
-        """Of the first look; None if none were kept."""
+        """Embeddings of the first look; None if none were kept."""
         return load_embeddings(self.folder / f"round-1.rows-{self._levels.rows[0]}.jsonl", ids)
 
     def _finish(

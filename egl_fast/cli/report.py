@@ -132,7 +132,7 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputError(
-            f"output {path}: exists already; give --overwrite to replace it, or another name"
+            f"output {path}: already exists; give --overwrite to replace it, or another name"
         )
     with open(path, "rb") as file:
         if GENERATOR not in file.read(4096):

@@ -167,7 +167,7 @@ def command(
     as_table = table or show is not None
     listed_in = ""
     if writer.path is not None:
-        # With only absolute paths, the manifest need not exist any more.
+        # With only absolute paths, the manifest may be gone by now.
         both = [*chosen, *away]
         folder = audio_folder(scores, pool) if pool or any(map(_is_relative, both)) else None
         if folder is not None:
@@ -194,8 +194,8 @@ def command(
         print_table(chosen[:show], ranked_by)
     if not likeness and selection.gate is None:
         say(
-            "noise, music, and other languages were not left out: for that, score the pool with "
-            "--typicality"
+            "noise, music, and other languages were not left out; to leave them out, score the "
+            "pool with --typicality"
         )
     summarize(selection, choice, records, listed_in=listed_in)
 

@@ -41,7 +41,7 @@ _OPTIONS = (
         required=True,
         metavar="BUDGET",
         help="How much: 20% of the pool's utterances, 500 utterances, or 3.5h (90m, 45s) of audio; "
-        "with --cost, a plain number is money. What cannot be spent is said.",
+        "with --cost, a plain number is money. A warning says if some of it is left over.",
     ),
     click.option(
         "--batch",

@@ -18,7 +18,7 @@ def summarize(
 
     Args:
         selection: what was chosen by.
-        choice: what came of it.
+        choice: the result.
         records: of the pool, which a choice's indices point to.
         listed_in: the file that lists what the gate turned away; "" for none.
     """
@@ -80,6 +80,6 @@ def _chosen(selection: Selection, choice: Choice, records: Sequence[Mapping[str,
 
 
 def _money(amount: Fraction) -> str:
-    """To the cent, or to three digits where that is nothing."""
+    """An amount to the cent; below 1, to three digits."""
     value = float(amount)
     return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"

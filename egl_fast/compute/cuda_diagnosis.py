@@ -57,7 +57,7 @@ def has_code_for(architecture: int, built_for: list[int]) -> bool:
 
 
 def _obstacles(build: BuildInfo, index: int | None) -> Iterator[Obstacle]:
-    """In torch, driver, devices and egl_fast, in this order. Only the first one is reliable."""
+    """In torch, driver, devices, and egl_fast, in that order; only the first is reliable."""
     version = f"torch {torch.__version__}"
     if torch.version.hip is not None or torch.version.cuda is None:
         kind = "a CPU build" if torch.version.hip is None else "built for ROCm"

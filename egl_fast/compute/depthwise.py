@@ -39,7 +39,7 @@ def _depthwise_correlation(
     if dilation == 1 and before == after >= 0:
         return _channels_innermost(x.unsqueeze(2), weight, before, stride).squeeze(2)
     num_frames = x.shape[2] + before + after
-    # The fast kernel takes no dilation: every dilation-th frame is a line of its own.
+    # The fast kernel takes no dilation: every dilation-th frame forms a separate line.
     lines = F.pad(x, (before, after + -num_frames % dilation))
     lines = lines.view(*x.shape[:2], -1, dilation)
     y = _channels_innermost(lines.mT, weight, 0, stride if dilation == 1 else 1).mT.flatten(2)

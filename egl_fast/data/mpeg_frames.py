@@ -30,7 +30,7 @@ _KBITS = {
 _RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 #: How many more frames there may be than a table says: encoders disagree on whether the first
-#: frame counts, and add silence of their own.
+#: frame counts, and add silence.
 _ALLOWED_EXTRA_FRAMES = 3
 
 #: How many frames of one format in a row prove that they are frames.

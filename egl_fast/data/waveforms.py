@@ -38,7 +38,7 @@ def mono_waveform(held: object, *, rate_hz: int | None, to_rate_hz: int, name: s
     """Samples of one recording, in whatever form people have them.
 
     Args:
-        held: a tensor, array, or list, [S] or [S, channels]; or something with a rate of its own:
+        held: a tensor, array, or list, [S] or [S, channels]; or something with its own rate:
             (samples, rate) as from soundfile, torchaudio, and SciPy, the audio column of a Hugging
             Face dataset, or a torchcodec decoder. Floats have full scale 1; integers the full scale
             of their type, with silence at 128 for uint8.

@@ -16,7 +16,7 @@ from egl_fast.hashing import hashed
 
 
 def embeddings_path(scores: str | Path) -> Path:
-    """Where the embeddings of a scores file are."""
+    """The path of the embeddings of a scores file."""
     return Path(f"{scores}.embeddings.npy")
 
 

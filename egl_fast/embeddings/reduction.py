@@ -1,4 +1,4 @@
-"""From embeddings to a few coordinates in which distances mean something."""
+"""Reduces embeddings to a few coordinates in which distances are meaningful."""
 
 from __future__ import annotations
 

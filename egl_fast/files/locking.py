@@ -1,7 +1,7 @@
 """Locks between processes, on files (``flock``).
 
 The system releases a lock when its process ends, however that happens, so a leftover lock file
-blocks nobody, even if the process number in it has been reused. A stopped process (``kill -STOP``)
+blocks no one, even if its process number has been reused. A stopped process (``kill -STOP``)
 keeps its locks. On a network file system without locks across machines (``nolock``), only processes
 on the same machine see each other.
 """

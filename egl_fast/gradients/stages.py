@@ -3,7 +3,7 @@
 A model of blocks has places through which every path from the logits to what lies below must go,
 such as the sum at the end of a residual block. There the backward pass can stop, and go on later
 with the cotangents of that one tensor: it takes the same operations, but the cotangents of a block
-are done with before those of the next are computed.
+are freed before those of the next are computed.
 """
 
 from __future__ import annotations

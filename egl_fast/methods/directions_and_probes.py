@@ -42,7 +42,7 @@ class DirectionsAndProbes(Rows):
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> Rows:
-        """For one utterance of a batch, with the summary on the host.
+        """The rows of one utterance of a batch, summarized on the host.
 
         ``OwnRows`` if there would not be fewer directions and probes than hypotheses.
         """

@@ -43,7 +43,7 @@ class OrthogonalBasis(Rows):
 
     @staticmethod
     def of(found: NbestCotangents, utterance: int) -> OrthogonalBasis:
-        """For one utterance of a batch that was searched with ``span``, summarized on the host."""
+        """The basis of one utterance of a batch searched with ``span``, summarized on the host."""
         weights = weights_of(found, utterance)
         directions = int(found.num_directions[utterance])
         combinations = found.combinations[utterance, :directions, : len(weights)]

@@ -1,4 +1,4 @@
-"""``lowrank``: as many directions and probes as a tolerance asks for."""
+"""``lowrank``: as many directions and probes as a tolerance requires."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class LowRank(EstimatingMethod):
     """An estimate of a given precision; only the search tells how many rows it takes."""
 
-    summary = "an estimate with an error bar (egl_stderr) as small as --tolerance asks for"
+    summary = "an estimate with an error bar (egl_stderr) as small as --tolerance requires"
 
     tolerance: float = kinds.of_kind(
         0.01, kinds.Number(above=0, below=1), "target standard error, as a share of egl."

@@ -30,7 +30,7 @@ class SparseCotangents:
 
     @staticmethod
     def of(log_probs: Tensor, labelings: Sequence[Labels], *, blank: int) -> SparseCotangents:
-        """From log-probabilities [T, C] float64."""
+        """Cotangents of labelings, from log-probabilities [T, C] float64."""
         device = log_probs.device
         used = sorted({blank}.union(*labelings))
         place = {label: v for v, label in enumerate(used)}

@@ -1,4 +1,4 @@
-"""From logits to rows to pull back, in one native call."""
+"""Rows to pull back from logits, in one native call."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def ctc_nbest_cotangents(
     frame_gram: Tensor | None = None,
     blank: int = 0,
 ) -> NbestCotangents:
-    """From logits to rows to pull back, in one native call.
+    """Rows to pull back from logits, in one native call.
 
     Softmax in float64, ``ctc_beam_search``, ``ctc_logits_cotangents``, the eigenvectors of the
     scaled cotangents' Gram matrix, and the combinations of cotangents that ``tolerance``,

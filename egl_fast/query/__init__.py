@@ -1,4 +1,4 @@
-"""From a model, a pool and a budget straight to a set: effort goes where sides could change.
+"""Picks a set without exact scores: effort goes to recordings near the cut-off.
 
     looks     how closely a recording can be looked at, and what that costs
     beliefs   how far off each estimate may be, and how likely each recording belongs to the set

@@ -20,7 +20,7 @@ WORLDS = 200
 _DEGREES, _SCALE = 3, 0.8
 #: The least and the most that an estimate is taken to be of the truth.
 _LEAST, _MOST = 0.1, 10.0
-#: How many error bars of its own the average error bar of a kind of look is worth.
+#: How many of a look's own error bars the average error bar of its kind is worth.
 _PRIOR_WEIGHT = 2.0
 
 

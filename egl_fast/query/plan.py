@@ -42,7 +42,7 @@ def next_looks(
 
     The least settled ones, as many as it takes for all others together to be wrong by no more than
     three quarters of what the confidence allows, beyond what no look can settle; the rest is for
-    what remains unclear about these. None if nothing can be gained any more, or the effort does not
+    what remains unclear about these. None if there is nothing more to gain, or the effort does not
     suffice for one.
 
     Args:

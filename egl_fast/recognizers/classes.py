@@ -89,7 +89,7 @@ class Classes:
         """The labels of a text.
 
         Raises:
-            KeyError: a character is no class of the model.
+            KeyError: a character is not a class of the model.
             ValueError: not ``can_spell``.
         """
         if self.encode is not None:

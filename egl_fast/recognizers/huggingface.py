@@ -211,7 +211,7 @@ def _unreadable(name: str, error: Exception, *, trusts: bool) -> ModelError:
     text = one_line(error)
     if "trust_remote_code" in text and not trusts:
         return ModelError(
-            f"{name}: comes with code of its own; to run it, read it first and give "
+            f"{name}: comes with its own code; to run it, read it first and give "
             "hf+trust_remote_code:DIR"
         )
     return ModelError(f"{name}: transformers cannot load it ({text[:300]})")

@@ -1,4 +1,4 @@
-"""The identity of a model that has no file of its own: a hash of its weights and settings."""
+"""The identity of a model that has no single file: a hash of its weights and settings."""
 
 from __future__ import annotations
 

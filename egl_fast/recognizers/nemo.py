@@ -32,7 +32,7 @@ def load(path: str, *, device: torch.device) -> Recognizer:
 
     Raises:
         MissingExtraError: NeMo is not installed.
-        ModelError: there is no such file, NeMo cannot load it, or it is no CTC model.
+        ModelError: there is no such file, NeMo cannot load it, or it is not a CTC model.
     """
     name = f"model nemo:{path}"
     if not Path(path).is_file():

@@ -122,7 +122,7 @@ class Recognizer:
     def pattern(self, params: str | None) -> str | None:
         """The shell patterns of parameters that a choice stands for: a preset, or patterns.
 
-        "all" is every parameter, as is None, for a model without a default of its own.
+        "all" is every parameter, as is None, for a model without its own default.
         """
         params = self.params if params is None else params
         return None if params in (None, "all") else self.presets.get(params, params)

@@ -113,7 +113,7 @@ class Spelling:
 
 
 def is_special(name: str) -> bool:
-    """Whether a class's name says that it is no text.
+    """Whether a class's name says that it is not text.
 
     Example:
         >>> [is_special(name) for name in ("<s>", "[UNK]", "<|endoftext|>", "a", "<", "<noise>")]

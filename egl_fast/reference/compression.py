@@ -34,7 +34,7 @@ def hash_labeling(key: int, labels: list[int]) -> int:
 
 
 def uniform(bits: int) -> float:
-    """In (0, 1), from the upper 52 bits."""
+    """A number in (0, 1), from the upper 52 bits."""
     return ((bits >> 12) + 0.5) * 2.0**-52
 
 

@@ -22,7 +22,7 @@ def looped_sq_norms(
     """||d(-log p(y|x)) / d parameter||^2 by autograd, for each labeling, by parameter name.
 
     The loss is ``torch.nn.functional.ctc_loss``, the model runs once, and every labeling has a
-    backward pass of its own: what Huang et al. (2016) describe, and what users write.
+    separate backward pass: what Huang et al. (2016) describe, and what users write.
 
     The model, in evaluation mode, returns (logits [N, T, C], lengths [N]); labelings are class
     indices for one utterance of the batch. A parameter that the loss does not depend on has 0.

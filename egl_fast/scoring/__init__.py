@@ -1,4 +1,4 @@
-"""From recordings to score records, in three parts.
+"""Turns recordings into score records, in three parts.
 
 ``formula``   search, rows, pull-back, record: functions of frozen values, nothing but Eq. 4
 ``schedule``  which utterances share a pass, and what happens when memory runs out

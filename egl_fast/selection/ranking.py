@@ -54,7 +54,7 @@ class Selection:
     num_picks: int | None = None
 
     def __post_init__(self) -> None:
-        # What is wrong with the options comes before what is wrong with the records.
+        # Complain about the options before complaining about the records.
         parse_budget(self.budget, whole=self.cost is None)
         if self.batch is not None:
             order_by(self.batch)
@@ -75,13 +75,13 @@ class Selection:
         return self.offer(candidates).choose()
 
     def offer(self, candidates: Candidates) -> Offer:
-        """What there is to choose from, whatever the scores: after the gate and exclusions.
+        """What remains to choose from after the gate and exclusions, whatever the scores.
 
         Raises:
             SelectionError: the options do not fit the records; the message names them.
         """
         if not len(candidates):
-            raise SelectionError("there is no record to select from")
+            raise SelectionError("there are no records to select from")
         for key, _ in self.most:
             if all(value is None for value in candidates.values(key)):
                 raise SelectionError(f"per {key}: no record holds {key}")
@@ -104,7 +104,9 @@ class Selection:
             if index not in outside and candidates.value(index, "id") not in self.exclude
         ]
         if not inside:
-            raise SelectionError("nothing is left to select from: all is excluded or turned away")
+            raise SelectionError(
+                "nothing is left to select from: every utterance is excluded or turned away"
+            )
         return Offer(self, candidates, turned_away, inside)
 
     def order(self, candidates: Candidates, scores: Sequence[float], *, of: int) -> Iterator[int]:
@@ -148,8 +150,8 @@ class Selection:
         price = float(self.cost.of(candidates, index))
         if price == 0.0:
             raise SelectionError(
-                f"{candidates.name(index)}: no word is heard in it, so it costs nothing; add a "
-                "cost of each utterance or second, which a batch or share needs"
+                f"{candidates.name(index)}: the model hears no words in it, so it costs nothing; "
+                "--batch and --share need a cost per utterance or per second as well"
             )
         return price
 
@@ -182,7 +184,7 @@ class Offer:
         selection, part = self.selection, self._part
         if self._num_copies == len(self.inside):
             raise SelectionError(
-                "nothing is left to select from: all are copies of what is excluded"
+                "nothing is left to select from: every utterance is a copy of an excluded one"
             )
         if scores is None:
             own = scores_by(selection.strategy, part)
@@ -214,7 +216,7 @@ class Offer:
 
     @cached_property
     def originals(self) -> list[int]:
-        """Of every candidate of the pool, the first copy: excluded ones have copies, too."""
+        """The first copy of each candidate of the pool; excluded ones have copies, too."""
         if self.candidates.embeddings is None:
             return list(range(len(self.candidates)))
         from egl_fast.embeddings.duplicates import copies
@@ -261,7 +263,7 @@ class Choice:
         turned_away: index and group of what the gate left out, least typical first.
         num_candidates: how many were left to choose from, copies included.
         num_copies: how many of those are copies of others, or of what is excluded.
-        is_unmet: whether budget is left over because nothing more can be picked.
+        is_unmet: whether part of the budget remains because nothing more can be picked.
         scores: of the picks, in their order, by the selection's strategy.
     """
 

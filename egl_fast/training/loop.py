@@ -159,7 +159,7 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is trained."""
+        """The device that the model is trained on."""
         return next(self.checkpoint.model.parameters()).device
 
     def _monitored(self, metrics: EpochMetrics) -> float:

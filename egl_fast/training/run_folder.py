@@ -190,7 +190,7 @@ class RunFolder:
         return state
 
     def _refuse_to_lose_a_model(self) -> None:
-        """Without a state, a model can only be that of the first epoch, which is written before."""
+        """Refuse a model without a state; only the first epoch's is written before its state."""
         if not self.model_path.exists():
             return
         try:

@@ -175,7 +175,7 @@ class Evaluation:
         *,
         other_query: str | None = None,
     ) -> Comparison | None:
-        """One series against another at a query, or the other at one of its own.
+        """One series against another at a query, or the other at its own query.
 
         None where they share no seed.
         """

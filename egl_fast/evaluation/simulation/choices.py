@@ -34,7 +34,7 @@ class Choice:
         strategy: what to rank by; a file's path is absolute.
         score: its function.
         per: key -> so many utterances of each of its values, and no more.
-        without: candidates that match are left out, if there is such a filter; nobody could, in
+        without: candidates that match are left out, if there is such a filter; impossible in
             practice.
         path: of its place in the file, for errors.
     """
@@ -63,17 +63,17 @@ class Choice:
 
     @property
     def needs_embeddings(self) -> bool:
-        """Whether it looks at more than scores; a function of the user's may."""
+        """Whether it needs more than scores; a user's function might."""
         return self.is_gated or self.batch is not None or self.is_own
 
     @property
     def needs_oracles(self) -> bool:
-        """Whether it ranks by an oracle that is computed only on request."""
+        """Whether it ranks by an oracle score, which is computed only on request."""
         return self.strategy in ON_REQUEST
 
     @property
     def is_model_free(self) -> bool:
-        """Whether it chooses the same whatever the model says."""
+        """Whether its picks do not depend on the model."""
         return split_unit(self.strategy)[0] in _MODEL_FREE and not self.needs_embeddings
 
     @property
@@ -156,7 +156,7 @@ class _Files:
             key, expected = self._known.get(path, (path, found))
             if expected != found:
                 raise self._recorded.error(
-                    key, "has changed since; remove this line to run with what is there now"
+                    key, "has changed since then; remove this line to run with the current version"
                 )
             self.hashes[path] = found
         return strategy_of(name)

@@ -89,7 +89,7 @@ class SimulationConfig:
         choices: of the file's ``strategies``.
         strategy_sha256: the user's files among these -> hash of their content.
         reject: what of the pool is paid for, but not trained on.
-        by: key of test and pool whose values are told apart in tables of their own.
+        by: key of test and pool whose values get separate tables.
         queries: budgets, as written.
         step: budget of a round of "sequential"; None: from query to query.
         init_file: model file that everything starts from, instead of random weights.
@@ -149,7 +149,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
         raise root.error(
             "queries",
             "what batch and share choose depends on whether a budget is audio or utterances; give "
-            "all queries in one, and the others in a run of their own that shares its --units",
+            "all queries in one, and put the others into a separate run with the same --units",
         )
     data, sample_seed = _data(root.table("data"), path.parent, data_root)
     model, init_file = _model(root.table("model"), path.parent)
@@ -282,7 +282,7 @@ def _source(table: Table, folder: Path, data_root: Path) -> SourceConfig:
 
 
 def _plain_source(source: SourceConfig) -> dict[str, Any]:
-    """Without what is empty, or no part of the file."""
+    """The source as the file would give it, without empty fields."""
     return {name: value for name, value in vars(source).items() if value and name != "path"}
 
 

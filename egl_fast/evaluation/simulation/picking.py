@@ -1,4 +1,4 @@
-"""From scores to picks: the one place where what a choice says becomes a set of utterances."""
+"""Turns scores into picks: the one place that carries out a choice."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Picker:
         in_time: bool,
         num_picks: int | None,
     ) -> list[int]:
-        """All that may be picked of what is left, first things first."""
+        """All remaining candidates, best first."""
         taken = set(picked)
         places = [
             place

@@ -1,4 +1,4 @@
-"""Which units a simulation asks for, as far as is known yet.
+"""Which units a simulation needs, as far as is known yet.
 
 What a query trains on depends on scores, and scores depend on a trained model, so a plan unfolds
 while its units get done. ``Plan.expand`` looks at what is done and gives the rest: units that are

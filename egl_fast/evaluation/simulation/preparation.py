@@ -1,4 +1,4 @@
-"""From a configuration to a plan: everything is read and checked before any training."""
+"""Makes the plan of a configuration: everything is read and checked before any training."""
 
 from __future__ import annotations
 

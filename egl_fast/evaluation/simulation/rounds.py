@@ -13,7 +13,7 @@ from egl_fast.selection import Budget, parse_budget, rank, within_budget
 
 
 def rounds_of(config: SimulationConfig, pool: Sequence[Member]) -> dict[str, tuple[str, ...]]:
-    """For each mode its budgets, ascending; those of a single batch do not build on each other.
+    """Each mode's budgets, ascending; those of single batches do not build on each other.
 
     Raises:
         ConfigError: a query does not fit the pool, or the step does not lead to the queries.

@@ -1,4 +1,4 @@
-"""The folder of units: each has a folder of its own, and is done once, whoever is at work.
+"""The folder of units: each has its own folder and is done once, however many processes work.
 
 units/<kind>-<hash>/spec.json      what the unit is, readable; the hash is of this
                     result.json    written last: the unit is done
@@ -67,7 +67,7 @@ class UnitStore:
         self._contents: dict[Path, Any] = {}
 
     def folder(self, name: str) -> Path:
-        """Where a unit's files are."""
+        """The folder of a unit's files."""
         return self.root / name
 
     def model_path(self, name: str) -> Path:
@@ -87,7 +87,7 @@ class UnitStore:
         atomic.remove(self.model_path(name))
 
     def run_dir(self, name: str) -> Path:
-        """Where a training is under way; see ``training.loop``."""
+        """The folder of a training in progress; see ``training.loop``."""
         return self.root / name / "run"
 
     def discard_run(self, name: str) -> None:
@@ -218,7 +218,7 @@ def _gunzipped(path: Path) -> str:
 def _spec(path: Path) -> dict[str, Any]:
     spec = _json_object(path)
     if unit_name(spec) != path.parent.name:
-        raise ValueError("it is of another unit than its folder's name says")
+        raise ValueError("it belongs to another unit than its folder's name says")
     return spec
 
 

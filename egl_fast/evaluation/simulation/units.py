@@ -103,7 +103,7 @@ class TrainUnit:
 
 @dataclass(frozen=True)
 class ScoreUnit:
-    """Scores of a pool, or of what is left of it, by one model.
+    """Scores of a pool, or of the rest of it, by one model.
 
     Attributes:
         model: the unit whose model scores.

@@ -43,7 +43,7 @@ def dropout_modules(model: nn.Module) -> dict[str, nn.Dropout]:
 
 
 def dropout_disagreement(task: ScoringTask, tape: Tape, ids: Sequence[str]) -> list[float]:
-    """Of each utterance, the mean distance of transcripts with dropout to that without, in [0, 1].
+    """Each utterance's mean distance from transcripts with dropout to the one without, in [0, 1].
 
     Transcripts are best paths, collapsed; a distance is the number of character edits over the
     length of the longer. There are ``options.mc_dropout`` transcripts, each by one inference pass.
@@ -100,7 +100,7 @@ def _dropping(modules: dict[str, nn.Dropout], keys: Sequence[str]) -> Iterator[N
 
 
 def _dropout(probability: float, keys: Sequence[str]) -> Callable[[Tensor], Tensor]:
-    """A forward of ``nn.Dropout``, each utterance and call with random numbers of its own.
+    """A forward of ``nn.Dropout``, with separate random numbers for each utterance and call.
 
     In a layout [N, T, ...] the numbers of an utterance's frames come first, so that padding and
     neighbors change nothing. Nor do threads or the device.

@@ -101,7 +101,7 @@ def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> li
 
 
 def _one_by_one(one: Searched, blank: int) -> Searched:
-    """With a row for each hypothesis: these are more rows, but their squared norms suffice."""
+    """Use a row per hypothesis: these are more rows, but only squared norms are needed."""
     if one.rows.inner_products != "needed":
         return one
     device = one.log_probs.device

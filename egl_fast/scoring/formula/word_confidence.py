@@ -77,7 +77,7 @@ def words_of_path(path: Sequence[int], classes: Classes) -> list[list[int]]:
     begins = True
     for t, (label, previous) in enumerate(zip(path, (classes.blank, *path), strict=False)):
         text = classes.spelling.pieces[label].decode("utf-8", "replace")
-        if not text:  # the blank, or another class that is no text
+        if not text:  # the blank, or another class that is not text
             continue
         is_new = label != previous
         begins |= is_new and text[:1].isspace()

@@ -1,1 +1,1 @@
-"""From a pool's recordings to outcomes (``pool``), saved as they come (``resumable_scores``)."""
+"""Scores a pool's recordings (``pool``) and saves them as they come (``resumable_scores``)."""

@@ -15,7 +15,7 @@ from egl_fast.files import atomic
 
 
 class AddedKey:
-    """Values that wait in a file of their own until the records take them over.
+    """Values that wait in a separate file until the records take them over.
 
     Args:
         name: the key.

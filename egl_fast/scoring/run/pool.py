@@ -1,4 +1,4 @@
-"""From the recordings of a pool to outcomes: decoded ahead, scored in independent units.
+"""Scores the recordings of a pool: decoded ahead, in independent units.
 
 A pool is split into windows in its order, and a window into units (see ``BatchScoring.units``).
 Units depend on their window alone, and an utterance's scores, to the last bit, on its unit alone.

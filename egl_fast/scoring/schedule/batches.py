@@ -1,4 +1,4 @@
-"""From a model's inputs to records: which utterances share a forward or a backward pass.
+"""Decides which utterances share a forward or a backward pass, and scores them.
 
 Utterances of similar length share forward passes. How many rows each has to pull back may be known
 only after its search (``Method.likely_rows``). If the numbers differ little, the forward pass of
@@ -50,7 +50,7 @@ class Scored(NamedTuple):
     """The result of an utterance."""
 
     record: ScoreRecord
-    embedding: Tensor | None  # [d], if the task asks for it
+    embedding: Tensor | None  # [d], if the task wants it
 
 
 #: Forward batches, of indices, that may wait for each other.
@@ -75,7 +75,7 @@ class BatchLimit:
 class BatchScoring:
     """Scores utterances, sharing passes if the model allows it.
 
-    With ``skip``, an error becomes the result of the utterance at fault; otherwise it is raised.
+    With ``skip``, an error becomes the result of the utterance that caused it; else it is raised.
     """
 
     def __init__(

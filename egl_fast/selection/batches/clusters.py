@@ -1,4 +1,4 @@
-"""Each kind of recording its share: clusters of embeddings, the highest score first in each."""
+"""Each kind of recording gets its share: clusters of embeddings, each by falling score."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def order(
     num_picks: int,
     seed: int,
 ) -> Iterator[int]:
-    """See ``Order``; what covers nothing any more comes last, by falling score.
+    """See ``Order``; what covers nothing new comes last, by falling score.
 
     The gain of a recording only falls while the set grows, so the queue holds upper bounds, and
     only what comes to its top is computed again (Minoux's lazy evaluation).

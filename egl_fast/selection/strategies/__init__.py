@@ -25,7 +25,7 @@ from egl_fast.selection.descriptions import descriptions
 
 Strategy: TypeAlias = Callable[[Candidates], Sequence[float]]
 
-#: What to rank by if nobody says otherwise: the first of these that all records hold. The order is
+#: What to rank by by default: the first of these that all records hold. The order is
 #: that of the evidence, docs/choosing.md.
 RECOMMENDED: Final = ("pctc", "egl_full", "egl")
 
@@ -37,7 +37,7 @@ def described() -> dict[str, str]:
 
 
 def recommended(candidates: Candidates) -> str:
-    """The name of the strategy to take if nobody says otherwise, see ``RECOMMENDED``."""
+    """The name of the default strategy; see ``RECOMMENDED``."""
     for name in RECOMMENDED:
         if None not in candidates.values(name):
             return name
