@@ -41,7 +41,7 @@ def transposed_convolution(
     grouped = inputs.reshape(num_calls, module.groups, -1, math.prod(places))
     grouped = grouped.permute(1, 0, 3, 2).flatten(1, 2)
     activation = Activation(grouped)
-    padding = [int(size) for size in reversed(module.padding) for _ in range(2)]
+    padding = [int(module.padding[d]) for d in reversed(range(dims)) for _ in range(2)]
 
     def pull(cotangent: Tensor) -> dict[str, Contribution]:
         # [R, calls, C, *output places]
@@ -59,7 +59,7 @@ def transposed_convolution(
                 patches = patches.narrow(3 + d, 0, place)
             # From [R, calls, C, *places, *K] to [R, P, G, O K].
             patches = patches.movedim(2, 2 + dims).flatten(1, 1 + dims)
-            patches = patches.unflatten(2, (module.groups, -1)).flatten(3)
+            patches = patches.reshape(*patches.shape[:2], module.groups, -1)
             found["weight"] = InputsFirst(OuterProducts(activation, patches))
         if "bias" in wanted:
             found["bias"] = Explicit(calls.flatten(3).sum(dim=(1, 3)))
