@@ -62,6 +62,21 @@ CHANNELS: dict[str, Callable[[], nn.Module]] = {
     "transposed_grouped_strided_dilated": lambda: nn.ConvTranspose1d(
         WIDTH, WIDTH, 3, stride=2, padding=1, output_padding=2, dilation=3, groups=2, bias=False
     ),
+    "transposed_2d": lambda: nn.Sequential(
+        nn.Unflatten(1, (4, 2)),
+        nn.ConvTranspose2d(
+            4,
+            6,
+            (3, 2),
+            stride=(1, 2),
+            padding=(0, 1),
+            output_padding=(0, 1),
+            dilation=(2, 1),
+            groups=2,
+        ),
+        nn.Conv2d(6, 4, (5, 1), bias=False),
+        nn.Flatten(1, 2),
+    ),
     "transposed_weight_norm": lambda: weight_norm(nn.ConvTranspose1d(WIDTH, WIDTH, 2, stride=2)),
     "group_norm": lambda: nn.GroupNorm(4, WIDTH),
     "group_norm_of_each_channel": lambda: nn.GroupNorm(WIDTH, WIDTH, eps=0.1),
