@@ -66,4 +66,6 @@ class Coverage:
 
 def _kind_of_owner(model: nn.Module, name: str) -> str:
     owner = name.rpartition(".")[0].partition(".parametrizations.")[0]
-    return type_before_parametrizations(model.get_submodule(owner)).__name__
+    # Not by `get_submodule`, which loaded TorchScript lacks.
+    modules = dict(model.named_modules(remove_duplicate=False))
+    return type_before_parametrizations(modules[owner]).__name__
