@@ -39,6 +39,7 @@ from egl_fast.files import atomic
 from egl_fast.model import DeepSpeech2, ModelConfig
 from egl_fast.torch_file import formats
 from egl_fast.torch_file.archive import NotAnArchiveError, NotATorchFileError, torch_content
+from egl_fast.torch_file.pickled import NamesCodeError
 from egl_fast.vocabulary import class_names
 
 FORMAT: Final = "egl-fast checkpoint"
@@ -307,9 +308,12 @@ def _parsed(content: bytes, path: Path) -> Any:
     except ValueError as error:
         # Python's own messages may quote offending values at length.
         what = shortened(one_line(error), 200)
+        instead = "copy it again"
+        if isinstance(error, NamesCodeError):
+            instead = "for a model saved whole, give FILE.py:FACTORY, a function that loads it"
         raise CheckpointError(
             f"model {path}: is not an egl-fast checkpoint, or is damaged ({what}); "
-            f"copy it again, or {_REMEDY}"
+            f"{instead}, or {_REMEDY}"
         ) from None
 
 

@@ -20,7 +20,7 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.progress import counted
 from egl_fast.recognizers import checkpoint
-from egl_fast.recognizers.classes import Classes
+from egl_fast.recognizers.classes import Classes, Vocabulary
 from egl_fast.recognizers.front_end import Spectrograms
 from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.recognizers.spec import load_recognizer
@@ -59,8 +59,9 @@ class Scorer:
             on its own device, in its own dtype (float32 or float64), in evaluation mode. Training
             mode, hooks, gradients and random state are restored, also after an exception. Or a
             ``Recognizer``, which brings vocabulary, blank, features and hash.
-        vocabulary: names of the C classes in index order, or a dictionary from names to indices
-            or from indices to names, in any order; the blank's name is ignored.
+        vocabulary: names of the C classes in index order, a dictionary from names to indices or
+            from indices to names, in any order, or a tokenizer's file; see ``Recognizer.of``. The
+            blank's name is ignored.
         blank: index of the blank, or its name.
         features: how to turn waveforms into the model's input (spectrograms [N, T, F] and their
             lengths); only ``score_waveforms`` and ``score_manifest`` need it.
@@ -95,7 +96,7 @@ class Scorer:
     def __init__(
         self,
         model: nn.Module | Recognizer,
-        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str] = (),
+        vocabulary: Vocabulary = (),
         blank: int | str = 0,
         *,
         features: FeatureConfig | None = None,

@@ -36,6 +36,9 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
     "TorchScript": (
         "x.pt", zipped({"x/data.pkl": b"N.", "x/constants.pkl": b").", "x/code/a.py": b""}),
         "a TorchScript archive"),
+    "torch.export": (
+        "x.pt2", zipped({"x/archive_format": b"pt2", "x/models/model.json": b"{}"}),
+        "an exported program"),
     "safetensors": (
         "x.safetensors", struct.pack("<Q", 20) + b'{"a":{"dtype":"F32"}}' + bytes(50),
         "a safetensors file"),
@@ -67,7 +70,8 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
         "x.pt", made.saved(torch.nn.Linear(2, 2).state_dict()), "a torch file of weights alone"),
     "Lightning": (
         "x.ckpt", made.saved({"state_dict": {}, "pytorch-lightning_version": "2"}), "of Lightning"),
-    "a whole model": ("x.pt", made.saved(torch.nn.Linear(2, 2)), "names code ('torch.nn.modules."),
+    "a whole model": (
+        "x.pt", made.saved(torch.nn.Linear(2, 2)), "a model saved whole, give FILE.py:FACTORY"),
     "a training state": (
         "last.pt", made.saved({"checkpoint": {}, "optimizer": {}, "settings": {}}),
         "the state of a training run (give the model.pt beside it)"),
@@ -78,6 +82,7 @@ FOREIGN: dict[str, tuple[str, bytes, str]] = {
 REMEDIES = {
     "TorchScript": "builds the original model; this one has no gradients",
     "ONNX": "builds the original model; this one has no gradients",
+    "torch.export": "builds the original model",
     "safetensors": ", its folder",
     "NeMo": "x.nemo",
     "NeMo, compressed": "x.nemo",

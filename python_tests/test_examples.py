@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import soundfile
 from commands import script
+from conftest import Run
+from recordings import write_manifest
 
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
@@ -85,9 +88,58 @@ def test_every_corpus_has_its_license(examples: Path, sample: dict[str, list[Utt
         assert f"(audio/{name})" in licenses
 
 
-def test_the_script_for_a_model_of_your_own_runs(examples: Path) -> None:
-    result = script(examples / "score_your_model.py")
+@pytest.fixture
+def few(tmp_path: Path, sample: dict[str, list[Utterance]]) -> dict[str, Path]:
+    """Manifests of the shortest recordings with speech of two parts."""
+    paths = {}
+    for part, count in (("train", 2), ("pool", 4)):
+        spoken = [one for one in sample[part] if one.text]
+        shortest = sorted(spoken, key=lambda one: one.record["duration"])[:count]
+        lines = [{**one.record, "audio_filepath": str(one.audio_path)} for one in shortest]
+        paths[part] = write_manifest(tmp_path / f"{part}.jsonl", lines)
+    return paths
+
+
+def run_script(path: Path, *arguments: object) -> list[str]:
+    assert "\n    python examples/" in script(path, "--help").stdout
+    result = script(path, *arguments)
     assert result.returncode == 0, result.stderr
-    assert [line.split()[0] for line in sorted(result.stdout.splitlines())] == [
-        "first", "second", "third",
-    ]  # fmt: skip
+    return result.stdout.splitlines()
+
+
+def test_a_model_of_your_own_from_python_and_from_the_command_line(
+    examples: Path, few: dict[str, Path], run: Run
+) -> None:
+    path = examples / "own_model.py"
+    printed = run_script(path, "--pool", few["pool"], "--k", 3)
+    status, out, _ = run("score", "--model", f"{path}:recognizer", "--pool", few["pool"], "--k", 3)
+    assert status == 0
+    pctc = {line["id"]: line["pctc"] for line in map(json.loads, out.splitlines())}
+    assert len(printed) == len(pctc) == 4
+    for line, best in zip(printed, sorted(pctc, key=pctc.__getitem__, reverse=True), strict=True):
+        assert line.startswith(f"{best}  pctc {pctc[best]:.3f}  ")
+
+
+def test_a_loop_that_queries_between_rounds(examples: Path, few: dict[str, Path]) -> None:
+    printed = run_script(
+        examples / "query_between_rounds.py",
+        *("--train", few["train"], "--pool", few["pool"]),
+        *("--rounds", 2, "--budget", 2, "--epochs", 1, "--k", 3),
+    )
+    assert [line.split(" recordings")[0].split()[-1] for line in printed] == ["2", "4", "6"]
+    chosen = [line.split("to transcribe: ")[1].split(", ") for line in printed[:2]]
+    assert sorted(chosen[0] + chosen[1]) == sorted(u.id for u in read_manifest(few["pool"]))
+
+
+def test_a_fine_tuned_wav2vec2_is_scored_from_its_folder(
+    examples: Path, few: dict[str, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    folder = tmp_path / "model"
+    printed = run_script(
+        examples / "finetune_wav2vec2.py",
+        *("--train", few["train"], "--pool", few["pool"], "--out", folder, "--k", 3),
+    )
+    assert sum("  pctc " in line for line in printed) == 4
+    assert {"config.json", "model.safetensors", "vocab.json"} <= {f.name for f in folder.iterdir()}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Run
+from huggingface_folders import MODELS, save, transformers
 from recordings import load
 
 import egl_fast
@@ -19,98 +20,17 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import EglError
 from egl_fast.recognizers.spec import load_recognizer
 
-if sys.version_info < (3, 11):
-    pytest.skip("the pinned transformers needs Python 3.11", allow_module_level=True)
-
-transformers: Any = pytest.importorskip("transformers")
-
 CPU = torch.device("cpu")
-NAMES = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABNO"]
-SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-ENCODER = {
-    "vocab_size": len(NAMES),
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    **SPECIAL,
-}
-CONVOLUTIONS = {
-    "conv_dim": (8, 8),
-    "conv_kernel": (10, 8),
-    "conv_stride": (20, 16),
-    "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 4,
-    "num_conv_pos_embedding_groups": 2,
-}
-
-
-def waveforms(*, masks: bool) -> Any:
-    return transformers.Wav2Vec2FeatureExtractor(
-        1, 16000, 0.0, do_normalize=True, return_attention_mask=masks
-    )
-
-
-def mel_filters() -> Any:
-    return transformers.SeamlessM4TFeatureExtractor(
-        feature_size=8, num_mel_bins=8, stride=2, padding_value=0.0
-    )
-
-
-def model(name: str, **config: Any) -> Callable[[], Any]:
-    def make() -> Any:
-        return getattr(transformers, f"{name}ForCTC")(
-            getattr(transformers, f"{name}Config")(**ENCODER, **config)
-        )
-
-    return make
-
-
-MODELS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-    "wav2vec2, group norm": (
-        model("Wav2Vec2", **CONVOLUTIONS, feat_extract_norm="group"),
-        lambda: waveforms(masks=False),
-    ),
-    "wav2vec2, layer norm": (
-        model("Wav2Vec2", **CONVOLUTIONS, feat_extract_norm="layer", do_stable_layer_norm=True),
-        lambda: waveforms(masks=True),
-    ),
-    "hubert": (model("Hubert", **CONVOLUTIONS), lambda: waveforms(masks=False)),
-    "wavlm": (model("WavLM", **CONVOLUTIONS), lambda: waveforms(masks=False)),
-    "wav2vec2-conformer": (
-        model("Wav2Vec2Conformer", **CONVOLUTIONS, position_embeddings_type="relative"),
-        lambda: waveforms(masks=True),
-    ),
-    "wav2vec2-bert": (
-        model("Wav2Vec2Bert", feature_projection_input_dim=16, conv_depthwise_kernel_size=5),
-        mel_filters,
-    ),
-}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a model, as ``save_pretrained`` writes it."""
     root = tmp_path_factory.mktemp("models")
-    vocabulary = root / "vocab.json"
-    vocabulary.write_text(json.dumps({name: index for index, name in enumerate(NAMES)}))
-    transformers.utils.logging.disable_progress_bar()
 
     def folder(name: str) -> Path:
         path = root / name
-        if not path.exists():
-            make, extractor = MODELS[name]
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
-                built = make()
-            with torch.no_grad():
-                built.lm_head.weight.mul_(10)
-            built.save_pretrained(path)
-            tokenizer = transformers.Wav2Vec2CTCTokenizer(
-                str(vocabulary), unk_token="<unk>", pad_token="<pad>", word_delimiter_token="|"
-            )
-            transformers.Wav2Vec2Processor(extractor(), tokenizer).save_pretrained(path)
-        return path
+        return path if path.exists() else save(name, path)
 
     return folder
 
@@ -220,8 +140,6 @@ def test_what_is_missing_is_named(folders: Callable[[str], Path], tmp_path: Path
     other = tmp_path / "other"
     other.mkdir()
     assert "no config.json" in refusal(f"hf:{other}")
-    (other / "adapter_config.json").write_text("{}")
-    assert "merge_and_unload" in refusal(f"hf:{other}")
 
 
 def test_other_kinds_of_models_are_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
@@ -232,9 +150,18 @@ def test_other_kinds_of_models_are_refused(folders: Callable[[str], Path], tmp_p
     assert "lacks the weights lm_head.bias, lm_head.weight" in message
     assert "HubertModel" in message
 
+    small = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 9}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "pad_token_id": 0}
+    for kind in ("Whisper", "Speech2Text"):
+        other = without(whole, tmp_path / kind, "model.safetensors", "config.json")
+        settings = getattr(transformers, f"{kind}Config")(
+            **small, **heads, encoder_ffn_dim=8, decoder_ffn_dim=8
+        )
+        getattr(transformers, f"{kind}ForConditionalGeneration")(settings).save_pretrained(other)
+        assert f"a sequence-to-sequence model ({settings.model_type})" in refusal(f"hf:{other}")
+
     config = json.loads((whole / "config.json").read_text())
     for name, more, expected in (
-        ("whisper", {"model_type": "whisper"}, "a sequence-to-sequence model (whisper)"),
         ("bert", {"model_type": "bert"}, "type bert, for which transformers"),
         ("small", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantized"),
         ("own", {"model_type": "x", "auto_map": {"AutoConfig": "c.C"}}, "hf+trust_remote_code:"),
@@ -253,6 +180,73 @@ def test_a_pickle_is_read_only_if_it_is_asked_for(
     torch.save(expected.module.state_dict(), old / "pytorch_model.bin")
     assert f"hf+pickle:{old}" in refusal(f"hf:{old}")
     assert load_recognizer(f"hf+pickle:{old}", device=CPU).sha256 == expected.sha256
+
+
+def test_weights_that_name_code_are_never_run(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "exploded",)
+
+    hostile = without(folders("hubert"), tmp_path / "hostile", "model.safetensors")
+    torch.save({"lm_head.bias": Bomb()}, hostile / "pytorch_model.bin")
+    refusal(f"hf:{hostile}")
+    assert "cannot load it" in refusal(f"hf+pickle:{hostile}")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_code_of_a_model_is_run_only_if_it_is_asked_for(
+    folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache")
+    )
+    own = without(folders("hubert"), tmp_path / "own")
+    (own / "own_code.py").write_text(
+        "from pathlib import Path\n"
+        "from transformers import HubertConfig, HubertForCTC\n"
+        f"Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "class OwnConfig(HubertConfig):\n    model_type = 'own'\n"
+        "class OwnForCTC(HubertForCTC):\n    config_class = OwnConfig\n"
+    )
+    config = json.loads((own / "config.json").read_text())
+    code = {"AutoConfig": "own_code.OwnConfig", "AutoModelForCTC": "own_code.OwnForCTC"}
+    config |= {"model_type": "own", "auto_map": code}
+    (own / "config.json").write_text(json.dumps(config))
+    assert "hf+trust_remote_code:DIR" in refusal(f"hf:{own}")
+    assert not (tmp_path / "ran").exists()
+    found = load_recognizer(f"hf+trust_remote_code:{own}", device=CPU)
+    assert type(found.module).__name__ == "OwnForCTC"
+
+
+def test_a_vocabulary_of_word_pieces(
+    folders: Callable[[str], Path], recordings: Path, tmp_path: Path
+) -> None:
+    tokenizers: Any = pytest.importorskip("tokenizers")
+    names = ["<pad>", "<unk>", "\u2581", "\u2581a", "\u2581no", "a", "b", "n", "o"]
+    pieces = tokenizers.Tokenizer(
+        tokenizers.models.Unigram([(name, -float(len(names))) for name in names], unk_id=1)
+    )
+    pieces.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    pieces.decoder = tokenizers.decoders.Metaspace()
+    own = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=pieces, pad_token="<pad>", unk_token="<unk>"
+    )
+    folder = without(folders("hubert"), tmp_path / "m", "tokenizer_config.json", "vocab.json")
+    transformers.Wav2Vec2Processor(
+        transformers.AutoFeatureExtractor.from_pretrained(folder), own
+    ).save_pretrained(folder)
+    scorer = egl_fast.Scorer.from_pretrained(f"hf:{folder}")
+    for text in ("no ab", "a no bo"):
+        labels = own(text, add_special_tokens=False).input_ids
+        assert scorer.classes.labels(text) == labels
+        assert scorer.classes.text(labels) == own.decode(labels) == text
+    with pytest.raises(KeyError, match="x"):
+        scorer.classes.labels("no x")
+    for record in scorer.score_manifest(recordings, k=3, per_hypothesis=True):
+        best = list(record.hypotheses[0].labels)
+        assert record.pred_text == own.decode(best, skip_special_tokens=True).strip()
 
 
 def test_without_transformers_the_extra_is_named(

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from commands import in_this_process, lines_of, refused, start, wait_until
-from recordings import write_manifest
+from conftest import Run
+from recordings import shortest, write_manifest
 from run_states import state_in, timeless
 from simulations import write_simulation
 
@@ -82,7 +83,7 @@ def holds(lock: Path, process: subprocess.Popen[str]) -> bool:
         return False
 
 
-def scoring(folder: Path, model: Path, pool: Path, *options: object) -> Resumable:
+def scoring(folder: Path, model: Path | str, pool: Path, *options: object) -> Resumable:
     """``egl-fast score``, after one undisturbed run."""
     whole, out = folder / "whole.jsonl", folder / "scores.jsonl"
     arguments = ["score", "--model", model, "--pool", pool, "--threads", 1, *options, "--out"]
@@ -173,6 +174,28 @@ def test_score_resumes_after_a_few_stops(
     # What every step leaves on the disk: see test_resumable_scores. Here, real processes end.
     signals = [signal.SIGKILL, signal.SIGTERM]
     replace(command, longest=0.5).stop(signals, seed=1)
+
+
+def test_a_model_of_hugging_face_is_killed_resumed_and_used(
+    tmp_path: Path, examples: Path, run: Run
+) -> None:
+    folders = pytest.importorskip("huggingface_folders")
+    spec = f"hf:{folders.save('wav2vec2, group norm', tmp_path / 'model')}"
+    pool = write_manifest(tmp_path / "p.jsonl", [
+        {**one.record, "audio_filepath": str(one.audio_path)} for one in shortest(examples, 12)
+    ])  # fmt: skip
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    command = scoring(folder, spec, pool, "--k", 20)
+    replace(command, longest=0.5).stop([signal.SIGKILL], seed=0)
+
+    scores = folder / "whole.jsonl"
+    status, out, _ = run("select", scores, "--budget", "25%")
+    assert status == 0
+    assert len(out.splitlines()) == 3
+    page = tmp_path / "page.html"
+    assert run("report", "--scores", scores, "--out", page)[0] == 0
+    assert spec in page.read_text()
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from egl_fast.data.manifest import read_manifest
 from egl_fast.errors import EglError, ModelError
 from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.recognizers.checkpoint import recognizer_of
+from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.recognizers.spec import Spec, load_recognizer, parse
 
 SMALL = f"{small_factory.__file__}:recognizer"
@@ -244,6 +246,45 @@ def test_the_built_in_model_is_a_recognizer_like_any_other() -> None:
     assert features.dtype == torch.float64
     assert lengths.tolist() == [49, 55]
     assert recordings[0].inputs == ModelInputs(recordings[0].inputs.positional)
+
+
+def test_torchscript_as_saved_is_exact(tmp_path: Path) -> None:
+    path = tmp_path / "scripted.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.trace(
+            small_factory.built().eval(), (torch.randn(1, 4000), torch.tensor([4000]))
+        ).save(path)
+        loaded = torch.jit.load(path)
+    assert "builds the original model" in fail_with(str(path))
+    samples, lengths = torch.randn(1, 8000), torch.tensor([8000])
+    scripted, plain = (
+        egl_fast.Scorer(model, small_factory.NAMES, 4).score_batch(
+            samples, lengths, k=3, per_hypothesis=True
+        )[0]
+        for model in (loaded, small_factory.built())
+    )
+    for one, other in zip(scripted.hypotheses, plain.hypotheses, strict=True):
+        assert one.labels == other.labels
+        # Float32 norms of the same gradients, by other sums.
+        assert one.sq_grad_norm == pytest.approx(other.sq_grad_norm, rel=1e-4)
+
+
+def test_quantized_and_half_models_are_refused_in_a_line() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated
+        small = torch.ao.quantization.quantize_dynamic(
+            small_factory.built(), {torch.nn.Linear}, dtype=torch.qint8
+        )
+    for model, message in (
+        (small, "is quantized, so its weights have no gradient; score the original model"),
+        (small_factory.built().half(), "expected float32 or float64, got torch.float16"),
+    ):
+        recognizer = Recognizer.of(model, small_factory.NAMES, small_factory.front_end, blank=4)
+        with pytest.raises(ModelError, match=message):
+            egl_fast.Scorer(recognizer).score_waveforms(
+                [0.1 * torch.randn(4000)], sample_rate_hz=16000, k=2
+            )
 
 
 class Leaky(torch.nn.Module):

@@ -71,3 +71,10 @@ class Coverage:
     def from_json(cls, value: Mapping[str, Any]) -> Coverage:
         """The inverse of ``as_json``, but for rounding."""
         return cls(value["parameters"], value["without_rule"], value["row_share"])
+
+
+def _kind_of_owner(model: nn.Module, name: str) -> str:
+    owner = name.rpartition(".")[0].partition(".parametrizations.")[0]
+    # Not by `get_submodule`, which loaded TorchScript lacks.
+    modules = dict(model.named_modules(remove_duplicate=False))
+    return type_before_parametrizations(modules[owner]).__name__

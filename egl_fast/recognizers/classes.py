@@ -5,11 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from egl_fast.errors import ModelError
+from egl_fast.recognizers.tokenizer_file import SUFFIXES, read_tokenizer
 from egl_fast.recognizers.vocabulary import Spelling
 from egl_fast.warning import warn
+
+#: What says what a model's classes are; ``Classes.of`` describes it.
+Vocabulary = Sequence[str] | Mapping[str, int] | Mapping[int, str] | Path
 
 #: Names of blanks, without brackets.
 _BLANK_NAMES = ("blank", "blk", "pad", "eps", "epsilon", "ctc_blank")
@@ -28,7 +33,7 @@ class Classes:
     @classmethod
     def of(
         cls,
-        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
+        vocabulary: Vocabulary,
         blank: int | str,
         *,
         special: Collection[int] = (),
@@ -39,8 +44,10 @@ class Classes:
 
         Args:
             vocabulary: names in index order (in a string, each character is a name), or a
-                dictionary from names to indices or from indices to names.
-            blank: index of the blank, or its name.
+                dictionary from names to indices or from indices to names, or a tokenizer's file:
+                see ``read_tokenizer``.
+            blank: index of the blank, or its name; one past the end of a tokenizer's file, which
+                knows no blank, adds it.
             special: indices of classes that are no text, besides those whose names say so.
             delimiter: the name of the class between words, if it is not obvious.
             encode: from a text to its labels, if the classes are no characters.
@@ -52,7 +59,13 @@ class Classes:
             >>> Classes.of({"b": 2, "<pad>": 0, "a": 1}, "<pad>")
             Classes(vocabulary=('<pad>', 'a', 'b'), blank=0)
         """
+        path = _file_of(vocabulary)
+        if path is not None:
+            vocabulary, own_special, own_encode = read_tokenizer(path)
+            special, encode = own_special.union(special), encode or own_encode
         names = _in_index_order(vocabulary)
+        if path is not None and blank == len(names):
+            names.append("<blank>")
         for index, name in enumerate(names):
             if not isinstance(name, str):
                 raise ModelError(f"vocabulary: expected names, got {name!r} at index {index}")
@@ -98,6 +111,12 @@ class Classes:
         if label_of is None:
             raise ValueError("this model's classes are not characters, and it has no tokenizer")
         return [label_of[character] for character in text]
+
+
+def _file_of(vocabulary: Any) -> Path | None:
+    if isinstance(vocabulary, str) and vocabulary.endswith(SUFFIXES):
+        return Path(vocabulary)
+    return vocabulary if isinstance(vocabulary, Path) else None
 
 
 def _in_index_order(vocabulary: Any) -> list[Any]:

@@ -17,15 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from egl_fast.errors import EglError, MissingExtraError, ModelError, one_line
+from egl_fast.recognizers.adapters import Adapters
 from egl_fast.recognizers.classes import Classes
 from egl_fast.recognizers.front_end import WaveformFunction
 from egl_fast.recognizers.identity import identity_of
 from egl_fast.recognizers.recognizer import Recognizer
+from egl_fast.recognizers.tokenizer_file import refusing_unknown
 
 #: Weights that are a pickle.
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+_PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 
+#: What a processor consists of: the class that reads it, and what it is for.
+_PARTS = {
+    "feature_extractor": ("AutoFeatureExtractor", "makes the model's input"),
+    "tokenizer": ("AutoTokenizer", "names the model's classes"),
+}
 _PROCESSOR = "save it there as well: processor.save_pretrained(DIR)"
+
+#: The weights of an output layer, which adapters may bring along.
+_HEAD = "lm_head.weight"
 
 #: Settings of a configuration that say where it is from, not what it is.
 _ORIGINS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
@@ -44,42 +54,56 @@ def load(source: str, *, requests: frozenset[str], device: torch.device) -> Reco
         ModelError: something is missing, or not what it should be; the message says what is needed.
     """
     name = f"model {'+'.join(['hf', *sorted(requests)])}:{source}"
-    trusts = "trust_remote_code" in requests
-    _refuse_other_files(Path(source), name, pickle="pickle" in requests)
+    pickle, trusts = "pickle" in requests, "trust_remote_code" in requests
+    _refuse_other_files(Path(source), name, pickle=pickle)
+    adapters = Adapters.in_folder(Path(source), name)
+    base = source if adapters is None else adapters.base
+    if adapters is not None:
+        _refuse_other_files(Path(base), f"{name}: its base model {base}", pickle=pickle)
     try:
         transformers: Any = import_module("transformers")
     except ImportError:
         raise MissingExtraError(f"{name}: needs transformers: pip install 'egl-fast[hf]'") from None
-    options = {"trust_remote_code": trusts, "local_files_only": os.path.isdir(source)}
 
-    def read(kind: str, **more: Any) -> Any:
+    def read(kind: str, place: str = base, **more: Any) -> Any:
+        options = {"trust_remote_code": trusts, "local_files_only": os.path.isdir(place)}
         try:
-            return getattr(transformers, kind).from_pretrained(source, **options, **more)
+            return getattr(transformers, kind).from_pretrained(place, **options, **more)
         except Exception as error:
             raise _unreadable(name, error, trusts=trusts) from error
 
     with _silent(transformers):
         config = read("AutoConfig")
         _refuse_other_models(transformers, config, name)
-        extractor, tokenizer = _processor(read, name)
+        extractor, tokenizer = _processor(read, [source, base], name)
+        replaced = {} if adapters is None else adapters.own_weights()
+        if _HEAD in replaced:
+            config.vocab_size, config.pad_token_id = replaced[_HEAD][0], tokenizer.pad_token_id
         module, found = read(
             "AutoModelForCTC",
             config=config,
             dtype=torch.float32,
-            use_safetensors=None if "pickle" in requests else True,
+            use_safetensors=None if pickle else True,
             output_loading_info=True,
+            ignore_mismatched_sizes=_HEAD in replaced,
         )
-    missing = sorted(found["missing_keys"])
+    missing = sorted(key for key in found["missing_keys"] if key not in replaced)
     if missing:
         of = " and ".join(getattr(config, "architectures", None) or ["another model"])
         raise ModelError(
             f"{name}: lacks the weights {', '.join(missing[:3])}: it was saved from {of}, which "
             "has no CTC head; give a model that was fine-tuned with one"
         )
-    return _recognizer_of(module.to(device).eval(), config, extractor, tokenizer)
+    settings = {"config": {k: v for k, v in config.to_dict().items() if k not in _ORIGINS}}
+    if adapters is not None:
+        module = adapters.applied_to(module, name)
+        settings["adapters"] = adapters.settings
+    return _recognizer_of(module.to(device).eval(), config, settings, extractor, tokenizer)
 
 
-def _recognizer_of(module: nn.Module, config: Any, extractor: Any, tokenizer: Any) -> Recognizer:
+def _recognizer_of(
+    module: nn.Module, config: Any, settings: dict[str, Any], extractor: Any, tokenizer: Any
+) -> Recognizer:
     num_classes = int(config.vocab_size)
     names = [f"<unused {index}>" for index in range(num_classes)]
     unused = set(range(num_classes))
@@ -95,18 +119,17 @@ def _recognizer_of(module: nn.Module, config: Any, extractor: Any, tokenizer: An
         int(blank),
         special=unused.union(i for i in tokenizer.all_special_ids if i < num_classes),
         delimiter=getattr(tokenizer, "word_delimiter_token", None),
-        encode=_encoder(tokenizer),
+        encode=refusing_unknown(
+            lambda text: tokenizer(text, add_special_tokens=False).input_ids,
+            tokenizer.unk_token_id,
+        ),
     )
     rate = int(extractor.sampling_rate)
 
     def inputs(samples: Tensor) -> dict[str, Tensor]:
         return dict(extractor(samples.numpy(), sampling_rate=rate, return_tensors="pt"))
 
-    settings = {
-        "config": {k: v for k, v in config.to_dict().items() if k not in _ORIGINS},
-        "front_end": extractor.to_dict(),
-        "vocabulary": names,
-    }
+    settings = {**settings, "front_end": extractor.to_dict(), "vocabulary": names}
     ratio = getattr(config, "inputs_to_logits_ratio", None)
     frozen = _feature_encoder(module)
     return Recognizer(
@@ -129,18 +152,14 @@ def _refuse_other_files(path: Path, name: str, *, pickle: bool) -> None:
         if path.is_absolute() or str(path).startswith((".", "~")) or str(path).count("/") > 1:
             raise ModelError(f"{name}: no such folder; give one that save_pretrained wrote")
         return  # the name of a model on a hub
+    adapters = (path / "adapter_config.json").is_file()
     weights = any(path.glob("*.safetensors"))
     pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
     exported = sorted(file.name for file in path.rglob("*.onnx"))
-    if not (path / "config.json").is_file():
+    if not adapters and not (path / "config.json").is_file():
         what = "no config.json"
         if exported:
             what = f"an ONNX model ({exported[0]}), which has no gradients"
-        elif (path / "adapter_config.json").is_file():
-            raise ModelError(
-                f"{name}: holds adapters alone; save the whole model: "
-                "model.merge_and_unload().save_pretrained(DIR)"
-            )
         raise ModelError(f"{name}: holds {what}; give a folder that save_pretrained wrote")
     if weights or (pickles and pickle):
         return
@@ -177,29 +196,27 @@ def _refuse_other_models(transformers: Any, config: Any, name: str) -> None:
         )
 
 
-def _processor(read: Callable[..., Any], name: str) -> tuple[Any, Any]:
-    """Feature extractor and tokenizer, saved together or one by one."""
-    try:
-        both = read("AutoProcessor")
-    except EglError:
-        both = None  # such as one with a language model, which takes more packages
-    extractor = getattr(both, "feature_extractor", None)
-    tokenizer = getattr(both, "tokenizer", None)
-    try:
-        extractor = extractor or read("AutoFeatureExtractor")
-    except EglError as error:
-        raise ModelError(
-            f"{name}: has no feature extractor, which makes the model's input (or it cannot be "
-            f"read: {_cause(error)}); {_PROCESSOR}"
-        ) from error
-    try:
-        tokenizer = tokenizer or read("AutoTokenizer")
-    except EglError as error:
-        raise ModelError(
-            f"{name}: has no tokenizer, which names the model's classes (or it cannot be read: "
-            f"{_cause(error)}); {_PROCESSOR}"
-        ) from error
-    return extractor, tokenizer
+def _processor(read: Callable[..., Any], places: list[str], name: str) -> tuple[Any, Any]:
+    """Feature extractor and tokenizer, saved together or one by one, from the first places."""
+    found: dict[str, Any] = {}
+    errors: dict[str, EglError] = {}
+    for place in dict.fromkeys(places):
+        try:
+            both = read("AutoProcessor", place)
+        except EglError:
+            both = None  # such as one with a language model, which takes more packages
+        for part, (kind, _) in _PARTS.items():
+            try:
+                found[part] = found.get(part) or getattr(both, part, None) or read(kind, place)
+            except EglError as error:
+                errors[part] = error
+    for part, (_, purpose) in _PARTS.items():
+        if part not in found:
+            raise ModelError(
+                f"{name}: has no {part.replace('_', ' ')}, which {purpose} (or it cannot be read: "
+                f"{_cause(errors[part])}); {_PROCESSOR}"
+            ) from errors[part]
+    return found["feature_extractor"], found["tokenizer"]
 
 
 def _cause(error: BaseException) -> str:
@@ -215,19 +232,6 @@ def _unreadable(name: str, error: Exception, *, trusts: bool) -> ModelError:
             "hf+trust_remote_code:DIR"
         )
     return ModelError(f"{name}: transformers cannot load it ({text[:300]})")
-
-
-def _encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    unknown = tokenizer.unk_token_id
-
-    def encode(text: str) -> list[int]:
-        labels: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-        if unknown is not None and unknown in labels:
-            alone = (c for c in text if unknown in tokenizer(c, add_special_tokens=False).input_ids)
-            raise KeyError(next(alone, text))
-        return labels
-
-    return encode
 
 
 def _feature_encoder(module: nn.Module) -> list[str]:

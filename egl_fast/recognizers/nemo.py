@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,25 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from egl_fast.errors import MissingExtraError, ModelError, one_line
+from egl_fast.recognizers.classes import Classes
 from egl_fast.recognizers.identity import identity_of
 from egl_fast.recognizers.recognizer import Recognizer
+from egl_fast.recognizers.tokenizer_file import Encode, refusing_unknown
 
 
-class _WithLogits(nn.Module):
-    """NeMo's model as one that returns (logits, lengths)."""
+class _EncoderAndDecoder(nn.Module):
+    """What NeMo's own ``forward`` runs after the preprocessor, in evaluation mode."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.encoder = encoder
+        self.decoder = decoder
 
-    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, S] samples and lengths [N] to log-probabilities [N, T, C] and lengths [N]."""
-        log_probs, frames, _ = self.model(input_signal=samples, input_signal_length=lengths)
-        return log_probs, frames
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, F, S] features and lengths [N] to log-probabilities [N, T, C] and lengths [N]."""
+        # More follows where a streaming encoder also returns its cache.
+        encoded, frames, *_ = self.encoder(audio_signal=features, length=lengths)
+        return self.decoder(encoder_output=encoded), frames
 
 
 def load(path: str, *, device: torch.device) -> Recognizer:
-    """The recognizer in a ``.nemo`` file.
+    """The recognizer in a ``.nemo`` file: a CTC model, or the CTC half of a hybrid one.
 
     Raises:
         MissingExtraError: NeMo is not installed.
@@ -37,33 +44,63 @@ def load(path: str, *, device: torch.device) -> Recognizer:
     name = f"model nemo:{path}"
     if not Path(path).is_file():
         raise ModelError(f"{name}: no such file; give a .nemo file")
-    try:
-        models: Any = import_module("nemo.collections.asr.models")
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{name}: needs NeMo ({one_line(error)}): pip install 'nemo_toolkit[asr]'"
-        ) from None
-    try:
-        model = models.ASRModel.restore_from(path, map_location=device)
-    except Exception as error:
-        raise ModelError(
-            f"{name}: NeMo cannot load it ({type(error).__name__}: {one_line(error)})"
-        ) from error
-    decoder = getattr(model, "decoder", None)
+    with redirect_stdout(sys.stderr):  # NeMo's log would be among our results
+        try:
+            models: Any = import_module("nemo.collections.asr.models")
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{name}: needs NeMo ({one_line(error)}): pip install 'nemo_toolkit[asr]'"
+            ) from None
+        import_module("nemo.utils").logging.setLevel("ERROR")
+        try:
+            model = models.ASRModel.restore_from(path, map_location="cpu")
+        except Exception as error:
+            raise ModelError(
+                f"{name}: NeMo cannot load it ({type(error).__name__}: {one_line(error)[:300]})"
+            ) from error
+    decoder = getattr(model, "ctc_decoder", None) or getattr(model, "decoder", None)
     names = list(getattr(decoder, "vocabulary", None) or ())
     if not names or not hasattr(model, "preprocessor"):
         raise ModelError(
-            f"{name}: is a {type(model).__name__}, which has no CTC decoder; give a CTC model"
+            f"{name}: is a {type(model).__name__}, which has no CTC decoder; give a CTC model, or "
+            "a hybrid one"
         )
-    model.preprocessor.featurizer.dither = 0.0  # or scores would differ from run to run
-    module = _WithLogits(model).to(device).eval()
-    rate = int(model.cfg.preprocessor.sample_rate)
-    settings = {"vocabulary": names, "sample_rate_hz": rate, "class": type(model).__name__}
-    return Recognizer.of(
+    assert decoder is not None
+    # Without what only training runs: losses, metrics, and the other half of a hybrid.
+    module = _EncoderAndDecoder(model.encoder, decoder).to(device).eval()
+    preprocessor, config = model.preprocessor.eval(), model.cfg.preprocessor
+
+    def features(samples: Tensor) -> Any:
+        return preprocessor(input_signal=samples[None], length=torch.tensor([samples.shape[0]]))
+
+    classes = Classes.of([*names, "<blank>"], len(names), encode=_encode(model))
+    settings = {
+        "class": type(model).__name__,
+        "vocabulary": names,
+        "preprocessor": {key: str(value) for key, value in config.items()},
+        "encoder": {key: str(value) for key, value in model.cfg.encoder.items()},
+    }
+    recognizer = Recognizer.of(
         module,
-        [*names, "<blank>"],  # which is always the last class
-        lambda samples: (samples[None], torch.tensor([samples.shape[0]])),
-        sample_rate_hz=rate,
-        blank=len(names),
+        classes.vocabulary,
+        features,
+        sample_rate_hz=int(config.sample_rate),
+        blank=classes.blank,
         sha256=identity_of(module, settings),
+        frame_seconds=_frame_seconds(model),
     )
+    return replace(recognizer, classes=classes, case=classes.case, presets={"head": "decoder.*"})
+
+
+def _encode(model: Any) -> Encode | None:
+    """From a text to its labels; None for models of characters, and of several languages."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or hasattr(tokenizer, "tokenizers_dict"):
+        return None
+    return refusing_unknown(tokenizer.text_to_ids, getattr(tokenizer, "unk_id", None))
+
+
+def _frame_seconds(model: Any) -> float | None:
+    hop = model.cfg.preprocessor.get("window_stride")
+    factor = getattr(model.encoder, "subsampling_factor", None)
+    return None if hop is None or factor is None else float(hop * factor)

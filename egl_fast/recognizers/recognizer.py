@@ -17,7 +17,7 @@ from egl_fast.features import FeatureConfig
 from egl_fast.gradients.model_call import ModelInputs
 from egl_fast.gradients.running import unwrapped
 from egl_fast.gradients.tape import declares_utterances_first
-from egl_fast.recognizers.classes import Classes
+from egl_fast.recognizers.classes import Classes, Vocabulary
 from egl_fast.recognizers.front_end import (
     FrontEnd,
     RecordingInput,
@@ -58,7 +58,7 @@ class Recognizer:
     def of(
         cls,
         module: nn.Module,
-        vocabulary: Sequence[str] | Mapping[str, int] | Mapping[int, str],
+        vocabulary: Vocabulary,
         front_end: Callable[[Tensor], Any] | FeatureConfig | FrontEnd | None = None,
         *,
         sample_rate_hz: int = 16000,
@@ -70,14 +70,16 @@ class Recognizer:
 
         Args:
             module: its call returns (logits [N, T, C], lengths [N]), or an object with ``logits``.
-            vocabulary: names of the C classes in index order, or a dictionary from names to indices
-                or from indices to names.
+            vocabulary: names of the C classes in index order, a dictionary from names to indices
+                or from indices to names, or a file: a tokenizer.json, a vocab.json, or a .model of
+                SentencePiece.
             front_end: from samples [S] (float32, mono, of full scale 1) to the module's input for
                 one recording, with a first dimension of 1: a tensor, a tuple, or a dictionary of
                 named inputs. Or a ``FeatureConfig``, for modules that take log-spectrograms
                 [N, T, F] and lengths [N].
             sample_rate_hz: the rate of the samples that a function takes.
-            blank: index of the blank, or its name.
+            blank: index of the blank, or its name. A tokenizer's file knows no blank: one past its
+                last index adds it.
             sha256: identity of weights and settings.
             frame_seconds: audio for a frame of logits.
 

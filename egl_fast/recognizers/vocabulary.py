@@ -1,8 +1,9 @@
 """How class indices become text: each class has a piece of it, and the pieces are joined.
 
-Tokenizers mark where words begin: SentencePiece by U+2581, WordPiece by the lack of ``##``, models
-of characters often by ``|`` between words, and byte-level ones write each byte as a character of
-its own. Names such as ``<s>`` or ``[UNK]`` stand for no text.
+Tokenizers mark where words begin: SentencePiece by U+2581, WordPiece by the lack of ``##``; or
+where they end, by ``</w>`` or the lack of ``@@``. Models of characters often have ``|`` between
+words, and byte-level ones write each byte as a character of its own. Names such as ``<s>`` or
+``[UNK]`` stand for no text.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class Spelling:
             return cls(tuple(_sentence_piece(text) for text in texts), stripped=True)
         if any(text.startswith("##") and len(text) > 2 for text in texts):
             return cls(tuple(_word_piece(text) for text in texts), stripped=True)
+        if any(text.endswith("</w>") for text in texts):
+            return cls(tuple(_utf8(text.replace("</w>", " ")) for text in texts), stripped=True)
+        if any(text.endswith("@@") and len(text) > 2 for text in texts):
+            return cls(tuple(_before_word_end(text) for text in texts), stripped=True)
         if any("\u0120" in text for text in texts) and all(
             set(text) <= _BYTE_OF.keys() for text in texts
         ):
@@ -138,6 +143,12 @@ def _word_piece(text: str) -> bytes:
     if text.startswith("##") and len(text) > 2:
         return _utf8(text[2:])
     return _utf8(f" {text}") if text else b""
+
+
+def _before_word_end(text: str) -> bytes:
+    if text.endswith("@@") and len(text) > 2:
+        return _utf8(text[:-2])
+    return _utf8(f"{text} ") if text else b""
 
 
 def _byte_level() -> dict[str, int]:

@@ -41,6 +41,8 @@ def archive_format(names: Iterable[str]) -> str:
     names = set(names)
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
         return "a TorchScript archive"
+    if any(name.rpartition("/")[2] == "archive_format" for name in names):
+        return "an exported program"
     if "model.weights.h5" in names:
         return "a Keras model"
     if names and all(name.endswith(".npy") for name in names):
@@ -88,6 +90,8 @@ def remedy(what: str, path: Path) -> str:
         give = f"nemo:{path}"
     elif what in ("a TorchScript archive", "an ONNX model", "a TensorFlow Lite model"):
         give = f"{factory} the original model; this one has no gradients"
+    elif what == "an exported program":
+        give = f"{factory} the original model"
     elif what in ("a checkpoint of Lightning", "a torch file of weights alone"):
         give = f"{factory} the model and loads this file"
     else:

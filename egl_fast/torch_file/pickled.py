@@ -24,6 +24,11 @@ from torch import Tensor
 
 from egl_fast.display import shown
 
+
+class NamesCodeError(ValueError):
+    """The pickle names something to be called, as that of a model saved whole does."""
+
+
 MAX_PROGRAM_BYTES: Final = 2**22
 MAX_STEPS: Final = 300_000
 MAX_DEPTH: Final = 50
@@ -142,7 +147,7 @@ class _Machine:
             stack.append(self.memo[argument])
         elif name == "GLOBAL":
             if argument not in (*_STORAGES, _TENSOR, _PARAMETER, _ORDERED):
-                raise ValueError(_refusal(argument))
+                raise _refusal(argument)
             stack.append(_Name(argument))
         elif name == "BINPERSID":
             stack.append(self._storage(*self._pop(1)))
@@ -204,13 +209,13 @@ class _Machine:
         return self.storages[key]
 
 
-def _refusal(name: str) -> str:
+def _refusal(name: str) -> ValueError:
     label = name.replace(" ", ".")
     if name.endswith("Storage") and name.startswith("torch "):
-        return f"contains numbers of a type ({shown(label)}) that no model file has"
+        return ValueError(f"contains numbers of a type ({shown(label)}) that no model file has")
     if name.startswith("torch._utils _rebuild"):
-        return f"contains a tensor that is not dense ({shown(label)})"
-    return f"names code ({shown(label)}), which no model file does"
+        return ValueError(f"contains a tensor that is not dense ({shown(label)})")
+    return NamesCodeError(f"names code ({shown(label)}), which no model file does")
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
