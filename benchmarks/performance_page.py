@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import full_size_page
 import gpu_page
 import must_hold
 import performance_plots
@@ -104,6 +105,8 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield LIBRARIES
     yield "![Times of other libraries](figures/performance-libraries.png)\n"
     yield from comparisons(group(run, "libraries"))
+    full_size = json.loads(full_size_page.RESULTS.read_text(encoding="utf-8"))
+    yield from full_size_page.section(full_size)
     yield from gpu_page.section(json.loads(gpu_page.RESULTS.read_text(encoding="utf-8")))
 
 

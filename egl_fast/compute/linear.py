@@ -11,7 +11,7 @@ from torch import Tensor
 from egl_fast.compute.products import has_fast_product, matrix_product
 
 #: Numbers in a weight below which its products do not matter.
-_LARGE = 2**16
+LARGE_WEIGHT = 2**16
 
 
 def constant_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -20,7 +20,7 @@ def constant_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     Its backward pass is one product for all rows under ``torch.func.vmap``.
     """
     constant = not weight.requires_grad and (bias is None or not bias.requires_grad)
-    if constant and weight.numel() >= _LARGE and has_fast_product(x, weight):
+    if constant and weight.numel() >= LARGE_WEIGHT and has_fast_product(x, weight):
         y: Tensor = _ConstantLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return y
     return F.linear(x, weight, bias)

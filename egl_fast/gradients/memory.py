@@ -39,6 +39,11 @@ class GradientMemory:
     it does not fit. By default it is a quarter of the machine's memory, but at most 4 GiB; on a
     GPU, half of the GPU's.
 
+    Attributes:
+        total_bytes: of both.
+        pass_bytes: for one pass.
+        told_of_lost_bases: whether the user knows that ``holds_gradients`` was false.
+
     Raises:
         ValueError: it is not a number of bytes.
     """
@@ -55,6 +60,7 @@ class GradientMemory:
                 share = round(math.log2(MEMORY_SHARE * machine_memory_bytes()))
                 memory_bytes = min(2**share, MOST_MEMORY_BYTES)
         self.use(memory_bytes)
+        self.told_of_lost_bases = False
 
     def use(self, memory_bytes: int) -> None:
         """Change the memory for gradients."""
@@ -106,6 +112,10 @@ class GradientMemory:
     def holds_gradients(self, tape: Tape, num_rows: int) -> bool:
         """Whether memory suffices for the inner products of all pairs of an utterance's rows."""
         return self._holds_passes(tape, num_rows) or len(self.stages(tape, num_rows)) > 1
+
+    def least_bytes(self, tape: Tape, num_rows: int) -> int:
+        """Memory for gradients with which the inner products of so many rows fit, in stages."""
+        return 2 * num_rows * _row_bytes(tape, max(stage.numbers for stage in tape.stages))
 
     def _most_rows(self, tape: Tape) -> int:
         """Cotangents of each utterance in a pass, if memory is no limit."""
