@@ -21,6 +21,7 @@ _MANY = 16
 def _pointwise_product(x: Tensor, weight: Tensor) -> Tensor:
     if len(x) >= _MANY:
         return F.conv1d(x, weight[:, :, None])
+    weight = weight.contiguous()  # once for all, not in every product
     y = x.new_empty(len(x), len(weight), x.shape[2])
     for own, one in zip(y, x, strict=True):
         own.copy_(matrix_product(weight, one))

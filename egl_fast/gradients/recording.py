@@ -182,8 +182,8 @@ class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
         if not _computes_as_written(weight, bias) or weight.dim() != 2:
             return F.linear(input, weight, bias)
         held = self._recorder.hold({"weight": weight, "bias": bias})
-        held_weights = {"weight": weight, "bias": bias, **held.constants}
-        output = constant_linear(input, *held_weights.values())
+        constants = {"bias": bias, **held.constants}
+        output = constant_linear(input, held.constants.get("weight", weight), constants["bias"])
         return self._recorder.record(held, output, None, linear, (input,)) if held.count else output
 
 
