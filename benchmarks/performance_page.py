@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import full_size_page
 import gpu_page
 import must_hold
 import performance_plots
@@ -101,6 +102,7 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield LIBRARIES
     yield "![Times of other libraries](figures/performance-libraries.png)\n"
     yield from comparisons(group(run, "libraries"))
+    yield from full_size_page.section(read_json(full_size_page.RESULTS))
     yield from gpu_page.section(read_json(RESULTS / "gpu-h200.json"))
 
 

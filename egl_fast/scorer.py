@@ -68,8 +68,8 @@ class Scorer:
         model_hash: identity of the model, for metadata.
         params: which parameters count where a call does not say it; see ``ScoringOptions``.
         memory_bytes: memory for gradients, in addition to the forward pass and the cotangents.
-            With less, there are more backward passes of fewer rows. None: 2 GiB, or half of a
-            GPU's memory.
+            With less, there are more backward passes of fewer rows. None: a quarter of the
+            machine's, at most 4 GiB, or half of a GPU's.
         precision: of a float32 model's matrix products: "float32", or, faster on a GPU, "tf32" or
             "bf16"; docs/cuda.md says what that does to scores.
 

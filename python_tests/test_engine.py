@@ -16,7 +16,7 @@ from egl_fast.errors import ModelError
 from egl_fast.gradients import memory
 from egl_fast.gradients.contributions import factor_pays
 from egl_fast.gradients.engine import GradientEngine
-from egl_fast.gradients.memory import MEMORY_BYTES, GradientMemory
+from egl_fast.gradients.memory import GradientMemory
 from egl_fast.gradients.tape import Tape
 from egl_fast.model import CELLS, DeepSpeech2, preset
 from egl_fast.reference.gradients import looped_sq_norms
@@ -42,7 +42,7 @@ def assert_norms_equal_the_loop(
     dtype: torch.dtype,
     *,
     params: str | None = None,
-    memory_bytes: int = MEMORY_BYTES,
+    memory_bytes: int | None = None,
 ) -> dict[str, Tensor]:
     """Every parameter's norm, and their sum, for every hypothesis of every utterance."""
     double = copy.deepcopy(model).double().eval()

@@ -89,7 +89,10 @@ def test_the_shipped_model_is_exact_at_full_k(examples: Path, dtype: torch.dtype
 
 @pytest.mark.parametrize("held", [True, False])
 def test_hypotheses_from_a_basis_of_their_span_are_exact(
-    examples: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+    examples: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    held: bool,
 ) -> None:
     """At full K, a few hypotheses; and without the basis where there is no room for it."""
     scorer = egl_fast.Scorer.from_checkpoint(examples / "base.pt")
@@ -109,6 +112,7 @@ def test_hypotheses_from_a_basis_of_their_span_are_exact(
     assert record.num_hypotheses == 100
     assert record.egl_stderr == 0.0
     assert (sum(passes) < 80) == held
+    assert ("pulled back one by one" in caplog.text) == (not held)
     double = copy.deepcopy(scorer.model).double().eval()
     some = record.hypotheses[::33]
     truth = looped_sq_norms(

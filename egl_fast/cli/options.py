@@ -131,7 +131,7 @@ memory: Decorator = click.option(
     metavar="SIZE",
     default=None,
     help="Memory for gradients, beyond model and recording; less means more backward passes "
-    "[default: 2GiB; on a GPU, half of its memory].",
+    "[default: a quarter of the machine's, at most 4GiB; on a GPU, half of its memory].",
 )
 
 

@@ -1,9 +1,11 @@
-"""Keeping freed memory, and recognizing that memory ran out."""
+"""How much memory there is, keeping what was freed, and recognizing that it ran out."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -19,6 +21,17 @@ _SIGNS = (
     "ALLOC_FAILED",
     '"aten::new_empty"',
 )
+
+
+def machine_memory_bytes() -> int:
+    """Memory of the machine, or of the container that this process runs in."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups, version 2 and 1
+        try:
+            total = min(total, int(Path("/sys/fs/cgroup", limit).read_text()))
+        except (OSError, ValueError):  # there is none, or it says "max"
+            continue
+    return total
 
 
 def is_out_of_memory(error: BaseException) -> bool:

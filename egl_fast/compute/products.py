@@ -36,6 +36,11 @@ def _onednn(a: Tensor, b: Tensor) -> Tensor:
     return product
 
 
+def has_fast_product(a: Tensor, b: Tensor) -> bool:
+    """Whether ``matrix_product`` of large operands is faster than torch's own."""
+    return a.dtype == b.dtype == torch.float32 and a.device.type == "cpu" and _has_onednn()
+
+
 def matrix_product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b [..., N] for a [..., K] and b [K, N] of any strides, in new memory and without a graph.
 
@@ -47,8 +52,7 @@ def matrix_product(a: Tensor, b: Tensor) -> Tensor:
 
 def _matrix_product(a: Tensor, b: Tensor) -> Tensor:
     rows = a.reshape(-1, a.shape[-1])
-    large = rows.shape[0] * b.numel() >= _LARGE
-    if large and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu" and _has_onednn():
+    if rows.shape[0] * b.numel() >= _LARGE and has_fast_product(a, b):
         # With gaps in an operand, oneDNN falls back to a kernel a thousand times as slow.
         dense = b.is_contiguous() or b.t().is_contiguous()
         product = _onednn(rows.contiguous(), b if dense else b.contiguous())

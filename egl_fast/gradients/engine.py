@@ -169,11 +169,12 @@ class GradientEngine:
         totals: dict[str, Tensor] = defaultdict(
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
+        stages = self.memory.stages(tape, R)
         with matmul_precision("float32", self.device):  # once: this takes as long as a product
-            for name, n, rows, coordinates in self._gradients(tape, cotangents, [tape.stage]):
+            for name, n, rows, coordinates in self._gradients(tape, cotangents, stages):
                 totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
-        self._verify(tape, cotangents, norms)
+        self._verify(tape, cotangents, norms, in_stages=len(stages) > 1)
         return norms
 
     @torch.inference_mode(False)

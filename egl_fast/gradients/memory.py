@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from egl_fast.compute.memory import machine_memory_bytes
 from egl_fast.gradients.stages import Stage, joined
 from egl_fast.gradients.tape import Tape
 
@@ -15,8 +18,10 @@ ROWS_PER_PASS = 50
 #: with 4,096, 20 with 8,192 (benchmarks/gpu_timings.py); more rows cost memory.
 CUDA_ROWS_PER_PASS = 4096
 
-#: Memory for gradients by default.
-MEMORY_BYTES = 2**31
+#: Memory for gradients by default, as a share of the machine's, and at most. More gains nothing:
+#: rows that do not fit at once go through the model in stages.
+MEMORY_SHARE = 0.25
+MOST_MEMORY_BYTES = 2**32
 
 #: The same on a GPU, as a share of its memory.
 CUDA_MEMORY_SHARE = 0.5
@@ -29,9 +34,15 @@ class GradientMemory:
     """The memory for gradients, in addition to the forward pass and the cotangents.
 
     Half of it is for the intermediate results of one backward pass, as far as they are known
-    beforehand, so long recordings get fewer rows per pass. The other half is for gradients that are
-    kept from pass to pass. A single row is pulled back even if it does not fit. By default there
-    are 2 GiB, on a GPU half of its memory.
+    beforehand, so long recordings go through the model in stages, or with fewer rows per pass. The
+    other half is for gradients that are kept from pass to pass. A single row is pulled back even if
+    it does not fit. By default it is a quarter of the machine's memory, but at most 4 GiB; on a
+    GPU, half of the GPU's.
+
+    Attributes:
+        total_bytes: of both.
+        pass_bytes: for one pass.
+        told_of_lost_bases: whether the user knows that ``holds_gradients`` was false.
 
     Raises:
         ValueError: it is not a number of bytes.
@@ -40,11 +51,16 @@ class GradientMemory:
     def __init__(self, memory_bytes: int | None, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
         if memory_bytes is None:
-            memory_bytes = MEMORY_BYTES
             if self._on_gpu:
                 available = torch.cuda.get_device_properties(device).total_memory
                 memory_bytes = int(CUDA_MEMORY_SHARE * available)
+            else:
+                # A power of two: a run may be resumed on another machine of the same kind, and what
+                # its kernel keeps for itself differs by some megabytes.
+                share = round(math.log2(MEMORY_SHARE * machine_memory_bytes()))
+                memory_bytes = min(2**share, MOST_MEMORY_BYTES)
         self.use(memory_bytes)
+        self.told_of_lost_bases = False
 
     def use(self, memory_bytes: int) -> None:
         """Change the memory for gradients."""
@@ -73,9 +89,9 @@ class GradientMemory:
     def stages(self, tape: Tape, num_rows: int) -> list[Stage]:
         """What a pass consists of: all at once, or in stages if only then the rows fit together.
 
-        Stages are for inner products: without them, rows that do not fit take several passes.
+        That takes the same operations as a pass of all rows, and no padding.
         """
-        if self._holds_passes(tape, num_rows):
+        if len(self.passes(tape, num_rows)) <= -(-num_rows // self._most_rows(tape)):
             return [tape.stage]
         most = self.pass_bytes / max(1, num_rows * _row_bytes(tape, 1))
         stages = joined(tape.stages, most)
@@ -87,7 +103,7 @@ class GradientMemory:
         Of all stages at once; in stages, there is one pass.
         """
         fitting = self.pass_bytes // max(1, self.row_bytes(tape))
-        most = max(1, min(self.rows_per_pass // tape.logits.shape[0], fitting))
+        most = max(1, min(self._most_rows(tape), fitting))
         size = -(-num_rows // max(1, -(-num_rows // most)))
         return [
             slice(start, min(start + size, num_rows)) for start in range(0, num_rows, max(1, size))
@@ -96,6 +112,14 @@ class GradientMemory:
     def holds_gradients(self, tape: Tape, num_rows: int) -> bool:
         """Whether memory suffices for the inner products of all pairs of an utterance's rows."""
         return self._holds_passes(tape, num_rows) or len(self.stages(tape, num_rows)) > 1
+
+    def least_bytes(self, tape: Tape, num_rows: int) -> int:
+        """Memory for gradients with which the inner products of so many rows fit, in stages."""
+        return 2 * num_rows * _row_bytes(tape, max(stage.numbers for stage in tape.stages))
+
+    def _most_rows(self, tape: Tape) -> int:
+        """Cotangents of each utterance in a pass, if memory is no limit."""
+        return max(1, self.rows_per_pass // tape.logits.shape[0])
 
     def _holds_passes(self, tape: Tape, num_rows: int) -> bool:
         passes = self.passes(tape, num_rows)
@@ -106,7 +130,7 @@ class GradientMemory:
         numbers = sum(parameter.numel() for parameter in direct.values())
         for call in calls:
             of_parameters = sum(tape.parameters[name].numel() for name in call.names)
-            numbers += min(call.output.numel(), of_parameters)
+            numbers += of_parameters if call.computed else min(call.output.numel(), of_parameters)
         return bool(passes[-1].start * numbers * tape.logits.element_size() <= self.pass_bytes)
 
 

@@ -15,6 +15,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.overrides import TorchFunctionMode
 
+from egl_fast.compute.linear import constant_linear
 from egl_fast.errors import ModelError
 from egl_fast.gradients.calls import Call, Computed, graph_of
 from egl_fast.gradients.rules.linear import linear
@@ -182,7 +183,7 @@ class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
             return F.linear(input, weight, bias)
         held = self._recorder.hold({"weight": weight, "bias": bias})
         constants = {"bias": bias, **held.constants}
-        output = F.linear(input, held.constants.get("weight", weight), constants["bias"])
+        output = constant_linear(input, held.constants.get("weight", weight), constants["bias"])
         return self._recorder.record(held, output, None, linear, (input,)) if held.count else output
 
 

@@ -30,10 +30,13 @@ class Stage:
 
     @property
     def numbers(self) -> int:
-        """Numbers that a pass returns for each row."""
-        weights = [weight for call in self.calls for weight in call.computed.values()]
-        made_of = [parameter for weight in weights for parameter in weight.parameters.values()]
-        tensors = [*self.direct.values(), *made_of, *(weight.value for weight in weights)]
+        """Numbers that a pass returns for each row, with as many in transit.
+
+        The gradient of a computed weight is in transit to those of its parameters.
+        """
+        weights = {id(w.value): w for call in self.calls for w in call.computed.values()}.values()
+        made_of = {name: p for weight in weights for name, p in weight.parameters.items()}
+        tensors = [*self.direct.values(), *made_of.values()]
         return sum(call.output.numel() for call in self.calls) + sum(t.numel() for t in tensors)
 
     @property

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egl_fast.compute.depthwise import DepthwiseConvolution
-from egl_fast.compute.products import matrix_product
+from egl_fast.compute.linear import LARGE_WEIGHT
+from egl_fast.compute.pointwise import PointwiseConvolution
+from egl_fast.compute.products import has_fast_product, matrix_product
 from egl_fast.gradients.contributions import (
     Activation,
     Contribution,
@@ -187,16 +189,30 @@ class DepthwiseProducts:
 
 
 def _forward(module: nn.Conv1d | nn.Conv2d, input: Tensor) -> Tensor:
-    """The module's own, unless it is a depthwise 1-D convolution on a CPU."""
-    depthwise = module.groups == module.in_channels == module.out_channels
-    known = isinstance(module, nn.Conv1d) and module.padding_mode == "zeros" and input.dim() == 3
-    if not (depthwise and known and input.device.type == "cpu") or module.weight.requires_grad:
-        own: Tensor = module._conv_forward(input, module.weight, module.bias)
-        return own
+    """The module's own, unless it is one that a CPU computes faster in another way."""
+    plain = isinstance(module, nn.Conv1d) and module.padding_mode == "zeros" and input.dim() == 3
+    constant = not module.weight.requires_grad
+    y: Tensor
+    if not (plain and constant and input.device.type == "cpu"):
+        y = module._conv_forward(input, module.weight, module.bias)
+        return y
     before, after = module._reversed_padding_repeated_twice
-    y: Tensor = DepthwiseConvolution.apply(  # type: ignore[no-untyped-call]
-        input, module.weight[:, 0], (before, after), module.stride[0], module.dilation[0]
-    )
+    if module.groups == module.in_channels == module.out_channels:
+        y = DepthwiseConvolution.apply(  # type: ignore[no-untyped-call]
+            input, module.weight[:, 0], (before, after), module.stride[0], module.dilation[0]
+        )
+    elif (
+        module.weight.shape[1:] == (module.in_channels, 1)
+        and (before, after, module.stride[0]) == (0, 0, 1)
+        and module.weight.numel() >= LARGE_WEIGHT
+        and has_fast_product(input, module.weight)
+    ):
+        y = PointwiseConvolution.apply(  # type: ignore[no-untyped-call]
+            input, module.weight[:, :, 0]
+        )
+    else:
+        y = module._conv_forward(input, module.weight, module.bias)
+        return y
     return y if module.bias is None else y + module.bias[:, None]
 
 

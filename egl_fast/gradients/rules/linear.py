@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from egl_fast.compute.linear import constant_linear
 from egl_fast.gradients.contributions import Activation, Contribution, Explicit, OuterProducts
 from egl_fast.gradients.rules.rule import Prepare, Pullback, register
 
@@ -27,7 +28,11 @@ def outer_product_pullback(
     return pull
 
 
-@register(nn.Linear)
+def _forward(module: nn.Linear, input: Tensor) -> Tensor:
+    return constant_linear(input, module.weight, module.bias)
+
+
+@register(nn.Linear, forward=_forward)
 def linear(module: nn.Linear | None, args: tuple[Any, ...], wanted: frozenset[str]) -> Pullback:
     """``torch.nn.Linear``, and the function, over inputs [..., I]."""
     inputs: Tensor = args[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from egl_fast import ops
 from egl_fast.errors import ModelError
+from egl_fast.gradients.memory import GradientMemory
 from egl_fast.gradients.tape import Tape
 from egl_fast.methods.method import OwnRows, SingleNorms
 from egl_fast.recognizers.classes import Classes
@@ -22,6 +24,8 @@ from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.search import Decoded, Searched, decode
 from egl_fast.scoring.formula.word_confidence import word_uncertainty
 from egl_fast.scoring.task import ScoringTask
+
+_log = logging.getLogger("egl_fast")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> li
     most = max(one.num_rows for one in searched)
     wanted = {one.rows.inner_products for one in searched}
     if "needed" in wanted and not engine.memory.holds_gradients(tape, most):
+        _tell_of_lost_basis(engine.memory, tape, searched, most)
         wanted.remove("needed")
         searched = [_one_by_one(one, task.classes.blank) for one in searched]
     most = max(1, *(one.num_rows for one in searched))
@@ -98,6 +103,24 @@ def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> li
             for n, (found, one) in enumerate(zip(records, searched, strict=True))
         ]
     return records
+
+
+def _tell_of_lost_basis(
+    memory: GradientMemory, tape: Tape, searched: Sequence[Searched], num_rows: int
+) -> None:
+    if memory.told_of_lost_bases:
+        return
+    memory.told_of_lost_bases = True
+    _log.warning(
+        "utterance %r: inner products of %d gradients do not fit into %.3g GiB of memory for "
+        "gradients, so %d labelings are pulled back one by one: just as exact, but slower; with "
+        "%.2g GiB they would fit (--memory)",
+        searched[0].name,
+        num_rows,
+        memory.total_bytes / 2**30,
+        max(len(one.labelings) for one in searched),
+        memory.least_bytes(tape, num_rows) / 2**30 * 1.05,  # printed with two digits
+    )
 
 
 def _one_by_one(one: Searched, blank: int) -> Searched:
