@@ -19,6 +19,7 @@ NEEDED = {
     "select": ["s", "--budget", "1"],
     "query": ["--model", "m", "--pool", "p", "--out", "o", "--budget", "1"],
     "report": ["--scores", "s"],
+    "manifest": ["s"],
 }
 OTHERS = {
     ("report", "--pool", "--scores"): ["r"],

@@ -1,8 +1,4 @@
-"""Other toolkits' lists of recordings, written by their own libraries where these are installed.
-
-For Lhotse: pip install --no-deps lhotse intervaltree sortedcontainers cytoolz toolz tabulate
-audioread. For Hugging Face: pip install --no-deps datasets dill multiprocess xxhash pandas.
-"""
+"""Other toolkits' lists of recordings, written by their own libraries where these are installed."""
 
 from __future__ import annotations
 
@@ -472,8 +468,9 @@ def test_parquet(dataset: Any, speech: Speech, tmp_path: Path, is_inside: bool) 
 
 
 def test_a_parquet_file_without_audio_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(parquet.pa.table({"x": [1]}), tmp_path / "x.parquet")
+    parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "x.parquet")
     with pytest.raises(ManifestError, match="has no column of audio among"):
         read_manifest(tmp_path / "x.parquet")
     (tmp_path / "y.parquet").write_bytes(b"PAR1 and no more")

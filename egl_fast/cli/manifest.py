@@ -84,8 +84,6 @@ def command(
     lengths = TrueLengths()
     num_seconds, num_untold = 0.0, 0
     with recognized(sources) as found, progress_bar() as bar, writer, failures:
-        for one in found:
-            say(f"{one.source.name}: {one.kind.name}")
         task = bar.add_task("reading", total=None, note="")
         utterances = (utterance_from(entry, n) for n, entry in enumerate(entries(found), start=1))
         load = partial(_look, segment_seconds=segment_seconds)
@@ -106,6 +104,8 @@ def command(
         warn(warning)
     if num_untold:
         warn(f"{num_untold} texts are left out: they belong to recordings that were cut")
+    for one in found:
+        say(f"{one.source.name}: {one.kind.name}")
     say(
         f"{writer.num_records} recordings, {num_seconds / 3600:.2f} h: "
         f"{writer.path or 'standard output'}"
