@@ -81,7 +81,7 @@ def select(pool: Path, *arguments: object) -> Result:
 
 def written(pool: Path, folder: Path, name: str, *more: object) -> Path:
     if name == "hf":
-        pytest.importorskip("datasets")
+        pytest.importorskip("pyarrow")
     out = folder / OUTPUTS[name]
     format_option = [] if FORMATS[name].suffixes else ["--format", name]
     done = select(pool, "--out", out, *format_option, *more)
@@ -196,7 +196,7 @@ def test_what_cannot_be_written_is_said(
     pool: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     if "hf" in arguments:
-        pytest.importorskip("datasets")
+        pytest.importorskip("pyarrow")
     done = select(pool, *(argument.format(tmp_path) for argument in arguments))
     assert message in f"{done.output} {done.exception}"
     assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".partial")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
+from egl_fast.cli.extras import require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.labels_audit import audited_lines, list_suspicious
 from egl_fast.cli.select import move_audio_paths
@@ -129,6 +131,8 @@ def command(
     errors = JsonlWriter(
         f"{out}.errors.jsonl", overwrite=overwrite, inputs=inputs, only_if_any=True
     )
+    if any(map(os.path.isdir, (picks, *exports))):
+        require_packages("a Hugging Face dataset", {"pyarrow": "pyarrow"}, extra="datasets")
     sent = by_id(read_back(picks, from_name=from_name))
     answers = (one for path in exports for one in read_back(path, from_name=from_name))
     returned = match(sent, answers, latest=latest, keep_empty=keep_empty)
