@@ -61,10 +61,11 @@ from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, trainin
 )
 @click.option(
     "--draws",
-    type=click.IntRange(min=2),
+    type=click.IntRange(min=0),
     default=16,
     show_default=True,
-    help="With --audit: labelings drawn from the model for each recording.",
+    help="With --audit: labelings drawn from the model to compare a transcript with; the ranking "
+    "does not need them, and 0 is faster.",
 )
 @click.option(
     "--params",
@@ -110,8 +111,8 @@ def command(
 
     With --audit, lines also have audit_rank (1: most suspicious), audit_nll (-log p of the
     transcript, in nats per label), audit_percentile, and audit_norm_percentile: the share of
-    labelings drawn from the model that are less surprising, or have a shorter gradient. Listen to
-    the first few before you train on them.
+    labelings drawn from the model that are less surprising, or have a shorter gradient. The first
+    few are printed: listen to them before you train on them.
 
     \b
     Examples:
