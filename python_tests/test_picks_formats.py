@@ -185,6 +185,7 @@ def test_segments_say_what_to_transcribe(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--format", "csv", "--to-name", "x"), "--to-name does nothing without --format label"),
+        (("--format", "csv", "--table"), "--format does nothing beside --table and --show"),
         (("--format", "label-studio"), "--format label-studio needs --out"),
         (("--out", "{}/p.json", "--audio-root", "/usr"), "'plain/48': its recording is not in"),
         (("--out", "{}/p.json", "--from-name", "speaker"), "'plain/48': has a key 'speaker'"),
