@@ -98,10 +98,10 @@ def command(
 ) -> int:
     """Make a training manifest of the transcripts that came back.
 
-    PICKS is what `select` or `query` wrote, in any --format. EXPORT... are files with transcripts:
-    what Label Studio exports (JSON, JSON-MIN, CSV), the table of --format csv, a manifest of JSON
-    Lines or NeMo, Lhotse cuts, or a folder with a Hugging Face dataset; gzipped or not. What a file
-    is shows in its content.
+    PICKS is what `select` or `query` wrote, in any --format. EXPORT is a file with transcripts, or
+    several: what Label Studio exports (JSON, JSON-MIN, CSV), the table of --format csv, a manifest
+    of JSON Lines or NeMo, Lhotse cuts, or a folder with a Hugging Face dataset; gzipped or not.
+    What a file is shows in its content.
 
     Recordings are matched by id. A line of --out has the keys of PICKS, without scores, and the
     transcript as `text`, its spaces cleaned up. What cannot be used is listed in OUT.errors.jsonl,
