@@ -80,7 +80,7 @@ from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, trainin
 @refuse_idle_options(
     without={
         "--pool": "--rest",
-        **dict.fromkeys(("--draws", "--params", "--seed", "--memory", "--device"), "--audit"),
+        **dict.fromkeys(("--draws", "--params", "--seed"), "--audit"),
     }
 )
 def command(
