@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -101,6 +102,16 @@ def test_what_it_took_is_said(sample: tuple[Path, Path], picks: Path) -> None:
     assert found["passes"] == pytest.approx(sum(one["passes"] for one in found["rounds"]), abs=0.01)
     mean = sum(record["probability"] for record in read(picks)) / 5
     assert found["overlap"] == pytest.approx(mean, abs=1e-3)
+
+
+def test_picks_go_to_a_table_too(sample: tuple[Path, Path], picks: Path, tmp_path: Path) -> None:
+    out = tmp_path / "picks.csv"
+    shutil.copytree(f"{picks}.query", f"{out}.query")  # so nothing is looked at again
+    assert query(sample, out, "--overwrite") == 0
+    with out.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    ranked = [(str(one["rank"]), one["id"], str(one["egl"])) for one in read(picks)]
+    assert [(row["rank"], row["id"], row["score"]) for row in rows] == ranked
 
 
 def test_batches_do_not_change_the_picks(

@@ -18,6 +18,7 @@ NEEDED = {
     "score": ["--model", "m", "--pool", "p"],
     "select": ["s", "--budget", "1"],
     "query": ["--model", "m", "--pool", "p", "--out", "o", "--budget", "1"],
+    "labels": ["p", "e", "--out", "o"],
     "report": ["--scores", "s"],
     "manifest": ["s"],
 }

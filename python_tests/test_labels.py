@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from recordings import random_checkpoint, write_recordings
 from test_picks_formats import OUTPUTS, expected, pool, select, written
@@ -15,7 +16,10 @@ from test_picks_formats import OUTPUTS, expected, pool, select, written
 from egl_fast.checkpoint import save_checkpoint
 from egl_fast.cli.main import cli
 from egl_fast.data.manifest import read_manifest
+from egl_fast.gradients.engine import GradientEngine
+from egl_fast.labeling.audit import audit
 from egl_fast.labeling.formats import FORMATS
+from egl_fast.recognizers.checkpoint import recognizer_of
 
 __all__ = ["pool"]  # a fixture
 
@@ -255,3 +259,37 @@ def test_an_audit_ranks_transcripts_and_keeps_what_it_cannot_rank(tmp_path: Path
     first = out.read_bytes()
     labels(*arguments, "--overwrite", status=3)
     assert out.read_bytes() == first
+    labels(*arguments[:-1], 0, "--overwrite", status=3)
+    for line in lines_of(out):
+        assert "audit_percentile" not in line
+        assert line.get("audit_rank") == found[line["text"]].get("audit_rank")
+        assert line.get("audit_nll") == pytest.approx(found[line["text"]].get("audit_nll"))
+
+
+def test_an_audit_is_exact(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint()
+    manifest = write_recordings(tmp_path, ["ab"], [0.5])
+    [utterance] = read_manifest(manifest)
+    recognizer = recognizer_of(checkpoint)
+    engine = GradientEngine(recognizer.module)
+    [found, other] = audit(recognizer, engine, utterance, [[2, 3], []], num_draws=40, seed=1)
+    model = recognizer.module
+    logits, lengths = model(*recognizer.inputs([recognizer.load(utterance)]).positional)
+    for one, labels in ((found, [2, 3]), (other, [])):
+        loss = torch.nn.functional.ctc_loss(
+            logits.double().log_softmax(2).transpose(0, 1),
+            torch.tensor([labels], dtype=torch.int64),
+            lengths,
+            torch.tensor([len(labels)]),
+            reduction="sum",
+        )
+        gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+        norm = float(sum(gradient.double().square().sum() for gradient in gradients))
+        # Both run the model in float32, whose rounding (6e-8) some hundred sums and layers add up;
+        # the squared norm has it twice, from cotangents that nearly cancel.
+        assert one.nll == pytest.approx(loss.item(), rel=1e-5)
+        assert one.sq_grad_norm == pytest.approx(norm, rel=1e-3)
+    # The same draws of the same seed and id, whatever they are compared with.
+    assert found.drawn_nlls == other.drawn_nlls
+    below = sum(one < found.nll for one in found.drawn_nlls)
+    assert found.nll_percentile == pytest.approx(100 * below / 40)

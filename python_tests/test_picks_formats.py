@@ -81,7 +81,7 @@ def select(pool: Path, *arguments: object) -> Result:
 
 def written(pool: Path, folder: Path, name: str, *more: object) -> Path:
     if name == "hf":
-        pytest.importorskip("datasets")
+        pytest.importorskip("pyarrow")
     out = folder / OUTPUTS[name]
     format_option = [] if FORMATS[name].suffixes else ["--format", name]
     done = select(pool, "--out", out, *format_option, *more)
@@ -185,6 +185,7 @@ def test_segments_say_what_to_transcribe(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--format", "csv", "--to-name", "x"), "--to-name does nothing without --format label"),
+        (("--format", "csv", "--table"), "--format does nothing beside --table and --show"),
         (("--format", "label-studio"), "--format label-studio needs --out"),
         (("--out", "{}/p.json", "--audio-root", "/usr"), "'plain/48': its recording is not in"),
         (("--out", "{}/p.json", "--from-name", "speaker"), "'plain/48': has a key 'speaker'"),
@@ -196,7 +197,7 @@ def test_what_cannot_be_written_is_said(
     pool: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     if "hf" in arguments:
-        pytest.importorskip("datasets")
+        pytest.importorskip("pyarrow")
     done = select(pool, *(argument.format(tmp_path) for argument in arguments))
     assert message in f"{done.output} {done.exception}"
     assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".partial")]

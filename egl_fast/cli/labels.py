@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
+from egl_fast.cli.extras import require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.labels_audit import audited_lines, list_suspicious
 from egl_fast.cli.select import move_audio_paths
@@ -59,10 +61,11 @@ from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, trainin
 )
 @click.option(
     "--draws",
-    type=click.IntRange(min=2),
+    type=click.IntRange(min=0),
     default=16,
     show_default=True,
-    help="With --audit: labelings drawn from the model for each recording.",
+    help="With --audit: labelings drawn from the model to compare a transcript with; the ranking "
+    "does not need them, and 0 is faster.",
 )
 @click.option(
     "--params",
@@ -77,7 +80,7 @@ from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, trainin
 @refuse_idle_options(
     without={
         "--pool": "--rest",
-        **dict.fromkeys(("--draws", "--params", "--seed", "--memory", "--device"), "--audit"),
+        **dict.fromkeys(("--draws", "--params", "--seed"), "--audit"),
     }
 )
 def command(
@@ -95,10 +98,10 @@ def command(
 ) -> int:
     """Make a training manifest of the transcripts that came back.
 
-    PICKS is what `select` or `query` wrote, in any --format. EXPORT... are files with transcripts:
-    what Label Studio exports (JSON, JSON-MIN, CSV), the table of --format csv, a manifest of JSON
-    Lines or NeMo, Lhotse cuts, or a folder with a Hugging Face dataset; gzipped or not. What a file
-    is shows in its content.
+    PICKS is what `select` or `query` wrote, in any --format. EXPORT is a file with transcripts, or
+    several: what Label Studio exports (JSON, JSON-MIN, CSV), the table of --format csv, a manifest
+    of JSON Lines or NeMo, Lhotse cuts, or a folder with a Hugging Face dataset; gzipped or not.
+    What a file is shows in its content.
 
     Recordings are matched by id. A line of --out has the keys of PICKS, without scores, and the
     transcript as `text`, its spaces cleaned up. What cannot be used is listed in OUT.errors.jsonl,
@@ -108,8 +111,8 @@ def command(
 
     With --audit, lines also have audit_rank (1: most suspicious), audit_nll (-log p of the
     transcript, in nats per label), audit_percentile, and audit_norm_percentile: the share of
-    labelings drawn from the model that are less surprising, or have a shorter gradient. Listen to
-    the first few before you train on them.
+    labelings drawn from the model that are less surprising, or have a shorter gradient. The first
+    few are printed: listen to them before you train on them.
 
     \b
     Examples:
@@ -129,6 +132,8 @@ def command(
     errors = JsonlWriter(
         f"{out}.errors.jsonl", overwrite=overwrite, inputs=inputs, only_if_any=True
     )
+    if any(map(os.path.isdir, (picks, *exports))):
+        require_packages("a Hugging Face dataset", {"pyarrow": "pyarrow"}, extra="datasets")
     sent = by_id(read_back(picks, from_name=from_name))
     answers = (one for path in exports for one in read_back(path, from_name=from_name))
     returned = match(sent, answers, latest=latest, keep_empty=keep_empty)

@@ -61,7 +61,7 @@ def audited_lines(
             except EglError as error:
                 failed.append(Problem(identity, "unaudited", one_line(error)))
             bar.update(task, advance=1)
-    order = sorted(found, key=lambda identity: -found[identity].suspicion)
+    order = sorted(found, key=lambda identity: -found[identity].nll_per_label)
     rank = {identity: place for place, identity in enumerate(order, start=1)}
     return {
         identity: {**line, **_keys(found[identity], rank[identity])} if identity in found else line
@@ -86,8 +86,14 @@ def _keys(audited: Audited, rank: int) -> Record:
     return {
         "audit_rank": rank,
         "audit_nll": audited.nll_per_label if fits else None,
-        "audit_percentile": audited.nll_percentile,
-        "audit_norm_percentile": audited.norm_percentile,
+        **(
+            {
+                "audit_percentile": audited.nll_percentile,
+                "audit_norm_percentile": audited.norm_percentile,
+            }
+            if audited.drawn_nlls
+            else {}
+        ),
     }
 
 
@@ -96,11 +102,10 @@ def list_suspicious(lines: Iterable[Record]) -> None:
     ranked = sorted(
         (line for line in lines if "audit_rank" in line), key=lambda line: line["audit_rank"]
     )
-    tell("most suspicious first: nats per label, percentiles of -log p and of the gradient")
+    tell("most suspicious first: nats per label, then id and transcript")
     for line in ranked[:_MOST_LISTED]:
         nll = line["audit_nll"]
         tell(
             f"{line['audit_rank']:4}  {'too long' if nll is None else f'{nll:8.2f}'}  "
-            f"{line['audit_percentile']:5.1f}  {line['audit_norm_percentile']:5.1f}  "
-            f"{shortened(printable(line['id']), 24):24}  {shortened(printable(line['text']), 60)}"
+            f"{shortened(printable(line['id']), 24):24}  {shortened(printable(line['text']), 36)}"
         )

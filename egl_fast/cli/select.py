@@ -120,6 +120,9 @@ def command(
     writer = PicksOutput(out, format_chosen, overwrite=overwrite, inputs=inputs)
     if writer.path is not None:
         _refuse_metadata(_beside(writer.path, ".meta.json"), inputs, overwrite=overwrite)
+    as_table = table or show is not None
+    if as_table and writer.path is None and format_chosen["format_name"] is not None:
+        raise click.UsageError("--format does nothing beside --table and --show without --out")
     metadata = read_metadata(scores)
     likeness = likeness_in(metadata)
     no_gate = chosen_by["drop_atypical"] is None and chosen_by["min_typicality"] is None
@@ -164,7 +167,6 @@ def command(
         warning = low_mass_warning(records)
         if warning is not None:
             warn(warning)
-    as_table = table or show is not None
     listed_in = ""
     if writer.path is not None:
         # With only absolute paths, the manifest may be gone by now.

@@ -118,7 +118,7 @@ class PicksOutput:
                 option = f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{option} does nothing without --format label-studio")
         if self.format.name == "hf":
-            require_packages("--format hf", {"datasets": "datasets"}, extra="datasets")
+            require_packages("--format hf", {"pyarrow": "pyarrow"}, extra="datasets")
         for path in self._beside(self.format.beside([], self._sending)):
             FileWriter(path, overwrite=overwrite, inputs=self._inputs)
         if self.format.chunks is not None:

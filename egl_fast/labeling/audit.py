@@ -3,16 +3,17 @@
 CTC's frames are independent given the audio, so labelings are drawn exactly from p(y|x)
 (``methods.samples``). A right transcript y is, to the model, about as surprising as these draws:
 -log p(y|x) and the length of its loss gradient lie among theirs. Far outside, the transcript is
-wrong, or the recording is not what it seems, or the model has never met such speech.
-docs/labeling.md says how well each of the measures tells them apart.
+wrong, or the recording is not what it seems, or the model has never met such speech. Measured
+(docs/labeling.md), -log p(y|x) per label by itself tells wrong transcripts from right ones as well.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
 
 from egl_fast import ops
 from egl_fast.data.manifest import Utterance
@@ -29,7 +30,8 @@ class Audited:
     Attributes:
         nll: -log p(y|x) in nats; infinite if the labeling does not fit into the frames.
         num_labels: its length.
-        sq_grad_norm: squared length of the loss gradient; 0 if ``nll`` is infinite.
+        sq_grad_norm: squared length of the loss gradient; 0 if ``nll`` is infinite, and without
+            draws, when nothing would be compared with it.
         drawn_nlls: -log p of each draw.
         drawn_sq_norms: squared length of the gradient of each draw.
     """
@@ -42,18 +44,8 @@ class Audited:
 
     @property
     def nll_per_label(self) -> float:
-        """Nats; by itself a good measure of how wrong a transcript is."""
+        """Nats; what transcripts are ranked by."""
         return self.nll / max(1, self.num_labels)
-
-    @property
-    def suspicion(self) -> float:
-        """What transcripts are ranked by; higher is more suspicious."""
-        return self.nll_per_label
-
-    @property
-    def excess_per_label(self) -> float:
-        """How many nats more surprising than a draw, for each label."""
-        return (self.nll - statistics.fmean(self.drawn_nlls)) / max(1, self.num_labels)
 
     @property
     def nll_percentile(self) -> float:
@@ -90,7 +82,7 @@ def audit(
         engine: of its module.
         utterance: the recording.
         labelings: of class indices, never the blank.
-        num_draws: from the model; equal ones are pulled back once.
+        num_draws: from the model; equal ones are pulled back once. 0: no backward pass.
         seed: of the draws, together with the utterance's id.
 
     Returns:
@@ -102,9 +94,10 @@ def audit(
     """
     classes = recognizer.classes
     inputs = recognizer.inputs([recognizer.load(utterance)])
-    tape = engine.run(*inputs.positional, **inputs.named)
+    tape = engine.run(*inputs.positional, **inputs.named) if num_draws else None
+    outputs = engine.infer(*inputs.positional, **inputs.named) if tape is None else tape.outputs
     logits, lengths = model_outputs(
-        tape.outputs, ids=[utterance.id], num_classes=len(classes.vocabulary)
+        outputs, ids=[utterance.id], num_classes=len(classes.vocabulary)
     )
     log_probs = logits[0, : int(lengths[0])].detach().double().log_softmax(dim=1)
     drawn = sample_labelings(
@@ -117,9 +110,11 @@ def audit(
         ops.Hypotheses.of([distinct]).to(logits.device),
         blank=classes.blank,
     )
-    by_parameter = engine.sq_norms(tape, cotangents)
     nlls = (-log_prob[0]).tolist()
-    sq_norms = sum(by_parameter.values())[0].tolist()  # type: ignore[index]
+    sq_norms = [0.0] * len(distinct)
+    if tape is not None:
+        by_parameter = engine.sq_norms(tape, cotangents)
+        sq_norms = torch.stack(list(by_parameter.values())).sum(dim=0)[0].tolist()
     place = {labels: k for k, labels in enumerate(distinct)}
     own_places = [place[labels] for labels in drawn]
     return [

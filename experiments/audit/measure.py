@@ -1,13 +1,24 @@
 """How well an audit tells wrong transcripts from right ones, and which measure does it best.
 
-    python experiments/audit/measure.py --model SPEC --data MANIFEST --limit 200 --out NAME.jsonl
-    python experiments/audit/measure.py --tell NAME.jsonl [--hard HARD.jsonl] --json RESULT.json
+    cd experiments/audit; export QUARTZNET_DIR=../../../shared/models/quartznet15x5_en
+    data=../../../shared/data
+    python measure.py --model ../../examples/base.pt --data $data/grid_s1/manifest.jsonl \\
+        --split test --out grid.jsonl
+    python measure.py --model quartznet.py:quartznet --params "c2*,c3*,head*" \\
+        --data $data/speechocean762/manifest.jsonl --split test --out speechocean.jsonl
+    python measure.py --model quartznet.py:quartznet --params "c2*,c3*,head*" \\
+        --data $data/speechocean762/manifest_hard.jsonl --out hard.jsonl
+    python measure.py --tell grid.jsonl --json ../results/audit_grid.json
+    python measure.py --tell speechocean.jsonl --hard hard.jsonl \\
+        --json ../results/audit_speechocean.json
 
-The first measures, for every recording, its own transcript, that of another recording, its own
-with one word replaced by another transcript's, and its own with one word left out, each against 16
-draws (``egl_fast.labeling.audit``). The second gives the area under the curve of each measure:
-the probability that a wrong transcript looks more suspicious than a right one, intervals by
-resampling recordings. --hard compares true transcripts of NAME with those of another file.
+The first three take an hour on one core. They measure, for up to 200 recordings, their own
+transcript, that of another recording about as long, their own with one word replaced by another
+transcript's, and their own with one word left out, each against 16 draws
+(``egl_fast.labeling.audit``). The last two give the area under the curve of each measure: the
+probability that a wrong transcript looks more suspicious than a right one, with 95 % intervals by
+resampling recordings. --hard compares true transcripts with the prompts of recordings that experts
+found hardly intelligible or incomplete.
 """
 
 from __future__ import annotations
@@ -17,6 +28,7 @@ import json
 import math
 import random
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +148,23 @@ def auc(right: np.ndarray, wrong: np.ndarray) -> float:
     )
 
 
+def resamples(num_right: int, found: list) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All recordings, then 1,000 resamples of them: rows of the right and of the wrong."""
+    yield np.arange(num_right), np.arange(len(found))
+    chance = np.random.default_rng(0)
+    for _ in range(1000):
+        rows = chance.integers(num_right, size=num_right)
+        if found[0][0] is None:  # other recordings
+            yield rows, chance.integers(len(found), size=len(found))
+        else:
+            counts = np.bincount(rows, minlength=num_right)
+            yield rows, np.repeat(np.arange(len(found)), counts[[n for n, _ in found]])
+
+
+def with_interval(values: np.ndarray) -> list[float]:
+    return [round(float(x), 4) for x in (values[0], *np.quantile(values[1:], [0.025, 0.975]))]
+
+
 def tell(arguments: argparse.Namespace) -> None:
     lines = [json.loads(line) for line in Path(arguments.tell).read_text().splitlines()]
     names = [list(line["texts"]) for line in lines]
@@ -151,24 +180,21 @@ def tell(arguments: argparse.Namespace) -> None:
     if arguments.hard:
         hard = [json.loads(line) for line in Path(arguments.hard).read_text().splitlines()]
         wrong["hard"] = [(None, suspicion(line, 0)) for line in hard]
-    random_state = np.random.default_rng(0)
-    result: dict = {"recordings": len(lines), "draws": DRAWS, "auc": {}}
+    result: dict = {"recordings": len(lines), "draws": DRAWS, "kinds": {}}
     for kind, found in wrong.items():
-        result["auc"][kind] = {"wrong": len(found)}
+        own = result["kinds"][kind] = {"wrong": len(found)}
+        sampled = list(resamples(len(right), found))
+        areas = {}
         for name in MEASURES:
             good = np.array([one[name] for one in right])
             bad = np.array([one[name] for _, one in found])
-            estimates = [auc(good, bad)]
-            for _ in range(1000):
-                drawn = random_state.integers(len(good), size=len(good))
-                if kind == "hard":
-                    of_bad = random_state.integers(len(bad), size=len(bad))
-                else:  # the same recordings
-                    counts = np.bincount(drawn, minlength=len(good))
-                    of_bad = np.repeat(np.arange(len(bad)), counts[[n for n, _ in found]])
-                estimates.append(auc(good[drawn], bad[of_bad]))
-            low, high = np.quantile(estimates[1:], [0.025, 0.975])
-            result["auc"][kind][name] = [round(x, 4) for x in (estimates[0], low, high)]
+            areas[name] = np.array([auc(good[rows], bad[others]) for rows, others in sampled])
+        for name in MEASURES:
+            difference = areas[name] - areas["nll per label"]
+            own[name] = {
+                "auc": with_interval(areas[name]),
+                "minus that of nll per label": with_interval(difference),
+            }
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.json:

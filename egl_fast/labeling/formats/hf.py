@@ -1,11 +1,14 @@
 """A dataset of Hugging Face, as a folder for ``datasets.load_from_disk``, with the audio in it.
 
-A column has one type, so a key whose values are lists, objects, or of several types becomes JSON.
+The folder holds an Arrow stream and two small JSON files, so pyarrow is enough to write it. A
+column has one type: a key whose values are lists, objects, or of several types becomes JSON.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +22,99 @@ from egl_fast.labeling.formats.format import (
     audio_path,
 )
 
-_PLAIN = (bool, int, float, str)
+#: Recordings whose bytes are in memory together.
+_BATCH = 16
+#: What a column of Python values is called by Arrow and by `datasets`.
+_DTYPES = {bool: "bool", int: "int64", float: "float64", str: "string"}
 
 
 def save(records: Sequence[Record], sending: Sending, folder: Path) -> None:
-    """Write the dataset. Raises ``ManifestError`` if a key cannot be a column."""
-    import datasets
+    """Write the dataset. Raises ``ManifestError`` if a recording cannot be read."""
     import pyarrow
 
-    paths = [audio_path(record, sending.folder) for record in records]
-    names = dict.fromkeys(key for record in records for key in record)
-    columns = {name: _column([record.get(name) for record in records]) for name in names}
-    columns["audio"] = [{"bytes": None, "path": path} for path in paths]
-    datasets.disable_progress_bars()
-    try:
-        table = pyarrow.table(columns)
-        features = datasets.Features.from_arrow_schema(table.schema)
-        # By way of the table: to encode even a path, `datasets` wants torchcodec.
-        features["audio"] = datasets.Audio()
-        dataset = datasets.Dataset(
-            datasets.table.InMemoryTable(table.cast(features.arrow_schema)),
-            info=datasets.DatasetInfo(features=features),
-            fingerprint="egl-fast",  # of nothing: it would be computed by pickling the table
-        )
-        dataset.save_to_disk(str(folder))  # which reads the recordings
-    except (FileNotFoundError, ValueError, TypeError, OverflowError) as error:
-        raise ManifestError(f"--format hf: {one_line(error)}; choose another format") from None
+    names = dict.fromkeys(key for record in records for key in record if key != "audio")
+    dtypes = {name: _dtype([record.get(name) for record in records]) for name in names}
+    audio = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    schema = pyarrow.schema(
+        [(name, pyarrow.type_for_alias(dtype or "string")) for name, dtype in dtypes.items()]
+        + [("audio", audio)]
+    )
+    folder.mkdir()
+    rest = iter(records)
+    stream = "data-00000-of-00001.arrow"
+    with (
+        pyarrow.OSFile(str(folder / stream), "wb") as file,
+        pyarrow.ipc.new_stream(file, schema) as writer,
+    ):
+        while batch := list(islice(rest, _BATCH)):
+            rows = [
+                {name: _cell(record.get(name), dtype) for name, dtype in dtypes.items()}
+                | {"audio": _recording(record, sending)}
+                for record in batch
+            ]
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
+    features: dict[str, Any] = {
+        name: {"dtype": dtype or "string", "_type": "Value"} for name, dtype in dtypes.items()
+    }
+    features["audio"] = {"_type": "Audio"}
+    info = {"features": features, "description": "", "citation": "", "homepage": "", "license": ""}
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": stream}],
+        "_fingerprint": "egl-fast",
+        **dict.fromkeys(("_format_columns", "_format_type", "_split")),
+        "_format_kwargs": {},
+        "_output_all_columns": False,
+    }
+    (folder / "dataset_info.json").write_text(json.dumps(info, indent=2), encoding="utf-8")
+    (folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
 
 
-def _column(values: list[Any]) -> list[Any]:
+def _dtype(values: list[Any]) -> str | None:
+    """Of a column; None: texts that are JSON."""
     kinds = {type(value) for value in values if value is not None}
-    if len(kinds) <= 1 and kinds.issubset(_PLAIN):
-        return values
     if kinds == {int, float}:
-        return [None if value is None else float(value) for value in values]
-    return [None if value is None else json_text(value) for value in values]
+        return "float64"
+    big = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values)
+    return _DTYPES.get(kinds.pop()) if len(kinds) == 1 and not big else None
+
+
+def _cell(value: Any, dtype: str | None) -> Any:
+    if value is None or (isinstance(value, str) and dtype == "string"):
+        return value
+    if dtype is None:
+        return json_text(value)
+    return float(value) if dtype == "float64" else value
+
+
+def _recording(record: Record, sending: Sending) -> dict[str, Any]:
+    path = Path(audio_path(record, sending.folder))
+    try:
+        return {"bytes": path.read_bytes(), "path": path.name}
+    except OSError as error:
+        raise ManifestError(
+            f"record {record['id']!r}: --format hf holds the recordings, and this one cannot be "
+            f"read ({one_line(error)}); choose another format"
+        ) from None
 
 
 def read(folder: Path) -> Iterator[Delivered]:
-    """The rows of a dataset that ``save`` wrote; others need a column ``id``."""
-    import datasets
+    """The rows of a dataset with a column ``id``, from ``save`` or ``save_to_disk``."""
+    import pyarrow
 
     try:
-        dataset = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{folder}: is not a dataset ({one_line(error)})") from None
-    if not isinstance(dataset, datasets.Dataset) or "id" not in dataset.column_names:
-        raise ManifestError(f"{folder}: expected one dataset with a column 'id'; name its folder")
-    if "audio" in dataset.column_names:
-        dataset = dataset.remove_columns("audio")
-    for number, row in enumerate(dataset):
-        record = {name: value for name, value in row.items() if value is not None}
-        yield Delivered(record["id"], record.get("text"), record, f"{folder}, row {number}")
+        state = json.loads((folder / "state.json").read_bytes())
+        for name in (file["filename"] for file in state["_data_files"]):
+            with pyarrow.OSFile(str(folder / name)) as file:
+                for batch in pyarrow.ipc.open_stream(file):
+                    kept = [column for column in batch.schema.names if column != "audio"]
+                    for row in batch.select(kept).to_pylist():
+                        record = {key: value for key, value in row.items() if value is not None}
+                        yield Delivered(record["id"], record.get("text"), record, str(folder))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ManifestError(
+            f"{folder}: expected what save_to_disk of Hugging Face writes, with a column 'id' "
+            f"({type(error).__name__}: {one_line(error)})"
+        ) from None
 
 
 FORMAT = Format(

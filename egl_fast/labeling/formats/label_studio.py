@@ -49,8 +49,8 @@ def task(record: Record, sending: Sending) -> dict[str, Any]:
         )
     data = {key: value for key, value in record.items() if key not in ("id", "hypotheses", *_OURS)}
     data |= {"utterance_id": record["id"], "audio": address(record, sending)}
-    if "offset" in record:
-        start = float(record["offset"] or 0.0)
+    if record.get("offset") is not None:
+        start = float(record["offset"])
         data["segment"] = f"transcribe {start:.2f} to {start + record['duration']:.2f} s only"
     texts = dict.fromkeys(h["text"] for h in record.get("hypotheses", ()) if h["text"])
     if texts:
@@ -74,7 +74,7 @@ def task(record: Record, sending: Sending) -> dict[str, Any]:
 def address(record: Record, sending: Sending) -> str:
     """Where Label Studio finds a recording. Raises ``ManifestError`` outside of ``audio_root``."""
     path = os.path.relpath(audio_path(record, sending.folder), os.path.abspath(sending.audio_root))
-    if path.startswith(".."):
+    if path.split(os.sep)[0] == os.pardir:
         raise ManifestError(
             f"record {record['id']!r}: its recording is not in --audio-root {sending.audio_root}; "
             "name a folder that all recordings are in"
@@ -87,7 +87,7 @@ def address(record: Record, sending: Sending) -> str:
 def labeling_config(records: Sequence[Record], sending: Sending) -> dict[str, bytes]:
     """The labeling configuration, to paste under Settings, Labeling Interface, Code."""
     audio, text = quoteattr(sending.to_name), quoteattr(sending.from_name)
-    has_segments = any("offset" in record for record in records)
+    has_segments = any(record.get("offset") is not None for record in records)
     has_nbest = any(record.get("hypotheses") for record in records)
     lines = [
         "<View>",
