@@ -59,7 +59,10 @@ TESTS_OF_THE_TREE = [
     "test_docs.py",
     "test_gpu_report.py",
     "test_layering.py",
+    "test_report_accessibility.py",
     "test_report_browser.py",
+    "test_report_budget.py",
+    "test_report_training.py",
 ]
 
 

@@ -12,19 +12,20 @@ function made(tag, text, className) {
   return element;
 }
 
-// What stands before a cell that a spreadsheet would otherwise compute.
+// A text that a spreadsheet would run as a formula gets an apostrophe; `egl-fast labels` takes it off.
 const csvCell = (value) => (typeof value === "number" ? String(value)
-  : `"${(value ?? "").replace(/^(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])/, "'").replaceAll('"', '""')}"`);
+  : `"${(value ?? "").replace(/^(?='*[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`);
 
+// The start of the list as a file: a manifest, or a table with a column to type transcripts into.
 function exported({ key, rows, phrases }, count, format) {
   const records = rows.slice(0, count).map((row, at) => ({
-    id: row.id, audio_filepath: row.audio, offset: row.offset, duration: row.seconds,
-    rank: at + 1, [key]: row.score, pred_text: row.heard,
+    rank: at + 1, id: row.id, text: format === "csv" ? "" : undefined, pred_text: row.heard,
+    audio_filepath: row.audio, offset: row.offset, duration: row.seconds, [key]: row.score,
     why: row.why.map((phrase) => phrases[phrase]).join("; "),
   }));
   if (format === "jsonl") return records.map((record) => `${JSON.stringify(record)}\n`).join("");
   const table = [Object.keys(records[0] ?? {}), ...records.map(Object.values)];
-  return table.map((line) => `${line.map(csvCell).join(",")}\r\n`).join("");
+  return `\ufeff${table.map((line) => `${line.map(csvCell).join(",")}\r\n`).join("")}`;
 }
 
 function save(text, name) {
