@@ -132,6 +132,7 @@ def test_a_selection_keeps_its_order(tmp_path, records):
     page = picks_of(out)
     assert ids(page) == [json.loads(line)["id"] for line in out.read_text().splitlines()]
     assert page.data["picks"]["start"] == 9
+    assert not [phrase for phrase in page.data["picks"]["phrases"] if "of the pool" in phrase]
     assert page.data["picks"]["command"] == ""
     said = "egl-fast select scores.jsonl --budget 9 --strategy egl --per speaker=3 "
     assert said + "--drop-atypical auto" in page.text
