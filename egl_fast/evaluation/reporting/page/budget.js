@@ -61,10 +61,10 @@ function marked(pieces) {
 
 function readingsOf(readings) {
   const details = made("details");
-  details.append(made("summary", `${readings.length} most probable readings`));
+  details.append(made("summary", `${readings.length} most probable readings, and where they differ from the first`));
   const table = made("table");
   const head = table.createTHead().insertRow();
-  for (const name of ["reading, differences from the first", "probability"]) {
+  for (const name of ["reading", "probability"]) {
     const cell = made("th", name);
     cell.scope = "col";
     head.append(cell);
@@ -135,7 +135,7 @@ function pickRow(picks, at, most) {
   if (row.bar) {
     const [value, stderr] = row.bar;
     score.append(
-      made("div", `${picks.barLabel} ${number(value, 3)} \u00b1 ${number(stderr, 2)}`),
+      made("div", `${picks.barLabel} ${number(value, 3)}\u00a0\u00b1\u00a0${number(stderr, 2)}`),
       errorBar(row.bar, most));
   }
   return tr;
