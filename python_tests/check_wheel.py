@@ -59,9 +59,12 @@ TESTS_OF_THE_TREE = [
     "test_docs.py",
     "test_gpu_report.py",
     "test_layering.py",
+    "test_report_accessibility.py",
     "test_report_browser.py",
     "test_report_browser_gate.py",
     "test_report_browser_readers.py",
+    "test_report_budget.py",
+    "test_report_training.py",
 ]
 
 

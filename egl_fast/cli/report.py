@@ -88,6 +88,9 @@ def command(
     RUN_DIR is what `egl-fast simulate` wrote. The page is a single file that opens offline: tables
     with intervals, interactive figures, what each strategy picked, and its top picks to listen to.
 
+    The page of --scores begins with what to label: a slider for the budget, the list that `select`
+    would pick, why each recording is on it, and buttons that save it as CSV or JSONL.
+
     If the pool of --scores was scored with --typicality, the page also shows what the gate of
     `select` or `query` left out, in groups of like recordings: a few of each to listen to, and how
     to take a group back. Before a selection is made, it shows what --drop-atypical auto would leave

@@ -81,7 +81,7 @@ def _mp3(wave: Waveform) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(
         buffer, loud, SAMPLE_RATE_HZ, format="MP3", subtype="MPEG_LAYER_III",
-        bitrate_mode="VARIABLE", compression_level=0.6,
+        bitrate_mode="VARIABLE", compression_level=0.9,
     )  # fmt: skip
     return buffer.getvalue()
 

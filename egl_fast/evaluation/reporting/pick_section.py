@@ -96,7 +96,11 @@ def _rows(
     detailed = set(indices[:_WITH_READINGS])
     likeness = likeness_in(metadata)
     reasons = Reasons(
-        pool, order.strategy, quantiles_in(likeness), None if order.gate else _threshold(metadata)
+        pool,
+        order.strategy,
+        trusted=quantiles_in(likeness),
+        threshold=None if order.gate else _threshold(metadata),
+        whole="selection" if order.is_made else "pool",
     )
     estimated = _estimated(pool, order)
 

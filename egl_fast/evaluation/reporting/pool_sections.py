@@ -46,9 +46,8 @@ def add_ranking(page: Page, pool: ScoresFile, ranking: Ranking, by_seed: Sequenc
             "d": round(float(pool.durations[index]), 2),
             "t": shown_text(record.get("text")),
             "h": shown_text(record.get("pred_text")),
-            "k": shown_text(record.get("kind"), most=_MAX_GROUP),
-            "c": shown_text(record.get("corpus"), most=_MAX_GROUP),
         }
+        | ({"k": kind} if (kind := shown_text(record.get("kind"), most=_MAX_GROUP)) else {})
         for index, record in zip(shown, pool.records(shown), strict=True)
     ]
     grids = {f"{one}/{other}": counts.ravel().tolist() for one, other, counts in ranking.grids()}

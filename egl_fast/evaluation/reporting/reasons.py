@@ -32,11 +32,19 @@ class Reasons:
         strategy: what it is ranked by.
         trusted: quantiles of the trusted recordings' typicality at equal steps; () if unknown.
         threshold: the typicality below which a recording is an outlier; None if unknown.
+        whole: what all recordings together are called.
     """
 
     def __init__(
-        self, pool: ScoresFile, strategy: str, trusted: Sequence[float], threshold: float | None
+        self,
+        pool: ScoresFile,
+        strategy: str,
+        *,
+        trusted: Sequence[float],
+        threshold: float | None,
+        whole: str,
     ) -> None:
+        self._whole = whole
         self._pool, self._strategy = pool, strategy
         self._trusted, self._threshold = trusted, threshold
         self._other = next((name for name in _OTHERS if name in pool.strategies), None)
@@ -79,21 +87,21 @@ class Reasons:
 
     def _standing(self, index: int) -> Iterable[str]:
         below = self._below(self._strategy, index)
-        yield f"{label(self._strategy)} higher than for {_whole(below)} of the pool"
+        yield f"{label(self._strategy)} higher than for {self._share_of(below)}"
         if self._other not in (None, self._strategy):
             below = self._below(self._other, index)
             if below >= _REMARKABLE:
                 yield (
-                    f"expected to change the model more than {_whole(below)} of the pool "
+                    f"expected to change the model more than {self._share_of(below)} "
                     f"({label(self._other)})"
                 )
 
     def _length(self, index: int) -> Iterable[str]:
         below, above = self._below("duration", index), self._above("duration", index)
         if below >= _REMARKABLE:
-            yield f"longer than {_whole(below)} of the pool"
+            yield f"longer than {self._share_of(below)}"
         elif above >= _REMARKABLE:
-            yield f"shorter than {_whole(above)} of the pool"
+            yield f"shorter than {self._share_of(above)}"
 
     def _likeness(self, index: int) -> Iterable[str]:
         value = float(self._pool.typicality[index])
@@ -104,9 +112,12 @@ class Reasons:
         if self.is_outlier(index) or below <= 0.0:
             yield "unlike the trusted recordings"
         elif below <= 1 - _REMARKABLE:
-            yield f"less typical than {_whole(1 - below)} of the trusted recordings"
+            yield f"less typical than {_percent(1 - below)} of the trusted recordings"
         else:
             yield "typical of the trusted recordings"
+
+    def _share_of(self, share: float) -> str:
+        return f"{_percent(share)} of the {self._whole}"
 
     def _below(self, name: str | None, index: int) -> float:
         """The share of the pool that has less."""
@@ -131,6 +142,6 @@ def _share(probability: float) -> str:
     return f"{plain(100 * probability, digits=2)}%"
 
 
-def _whole(share: float) -> str:
+def _percent(share: float) -> str:
     """In percent, rounded down, because nothing is higher than all of its pool."""
     return f"{math.floor(100 * share + 1e-9)}%"

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     import markupsafe
 
 _FOLDER = Path(__file__).parent / "page"
-#: Of one script, in this order.
-_SCRIPTS = (
-    "charts.js", "drawing.js", "curves.js", "training.js", "rankings.js", "picks.js", "budget.js",
-    "gate.js", "start.js",
-)  # fmt: skip
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _PATH_PARTS = re.compile(r"(?<=[/\\_=@,;])(?=[^/\\_=@,;])")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|h|min|kHz|×)(?![A-Za-z]))")
@@ -51,7 +46,7 @@ def render(page: Page, *, name: str) -> bytes:
     environment.filters["breakable"] = _breakable
     style = _colors(page) + _part("report.css")
     library = _in_script(_chart_library())
-    script = _in_script(f'"use strict";\n(() => {{\n{"".join(map(_part, _SCRIPTS))}}})();')
+    script = _in_script(f'"use strict";\n(() => {{\n{"".join(map(_part, _scripts(page)))}}})();')
     looks = [
         {"label": look.label, "shape": look.shape, "dashed": look.dashed} for look in page.looks
     ]
@@ -95,6 +90,19 @@ def _sections(page: Page) -> dict[str, str]:
         )
         if content
     }
+
+
+def _scripts(page: Page) -> list[str]:
+    """The parts of the page's script, in their order; those of sections that it has."""
+    parts = {
+        **dict.fromkeys(("charts.js", "drawing.js"), True),
+        **dict.fromkeys(("curves.js", "training.js"), bool(page.metric_tables)),
+        **dict.fromkeys(("rankings.js", "picks.js"), True),
+        "budget.js": page.picks is not None,
+        "gate.js": page.gate is not None,
+        "start.js": True,
+    }
+    return [name for name, is_needed in parts.items() if is_needed]
 
 
 def _part(name: str) -> str:

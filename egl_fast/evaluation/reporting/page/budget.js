@@ -12,19 +12,20 @@ function made(tag, text, className) {
   return element;
 }
 
-// What stands before a cell that a spreadsheet would otherwise compute.
+// A text that a spreadsheet would run as a formula gets an apostrophe; `egl-fast labels` takes it off.
 const csvCell = (value) => (typeof value === "number" ? String(value)
-  : `"${(value ?? "").replace(/^(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])/, "'").replaceAll('"', '""')}"`);
+  : `"${(value ?? "").replace(/^(?='*[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`);
 
+// The start of the list as a file: a manifest, or a table with a column to type transcripts into.
 function exported({ key, rows, phrases }, count, format) {
   const records = rows.slice(0, count).map((row, at) => ({
-    id: row.id, audio_filepath: row.audio, offset: row.offset, duration: row.seconds,
-    rank: at + 1, [key]: row.score, pred_text: row.heard,
+    rank: at + 1, id: row.id, text: format === "csv" ? "" : undefined, pred_text: row.heard,
+    audio_filepath: row.audio, offset: row.offset, duration: row.seconds, [key]: row.score,
     why: row.why.map((phrase) => phrases[phrase]).join("; "),
   }));
   if (format === "jsonl") return records.map((record) => `${JSON.stringify(record)}\n`).join("");
   const table = [Object.keys(records[0] ?? {}), ...records.map(Object.values)];
-  return table.map((line) => `${line.map(csvCell).join(",")}\r\n`).join("");
+  return `\ufeff${table.map((line) => `${line.map(csvCell).join(",")}\r\n`).join("")}`;
 }
 
 function save(text, name) {
@@ -60,10 +61,10 @@ function marked(pieces) {
 
 function readingsOf(readings) {
   const details = made("details");
-  details.append(made("summary", `${readings.length} most probable readings`));
+  details.append(made("summary", `${readings.length} most probable readings, and where they differ from the first`));
   const table = made("table");
   const head = table.createTHead().insertRow();
-  for (const name of ["reading, differences from the first", "probability"]) {
+  for (const name of ["reading", "probability"]) {
     const cell = made("th", name);
     cell.scope = "col";
     head.append(cell);
@@ -134,7 +135,7 @@ function pickRow(picks, at, most) {
   if (row.bar) {
     const [value, stderr] = row.bar;
     score.append(
-      made("div", `${picks.barLabel} ${number(value, 3)} \u00b1 ${number(stderr, 2)}`),
+      made("div", `${picks.barLabel} ${number(value, 3)}\u00a0\u00b1\u00a0${number(stderr, 2)}`),
       errorBar(row.bar, most));
   }
   return tr;

@@ -54,6 +54,10 @@ async function draw(id, spec, datasets, ready) {
       expressionFunctions: { people },
     };
     mine.result = await window.vegaEmbed(byId(id), { ...spec, datasets }, options);
+    // Lines at zero and the like say nothing; Vega still has a screen reader announce them.
+    for (const mark of byId(id).querySelectorAll("[role=graphics-symbol]:not([aria-label])")) {
+      mark.setAttribute("aria-hidden", "true");
+    }
     if (ready) ready(mine.result.view);
   }
   done();

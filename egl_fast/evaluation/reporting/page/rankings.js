@@ -36,7 +36,7 @@ function drawRanks() {
   const [one, other] = pair();
   const names = [strategies[one].label, strategies[other].label];
   const points = utterances.map((u, at) => ({
-    x: ranks[one][at] / 9999, y: ranks[other][at] / 9999, marked: u.k !== "",
+    x: ranks[one][at] / 9999, y: ranks[other][at] / 9999, marked: Boolean(u.k),
     said: `${u.id}\n${u.d.toFixed(1)} s${u.k ? `, ${u.k}` : ""}\n${u.t || u.h || ""}`.trim(),
   }));
   const height = Math.max(260, Math.min(440, byId("ranks").clientWidth));
