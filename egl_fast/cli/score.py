@@ -25,6 +25,7 @@ from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
 from egl_fast.scoring.run.outcome import Outcome, in_order
 from egl_fast.scoring.run.resumable_scores import ResumableScores
+from egl_fast.scoring.run.shards import Shard
 from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ if TYPE_CHECKING:
 LONG_SECONDS = 1800.0
 
 
+class ShardName(click.ParamType):  # type: ignore[type-arg]
+    """``I/N``."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Shard:
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command("score")
 @options.model
 @click.option("--pool", required=True, type=options.FILE, help="Manifest of recordings to score.")
@@ -48,6 +61,18 @@ LONG_SECONDS = 1800.0
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Start over, replacing --out if it exists.")
+@click.option(
+    "--shard",
+    type=ShardName(),
+    metavar="I/N",
+    help="Score only the I-th of N parts of the pool; `merge` puts them together.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Score only the first N recordings of the pool.",
+)
 @options.scoring
 @options.scored_seconds
 @options.max_duration
@@ -70,6 +95,7 @@ LONG_SECONDS = 1800.0
         "--overwrite": "--out",
         "--json": "--out",
         "--typicality": "--out",
+        "--shard": "--out",
     }
 )
 def command(
@@ -78,6 +104,8 @@ def command(
     out: str | None,
     resume: bool,
     overwrite: bool,
+    shard: Shard | None,
+    limit: int | None,
     batch_seconds: float | None,
     max_duration: float | None,
     read_timeout: float,
@@ -107,6 +135,7 @@ def command(
       egl-fast score --model base.pt --pool pool.jsonl --k 100 --out scores.jsonl --resume
       egl-fast score --model base.pt --pool pool.jsonl --method lowrank --tolerance 0.1
       egl-fast score --model base.pt --pool pool.jsonl | jq .egl
+      egl-fast score --model base.pt --pool pool.jsonl --shard 3/8 --out scores.3.jsonl
     """
     out = None if out == "-" else out
     if resume and overwrite:
@@ -123,6 +152,7 @@ def command(
             embeddings=trusted is not None,
         )
     utterances, pool_hash = read_manifest_and_hash(pool)
+    utterances = utterances[:limit]
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -139,6 +169,8 @@ def command(
     likeness = None
     if trusted is not None:
         likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
+    if shard is not None:
+        utterances = shard.of(utterances)
     pool_scorer = pool_scoring(
         scorer,
         scoring,
@@ -148,7 +180,11 @@ def command(
     )
     if results is None:
         return _score_to_standard_output(pool_scorer, utterances)
-    settings = run_settings(scorer, pool_scorer, pool_hash)
+    settings = {
+        "shard": None if shard is None else str(shard),
+        "limit": limit,
+        **run_settings(scorer, pool_scorer, pool_hash),
+    }
     settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
         try:
@@ -197,7 +233,11 @@ def _score_into(
                 raise KeyboardInterrupt
         masses = [mass for mass in results.column("beam_mass") if mass is not None]
         typicality = None
-        if likeness is not None:
+        if likeness is not None and settings["shard"] is not None:
+            # Typicality is a matter of the whole pool; `merge` finds it.
+            likeness.keep(results.out)
+            circumstances["trusted"] = likeness.path
+        elif likeness is not None:
             typicality = likeness.of(results.embeddings())
             circumstances["typicality"] = likeness.metadata(results.column("id"))
         coverage = _incomplete_coverage(pool_scoring)
