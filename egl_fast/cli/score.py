@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egl_fast import __version__
-from egl_fast.cli import options
+from egl_fast.cli import operations, options
 from egl_fast.cli.console import complain, progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
@@ -86,6 +86,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
 @options.threads
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out as a JSON object.")  # fmt: skip
+@operations.options
 @options.quiet
 @refuse_idle_options(
     without={
@@ -115,6 +116,8 @@ def command(
     device: str,
     threads: int | None,
     as_json: bool,
+    log_json: str | None,
+    metrics: str | None,
     **chosen: Any,
 ) -> int:
     """Score how much each recording of a pool would teach the model.
@@ -141,16 +144,20 @@ def command(
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
     results = None
+    named = (pool, *parse(model_spec).files, trusted)
+    inputs = [path for path in named if isinstance(path, str)]
     if out is not None:
         results = ResumableScores(
             out,
             resume=resume,
             overwrite=overwrite,
-            inputs=[
-                path for path in (pool, *parse(model_spec).files, trusted) if isinstance(path, str)
-            ],
+            inputs=inputs,
             embeddings=trusted is not None,
         )
+    shard_name = None if shard is None else str(shard)
+    watch = operations.Operations(
+        log_json, metrics, inputs=[*inputs, out], pool=pool, out=out, shard=shard_name
+    )
     utterances, pool_hash = read_manifest_and_hash(pool)
     utterances = utterances[:limit]
 
@@ -179,23 +186,26 @@ def command(
         embeds=likeness is not None,
     )
     if results is None:
-        return _score_to_standard_output(pool_scorer, utterances)
+        with watch:
+            return _score_to_standard_output(pool_scorer, utterances, watch)
     settings = {
-        "shard": None if shard is None else str(shard),
+        "shard": shard_name,
         "limit": limit,
         **run_settings(scorer, pool_scorer, pool_hash),
     }
     settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
         try:
-            _score_into(
-                results,
-                pool_scorer,
-                utterances,
-                settings,
-                circumstances_of(scorer, model_spec, pool),
-                likeness,
-            )
+            with watch:
+                _score_into(
+                    results,
+                    pool_scorer,
+                    utterances,
+                    settings,
+                    circumstances_of(scorer, model_spec, pool),
+                    likeness,
+                    watch,
+                )
         except KeyboardInterrupt:
             say(
                 f"interrupted: {results.num_completed} of {len(utterances)} recordings are done "
@@ -214,8 +224,11 @@ def _score_into(
     settings: dict[str, Any],
     circumstances: dict[str, Any],
     likeness: Likeness | None,
+    watch: operations.Operations,
 ) -> None:
-    if not results.begin(settings, len(utterances)):
+    has_work = results.begin(settings, len(utterances))
+    watch.begin(len(utterances), results.num_completed)
+    if not has_work:
         say(f"{results.out}: already complete")
         return
     if results.num_completed:
@@ -229,6 +242,7 @@ def _score_into(
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
+            watch.add(outcomes)
             if stop.is_set() and results.num_completed < len(utterances):
                 raise KeyboardInterrupt
         masses = [mass for mass in results.column("beam_mass") if mass is not None]
@@ -251,13 +265,17 @@ def _score_into(
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
 
 
-def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Utterance]) -> int:
+def _score_to_standard_output(
+    pool_scoring: PoolScoring, utterances: Sequence[Utterance], watch: operations.Operations
+) -> int:
     tally = Tally()
+    watch.begin(len(utterances), 0)
     masses = []
     with progress_bar() as bar, JsonlWriter(None) as writer:
         meter = Meter(bar, len(utterances), pool_scoring.task.options)
         for outcome in in_order(pool_scoring.outcomes(utterances)):
             meter.advance([outcome])
+            watch.add([outcome])
             if isinstance(outcome.result, ScoreRecord):
                 tally += Tally(num_scored=1)
                 masses.append(outcome.result.beam_mass)
