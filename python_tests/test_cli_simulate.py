@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 import shutil
 import signal
@@ -293,6 +294,23 @@ def test_a_finished_run_is_only_read_again(run: Run, whole: Path, data: Path) ->
     assert "another configuration" not in err
     assert results_of(whole) == before
     assert {p: p.stat().st_mtime_ns for p in (whole / "units").rglob("*.*")} == mtimes
+
+
+def test_results_are_reported(run: Run, whole: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shared = ("--units", whole / "units", "--report-to", f"tensorboard:{tmp_path / 'events'}")
+    for _ in range(2):
+        arguments = ("--config", data / "config.toml", "--run-dir", tmp_path / "run", *CHANGES)
+        assert run(*arguments, *shared)[0] == 0
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    rows = list(csv.DictReader((tmp_path / "run" / "results.csv").read_text().splitlines()))
+    for row in rows:
+        name = f"cer/{row['strategy'] or 'base'}/{row['mode']}/seed-{row['seed']}"
+        points = [(e.step, e.value) for e in events.Scalars(name)]
+        assert points.count((int(row["num_labeled"]), pytest.approx(float(row["cer"])))) == 1
 
 
 def test_another_configuration_of_the_folder_is_announced(

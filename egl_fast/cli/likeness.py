@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from egl_fast.cli.console import progress_bar, warn
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.embeddings.file import hash_of_ids
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files import atomic
 from egl_fast.selection.gate import quantiles, too_few_trusted
 
 if TYPE_CHECKING:
@@ -45,6 +47,11 @@ def typicality_option(help: str) -> options.Decorator:
         metavar="[FILE]",
         help=f"{help} Without FILE: training recordings that `train` kept with the model.",
     )
+
+
+def trusted_path(scores: Path) -> Path:
+    """Where a shard keeps the embeddings of trusted recordings."""
+    return Path(f"{scores}.trusted.npy")
 
 
 #: Rates of false alarms whose thresholds the metadata holds.
@@ -148,6 +155,19 @@ class Likeness:
         if few is not None:
             warn(f"--typicality {self._path}: {few}")
 
+    def keep(self, scores: Path) -> None:
+        """Save the embeddings beside the scores of a shard, for `merge`."""
+        import numpy as np
+
+        assert self._embeddings is not None
+        with atomic.as_output_error(scores), atomic.replacing(trusted_path(scores)) as file:
+            np.save(file, self._embeddings)
+
+    @property
+    def path(self) -> str:
+        """Of the trusted recordings' manifest, or of the model file."""
+        return os.path.abspath(self._path)
+
     def of(self, pool: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """[n] typicality of a pool's embeddings [n, d]."""
         from egl_fast.embeddings.typicality import typicality
@@ -164,7 +184,7 @@ class Likeness:
         """
         assert self._found is not None
         return {
-            "trusted": os.path.abspath(self._path),
+            "trusted": self.path,
             "num_trusted": self.num_trusted,
             "ids_sha256": hash_of_ids(ids),
             "thresholds": {f"{rate:g}": self._found.threshold(rate) for rate in FALSE_ALARMS},

@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "Measure a model's CTC loss, character and word error rates.",
     "transcribe": "Transcribe recordings with a model.",
     "score": "Score how much each recording of a pool would teach the model.",
+    "merge": "Put together the scores of shards that were scored side by side.",
     "select": "Pick the most informative recordings of a scores file, within a budget.",
     "query": "Pick the most informative recordings of a pool, scoring only as closely as needed.",
     "labels": "Make a training manifest of the transcripts that came back.",

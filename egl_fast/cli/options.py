@@ -192,6 +192,28 @@ read_timeout: Decorator = click.option(
 )
 
 
+class ReportTarget(click.ParamType):  # type: ignore[type-arg]
+    """A target of ``--report-to``."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        from egl_fast.tracking.reports import Target
+
+        return value if isinstance(value, Target) else Target.parse(value)
+
+
+report_to: Decorator = click.option(
+    "--report-to",
+    "report_to",
+    type=ReportTarget(),
+    multiple=True,
+    metavar="TOOL:PLACE",
+    help="Also send results there as they come: tensorboard:DIR, wandb:PROJECT, or mlflow:URI; "
+    "repeatable.",
+)
+
+
 def load_scorer(
     spec: str,
     device: torch.device,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egl_fast import __version__
-from egl_fast.cli import options
+from egl_fast.cli import operations, options
 from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
@@ -26,6 +26,7 @@ from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
 from egl_fast.scoring.run.outcome import Outcome, in_order
 from egl_fast.scoring.run.resumable_scores import ResumableScores
+from egl_fast.scoring.run.shards import Shard
 from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ if TYPE_CHECKING:
 LONG_SECONDS = 1800.0
 
 
+class ShardName(click.ParamType):  # type: ignore[type-arg]
+    """``I/N``."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Shard:
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command("score")
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to score")
@@ -48,6 +61,18 @@ LONG_SECONDS = 1800.0
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Start over, replacing --out if it exists.")
+@click.option(
+    "--shard",
+    type=ShardName(),
+    metavar="I/N",
+    help="Score only the I-th of N parts of the pool; `merge` puts them together.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Score only the first N recordings of the pool.",
+)
 @options.scoring
 @options.scored_seconds
 @options.max_duration
@@ -61,6 +86,7 @@ LONG_SECONDS = 1800.0
 @options.threads
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out as a JSON object.")  # fmt: skip
+@operations.options
 @options.quiet
 @refuse_idle_options(
     without={
@@ -70,6 +96,7 @@ LONG_SECONDS = 1800.0
         "--overwrite": "--out",
         "--json": "--out",
         "--typicality": "--out",
+        "--shard": "--out",
     }
 )
 def command(
@@ -78,6 +105,8 @@ def command(
     out: str | None,
     resume: bool,
     overwrite: bool,
+    shard: Shard | None,
+    limit: int | None,
     batch_seconds: float | None,
     max_duration: float | None,
     read_timeout: float,
@@ -87,6 +116,8 @@ def command(
     device: str,
     threads: int | None,
     as_json: bool,
+    log_json: str | None,
+    metrics: str | None,
     **chosen: Any,
 ) -> int:
     """Score how much each recording of a pool would teach the model.
@@ -109,22 +140,28 @@ def command(
       egl-fast score --model base.pt --pool pool.jsonl --method none --typicality train.jsonl \\
           --out scores.jsonl
       egl-fast score --model base.pt --pool pool.jsonl | jq .egl
+      egl-fast score --model base.pt --pool pool.jsonl --shard 3/8 --out scores.3.jsonl
     """
     out = None if out == "-" else out
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite starts over: give only one")
     results = None
+    named = (*pool, *parse(model_spec).files, trusted)
+    inputs = [path for path in named if isinstance(path, str)]
     if out is not None:
         results = ResumableScores(
             out,
             resume=resume,
             overwrite=overwrite,
-            inputs=[
-                path for path in (*pool, *parse(model_spec).files, trusted) if isinstance(path, str)
-            ],
+            inputs=inputs,
             embeddings=trusted is not None,
         )
+    shard_name = None if shard is None else str(shard)
+    watch = operations.Operations(
+        log_json, metrics, inputs=[*inputs, out], pool=", ".join(pool), out=out, shard=shard_name
+    )
     utterances, pool_hash = read_manifest_and_hash(*pool)
+    utterances = utterances[:limit]
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -141,6 +178,8 @@ def command(
     likeness = None
     if trusted is not None:
         likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
+    if shard is not None:
+        utterances = shard.of(utterances)
     pool_scorer = pool_scoring(
         scorer,
         scoring,
@@ -149,19 +188,26 @@ def command(
         embeds=likeness is not None,
     )
     if results is None:
-        return _score_to_standard_output(pool_scorer, utterances)
-    settings = run_settings(scorer, pool_scorer, pool_hash)
+        with watch:
+            return _score_to_standard_output(pool_scorer, utterances, watch)
+    settings = {
+        "shard": shard_name,
+        "limit": limit,
+        **run_settings(scorer, pool_scorer, pool_hash),
+    }
     settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
         try:
-            _score_into(
-                results,
-                pool_scorer,
-                utterances,
-                settings,
-                circumstances_of(scorer, model_spec, pool),
-                likeness,
-            )
+            with watch:
+                _score_into(
+                    results,
+                    pool_scorer,
+                    utterances,
+                    settings,
+                    circumstances_of(scorer, model_spec, pool),
+                    likeness,
+                    watch,
+                )
         except KeyboardInterrupt:
             say(
                 f"interrupted: {results.num_completed} of {len(utterances)} recordings are done "
@@ -184,8 +230,11 @@ def _score_into(
     settings: dict[str, Any],
     circumstances: dict[str, Any],
     likeness: Likeness | None,
+    watch: operations.Operations,
 ) -> None:
-    if not results.begin(settings, len(utterances)):
+    has_work = results.begin(settings, len(utterances))
+    watch.begin(len(utterances), results.num_completed)
+    if not has_work:
         say(f"{results.out}: already complete")
         return
     if results.num_completed:
@@ -199,11 +248,16 @@ def _score_into(
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
+            watch.add(outcomes)
             if stop.is_set() and results.num_completed < len(utterances):
                 raise KeyboardInterrupt
         masses = [mass for mass in results.column("beam_mass") if mass is not None]
         typicality = None
-        if likeness is not None:
+        if likeness is not None and settings["shard"] is not None:
+            # Typicality is a matter of the whole pool; `merge` finds it.
+            likeness.keep(results.out)
+            circumstances["trusted"] = likeness.path
+        elif likeness is not None:
             typicality = likeness.of(results.embeddings())
             circumstances["typicality"] = likeness.metadata(results.column("id"))
         first = next(results.records(), {"id": None})["id"]
@@ -232,14 +286,18 @@ def say_norm_rules(metadata: Mapping[str, Any]) -> None:
         say(Coverage.from_json(metadata["norm_rules"]).sentence)
 
 
-def _score_to_standard_output(pool_scoring: PoolScoring, utterances: Sequence[Utterance]) -> int:
+def _score_to_standard_output(
+    pool_scoring: PoolScoring, utterances: Sequence[Utterance], watch: operations.Operations
+) -> int:
     tally = Tally()
+    watch.begin(len(utterances), 0)
     masses = []
     shares = LayerShares()
     with progress_bar() as bar, JsonlWriter(None) as writer:
         meter = Meter(bar, len(utterances), pool_scoring.task.options)
         for outcome in in_order(pool_scoring.outcomes(utterances)):
             meter.advance([outcome])
+            watch.add([outcome])
             if isinstance(outcome.result, ScoreRecord):
                 tally += Tally(num_scored=1)
                 masses.append(outcome.result.beam_mass)

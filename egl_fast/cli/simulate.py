@@ -22,10 +22,12 @@ from egl_fast.cli.extras import TOML, require_packages
 if TYPE_CHECKING:
     import torch
 
+    from egl_fast.evaluation.simulation.config import SimulationConfig
     from egl_fast.evaluation.simulation.plan import Expansion, Plan
     from egl_fast.evaluation.simulation.store import UnitStore
     from egl_fast.evaluation.simulation.units import Unit
     from egl_fast.evaluation.simulation.work import State, Watcher
+    from egl_fast.tracking.reports import Reports, Target
 
 
 @click.command("simulate")
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     help="Processes that share the work, each with --threads.",
 )
 @click.option("--worker", type=int, hidden=True, help="Number of a process that --jobs started.")
+@options.report_to
 @options.device
 @options.threads
 @options.quiet
@@ -66,6 +69,7 @@ def command(
     dry_run: bool,
     jobs: int,
     worker: int | None,
+    report_to: tuple[Target, ...],
     device: str,
     threads: int | None,
 ) -> None:
@@ -108,21 +112,60 @@ def command(
                 f"{run_path} held a run with another configuration: its tables are made again for "
                 "this one, and its units stay"
             )
-        _work(plan, store, run_path, jobs if worker is None else 1, place, worker)
+        if worker is not None:
+            _help(plan, store, run_path, place)
+            return
+        with _reports(report_to, run_path, config) as reports:
+            _work(plan, store, run_path, jobs, place, reports)
+
+
+def _reports(targets: Sequence[Target], run_dir: Path, config: SimulationConfig) -> Reports:
+    from egl_fast.evaluation.simulation.config import resolved
+    from egl_fast.tracking.reports import Reports
+
+    return Reports(targets, run_dir, axis="num_labeled", settings=resolved(config))
+
+
+def _report(reports: Reports, plan: Plan, store: UnitStore) -> None:
+    """Test results by how many recordings were labeled, a curve a metric, strategy and seed."""
+    if not reports:
+        return
+    from egl_fast.evaluation.simulation.tables import result_rows
+    from egl_fast.tracking.reports import Entry
+
+    entries = []
+    for row in result_rows(plan, plan.expand(store), store):
+        curve = f"{row['strategy'] or 'base'}/{row['mode']}/seed-{row['seed']}"
+        values = {f"{metric}/{curve}": row[metric] for metric in ("ctc_loss", "cer", "wer")}
+        key = f"{curve}/{row['round']}/{row['query']}/{row['unit']}"
+        entries.append(Entry(key, row["num_labeled"], values))
+    reports.log(entries)
+
+
+def _help(plan: Plan, store: UnitStore, run_dir: Path, place: torch.device) -> None:
+    """What a process does that ``--jobs`` started."""
+    from egl_fast.evaluation.simulation.run_folder import refresh_tables
+    from egl_fast.evaluation.simulation.work import Watcher, work
+
+    watcher = Watcher(on_finish=lambda *_: refresh_tables(plan, store, run_dir))
+    work(plan, store, watcher, device=place)
 
 
 def _work(
-    plan: Plan, store: UnitStore, run_dir: Path, jobs: int, place: torch.device, worker: int | None
+    plan: Plan,
+    store: UnitStore,
+    run_dir: Path,
+    jobs: int,
+    place: torch.device,
+    reports: Reports,
 ) -> None:
     from egl_fast.evaluation.simulation.run_folder import refresh_tables
-    from egl_fast.evaluation.simulation.work import Watcher, state_of, work
+    from egl_fast.evaluation.simulation.work import state_of, work
 
-    def refresh(*_: object) -> None:
+    def refresh() -> None:
         refresh_tables(plan, store, run_dir)
+        _report(reports, plan, store)
 
-    if worker is not None:
-        work(plan, store, Watcher(on_finish=refresh), device=place)
-        return
     state = state_of(plan.expand(store), store, workers=jobs)
     say(f"{state.total} units of work, {state.done} of them done: {store.root}")
     waiting = _Waiting()
@@ -130,6 +173,7 @@ def _work(
     with _helpers(jobs, run_dir), _watcher(store, state, waiting, refresh) as watcher:
         expansion = work(plan, store, watcher, device=place)
     refresh_tables(plan, store, run_dir, on_wait=lambda holder: waiting.say([holder]))
+    _report(reports, plan, store)
     say(f"{len(expansion.points)} points of the experiment: {run_dir / 'results.csv'}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from egl_fast.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
+    from egl_fast.tracking.reports import Target
     from egl_fast.training.examples import LeftOut
     from egl_fast.training.loop import Trainer
     from egl_fast.training.run_folder import EpochMetrics
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 @options.of_fields(TrainingConfig, but=("batch_seconds", "seed"))
 @options.batch_seconds
 @options.seed
+@options.report_to
 @options.device
 @options.threads
 @click.option(
@@ -107,6 +109,7 @@ def command(
     vocabulary_path: str | None,
     lowercase: bool,
     keeps_trusted: bool,
+    report_to: tuple[Target, ...],
     device: str,
     threads: int | None,
     as_json: bool,
@@ -176,7 +179,7 @@ def command(
         trainer.folder.write_errors({"id": u.id, "error": one_line(e)} for u, e in left_out)
         _say_what_is_trained(trainer, manifests, left_out)
         try:
-            best = _run(trainer)
+            best = _reported(trainer, report_to)
         except KeyboardInterrupt:
             epoch = len(trainer.history) + 1
             say(f"interrupted in epoch {epoch}; the same command with --resume continues")
@@ -226,7 +229,22 @@ def _say_what_is_trained(
             warn(warning)
 
 
-def _run(trainer: Trainer) -> EpochMetrics:
+def _reported(trainer: Trainer, targets: Sequence[Target]) -> EpochMetrics:
+    from egl_fast.tracking.reports import Entry, Reports
+
+    def report() -> None:
+        reports.log(
+            Entry(str(metrics.epoch), metrics.epoch, {**asdict(metrics)})
+            for metrics in trainer.history
+        )
+
+    settings = trainer.settings
+    with Reports(targets, trainer.folder.path, axis="epoch", settings=settings) as reports:
+        report()  # what an earlier process left unsaid
+        return _run(trainer, report)
+
+
+def _run(trainer: Trainer, report: Callable[[], None]) -> EpochMetrics:
     from egl_fast.training.loop import Progress
     from egl_fast.training.metrics import in_nats
 
@@ -244,6 +262,7 @@ def _run(trainer: Trainer) -> EpochMetrics:
             )
 
         def on_epoch(metrics: EpochMetrics, best: bool) -> None:
+            report()
             say(
                 f"epoch {metrics.epoch}: train loss {in_nats(metrics.train_loss)}, "
                 f"valid loss {in_nats(metrics.valid_loss)}, CER {metrics.valid_cer:.3f}, "

@@ -43,10 +43,7 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
     """
     scores = run_dir / "scores"
     atomic.make_folder(scores)
-    results = _frame(
-        [_result(plan, point, store) for point in expansion.points if point.unit is not None],
-        RESULTS,
-    )
+    results = _frame(result_rows(plan, expansion, store), RESULTS)
     _write_both(results, run_dir / "results")
     if plan.config.by is None:
         for name in ("results_by", "picks_by"):  # of an earlier configuration of the folder
@@ -68,6 +65,11 @@ def write_tables(plan: Plan, expansion: Expansion, store: UnitStore, run_dir: Pa
         lines = _scored_pool(plan, store.scores(unit), scores)
         heard = picks.filter((picks["seed"] == seed) & (picks["rank"] <= NUM_HEARD))
         _write_parquet(scores_table(lines, set(heard["id"])), paths[seed])
+
+
+def result_rows(plan: Plan, expansion: Expansion, store: UnitStore) -> list[dict[str, Any]]:
+    """The rows of ``results.csv``: a point of the experiment each."""
+    return [_result(plan, point, store) for point in expansion.points if point.unit is not None]
 
 
 def _result(plan: Plan, point: Point, store: UnitStore) -> dict[str, Any]:

@@ -113,12 +113,14 @@ class PoolScoring:
                 yield {positions[i]: result for i, result in scoring.score(unit).items()}
 
     def coverage(self, scored: Utterance) -> Coverage | None:
-        """Which parameters have a norm rule.
+        """Which parameters have a norm rule; None for methods without gradients.
 
         If nothing was scored since the model was loaded, as all was scored before a run was
         stopped, the model runs once on a recording that was; None if it cannot be read any more.
         """
         engine = self.task.engine
+        if not self.task.options.chosen_method.pulls_back:
+            return None
         if engine.coverage is not None:
             return engine.coverage
         try:

@@ -1,0 +1,1 @@
+"""``--report-to``: numbers of a run go to TensorBoard, Weights & Biases or MLflow as they come."""
