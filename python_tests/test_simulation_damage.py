@@ -160,7 +160,7 @@ def test_files_of_one_unit_in_the_folder_of_another_are_named(
     one, other, *_ = (tmp_path / "units").glob("train-*")
     shutil.rmtree(one)
     other.rename(one)
-    with pytest.raises(OutputError, match=f"{one}.*is damaged .it is of another unit"):
+    with pytest.raises(OutputError, match=f"{one}.*is damaged .it belongs to another unit"):
         UnitStore(tmp_path / "units").is_done(one.name)
 
 
