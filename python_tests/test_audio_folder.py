@@ -59,3 +59,12 @@ def test_damaged_metadata_are_ignored(files, content):
     _, scores = files
     scores.with_name("scores.jsonl.meta.json").write_text(content)
     assert audio_folder(str(scores), None) == scores.parent
+
+
+@pytest.mark.parametrize("pool", ["folder", ["a.jsonl", "b=c"], ["-"]])
+def test_sources_other_than_a_manifest_need_no_folder(files, pool):
+    """Their audio paths are absolute."""
+    _, scores = files
+    (scores.parent / "folder").mkdir()
+    scores.with_name("scores.jsonl.meta.json").write_text(json.dumps({"pool": pool}))
+    audio_folder(str(scores), None)

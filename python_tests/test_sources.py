@@ -478,6 +478,22 @@ def test_a_parquet_file_without_audio_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "y.parquet")
 
 
+def test_damaged_archives_get_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "x.arrow"}]}')
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "x.arrow").write_bytes(b"not arrow")
+    with pytest.raises(ManifestError, match=r"x\.arrow: cannot be read as an Arrow file"):
+        read_manifest(tmp_path)
+    (tmp_path / "dataset_dict.json").write_text("{")
+    with pytest.raises(ManifestError, match="is not a complete dataset"):
+        read_manifest(tmp_path)
+    line = write_manifest(tmp_path / "x.json", [{"audio_filepath": "a.wav", "shard_id": 0}])
+    (tmp_path / "audio_0.tar").write_bytes(b"not tar")
+    with pytest.raises(ManifestError, match=r"audio_0\.tar: cannot be read as a tar archive"):
+        read_manifest(line)
+
+
 # Several sources.
 
 

@@ -389,12 +389,13 @@ def circumstances_of(scorer: Scorer, model: str, pool: Sequence[str]) -> dict[st
 
     from egl_fast import _extension
 
-    pool_paths = list(map(os.path.abspath, pool))
+    # One path that leads somewhere, or else a list: of several, of `-`, of NAME=PATH.
+    pool_paths = [os.path.abspath(path) if os.path.exists(path) else path for path in pool]
     return {
         "model": model,
         "frame_seconds": scorer.recognizer.frame_seconds,
         "vocabulary": list(scorer.classes.vocabulary),
-        "pool": pool_paths[0] if len(pool_paths) == 1 else pool_paths,
+        "pool": pool_paths[0] if len(pool) == 1 and os.path.exists(pool[0]) else pool_paths,
         "versions": {
             "egl_fast": __version__,
             "torch": torch.__version__,

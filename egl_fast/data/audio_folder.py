@@ -37,6 +37,8 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
     if not isinstance(named, str):
         return meta_path.parent
     there = meta_path.parent / named
+    if there.is_dir():  # A source that is no manifest: all paths are absolute.
+        return there
     if _is_manifest(there):
         return there.parent
     # Pool and scores may have moved together.

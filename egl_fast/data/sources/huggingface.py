@@ -99,8 +99,7 @@ def _saved(source: Source) -> Iterator[Entry]:
         ) from None
     counts: Counter[str | None] = Counter()
     for split, path in files:
-        pyarrow_for(path)
-        table = arrow_table(path)
+        table = _table(path)
         audio = _audio_of(table.schema, path)
         cells = table[audio.name]
         row = 0
@@ -119,6 +118,18 @@ def _saved(source: Source) -> Iterator[Entry]:
                 yield _entry(values, cell, source.path, identity)
                 row += 1
                 counts[split] += 1
+
+
+def _table(path: Path) -> pyarrow.Table:
+    pyarrow_for(path)
+    import pyarrow
+
+    try:
+        return arrow_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ManifestError(
+            f"{path}: cannot be read as an Arrow file ({one_line(error)}); copy it again"
+        ) from None
 
 
 class _Cell(NamedTuple):

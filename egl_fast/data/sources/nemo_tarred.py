@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from egl_fast.data.archives import MEMBER, tar_members
 from egl_fast.data.json_reading import json_object
 from egl_fast.data.sources.source import Entry, Kind, Source, without_suffix
-from egl_fast.errors import ManifestError
+from egl_fast.errors import ManifestError, one_line
 
 _MANIFEST: Final = "tarred_audio_manifest.json"
 
@@ -43,7 +44,13 @@ def _entries(source: Source) -> Iterator[Entry]:
                 f"{where}: there is no {next(_archives(source.folder, shard))}, which should hold "
                 f"{name!r}; copy it there"
             )
-        members = tar_members(archive)
+        try:
+            members = tar_members(archive)
+        except (tarfile.TarError, OSError) as error:
+            raise ManifestError(
+                f"{archive}: cannot be read as a tar archive ({one_line(error)}); copy it again, "
+                "decompressed"
+            ) from None
         member = name if name in members else _SEGMENT.sub("", name)
         there = archive.relative_to(source.folder) if archive.is_relative_to(source.folder) else (
             Path("..", archive.name)
