@@ -257,5 +257,4 @@ WITHOUT_RULE: dict[str, set[str]] = {
     "zipformer": {"TimeReduced", "BiasNorm"},
     "layer scale": {"Scaled"},
     "tied": {"Embedding"},
-    "projections": {"LSTM"},
 }

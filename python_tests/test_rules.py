@@ -12,6 +12,7 @@ from foreign_models import NUM_BINS, NUM_CLASSES, batch
 from test_engine import PROMISED, assert_norms_equal_the_loop
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.model_call import ModelInputs
@@ -119,6 +120,8 @@ FRAMES: dict[str, Callable[[], nn.Module]] = {
     "attention_of_keys_alone": lambda: Attention(to_others=True, values_alone=True),
     "transformer_layer": lambda: nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True),
     "weights_used_directly": lambda: DirectUse(),
+    "lstm_with_projections": lambda: Projected(bidirectional=True),
+    "lstm_with_projections_packed": lambda: Projected(num_layers=2, bias=False, packed=True),
 }
 
 
@@ -170,6 +173,30 @@ class Attention(nn.Module):
         return out if weights is None else out + weights.square().sum(2, keepdim=True)
 
 
+class Projected(nn.Module):
+    """An LSTM whose initial states depend on the input, and whose final ones are used."""
+
+    def __init__(self, *, packed: bool = False, **options: Any) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(WIDTH, 10, proj_size=WIDTH, batch_first=True, **options)
+        self.packed = packed
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = self.lstm.num_layers * (1 + self.lstm.bidirectional)
+        hidden, cell = (
+            x[:, :1].mT.expand(-1, -1, count).permute(2, 0, 1),
+            x[:, 1:3].flatten(1)[:, :10],
+        )
+        initial = hidden.contiguous(), cell.expand(count, -1, -1).contiguous()
+        if self.packed:
+            x = pack_padded_sequence(x, torch.tensor([x.shape[1]] * len(x)), batch_first=True)
+        states, (last, last_cell) = self.lstm(x, initial)
+        if self.packed:
+            states, _ = pad_packed_sequence(states, batch_first=True)
+        out: Tensor = states.unflatten(2, (-1, WIDTH)).sum(2) + last.sum(0)[:, None]
+        return out * last_cell.sum((0, 2))[:, None, None]
+
+
 class DirectUse(nn.Module):
     """As WavLM: a module's own projections go to torch's function, with a bias of positions."""
 
@@ -213,6 +240,7 @@ def test_rules_of_modules_over_channels(name: str, dtype: torch.dtype) -> None:
     assert_the_rule_holds(CHANNELS[name](), dtype, frames_first=False)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("dtype", PROMISED, ids=str)
 @pytest.mark.parametrize("name", FRAMES)
 def test_rules_of_modules_over_frames(name: str, dtype: torch.dtype) -> None:

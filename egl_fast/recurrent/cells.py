@@ -28,10 +28,7 @@ TORCH_FORWARDS: dict[type[nn.RNNBase], Callable[..., Any]] = {kind: kind.forward
 
 def cell_of(module: nn.RNNBase) -> Cell | None:
     """The cell of a torch recurrent module, or None if it cannot run as a scan."""
-    own_forward = (
-        "forward" in vars(module) or TORCH_FORWARDS.get(type(module)) is not type(module).forward
-    )
-    if module.proj_size or own_forward:
+    if module.proj_size or _has_own_forward(module):
         return None
     if type(module) is ClippedReluRNN:
         return Cell("rnn", relu_clip=CLIP)
@@ -40,3 +37,12 @@ def cell_of(module: nn.RNNBase) -> Cell | None:
     if type(module) is nn.GRU:
         return Cell("gru")
     return Cell("lstm") if type(module) is nn.LSTM else None
+
+
+def is_projected_lstm(module: nn.RNNBase) -> bool:
+    """Whether the module is torch's LSTM with projections, which is no cell of ours."""
+    return type(module) is nn.LSTM and module.proj_size > 0 and not _has_own_forward(module)
+
+
+def _has_own_forward(module: nn.RNNBase) -> bool:
+    return "forward" in vars(module) or TORCH_FORWARDS.get(type(module)) is not type(module).forward

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from egl_fast.compute.process_wide import SharedChange
 from egl_fast.errors import ModelError
 from egl_fast.ops import RecurrentScan, recurrent_forward
-from egl_fast.recurrent.cells import TORCH_FORWARDS, Cell, cell_of
+from egl_fast.recurrent.cells import TORCH_FORWARDS, Cell, cell_of, is_projected_lstm
 from egl_fast.recurrent.layout import Layout
 from egl_fast.recurrent.scan import Projection, Scan
 
@@ -75,7 +75,8 @@ def scanned_recurrence(
     """Run the recurrent modules of a model as scans while the context is open.
 
     Results are the same to rounding. Modules that cannot run as a scan (projections, foreign
-    subclasses) run as they are, but without cuDNN in evaluation mode.
+    subclasses) run as they are, but without cuDNN in evaluation mode; or, to be recorded, an LSTM
+    with projections in linear layers.
 
     Args:
         model: any module; its torch.nn.RNN, GRU, LSTM and ``ClippedReluRNN`` run as scans.
@@ -101,11 +102,13 @@ def scanned_recurrence(
     ]
     for module in patched:
         cell = cell_of(module)
-        module.__dict__["forward"] = (
-            _forward_with_backward(module)
-            if cell is None
-            else _forward_as_scan(module, cell, record, weights_need_grad, ragged, precise)
-        )
+        if cell is not None:
+            forward = _forward_as_scan(module, cell, record, weights_need_grad, ragged, precise)
+        elif record is not None and is_projected_lstm(module):
+            forward = _forward_by_frames(module)
+        else:
+            forward = _forward_with_backward(module)
+        module.__dict__["forward"] = forward
     try:
         yield
     finally:
@@ -180,6 +183,43 @@ def _forward_as_scan(
     return forward
 
 
+def _forward_by_frames(module: nn.RNNBase) -> Callable[..., Any]:
+    """An LSTM with projections in calls of ``torch.nn.functional.linear``, which have a rule."""
+    directions = ["", "_reverse"] if module.bidirectional else [""]
+
+    def forward(input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+        layout = Layout.of(module, input)
+        inputs = layout.time_first
+        if layout.valid is not None or module.training or not _computes_as_written(module, inputs):
+            with without_cudnn():
+                whole: tuple[Any, Any] = TORCH_FORWARDS[nn.LSTM](module, input, hx)
+            return whole
+        initial = _initial_states(module, Cell("lstm"), inputs, hx, layout)
+        finals: list[tuple[Tensor, Tensor | None]] = []
+        for layer in range(module.num_layers):
+            outputs = []
+            for direction in directions:
+                own: dict[str, Any] = {
+                    name: getattr(module, f"{name}_l{layer}{direction}", None)
+                    for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_hr")
+                }
+                projected = F.linear(inputs, own["weight_ih"], own["bias_ih"])
+                state, cell = initial.pop(0)
+                states = []
+                for frame in projected.flip(0) if direction else projected:
+                    gates = frame + F.linear(state, own["weight_hh"], own["bias_hh"])
+                    i, f, g, o = gates.chunk(4, dim=1)
+                    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+                    state = F.linear(o.sigmoid() * cell.tanh(), own["weight_hr"])
+                    states.append(state)
+                outputs.append(torch.stack(states[::-1] if direction else states))
+                finals.append((state, cell))
+            inputs = torch.cat(outputs, dim=2)
+        return layout.restore(inputs), layout.final_states(finals)
+
+    return forward
+
+
 def _computes_as_written(module: nn.RNNBase, inputs: Tensor) -> bool:
     """Whether a scan computes what the module would: float32 or float64, no ``torch.autocast``."""
     dtypes = {inputs.dtype, *(parameter.dtype for parameter in module.parameters())}
@@ -219,11 +259,12 @@ def _tap_of(projected: Tensor) -> Tensor:
 def _initial_states(
     module: nn.RNNBase, cell: Cell, inputs: Tensor, hx: Any, layout: Layout
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Hidden and, of an LSTM, cell states [N, H] of each direction of each layer."""
+    """Hidden or projected and, of an LSTM, cell states [N, H] of each direction of each layer."""
     count = module.num_layers * (2 if module.bidirectional else 1)
     if hx is None:
         zeros = inputs.new_zeros(inputs.shape[1], module.hidden_size)
-        return [(zeros, zeros if cell.kind == "lstm" else None)] * count
+        state = zeros[:, : module.proj_size] if module.proj_size else zeros
+        return [(state, zeros if cell.kind == "lstm" else None)] * count
     if layout.valid is not None and module.bidirectional:
         # In reverse a scan starts on the padding, which would wipe an initial state.
         raise ModelError(

@@ -157,11 +157,7 @@ class ResumableScores:
         return True
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Every record so far, in order.
-
-        Raises:
-            OutputError: they cannot be read.
-        """
+        """Every record so far, in order. Raises ``OutputError`` if they cannot be read."""
         with self._as_output_error():
             for file in self._files.values():
                 file.flush()
