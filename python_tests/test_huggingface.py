@@ -142,6 +142,17 @@ def test_what_is_missing_is_named(folders: Callable[[str], Path], tmp_path: Path
     assert "no config.json" in refusal(f"hf:{other}")
 
 
+def test_a_mistyped_folder_is_not_blamed_on_the_hub_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise OSError("We couldn't connect")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
+    message = refusal("hf:wav2vec")
+    assert "there is no folder wav2vec, and no hub gave a model of that name (We" in message
+
+
 def test_other_kinds_of_models_are_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
     whole = folders("hubert")
     headless = without(whole, tmp_path / "headless", "model.safetensors", "config.json")

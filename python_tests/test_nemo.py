@@ -175,6 +175,7 @@ def test_a_transducer_alone_is_refused(nemo: None, tmp_path: Path) -> None:
         load_recognizer(f"nemo:{saved(tmp_path, 'transducer')}", device=CPU)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_nemos_own_model(tmp_path: Path) -> None:
     models: Any = pytest.importorskip("nemo.collections.asr.models")
     modules = "nemo.collections.asr.modules"

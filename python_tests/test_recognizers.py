@@ -34,6 +34,8 @@ CPU = torch.device("cpu")
         ("hf:dir/x", Spec("hf", "dir/x")),
         ("hf+pickle:x", Spec("hf", "x", requests=frozenset({"pickle"}))),
         ("nemo:a.nemo", Spec("nemo", "a.nemo")),
+        ("hf:~/x", Spec("hf", f"{Path.home()}/x")),
+        ("~/f.py:make", Spec("factory", f"{Path.home()}/f.py", "make")),
         ("my/file.py:make", Spec("factory", "my/file.py", "make")),
         ("C:/f.py:make", Spec("factory", "C:/f.py", "make")),
         ("pack.age:make", Spec("factory", "pack.age", "make")),

@@ -6,6 +6,7 @@ refused unless they were asked for by name.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def load(source: str, *, requests: frozenset[str], device: torch.device) -> Reco
         try:
             return getattr(transformers, kind).from_pretrained(place, **options, **more)
         except Exception as error:
-            raise _unreadable(name, error, trusts=trusts) from error
+            raise _unreadable(name, error, place=place, trusts=trusts) from error
 
     with _silent(transformers):
         config = read("AutoConfig")
@@ -224,12 +225,17 @@ def _cause(error: BaseException) -> str:
     return one_line(cause)[:120]
 
 
-def _unreadable(name: str, error: Exception, *, trusts: bool) -> ModelError:
+def _unreadable(name: str, error: Exception, *, place: str, trusts: bool) -> ModelError:
     text = one_line(error)
     if "trust_remote_code" in text and not trusts:
         return ModelError(
             f"{name}: comes with its own code; to run it, read it first and give "
             "hf+trust_remote_code:DIR"
+        )
+    if not os.path.isdir(place):
+        return ModelError(
+            f"{name}: there is no folder {place}, and no hub gave a model of that name "
+            f"({text[:300]})"
         )
     return ModelError(f"{name}: transformers cannot load it ({text[:300]})")
 
@@ -278,13 +284,15 @@ def _covering(module: nn.Module, wanted: set[str], prefix: str = "") -> list[str
 @contextmanager
 def _silent(transformers: Any) -> Iterator[None]:
     """Without transformers' own reports and bars: what matters is an error of ours."""
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log, hub = transformers.utils.logging, logging.getLogger("huggingface_hub")
+    level, bars, of_hub = log.get_verbosity(), log.is_progress_bar_enabled(), hub.level
     log.set_verbosity(log.CRITICAL)
     log.disable_progress_bar()
+    hub.setLevel(logging.CRITICAL)  # or it tells of each try to reach it
     try:
         yield
     finally:
+        hub.setLevel(of_hub)
         log.set_verbosity(level)
         if bars:
             log.enable_progress_bar()

@@ -87,14 +87,14 @@ def parse(text: str) -> Spec:
         return Spec("nemo", _named(text.removeprefix("nemo:"), text))
     found = _FACTORY.fullmatch(text)
     if found is not None:
-        return Spec("factory", found[1], found[2])
+        return Spec("factory", os.path.expanduser(found[1]), found[2])
     return Spec("checkpoint", text)
 
 
 def _named(source: str, text: str) -> str:
     if not source:
         raise ModelError(f"model {text}: names nothing; give hf:DIR or nemo:FILE.nemo")
-    return source
+    return os.path.expanduser(source)  # which shells do at the start of a word only
 
 
 def load_recognizer(text: str, *, device: torch.device) -> Recognizer:
