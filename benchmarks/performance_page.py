@@ -105,8 +105,9 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield LIBRARIES
     yield "![Times of other libraries](figures/performance-libraries.png)\n"
     yield from comparisons(group(run, "libraries"))
-    full_size = json.loads(full_size_page.RESULTS.read_text(encoding="utf-8"))
-    yield from full_size_page.section(full_size)
+    if full_size_page.RESULTS.exists():
+        full_size = json.loads(full_size_page.RESULTS.read_text(encoding="utf-8"))
+        yield from full_size_page.section(full_size)
     yield from gpu_page.section(json.loads(gpu_page.RESULTS.read_text(encoding="utf-8")))
 
 
