@@ -102,7 +102,8 @@ def page(run: dict[str, Any]) -> Iterator[str]:
     yield LIBRARIES
     yield "![Times of other libraries](figures/performance-libraries.png)\n"
     yield from comparisons(group(run, "libraries"))
-    yield from full_size_page.section(read_json(full_size_page.RESULTS))
+    if full_size_page.RESULTS.exists():
+        yield from full_size_page.section(read_json(full_size_page.RESULTS))
     yield from gpu_page.section(read_json(RESULTS / "gpu-h200.json"))
 
 

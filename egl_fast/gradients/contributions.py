@@ -173,5 +173,23 @@ def inner_products(coordinates: Sequence[Tensor], others: Sequence[Tensor]) -> T
     for a, b in zip(coordinates, others, strict=True):
         left = a.transpose(0, 1).flatten(1)
         right = left if a is b else b.transpose(0, 1).flatten(1)
-        parts.append(left @ right.t())
+        parts.append(_products_of_rows(left, right))
     return sum(parts[1:], parts[0])
+
+
+#: Numbers in a row from which float32 sums of its products are too far off, and in a part of one.
+_LONG, _PART = 2**19, 2**16
+
+
+def _products_of_rows(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right^T; of long rows in float64, from parts: MKL adds up millions in float32.
+
+    With few rows of five million numbers, that was 5e-4 too little.
+    """
+    if left.shape[1] <= _LONG:
+        return left @ right.t()
+    total = left.new_zeros(len(left), len(right), dtype=torch.float64)
+    for start in range(0, left.shape[1], _PART):
+        part = slice(start, start + _PART)
+        total += left[:, part] @ right[:, part].t()
+    return total
