@@ -10,13 +10,13 @@ from egl_fast.errors import MissingExtraError
 _T = TypeVar("_T")
 
 
-def bar(total: int | None, *, description: str, unit: str) -> Any:
+def bar(total: int | None, *, description: str, units: str) -> Any:
     """A bar of ``tqdm.auto``: a widget in a notebook, a line in a terminal.
 
     Args:
         total: what it counts to; None: unknown.
         description: what is going on.
-        unit: what is counted, in the singular.
+        units: what is counted.
 
     Raises:
         MissingExtraError: tqdm is not installed.
@@ -27,7 +27,7 @@ def bar(total: int | None, *, description: str, unit: str) -> Any:
         raise MissingExtraError(
             "progress=True needs tqdm: pip install 'egl-fast[notebook]'"
         ) from None
-    return tqdm(total=total, desc=description, unit=f" {unit}s")
+    return tqdm(total=total, desc=description, unit=f" {units}")
 
 
 def counted(
@@ -35,12 +35,12 @@ def counted(
     total: int | None,
     *,
     description: str,
-    unit: str = "recording",
+    units: str = "recordings",
     size: Callable[[_T], int] = lambda item: 1,
 ) -> Iterator[_T]:
     """The items, with a bar that advances by the ``size`` of each, from the first one on."""
     # Made here, not at `next()`: a missing package is reported by the call.
-    shown = bar(total, description=description, unit=unit)
+    shown = bar(total, description=description, units=units)
 
     def advancing() -> Iterator[_T]:
         with shown:

@@ -308,7 +308,7 @@ def test_results_are_reported(run: Run, whole: Path, data: Path, tmp_path: Path)
     events.Reload()
     rows = list(csv.DictReader((tmp_path / "run" / "results.csv").read_text().splitlines()))
     for row in rows:
-        name = f"cer/{row['strategy'] or 'base'}/{row['mode']}/seed-{row['seed']}"
+        name = f"cer/{row['strategy'] or 'ends'}/{row['mode']}/seed-{row['seed']}"
         points = [(e.step, e.value) for e in events.Scalars(name)]
         assert points.count((int(row["num_labeled"]), pytest.approx(float(row["cer"])))) == 1
 

@@ -247,7 +247,9 @@ def test_what_a_training_run_keeps(recordings: Path, tmp_path: Path) -> None:
     )
     files = sorted(path.name for path in (tmp_path / "run").iterdir())
     # Those that cannot be used are listed only if there are any.
-    assert sorted({*table_under(FORMATS, "Training run")} - {"errors.jsonl"}) == files
+    assert (
+        sorted({*table_under(FORMATS, "Training run")} - {"errors.jsonl", "reports.json"}) == files
+    )
     metrics, _ = keys_of_lines(tmp_path / "run" / "metrics.jsonl")
     assert table_under(FORMATS, "Training run", nth=1) == metrics
     assert metrics == [field.name for field in fields(EpochMetrics)]

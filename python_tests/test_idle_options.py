@@ -40,6 +40,7 @@ def given(command: click.Command, option: str) -> list[str]:
         return [option]
     kind = parameter.type
     value = kind.choices[-1] if isinstance(kind, click.Choice) else "3"
+    value = "1/3" if option == "--shard" else value
     # A default value counts as given too.
     return [option, "0.01" if option in ("--tolerance", "--dropout") else str(value)]
 

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import soundfile
 from recordings import random_checkpoint, scorer_of, write_recordings
+from training_runs import CONFIG, trainer_of
 
 import egl_fast
 from egl_fast.data.manifest import read_manifest
 from egl_fast.data.waveforms import load_waveform
 from egl_fast.errors import AudioError, EglError, ManifestError, MissingExtraError
 from egl_fast.records import ScoreRecord, to_json
+from egl_fast.training.metrics import transcribe
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +189,19 @@ def test_progress_counts_recordings(
     assert "scoring: 3 recordings" in capsys.readouterr().err
     list(scorer.score_manifest(paths(manifest), k=1, progress=True))
     assert "3/3" in capsys.readouterr().err
+
+
+def test_transcribing_and_training_show_bars(
+    scorer: egl_fast.Scorer, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tqdm")
+    utterances = read_manifest(manifest)
+    list(transcribe(scorer.recognizer, utterances, batch_seconds=8, progress=True))
+    assert "transcribing: 100%" in capsys.readouterr().err
+    trainer = trainer_of(manifest, tmp_path / "run", replace(CONFIG, max_epochs=1))
+    trainer.start()
+    trainer.run(progress=True)
+    assert "epoch 1, loss" in capsys.readouterr().err
 
 
 def test_progress_without_tqdm_names_the_extra(

@@ -135,7 +135,7 @@ def _report(reports: Reports, plan: Plan, store: UnitStore) -> None:
 
     entries = []
     for row in result_rows(plan, plan.expand(store), store):
-        curve = f"{row['strategy'] or 'base'}/{row['mode']}/seed-{row['seed']}"
+        curve = f"{row['strategy'] or 'ends'}/{row['mode']}/seed-{row['seed']}"
         values = {f"{metric}/{curve}": row[metric] for metric in ("ctc_loss", "cer", "wer")}
         key = f"{curve}/{row['round']}/{row['query']}/{row['unit']}"
         entries.append(Entry(key, row["num_labeled"], values))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from egl_fast.checkpoint import Checkpoint, checkpoint_content, plain_values
 from egl_fast.compute.precision import matmul_precision
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import AudioError, ModelError
+from egl_fast.progress import bar
 from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.recurrent import scanned_recurrence
 from egl_fast.training.augment import seed_epoch
@@ -53,6 +55,20 @@ class Progress:
     )
     on_epoch: Callable[[EpochMetrics, bool], None] = field(default=lambda metrics, best: None)
     stop: Callable[[], bool] = field(default=lambda: False)
+
+
+@contextmanager
+def epochs_bar(max_epochs: int) -> Iterator[Progress]:
+    """A bar that counts batches, and says the losses (``tqdm.auto``)."""
+    with bar(None, description="training", units="batches") as shown:
+
+        def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
+            shown.total = max_epochs * num_batches
+            shown.n = (epoch - 1) * num_batches + batch
+            loss_now = "-" if loss is None else f"{loss:.2f}"
+            shown.set_postfix_str(f"epoch {epoch}, loss {loss_now}")
+
+        yield Progress(on_batch)
 
 
 class Trainer:
@@ -120,8 +136,11 @@ class Trainer:
         if self.history:
             self.folder.refuse_without_model()
 
-    def run(self, progress: Progress | None = None) -> EpochMetrics:
+    def run(self, progress: Progress | bool = False) -> EpochMetrics:
         """Train until the last epoch, or until validation stops improving.
+
+        Args:
+            progress: what is told of it; True: a bar (``tqdm.auto``).
 
         Returns:
             The metrics of the best epoch, whose model is in ``model.pt``.
@@ -132,6 +151,9 @@ class Trainer:
             ManifestError: a text needs more frames than its audio has.
             KeyboardInterrupt: as requested by ``progress.stop``; the state is saved.
         """
+        if progress is True:
+            with epochs_bar(self.config.max_epochs) as shown:
+                return self.run(shown)
         progress = progress or Progress()
         while not self._finished():
             epoch = len(self.history) + 1

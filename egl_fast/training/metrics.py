@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -19,6 +19,7 @@ from egl_fast.data.manifest import Utterance
 from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ModelError, one_line
 from egl_fast.gradients.model_call import call_model
+from egl_fast.progress import counted
 from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.scoring.formula.outputs import model_outputs
@@ -87,6 +88,7 @@ def transcribe(
     batch_seconds: float,
     with_loss: bool = False,
     on_error: Callable[[Utterance, EglError], None] | None = None,
+    progress: bool = False,
 ) -> Iterator[list[Transcript]]:
     """Transcripts, computed in batches of similar length within windows of the input order.
 
@@ -100,6 +102,7 @@ def transcribe(
         with_loss: also compute the CTC loss of each utterance's text.
         on_error: called for each utterance that fails, in order, while the others continue. None:
             the first failure is raised.
+        progress: show a bar (``tqdm.auto``).
 
     Yields:
         One list per window of ``WINDOW_UTTERANCES``, in the order of ``utterances``, without those
@@ -112,8 +115,11 @@ def transcribe(
     """
     recognizer.required_front_end()
     loaded = read_ahead(recognizer.load, utterances, num_threads=decoders_beside(recognizer.device))
-    for start in range(0, len(utterances), WINDOW_UTTERANCES):
-        window = utterances[start : start + WINDOW_UTTERANCES]
+    starts = range(0, len(utterances), WINDOW_UTTERANCES)
+    windows: Iterable[Sequence[Utterance]] = (utterances[n : n + WINDOW_UTTERANCES] for n in starts)
+    if progress:
+        windows = counted(windows, len(utterances), description="transcribing", size=len)
+    for window in windows:
         recordings = list(islice(loaded, len(window)))
         results = _transcripts(recognizer, window, recordings, batch_seconds, with_loss=with_loss)
         transcripts = []
