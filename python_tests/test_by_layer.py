@@ -96,6 +96,7 @@ def test_layers_are_what_the_loop_says(dtype: torch.dtype) -> None:
         assert record.by_layer_full is None
 
 
+@pytest.mark.filterwarnings("ignore:.*different logits alone:egl_fast.EglWarning")
 @pytest.mark.parametrize("method", ["exact", "lowrank", "probe"])
 def test_layers_change_no_score_and_add_up_to_it(method: str) -> None:
     scorer = Scorer(Layered(), VOCABULARY)
@@ -141,6 +142,7 @@ def test_estimated_layers_are_unbiased() -> None:
     assert found[0].by_layer["output"] == pytest.approx(exact.by_layer["output"], rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.*different logits alone:egl_fast.EglWarning")
 @pytest.mark.parametrize("wrong", [{"a": "1"}, {"a": math.nan}, [1.0], 1.0])
 def test_layers_are_finite_numbers_by_name(wrong: object) -> None:
     [record] = Scorer(Layered(), VOCABULARY).score_batch(

@@ -143,7 +143,10 @@ def test_noise_is_called_noise(tiny_model: Path) -> None:
 
 
 def test_a_pool_has_a_table(tiny_model: Path, recordings: Path) -> None:
-    done = bench("--model", tiny_model, "--pool", recordings, "--k", 6, "--utterances", 2)
+    done = bench(
+        *("--model", tiny_model, "--pool", recordings, "--k", 6, "--utterances", 2),
+        *("--memory", "2GiB"),
+    )
     assert done.returncode == 0, done.stderr
     assert "…" not in done.stdout
     assert "4 recordings, 2.4 s of audio; measured: 2 of" in done.stdout

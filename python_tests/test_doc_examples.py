@@ -136,6 +136,11 @@ def fault_of_call(arguments: list[str], *, complete: bool) -> str | None:
     return None
 
 
+def has_option(script: str, option: str) -> bool:
+    """Whether the text of a script has an option, by ``add_argument`` or ``options_of``."""
+    return f'"{option}"' in script or f"{option[2:]}=" in script
+
+
 def fault_of_script(script: str, arguments: list[str]) -> str | None:
     """Whether the file is there, and it or what the scripts share has each option."""
     path = ROOT / script
@@ -145,8 +150,7 @@ def fault_of_script(script: str, arguments: list[str]) -> str | None:
     text += (ROOT / "benchmarks" / "script.py").read_text(encoding="utf-8")
     for word in arguments:
         option = word.partition("=")[0]
-        names = f'"{option}"', f"{option[2:]}="  # of add_argument, of options_of
-        if option.startswith("--") and not any(name in text for name in names):
+        if option.startswith("--") and not has_option(text, option):
             return f"no option {word} in {script}"
     return None
 
@@ -182,7 +186,7 @@ def test_options_in_a_pages_prose_exist(page: Path) -> None:
         for word in span.split()
         if word.startswith("--")
     }
-    assert {word for word in named - known if f'"{word}"' not in texts} == set()
+    assert {word for word in named - known if not has_option(texts, word)} == set()
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ def units() -> list[list[Outcome]]:
 
 UNITS = units()
 
+#: So many units leave a window begun, of which the journal holds the outcomes.
+NUM_STOPPED = 4
+
 
 def finish(
     out: Path,
@@ -219,7 +222,7 @@ def test_scores_to_be_overwritten_are_the_old_ones_or_the_new_ones(
                 assert left in (old, expected)
 
 
-def stopped(out: Path, *, after: int = 3, **options: Any) -> dict[str, bytes]:
+def stopped(out: Path, *, after: int = NUM_STOPPED, **options: Any) -> dict[str, bytes]:
     """What a stopped run leaves."""
     results = ResumableScores(str(out), **options)
     with results.locked():

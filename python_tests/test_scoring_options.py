@@ -111,6 +111,7 @@ def scorer() -> egl_fast.Scorer:
     return egl_fast.Scorer(build("convolutions"), list("-abcdefg")[:NUM_CLASSES])
 
 
+@pytest.mark.filterwarnings("ignore:.*different logits alone:egl_fast.EglWarning")
 def test_a_method_and_its_name_with_options_are_the_same() -> None:
     x, lengths = batch()
     named = scorer().score_batch(x, lengths, k=9, method="lowrank", tolerance=0.2)
@@ -135,6 +136,7 @@ class Best(Method):
         return BestRow(weights_of(found, utterance))
 
 
+@pytest.mark.filterwarnings("ignore:.*different logits alone:egl_fast.EglWarning")
 def test_a_method_of_the_caller_can_be_given() -> None:
     x, lengths = batch()
     records = scorer().score_batch(x, lengths, k=9, method=Best())

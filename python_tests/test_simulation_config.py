@@ -250,7 +250,9 @@ def test_a_file_of_ones_own_is_known_by_its_content(folder: Path) -> None:
         file.write("# changed\n")
     for text in (recorded, relative):
         elsewhere.write_text(text)
-        with pytest.raises(ConfigError, match=r"line \d+: .*own.py: has changed since; remove"):
+        with pytest.raises(
+            ConfigError, match=r"line \d+: .*own.py: has changed since then; remove"
+        ):
             read_config(elsewhere)
 
 

@@ -46,7 +46,7 @@ def test_score_says_it_in_every_run(
 def test_query_says_it_too(run: Run, recordings: Path, tmp_path: Path) -> None:
     out, metadata = tmp_path / "picks.jsonl", tmp_path / "picks.jsonl.meta.json"
     command = ["query", "--model", MODEL, "--pool", recordings, "--k", 3, "--device", "cpu"]
-    command += ["--budget", 1, "--out", out]
+    command += ["--budget", 1, "--strategy", "egl", "--out", out]
     for more in ([], ["--resume"], ["--overwrite"]):
         status, _, err = run(*command, *more)
         assert status == 0, err

@@ -111,7 +111,7 @@ def test_a_recording_that_is_lost_in_the_middle_costs_nothing(
     cut = trainer_of(recordings, tmp_path / "cut", config, cell="rnn_tanh")
     cut.start()
     module: Any = batches if where == "training" else recognizer
-    name = "load_audio"
+    name = "load_audio" if where == "training" else "load_waveform"
     load, hidden = getattr(module, name), recordings.with_name("hidden.wav")
     epochs: list[int] = []
     steps: list[int] = []
@@ -226,7 +226,7 @@ def test_several_manifests_are_as_good_as_one(run: Run, recordings: Path, tmp_pa
         *("--run-dir", tmp_path / "no"),
     )
     assert status == 2
-    assert re.search(r"again.jsonl: id .* \(line 1\) is in .*first.jsonl, too", stderr)
+    assert re.search(r"again.jsonl, line 1: id .* is already in .*first.jsonl", stderr)
 
 
 @pytest.mark.parametrize("which", ["train", "valid"])

@@ -59,6 +59,7 @@ class Reversible(torch.autograd.Function):
         return x.grad, None
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be vectorized:egl_fast.EglWarning")
 @pytest.mark.parametrize("at_the_bottom", [True, False])
 def test_functions_that_set_gradients_themselves_are_noticed(at_the_bottom: bool) -> None:
     model = Sandwich(lambda m, x: Reversible.apply(x, m.mid))

@@ -10,6 +10,7 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
+from egl_fast.cli.layer_shares import LayerShares
 from egl_fast.cli.likeness import Likeness, trusted_path
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import ManifestError, one_line
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 #: What need not be the same on all machines, but may change the last digits of scores.
 _MACHINE = ("machine", "gpu", "threads")
-_OF_ONE_SHARD = ("shard", "trusted", "num_scored", "num_failed", "audio_seconds", "wall_seconds")
+_OF_ONE_SHARD = ("shard", "trusted", "num_scored", "num_failed", "audio_seconds", "wall_seconds",
+                 "norm_rules", "layer_shares")  # fmt: skip
 
 
 @click.command("merge")
@@ -37,9 +39,10 @@ def command(
 ) -> int:
     """Put together what `score --shard` wrote, in the manifest's order.
 
-    The result, with the files beside it, is what a single run would have written. SHARDs may come
-    in any order. Their settings must agree. If recordings are missing, or are in two shards,
-    nothing is written. With `--typicality`, typicality is computed here, over the whole pool.
+    SHARD... are its scores files, in any order; their settings must agree. The result, with the
+    files beside it, is what a single run would have written. If recordings are missing, or are in
+    two shards, nothing is written. With `--typicality`, typicality is computed here, over the whole
+    pool.
 
     \b
     Example:
@@ -58,10 +61,12 @@ def command(
         inputs=[f"{path}{suffix}" for path in paths for suffix in ("", ".meta.json")],
         embeddings=likeness is not None,
     )
-    utterances, pool_hash = read_manifest_and_hash(pool or first.get("pool", ""))
+    named = pool or first.get("pool", "")
+    sources = [named] if isinstance(named, str) else named
+    utterances, pool_hash = read_manifest_and_hash(*sources)
     if pool_hash != settings["pool_sha256"]:
         raise ManifestError(
-            f"manifest {pool or first['pool']}: is not the one that was scored; name that by --pool"
+            f"manifest {', '.join(sources)}: is not the one that was scored; name that by --pool"
         )
     utterances = utterances[: settings.get("limit")]
     merging = Merging(paths, utterances, embeddings=likeness is not None)
@@ -80,6 +85,12 @@ def command(
         if likeness is not None:
             typicality = likeness.of(results.embeddings())
             circumstances["typicality"] = likeness.metadata(results.column("id"))
+        # A shard in which nothing could be scored says nothing of these.
+        rules = [one["norm_rules"] for one in metadata.values() if "norm_rules" in one]
+        if rules:
+            circumstances["norm_rules"] = rules[0]
+        if settings["by_layer"]:
+            circumstances["layer_shares"] = LayerShares.of(results.records()).as_json()
         results.finish({**settings, **circumstances}, typicality=typicality)
     _warn_of_machines(metadata)
     tally = results.tally

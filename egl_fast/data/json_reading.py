@@ -93,7 +93,7 @@ def open_file(path: str | Path, source: str) -> BufferedReader:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise ManifestError(f"{source}: no such file; check the path") from None
+        raise ManifestError(f"{source}: no such file; give one that exists") from None
     except IsADirectoryError:
         raise ManifestError(f"{source}: is a folder; name a file in it") from None
     except (OSError, ValueError) as error:

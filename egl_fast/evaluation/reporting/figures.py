@@ -59,41 +59,42 @@ def draw_curves(evaluation: Evaluation, folder: Path) -> list[Path]:
     Raises:
         OutputError: they cannot be written.
     """
-    by_share = _draw_curves(
-        evaluation, "labeled, % of the pool", lambda curve: curve.fractions * 100
-    )
-    by_hours = _draw_curves(evaluation, "labeled, hours of audio", lambda curve: curve.hours)
-    return [*_save(by_share, folder, "figure1"), *_save(by_hours, folder, "figure1_hours")]
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):  # saving has a style, too
+        by_share = _draw_curves(
+            evaluation, "labeled, % of the pool", lambda curve: curve.fractions * 100
+        )
+        by_hours = _draw_curves(evaluation, "labeled, hours of audio", lambda curve: curve.hours)
+        return [*_save(by_share, folder, "figure1"), *_save(by_hours, folder, "figure1_hours")]
 
 
 def _draw_curves(
     evaluation: Evaluation, labeled: str, amounts: Callable[[Curve], Floats]
 ) -> Figure:
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 2.7), layout="constrained")
-        panels = figure.subplots(1, len(METRICS))
-        for axes, metric in zip(panels, METRICS, strict=True):
-            for series in evaluation.series:
-                curve, how = evaluation.curve(series, metric), look(series)
-                if curve is None:
-                    continue
-                x = amounts(curve)
-                axes.plot(
-                    x, curve.by_seed.T * metric.scale, color=how.light, lw=0.5, alpha=0.3, zorder=1
-                )
-                axes.plot(
-                    x, curve.values[0] * metric.scale, color=how.light, lw=1.4, label=how.label,
-                    ls="--" if how.dashed else "-", marker=_MARKERS[how.shape], ms=3.5,
-                    mec="white", mew=0.4, zorder=2,
-                )  # fmt: skip
-            axes.set_xlabel(labeled)
-            axes.set_title(metric.label + (f", {metric.unit.strip()}" if metric.unit else ""))
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
-        return figure
+    figure = Figure(figsize=(7.2, 2.7), layout="constrained")
+    panels = figure.subplots(1, len(METRICS))
+    for axes, metric in zip(panels, METRICS, strict=True):
+        for series in evaluation.series:
+            curve, how = evaluation.curve(series, metric), look(series)
+            if curve is None:
+                continue
+            x = amounts(curve)
+            axes.plot(
+                x, curve.by_seed.T * metric.scale, color=how.light, lw=0.5, alpha=0.3, zorder=1
+            )
+            axes.plot(
+                x, curve.values[0] * metric.scale, color=how.light, lw=1.4, label=how.label,
+                ls="--" if how.dashed else "-", marker=_MARKERS[how.shape], ms=3.5,
+                mec="white", mew=0.4, zorder=2,
+            )  # fmt: skip
+        axes.set_xlabel(labeled)
+        axes.set_title(metric.label + (f", {metric.unit.strip()}" if metric.unit else ""))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    return figure
 
 
 def draw_ranks(ranking: Ranking, folder: Path) -> list[Path]:

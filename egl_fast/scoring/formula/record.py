@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,7 @@ from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.formula.search import Decoded, Searched, decode
 from egl_fast.scoring.formula.word_confidence import word_uncertainty
 from egl_fast.scoring.task import ScoringTask
-
-_log = logging.getLogger("egl_fast")
+from egl_fast.warning import warn
 
 
 @dataclass(frozen=True)
@@ -111,15 +109,13 @@ def _tell_of_lost_basis(
     if memory.told_of_lost_bases:
         return
     memory.told_of_lost_bases = True
-    _log.warning(
-        "utterance %r: inner products of %d gradients do not fit into %.3g GiB of memory for "
-        "gradients, so %d labelings are pulled back one by one: just as exact, but slower; with "
-        "%.2g GiB they would fit (--memory)",
-        searched[0].name,
-        num_rows,
-        memory.total_bytes / 2**30,
-        max(len(one.labelings) for one in searched),
-        memory.least_bytes(tape, num_rows) / 2**30 * 1.05,  # printed with two digits
+    most = max(len(one.labelings) for one in searched)
+    enough = memory.least_bytes(tape, num_rows) / 2**30 * 1.05  # printed with two digits
+    warn(
+        f"utterance {searched[0].name!r}: inner products of {num_rows} gradients do not fit into "
+        f"{memory.total_bytes / 2**30:.3g} GiB of memory for gradients, so {most} labelings are "
+        "pulled back one by one: just as exact, but slower; with "
+        f"{enough:.2g} GiB they would fit (--memory)"
     )
 
 
