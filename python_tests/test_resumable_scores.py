@@ -73,7 +73,7 @@ def units() -> list[list[Outcome]]:
 UNITS = units()
 
 #: So many units leave a window begun, of which the journal holds the outcomes.
-NUM_STOPPED = 4
+NUM_STOPPED = 5
 
 
 def finish(

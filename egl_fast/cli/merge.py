@@ -39,10 +39,10 @@ def command(
 ) -> int:
     """Put together what `score --shard` wrote, in the manifest's order.
 
-    SHARD... are its scores files, in any order; their settings must agree. The result, with the
-    files beside it, is what a single run would have written. If recordings are missing, or are in
-    two shards, nothing is written. With `--typicality`, typicality is computed here, over the whole
-    pool.
+    Every SHARD is a scores file; their order does not matter, but their settings must agree. The
+    result, with the files beside it, is what a single run would have written. If recordings are
+    missing, or are in two shards, nothing is written. With `--typicality`, typicality is computed
+    here, over the whole pool.
 
     \b
     Example:
