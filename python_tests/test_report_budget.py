@@ -113,7 +113,8 @@ def test_the_keyboard_is_enough(visit):
     assert play.text_content() == "Stop"
     page.keyboard.press("Space")
     page.wait_for_function("(n) => document.querySelector(`#pick-${n} audio`).paused", arg=number)
-    assert play.text_content() == "Play"
+    said = "(n) => document.querySelector(`[data-plays='${n}']`).textContent === 'Play'"
+    page.wait_for_function(said, arg=number)  # the event comes after the state
 
 
 def test_tables_run_no_formula_and_change_no_text(visit, chosen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import tee
@@ -156,7 +157,8 @@ def _looked_at(
 
     mine, theirs = tee(utterances)
     looks = read_ahead(look, theirs, num_threads=_NUM_THREADS, timeout_seconds=timeout_seconds)
-    return zip(mine, looks, strict=True)
+    with closing(looks):  # its threads end with it, whatever is wrong with a source
+        yield from zip(mine, looks, strict=True)
 
 
 def _records(utterance: Utterance, look: _Look, folder: str) -> Iterator[dict[str, Any]]:

@@ -12,34 +12,26 @@ import click
 
 from egl_fast import __version__
 from egl_fast.cli import operations, options
-from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table, warn
+from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.layer_shares import LayerShares, layer_table
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
+from egl_fast.cli.meter import Meter
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.manifest import read_manifest_and_hash
-from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
 from egl_fast.recognizers.spec import parse
 from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
-from egl_fast.scoring.run.outcome import Outcome, in_order
+from egl_fast.scoring.run.outcome import in_order
 from egl_fast.scoring.run.resumable_scores import ResumableScores
 from egl_fast.scoring.run.shards import Shard
-from egl_fast.selection import low_mass_warning
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from egl_fast.data.manifest import Utterance
     from egl_fast.scorer import Scorer
-    from egl_fast.scoring.options import ScoringOptions
     from egl_fast.scoring.run.pool import PoolScoring
-
-
-#: With more time left than this, the progress line names the faster methods.
-LONG_SECONDS = 1800.0
 
 
 class ShardName(click.ParamType):  # type: ignore[type-arg]
@@ -312,58 +304,6 @@ def _score_to_standard_output(
     if shares.as_json():
         stderr.print(layer_table(shares.as_json(), pool_scoring.task.engine))
     return 3 if tally.num_failed else 0
-
-
-class Meter:
-    """The progress line: the speed, the time left, and how it could be faster."""
-
-    def __init__(
-        self,
-        bar: Progress,
-        total: int,
-        scoring: ScoringOptions,
-        *,
-        name: str = "scoring",
-        done: int = 0,
-    ) -> None:
-        self._left = total - done
-        self._method = scoring.chosen_method
-        self._bar = bar
-        self._task = bar.add_task(name, total=total, completed=done, note="")
-        self._started = time.monotonic()
-        self._num_done = 0
-        self._lengths = TrueLengths()
-        self._audio_seconds = 0.0
-
-    def advance(self, outcomes: Sequence[Outcome]) -> None:
-        """Count some outcomes."""
-        self._num_done += len(outcomes)
-        for outcome in outcomes:
-            if outcome.record is not None:
-                self._audio_seconds += outcome.record.duration
-                self._lengths.add(outcome.utterance, outcome.record.duration)
-        seconds = time.monotonic() - self._started
-        rate = self._num_done / seconds
-        note = f"{rate:.2f}/s, {self._audio_seconds / seconds:.1f} x real time"
-        if self._method.name == "exact" and (self._left - self._num_done) / rate > LONG_SECONDS:
-            note += " (--method lowrank or probe is faster)"
-        self._bar.update(self._task, advance=len(outcomes), note=note)
-
-    def summarize(self, tally: Tally, masses: Sequence[float], *, name: str | None = None) -> None:
-        """Say how it went, once all is done."""
-        seconds = time.monotonic() - self._started
-        total = tally.num_scored + tally.num_failed
-        line = (
-            f"scored {tally.num_scored} of {total} recordings in {seconds:.1f} s "
-            f"({self._num_done / seconds:.2f}/s)"
-        )
-        say(line if name is None else f"{line}: {name}")
-        low_mass = None
-        if self._method.pulls_back:
-            low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
-        for warning in (self._lengths.warning(), low_mass):
-            if warning is not None:
-                warn(warning)
 
 
 def run_settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:

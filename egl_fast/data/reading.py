@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -46,7 +46,7 @@ def read_ahead(
     num_threads: int,
     timeout_seconds: float | None = READ_TIMEOUT_SECONDS,
     ahead: int = 64,
-) -> Iterator[Result | EglError]:
+) -> Generator[Result | EglError, None, None]:
     """The results of ``load`` for each recording, in order; a failure does not stop the others.
 
     libsndfile, soxr, and torch release the interpreter lock, so decoding overlaps with the

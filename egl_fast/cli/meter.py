@@ -1,0 +1,73 @@
+"""The progress line of commands that score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from egl_fast.cli.console import say, warn
+from egl_fast.data.true_lengths import TrueLengths
+from egl_fast.scoring.run.journal import Tally
+from egl_fast.scoring.run.outcome import Outcome
+from egl_fast.selection import low_mass_warning
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from egl_fast.scoring.options import ScoringOptions
+
+#: With more time left than this, the progress line names the faster methods.
+LONG_SECONDS = 1800.0
+
+
+class Meter:
+    """The progress line: the speed, the time left, and how it could be faster."""
+
+    def __init__(
+        self,
+        bar: Progress,
+        total: int,
+        scoring: ScoringOptions,
+        *,
+        name: str = "scoring",
+        done: int = 0,
+    ) -> None:
+        self._left = total - done
+        self._method = scoring.chosen_method
+        self._bar = bar
+        self._task = bar.add_task(name, total=total, completed=done, note="")
+        self._started = time.monotonic()
+        self._num_done = 0
+        self._lengths = TrueLengths()
+        self._audio_seconds = 0.0
+
+    def advance(self, outcomes: Sequence[Outcome]) -> None:
+        """Count some outcomes."""
+        self._num_done += len(outcomes)
+        for outcome in outcomes:
+            if outcome.record is not None:
+                self._audio_seconds += outcome.record.duration
+                self._lengths.add(outcome.utterance, outcome.record.duration)
+        seconds = time.monotonic() - self._started
+        rate = self._num_done / seconds
+        note = f"{rate:.2f}/s, {self._audio_seconds / seconds:.1f} x real time"
+        if self._method.name == "exact" and (self._left - self._num_done) / rate > LONG_SECONDS:
+            note += " (--method lowrank or probe is faster)"
+        self._bar.update(self._task, advance=len(outcomes), note=note)
+
+    def summarize(self, tally: Tally, masses: Sequence[float], *, name: str | None = None) -> None:
+        """Say how it went, once all is done."""
+        seconds = time.monotonic() - self._started
+        total = tally.num_scored + tally.num_failed
+        line = (
+            f"scored {tally.num_scored} of {total} recordings in {seconds:.1f} s "
+            f"({self._num_done / seconds:.2f}/s)"
+        )
+        say(line if name is None else f"{line}: {name}")
+        low_mass = None
+        if self._method.pulls_back:
+            low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
+        for warning in (self._lengths.warning(), low_mass):
+            if warning is not None:
+                warn(warning)
