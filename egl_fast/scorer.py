@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +35,7 @@ from egl_fast.scoring.options import (
     split_keywords,
     takes_scoring_options,
 )
-from egl_fast.scoring.run.outcome import in_order
+from egl_fast.scoring.run.outcome import Outcome, in_order
 from egl_fast.scoring.run.pool import PoolScoring, ReadingLimits
 from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring
 from egl_fast.scoring.task import ScoringTask
@@ -329,17 +330,19 @@ class Scorer:
             batch_seconds=batch_seconds,
             limits=ReadingLimits(max_duration, read_timeout),
         )
-        outcomes = in_order(scoring.outcomes(utterances_in(manifest)))
+        found = in_order(scoring.outcomes(utterances_in(manifest)))
+        outcomes: Iterable[Outcome] = found
         if progress:
             outcomes = counted(outcomes, known_length(manifest), description="scoring")
 
         # Its own generator, so that a wrong argument is refused at the call, not at `next()`.
         def records() -> Iterator[ScoreRecord]:
-            for outcome in outcomes:
-                if isinstance(outcome.result, ScoreRecord):
-                    yield replace(outcome.result, manifest=outcome.utterance.record)
-                elif on_error == "raise":
-                    raise outcome.result
+            with closing(found):  # so that no thread reads on after an error
+                for outcome in outcomes:
+                    if isinstance(outcome.result, ScoreRecord):
+                        yield replace(outcome.result, manifest=outcome.utterance.record)
+                    elif on_error == "raise":
+                        raise outcome.result
 
         return records()
 

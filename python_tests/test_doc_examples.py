@@ -27,6 +27,7 @@ from commands import for_shells
 from documentation import PAGES, ROOT, Block, blocks, code_spans, name_of, shell_lines
 
 from egl_fast.cli.main import COMMANDS, cli
+from egl_fast.errors import MissingExtraError
 
 #: What is checked in a block without a language.
 PROGRAMS = ("egl-fast", "make", "python")
@@ -133,6 +134,8 @@ def fault_of_call(arguments: list[str], *, complete: bool) -> str | None:
         return error.format_message() if complete else None
     except click.ClickException as error:
         return error.format_message()
+    except MissingExtraError:  # which says that the option is right
+        return None
     return None
 
 

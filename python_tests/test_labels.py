@@ -18,7 +18,8 @@ from egl_fast.cli.main import cli
 from egl_fast.data.manifest import read_manifest
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.labeling.audit import audit
-from egl_fast.labeling.formats import FORMATS
+from egl_fast.labeling.formats import FORMATS, Delivered
+from egl_fast.labeling.returned import match
 from egl_fast.recognizers.checkpoint import recognizer_of
 
 __all__ = ["pool"]  # a fixture
@@ -141,7 +142,8 @@ def test_all_that_can_be_wrong_is_told_apart(pool: Path, tmp_path: Path) -> None
         },
     )
     items = json.loads(export.read_text())
-    items[5]["data"]["audio_filepath"] = "wav/other.wav"
+    # What was listened to counts.
+    items[5]["data"]["audio"] = "/data/local-files/?d=wav/other.wav"
     items[6]["data"]["duration"] = 3.0
     stranger = {**items[0], "data": {**items[0]["data"], "utterance_id": "stranger"}}
     export.write_text(json.dumps([*items[:-1], stranger]))
@@ -164,6 +166,18 @@ def test_all_that_can_be_wrong_is_told_apart(pool: Path, tmp_path: Path) -> None
     labels(picks, export, "--out", out, "--overwrite", "--latest", "--keep-empty", status=3)
     texts = {line["id"]: line["text"] for line in lines_of(out)}
     assert (texts[ids[2]], texts[ids[3]]) == ("", "two")
+
+
+def test_what_nobody_typed_is_counted() -> None:
+    sent = Delivered("a", "old  text", {"id": "a"}, "here")
+    answer = Delivered("a", "old text", {"id": "a"}, "there")
+    assert match({"a": sent}, [answer]).num_as_sent == 1
+
+
+def test_spaces_of_what_was_heard_do_not_count() -> None:
+    sent = Delivered("a", None, {"id": "a", "pred_text": " two  words"}, "here")
+    answer = Delivered("a", "two words", {"id": "a"}, "there", is_answer=True)
+    assert match({"a": sent}, [answer]).num_unchanged == 1
 
 
 def test_a_choice_counts_unless_the_text_was_edited(pool: Path, tmp_path: Path) -> None:

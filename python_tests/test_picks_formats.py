@@ -167,7 +167,7 @@ def test_label_studio_gets_addresses_it_can_open(pool: Path, tmp_path: Path) -> 
 
 
 def test_label_studio_gets_keys_of_a_bucket_as_they_are(pool: Path, tmp_path: Path) -> None:
-    out = written(pool, tmp_path, "label-studio", "--audio-root", pool, "--audio-url", "s3://b/")
+    out = written(pool, tmp_path, "label-studio", "--audio-root", pool, "--audio-url", "s3://b")
     task = json.loads(out.read_text(encoding="utf-8"))[0]
     assert task["data"]["audio"] == f"s3://b/{expected(pool)[0]['audio_filepath']}"
 

@@ -182,6 +182,11 @@ def _summarize(returned: Returned, num_sent: int, listed_in: str) -> None:
     say(f"{len(returned.texts)} of {num_sent} recordings have a transcript")
     if returned.num_unchanged:
         say(f"{returned.num_unchanged} are word for word what the model had heard")
+    if returned.num_as_sent:
+        warn(
+            f"{returned.num_as_sent} have the text that the pool had already: perhaps nobody has "
+            "typed it"
+        )
     if returned.num_repeated:
         say(f"{returned.num_repeated} came back more than once, with the same transcript")
     kinds = Counter(problem.kind for problem in returned.problems)

@@ -18,7 +18,7 @@ from egl_fast.cli.query_looks import Interrupted, Looks
 from egl_fast.cli.query_output import Output
 from egl_fast.cli.score import circumstances_of, norm_rules, run_settings, say_norm_rules
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, described, format_options
-from egl_fast.cli.selection_summary import summarize
+from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
 from egl_fast.files.locking import sole_writer
@@ -355,6 +355,8 @@ def command(
         )
     # Choose by the last estimates once more, for the summary.
     chosen = offer.choose(state.scores.tolist())
+    if likeness is None:
+        say_nothing_left_out("give --typicality")
     summarize(selection, chosen, records, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(

@@ -13,10 +13,10 @@ from typing import Any
 import click
 
 from egl_fast.cli import options, selection_options
-from egl_fast.cli.console import say, warn
+from egl_fast.cli.console import warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described, format_options
-from egl_fast.cli.selection_summary import summarize
+from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, read_metadata
 from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
@@ -195,10 +195,7 @@ def command(
     if as_table:
         print_table(chosen[:show], ranked_by)
     if not likeness and selection.gate is None:
-        say(
-            "noise, music, and other languages were not left out; to leave them out, score the "
-            "pool with --typicality"
-        )
+        say_nothing_left_out("score the pool with --typicality")
     summarize(selection, choice, records, listed_in=listed_in)
 
 

@@ -106,7 +106,7 @@ class PicksOutput:
         self._overwrite, self._inputs = overwrite, tuple(inputs)
         self.format = self._format(chosen["format_name"])
         self._sending = Sending(
-            audio_url=chosen["audio_url"],
+            audio_url=_joinable(chosen["audio_url"]),
             audio_root=Path(chosen["audio_root"]),
             from_name=chosen["from_name"],
             to_name=chosen["to_name"],
@@ -195,6 +195,11 @@ class PicksOutput:
                 if self.path.exists():
                     shutil.rmtree(self.path)
                 os.replace(partial, self.path)
+
+
+def _joinable(url: str) -> str:
+    """An address that a path can follow: ``https://host/audio`` gets its slash."""
+    return url if not url or url.endswith(("/", "=")) or "?" in url else f"{url}/"
 
 
 def _gzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:

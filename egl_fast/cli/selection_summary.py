@@ -11,6 +11,11 @@ from egl_fast.selection import Candidates, parse_budget
 from egl_fast.selection.ranking import Choice, Selection
 
 
+def say_nothing_left_out(remedy: str) -> None:
+    """Say that the picks may hold anything, and what helps."""
+    say(f"noise, music, and other languages were not left out; to leave them out, {remedy}")
+
+
 def summarize(
     selection: Selection, choice: Choice, records: Sequence[Mapping[str, Any]], *, listed_in: str
 ) -> None:

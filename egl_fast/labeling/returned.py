@@ -55,12 +55,14 @@ class Returned:
         problems: all others, in that order; unknown ids last.
         num_repeated: recordings that came back more than once, with the same text.
         num_unchanged: transcripts that are what the model had heard.
+        num_as_sent: transcripts that are the text that the recording was sent with.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     num_repeated: int = 0
     num_unchanged: int = 0
+    num_as_sent: int = 0
 
     @property
     def seen(self) -> set[str]:
@@ -122,7 +124,7 @@ def _take(
             return refuse("changed", f"{answer.where}: {change}")
     # An empty cell is a transcript still to come, unless a person has handed it in.
     texts = [
-        " ".join(answer.text.split())
+        _spaced(answer.text) or ""
         for answer in answers
         if answer.text is not None and (answer.text.strip() or answer.is_answer or keep_empty)
     ]
@@ -143,8 +145,14 @@ def _take(
         return refuse("empty", f"{where}: the transcript is empty")
     returned.texts[sent.id] = text
     returned.num_repeated += len(texts) > 1 and len(distinct) == 1
-    returned.num_unchanged += text == sent.record.get("pred_text")
+    returned.num_unchanged += text == _spaced(sent.record.get("pred_text"))
+    returned.num_as_sent += text == _spaced(sent.text)
     return None
+
+
+def _spaced(text: object) -> str | None:
+    """A text with single spaces; None for what is none."""
+    return " ".join(text.split()) if isinstance(text, str) else None
 
 
 def _change(sent: Record, answer: Record) -> str | None:

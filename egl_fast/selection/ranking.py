@@ -105,7 +105,8 @@ class Selection:
         ]
         if not inside:
             raise SelectionError(
-                "nothing is left to select from: every utterance is excluded or turned away"
+                "nothing is left to select from: every utterance is excluded, or not typical "
+                "enough (--drop-atypical 0% keeps all)"
             )
         return Offer(self, candidates, turned_away, inside)
 

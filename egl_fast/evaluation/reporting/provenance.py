@@ -110,9 +110,14 @@ def _command(said: Mapping[str, Any]) -> str:
             words.append(f"--{name.replace('_', '-')}")
             if one is not True:
                 words.append("=".join(shown_text(str(part), most=200) for part in parts))
-    trusted = _table(said, "typicality").get("trusted")
-    if isinstance(trusted, str) and words[0] == "score":
-        words += ["--typicality", shown_text(Path(trusted).name)]
+    # In a shard's metadata, the trusted recordings stand by themselves.
+    trusted = _table(said, "typicality").get("trusted", said.get("trusted"))
+    if words[0] == "score" and "num_picks" not in said:
+        if isinstance(trusted, str) and trusted:
+            words += ["--typicality", shown_text(Path(trusted).name)]
+        for name in ("limit", "shard"):
+            if said.get(name) is not None:
+                words += [f"--{name}", shown_text(str(said[name]), most=40)]
     return shlex.join(["egl-fast", *words])
 
 

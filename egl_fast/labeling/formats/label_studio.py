@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 from egl_fast.display import json_text
@@ -156,6 +157,9 @@ def _answer(
     if chosen is not None and text in (None, "", data.get("pred_text")):
         text = chosen
     record = {key: value for key, value in data.items() if key not in _OURS}
+    heard, path = unquote(str(data.get("audio", ""))), record.get("audio_filepath")
+    if heard and isinstance(path, str) and PurePath(path).name not in heard:
+        record["audio_filepath"] = heard  # another recording was listened to
     return Delivered(identity, text, {**record, "id": identity}, where, is_answer=is_answer)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Outcome:
         return self.result if isinstance(self.result, ScoreRecord) else None
 
 
-def in_order(outcomes: Iterable[Sequence[Outcome]]) -> Iterator[Outcome]:
+def in_order(outcomes: Iterable[Sequence[Outcome]]) -> Generator[Outcome, None, None]:
     """Outcomes of a whole pool by position, each as soon as all before it are known."""
     waiting: dict[int, Outcome] = {}
     position = 0
