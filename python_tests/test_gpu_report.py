@@ -108,7 +108,12 @@ def test_a_process_that_dies_puts_its_tests_under_suspicion(report, tmp_path):
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
     report = gpu_report.Report(tmp_path, sys.executable, jobs=1, limit=0.5, repeats=1)
-    sleeping = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
+    # A shell's background jobs, as this may run in, ignore SIGINT unless they ask for it.
+    script = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "print('begun', flush=True); time.sleep(60)"
+    )
+    sleeping = [sys.executable, "-c", script]
     done = report.run("slow", sleeping)
     assert done["status"] == -9
     assert "KeyboardInterrupt" in (tmp_path / "slow.log").read_text()
