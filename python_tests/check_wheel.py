@@ -106,7 +106,7 @@ def built_wheel(folder: Path) -> Path:
         source = Path(name)
         for file in tracked_files():
             (source / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / file, source / file)
+            shutil.copy2(ROOT / file, source / file, follow_symlinks=False)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         build_sdist = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
@@ -228,7 +228,8 @@ def check_commands(environment: Environment) -> None:
     records = records_of(environment.work / "scores.jsonl")
     if not (len(records) == 4 and all(record["egl"] > 0.0 for record in records)):
         raise BrokenError(f"score: {[record['egl'] for record in records]}")
-    chosen = environment.run("select", "egl-fast", "select", "scores.jsonl", "--budget", "2")
+    by_egl = ("--budget", "2", "--strategy", "egl")
+    chosen = environment.run("select", "egl-fast", "select", "scores.jsonl", *by_egl)
     best = sorted((record["egl"] for record in records), reverse=True)[:2]
     if [json.loads(line)["egl"] for line in chosen.splitlines()] != best:
         raise BrokenError("select does not pick the two of largest egl")
