@@ -523,3 +523,16 @@ def test_the_hash_is_of_what_was_read(speech: Speech, tmp_path: Path) -> None:
     assert read_manifest_and_hash(path).sha256 == first
     path.write_text(f"{speech.path('plain1')}\n")
     assert read_manifest_and_hash(path).sha256 != first
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("Path,Text\na.wav,hi\n", "line 1: a table needs a column .*; it has Path, Text"),
+        ("path;path\na;b\n", "line 1: two columns have the same name"),
+    ],
+)
+def test_a_table_with_other_columns_is_told_so(tmp_path: Path, table: str, said: str) -> None:
+    (tmp_path / "pool.csv").write_text(table)
+    with pytest.raises(ManifestError, match=said):
+        read_manifest(tmp_path / "pool.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ from egl_fast.data.sources.source import Entry, Kind, Source
 from egl_fast.errors import ManifestError, one_line
 
 _SEPARATORS = ("\t", ",", ";", "|")
+
+#: What a header is made of, but neither prose nor paths.
+_COLUMN_NAME = re.compile(r"[A-Za-z_]\w*(?: \w+)*")
 
 #: What the Hugging Face "audiofolder" reads beside recordings.
 _METADATA = ("metadata.csv", "metadata.jsonl")
@@ -29,7 +33,21 @@ def _header(source: Source) -> tuple[list[str], str]:
 
 def _is_table(source: Source) -> bool:
     names, _ = _header(source)
-    return len(names) == len(set(names)) > 0 and audio_column(names) is not None
+    # A header whose columns have other names is told so, not that it is no JSON.
+    return audio_column(names) is not None or (
+        len(names) > 1 and all(map(_COLUMN_NAME.fullmatch, names))
+    )
+
+
+def _refuse_columns(source: Source) -> None:
+    names, _ = _header(source)
+    if audio_column(names) is None:
+        raise ManifestError(
+            f"{source.name}, line 1: a table needs a column with the recordings' paths, called "
+            f"audio_filepath or path, among others; it has {', '.join(names)}"
+        )
+    if len(set(names)) < len(names):
+        raise ManifestError(f"{source.name}, line 1: two columns have the same name; rename one")
 
 
 def _rows(source: Source, *, quoted: bool = True) -> Iterator[tuple[dict[str, Any], str]]:
@@ -59,6 +77,7 @@ def _rows(source: Source, *, quoted: bool = True) -> Iterator[tuple[dict[str, An
 
 
 def _entries(source: Source) -> Iterator[Entry]:
+    _refuse_columns(source)
     for row, where in _rows(source):
         _refuse_samples(row, where)
         yield entry_of(row, source.folder, where)
