@@ -37,7 +37,8 @@ class Coverage:
         calls, direct = tape.reachable
         reached = {*direct, *(name for call in calls for name in call.names)}
         by_kind: Counter[str] = Counter()
-        modules = dict(model.named_modules())  # scripted ones lack get_submodule
+        # Not by get_submodule, which loaded TorchScript lacks.
+        modules = dict(model.named_modules(remove_duplicate=False))
         for name, parameter in direct.items():
             kind = type_before_parametrizations(modules[owner_of(name)])
             by_kind[kind.__name__] += parameter.numel()
@@ -71,10 +72,3 @@ class Coverage:
     def from_json(cls, value: Mapping[str, Any]) -> Coverage:
         """The inverse of ``as_json``, but for rounding."""
         return cls(value["parameters"], value["without_rule"], value["row_share"])
-
-
-def _kind_of_owner(model: nn.Module, name: str) -> str:
-    owner = name.rpartition(".")[0].partition(".parametrizations.")[0]
-    # Not by `get_submodule`, which loaded TorchScript lacks.
-    modules = dict(model.named_modules(remove_duplicate=False))
-    return type_before_parametrizations(modules[owner]).__name__
