@@ -14,6 +14,7 @@ from report_pages import HOSTILE, run
 from synthetic_run import synthetic_scores, write_run
 
 from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS
+from egl_fast.selection.gate import histogram
 
 CHROMIUM = os.environ.get("EGL_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -83,7 +84,8 @@ def files(tmp_path_factory, examples):
         )
     )
     gate = {"option": HOSTILE, "threshold": -0.7, "kept_groups": [3], "num_candidates": 100}
-    gate["quantiles"] = [at / 100 - 1 for at in range(101)]
+    values = [at / 100 - 1 for at in range(101)]
+    gate |= {"quantiles": values, "histogram": histogram(values, -0.7)}
     typicality = {"quantiles": [at / 200 - 0.5 for at in range(101)]}
     hostile.with_name("hostile.jsonl.meta.json").write_text(
         json.dumps({"num_picks": len(lines), "gate": gate, "typicality": typicality})

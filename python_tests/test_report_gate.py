@@ -99,13 +99,32 @@ def test_typicality_is_drawn_with_the_threshold_between_bins(scores: Path) -> No
     assert drawn["threshold"] == -0.5
     for name in ("pool", "trusted"):
         rows = [row for row in drawn["rows"] if row["of"] == name]
-        assert sum(row["share"] for row in rows) == pytest.approx(100, abs=1)
+        # Shares are rounded to four decimals.
+        assert sum(row["share"] for row in rows) == pytest.approx(100, abs=5e-5 * len(rows))
         for row in rows:
             assert not row["low"] < -0.5 - 1e-6 < row["high"] - 2e-6
             assert row["out"] == (row["high"] <= -0.5 + 1e-6)
     out = sum(row["share"] for row in drawn["rows"] if row["of"] == "pool" and row["out"])
-    # Quantiles tell a share to a percent.
-    assert out == pytest.approx(100 * 9 / 64, abs=1)
+    assert out == pytest.approx(100 * 9 / 64, abs=2e-4)
+
+
+def test_a_few_outliers_are_drawn_where_they_are(scores: Path) -> None:
+    lines = [json.loads(line) for line in scores.read_text().splitlines()]
+    for line in lines:
+        line["typicality"] = -0.05
+    lines[3]["typicality"], lines[9]["typicality"] = -2.8, -50.0
+    scores.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in (scores, select(scores, "--drop-atypical", "auto")):
+        page = page_of(path, "--no-audio")
+        rows = [row for row in page.data["typicality"]["rows"] if row["of"] == "pool"]
+        assert [row["share"] for row in rows] == [1.5625, 1.5625, 96.875]
+        assert [row["said"].partition(",")[0] for row in rows] == [
+            "1 recording", "1 recording", "62 recordings",
+        ]  # fmt: skip
+        assert rows[0]["low"] == pytest.approx(-3, abs=0.1)  # what is below is in the first bar
+        assert rows[1]["low"] <= -2.8 < rows[1]["high"]
+        assert rows[2]["low"] <= -0.05 <= rows[2]["high"]
+        assert page.data["typicality"]["isCut"]
 
 
 def test_a_pool_without_a_gate_has_no_such_section(
@@ -192,6 +211,9 @@ def test_a_damaged_list_is_refused(scores: Path, line: str, message: str) -> Non
         {"option": HOSTILE, "threshold": 1e300, "kept_groups": [HOSTILE], "num_candidates": -1},
         {"quantiles": [2.0, 1.0], "seconds": float("nan")}, {"quantiles": [0.0, 0.0]},
         {"quantiles": [-1e9, 1e9], "threshold": 0.5},
+        {"histogram": {"edges": [0, 1], "counts": [1, 1]}}, {"histogram": {"counts": [-1]}},
+        {"histogram": {"edges": [0, 0], "counts": [0]}}, {"histogram": [HOSTILE]},
+        {"histogram": {"edges": [0, 0, 0], "counts": [1, 2]}, "threshold": 0.0},
     ],
 )  # fmt: skip
 def test_damaged_metadata_make_a_page_all_the_same(scores: Path, gate: dict[str, Any]) -> None:

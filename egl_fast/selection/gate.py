@@ -19,6 +19,9 @@ _SHARE = re.compile(r"(?P<percent>[0-9]+(\.[0-9]+)?)%")
 FALSE_ALARMS = 0.02
 #: Fewer trusted recordings say too little about where that share of them ends.
 ENOUGH_TRUSTED = 50
+#: Where histograms begin: at what is surrounded 20 times less densely than its neighbors.
+LOWEST = -3.0
+_NUM_BINS = 36
 
 
 @dataclass(frozen=True)
@@ -104,17 +107,19 @@ class Gate:
 
         Returns:
             ``option`` and ``kept_groups``, as given; ``num_candidates`` and their ``seconds``;
-            ``threshold``, the typicality below which they were left out; and ``quantiles`` of the
-            typicality of all of them.
+            ``threshold``, the typicality below which they were left out; and ``quantiles`` and
+            ``histogram`` of the typicality of all of them.
         """
         values = candidates.numbers("typicality")
+        threshold = self.threshold(values)
         return {
             "option": self.option,
             "kept_groups": list(self.kept_groups),
             "num_candidates": len(values),
             "seconds": round(math.fsum(candidates.numbers("duration")), 3),
-            "threshold": self.threshold(values),
+            "threshold": threshold,
             "quantiles": quantiles(values),
+            "histogram": histogram(values, threshold),
         }
 
     def threshold(self, values: Sequence[float]) -> float:
@@ -125,9 +130,32 @@ class Gate:
 
 
 def quantiles(values: Sequence[float] | npt.NDArray[np.float64]) -> list[float]:
-    """The 0, 1, ..., 100 % quantiles of values, to four decimals."""
-    found: list[float] = np.quantile(values, np.linspace(0, 1, 101)).round(4).tolist()
+    """Quantiles of values from 0 to 100 % at equal steps: all of them in order, or 1,001."""
+    steps = np.linspace(0, 1, max(2, min(len(values), 1001)))
+    found: list[float] = np.quantile(values, steps).round(6).tolist()
     return found
+
+
+def histogram(
+    values: Sequence[float] | npt.NDArray[np.float64], threshold: float | None = None
+) -> dict[str, list[float]]:
+    """How many values lie between neighboring ``edges``, as ``counts``.
+
+    Args:
+        values: of typicality.
+        threshold: an edge, so that no bin holds values on both sides of it; None: there is none.
+
+    Returns:
+        ``edges`` [B + 1] at equal distances, and ``counts`` [B], of which the first includes what
+        is below ``LOWEST``.
+    """
+    low, high = max(min(values), LOWEST), max(max(values), LOWEST)
+    start = low if threshold is None or not low <= threshold <= high else threshold
+    width = max((high - low) / _NUM_BINS, 1e-3)
+    first, last = math.floor((low - start) / width), math.floor((high - start) / width) + 1
+    edges = start + width * np.arange(first, last + 1)
+    counts = np.histogram(np.maximum(values, edges[0]), edges)[0]
+    return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
 def likeness_in(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from egl_fast.evaluation.reporting.left_out import LeftOut
 from egl_fast.evaluation.reporting.names import label
@@ -21,11 +19,8 @@ from egl_fast.records import STRATEGIES
 
 #: What sounds and pictures of the section may take.
 MAX_MEDIA_BYTES = 2 * 2**20
-_NUM_BINS = 36
-#: The histogram's lower end: what is surrounded 20 times less densely than its neighbors, or less.
-_LOWEST = -3.0
-#: Less is not drawn: a percentile spreads a single recording over many bins.
-_LEAST_SHARE = 5e-4
+#: The histogram's upper end at most: nothing is surrounded 20 times as densely as its neighbors.
+_HIGHEST = 3.0
 _MAX_OPTION = 80
 
 
@@ -82,7 +77,7 @@ def add_gate(
         page.facts.append(
             (f"{count:,}", "left out by the gate" if left_out.is_made else "atypical recordings")
         )
-    if left_out.pool:
+    if left_out.counts:
         page.data["typicality"] = _histogram(left_out)
 
 
@@ -234,49 +229,46 @@ def _score(value: object) -> float | None:
 
 
 def _histogram(left_out: LeftOut) -> dict[str, Any]:
-    """Shares of pool and trusted recordings by typicality; the threshold is an edge of bins."""
-    both = [*left_out.pool, *left_out.trusted]
-    low, high = max(min(both), _LOWEST), max(max(both), _LOWEST)
-    threshold = left_out.threshold
-    width = max((high - low) / _NUM_BINS, 1e-3)
-    start = low if threshold is None or not low <= threshold <= high else threshold
-    first, last = math.floor((low - start) / width), math.ceil((high - start) / width)
-    edges = start + width * np.arange(first, max(last, first + 1) + 1)
+    """Pool and trusted recordings by typicality, counted; the threshold is an edge of bins."""
+    edges, trusted, threshold = np.array(left_out.edges), left_out.trusted, left_out.threshold
+    width = float(edges[1] - edges[0])
+    counts = {"pool": np.array(left_out.counts)}
+    if trusted:
+        # As wide as the pool's, as far as these go beyond them.
+        beyond = math.ceil((min(max(trusted), _HIGHEST) - float(edges[-1])) / width)
+        edges = np.append(edges, edges[-1] + width * np.arange(1, beyond + 1))
+        counts["trusted"] = np.histogram(np.clip(trusted, edges[0], edges[-1]), edges)[0]
     rows = []
-    for name, quantiles in (("pool", left_out.pool), ("trusted recordings", left_out.trusted)):
-        for at, ((left, right), share) in enumerate(
-            zip(pairwise(edges.tolist()), _shares(quantiles, edges), strict=True)
-        ):
-            if share > _LEAST_SHARE:
-                span = f"from {_typicality(left)} to {_typicality(right)}"
-                rows.append(
-                    {
-                        "of": "pool" if name == "pool" else "trusted",
-                        "low": round(left, 6),
-                        "high": round(right, 6),
-                        "share": round(100 * share, 4),
-                        "out": threshold is not None and right <= threshold + width / 2,
-                        "said": f"{plain(100 * share, digits=2)}% of the {name}, "
-                        + (span if at else f"up to {_typicality(right)}"),
-                    }
-                )
-    drawn = threshold is not None and edges[0] <= threshold <= edges[-1]
+    for of, own in counts.items():
+        total = int(own.sum())
+        for at, count in enumerate(own.tolist()):
+            left, right = float(edges[at]), float(edges[at + 1])
+            if not count:
+                continue
+            span = f"from {_typicality(left)} to {_typicality(right)}"
+            share = f"{plain(100 * count / total, digits=2)}%"
+            whole = "the pool" if of == "pool" else "the trusted recordings"
+            # Of many trusted recordings, metadata hold quantiles.
+            number = f"{count:,} recording{'s' if count > 1 else ''}, " if of == "pool" else ""
+            rows.append(
+                {
+                    "of": of,
+                    "low": round(left, 6),
+                    "high": round(right, 6),
+                    "share": round(100 * count / total, 4),
+                    "out": threshold is not None and right <= threshold + width / 2,
+                    "said": f"{number}{share} of {whole}, "
+                    + (span if at else f"up to {_typicality(right)}"),
+                }
+            )
+    drawn = threshold is not None and bool(edges[0] <= threshold <= edges[-1])
+    lowest = min([*left_out.pool[:1], *trusted[:1]], default=edges[0])
     return {
         "rows": rows,
         "threshold": threshold if drawn else None,
-        "isCut": min(both) < low,
+        "isCut": bool(lowest < edges[0]),
         "said": "" if threshold is None else f"threshold {_typicality(threshold)}",
     }
-
-
-def _shares(quantiles: Sequence[float], edges: npt.NDArray[np.floating]) -> list[float]:
-    """The share between neighboring edges, and in the first also what is below it."""
-    if not quantiles:
-        return [0.0] * (len(edges) - 1)
-    below = np.interp(edges, quantiles, np.linspace(0, 1, len(quantiles)), left=0.0, right=1.0)
-    below[0], below[-1] = 0.0, 1.0
-    shares: list[float] = np.diff(below).tolist()
-    return shares
 
 
 def _length(seconds: Floats) -> str:

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,21 @@ from egl_fast.errors import ManifestError, SelectionError
 from egl_fast.evaluation.reporting.score_records import read_records, records_at
 from egl_fast.evaluation.reporting.scores_file import ScoresFile, number_in
 from egl_fast.evaluation.statistics.bootstrap import Floats
-from egl_fast.selection.gate import Gate, groups, likeness_in, quantiles, too_few_trusted
+from egl_fast.selection.gate import (
+    Gate,
+    groups,
+    histogram,
+    likeness_in,
+    quantiles,
+    too_few_trusted,
+)
 
 #: What the gate of a pool is taken to be where no selection was made.
 DEFAULT = "auto"
+#: Of a list in metadata; ours are shorter.
+_MOST_NUMBERS = 2000
+#: Of a bin; ours are 0.001 wide, but for rounding.
+_LEAST_WIDTH = 9e-4
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,9 @@ class LeftOut:
         candidate_seconds: of audio.
         pool: quantiles of the candidates' typicality, as ``gate.quantiles`` has them; () where they
             are unknown.
-        trusted: of the trusted recordings', likewise.
+        edges: [B + 1] of bins of typicality, one of them the threshold; () where they are unknown.
+        counts: [B] of the candidates in each bin; the first includes what is below it.
+        trusted: quantiles of the trusted recordings' typicality.
         typicality: [M].
         seconds: [M].
         groups: [M] from 1; recordings of a group are alike.
@@ -52,6 +66,8 @@ class LeftOut:
     num_candidates: int | None
     candidate_seconds: float | None
     pool: tuple[float, ...]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
     trusted: tuple[float, ...]
     typicality: Floats
     seconds: Floats
@@ -95,6 +111,7 @@ def _of_selection(listed: Path, gate: Mapping[str, Any], metadata: Mapping[str, 
             raise ManifestError(f"{where}: holds no id; was it written by `select`?")
     typicality, seconds, numbers = (np.frombuffer(column) for column in columns.values())
     option, kept = gate.get("option"), gate.get("kept_groups")
+    edges, counts = _histogram_in(gate)
     return LeftOut(
         option=option if isinstance(option, str) else "",
         kept_groups=tuple(n for n in kept if isinstance(n, int)) if isinstance(kept, list) else (),
@@ -103,6 +120,8 @@ def _of_selection(listed: Path, gate: Mapping[str, Any], metadata: Mapping[str, 
         num_candidates=None if (n := _finite(gate.get("num_candidates"))) is None else int(n),
         candidate_seconds=_finite(gate.get("seconds")),
         pool=quantiles_in(gate),
+        edges=edges,
+        counts=counts,
         trusted=quantiles_in(likeness_in(metadata)),
         typicality=typicality,
         seconds=seconds,
@@ -131,6 +150,7 @@ def _of_pool(pool: ScoresFile, metadata: Mapping[str, Any]) -> LeftOut:
     except SelectionError as error:
         warnings.append(f"What the gate leaves out is not grouped: {error}.")
     away = np.array(indices, dtype=np.int64)
+    drawn = histogram(values, threshold)
 
     def records(places: Collection[int]) -> list[dict[str, Any]]:
         return pool.records(dict.fromkeys(away[list(places)].tolist()))
@@ -143,6 +163,8 @@ def _of_pool(pool: ScoresFile, metadata: Mapping[str, Any]) -> LeftOut:
         num_candidates=len(pool),
         candidate_seconds=float(pool.durations.sum()),
         pool=tuple(quantiles(values)),
+        edges=tuple(drawn["edges"]),
+        counts=tuple(map(int, drawn["counts"])),
         trusted=quantiles_in(likeness),
         typicality=pool.typicality[away],
         seconds=pool.durations[away],
@@ -165,8 +187,27 @@ def _finite(value: object) -> float | None:
 
 def quantiles_in(said: Mapping[str, Any]) -> tuple[float, ...]:
     """Quantiles that metadata hold, where they are ones."""
-    found = said.get("quantiles")
-    if not isinstance(found, list) or len(found) < 2:
+    return _ascending(said.get("quantiles"))
+
+
+def _histogram_in(gate: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Edges and counts that metadata hold, where they are ones."""
+    said = gate.get("histogram")
+    said = said if isinstance(said, dict) else {}
+    edges, counts = _ascending(said.get("edges")), said.get("counts")
+    if (
+        not isinstance(counts, list)
+        or not all(type(count) is int and 0 <= count < 1e15 for count in counts)
+        or not any(counts)
+        or len(edges) != len(counts) + 1
+        or min(map(sub, edges[1:], edges)) < _LEAST_WIDTH
+    ):
+        return (), ()
+    return edges, tuple(counts)
+
+
+def _ascending(found: object) -> tuple[float, ...]:
+    if not isinstance(found, list) or not 2 <= len(found) <= _MOST_NUMBERS:
         return ()
     values = [_finite(value) for value in found]
     known = [value for value in values if value is not None]
