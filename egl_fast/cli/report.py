@@ -14,11 +14,13 @@ from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.extras import TOML, require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.cli.selection_output import sending_of, sending_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files.atomic import write_bytes
 from egl_fast.files.locking import sole_writer
+from egl_fast.labeling.formats import FORMATS, Sending, format_of
 
 if TYPE_CHECKING:
     from egl_fast.evaluation.reporting.page_model import Page
@@ -49,6 +51,15 @@ _NEEDED = {
     help="With --scores: the manifest that was scored, where FILE.meta.json does not name it.",
 )
 @click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice([name for name, one in FORMATS.items() if one.chunks is not None]),
+    help="With --scores: what the page can save what to label as, besides csv and jsonl, in the "
+    "formats of `select`. May be repeated.",
+)
+@sending_options
+@click.option(
     "--out",
     type=options.FILE,
     help="Where to write [default: report.html in RUN_DIR, or FILE.html beside the scores].",
@@ -70,7 +81,7 @@ _NEEDED = {
 @click.option("--no-audio", is_flag=True, help="Nothing to listen to: the same as --audio 0.")
 @options.quiet
 @refuse_idle_options(
-    without={"--pool": "--scores"}, beside={"--audio": "--no-audio", "--pool": "--no-audio"}
+    without={"--pool": "--scores", "--format": "--scores"}, beside={"--audio": "--no-audio"}
 )
 def command(
     run_dir: str | None,
@@ -82,6 +93,8 @@ def command(
     paper: bool,
     audio: int,
     no_audio: bool,
+    formats: tuple[str, ...],
+    **addressed: str,
 ) -> None:
     """One HTML page about an evaluation, a scored pool, or a selection from one.
 
@@ -89,7 +102,7 @@ def command(
     with intervals, interactive figures, what each strategy picked, and its top picks to listen to.
 
     The page of --scores begins with what to label: a slider for the budget, the list that `select`
-    would pick, why each recording is on it, and buttons that save it as CSV or JSONL.
+    would pick, why each recording is on it, and buttons that save it for a labeling tool.
 
     If the pool of --scores was scored with --typicality, the page also shows what the gate of
     `select` or `query` left out, in groups of like recordings: a few of each to listen to, and how
@@ -101,10 +114,12 @@ def command(
       egl-fast report runs/grid --paper
       egl-fast report runs/grid --figures paper/figures --no-audio
       egl-fast report --scores scores.jsonl --out scores.html
+      egl-fast report --scores scores.jsonl --format label-studio --audio-root /data
       egl-fast report --scores picks.jsonl
     """
     if (run_dir is None) == (scores is None):
         raise click.UsageError("give either RUN_DIR or --scores FILE")
+    sending = sending_of(addressed, formats)
     if paper and run_dir is None:
         raise click.UsageError("--paper goes with RUN_DIR: a scores file holds no metrics")
     needed = _NEEDED if figures is None else {**_NEEDED, "matplotlib": "matplotlib"}
@@ -115,6 +130,12 @@ def command(
     path = Path(out) if out else Path(source, "report.html") if run_dir else Path(f"{source}.html")
     if out is not None or path.parent.is_dir():
         refuse_unwritable(path, inputs=[source])
+    named = format_of(path)
+    if named is not None:
+        raise OutputError(
+            f"output {path}: is named like {named.name}, but a page is written; name it "
+            f"{path.stem}.html, or write {named.name} with `select`"
+        )
     _refuse_existing(path, overwrite=overwrite)
     if figures is not None and not overwrite:
         for name in ("figure1", "figure1_hours", "figure2") if run_dir else ("figure2",):
@@ -123,7 +144,7 @@ def command(
     if run_dir is not None:
         html = _of_run(run_dir, top, with_paper=paper, figures=figures)
     else:
-        html = _of_scores(source, pool, top, figures=figures)
+        html = _of_scores(source, pool, top, (formats, sending), figures=figures)
     with sole_writer(path.with_name(f"{path.name}.lock"), of=f"output {path}"):
         _refuse_existing(path, overwrite=overwrite)  # which may have come into being
         write_bytes(path, html)
@@ -175,23 +196,32 @@ def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) ->
     return html
 
 
-def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) -> bytes:
+def _of_scores(
+    scores: str,
+    pool: str | None,
+    top: int,
+    save_as: tuple[tuple[str, ...], Sending],
+    *,
+    figures: str | None,
+) -> bytes:
     from egl_fast.evaluation.reporting.content import scores_page
     from egl_fast.evaluation.reporting.figures import draw_ranks
     from egl_fast.evaluation.reporting.left_out import left_out_of, needs_ids
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
+    from egl_fast.evaluation.reporting.saving import Saving
     from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
-    folder, unknown = Path(scores).parent, None
-    if top:
-        try:
-            folder = audio_folder(scores, pool) or folder
-        except ManifestError as error:
-            if pool is not None:
-                raise
-            # The page is worth having without sound, and the paths may all be absolute.
-            unknown = str(error)
+    formats, sending = save_as
+    folder, unknown = None, None
+    try:
+        folder = audio_folder(scores, pool)
+    except ManifestError as error:
+        if pool is not None or any(FORMATS[name].needs_folder for name in formats):
+            raise
+        # The page is worth having without sound, and the paths may all be absolute.
+        unknown = str(error)
+    saving = Saving(folder, tuple(dict.fromkeys([*Saving(None).formats, *formats])), sending)
     with progress_bar() as bar:
         size = os.path.getsize(scores) if os.path.isfile(scores) else None
         task = bar.add_task("reading scores", total=size, note="")
@@ -201,7 +231,13 @@ def _of_scores(scores: str, pool: str | None, top: int, *, figures: str | None) 
         advance = _advancing(bar, bar.add_task("making the page", total=None, note=""))
         ranking = rank_pool(scored.strategies)
         page = scores_page(
-            scored, ranking, left_out_of(scored), folder=folder, audio=top, advance=advance
+            scored,
+            ranking,
+            left_out_of(scored),
+            folder=folder or Path(scores).parent,
+            saving=saving,
+            audio=top,
+            advance=advance,
         )
         if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
             page.warnings.append(f"{unknown}.")

@@ -22,13 +22,13 @@ from egl_fast.files import atomic
 from egl_fast.labeling.formats import FORMATS, Format, Record, Sending, format_of
 from egl_fast.labeling.formats.format import LOCAL_FILES
 
-_OPTIONS = (
-    click.option(
-        "--format",
-        "format_name",
-        type=click.Choice(list(FORMATS)),
-        help="What to write: see the list below [default: by the ending of --out, else jsonl].",
-    ),
+_FORMAT = click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(list(FORMATS)),
+    help="What to write: see the list below [default: by the ending of --out, else jsonl].",
+)
+_SENDING = (
     click.option(
         "--audio-url",
         default=LOCAL_FILES,
@@ -67,9 +67,34 @@ FORMAT_OPTIONS = ("format_name", *_FOR_LABEL_STUDIO)
 
 def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how picks are written; see ``PicksOutput``."""
-    for option in reversed(_OPTIONS):
+    return _FORMAT(sending_options(command))
+
+
+def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how Label Studio finds recordings; see ``sending_of``."""
+    for option in reversed(_SENDING):
         command = option(command)
     return command
+
+
+def sending_of(chosen: Mapping[str, Any], formats: Iterable[str]) -> Sending:
+    """What ``sending_options`` got.
+
+    Raises:
+        click.UsageError: an option is given, but no format that needs it.
+    """
+    context = click.get_current_context()
+    for name in _FOR_LABEL_STUDIO:
+        given = context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if given and "label-studio" not in formats:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} does nothing without --format label-studio")
+    return Sending(
+        audio_url=_joinable(chosen["audio_url"]),
+        audio_root=Path(chosen["audio_root"]),
+        from_name=chosen["from_name"],
+        to_name=chosen["to_name"],
+    )
 
 
 def described() -> dict[str, str]:
@@ -105,18 +130,7 @@ class PicksOutput:
         self.path = None if out is None or out == "-" else Path(out)
         self._overwrite, self._inputs = overwrite, tuple(inputs)
         self.format = self._format(chosen["format_name"])
-        self._sending = Sending(
-            audio_url=_joinable(chosen["audio_url"]),
-            audio_root=Path(chosen["audio_root"]),
-            from_name=chosen["from_name"],
-            to_name=chosen["to_name"],
-        )
-        context = click.get_current_context()
-        for name in _FOR_LABEL_STUDIO:
-            given = context.get_parameter_source(name) is not ParameterSource.DEFAULT
-            if given and self.format is not FORMATS["label-studio"]:
-                option = f"--{name.replace('_', '-')}"
-                raise click.UsageError(f"{option} does nothing without --format label-studio")
+        self._sending = sending_of(chosen, [self.format.name])
         if self.format.name == "hf":
             require_packages("--format hf", {"pyarrow": "pyarrow"}, extra="datasets")
         for path in self._beside(self.format.beside([], self._sending)):

@@ -21,12 +21,13 @@ from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
 from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Page
-from egl_fast.evaluation.reporting.pick_order import pick_order
+from egl_fast.evaluation.reporting.pick_order import PickOrder, pick_order
 from egl_fast.evaluation.reporting.pick_section import add_picks
 from egl_fast.evaluation.reporting.pool_findings import mass_findings, ranking_findings
 from egl_fast.evaluation.reporting.pool_sections import add_histograms, add_picked, add_ranking
 from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.run_folder import RunFolder
+from egl_fast.evaluation.reporting.saving import Saving
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.training_curves import add_training
 from egl_fast.evaluation.reporting.value_tables import value_tables
@@ -115,6 +116,7 @@ def scores_page(
     left_out: LeftOut | None = None,
     *,
     folder: Path,
+    saving: Saving,
     audio: int,
     advance: Callable[[], None] = lambda: None,
 ) -> Page:
@@ -125,6 +127,7 @@ def scores_page(
         ranking: of the pool.
         left_out: what a gate leaves out of it; None where there is none.
         folder: what relative audio paths count from.
+        saving: how what to label can be saved.
         audio: top picks of each strategy in the listening table, and players of each group that
             the gate leaves out; 0 for none.
         advance: called for each recording of the listening table.
@@ -151,29 +154,37 @@ def scores_page(
     )
     page.made, warning = provenance.of_scores(pool)
     page.warnings += [] if warning is None else [warning]
+    page.missing = provenance.missing(pool)
+    if page.missing and not np.isnan(pool.typicality).any():
+        page.warnings.append(page.missing)  # its absence changes what to label
     if "speaker" in pool.groups:
         page.facts.append((f"{len(pool.groups['speaker'].names):,}", "speakers"))
     add_histograms(page, pool)
     count = max(1, int(np.floor(size * 0.2 + 0.5)))
-    picks: Picks = {
-        one: {0: np.argsort(-pool.strategies[one.strategy], kind="stable")[:count]}
-        for one in series
-    }
     order = None
     try:
         order = pick_order(pool)
     except SelectionError as error:
         page.notes.append(f"This page does not say what to label: {error}.")
+    picks: Picks = {}
+    for one in series:
+        scores = pool.strategies[one.strategy]
+        top = np.argsort(-scores, kind="stable")[:count]
+        picks[one] = {0: top if order is None else order.first(scores, count)}
+    if order is not None:
+        page.picked_by = _picked_by(order)
     first = () if order is None else order.indices[: max(audio, 0)].tolist()
     _add_pool(page, pool, ranking, [ranking], picks, 0, folder, audio, advance, first=first)
     if order is not None:
-        add_picks(page, pool, order)
+        add_picks(page, pool, order, saving)
     if left_out is not None:
         add_gate(page, left_out, folder=folder, audio=audio, advance=advance)
     page.notes += [
-        "Ranks run from 0 to 1, with 1 the most informative; equal scores share a rank. Intervals "
-        "of rank correlations are 95% intervals over the pool's recordings, from a bootstrap up "
-        "to 20,000 recordings and from Bonett and Wright's formula beyond.",
+        "Ranks count from 1, the most informative; equal scores share a rank. Normalized ranks run "
+        "from 0 to 1, the most informative. They and rank correlations are over the whole "
+        f"{kind}{', with what the gate leaves out' if page.picked_by else ''}. Intervals of rank "
+        "correlations are 95% intervals over its recordings, from a bootstrap up to 20,000 "
+        "recordings and from Bonett and Wright's formula beyond.",
         "This page cannot say which strategy is best. To measure that, run egl-fast simulate on "
         "data with known transcripts.",
     ]
@@ -183,6 +194,13 @@ def scores_page(
             f"{', '.join(label(name) for name in pool.incomplete)}."
         )
     return page
+
+
+def _picked_by(order: PickOrder) -> str:
+    """How the picks of all strategies differ from the top of the pool; "" where they do not."""
+    parts = ["what the gate leaves out"] * bool(order.num_away)
+    parts += ["further copies of a recording"] * bool(order.copies)
+    return f"As with select, without {' and '.join(parts)}." if parts else ""
 
 
 def _add_pool(

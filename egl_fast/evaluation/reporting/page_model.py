@@ -86,12 +86,18 @@ class PickSection:
         command: the `select` that picks it, but for the budget; "" where it is picked already.
         gate: the gate's option, or "".
         notes: what is left out, and what the list does not hold.
+        is_estimate: whether the scores it is ranked by have standard errors.
+        saves: the list in several formats, as ``saving`` describes them.
+        is_found: whether these hold absolute audio paths.
     """
 
     strategy: str
     command: str
     gate: str
     notes: tuple[str, ...]
+    is_estimate: bool
+    saves: list[dict[str, Any]]
+    is_found: bool
 
 
 @dataclass
@@ -105,6 +111,7 @@ class Page:
         looks: every series on the page; the position in this list decides its color.
         findings: in sentences.
         budget: the one that the descriptions of picks are about.
+        picked_by: what the picks of all strategies leave out, or "".
         listen: recordings of the listening table, as ``listening`` describes them.
         listen_series: (position of its look, label) of each series with top picks there.
         listen_numbers: position in the pool -> number in the listening table.
@@ -113,6 +120,7 @@ class Page:
         latex: the tables of metrics, for papers.
         gate: what it leaves out, or None.
         made: how the scores were made: (what, its value).
+        missing: files that should be beside the scores, or "".
         error_bars: how far the scores are estimates, or "".
         warnings: what a reader must know before anything else.
         config: the run's configuration, or None.
@@ -136,6 +144,7 @@ class Page:
     duration_table: Table | None = None
     picked_tables: list[Table] = field(default_factory=list)
     budget: str = ""
+    picked_by: str = ""
     listen: list[dict[str, Any]] = field(default_factory=list)
     listen_series: list[tuple[int, str]] = field(default_factory=list)
     training_table: Table | None = None
@@ -146,6 +155,7 @@ class Page:
     gate: GateSection | None = None
     notes: list[str] = field(default_factory=list)
     made: list[tuple[str, str]] = field(default_factory=list)
+    missing: str = ""
     error_bars: str = ""
     warnings: list[str] = field(default_factory=list)
     config: str | None = None

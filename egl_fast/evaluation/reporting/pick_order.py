@@ -25,6 +25,8 @@ class PickOrder:
     Attributes:
         strategy: what it ranks by.
         indices: [M] positions in the pool.
+        inside: [n] positions that the gate leaves, ascending.
+        originals: [N] position of the first copy of each recording.
         copies: position -> positions of the copies left out in its favor.
         num_away: recordings that the gate leaves out.
         gate: as a user gives it, or "" for none.
@@ -34,11 +36,19 @@ class PickOrder:
 
     strategy: str
     indices: npt.NDArray[np.int64]
+    inside: npt.NDArray[np.int64]
+    originals: npt.NDArray[np.int64]
     copies: Mapping[int, Sequence[int]] = field(default_factory=dict)
     num_away: int = 0
     gate: str = ""
     options: tuple[str, ...] = ()
     is_made: bool = False
+
+    def first(self, scores: Floats, count: int) -> npt.NDArray[np.int64]:
+        """The positions that `select` would pick first by other scores [N]."""
+        order = self.inside[np.argsort(-scores[self.inside], kind="stable")]
+        _, firsts = np.unique(self.originals[order], return_index=True)
+        return order[np.sort(firsts)[:count]]
 
 
 def pick_order(pool: ScoresFile) -> PickOrder:
@@ -54,7 +64,8 @@ def pick_order(pool: ScoresFile) -> PickOrder:
     if "num_picks" in metadata:
         chosen = metadata.get("strategy")
         strategy = chosen if chosen in pool.strategies else next(iter(pool.strategies))
-        return PickOrder(strategy, np.arange(len(pool)), is_made=True)
+        every = np.arange(len(pool))
+        return PickOrder(strategy, every, every, every, is_made=True)
     likeness = likeness_in(metadata)
     embeddings = None
     if pool.ids:
@@ -70,7 +81,6 @@ def pick_order(pool: ScoresFile) -> PickOrder:
     gate = Gate.of(default_drop(likeness_in(metadata).get("num_trusted")), None, metadata=metadata)
     offer = Selection("100%", strategy, gate=gate).offer(candidates)
     choice = offer.choose()
-    inside = set(offer.inside)
     copies: dict[int, list[int]] = {}
     picked = {offer.originals[index]: index for index in choice.picks}
     if choice.num_copies:
@@ -81,8 +91,10 @@ def pick_order(pool: ScoresFile) -> PickOrder:
     return PickOrder(
         strategy,
         np.array(choice.picks, dtype=np.int64),
+        np.array(offer.inside, dtype=np.int64),
+        np.array(offer.originals, dtype=np.int64),
         copies,
-        len(pool) - len(inside),
+        len(pool) - len(offer.inside),
         "" if gate is None else gate.option,
         () if is_default else ("--strategy", strategy),
     )

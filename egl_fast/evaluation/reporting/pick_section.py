@@ -19,9 +19,10 @@ from egl_fast.evaluation.reporting.names import label
 from egl_fast.evaluation.reporting.page_model import Page, PickSection
 from egl_fast.evaluation.reporting.pick_order import PickOrder
 from egl_fast.evaluation.reporting.reasons import Reasons
+from egl_fast.evaluation.reporting.saving import Saving, saved
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
-from egl_fast.evaluation.reporting.sounds import seconds_in
 from egl_fast.evaluation.reporting.wording import plain_exp, shown_id, shown_text
+from egl_fast.labeling.formats import Record
 from egl_fast.selection.gate import Gate, likeness_in
 
 #: What the page lists; `select` knows no such limit.
@@ -33,31 +34,39 @@ _WITH_READINGS, _MAX_READINGS = 100, 5
 _MAX_COPIES = 5
 
 
-def add_picks(page: Page, pool: ScoresFile, order: PickOrder) -> None:
+def add_picks(page: Page, pool: ScoresFile, order: PickOrder, saving: Saving) -> None:
     """What `select` picks, first to label first.
 
     Args:
         page: gets the section; its listening table has to be there by now.
         pool: the scores.
         order: of the picks.
+        saving: how they can be saved.
+
+    Raises:
+        ManifestError: a format has no room for one of them.
     """
     metadata = read_metadata(str(pool.path))
     phrases: dict[str, int] = {}
-    rows = _rows(page, pool, order, metadata, phrases)
+    rows, records = _rows(page, pool, order, metadata, phrases, len(saving.formats))
+    scores = pool.strategies[order.strategy][order.indices[: len(rows)]].tolist()
     command = ("egl-fast", "select", shown_text(pool.path.name), *order.options)
     page.picks = PickSection(
         strategy=label(order.strategy),
         command="" if order.is_made else shlex.join(command),
         gate=shown_text(order.gate),
         notes=tuple(_notes(pool, order, len(rows))),
+        is_estimate=order.strategy in pool.stderrs,
+        saves=saved(records, scores, saving),
+        is_found=saving.folder is not None,
     )
     page.data["picks"] = {
-        "key": order.strategy,
         "label": label(order.strategy),
         "barLabel": label(_estimated(pool, order) or ""),
         "command": page.picks.command,
         "rows": rows,
         "phrases": list(phrases),
+        "saves": [{"file": one["file"], "packed": one["packed"]} for one in page.picks.saves],
         "start": len(rows) if order.is_made else int(np.floor(len(pool) * 0.2 + 0.5)),
     }
 
@@ -91,7 +100,9 @@ def _rows(
     order: PickOrder,
     metadata: Mapping[str, Any],
     phrases: dict[str, int],
-) -> list[dict[str, Any]]:
+    num_formats: int,
+) -> tuple[list[dict[str, Any]], list[Record]]:
+    """The rows of the list, and the records to save, both as many as there is room for."""
     indices = order.indices[:MAX_ROWS].tolist()
     detailed = set(indices[:_WITH_READINGS])
     likeness = likeness_in(metadata)
@@ -104,20 +115,18 @@ def _rows(
     )
     estimated = _estimated(pool, order)
 
-    def row(index: int, record: dict[str, Any]) -> dict[str, Any]:
+    def row(index: int, record: Record) -> tuple[dict[str, Any], Record]:
+        why = reasons.of(index, record)
         heard = record.get("pred_text")
         heard = heard if isinstance(heard, str) else ""
         found = {
-            **_text("id", record["id"], shown_id(record["id"])),
-            **_text("heard", heard, shown_text(heard)),
+            "id": shown_id(record["id"]),
+            "heard": shown_text(heard),
             "words": len(heard.split()),
             "seconds": float(pool.durations[index]),
             "score": float(pool.strategies[order.strategy][index]),
-            "why": reasons.of(index, record),
+            "why": why,
         }
-        audio, offset = record.get("audio_filepath"), seconds_in(record, "offset")
-        found |= {"audio": audio} if isinstance(audio, str) else {}
-        found |= {"offset": offset} if offset else {}
         if estimated is not None and pool.stderrs[estimated][index] > 0:
             bar = (pool.strategies[estimated][index], pool.stderrs[estimated][index])
             found["bar"] = [float(f"{value:.6g}") for value in bar]
@@ -129,21 +138,21 @@ def _rows(
             found["number"] = page.listen_numbers[index]
         if index in detailed:
             found["readings"] = _readings(record)
-        return found
+        kept = {"why": "; ".join(why), **record}
+        if isinstance(kept.get("hypotheses"), list):
+            kept["hypotheses"] = kept["hypotheses"][:_MAX_READINGS]
+        return found, kept
 
-    rows, size = list[dict[str, Any]](), 0
-    for own in pool.parts(indices, row):
+    rows, records, size = list[dict[str, Any]](), list[Record](), 0
+    for own, kept in pool.parts(indices, row):
         own["why"] = [phrases.setdefault(phrase, len(phrases)) for phrase in own["why"]]
-        size += len(json.dumps(own))
+        # Compressed, a record takes about a quarter.
+        size += len(json.dumps(own)) + num_formats * len(json.dumps(kept)) // 4
         if rows and size > MAX_BYTES:
             break
         rows.append(own)
-    return rows
-
-
-def _text(key: str, text: str, shown: str) -> dict[str, str]:
-    """A text as it is, for exports, and as it is shown, where that differs."""
-    return {key: text} if text == shown else {key: text, f"{key}Shown": shown}
+        records.append({**kept, "rank": len(rows)})
+    return rows, records
 
 
 def _estimated(pool: ScoresFile, order: PickOrder) -> str | None:

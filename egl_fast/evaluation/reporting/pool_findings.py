@@ -79,7 +79,12 @@ def ranking_findings(ranking: Ranking, by_seed: Sequence[Ranking] = ()) -> list[
 
 
 def picked_findings(
-    pool: Picked, picked: Mapping[str, Picked], kinds: tuple[str, ...], budget: str
+    pool: Picked,
+    picked: Mapping[str, Picked],
+    kinds: tuple[str, ...],
+    budget: str,
+    *,
+    picked_by: str = "",
 ) -> list[Finding]:
     """Whether EGL prefers recordings that are not speech, and short or long ones.
 
@@ -88,6 +93,7 @@ def picked_findings(
         picked: by strategy.
         kinds: groups of the key ``kind``, or ().
         budget: which picks these are.
+        picked_by: what they leave out, in a sentence, or "".
     """
     subject = "egl" if "egl" in picked else next(iter(picked), None)
     if subject is None:
@@ -108,15 +114,15 @@ def picked_findings(
         text = (
             "Recordings marked as something other than plain speech make up "
             f"{percent(odd, digits=1)} of its top {budget} and {percent(expected, digits=1)} of "
-            f"the pool{': ' if by_kind else ''}{by_kind}."
-        )
+            f"the pool{': ' if by_kind else ''}{by_kind}. {picked_by}"
+        ).rstrip()
         found.append(Finding("fact", title, text))
     ratio = own.mean_seconds / pool.mean_seconds if pool.mean_seconds else 1.0
     if abs(ratio - 1) > SAME_HOURS:
         title = f"{name} picks {'longer' if ratio > 1 else 'shorter'} recordings than average"
         text = (
             f"Its top {budget} are {own.mean_seconds:.1f} s long on average; the pool's average "
-            f"is {pool.mean_seconds:.1f} s."
-        )
+            f"is {pool.mean_seconds:.1f} s. {picked_by}"
+        ).rstrip()
         found.append(Finding("fact", title, text))
     return found

@@ -174,6 +174,7 @@ def add_picked(
         {series.strategy: picked for series, picked in of.items() if series.mode == "single"},
         group_names(pool.groups["kind"]) if "kind" in pool.groups else (),
         page.budget,
+        picked_by=page.picked_by,
     )
 
 

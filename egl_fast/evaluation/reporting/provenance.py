@@ -10,6 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from egl_fast.data.audio_folder import read_metadata
+from egl_fast.embeddings.file import embeddings_path
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.wording import plain, shown_text
 from egl_fast.scoring.options import ScoringOptions
@@ -56,7 +60,7 @@ def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
     named = {"egl-fast": _text(versions, "egl_fast"), "torch": _text(versions, "torch")}
     return _known(
         ("Model", _file(said, "model")),
-        ("Pool", _file(said, "pool")),
+        ("Pool", _file(said, "manifest" if "manifest" in said else "pool")),
         *_scoring(said),
         ("Command", _command(said)),
         ("Parameters", _text(said, "params")),
@@ -66,6 +70,18 @@ def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
         ("Could not be scored", _number(said, "num_failed") if said.get("num_failed") else ""),
         ("Scored by", ", ".join(f"{name} {version}" for name, version in named.items() if version)),
     ), None
+
+
+def missing(pool: ScoresFile) -> str:
+    """Which files that `score` writes beside its scores are not there, as a sentence, or ""."""
+    name, absent = shown_text(pool.path.name), []
+    if not pool.path.with_name(f"{pool.path.name}.meta.json").exists():
+        absent.append(f"{name}.meta.json (how they were made, and where the gate cuts)")
+    is_selection = "num_picks" in read_metadata(str(pool.path))
+    has_typicality = not np.isnan(pool.typicality).any()
+    if has_typicality and not is_selection and not embeddings_path(pool.path).is_file():
+        absent.append(f"{embeddings_path(name)} (which recordings are copies)")
+    return f"Not beside the scores: {' and '.join(absent)}." if absent else ""
 
 
 def of_run(config: str | None) -> list[Fact]:
@@ -89,8 +105,13 @@ def of_run(config: str | None) -> list[Fact]:
 
 
 def _command(said: Mapping[str, Any]) -> str:
-    """The `score` or `select` that metadata tell of, without folders; "" where they don't."""
-    if "num_picks" in said:
+    """The command that metadata tell of, without folders; "" where they don't."""
+    if "looked_at" in said:
+        words = ["query", "--model", _name(said, "model"), "--pool", _name(said, "manifest")]
+        # What `query` is given unless asked for something else.
+        given = {**dict.fromkeys(_SELECT), "k": 100, "params": None, "confidence": None}
+        given |= {"effort": 10.0, "seed": 0}
+    elif "num_picks" in said:
         words, given = ["select", _name(said, "scores")], dict.fromkeys(_SELECT)
     else:
         words = ["score", "--model", _name(said, "model"), "--pool", _name(said, "pool")]
@@ -112,9 +133,9 @@ def _command(said: Mapping[str, Any]) -> str:
                 words.append("=".join(shown_text(str(part), most=200) for part in parts))
     # In a shard's metadata, the trusted recordings stand by themselves.
     trusted = _table(said, "typicality").get("trusted", said.get("trusted"))
-    if words[0] == "score" and "num_picks" not in said:
-        if isinstance(trusted, str) and trusted:
-            words += ["--typicality", shown_text(Path(trusted).name)]
+    if words[0] != "select" and isinstance(trusted, str) and trusted:
+        words += ["--typicality", shown_text(Path(trusted).name)]
+    if words[0] == "score":
         for name in ("limit", "shard"):
             if said.get(name) is not None:
                 words += [f"--{name}", shown_text(str(said[name]), most=40)]
@@ -166,7 +187,8 @@ def _name(said: Mapping[str, Any], key: str) -> str:
 
 
 def _file(said: Mapping[str, Any], key: str) -> str:
-    name, digest = _name(said, key), _hashed(said, f"{key}_sha256")
+    name = _name(said, key)
+    digest = _hashed(said, "pool_sha256" if key == "manifest" else f"{key}_sha256")
     return f"{name} ({digest})" if name and digest else name or digest
 
 

@@ -25,14 +25,20 @@ _FIRST = ("rank", "id", "text", "pred_text", "audio_filepath", "duration", "scor
 
 
 def chunks(records: Sequence[Record], sending: Sending) -> Iterator[bytes]:
-    """A header and a line per record; the mark at the start tells spreadsheets that it is UTF-8."""
+    """A header and a line per record; the mark at the start tells spreadsheets that it is UTF-8.
+
+    The header comes with the first line.
+    """
     columns = dict.fromkeys(_FIRST)
     for record in records:
         columns.update(dict.fromkeys(record))
     columns.pop("hypotheses", None)  # a list has no place in a cell, and there is no room for it
-    yield b"\xef\xbb\xbf" + _line(list(columns))
+    header = b"\xef\xbb\xbf" + _line(list(columns))
     for record in records:
-        yield _line([record.get(column) for column in columns])
+        yield header + _line([record.get(column) for column in columns])
+        header = b""
+    if header:
+        yield header
 
 
 def _line(values: Sequence[Any]) -> bytes:

@@ -44,7 +44,8 @@ class Format:
         name: of ``--format``.
         description: one line for the help.
         suffixes: of files that are in this format unless ``--format`` says otherwise.
-        chunks: the bytes of a file, in pieces of at most one record; None for a folder.
+        chunks: the bytes of a file, a piece per record and perhaps an end, so that with the same
+            end the first pieces are a file, too; None for a folder.
         save: makes a folder; None for a file.
         beside: further files by what is added to the output's name.
         needs_folder: whether it holds absolute audio paths, and so has to know what relative ones

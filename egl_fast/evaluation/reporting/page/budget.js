@@ -12,20 +12,12 @@ function made(tag, text, className) {
   return element;
 }
 
-// A text that a spreadsheet would run as a formula gets an apostrophe; `egl-fast labels` takes it off.
-const csvCell = (value) => (typeof value === "number" ? String(value)
-  : `"${(value ?? "").replace(/^(?='*[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`);
-
-// The start of the list as a file: a manifest, or a table with a column to type transcripts into.
-function exported({ key, rows, phrases }, count, format) {
-  const records = rows.slice(0, count).map((row, at) => ({
-    rank: at + 1, id: row.id, text: format === "csv" ? "" : undefined, pred_text: row.heard,
-    audio_filepath: row.audio, offset: row.offset, duration: row.seconds, [key]: row.score,
-    why: row.why.map((phrase) => phrases[phrase]).join("; "),
-  }));
-  if (format === "jsonl") return records.map((record) => `${JSON.stringify(record)}\n`).join("");
-  const table = [Object.keys(records[0] ?? {}), ...records.map(Object.values)];
-  return `\ufeff${table.map((line) => `${line.map(csvCell).join(",")}\r\n`).join("")}`;
+// The start of the list as a file: pieces of the first recordings, and what ends a file.
+async function saved({ saves, rows }, count, at) {
+  const bytes = Uint8Array.from(atob(saves[at].packed), (one) => one.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const pieces = await new Response(stream).json();
+  save([...pieces.slice(0, count), ...pieces.slice(rows.length)].join(""), saves[at].file);
 }
 
 function save(text, name) {
@@ -91,7 +83,7 @@ function pickRow(picks, at, most) {
 
   const about = role(made("td", undefined, "sound"), "cell");
   const id = made("bdi");
-  id.append(...breakable(row.idShown ?? row.id));
+  id.append(...breakable(row.id));
   const name = made("p", undefined, "id");
   if (row.number) {
     const link = made("a");
@@ -124,7 +116,7 @@ function pickRow(picks, at, most) {
   why.append(...row.why.map((phrase) => made("li", picks.phrases[phrase])));
   const said = made("p", undefined, "heard");
   said.dir = "auto";
-  said.textContent = row.heardShown ?? row.heard;
+  said.textContent = row.heard;
   if (row.heard === "") said.append(made("span", "(empty)", "nothing"));
   heard.append(said, why);
   if (row.readings && row.readings.length > 1) heard.append(readingsOf(row.readings));
@@ -162,7 +154,7 @@ if (budgetForm) {
   let count = Math.max(1, Math.min(picks.start, total));
   let by = "count"; // the field that says how much
 
-  const price = (name) => Math.max(0, Number(budgetForm.elements[name].value) || 0);
+  const price = (name) => Number(budgetForm.elements[name].value);
   const prices = () => [price("each"), price("second"), price("word")];
   const money = (n, [each, second, word] = prices()) =>
     each * n + second * seconds[n] + word * words[n];
@@ -177,7 +169,20 @@ if (budgetForm) {
     return low;
   }
 
+  // What is wrong with a number that was typed, or "".
+  function problem() {
+    const numbers = [...budgetForm.querySelectorAll("input[type=number]")];
+    const wrong = numbers.find((one) => !one.disabled && !one.validity.valid);
+    for (const one of numbers) one.setAttribute("aria-invalid", String(one === wrong));
+    if (!wrong) return "";
+    const name = wrong.labels[0].textContent.trim();
+    return `${name[0].toUpperCase()}${name.slice(1)}: ${wrong.validity.rangeOverflow
+      ? `there are only ${people(total)} on this page` : wrong === fields.count
+        ? "give a whole number above zero" : "give a number that is not below zero"}.`;
+  }
+
   function afforded() {
+    if (problem()) return 0;
     const amount = Number(fields[by].value);
     if (!(amount > 0)) return 0;
     if (by === "count") return Math.min(total, Math.floor(amount));
@@ -190,6 +195,7 @@ if (budgetForm) {
     const of = (part, all) => `${part.toLocaleString("en-US")} of ${all.toLocaleString("en-US")}`;
     const fixed = (value, digits) => Number(value.toFixed(digits));
     if (count === 0) {
+      if (problem()) return problem();
       return Number(fields[by].value) > 0
         ? `The first recording alone takes ${by === "money" ? people(fixed(money(1), 4))
           : `${seconds[1].toFixed(1)} s`}: give a larger budget.`
@@ -197,9 +203,11 @@ if (budgetForm) {
     }
     const [own, all] = [seconds[count], seconds[total]]
       .map((sum) => fixed(sum / unit.size, unit.digits));
+    const left = by !== "count" && count === total && Number(fields[by].value)
+      > (by === "money" ? money(total) : seconds[total] / unit.size) * (1 + 1e-6);
     const parts = [`${of(count, total)} recordings`, `${of(own, all)} ${short} of audio`];
     if (isPriced) parts.push(`cost ${of(fixed(money(count), 2), fixed(money(total), 2))}`);
-    return `${parts.join(", ")}.`;
+    return `${parts.join(", ")}.${left ? " Part of the budget is left over." : ""}`;
   }
 
   function budgetOption() {
@@ -211,7 +219,7 @@ if (budgetForm) {
   }
 
   function show() {
-    const isPriced = prices().some(Boolean);
+    const isPriced = prices().some((one) => one > 0);
     fields.money.disabled = !isPriced;
     if (by === "money" && !isPriced) by = "count";
     const own = { count, audio: +(seconds[count] / unit.size).toFixed(unit.digits + 1),
@@ -245,7 +253,10 @@ if (budgetForm) {
     field.addEventListener("input", () => { by = name; update(); });
   }
   for (const name of ["each", "second", "word"]) {
-    budgetForm.elements[name].addEventListener("input", () => (by === "money" ? update() : show()));
+    budgetForm.elements[name].addEventListener("input", () => {
+      if (prices().every((one) => !one)) by = by === "money" ? "count" : by;
+      update();
+    });
   }
   more.addEventListener("click", () => {
     const next = body.rows.length;
@@ -255,9 +266,7 @@ if (budgetForm) {
     if (first) first.focus();
   });
   for (const button of document.querySelectorAll("[data-save]")) {
-    const format = button.dataset.save;
-    button.addEventListener("click", () =>
-      save(exported(picks, count, format), `picks.${format}`));
+    button.addEventListener("click", () => saved(picks, count, Number(button.dataset.save)));
   }
   body.addEventListener("click", (event) => {
     const number = event.target.dataset.plays;

@@ -40,7 +40,7 @@ function drawRanks() {
     said: `${u.id}\n${u.d.toFixed(1)} s${u.k ? `, ${u.k}` : ""}\n${u.t || u.h || ""}`.trim(),
   }));
   const height = Math.max(260, Math.min(440, byId("ranks").clientWidth));
-  const spec = charts.ranks(`rank by ${names[0]}`, `rank by ${names[1]}`, height, sampled, bounds);
+  const spec = charts.ranks(`normalized rank by ${names[0]}`, `normalized rank by ${names[1]}`, height, sampled, bounds);
   draw("ranks", spec, sampled ? { points, cells: cellsOf(one, other) } : { points }, (view) => {
     view.addSignalListener("brush", (_, value) => {
       const empty = !value || !value.x || !value.y;
@@ -162,7 +162,8 @@ if (rankForm) {
         const value = Number(text);
         return text === "" || !Number.isFinite(value) ? otherwise : Math.max(0, Math.min(1, value));
       };
-      bounds = { x: sorted([read("x0", 0), read("x1", 1)]), y: sorted([read("y0", 0), read("y1", 1)]) };
+      // Written back, because what lies outside of 0 to 1 is cut.
+      setBounds({ x: sorted([read("x0", 0), read("x1", 1)]), y: sorted([read("y0", 0), read("y1", 1)]) });
     }
     drawRanks();
   });
