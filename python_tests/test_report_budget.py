@@ -39,8 +39,16 @@ def scored(tmp_path_factory, examples):
         {**record, "audio_filepath": str(examples / record["audio_filepath"])} for record in records
     ]
     path = write_pool(tmp_path_factory.mktemp("pool"), heard)
-    run("--scores", path, "--audio", "2", "--format", "label-studio", "--format", "lhotse")
+    run("--scores", path, "--audio", "2")
     lines = [{**record, "id": str(at)} for at, record in enumerate(records)]
+    plain = path.with_name("plain.jsonl")
+    plain.write_text(
+        "".join(
+            json.dumps({**line, "pred_text": "=a", "audio_filepath": own["audio_filepath"]}) + "\n"
+            for line, own in zip(lines, heard, strict=True)
+        )
+    )
+    run("--scores", plain, "--no-audio", "--format", "label-studio", "--format", "lhotse")
     relative = path.with_name("relative.jsonl")
     relative.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run("--scores", relative, "--pool", examples / "pool.jsonl", "--no-audio")
@@ -50,6 +58,7 @@ def scored(tmp_path_factory, examples):
 @pytest.fixture(scope="module")
 def files(scored):
     return {
+        "plain": scored.with_name("plain.jsonl.html"),
         "pool": scored.with_name("scores.jsonl.html"),
         "relative": scored.with_name("relative.jsonl.html"),
     }
@@ -147,8 +156,9 @@ def test_tables_run_no_formula(visit, chosen):
 )  # fmt: skip
 def test_what_is_saved_is_what_select_writes(visit, scored, tmp_path, label, file):
     """But for the reasons that the page adds, and readings beyond the first five."""
-    assert in_this_process("select", scored, "--budget", "9", "--out", tmp_path / file, "-q") == 0
-    page = visit("pool")
+    plain = scored.with_name("plain.jsonl")
+    assert in_this_process("select", plain, "--budget", "9", "--out", tmp_path / file, "-q") == 0
+    page = visit("plain")
     page.fill("#budget-count", "9")
     saved = tmp_path / f"saved-{file}"
     saved.write_bytes(listed(page, label))

@@ -6,12 +6,14 @@ import math
 import numpy as np
 import pytest
 from commands import in_this_process
-from report_pages import Page, run
+from report_pages import Page, refusal, run
 
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.evaluation.reporting.differences import marked
 from egl_fast.evaluation.reporting.latex import escaped
+from egl_fast.evaluation.reporting.pick_order import pick_order
 from egl_fast.evaluation.reporting.pick_section import MAX_ROWS
+from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
 
 def write_pool(folder, records, *, num_trusted=60, **changed):
@@ -56,6 +58,58 @@ def test_the_list_is_that_of_select(tmp_path, records, budget, num_trusted):
     assert len(ids(page)) == (52 if num_trusted == 60 else 62)
     assert ("--drop-atypical auto leaves out 10 recordings" in page.text) == (num_trusted == 60)
     assert "Of copies of a recording one is taken; 2 recordings left out." in page.text
+
+
+def test_every_strategy_picks_behind_the_gate(tmp_path, records):
+    path = write_pool(tmp_path, records)
+    page = picks_of(path)
+    said = "As with select, without what the gate leaves out and further copies of a recording."
+    assert page.text.count(said) >= 2  # of what each picked, and in a finding or to listen to
+    pool = read_scores_file(path, keep_ids=True)
+    order = pick_order(pool)
+    for strategy, scores in pool.strategies.items():
+        out = tmp_path / "p.jsonl"
+        chosen = ["select", path, "--budget", "20%", "--strategy", strategy, "--out", out, "-q"]
+        assert in_this_process(*chosen, "--overwrite") == 0
+        expected = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+        assert [pool.ids[at] for at in order.first(scores, 13)] == expected
+
+
+def test_missing_files_are_named_in_one_line(tmp_path, records):
+    path = write_pool(tmp_path, records)
+    embeddings_path(path).unlink()
+    path.with_name("scores.jsonl.meta.json").unlink()
+    line = (
+        "Not beside the scores: scores.jsonl.meta.json (how they were made, and where the gate "
+        "cuts) and scores.jsonl.embeddings.npy (which recordings are copies)."
+    )
+    assert line in picks_of(path).text
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = picks_of(path)
+    assert "Not beside the scores: scores.jsonl.meta.json (how they were made" in page.text
+    assert "Warning" not in page.text
+
+
+def test_only_scores_with_error_bars_are_headed_by_them(tmp_path, records):
+    path = write_pool(tmp_path, records)
+    section = picks_of(path).html
+    assert "Score</th>" in section[section.index('id="budget-list"') :].partition("<tbody")[0]
+
+
+def test_a_page_is_not_named_like_picks(tmp_path, records):
+    path = write_pool(tmp_path, records)
+    line = refusal("--scores", path, "--out", tmp_path / "picks.csv")
+    assert line.endswith(
+        "picks.csv: is named like csv, but a page is written; name it picks.html, or write csv "
+        "with `select`"
+    )
+    assert "--format does nothing without --scores" in refusal(tmp_path, "--format", "nemo")
+    assert "--audio-root does nothing without --format label-studio" in refusal(
+        "--scores", path, "--audio-root", tmp_path
+    )
+    assert "is not in --audio-root" in refusal(
+        "--scores", path, "--no-audio", "--format", "label-studio", "--audio-root", "/no"
+    )
 
 
 def test_copies_and_outliers_are_marked(tmp_path, records):

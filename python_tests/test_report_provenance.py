@@ -67,6 +67,22 @@ def test_a_scored_pool_says_how_it_was_scored(said):
     )
 
 
+def test_a_query_says_its_model_its_pool_and_its_command(said):
+    query = {key: of for key, of in METADATA.items() if key != "pool"} | {
+        "model": "/home/jane/base.pt", "manifest": "/home/jane/secret/pool.jsonl",
+        "looked_at": 64, "num_picks": 3, "budget": "3", "strategy": "pctc", "k": 100,
+        "confidence": 0.98, "effort": 10.0, "seed": 0, "drop_atypical": "auto",
+        "typicality": {"trusted": "/home/jane/train.jsonl"},
+    }  # fmt: skip
+    facts = dict(said(query)[0])
+    assert facts["Model"] == "base.pt (SHA-256 500c98bb92ff)"
+    assert facts["Pool"] == "pool.jsonl (SHA-256 77a7aeb630cc)"
+    assert facts["Command"] == (
+        "egl-fast query --model base.pt --pool pool.jsonl --budget 3 --strategy pctc "
+        "--drop-atypical auto --confidence 0.98 --typicality train.jsonl"
+    )
+
+
 def test_what_is_not_known_is_left_out(said, tmp_path):
     assert of_scores(Pool(path=tmp_path / "none.jsonl")) == ([], None)
     assert said({}) == ([], None)

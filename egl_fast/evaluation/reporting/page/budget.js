@@ -171,9 +171,11 @@ if (budgetForm) {
 
   // What is wrong with a number that was typed, or "".
   function problem() {
-    const numbers = [...budgetForm.querySelectorAll("input[type=number]")];
-    const wrong = numbers.find((one) => !one.disabled && !one.validity.valid);
-    for (const one of numbers) one.setAttribute("aria-invalid", String(one === wrong));
+    const all = [...budgetForm.querySelectorAll("input[type=number]")];
+    // The other two amounts follow from the one that was typed.
+    const typed = all.filter((one) => one === fields[by] || one.closest(".prices"));
+    const wrong = typed.find((one) => !one.validity.valid);
+    for (const one of all) one.setAttribute("aria-invalid", String(one === wrong));
     if (!wrong) return "";
     const name = wrong.labels[0].textContent.trim();
     return `${name[0].toUpperCase()}${name.slice(1)}: ${wrong.validity.rangeOverflow
