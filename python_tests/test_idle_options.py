@@ -24,6 +24,7 @@ NEEDED = {
 }
 OTHERS = {
     ("report", "--pool", "--scores"): ["r"],
+    ("report", "--format", "--scores"): ["r"],
     ("query", "--share", "--batch"): [*NEEDED["query"], "--typicality", "t"],
 }
 

@@ -162,8 +162,9 @@ if (rankForm) {
         const value = Number(text);
         return text === "" || !Number.isFinite(value) ? otherwise : Math.max(0, Math.min(1, value));
       };
-      // Written back, because what lies outside of 0 to 1 is cut.
-      setBounds({ x: sorted([read("x0", 0), read("x1", 1)]), y: sorted([read("y0", 0), read("y1", 1)]) });
+      const { name, value } = event.target;
+      if (value !== "") event.target.value = String(read(name, value)); // as far as there are ranks
+      bounds = { x: sorted([read("x0", 0), read("x1", 1)]), y: sorted([read("y0", 0), read("y1", 1)]) };
     }
     drawRanks();
   });
