@@ -154,9 +154,11 @@ def scores_page(
     )
     page.made, warning = provenance.of_scores(pool)
     page.warnings += [] if warning is None else [warning]
-    page.missing = provenance.missing(pool)
-    if page.missing and not np.isnan(pool.typicality).any():
-        page.warnings.append(page.missing)  # its absence changes what to label
+    missing = provenance.missing(pool)
+    if missing and not np.isnan(pool.typicality).any():
+        page.warnings.append(missing)  # its absence changes what to label
+    else:
+        page.missing = missing
     if "speaker" in pool.groups:
         page.facts.append((f"{len(pool.groups['speaker'].names):,}", "speakers"))
     add_histograms(page, pool)
