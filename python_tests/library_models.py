@@ -130,10 +130,10 @@ CASES: dict[str, Case] = {
     "bert without positions": on_filters(position_embeddings_type=None),
     "bert adapter": on_filters(add_adapter=True, num_adapter_layers=1, output_hidden_size=8),
     "parakeet": of_encoder(
-        "Parakeet", 16, 40, "ParakeetEncoderAttention", "ParakeetEncoderCTCHead",
+        "Parakeet", 16, 40, "ParakeetEncoderAttention",
         subsampling_factor=4,
     ),
-    "lasr": of_encoder("Lasr", 8, 40, "LasrEncoderCTCHead"),
+    "lasr": of_encoder("Lasr", 8, 40),
     "granite speech": of_encoder("GraniteSpeech5", 8, 16, head_dim=4, context_size=8),
 }  # fmt: skip
 

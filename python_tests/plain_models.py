@@ -256,5 +256,4 @@ WITHOUT_RULE: dict[str, set[str]] = {
     "squeezeformer": {"Scaled", "TimeReduced"},
     "zipformer": {"TimeReduced", "BiasNorm"},
     "layer scale": {"Scaled"},
-    "tied": {"Embedding"},
 }
