@@ -22,7 +22,7 @@ class Use(NamedTuple):
 
     input: Tensor
     weights: dict[str, Tensor | None]  # by their names in the module
-    module: Callable[[], nn.Module]  # one with the same settings, and weights of its own
+    module: Callable[..., nn.Module]  # makes one with the same settings, on a device
 
 
 def _convolution(kind: type[nn.Module]) -> Callable[..., Use]:
