@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from egl_fast.gradients.calls import graph_of
 from egl_fast.gradients.layers import owner_of
 from egl_fast.gradients.tape import Tape, declares_utterances_first
+from egl_fast.warning import warn
 
 #: Operations that spread a parameter over frames, by their nodes' names. On the way back, each sums
 #: over the frames, as a rule would.
@@ -91,6 +92,18 @@ class Coverage:
     def from_json(cls, value: Mapping[str, Any]) -> Coverage:
         """The inverse of ``as_json``, but for rounding."""
         return cls(value["parameters"], value["without_rule"], value["row_share"])
+
+
+def warn_of_16_bits(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Say that gradients are rounded, though the logits are not; such logits are refused."""
+    rounded = {n: p for n, p in parameters.items() if p.dtype in (torch.float16, torch.bfloat16)}
+    if rounded:
+        warn(
+            f"{sum(p.numel() for p in rounded.values()):,} of "
+            f"{sum(p.numel() for p in parameters.values()):,} parameters, such as "
+            f"{next(iter(rounded))}, are in 16 bits, so their gradients have no norm rule and only "
+            "two or three correct digits; score the model in float32, as after model.float()"
+        )
 
 
 def _without_need(tape: Tape) -> set[str]:
