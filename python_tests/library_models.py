@@ -16,8 +16,6 @@ class Case(NamedTuple):
 
     make: Callable[[Any], nn.Module]  # given the package
     inputs: Callable[[], Mapping[str, Tensor]]
-    # Kinds of modules whose parameters have no norm rule.
-    without_rule: frozenset[str] = frozenset()
 
 
 ENCODER = {
@@ -50,17 +48,17 @@ def filters(width: int = 8, frames: int = 12) -> Callable[[], dict[str, Tensor]]
     return lambda: {"input_features": torch.randn(1, frames, width, generator=random)}
 
 
-def on_samples(name: str, *without_rule: str, **config: Any) -> Case:
+def on_samples(name: str, **config: Any) -> Case:
     def make(package: Any) -> nn.Module:
         options = {**ENCODER, **CONVOLUTIONS, **config}
         kind = getattr(package, f"{name}Config")(**options)
         model: nn.Module = getattr(package, f"{name}ForCTC")(kind)
         return model
 
-    return Case(make, samples, frozenset(without_rule))
+    return Case(make, samples)
 
 
-def on_filters(*without_rule: str, **config: Any) -> Case:
+def on_filters(**config: Any) -> Case:
     def make(package: Any) -> nn.Module:
         options = {
             **ENCODER, "feature_projection_input_dim": 8, "conv_depthwise_kernel_size": 3,
@@ -69,10 +67,10 @@ def on_filters(*without_rule: str, **config: Any) -> Case:
         model: nn.Module = package.Wav2Vec2BertForCTC(package.Wav2Vec2BertConfig(**options))
         return model
 
-    return Case(make, filters(), frozenset(without_rule))
+    return Case(make, filters())
 
 
-def of_encoder(name: str, width: int, frames: int, *without_rule: str, **config: Any) -> Case:
+def of_encoder(name: str, width: int, frames: int, **config: Any) -> Case:
     """Whose configuration holds that of an encoder."""
 
     def make(package: Any) -> nn.Module:
@@ -90,7 +88,7 @@ def of_encoder(name: str, width: int, frames: int, *without_rule: str, **config:
 
     # Granite speech takes four frames with their derivatives as one.
     inputs = 4 * width if name == "GraniteSpeech5" else width
-    return Case(make, filters(inputs, frames), frozenset(without_rule))
+    return Case(make, filters(inputs, frames))
 
 
 CASES: dict[str, Case] = {
@@ -104,19 +102,18 @@ CASES: dict[str, Case] = {
     "hubert": on_samples("Hubert"),
     "hubert batch norm": on_samples("Hubert", conv_pos_batch_norm=True),
     "hubert stable": on_samples("Hubert", feat_proj_layer_norm=False, **STABLE),
-    "wavlm": on_samples("WavLM", "WavLMAttention", **GATED),
-    "wavlm stable": on_samples("WavLM", "WavLMAttention", **GATED, **STABLE),
+    "wavlm": on_samples("WavLM", **GATED),
+    "wavlm stable": on_samples("WavLM", **GATED, **STABLE),
     "unispeech": on_samples("UniSpeech"),
     "unispeech-sat": on_samples("UniSpeechSat"),
     "data2vec": on_samples("Data2VecAudio", num_conv_pos_embeddings=2, conv_pos_kernel_size=3),
     "sew": on_samples("SEW", squeeze_factor=2),
     "sew-d": on_samples(
-        "SEWD", "Embedding", squeeze_factor=2, max_position_embeddings=16, position_buckets=8,
+        "SEWD", squeeze_factor=2, max_position_embeddings=16, position_buckets=8,
         pos_att_type=("p2c", "c2p"),
     ),
     "conformer relative": on_samples(
-        "Wav2Vec2Conformer", "Wav2Vec2ConformerSelfAttention",
-        position_embeddings_type="relative", conv_depthwise_kernel_size=3
+        "Wav2Vec2Conformer", position_embeddings_type="relative", conv_depthwise_kernel_size=3
     ),
     "conformer rotary": on_samples(
         "Wav2Vec2Conformer", position_embeddings_type="rotary", conv_depthwise_kernel_size=3
@@ -125,15 +122,12 @@ CASES: dict[str, Case] = {
         "Wav2Vec2Conformer", position_embeddings_type=None, conv_depthwise_kernel_size=3
     ),
     "bert relative key": on_filters(position_embeddings_type="relative_key"),
-    "bert relative": on_filters("Wav2Vec2BertSelfAttention", position_embeddings_type="relative"),
+    "bert relative": on_filters(position_embeddings_type="relative"),
     "bert rotary": on_filters(position_embeddings_type="rotary"),
     "bert without positions": on_filters(position_embeddings_type=None),
     "bert adapter": on_filters(add_adapter=True, num_adapter_layers=1, output_hidden_size=8),
-    "parakeet": of_encoder(
-        "Parakeet", 16, 40, "ParakeetEncoderAttention", "ParakeetEncoderCTCHead",
-        subsampling_factor=4,
-    ),
-    "lasr": of_encoder("Lasr", 8, 40, "LasrEncoderCTCHead"),
+    "parakeet": of_encoder("Parakeet", 16, 40, subsampling_factor=4),
+    "lasr": of_encoder("Lasr", 8, 40),
     "granite speech": of_encoder("GraniteSpeech5", 8, 16, head_dim=4, context_size=8),
 }  # fmt: skip
 

@@ -161,6 +161,31 @@ class Tied(nn.Module):
         return F.linear(x, self.classes.weight), lengths
 
 
+class ByEinsum(nn.Module):
+    """A linear layer in a notation that no rule reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(WIDTH, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("ntc,cd->ntd", x, self.weight)
+
+
+class CellsByHand(nn.Module):
+    """A recurrence whose weight is a batch of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.rand(2, WIDTH // 2, WIDTH // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [torch.zeros_like(x[:, 0]).unflatten(1, (2, 1, -1))]
+        for frame in x.unbind(1):
+            states.append((frame.unflatten(1, (2, 1, -1)) + states[-1] @ self.weights).tanh())
+        return torch.stack(states[1:], 1).flatten(2)
+
+
 def separable(width: int, **options: Any) -> list[nn.Module]:
     return [
         nn.Conv1d(WIDTH, WIDTH, width, groups=WIDTH, bias=False, **options),
@@ -238,6 +263,8 @@ PLAIN_MODELS: dict[str, Callable[[], nn.Module]] = {
     "spectral norm": lambda: Body(spectral_norm(nn.Linear(WIDTH, WIDTH))),
     "orthogonal": lambda: Body(orthogonal(nn.Linear(WIDTH, WIDTH))),
     "tied": Tied,
+    "by einsum": lambda: Body(ByEinsum()),
+    "cells by hand": lambda: Body(CellsByHand()),
     "gru": lambda: Body(Recurrent(nn.GRU, num_layers=2)),
     "lstm": lambda: Body(Recurrent(nn.LSTM)),
     "projections": lambda: Body(Recurrent(nn.LSTM, 6, proj_size=WIDTH // 2, num_layers=2)),
@@ -252,9 +279,4 @@ PLAIN_MODELS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 #: Kinds of modules that own parameters without a norm rule.
-WITHOUT_RULE: dict[str, set[str]] = {
-    "squeezeformer": {"Scaled", "TimeReduced"},
-    "zipformer": {"TimeReduced", "BiasNorm"},
-    "layer scale": {"Scaled"},
-    "tied": {"Embedding"},
-}
+WITHOUT_RULE: dict[str, set[str]] = {"by einsum": {"ByEinsum"}, "cells by hand": {"CellsByHand"}}

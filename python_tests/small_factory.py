@@ -93,7 +93,7 @@ class Scaled(Small):
         self.scale = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return super().forward(samples * self.scale, lengths)
+        return super().forward(samples * self.scale.cos(), lengths)
 
 
 def scaled() -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_library_models(name: str, dtype: torch.dtype, transformers: Any) -> Non
     case = library_models.CASES[name]
     model = library_models.build(transformers, name, torch.float64)
     inputs = ModelInputs((), case.inputs())
-    assert_conforms(model, inputs, dtype, without_rule=case.without_rule)
+    assert_conforms(model, inputs, dtype)
 
 
 #: Adapters of peft, whose base is frozen.

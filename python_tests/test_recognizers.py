@@ -289,6 +289,26 @@ def test_quantized_and_half_models_are_refused_in_a_line() -> None:
             )
 
 
+class HalfInside(small_factory.Small):
+    """As after ``model.inner.bfloat16()``, with casts around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner.bfloat16()
+        self.inner.register_forward_pre_hook(lambda _, args: (args[0].bfloat16(),))
+        self.inner.register_forward_hook(lambda *call: call[-1].float())
+
+
+def test_parts_in_16_bits_are_said_in_a_line() -> None:
+    recognizer = Recognizer.of(HalfInside(), small_factory.NAMES, small_factory.front_end, blank=4)
+    scorer = egl_fast.Scorer(recognizer)
+    samples = [0.1 * torch.randn(4000)]
+    said = r"^[\d,]+ of [\d,]+ parameters, such as inner.weight, are in 16 bits, .* float32"
+    with pytest.warns(egl_fast.EglWarning, match=said):
+        scorer.score_waveforms(samples, sample_rate_hz=16000, k=2)
+    scorer.score_waveforms(samples, sample_rate_hz=16000, k=2)  # said once
+
+
 class Leaky(torch.nn.Module):
     """Divides by the deviation of all samples it gets, padding included, as group norm does."""
 

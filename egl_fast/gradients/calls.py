@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,8 +75,11 @@ class Call:
         return self._only(cotangent, utterance, self.dimension + 1)
 
 
-def graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
-    """Nodes that lead to a tensor, and the leaves among them by identity."""
+def graph_of(output: Tensor, *, until: Container[Node] = ()) -> tuple[set[Node], dict[int, Tensor]]:
+    """Nodes that lead to a tensor, and the leaves among them by identity.
+
+    The first node found in ``until`` ends the search.
+    """
     if not output.requires_grad:
         return set(), {}
     root = get_gradient_edge(output).node
@@ -83,6 +87,8 @@ def graph_of(output: Tensor) -> tuple[set[Node], dict[int, Tensor]]:
     leaves: dict[int, Tensor] = {}
     while waiting:
         node = waiting.pop()
+        if node in until:
+            break
         variable = getattr(node, "variable", None)
         if variable is not None:
             leaves[id(variable)] = variable

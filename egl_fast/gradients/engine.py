@@ -31,7 +31,7 @@ from egl_fast.gradients.contributions import (
     sq_norms,
 )
 from egl_fast.gradients.counted import counted_parameters
-from egl_fast.gradients.coverage import Coverage
+from egl_fast.gradients.coverage import Coverage, warn_of_16_bits
 from egl_fast.gradients.memory import GradientMemory
 from egl_fast.gradients.model_call import ModelInputs, call_model
 from egl_fast.gradients.output_layer import output_layer_of
@@ -226,6 +226,7 @@ class GradientEngine:
         if self.coverage is None or tape.parameters.keys() != self._covered:
             self.coverage = Coverage.of(self.model, tape)
             self._covered = tape.parameters.keys()
+            warn_of_16_bits(tape.parameters)
         self._report_uncovered(direct)
         num_cotangents = cotangents.shape[1]
         passes = [slice(0, num_cotangents)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from egl_fast.compute.linear import constant_linear
 from egl_fast.errors import ModelError
 from egl_fast.gradients.calls import Call, Computed, graph_of
+from egl_fast.gradients.functions import USES
 from egl_fast.gradients.rules.linear import linear
 from egl_fast.gradients.rules.rule import Prepare, Rule, rule_of
 
@@ -52,8 +54,9 @@ class _Recorder:
                 if id(value) in self.names:
                     held.parameters[local] = self.names[id(value)]
                 continue
-            nodes, leaves = graph_of(value)
-            if not nodes.isdisjoint(call.edge.node for call in self.calls):
+            of_calls = {call.edge.node for call in self.calls}
+            nodes, leaves = graph_of(value, until=of_calls)
+            if not nodes.isdisjoint(of_calls):
                 continue
             held.constants[local] = value.detach()
             made_of = {self.names[key]: leaf for key, leaf in leaves.items() if key in self.names}
@@ -152,10 +155,10 @@ def _computes_as_written(*weights: Tensor | None) -> bool:
 
 
 class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
-    """Record ``torch.nn.functional.linear`` wherever it is called with a weight that counts.
+    """Record functions that are called with a weight that counts, outside modules with a rule.
 
-    That covers attention, whose projections belong to no module's call, and layers of other
-    libraries that use their weights directly.
+    That covers attention, whose projections belong to no module's call, subclasses of modules with
+    a rule, and layers of other libraries that use their weights directly.
 
     Attributes:
         registered_hooks: whether the model registered a hook on a tensor.
@@ -174,6 +177,8 @@ class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
             func = self._linear
         elif func is F.multi_head_attention_forward:
             func = self._attention
+        elif func in USES:
+            func = partial(self._as_module, func)
         elif func is Tensor.register_hook:
             self.registered_hooks = True
         return func(*args, **(kwargs or {}))
@@ -185,6 +190,19 @@ class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
         constants = {"bias": bias, **held.constants}
         output = constant_linear(input, held.constants.get("weight", weight), constants["bias"])
         return self._recorder.record(held, output, None, linear, (input,)) if held.count else output
+
+    def _as_module(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            use = USES[func](*args, **kwargs)
+            if _computes_as_written(*use.weights.values()):
+                held = self._recorder.hold(use.weights)
+                module = use.module(device="meta") if held.count else None
+                rule = None if module is None else rule_of(module)
+                if module is not None and rule is not None:
+                    vars(module)["_parameters"] = {**use.weights, **held.constants}
+                    output = rule.forward(module, use.input)
+                    return self._recorder.record(held, output, module, rule.prepare, (use.input,))
+        return func(*args, **kwargs)
 
 
 def _attention_with(linear: Callable[..., Tensor]) -> Callable[..., Any]:

@@ -6,5 +6,6 @@ from egl_fast.gradients.rules import (  # noqa: F401
     linear,
     normalization,
     prelu,
+    product,
     transposed_convolution,
 )
