@@ -79,7 +79,8 @@ def planned(many: int) -> Iterator[Run]:
             for k in (10, 100) if model == "paper" else (10, 50, 100):
                 yield Run(model, method, k, seconds, max(6, int(recordings / seconds)))
     for processes in (1, 2):
-        yield Run("base", "exact", 100, 2.0, 64, processes)
+        # Shards are made of windows of 64 recordings.
+        yield Run("base", "exact", 100, 2.0, 128, processes)
         yield Run("tiny", "none", 10, 1.0, 2560, processes)
     for repetition in range(-(-many // PER_RUN)):
         yield Run("tiny", "none", 10, 1.0, PER_RUN, 2, repetition)

@@ -184,9 +184,9 @@ def projections(laws: dict[tuple[str, str], Any]) -> Iterator[str]:
     rows = []
     for method in ("none", "probe", "exact"):
         law = laws.get(("base", method))
-        if law is not None:
-            _, a, b, c = law
-            per_recording = a + TYPICAL_SECONDS * (b + 100 * c)
+        at_100 = [0, 1, TYPICAL_SECONDS, 100 * TYPICAL_SECONDS]
+        per_recording = 0.0 if law is None else float(law @ at_100)
+        if per_recording > 0:
             rows.append([f"{CORES} cores", f"`{method}`", f"{CORES / per_recording:.0f}"])
             rows[-1] += [duration(size * per_recording / CORES) for size in POOLS.values()]
     for one in read_json(RESULTS / "gpu-h200.json")["pipeline"]:

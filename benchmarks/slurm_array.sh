@@ -43,10 +43,9 @@ chmod +x "$work/bin/egl-fast"
 ln -s "$root/examples/base.pt" "$root/examples/audio" "$work"
 cat "$root"/examples/{train,pool,test,valid}.jsonl > "$work/pool.jsonl"
 cd "$work"
-mkdir metrics
 # The page's script, without a GPU, and with times that a small pool exceeds.
 sed -n '/^## A Slurm job array/,/^```$/p' "$root/docs/scale.md" | sed '1,/^```bash/d; /^```$/d' \
-    | sed -e '/gpus/d; s/1-100/1-3/; s/cpus-per-task=8/cpus-per-task=1/; s/04:00:00/00:02:00/' > array.sh
+    | sed -e '/gpus/d; s/1-100/1-3/; s/cpus-per-task=8$/cpus-per-task=1/; s/04:00:00/00:02:00/' > array.sh
 job=$(sbatch --parsable --output="task%a.log" --open-mode=append array.sh)
 until grep -q '"progress"' log.jsonl 2> /dev/null; do sleep 1; done
 scontrol requeue "${job}_1"  # kills the task, too

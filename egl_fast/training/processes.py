@@ -8,6 +8,7 @@ Only sums of floats differ, by their order.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -206,4 +207,5 @@ def _is_about_processes(error: Exception) -> bool:
 
 
 def _brief(error: Exception) -> str:
-    return one_line(error)[:150]
+    """The first sentence, without the addresses and places in source files that gloo names."""
+    return re.sub(r"\[[^]]*\](:\d+)?[.:]? ?", "", one_line(error)).split(". ")[0][:150]
