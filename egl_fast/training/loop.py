@@ -324,11 +324,10 @@ class Trainer:
 
     def _validate(self, epoch: int, sums: EpochSums, rate: float, started: float) -> EpochMetrics:
         utterances = [example.utterance for example in self.valid_examples]
-        starts = range(0, len(utterances), WINDOW_UTTERANCES)
-        own = [utterances[n : n + WINDOW_UTTERANCES] for n in self.processes.share(starts)]
+        starts = self.processes.share(range(0, len(utterances), WINDOW_UTTERANCES))
         windows = transcribe(
             recognizer_of(self.checkpoint),
-            [utterance for window in own for utterance in window],
+            [u for n in starts for u in utterances[n : n + WINDOW_UTTERANCES]],
             batch_seconds=self.config.batch_seconds,
             with_loss=True,
         )
