@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ModelError,
         OutputError,
+        ProcessError,
         ReportError,
         SelectionError,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "OutputError",
+    "ProcessError",
     "Recognizer",
     "ReportError",
     "ScoreRecord",

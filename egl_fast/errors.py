@@ -38,6 +38,10 @@ class ModelError(EglError):
     """A model cannot be scored: its outputs, vocabulary, or parameters do not fit."""
 
 
+class ProcessError(EglError):
+    """Processes that train a model together were started differently, or one of them is lost."""
+
+
 class OutputError(EglError):
     """An output cannot be written, or would overwrite an existing file."""
 

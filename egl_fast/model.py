@@ -184,9 +184,9 @@ class SequenceBatchNorm(nn.Module):
         shape = (1, -1, *([1] * (x.dim() - 2)))
         if self.training:
             dims = [d for d in range(x.dim()) if d != 1]
-            count = mask.sum() * (x[0, 0].numel() // x.shape[-1])
-            mean = (x * mask).sum(dims) / count
-            var = ((x - mean.view(shape)).square() * mask).sum(dims) / count
+            count = self.total(mask.sum()) * (x[0, 0].numel() // x.shape[-1])
+            mean = self.total((x * mask).sum(dims)) / count
+            var = self.total(((x - mean.view(shape)).square() * mask).sum(dims)) / count
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(var * count / (count - 1).clamp_min(1), self.momentum)
@@ -196,6 +196,14 @@ class SequenceBatchNorm(nn.Module):
         shift = self.bias - mean * scale
         # The mask goes into the small factors: one pass over x, and one over its cotangents.
         return torch.addcmul(shift.view(shape) * mask, x, scale.view(shape) * mask)
+
+    @staticmethod
+    def total(sums: Tensor) -> Tensor:
+        """Sums over this batch as sums over the whole one, where processes have parts of it.
+
+        Here the batch is whole; ``training.processes`` puts another function in its place.
+        """
+        return sums
 
 
 def recurrent_module(cell: str, input_size: int, hidden_size: int) -> nn.RNNBase:

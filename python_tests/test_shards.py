@@ -89,6 +89,15 @@ def test_merged_scores_are_those_of_a_single_run(
     assert_same(tmp_path / "scores.jsonl", single)
 
 
+def test_the_shell_may_name_errors_files_too(
+    halves: list[Path], single: Path, tmp_path: Path
+) -> None:
+    found = sorted(halves[0].parent.glob("scores.*.jsonl"))
+    assert found != halves, "the pattern of the help must match errors files"
+    assert in_this_process("merge", *found, "--out", tmp_path / "scores.jsonl") == 3
+    assert_same(tmp_path / "scores.jsonl", single)
+
+
 def test_a_shard_is_complete_in_itself(halves: list[Path], single: Path) -> None:
     lines = [json.loads(line) for half in halves for line in half.read_text("utf-8").splitlines()]
     expected = [json.loads(line) for line in single.read_text("utf-8").splitlines()]

@@ -50,7 +50,9 @@ def command(
     """
     from egl_fast.scoring.run.merging import Merging, metadata_of, shared_settings
 
-    paths = [Path(shard) for shard in dict.fromkeys(shards)]
+    # Shells find errors files, too, where they look for scores.*.jsonl.
+    errors = {f"{shard}.errors.jsonl" for shard in shards}
+    paths = [Path(shard) for shard in dict.fromkeys(shards) if shard not in errors]
     metadata = {path: metadata_of(path) for path in paths}
     settings = shared_settings(metadata)
     first = metadata[paths[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
+from egl_fast.cli.several_processes import connected_processes
 from egl_fast.cli.training_data import Transcribed, prepared, remedy_for, shared_audio
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
@@ -123,6 +125,10 @@ def command(
     --resume continues it, and ends with the same weights as an uninterrupted run. If there is
     nothing to continue, --resume starts from the beginning, so it can always be given.
 
+    `torchrun --nproc-per-node N -m egl_fast train ...` trains in N processes, each on its share of
+    every batch and, if there are GPUs, on a GPU of its own. Losses are those of one process, to
+    rounding.
+
     Every recording is decoded once before training starts. Recordings that cannot be read, or are
     too short for their text, are left out and listed in DIR/errors.jsonl; the exit status is then
     3.
@@ -139,59 +145,66 @@ def command(
     from egl_fast.training.metrics import in_nats
     from egl_fast.training.run_folder import RunFolder
 
-    torch_device = options.set_up_torch(device, threads)
-    torch.manual_seed(training["seed"])
-    manifests = [
-        Transcribed.read(paths, lowercase=lowercase) for paths in (train_paths, valid_paths)
-    ]
-    checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
-    remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
-    for manifest in manifests:
-        manifest.refuse_texts(checkpoint, remedy)
-    if not resume:
-        RunFolder(Path(run_dir), {}).refuse_a_run()
-    checkpoint.model.to(torch_device)
-    train, valid = prepared(manifests, checkpoint)
-    left_out = [*train.left_out, *valid.left_out]
-    config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
-    trainer = Trainer(
-        checkpoint,
-        config,
-        train=train.examples,
-        valid=valid.examples,
-        run_dir=Path(run_dir),
-        settings={
+    with connected_processes(device, threads) as (processes, torch_device):
+        torch.manual_seed(training["seed"])
+        with processes.together():
+            manifests = [
+                Transcribed.read(paths, lowercase=lowercase) for paths in (train_paths, valid_paths)
+            ]
+            checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
+        remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
+        for manifest in manifests:
+            manifest.refuse_texts(checkpoint, remedy)
+        config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
+        settings = {
             "model": plain_config(checkpoint.model.config),
             "vocabulary": list(checkpoint.vocabulary),
             "lowercase": lowercase,
             "init": init_path and checkpoint.sha256,
             "train": manifests[0].sha256,
             "valid": manifests[1].sha256,
-            "recordings": digest(train.examples, valid.examples),
-        },
-        save_seconds=60 * save_minutes,
-    )
-    with trainer.folder.locked():
-        if resume:
-            trainer.resume()
-        else:
-            trainer.start()
-        trainer.folder.write_errors({"id": u.id, "error": one_line(e)} for u, e in left_out)
-        _say_what_is_trained(trainer, manifests, left_out)
-        try:
-            best = _reported(trainer, report_to)
-        except KeyboardInterrupt:
-            epoch = len(trainer.history) + 1
-            say(f"interrupted in epoch {epoch}; the same command with --resume continues")
-            return 130
-        try:
-            _keep_trusted(trainer, wanted=keeps_trusted)
-        except KeyboardInterrupt:
-            say(
-                f"interrupted after the last epoch; the model in {trainer.folder.model_path} is "
-                "complete but for its embeddings, which the same command with --resume adds"
-            )
-            return 130
+        }
+        circumstances = {"training": asdict(config), "device": torch_device.type}
+        processes.refuse_differences({**settings, **circumstances})
+        if not resume:
+            processes.from_first(RunFolder(Path(run_dir), {}).refuse_a_run)
+        checkpoint.model.to(torch_device)
+        train, valid = prepared(manifests, checkpoint, processes)
+        left_out = [*train.left_out, *valid.left_out]
+        trainer = Trainer(
+            checkpoint,
+            config,
+            train=train.examples,
+            valid=valid.examples,
+            run_dir=Path(run_dir),
+            settings={**settings, "recordings": digest(train.examples, valid.examples)},
+            save_seconds=60 * save_minutes,
+            processes=processes,
+        )
+        if not processes.is_first:
+            _follow(trainer, resume=resume)
+            return 0
+        with trainer.folder.locked():
+            if resume:
+                trainer.resume()
+            else:
+                trainer.start()
+            trainer.folder.write_errors({"id": u.id, "error": one_line(e)} for u, e in left_out)
+            _say_what_is_trained(trainer, manifests, left_out)
+            try:
+                best = _reported(trainer, report_to)
+            except KeyboardInterrupt:
+                epoch = len(trainer.history) + 1
+                say(f"interrupted in epoch {epoch}; the same command with --resume continues")
+                return 130
+            try:
+                _keep_trusted(trainer, wanted=keeps_trusted)
+            except KeyboardInterrupt:
+                say(
+                    f"interrupted after the last epoch; the model in {trainer.folder.model_path} "
+                    "is complete but for its embeddings, which the same command with --resume adds"
+                )
+                return 130
     say(
         f"best: epoch {best.epoch}, valid loss {in_nats(best.valid_loss)}, "
         f"CER {best.valid_cer:.3f}, WER {best.valid_wer:.3f}; model in {trainer.folder.model_path}"
@@ -199,6 +212,16 @@ def command(
     if as_json:
         tell_json({**asdict(best), "model": str(trainer.folder.model_path)})
     return 3 if left_out else 0
+
+
+def _follow(trainer: Trainer, *, resume: bool) -> None:
+    """What all processes but the first do: the same steps, without files and words."""
+    if resume:
+        trainer.resume()
+    else:
+        trainer.start()
+    with suppress(KeyboardInterrupt):
+        _run(trainer, report=lambda: None)
 
 
 def _say_what_is_trained(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
     from egl_fast.data.manifest import Utterance
     from egl_fast.training.examples import Prepared
+    from egl_fast.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,22 @@ def remedy_for(*, is_new: bool, lowercase: bool) -> str:
     return ", ".join(remedies) or "normalize the transcripts to the model's characters"
 
 
-def prepared(manifests: Sequence[Transcribed], checkpoint: Checkpoint) -> list[Prepared]:
+def prepared(
+    manifests: Sequence[Transcribed], checkpoint: Checkpoint, processes: Processes
+) -> list[Prepared]:
     """What can be trained on, per manifest. Raises ``ManifestError`` if one has nothing left."""
     from egl_fast.training.examples import prepare_examples
 
-    total = sum(len(manifest.utterances) for manifest in manifests)
+    total = sum(len(processes.share(manifest.utterances)) for manifest in manifests)
     found = []
     with progress_bar() as bar:
         task = bar.add_task("reading recordings", total=total, note="")
         for manifest in manifests:
             prepared = prepare_examples(
-                manifest.utterances, checkpoint, advance=lambda: bar.update(task, advance=1)
+                manifest.utterances,
+                checkpoint,
+                advance=lambda: bar.update(task, advance=1),
+                processes=processes,
             )
             if not prepared.examples:
                 first = prepared.left_out[0]

@@ -56,3 +56,8 @@ def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
     epoch_seed = int.from_bytes(hashed(seed, epoch)[:7], "little")
     torch.manual_seed(epoch_seed)
     return np.random.default_rng(epoch_seed)
+
+
+def seed_step(seed: int, epoch: int, batch: int, rank: int) -> None:
+    """Seed torch (dropout) for one of several processes that share a batch."""
+    torch.manual_seed(int.from_bytes(hashed(seed, epoch, batch, rank)[:7], "little"))

@@ -23,7 +23,8 @@ class Batch(NamedTuple):
     """N utterances that share a step.
 
     Attributes:
-        examples: the utterances.
+        examples: the utterances; none if there are fewer than processes. ``features`` then are a
+            frame of silence, since every process takes part in every step.
         features: [N, max T, F], zero on padding, on the model's device.
         lengths: [N] int64 on the CPU.
         labels: int64, those of all utterances, concatenated.
@@ -82,11 +83,14 @@ def training_batches(
             if isinstance(found, EglError):
                 raise found
             spectrograms.append(found)
+        texts = [example.labels for example in batch]
+        if not batch:
+            spectrograms, texts = [torch.zeros(1, features.num_bins)], [[]]
         padded, lengths = pad_features(spectrograms, device=device)
         yield Batch(
             batch,
             padded,
             lengths,
-            torch.tensor([x for example in batch for x in example.labels], dtype=torch.int64),
-            torch.tensor([len(example.labels) for example in batch]),
+            torch.tensor([label for text in texts for label in text], dtype=torch.int64),
+            torch.tensor([len(text) for text in texts]),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from egl_fast.data.reading import decoders_beside, read_ahead
 from egl_fast.errors import EglError, ManifestError
 from egl_fast.hashing import hashed
 from egl_fast.recognizers.checkpoint import classes_of
+from egl_fast.training.processes import Processes
 from egl_fast.training.texts import all_labels, frames_needed
 
 
@@ -51,6 +52,7 @@ def prepare_examples(
     checkpoint: Checkpoint,
     *,
     advance: Callable[[], None] = lambda: None,
+    processes: Processes = Processes(),  # noqa: B008 (a constant)
 ) -> Prepared:
     """Decode every recording once, and check every text against vocabulary and frames.
 
@@ -59,7 +61,8 @@ def prepare_examples(
     Args:
         utterances: lines of a manifest.
         checkpoint: the model to train, its features and vocabulary.
-        advance: called after each recording.
+        advance: called after each recording that this process decodes.
+        processes: those that prepare the same utterances; each decodes its share.
 
     Returns:
         Examples in the order of ``utterances``, except those whose audio cannot be read or has
@@ -75,10 +78,16 @@ def prepare_examples(
         spectrogram = load_spectrogram(utterance, checkpoint.features)
         return spectrogram.seconds, spectrogram.features.shape[0]
 
+    def measured() -> Iterator[tuple[float, int] | EglError]:
+        share = processes.share(utterances)
+        for found in read_ahead(measure, share, num_threads=decoders_beside(device)):
+            yield found
+            advance()
+
     examples: list[Example] = []
     left_out: list[LeftOut] = []
-    measured = read_ahead(measure, utterances, num_threads=decoders_beside(device))
-    for utterance, row, found in zip(utterances, labels, measured, strict=True):
+    lengths = processes.joined(measured())
+    for utterance, row, found in zip(utterances, labels, lengths, strict=True):
         if isinstance(found, EglError):
             left_out.append(LeftOut(utterance, found))
         else:
@@ -90,7 +99,6 @@ def prepare_examples(
                 examples.append(example)
             except ManifestError as misfit:
                 left_out.append(LeftOut(utterance, misfit))
-        advance()
     return Prepared(examples, left_out)
 
 

@@ -1,8 +1,9 @@
 """The training loop: epochs of batches, validation, states to continue from.
 
 All randomness is a function of the seed, the epoch, and the utterance, except for dropout, whose
-generator is part of the state. So a run that was killed computes the same numbers as one that was
-not. See ``run_folder`` for what is saved where.
+generator is part of the state; or, with several processes, seeded at every batch. So a run that was
+killed computes the same numbers as one that was not. See ``run_folder`` for what is saved where,
+and ``processes`` for what several do together.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from egl_fast.errors import AudioError, ModelError
 from egl_fast.progress import bar
 from egl_fast.recognizers.checkpoint import recognizer_of
 from egl_fast.recurrent import scanned_recurrence
-from egl_fast.training.augment import seed_epoch
+from egl_fast.training.augment import seed_epoch, seed_step
 from egl_fast.training.batches import Batch, training_batches
 from egl_fast.training.config import TrainingConfig
 from egl_fast.training.examples import Example, refuse_misfit
-from egl_fast.training.metrics import error_rates, transcribe
+from egl_fast.training.metrics import WINDOW_UTTERANCES, error_rates, transcribe
+from egl_fast.training.processes import Processes
 from egl_fast.training.run_folder import (
     EpochMetrics,
     EpochSums,
@@ -83,6 +85,8 @@ class Trainer:
         run_dir: folder of the run, created if missing.
         settings: what else to record, and to compare when resuming.
         save_seconds: how often the state is saved within an epoch.
+        processes: those that train this model together, in equal trainers. Only the first one has
+            a run folder.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Trainer:
         run_dir: Path,
         settings: dict[str, Any] | None = None,
         save_seconds: float = SAVE_SECONDS,
+        processes: Processes = Processes(),  # noqa: B008 (a constant)
     ) -> None:
         self.checkpoint = checkpoint
         self.checkpoint.trusted = None  # made by the weights before
@@ -105,6 +110,7 @@ class Trainer:
         self.settings = plain_values({**(settings or {}), "training": asdict(config)})
         self.folder = RunFolder(run_dir, self.settings)
         self.save_seconds = save_seconds
+        self.processes = processes
         self.optimizer = _make_optimizer(checkpoint.model, config)
         self.history: list[EpochMetrics] = []
         self.unfinished: UnfinishedEpoch | None = None
@@ -118,7 +124,7 @@ class Trainer:
 
     def start(self) -> None:
         """Begin a run; raises ``OutputError`` if the folder contains one already."""
-        self.folder.start()
+        self.processes.from_first(self.folder.start)
 
     def resume(self) -> None:
         """Return to the last saved state; without any, start over.
@@ -127,14 +133,14 @@ class Trainer:
             CheckpointError: every state is damaged, or the best model is lost.
             OutputError: they belong to other settings, or the folder cannot be written.
         """
-        state = self.folder.resume()
+        state = self.processes.from_first(self.folder.resume)
         if state is None:
             return
         load_state(state, self.checkpoint, self.optimizer, self.folder.last_path)
         self.history = list(state.history)
         self.unfinished = state.unfinished
         if self.history:
-            self.folder.refuse_without_model()
+            self.processes.from_first(self.folder.refuse_without_model)
 
     def run(self, progress: Progress | bool = False) -> EpochMetrics:
         """Train until the last epoch, or until validation stops improving.
@@ -149,12 +155,14 @@ class Trainer:
             ModelError: the loss is not finite.
             AudioError: a recording has become unreadable; the state is saved.
             ManifestError: a text needs more frames than its audio has.
-            KeyboardInterrupt: as requested by ``progress.stop``; the state is saved.
+            KeyboardInterrupt: as requested by ``progress.stop``, of any process; the state is
+                saved.
         """
         if progress is True:
             with epochs_bar(self.config.max_epochs) as shown:
                 return self.run(shown)
         progress = progress or Progress()
+        model = self.processes.replicated(self.checkpoint.model)
         while not self._finished():
             epoch = len(self.history) + 1
             started = time.monotonic()
@@ -164,18 +172,20 @@ class Trainer:
                 scanned_recurrence(self.checkpoint.model),
                 matmul_precision("float32", self.device),
             ):
-                sums, rate = self._train_epoch(epoch, progress, started)
+                sums, rate = self._train_epoch(model, epoch, progress, started)
             metrics = self._validate(epoch, sums, rate, started)
             self.history.append(metrics)
             self.unfinished = None
             best = self._best() is metrics
             if best:
                 self.checkpoint.training = {**self.settings, **asdict(metrics)}
-                self.folder.save_model(self.checkpoint)
+                if self.processes.is_first:
+                    self.folder.save_model(self.checkpoint)
             self._save()
-            self.folder.write_metrics(self.history)
+            if self.processes.is_first:
+                self.folder.write_metrics(self.history)
             progress.on_epoch(metrics, best)
-            if progress.stop() and not self._finished():
+            if self.processes.any(progress.stop()) and not self._finished():
                 raise KeyboardInterrupt
         return self._best()
 
@@ -198,7 +208,7 @@ class Trainer:
         return 0 < self.config.patience <= epochs - self._best().epoch
 
     def _train_epoch(
-        self, epoch: int, progress: Progress, started: float
+        self, model: torch.nn.Module, epoch: int, progress: Progress, started: float
     ) -> tuple[EpochSums, float]:
         rng = seed_epoch(self.config.seed, epoch)
         # With jitter, batches differ between epochs.
@@ -207,7 +217,7 @@ class Trainer:
         plan = length_batches(seconds, batch_seconds=self.config.batch_seconds)
         if epoch > 1:  # The first epoch runs from short to long (Amodei et al., 2016, sec. 3.2).
             plan = [plan[i] for i in rng.permutation(len(plan))]
-        model = self.checkpoint.model.train()
+        model.train()
         sums = EpochSums(num_batches=0, loss_sum=0.0, num_utterances=0)
         if self.unfinished is not None:
             facts = vars(self.unfinished)
@@ -216,7 +226,10 @@ class Trainer:
         # Even if no batch is left, since the rate is part of the next state.
         rate = self._use_rate(epoch, max(0, sums.num_batches - 1), len(plan))
         batches = training_batches(
-            [[self.train_examples[i] for i in batch] for batch in plan[sums.num_batches :]],
+            [
+                [self.train_examples[i] for i in self.processes.share(batch)]
+                for batch in plan[sums.num_batches :]
+            ],
             self.checkpoint.features,
             epoch=epoch,
             seed=self.config.seed,
@@ -226,13 +239,42 @@ class Trainer:
         )
         for number in range(sums.num_batches, len(plan)):
             try:
-                batch = next(batches)
+                with self.processes.together():
+                    batch = next(batches)
             except AudioError as error:
                 self._save(sums, time.monotonic() - started)
                 raise lost(error) from None
             rate = self._use_rate(epoch, number, len(plan))
-            logits, num_frames = model(batch.features, batch.lengths)
-            num_misfits = self._num_misfits(batch, num_frames)
+            if self.processes.count > 1:
+                seed_step(self.config.seed, epoch, number, self.processes.rank)
+            with self.processes.joint_statistics(model, counts=bool(batch.examples)):
+                logits, num_frames = model(batch.features, batch.lengths)
+            loss, num_misfits = self._loss(epoch, batch, logits, num_frames)
+            self.optimizer.zero_grad(set_to_none=True)
+            # Gradients become means over processes.
+            torch.autograd.backward(loss / (len(plan[number]) / self.processes.count))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.max_grad_norm)
+            self.optimizer.step()
+            loss_sum, all_misfits = self.processes.sums(loss.item(), num_misfits)
+            sums.num_batches = number + 1
+            sums.loss_sum += loss_sum
+            sums.num_utterances += len(plan[number]) - int(all_misfits)
+            sums.num_misfits += int(all_misfits)
+            progress.on_batch(epoch, number + 1, len(plan), sums.mean_loss)
+            stop = self.processes.any(progress.stop())
+            if stop or time.monotonic() - self._saved_at >= self.save_seconds:
+                self._save(sums, time.monotonic() - started)
+            if stop:
+                raise KeyboardInterrupt
+        model.eval()
+        return sums, rate
+
+    def _loss(
+        self, epoch: int, batch: Batch, logits: Tensor, num_frames: Tensor
+    ) -> tuple[Tensor, int]:
+        """The sum of this process's losses, and how many of its texts do not fit."""
+        with self.processes.together():
+            num_misfits = self._num_misfits(batch, num_frames) if batch.examples else 0
             # A text without enough frames counts as zero.
             loss = F.ctc_loss(
                 logits.log_softmax(2).transpose(0, 1),
@@ -249,22 +291,7 @@ class Trainer:
                     f"training diverged in epoch {epoch}: the loss is {loss.item()}; "
                     "lower --learning-rate"
                 )
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss / len(batch.examples))
-            torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.max_grad_norm)
-            self.optimizer.step()
-            sums.num_batches = number + 1
-            sums.loss_sum += loss.item()
-            sums.num_utterances += len(batch.examples) - num_misfits
-            sums.num_misfits += num_misfits
-            progress.on_batch(epoch, number + 1, len(plan), sums.mean_loss)
-            stop = progress.stop()
-            if stop or time.monotonic() - self._saved_at >= self.save_seconds:
-                self._save(sums, time.monotonic() - started)
-            if stop:
-                raise KeyboardInterrupt
-        model.eval()
-        return sums, rate
+        return (loss if batch.examples else 0 * loss), num_misfits
 
     def _num_misfits(self, batch: Batch, num_frames: Tensor) -> int:
         """How many texts of a batch have no alignment.
@@ -296,14 +323,16 @@ class Trainer:
             torch.cuda.set_rng_state(unfinished.cuda_random_state, self.device)
 
     def _validate(self, epoch: int, sums: EpochSums, rate: float, started: float) -> EpochMetrics:
+        utterances = [example.utterance for example in self.valid_examples]
+        starts = self.processes.share(range(0, len(utterances), WINDOW_UTTERANCES))
         windows = transcribe(
             recognizer_of(self.checkpoint),
-            [example.utterance for example in self.valid_examples],
+            [u for n in starts for u in utterances[n : n + WINDOW_UTTERANCES]],
             batch_seconds=self.config.batch_seconds,
             with_loss=True,
         )
         try:
-            transcripts = [transcript for window in windows for transcript in window]
+            transcripts = [t for window in self.processes.joined(windows) for t in window]
         except AudioError as error:
             self._save(sums, time.monotonic() - started)
             raise lost(error) from None
@@ -338,14 +367,15 @@ class Trainer:
                 random_state=torch.get_rng_state(),
                 cuda_random_state=torch.cuda.get_rng_state(self.device) if on_gpu else None,
             )
-        self.folder.save(
-            TrainingState(
-                checkpoint=checkpoint_content(self.checkpoint),
-                optimizer=self.optimizer.state_dict(),
-                history=tuple(self.history),
-                unfinished=self.unfinished,
+        if self.processes.is_first:
+            self.folder.save(
+                TrainingState(
+                    checkpoint=checkpoint_content(self.checkpoint),
+                    optimizer=self.optimizer.state_dict(),
+                    history=tuple(self.history),
+                    unfinished=self.unfinished,
+                )
             )
-        )
         self._saved_at = time.monotonic()
 
 
