@@ -56,8 +56,8 @@ def all_labels(
 ) -> list[list[int]]:
     """The labels of every utterance.
 
-    Raises ``ManifestError`` with the number of unusable texts, the first of them, and all characters
-    that the model cannot write, with counts and an example of each; see ``reference_labels``.
+    Raises ``ManifestError`` with the number of unusable texts, the first of them, and all the
+    characters that it cannot write, with counts and an example each; see ``reference_labels``.
     """
     found, errors = [], []
     unusable = Counter[str]()  # texts by each character that they should not have
