@@ -9,21 +9,27 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 from recordings import waveform
 
 from egl_fast.cli.select import _read_scores
+from egl_fast.cli.selection_options import ids_in
 from egl_fast.data.json_reading import MAX_DEPTH, json_value
 from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
 from egl_fast.errors import ManifestError
+from egl_fast.evaluation.reporting.score_records import read_records
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
+from egl_fast.labeling.formats import read_back
 from egl_fast.records import STRATEGIES
 from egl_fast.scoring.run.journal import Header, read_journal
 
 LINES = b'{"audio_filepath": "a.wav", "text": "\xc3\xa4"}\n{"audio_filepath": "b.wav"}\n'
 BOM = b"\xef\xbb\xbf"
+ARRAY = b"[" + LINES.strip().replace(b"\n", b",") + b"]"
+SCORED = {"duration": 1.0, **dict.fromkeys(STRATEGIES, 1.0)}
 
 
 @pytest.mark.parametrize(
@@ -35,16 +41,32 @@ BOM = b"\xef\xbb\xbf"
         LINES.replace(b"\n", b"\r\n"),
         LINES.replace(b"\n", b"\n" + BOM),
         b"\n\n" + LINES.strip(),
+        ARRAY,
+        BOM + json.dumps(json.loads(ARRAY), indent=1).encode(),
+        gzip.compress(ARRAY),
     ],
-    ids=["BOM", "gzip", "gzip of a BOM, in two members", "CRLF", "joined files with BOMs", "bare"],
+    ids=[
+        *("BOM", "gzip", "gzip of a BOM, in two members", "CRLF", "joined files with BOMs", "bare"),
+        *("array", "indented array", "gzipped array"),
+    ],
 )
 def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.jsonl"  # gzip is recognized by its content, whatever the name
     path.write_bytes(content)
-    assert [u.record for u in read_manifest(path)] == [
+    records: list[dict[str, Any]] = [
         {"audio_filepath": "a.wav", "text": "ä"},
         {"audio_filepath": "b.wav"},
     ]
+    assert [u.record for u in read_manifest(path)] == records
+    # By the reader of sources, which sees them line by line.
+    assert [u.id for u in read_manifest(f"x={path}")] == ["x/a.wav", "x/b.wav"]
+    assert [one.record for one in read_back(str(path), from_name="")] == records
+    assert list(ids_in(str(path))) == ["a.wav", "b.wav"]
+    # As scores, with all that a record has to have.
+    lines = [{**SCORED, "id": str(n), **one} for n, one in enumerate(records)]
+    path.write_text(json.dumps(lines) if b"[" in content[:5] else "\n".join(map(json.dumps, lines)))
+    assert _read_scores(str(path)) == lines
+    assert [record for _, record in read_records(path)] == lines
 
 
 def recording(path: Path, kind: str) -> bytes:
@@ -64,7 +86,9 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
     "paths": (b"a/b.wav\nc.FLAC\n", "a list of recordings", "one JSON object per line"),
     "YAML": (b"- audio_filepath: a.wav\n", "looks like YAML", "one JSON object per line"),
     "comments": (b"// a: b\n{}\n", "line 1: not JSON", "one JSON object per line"),
-    "array": (b'[{"audio_filepath": "a.wav"},\n{"audio_filepath": "b.wav"}]', "array", "jq -c"),
+    "array of others": (b'["a.wav",\n"b.wav"]', "array, but not of objects", "one object per rec"),
+    "cut array": (ARRAY[:-3], "not JSON", "write it again"),
+    "NUL": (b"a/b.wav\0c.wav\0", "paths that end in NUL", "find -print"),
     "indented": (b'{\n  "audio_filepath": "a.wav"\n}\n', "over several lines", "jq -c ."),
     "indented, many": (b'{\n "a": 1\n}\n{\n "a": 2\n}\n', "over several lines", "jq -c ."),
     "CR": (LINES.replace(b"\n", b"\r"), "carriage returns", "tr"),

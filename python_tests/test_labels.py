@@ -219,7 +219,7 @@ def test_the_rest_of_the_pool_is_a_pool(pool: Path, tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('[{"data": {"text": "x"}}]', "item 1: has no 'utterance_id', so it was not made from"),
-        ("[1]", "item 1: expected a task, got int"),
+        ("[1]", "is one JSON array, but not of objects"),
         ("[{", "not JSON"),
         ("a,b\n1,2\n", "line 2: has no 'id'"),
         ("id,txt\nx,2\n", "line 2: has no column 'text'"),

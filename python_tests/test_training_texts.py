@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import lines_of
 from conftest import Run
-from recordings import write_manifest
+from recordings import utterance, write_manifest
 from training_runs import train
 
 from egl_fast.checkpoint import load_checkpoint
+from egl_fast.errors import ManifestError
+from egl_fast.recognizers.classes import Classes
+from egl_fast.training.texts import all_labels
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 
@@ -127,3 +131,14 @@ def train_lower(run: Run, upper: Path, folder: Path) -> str:
     lines = [{**line, "text": line["text"].lower()} for line in lines_of(upper.read_text())]
     lower = write_manifest(folder / "lower_case.jsonl", lines)
     return str(train(run, lower, "--cell", "rnn_tanh", "--resume")[2])
+
+
+def test_all_characters_that_cannot_be_written_are_counted() -> None:
+    classes = Classes.of(["<blank>", "a", "b"], 0)
+    texts = {"one": "aA!", "two": "b!", "three": "ab"}
+    given = [replace(utterance(Path(f"{i}.wav")), id=i, text=text) for i, text in texts.items()]
+    with pytest.raises(ManifestError) as caught:
+        all_labels(given, classes)
+    message = str(caught.value)
+    assert message.startswith("2 of 3 texts cannot be used, the first of utterance 'one'")
+    assert message.endswith("'!' in 2 (such as 'one'), 'A' in 1 (such as 'one')")

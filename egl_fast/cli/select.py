@@ -176,8 +176,7 @@ def command(
             move_audio_paths(both, folder, writer.path.parent)
         atypical = _beside(writer.path, ".atypical.jsonl")
         listed_in = str(atypical)
-        with JsonlWriter(atypical, overwrite=overwrite, inputs=inputs, only_if_any=True) as lines:
-            _write(lines, away)
+        left_out = JsonlWriter(atypical, overwrite=overwrite, inputs=inputs, only_if_any=True)
         gate = selection.gate
         said = {
             "scores": os.path.abspath(scores) if scores != "-" else scores,
@@ -188,6 +187,8 @@ def command(
         }
         is_found = folder is not None or not any(map(_is_relative, chosen))
         with writer.written(chosen, choice.scores, is_found=is_found):
+            with left_out:
+                _write(left_out, away)
             atomic.write_json(_beside(writer.path, ".meta.json"), said)
     elif not as_table:
         with writer.written(chosen, choice.scores, is_found=False):

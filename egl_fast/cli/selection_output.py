@@ -194,21 +194,28 @@ class PicksOutput:
             if self.path is not None and self.path.name.lower().endswith(".gz"):
                 chunks = _gzipped(chunks)
             with self._writer() as file:
-                for chunk in chunks:
-                    file.write_bytes(chunk)
-                for path, content in self._beside(self.format.beside(picks, sending)).items():
-                    atomic.write_bytes(path, content)
-                yield
+                try:
+                    for chunk in chunks:
+                        file.write_bytes(chunk)
+                    for path, content in self._beside(self.format.beside(picks, sending)).items():
+                        atomic.write_bytes(path, content)
+                    yield
+                except BaseException:
+                    file.num_records = 0  # picks are soon made again: nothing is worth keeping
+                    raise
         elif self.format.save is not None and self.path is not None:
             partial = self.path.with_name(self.path.name + atomic.PARTIAL)
             with atomic.as_output_error(self.path):
                 shutil.rmtree(partial, ignore_errors=True)
-                self.format.save(picks, sending, partial)
-                yield
-                self._refuse_folder(self.path)
-                if self.path.exists():
-                    shutil.rmtree(self.path)
-                os.replace(partial, self.path)
+                try:
+                    self.format.save(picks, sending, partial)
+                    yield
+                    self._refuse_folder(self.path)
+                    if self.path.exists():
+                        shutil.rmtree(self.path)
+                    os.replace(partial, self.path)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _joinable(url: str) -> str:

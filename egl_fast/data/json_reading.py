@@ -1,22 +1,24 @@
 """Reading JSON Lines: manifests, scores files, and what runs leave behind.
 
-Every file is read once, as a whole. gzip and byte order marks are fine; a file that is not JSON
-Lines is named for what it is, with a remedy.
+Every file is read once, as a whole. gzip, byte order marks, and one array of all objects are fine;
+any other file is named for what it is, with a remedy.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, NoReturn
 
+from egl_fast.data.json_array import is_array
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 
@@ -35,6 +37,8 @@ _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
 #: exponent may do (199 digits and e99 are below 1e299).
 _MAY_OVERFLOW = re.compile(r"[eE]\+?0*[1-9]\d\d|\d{200}")
 _RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
+#: In a path, // has become /.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 #: A byte order mark, or a brace without one.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
 
@@ -93,7 +97,10 @@ def open_file(path: str | Path, source: str) -> BufferedReader:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise ManifestError(f"{source}: no such file; give one that exists") from None
+        remedy = "give one that exists"
+        if _URL.match(str(path)):
+            remedy = "files are read from the disk, not from URLs: download it"
+        raise ManifestError(f"{source}: no such file; {remedy}") from None
     except IsADirectoryError:
         raise ManifestError(f"{source}: is a folder; name a file in it") from None
     except (OSError, ValueError) as error:
@@ -151,31 +158,48 @@ def refuse_binary(start: bytes, source: str) -> None:
             remedy = "decompress it, or use gzip"
         raise ManifestError(f"{source}: is {what}, cannot be read as text; {remedy}")
     if b"\0" in start[:4096]:
+        if start.partition(b"\0")[0].lower().endswith(tuple(map(str.encode, _RECORDINGS))):
+            raise ManifestError(
+                f"{source}: is a list of paths that end in NUL, as `find -print0` writes it; give "
+                "one path per line: find -print"
+            )
         raise ManifestError(f"{source}: is binary, cannot be read as text; {_TEXT}")
 
 
+def lines_of_array(text: str, source: str) -> str:
+    """JSON Lines of the objects in one array. Raises ``ManifestError`` if it is damaged."""
+    try:
+        items = json_value(text)
+    except ValueError as error:
+        raise ManifestError(f"{source}: not JSON ({one_line(error)}); write it again") from None
+    return "\n".join(map(json.dumps, items))
+
+
 def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """The objects of JSON Lines, without blank lines.
+    """The objects of JSON Lines, without blank lines, or those of one array.
 
     Args:
         text: the lines.
         source: what to call the file in an error.
 
     Yields:
-        Line number from 1, what to call the line in an error, and its object.
+        Line number from 1, or place in the array; what to call it in an error; and its object.
 
     Raises:
         ManifestError: a line is not a JSON object. If it is the first, the message says what the
             file seems to be instead.
     """
     is_first = True
+    unit = "line"
+    if is_array(text.removeprefix("\ufeff")):
+        text, unit = lines_of_array(text.removeprefix("\ufeff"), source), "item"
     # Not splitlines(): JSON strings may contain U+2028 and the like.
     for number, line in enumerate(text.split("\n"), start=1):
         # Joined files have byte order marks in the middle.
         line = line.removeprefix("\ufeff")
         if not line.strip():
             continue
-        where = f"{source}, line {number}"
+        where = f"{source}, {unit} {number}"
         try:
             found = json_object(line, where)
         except ManifestError:
@@ -190,14 +214,17 @@ def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any
 @contextmanager
 def open_lines(path: Path, source: str) -> Iterator[BinaryIO]:
     """A file of JSON Lines as a decompressed stream of bytes. Raises ``ManifestError``."""
-    with _opened(path, source) as file:
-        start = file.peek(4096)  # a pipe cannot be opened twice
+    with ExitStack() as stack:
+        found: Any = stack.enter_context(_opened(path, source))
+        start = found.peek(4096)  # a pipe cannot be opened twice
         if start.startswith(_GZIP):
-            with gzip.open(file, "rb") as unpacked:
-                yield cast(BinaryIO, unpacked)
+            found = stack.enter_context(gzip.open(found, "rb"))
         else:
             refuse_binary(start, source)
-            yield file
+        if is_array(found.peek(4096).decode("utf-8-sig", "ignore")):
+            text = text_of(found.read(), source).removeprefix("\ufeff")
+            found = io.BytesIO(lines_of_array(text, source).encode())
+        yield found
 
 
 def _other_kind(text: str) -> str | None:
@@ -208,7 +235,7 @@ def _other_kind(text: str) -> str | None:
     except ValueError:
         whole = None
     if isinstance(whole, list):
-        return "is one JSON array; write one object per line: jq -c '.[]' FILE > manifest.jsonl"
+        return "is one JSON array, but not of objects; write one object per recording"
     if isinstance(whole, dict):
         return "is one JSON object over several lines; write it on one: jq -c . FILE"
     if first.startswith(("{", "[")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +15,8 @@ from egl_fast.recognizers.classes import Classes
 #: What to do about a character that a fixed vocabulary lacks.
 NORMALIZE = "normalize the transcript to the vocabulary's characters"
 _MOST_CHARACTERS = 60
+#: Characters that a message lists.
+_MOST_LISTED = 20
 
 
 def reference_labels(
@@ -53,22 +56,46 @@ def all_labels(
 ) -> list[list[int]]:
     """The labels of every utterance.
 
-    Raises ``ManifestError`` with the number of unusable texts, and the first of them; see
-    ``reference_labels``.
+    Raises ``ManifestError`` with the number of unusable texts, the first of them, and all the
+    characters that it cannot write, with counts and an example each; see ``reference_labels``.
     """
     found, errors = [], []
+    unusable = Counter[str]()  # texts by each character that they should not have
+    first: dict[str, Utterance] = {}
     for utterance in utterances:
         try:
             found.append(reference_labels(utterance, classes, remedy=remedy))
         except ManifestError as error:
             errors.append(error)
+            for character in _unknown_characters(utterance, classes):
+                unusable[character] += 1
+                first.setdefault(character, utterance)
     if len(errors) == 1:
         raise errors[0]
-    if errors:
+    if errors and not unusable:
         raise ManifestError(
             f"{len(errors)} of {len(utterances)} texts cannot be used, the first of {errors[0]}"
         )
+    if errors:
+        listed = ", ".join(
+            f"{character!r} in {count} (such as {first[character].id!r})"
+            for character, count in unusable.most_common(_MOST_LISTED)
+        )
+        more = len(unusable) - _MOST_LISTED
+        others = f" and {more} other characters" if more > 0 else ""
+        raise ManifestError(
+            f"{len(errors)} of {len(utterances)} texts cannot be used, the first of {errors[0]}; "
+            f"not in the vocabulary, by texts: {listed}{others}"
+        )
     return found
+
+
+def _unknown_characters(utterance: Utterance, classes: Classes) -> list[str]:
+    """The characters of a text that are no classes, each once."""
+    label_of = classes.spelling.of_characters
+    if classes.encode is not None or label_of is None:
+        return []
+    return [one for one in dict.fromkeys(utterance.text or "") if one not in label_of]
 
 
 def frames_needed(labels: Sequence[int]) -> int:

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from egl_fast.data.json_reading import json_value, open_file, refuse_binary
+from egl_fast.data.json_array import first_of_array, is_array
+from egl_fast.data.json_reading import json_value, lines_of_array, open_file, refuse_binary
 from egl_fast.errors import ManifestError, one_line
 
 #: What recognizing a kind may look at.
@@ -90,18 +91,23 @@ class Source:
         except zlib.error:
             return b""
 
+    @property
+    def _text(self) -> str:
+        """The beginning of a text; garbage for other files."""
+        return self.head.decode("utf-8-sig", "ignore")
+
     @cached_property
     def first_line(self) -> str:
         """The first line of a text that is not empty, without its end; "" for other files."""
-        text = self.head.decode("utf-8-sig", "ignore")
         # Not splitlines(): JSON strings may contain U+2028 and the like.
-        return next((line.rstrip("\r") for line in text.split("\n") if line.strip()), "")
+        return next((line.rstrip("\r") for line in self._text.split("\n") if line.strip()), "")
 
     @cached_property
     def first_object(self) -> dict[str, Any]:
-        """The JSON object on the first line; an empty one if there is none."""
+        """The JSON object on the first line or in an array; an empty one if there is none."""
+        text = self._text
         try:
-            value = json_value(self.first_line)
+            value = first_of_array(text) if is_array(text) else json_value(self.first_line)
         except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
@@ -163,13 +169,17 @@ def _lines(file: BinaryIO, name: str) -> Iterator[Line]:
     is_packed = start.startswith(_GZIP)
     if not is_packed:
         refuse_binary(start, name)
-    text: Iterable[bytes] = gzip.GzipFile(fileobj=file) if is_packed else file
-    number = 0
+    content = io.BufferedReader(gzip.GzipFile(fileobj=file)) if is_packed else file
+    text: Iterable[bytes] = content
+    number, unit = 0, "line"
     try:
+        if is_array(content.peek(_HEAD_BYTES).decode("utf-8-sig", "ignore")):
+            whole = content.read().decode("utf-8-sig")
+            text, unit = lines_of_array(whole, name).encode().split(b"\n"), "item"
         for number, line in enumerate(text, start=1):
             decoded = line.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
             if decoded.strip():
-                yield Line(decoded, f"{name}, line {number}")
+                yield Line(decoded, f"{name}, {unit} {number}")
     except UnicodeDecodeError as error:
         raise ManifestError(
             f"{name}, line {number}: cannot be read as UTF-8 text ({one_line(error)}); "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from egl_fast.data.json_reading import decompressed, json_lines, json_value, read_file, text_of
+from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.labeling.formats import csv, hf, jsonl, label_studio, lhotse, nemo
 from egl_fast.labeling.formats.format import Delivered, Format, Record, Sending
@@ -31,9 +31,9 @@ def format_of(path: Path) -> Format | None:
 def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
     """The recordings of a file in any of the formats, or that a tool made of one.
 
-    What it is shows in its content: JSON Lines are a manifest or Lhotse cuts; an array is of tasks
-    or an export (JSON, JSON-MIN) of Label Studio; other text is CSV, ours or Label Studio's; a
-    folder is a dataset.
+    What it is shows in its content: objects of JSON, on a line each or in an array, are those of a
+    manifest, Lhotse cuts, or tasks or an export (JSON, JSON-MIN) of Label Studio; other text is
+    CSV, ours or Label Studio's; a folder is a dataset.
 
     Args:
         path: the file, gzipped or not.
@@ -46,27 +46,22 @@ def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
         yield from hf.read(Path(path))
         return
     text = text_of(decompressed(read_file(path, path), path), path).removeprefix("\ufeff")
-    start = text.lstrip()[:1]
-    if start == "[":
-        try:
-            items = json_value(text)
-        except ValueError as error:
-            raise ManifestError(f"{path}: not JSON ({one_line(error)}); export it again") from None
-        for number, item in enumerate(items, start=1):
-            where = f"{path}, item {number}"
-            if not isinstance(item, dict):
-                raise ManifestError(f"{where}: expected a task, got {type(item).__name__}")
-            yield from _told(label_studio.delivered(item, where, from_name), where)
-    elif start in ("{", ""):
-        for _, where, line in json_lines(text, path):
-            read = lhotse.delivered if lhotse.is_cut(line) else jsonl.delivered
-            yield from _told((read(one, where) for one in [line]), where)
+    if text.lstrip()[:1] in ("{", "[", ""):
+        for _, where, item in json_lines(text, path):
+            yield from _told(_of_object(item, where, from_name), where)
     else:
         for where, cells in csv.table(text, path):
             if "utterance_id" in cells:
                 yield from label_studio.delivered(cells, where, from_name)
             else:
                 yield csv.delivered(cells, where)
+
+
+def _of_object(item: Record, where: str, from_name: str) -> Iterator[Delivered]:
+    if label_studio.is_task(item):
+        yield from label_studio.delivered(item, where, from_name)
+    else:
+        yield (lhotse if lhotse.is_cut(item) else jsonl).delivered(item, where)
 
 
 def _told(found: Iterator[Delivered], where: str) -> Iterator[Delivered]:

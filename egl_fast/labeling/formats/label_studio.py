@@ -27,6 +27,8 @@ from egl_fast.labeling.formats.format import (
 _NBEST = "nbest"
 #: Keys of ``data`` that are not the record's.
 _OURS = ("audio", _NBEST, "segment", "utterance_id")
+#: Keys of tasks in an export, with or without their data.
+_OF_EXPORTS = ("utterance_id", "annotations", "completions", "annotation_id", "annotator")
 
 
 def chunks(records: Sequence[Record], sending: Sending) -> Iterator[bytes]:
@@ -102,6 +104,11 @@ def labeling_config(records: Sequence[Record], sending: Sending) -> dict[str, by
         "</View>",
     ]
     return {".labeling.xml": "".join(f"{line}\n" for line in lines if line).encode()}
+
+
+def is_task(item: Mapping[str, Any]) -> bool:
+    """Whether an object is a task, or an item of an export: JSON-MIN has no ``data``."""
+    return isinstance(item.get("data"), dict) or not item.keys().isdisjoint(_OF_EXPORTS)
 
 
 def delivered(item: Mapping[str, Any], where: str, from_name: str) -> Iterator[Delivered]:
