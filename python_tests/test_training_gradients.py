@@ -98,6 +98,7 @@ RIGHT: dict[str, tuple[Callable[[], nn.Module], float]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* are in 16 bits:egl_fast.EglWarning")
 @pytest.mark.parametrize("name", RIGHT)
 def test_scores_are_those_of_training(name: str) -> None:
     make, rel = RIGHT[name]
