@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egl_fast import _extension
+import egl_fast._extension  # noqa: F401  (importing loads the operator)
 
 
 def depthwise_correlation(
@@ -33,7 +33,7 @@ def depthwise_correlation(
     Raises:
         ValueError: a wrong dtype or shape, or fewer frames than the taps reach over.
     """
-    operator = _extension.operators().depthwise_correlation.default
+    operator = torch.ops.egl_fast.depthwise_correlation.default
     y: Tensor = operator(x, taps, *padding, stride, dilation)
     return y
 
@@ -46,7 +46,7 @@ def _vmap_depthwise_correlation(
     if taps_dim is not None or x_dim is None:
         raise NotImplementedError("depthwise_correlation: vmap over x only")
     x = x.movedim(x_dim, 0)
-    operator = _extension.operators().depthwise_correlation.default
+    operator = torch.ops.egl_fast.depthwise_correlation.default
     return operator(x.flatten(0, 1), taps, *sizes).unflatten(0, x.shape[:2]), 0
 
 
