@@ -1,3 +1,4 @@
+#include "csrc/core/depthwise_kernel.h"
 #include "csrc/core/linear_kernel.h"
 #include "csrc/core/recurrent_kernel.h"
 

@@ -1,4 +1,5 @@
 // The kernels that run on every machine, and the choice of the best ones.
+#include "csrc/core/depthwise_kernel.h"
 #include "csrc/core/linear_kernel.h"
 #include "csrc/core/recurrent_kernel.h"
 
@@ -13,10 +14,12 @@ namespace egl {
 namespace avx2 {
 extern const LinearKernel linear_kernel;
 extern const RecurrentKernels recurrent_kernels;
+extern const DepthwiseKernels depthwise_kernels;
 }  // namespace avx2
 namespace avx512 {
 extern const LinearKernel linear_kernel;
 extern const RecurrentKernels recurrent_kernels;
+extern const DepthwiseKernels depthwise_kernels;
 }  // namespace avx512
 #define EGL_CHOOSE(isa, kernel) \
   ((isa) == Isa::kAvx512 ? avx512::kernel : (isa) == Isa::kAvx2 ? avx2::kernel : baseline::kernel)
@@ -25,6 +28,7 @@ extern const RecurrentKernels recurrent_kernels;
 #endif
 
 const LinearKernel& linear_kernel(Isa isa) { return EGL_CHOOSE(isa, linear_kernel); }
+const DepthwiseKernels& depthwise_kernels(Isa isa) { return EGL_CHOOSE(isa, depthwise_kernels); }
 const RecurrentKernels& recurrent_kernels(Isa isa) { return EGL_CHOOSE(isa, recurrent_kernels); }
 
 }  // namespace egl

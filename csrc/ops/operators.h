@@ -112,6 +112,10 @@ RecurrentCotangents recurrent_backward(int64_t cell, const Tensor& cotangents,
 // -> [R], of rows [A, R, B]: the sum of squares over A and B.
 Tensor row_sq_norms(const Tensor& rows);
 
+// x [N, C, T], with zeros before and after, and taps [M, C, K] -> [N or M, C, J]; N or M is 1.
+Tensor depthwise_correlation(const Tensor& x, const Tensor& taps, int64_t before, int64_t after,
+                             int64_t stride, int64_t dilation);
+
 // The schemas, without the name. A recurrent cell is a number (see RecurrentCell), since the stable
 // ABI leaks a copy of each string argument.
 // clang-format off
@@ -145,6 +149,12 @@ Tensor row_sq_norms(const Tensor& rows);
            "(int cell, Tensor cotangents, Tensor coefficients, Tensor weight_hh, bool reverse, "   \
            "Tensor? final_cell_cotangents) -> "                                                    \
            "(Tensor gates, Tensor hidden_gates, Tensor state, Tensor cell)")
+
+// Those that are native on the CPU only: see egl_fast/compute/depthwise.py.
+#define EGL_CPU_OPERATORS(OPERATOR)                                                    \
+  OPERATOR(depthwise_correlation,                                                      \
+           "(Tensor x, Tensor taps, int before, int after, int stride, int dilation) " \
+           "-> Tensor")
 
 // Those that are native on CUDA only: see egl_fast/ops/row_norms.py.
 #define EGL_CUDA_OPERATORS(OPERATOR) \

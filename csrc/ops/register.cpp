@@ -3,4 +3,7 @@
 
 STABLE_TORCH_LIBRARY(egl_fast, library) { egl::ops::define_operators(library); }
 
-STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) { EGL_OPERATORS(EGL_ON_CPU) }
+STABLE_TORCH_LIBRARY_IMPL(egl_fast, CPU, library) {
+  EGL_OPERATORS(EGL_ON_CPU)
+  EGL_CPU_OPERATORS(EGL_ON_CPU)
+}

@@ -43,6 +43,7 @@ struct TorchOperator<kOperator> {
 inline void define_operators(torch::stable::detail::StableLibrary& library) {
 #define EGL_DEFINE(name, schema) library.def(#name schema);
   EGL_OPERATORS(EGL_DEFINE)
+  EGL_CPU_OPERATORS(EGL_DEFINE)
   EGL_CUDA_OPERATORS(EGL_DEFINE)
 #undef EGL_DEFINE
 }

@@ -1,8 +1,8 @@
 """Depthwise 1-D convolutions, which torch computes on a CPU at a tenth of the speed it could.
 
-oneDNN has a fast kernel for 2-D depthwise convolutions whose channels are innermost, and torch
-does not use it for 1-D. Over [12, 512, 172] with kernels of 75, it takes 2 ms instead of 49
-(one thread of an AMD EPYC with AVX-512), layout included, with the same bits.
+Pulled back to their kernels they are hundreds of products too small for a matrix library, to their
+inputs they come with changes of layout. Ours (csrc/core/depthwise_kernel.inc) reads frames as they
+lie, once for each kernel element; docs/speed-log.md has what that saves.
 """
 
 from __future__ import annotations
@@ -13,81 +13,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import egl_fast._extension  # noqa: F401  (importing loads the operator)
+
 
 def depthwise_correlation(
     x: Tensor,
-    weight: Tensor,
+    taps: Tensor,
     *,
     padding: tuple[int, int] = (0, 0),
     stride: int = 1,
     dilation: int = 1,
 ) -> Tensor:
-    """y[n, c, t] = sum over k of weight[c, k] x[n, c, t stride + k dilation], in new memory.
+    """y[n, c, j] = sum over k of taps[m, c, k] x[n, c, j stride + k dilation], in new memory.
 
-    x [N, C, T] and weight [C, K] to [N, C, T'], without a graph. ``padding`` are zeros before and
-    after x; negative, frames to leave out. Under ``torch.func.vmap`` over x, it is one call.
+    x [N, C, T] and taps [M, C, K], float32 or float64, to [N or M, C, J], on the CPU and without a
+    graph. N or M is 1: all rows of the other share that one. ``padding`` are zeros before and after
+    x; negative, frames to leave out. Under ``torch.func.vmap`` over x, it is one call.
+
+    Raises:
+        ValueError: a wrong dtype or shape, or fewer frames than the taps reach over.
     """
-    y: Tensor = torch.ops.egl_fast.depthwise_correlation.default(
-        x, weight, *padding, stride, dilation
-    )
+    operator = torch.ops.egl_fast.depthwise_correlation.default
+    y: Tensor = operator(x, taps, *padding, stride, dilation)
     return y
 
 
-def _depthwise_correlation(
-    x: Tensor, weight: Tensor, before: int, after: int, stride: int, dilation: int
-) -> Tensor:
-    if dilation == 1 and before == after >= 0:
-        return _channels_innermost(x.unsqueeze(2), weight, before, stride).squeeze(2)
-    num_frames = x.shape[2] + before + after
-    # The fast kernel takes no dilation: every dilation-th frame forms a separate line.
-    lines = F.pad(x, (before, after + -num_frames % dilation))
-    lines = lines.view(*x.shape[:2], -1, dilation)
-    y = _channels_innermost(lines.mT, weight, 0, stride if dilation == 1 else 1).mT.flatten(2)
-    y = y[..., : num_frames - dilation * (weight.shape[1] - 1)]
-    return y if dilation == 1 else y[..., ::stride].contiguous()
-
-
-def _channels_innermost(lines: Tensor, weight: Tensor, padding: int, stride: int) -> Tensor:
-    """[N, C, L, T] to [N, C, L, T'], both contiguous."""
-    y = F.conv2d(
-        lines.contiguous(memory_format=torch.channels_last),
-        weight[:, None, None],
-        padding=(0, padding),
-        stride=(1, stride),
-        groups=len(weight),
-    )
-    # Back, by the same fast transposition, with frames in the role of channels.
-    frames = y.flatten(2).transpose(1, 2).contiguous().unsqueeze(2)
-    back = frames.contiguous(memory_format=torch.channels_last)
-    return back.squeeze(2).transpose(1, 2).view(y.shape)
-
-
 def _vmap_depthwise_correlation(
-    info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, *sizes: int
+    info: Any, in_dims: tuple[int | None, ...], x: Tensor, taps: Tensor, *sizes: int
 ) -> tuple[Tensor, int]:
     """The batch joins N."""
-    x_dim, weight_dim, *_ = in_dims
-    if weight_dim is not None or x_dim is None:
+    x_dim, taps_dim, *_ = in_dims
+    if taps_dim is not None or x_dim is None:
         raise NotImplementedError("depthwise_correlation: vmap over x only")
     x = x.movedim(x_dim, 0)
     operator = torch.ops.egl_fast.depthwise_correlation.default
-    return operator(x.flatten(0, 1), weight, *sizes).unflatten(0, x.shape[:2]), 0
+    return operator(x.flatten(0, 1), taps, *sizes).unflatten(0, x.shape[:2]), 0
 
 
 def _shape_of_result(
-    x: Tensor, weight: Tensor, before: int, after: int, stride: int, dilation: int
+    x: Tensor, taps: Tensor, before: int, after: int, stride: int, dilation: int
 ) -> Tensor:
-    reach = dilation * (weight.shape[1] - 1)
-    return x.new_empty(*x.shape[:2], 1 + (x.shape[2] + before + after - reach - 1) // stride)
+    rows = taps.shape[0] if x.shape[0] == 1 else x.shape[0]
+    reach = dilation * (taps.shape[2] - 1)
+    num_outputs = 1 + (x.shape[2] + before + after - reach - 1) // stride
+    return x.new_empty(rows, x.shape[1], num_outputs)
 
 
-torch.library.define(
-    "egl_fast::depthwise_correlation",
-    "(Tensor x, Tensor weight, int before, int after, int stride, int dilation) -> Tensor",
-)
-torch.library.impl(
-    "egl_fast::depthwise_correlation", "CompositeExplicitAutograd", _depthwise_correlation
-)
 torch.library.register_fake("egl_fast::depthwise_correlation", _shape_of_result)
 torch.library.register_vmap("egl_fast::depthwise_correlation", _vmap_depthwise_correlation)
 
@@ -107,7 +78,9 @@ class DepthwiseConvolution(torch.autograd.Function):
         """[N, C, T] to [N, C, T']."""
         ctx.save_for_backward(weight)
         ctx.sizes = x.shape[2], padding, stride, dilation
-        return depthwise_correlation(x, weight, padding=padding, stride=stride, dilation=dilation)
+        return depthwise_correlation(
+            x, weight[None], padding=padding, stride=stride, dilation=dilation
+        )
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,6 +95,6 @@ class DepthwiseConvolution(torch.autograd.Function):
         before = reach - left
         after = num_frames + reach - before - cotangent.shape[2]
         of_x = depthwise_correlation(
-            cotangent, weight.flip(1), padding=(before, after), dilation=dilation
+            cotangent, weight.flip(1)[None], padding=(before, after), dilation=dilation
         )
         return of_x, *(None,) * 4

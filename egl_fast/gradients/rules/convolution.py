@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egl_fast.compute.depthwise import DepthwiseConvolution
+from egl_fast.compute.depthwise import DepthwiseConvolution, depthwise_correlation
 from egl_fast.compute.linear import LARGE_WEIGHT
 from egl_fast.compute.pointwise import PointwiseConvolution
 from egl_fast.compute.products import has_fast_product, matrix_product
@@ -164,7 +164,8 @@ class PatchProducts:
 class DepthwiseProducts:
     """A use of a kernel whose groups have one input channel each: hundreds of small products.
 
-    They are one batched product, which makes its own copy of the patches.
+    On a CPU, of one channel each way, they are a correlation of the inputs with the cotangents;
+    otherwise one batched product, which makes its own copy of the patches.
     """
 
     patches: Patches
@@ -174,6 +175,10 @@ class DepthwiseProducts:
         return [self.gradient().unsqueeze(0)]
 
     def gradient(self) -> Tensor:
+        x = self.patches.padded
+        one_each = x.shape[0] == x.shape[2] == self.cotangent.shape[3] == 1
+        if one_each and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+            return self._by_correlation()
         blocks = (
             torch.einsum(
                 "ngijev,rngoev->rgoij",
@@ -186,6 +191,16 @@ class DepthwiseProducts:
         for block in blocks:
             total += block
         return total.flatten(1)
+
+    def _by_correlation(self) -> Tensor:
+        """Kernel element k saw frame v stride + k dilation: stride and dilation change places."""
+        x = self.patches.padded[:, :, 0]
+        stride, dilation = self.patches.stride[1], self.patches.dilation[1]
+        taps = self.cotangent.flatten(3)[:, 0]  # [R, G, V]
+        seen = stride * (taps.shape[2] - 1) + dilation * (self.patches.kernel[1] - 1) + 1
+        padding = (0, seen - x.shape[2])  # leaves out frames that no kernel element reached
+        found = depthwise_correlation(x, taps, padding=padding, stride=dilation, dilation=stride)
+        return found.flatten(1)
 
 
 def _forward(module: nn.Conv1d | nn.Conv2d, input: Tensor) -> Tensor:
