@@ -18,11 +18,11 @@
 namespace egl::fuzz {
 
 // Ends the process: libFuzzer then keeps the input.
-#define EXPECT(condition)                                                              \
-  do {                                                                                 \
-    if (condition) break;                                                              \
-    std::fprintf(stderr, "%s:%d: expected: %s\n", __FILE__, __LINE__, #condition);     \
-    std::abort();                                                                      \
+#define EXPECT(condition)                                                          \
+  do {                                                                             \
+    if (condition) break;                                                          \
+    std::fprintf(stderr, "%s:%d: expected: %s\n", __FILE__, __LINE__, #condition); \
+    std::abort();                                                                  \
   } while (false)
 
 class Input {

@@ -15,9 +15,9 @@ using test::Problem;
 Posteriors in_log_domain(const Problem& problem, const test::Labeling& labels) {
   ForwardBackwardWorkspace workspace;
   Posteriors found{0.0, std::vector<double>(problem.log_probs.size(), NAN)};
-  found.log_prob = ctc_forward_backward(problem.emissions(), labels.data(),
-                                        static_cast<int64_t>(labels.size()), problem.blank,
-                                        workspace, found.occupancy.data());
+  found.log_prob =
+      ctc_forward_backward(problem.emissions(), labels.data(), static_cast<int64_t>(labels.size()),
+                           problem.blank, workspace, found.occupancy.data());
   return found;
 }
 

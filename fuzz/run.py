@@ -1,9 +1,9 @@
-"""Fuzz for a while, and keep account of how long each target has run.
+"""Fuzz for a while, and keep account in fuzz/hours.tsv of how long each target has run.
 
-    python fuzz/run.py --seconds 3600              every target until it has an hour in fuzz/hours.tsv
+    python fuzz/run.py --seconds 3600       every target, until it has run for an hour in all
 
-Runs in slices; whoever stops it loses at most one. A finding stays in build/fuzz, is named, and ends
-the run with status 1. Build first: `make fuzz` does.
+Runs in slices; whoever stops it loses at most one. A finding stays in build/fuzz, is printed, and
+ends its target's run; the status is then 1. `make fuzz` builds the targets first.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "fuzz/hours.tsv"
 HEADER = "target\twall_seconds\tcpu_seconds\texecutions"
 TARGETS = ("search", "occupancy")
+_LOGGING = threading.Lock()
 
 
 def account() -> dict[str, list[int]]:
@@ -30,10 +35,12 @@ def account() -> dict[str, list[int]]:
 
 def note(target: str, spent: list[int]) -> None:
     """Add a slice to the log."""
-    total = account()
-    total[target] = [a + b for a, b in zip(total.get(target, [0, 0, 0]), spent, strict=True)]
-    rows = ("\t".join([name, *map(str, values)]) for name, values in sorted(total.items()))
-    LOG.write_text("\n".join([HEADER, *rows]) + "\n")
+    with _LOGGING:
+        total = account()
+        old = total.get(target, [0, 0, 0])
+        total[target] = [a + b for a, b in zip(old, spent, strict=True)]
+        rows = ("\t".join([name, *map(str, values)]) for name, values in sorted(total.items()))
+        LOG.write_text("\n".join([HEADER, *rows]) + "\n")
 
 
 def run_slice(target: str, seconds: int) -> bool:
@@ -46,17 +53,31 @@ def run_slice(target: str, seconds: int) -> bool:
         *(f"-max_total_time={seconds}", "-max_len=512", "-timeout=60", "-rss_limit_mb=2048"),
         *("-print_final_stats=1", f"-artifact_prefix={folder}/{target}-"),
     ]
-    before = os.times()
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    after = os.times()
-    if done.returncode != 0:
-        print(f"{target}: a finding\n{done.stderr[-3000:]}", flush=True)
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output)
+        _, status, used = os.wait4(child.pid, 0)
+        output.seek(0)
+        report = output.read()
+    if status != 0:
+        print(f"{target}: a finding\n{report[-3000:]}", flush=True)
         return False
-    executions = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-    cpu = sum(after[2:4]) - sum(before[2:4])
-    spent = [round(after.elapsed - before.elapsed), round(cpu), int(executions[1]) if executions else 0]
+    executions = re.search(r"number_of_executed_units: *(\d+)", report)
+    spent = [
+        round(time.monotonic() - start),
+        round(used.ru_utime + used.ru_stime),
+        int(executions[1]) if executions else 0,
+    ]
     note(target, spent)
     print(f"{target}: {spent[0]} s, {spent[2]:,} executions", flush=True)
+    return True
+
+
+def run_target(target: str, seconds: int, at_a_time: int) -> bool:
+    """Fuzz one target until it has run for so long in all; whether nothing was found."""
+    while (left := seconds - account().get(target, [0])[0]) > 0:
+        if not run_slice(target, min(at_a_time, left)):
+            return False
     return True
 
 
@@ -65,13 +86,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3600, help="of each target, in all")
     parser.add_argument("--slice", type=int, default=120)
     wanted = parser.parse_args()
-    while True:
-        left = {t: wanted.seconds - account().get(t, [0])[0] for t in TARGETS}
-        target = max(left, key=lambda name: left[name])
-        if left[target] <= 0:
-            return
-        if not run_slice(target, min(wanted.slice, left[target])):
-            sys.exit(1)
+    with ThreadPoolExecutor(len(TARGETS)) as pool:
+        runs = [pool.submit(run_target, t, wanted.seconds, wanted.slice) for t in TARGETS]
+        sys.exit(not all(run.result() for run in runs))
 
 
 if __name__ == "__main__":

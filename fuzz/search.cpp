@@ -1,5 +1,5 @@
-// The search for labelings: against the plain one, against enumeration where that is small, and what
-// must hold of any result.
+// The search for labelings: against the plain one, against enumeration where that is small, and
+// what must hold of any result.
 #include <cmath>
 #include <set>
 

@@ -66,9 +66,9 @@ inline bool occupies(const Problem& problem, const Answers& answers, std::option
     const double log_prob =
         isa.has_value()
             ? ctc_posteriors(table, labels.data(), num_labels, problem.blank, *isa, workspace,
-                                  occupancy.data())
-            : ctc_forward_backward(problem.emissions(), labels.data(), num_labels,
-                                        problem.blank, workspace.log_domain, occupancy.data());
+                             occupancy.data())
+            : ctc_forward_backward(problem.emissions(), labels.data(), num_labels, problem.blank,
+                                   workspace.log_domain, occupancy.data());
     right &= near(log_prob, static_cast<double>(answer.log_prob), tolerance);
     for (size_t i = 0; i < occupancy.size(); ++i) {
       const long double expected = std::exp(answer.log_occupancy[i] - answer.log_prob);
