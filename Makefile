@@ -2,7 +2,7 @@
 # other tools come from PyPI into .venv, at the versions of requirements.lock.
 #
 #   PYTHON=python3.12           another interpreter for .venv
-#   SECONDS=3600               how long `make fuzz` runs each target, in all
+#   SECONDS=3600                CPU time of each target under `make fuzz`, in all
 #   BENCH_JSON=FILE             where `make bench` writes; benchmarks/results/performance.json is what
 #                               docs/performance.md is made from
 #   CUDA_TORCH=2.14.1           which torch `make test-cuda-link` installs
@@ -94,7 +94,7 @@ test-cpp-aarch64: venv ## C++ tests of aarch64, emulated: apt install g++-aarch6
 	$(ENTER) cmake --build build/cpp-aarch64
 	$(ENTER) ctest --test-dir build/cpp-aarch64 --output-on-failure --parallel 2
 
-fuzz: venv ## Fuzz the search and the occupancy for SECONDS= each, in all
+fuzz: venv ## Fuzz the search and the occupancy; SECONDS= of CPU time each, in all
 	@command -v $(CLANGXX) >/dev/null || { \
 		echo "$(CLANGXX): not found; on Debian: apt install clang-19 libclang-rt-19-dev"; exit 1; }
 	$(ENTER) cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DEGL_FUZZ=ON \
