@@ -1,6 +1,6 @@
 """Fuzz for a while, and keep account in fuzz/hours.tsv of how long each target has run.
 
-    python fuzz/run.py --seconds 3600       every target, until it has run for an hour of CPU time in all
+    python fuzz/run.py --seconds 3600    every target, for an hour of CPU time in all
 
 What counts is CPU time: at low priority on a busy machine, a process mostly waits.
 Runs in slices; whoever stops it loses at most one. A finding stays in build/fuzz, is printed, and
