@@ -2,6 +2,7 @@
 # other tools come from PyPI into .venv, at the versions of requirements.lock.
 #
 #   PYTHON=python3.12           another interpreter for .venv
+#   SECONDS=3600                CPU time of each target under `make fuzz`, in all
 #   BENCH_JSON=FILE             where `make bench` writes; benchmarks/results/performance.json is what
 #                               docs/performance.md is made from
 #   CUDA_TORCH=2.14.1           which torch `make test-cuda-link` installs
@@ -9,6 +10,8 @@
 
 PYTHON ?= python3
 CXX ?= g++
+CLANGXX ?= clang++-19
+SECONDS ?= 3600
 PIP_OPTIONS ?=
 CUDA_TORCH ?= 2.14.1
 BENCH_JSON ?= build/bench.json
@@ -32,7 +35,7 @@ CUDA_LINK := build/cuda-link
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-cpp-aarch64 test-wheel test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
+	test-cpp-aarch64 fuzz sbom test-wheel test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
 	test-python bench bench-quick gpu-report performance-page commands-page clean
 
 help: ## List all targets
@@ -90,6 +93,17 @@ test-cpp-aarch64: venv ## C++ tests of aarch64, emulated: apt install g++-aarch6
 		-DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu"
 	$(ENTER) cmake --build build/cpp-aarch64
 	$(ENTER) ctest --test-dir build/cpp-aarch64 --output-on-failure --parallel 2
+
+fuzz: venv ## Fuzz the search and the occupancy; SECONDS= of CPU time each, in all
+	@command -v $(CLANGXX) >/dev/null || { \
+		echo "$(CLANGXX): not found; on Debian: apt install clang-19 libclang-rt-19-dev"; exit 1; }
+	$(ENTER) cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DEGL_FUZZ=ON \
+		-DEGL_SANITIZE=address$(comma)undefined
+	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy
+	$(ENTER) python fuzz/run.py --seconds $(SECONDS)
+
+sbom: venv ## Write build/sbom.cdx.json: the pins of requirements.lock, as CycloneDX
+	$(ENTER) python python_tests/sbom.py build/sbom.cdx.json
 
 test-wheel: venv ## Build the wheel, install it in an empty environment outside the tree, test it there
 	$(ENTER) python python_tests/check_wheel.py

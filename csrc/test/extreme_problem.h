@@ -24,20 +24,21 @@ inline int64_t num_fuzzed(int64_t few) {
 
 // Where probabilities, their products and the scales of frames leave the range of a double or a
 // float, on either side of it; and ordinary numbers.
+inline constexpr double kExtremeLevels[] = {
+    0.0,    -1e-310, -1e-9,  -0.5,   -1.0,   -7.0,   -50.0,  -87.5,  -103.2,
+    -103.9, -150.0,  -200.0, -300.0, -333.0, -350.0, -380.0, -400.0, -600.0,
+    -660.0, -667.0,  -668.0, -690.0, -699.0, -701.0, -708.0, -709.0, -740.0,
+    -745.0, -746.0,  -800.0, -1102., -1500., -1762., -1e4,   -1e9,   kNegInf};
+
 inline double extreme_log_prob(std::mt19937& random) {
-  static const double kLevels[] = {0.0,    -1e-310, -1e-9,  -0.5,   -1.0,   -7.0,   -50.0,  -87.5,
-                                   -103.2, -103.9,  -150.0, -200.0, -300.0, -333.0, -350.0, -380.0,
-                                   -400.0, -600.0,  -660.0, -667.0, -668.0, -690.0, -699.0, -701.0,
-                                   -708.0, -709.0,  -740.0, -745.0, -746.0, -800.0, -1102., -1500.,
-                                   -1762., -1e4,    -1e9,   kNegInf};
-  std::uniform_int_distribution<size_t> any(0, std::size(kLevels) - 1);
+  std::uniform_int_distribution<size_t> any(0, std::size(kExtremeLevels) - 1);
   switch (random() % 4) {
     case 0:
       return std::uniform_real_distribution<double>(-720.0, 0.0)(random);
     case 1:
       return -std::exp(std::uniform_real_distribution<double>(-5.0, 8.0)(random));
     default:
-      return kLevels[any(random)];
+      return kExtremeLevels[any(random)];
   }
 }
 

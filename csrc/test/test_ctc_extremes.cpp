@@ -3,24 +3,21 @@
 #include <cstdio>
 #include <optional>
 
-#include "csrc/core/ctc_beam_search.h"
-#include "csrc/core/ctc_posteriors.h"
-#include "csrc/core/semiring.h"
+#include "csrc/test/against_enumeration.h"
 #include "csrc/test/extreme_problem.h"
 #include "csrc/test/posterior_cases.h"
 #include "csrc/test/test.h"
 
 using egl::kNegInf;
-using egl::test::Answer;
-using egl::test::Labeling;
-using egl::test::near;
+using egl::test::Answers;
+using egl::test::fills_a_narrow_beam;
+using egl::test::finds_all;
+using egl::test::occupies;
 using egl::test::Problem;
 
 namespace {
 
 constexpr int64_t kUnlimited = int64_t{1} << 40;
-
-using Answers = std::map<Labeling, Answer>;
 
 void describe(const Problem& problem) {
   static int described = 0;
@@ -33,66 +30,6 @@ void describe(const Problem& problem) {
     std::printf("]");
   }
   std::printf("\n");
-}
-
-bool finds_all(const Problem& problem, const Answers& answers, int64_t width) {
-  const auto found = egl::ctc_beam_search(problem.emissions(), {width, width, problem.blank});
-  const double tolerance = egl::test::extreme_rounding(problem);
-  bool right = found.size() == answers.size();
-  double before = std::numeric_limits<double>::infinity();
-  for (const auto& hypothesis : found) {
-    const auto answer = answers.find(hypothesis.labels);
-    right &= answer != answers.end() && hypothesis.log_prob <= before;
-    if (answer == answers.end()) continue;
-    const auto expected = static_cast<double>(answer->second.log_prob);
-    right &= near(hypothesis.log_prob, expected, tolerance);
-    right &= near(hypothesis.search_log_prob, expected, tolerance);
-    before = hypothesis.log_prob;
-  }
-  return right;
-}
-
-// A beam that is too narrow for all labelings keeps as many as a search by logarithms does.
-bool fills_a_narrow_beam(const Problem& problem, const Answers& answers, int64_t width) {
-  const egl::BeamSearchOptions options{width, width, problem.blank};
-  const auto found = egl::ctc_beam_search(problem.emissions(), options);
-  egl::PrefixTree tree;
-  const auto kept = egl::ctc_prefix_search_in<egl::LogMass>(problem.emissions(), options, tree);
-  const double tolerance = egl::test::extreme_rounding(problem);
-  bool right = found.size() == kept->size();
-  for (const auto& hypothesis : found) {
-    const auto answer = answers.find(hypothesis.labels);
-    right &= answer != answers.end();
-    if (answer == answers.end()) continue;
-    const auto expected = static_cast<double>(answer->second.log_prob);
-    right &= near(hypothesis.log_prob, expected, tolerance);
-    right &= hypothesis.search_log_prob <= expected + tolerance;
-  }
-  return right;
-}
-
-// With these instructions, or in the log domain.
-bool occupies(const Problem& problem, const Answers& answers, std::optional<egl::Isa> isa) {
-  const egl::ProbabilityTable table = egl::test::table_of(problem);
-  const double tolerance = 2 * egl::test::extreme_rounding(problem);
-  egl::PosteriorWorkspace workspace;
-  std::vector<double> occupancy(problem.log_probs.size());
-  bool right = true;
-  for (const auto& [labels, answer] : answers) {
-    const auto num_labels = static_cast<int64_t>(labels.size());
-    const double log_prob =
-        isa.has_value()
-            ? egl::ctc_posteriors(table, labels.data(), num_labels, problem.blank, *isa, workspace,
-                                  occupancy.data())
-            : egl::ctc_forward_backward(problem.emissions(), labels.data(), num_labels,
-                                        problem.blank, workspace.log_domain, occupancy.data());
-    right &= near(log_prob, static_cast<double>(answer.log_prob), tolerance);
-    for (size_t i = 0; i < occupancy.size(); ++i) {
-      const long double expected = std::exp(answer.log_occupancy[i] - answer.log_prob);
-      right &= near(occupancy[i], static_cast<double>(expected), tolerance);
-    }
-  }
-  return right;
 }
 
 void check_occupancy(const Problem& problem, const Answers& answers) {
