@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -330,12 +329,11 @@ def low_mass_warning(records: Iterable[Scored]) -> str | None:
     Returns:
         None where the median ``beam_mass`` is at least 0.5, or where no record holds one.
     """
-    masses = [
-        mass
-        for mass in Candidates(list(records)).values("beam_mass")
-        if isinstance(mass, (int, float))
-    ]
-    if not masses or (median := statistics.median(masses)) >= _LOW_MASS:
+    import numpy as np
+
+    found = (Candidates([record]).value(0, "beam_mass") for record in records)
+    masses = np.fromiter((x for x in found if isinstance(x, (int, float))), np.float64)
+    if not len(masses) or (median := np.median(masses, overwrite_input=True)) >= _LOW_MASS:
         return None
     return (
         f"the K best labelings hold little of the probability (median beam_mass {median:.2g}): "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -104,12 +103,8 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    source = f"scores {path}"
-    try:
-        with open_lines(path, source) as file:
-            yield from file
-    except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
+    with open_lines(path, f"scores {path}") as lines:
+        yield from lines
 
 
 def _frame(path: Path) -> pl.DataFrame:
