@@ -23,11 +23,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", nargs="+", type=int, default=[10_000, 1_000_000])
     parser.add_argument("--folder", help="where files go [default: a temporary folder]")
-    parser.add_argument("--suffix", default=".jsonl", help="of the scores file")
     parser.add_argument("--measure", metavar="MANIFEST", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        measure(Path(arguments.measure), arguments.suffix)
+        measure(Path(arguments.measure))
         return 0
     peaks = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
@@ -35,7 +34,6 @@ def main() -> int:
             manifest = Path(folder, f"{count}.jsonl")
             write_manifest(manifest, count)
             command = [sys.executable, __file__, "--measure", str(manifest)]
-            command += ["--suffix", arguments.suffix]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             peaks.append(json.loads(done.stdout))
             print(f"{count:9,} lines: {peaks[-1] / 2**20:.1f} MiB", flush=True)
@@ -57,7 +55,7 @@ def write_manifest(path: Path, count: int) -> None:
             file.write(f"{json.dumps(record)}\n")
 
 
-def measure(manifest: Path, suffix: str) -> None:
+def measure(manifest: Path) -> None:
     """Read a manifest twice, stopping halfway the first time, and print the peak in bytes."""
     from egl_fast.benchmarking.memory import peak_memory_bytes
     from egl_fast.data.streamed_manifest import stream_manifest
@@ -70,7 +68,7 @@ def measure(manifest: Path, suffix: str) -> None:
     for is_resumed in (False, True):
         pool = stream_manifest(manifest)
         utterances = WHOLE.of(pool, limit=None)
-        results = ResumableScores(f"{manifest}.scores{suffix}", resume=True)
+        results = ResumableScores(f"{manifest}.scores.jsonl", resume=True)
         with results.locked():
             results.begin({"pool_sha256": pool.sha256}, len(utterances))
             source = enumerate(utterances)
@@ -79,8 +77,10 @@ def measure(manifest: Path, suffix: str) -> None:
                     continue
                 outcomes = []
                 for position, one in reversed(window):  # any order within a window
-                    record = ScoreRecord(one.id, 2.0, 100, "heard", 100, 0.5 + position % 7 / 100,
-                                         3.0, 0.0, 6.0, None, None, None, 0.1, 0.02, 0.7)  # fmt: skip
+                    mass, numbers = 0.5 + position % 7 / 100, (3.0, 0.0, 6.0, None, None, None)
+                    record = ScoreRecord(
+                        one.id, 2.0, 100, "heard", 100, mass, *numbers, 0.1, 0.02, 0.7
+                    )
                     outcomes.append(Outcome(position, one, record))
                 results.add(outcomes, 0.0)
                 if not is_resumed and position >= len(utterances) // 2:
