@@ -100,7 +100,7 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
     "FLAC": (lambda p: recording(p, "FLAC"), "is a recording", "name a manifest"),
     "Ogg": (lambda p: recording(p, "OGG"), "is a recording", "name a manifest"),
     "MP3": (lambda p: recording(p, "MP3"), "is a recording", "name a manifest"),
-    "cut gzip": (gzip.compress(LINES)[:-9], "gzipped, but damaged or cut short", "copy"),
+    "cut gzip": (gzip.compress(LINES)[:20], "gzipped, but damaged or cut short", "copy"),
     "gzipped UTF-16": (gzip.compress(LINES.decode().encode("utf-16")), "UTF-16", "iconv"),
     "binary": (b"{\x01\x02\x03\0\0", "is binary", "UTF-8 text"),
 }

@@ -67,7 +67,7 @@ def files(scored):
 @pytest.fixture
 def chosen(scored):
     """The records that `select` picks, by its defaults."""
-    records = [record for _, _, record in json_lines(scored.read_text(), "")]
+    records = [record for _, _, record in json_lines(scored.read_bytes().splitlines(), "")]
     candidates = Candidates(records, np.load(embeddings_path(scored)))
 
     def choose(budget, cost=None):

@@ -109,7 +109,7 @@ def finish(
                 computed += [o.position for o in fresh]
                 for o in fresh:
                     kept(str(o.position))
-        assert len(results.column("id")) == results.tally.num_scored
+        assert len(list(results.column("id"))) == results.tally.num_scored
         typicality = results.embeddings().astype(np.float64).sum(1) if embeddings else None
         results.finish({**METADATA, **settings}, typicality=typicality)
     return computed

@@ -114,7 +114,7 @@ def test_a_shard_is_complete_in_itself(halves: list[Path], single: Path) -> None
 @pytest.mark.parametrize("size", [0, 1, 64, 65, 200, 1000])
 def test_shards_are_whole_windows_and_cover_the_pool(size: int, count: int) -> None:
     windows = [range(size)[start : start + 64] for start in range(0, size, 64)]
-    parts = [Shard(number, count).of(range(size)) for number in range(1, count + 1)]
+    parts = [list(Shard(number, count).of(range(size))) for number in range(1, count + 1)]
     for number, part in enumerate(parts):
         assert part == [n for window in windows[number::count] for n in window]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +176,7 @@ class Likeness:
         self._found = typicality(self._embeddings, pool)
         return self._found.pool
 
-    def metadata(self, ids: Sequence[str]) -> dict[str, Any]:
+    def metadata(self, ids: Iterable[str]) -> dict[str, Any]:
         """What ``OUT.meta.json`` says of it; thresholds by their rates of false alarms.
 
         Args:

@@ -12,9 +12,10 @@ from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
 from egl_fast.cli.layer_shares import LayerShares
 from egl_fast.cli.likeness import Likeness, trusted_path
-from egl_fast.data.manifest import read_manifest_and_hash
+from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.scoring.run.resumable_scores import ResumableScores
+from egl_fast.scoring.run.shards import WHOLE
 
 if TYPE_CHECKING:
     from egl_fast.scoring.run.merging import Merging
@@ -65,12 +66,12 @@ def command(
     )
     named = pool or first.get("pool", "")
     sources = [named] if isinstance(named, str) else named
-    utterances, pool_hash = read_manifest_and_hash(*sources)
-    if pool_hash != settings["pool_sha256"]:
+    manifest = stream_manifest(*sources)
+    if manifest.sha256 != settings["pool_sha256"]:
         raise ManifestError(
             f"manifest {', '.join(sources)}: is not the one that was scored; name that by --pool"
         )
-    utterances = utterances[: settings.get("limit")]
+    utterances = WHOLE.of(manifest, limit=settings.get("limit"))
     merging = Merging(paths, utterances, embeddings=likeness is not None)
     with results.locked():
         _refuse_faults(merging)

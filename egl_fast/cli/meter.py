@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from egl_fast.cli.console import say, warn
@@ -56,7 +56,13 @@ class Meter:
             note += " (--method lowrank or probe is faster)"
         self._bar.update(self._task, advance=len(outcomes), note=note)
 
-    def summarize(self, tally: Tally, masses: Sequence[float], *, name: str | None = None) -> None:
+    def low_mass(self, masses: Iterable[float | None]) -> str | None:
+        """The warning that ``egl`` is likely to mislead, given ``beam_mass`` of all records."""
+        if not self._method.pulls_back:
+            return None
+        return low_mass_warning({"beam_mass": mass} for mass in masses)
+
+    def summarize(self, tally: Tally, low_mass: str | None, *, name: str | None = None) -> None:
         """Say how it went, once all is done."""
         seconds = time.monotonic() - self._started
         total = tally.num_scored + tally.num_failed
@@ -65,9 +71,6 @@ class Meter:
             f"({self._num_done / seconds:.2f}/s)"
         )
         say(line if name is None else f"{line}: {name}")
-        low_mass = None
-        if self._method.pulls_back:
-            low_mass = low_mass_warning({"beam_mass": mass} for mass in masses)
         for warning in (self._lengths.warning(), low_mass):
             if warning is not None:
                 warn(warning)

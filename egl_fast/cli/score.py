@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,14 @@ from egl_fast.cli.layer_shares import LayerShares, layer_table
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.cli.meter import Meter
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.manifest import read_manifest_and_hash
+from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.errors import one_line
 from egl_fast.recognizers.spec import parse
 from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
 from egl_fast.scoring.run.outcome import in_order
 from egl_fast.scoring.run.resumable_scores import ResumableScores
-from egl_fast.scoring.run.shards import Shard
+from egl_fast.scoring.run.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -152,8 +153,8 @@ def command(
     watch = operations.Operations(
         log_json, metrics, inputs=[*inputs, out], pool=", ".join(pool), out=out, shard=shard_name
     )
-    utterances, pool_hash = read_manifest_and_hash(*pool)
-    utterances = utterances[:limit]
+    manifest = stream_manifest(*pool)
+    first_ones = WHOLE.of(manifest, limit=limit)
 
     from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
@@ -169,9 +170,8 @@ def command(
     )
     likeness = None
     if trusted is not None:
-        likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
-    if shard is not None:
-        utterances = shard.of(utterances)
+        likeness = Likeness.to(trusted, len(first_ones), scorer=scorer, model_spec=model_spec)
+    utterances = first_ones if shard is None else shard.of(first_ones)
     pool_scorer = pool_scoring(
         scorer,
         scoring,
@@ -185,7 +185,7 @@ def command(
     settings = {
         "shard": shard_name,
         "limit": limit,
-        **run_settings(scorer, pool_scorer, pool_hash),
+        **run_settings(scorer, pool_scorer, manifest.sha256),
     }
     settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
@@ -243,7 +243,7 @@ def _score_into(
             watch.add(outcomes)
             if stop.is_set() and results.num_completed < len(utterances):
                 raise KeyboardInterrupt
-        masses = [mass for mass in results.column("beam_mass") if mass is not None]
+        low_mass = meter.low_mass(results.column("beam_mass"))
         typicality = None
         if likeness is not None and settings["shard"] is not None:
             # Typicality is a matter of the whole pool; `merge` finds it.
@@ -259,7 +259,7 @@ def _score_into(
         if pool_scoring.task.options.by_layer:
             circumstances["layer_shares"] = LayerShares.of(results.records()).as_json()
         results.finish({**settings, **circumstances}, typicality=typicality)
-    meter.summarize(results.tally, masses, name=str(results.out))
+    meter.summarize(results.tally, low_mass, name=str(results.out))
     if results.tally.num_failed:
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
 
@@ -283,7 +283,7 @@ def _score_to_standard_output(
 ) -> int:
     tally = Tally()
     watch.begin(len(utterances), 0)
-    masses = []
+    masses = array("d")
     shares = LayerShares()
     with progress_bar() as bar, JsonlWriter(None) as writer:
         meter = Meter(bar, len(utterances), pool_scoring.task.options)
@@ -300,7 +300,7 @@ def _score_to_standard_output(
             else:
                 tally += Tally(num_failed=1)
                 complain(f"{outcome.utterance.id}: {one_line(outcome.result)}")
-    meter.summarize(tally, masses)
+    meter.summarize(tally, meter.low_mass(masses))
     if shares.as_json():
         stderr.print(layer_table(shares.as_json(), pool_scoring.task.engine))
     return 3 if tally.num_failed else 0

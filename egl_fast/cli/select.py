@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,7 @@ from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, read_metadata
-from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
+from egl_fast.data.json_reading import json_lines, open_lines
 from egl_fast.data.jsonl import JsonlWriter, refuse_unwritable
 from egl_fast.data.manifest import seconds_of
 from egl_fast.embeddings.file import embeddings_path, load_embeddings
@@ -215,20 +214,19 @@ def _refuse_metadata(path: Path, inputs: list[str | None], *, overwrite: bool) -
 def _read_scores(path: str) -> list[dict[str, Any]]:
     """The objects of a scores file, in order, without blank lines."""
     source = "scores from standard input" if path == "-" else f"scores {path}"
-    content = sys.stdin.buffer.read() if path == "-" else read_file(path, source)
-    text = text_of(decompressed(content, source), source)
     records: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
-    for number, where, record in json_lines(text, source):
-        _refuse_other_records(record, where)
-        identity = record["id"]
-        if identity in first_line:
-            raise ManifestError(
-                f"{where}: id {identity!r} is already on line {first_line[identity]}; "
-                "a recording need be transcribed only once: remove one of the lines"
-            )
-        first_line[identity] = number
-        records.append(record)
+    with open_lines(path, source) as lines:
+        for number, where, record in json_lines(lines, source):
+            _refuse_other_records(record, where)
+            identity = record["id"]
+            if identity in first_line:
+                raise ManifestError(
+                    f"{where}: id {identity!r} is already on line {first_line[identity]}; "
+                    "a recording need be transcribed only once: remove one of the lines"
+                )
+            first_line[identity] = number
+            records.append(record)
     if not records:
         raise ManifestError(f"{source}: contains no records; write it with `egl-fast score`")
     return records

@@ -10,7 +10,7 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.data.identity import identity_of
-from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
+from egl_fast.data.json_reading import json_lines, open_lines
 from egl_fast.selection.cost import Cost
 from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS, Gate
 from egl_fast.selection.ranking import Selection
@@ -162,6 +162,6 @@ def as_settings(choice: Mapping[str, Any]) -> dict[str, Any]:
 def ids_in(path: str) -> Iterator[str]:
     """The ids in a file of ``--exclude``."""
     source = f"--exclude {path}"
-    text = text_of(decompressed(read_file(path, source), source), source)
-    for _, where, record in json_lines(text, source):
-        yield identity_of(record, where)
+    with open_lines(path, source) as lines:
+        for _, where, record in json_lines(lines, source):
+            yield identity_of(record, where)

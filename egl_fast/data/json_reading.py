@@ -1,22 +1,26 @@
 """Reading JSON Lines: manifests, scores files, and what runs leave behind.
 
-Every file is read once, as a whole. gzip, byte order marks, and one array of all objects are fine;
-any other file is named for what it is, with a remedy.
+gzip, byte order marks, and one array of all objects are fine; any other file is named for what it
+is, with a remedy. Lines are read one at a time; an array is read as a whole.
 """
 
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import math
+import os
 import re
+import shutil
+import sys
+import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from io import BufferedReader
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader, RawIOBase
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, BinaryIO, NoReturn
 
 from egl_fast.data.json_array import is_array
 from egl_fast.errors import ManifestError, one_line
@@ -28,7 +32,10 @@ MAX_DEPTH = 100
 #: Levels that a journal adds around a record.
 _WRAPPING = 10
 
-_GZIP = b"\x1f\x8b"
+#: How gzipped files begin.
+GZIP = b"\x1f\x8b"
+#: What of a file's start tells that it is no text.
+_START_BYTES = 4096
 _ONE_PER_LINE = "write one JSON object per line"
 _TEXT = "give a file of UTF-8 text"
 _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
@@ -118,11 +125,17 @@ def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
 
 def decompressed(content: bytes, source: str) -> bytes:
     """What a file contains, gzipped or not; its name does not matter. Raises ``ManifestError``."""
-    if not content.startswith(_GZIP):
+    if not content.startswith(GZIP):
         return content
-    try:
+    with _gzip_errors(source):
         return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+
+
+@contextmanager
+def _gzip_errors(source: str) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ManifestError(
             f"{source}: is gzipped, but damaged or cut short ({one_line(error)}); copy it again"
         ) from None
@@ -135,10 +148,14 @@ def text_of(content: bytes, source: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ManifestError(
-            f"{source}, line {line}: cannot be read as UTF-8 text ({one_line(error)}); "
-            "convert it: iconv -t utf-8 -f ENCODING"
-        ) from None
+        raise _no_utf_8(f"{source}, line {line}", error) from None
+
+
+def _no_utf_8(where: str, error: UnicodeDecodeError) -> ManifestError:
+    return ManifestError(
+        f"{where}: cannot be read as UTF-8 text ({one_line(error)}); "
+        "convert it: iconv -t utf-8 -f ENCODING"
+    )
 
 
 def refuse_binary(start: bytes, source: str) -> None:
@@ -157,7 +174,7 @@ def refuse_binary(start: bytes, source: str) -> None:
         elif found.name.startswith("compressed"):
             remedy = "decompress it, or use gzip"
         raise ManifestError(f"{source}: is {what}, cannot be read as text; {remedy}")
-    if b"\0" in start[:4096]:
+    if b"\0" in start[:_START_BYTES]:
         if start.partition(b"\0")[0].lower().endswith(tuple(map(str.encode, _RECORDINGS))):
             raise ManifestError(
                 f"{source}: is a list of paths that end in NUL, as `find -print0` writes it; give "
@@ -166,20 +183,11 @@ def refuse_binary(start: bytes, source: str) -> None:
         raise ManifestError(f"{source}: is binary, cannot be read as text; {_TEXT}")
 
 
-def lines_of_array(text: str, source: str) -> str:
-    """JSON Lines of the objects in one array. Raises ``ManifestError`` if it is damaged."""
-    try:
-        items = json_value(text)
-    except ValueError as error:
-        raise ManifestError(f"{source}: not JSON ({one_line(error)}); write it again") from None
-    return "\n".join(map(json.dumps, items))
-
-
-def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+def json_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """The objects of JSON Lines, without blank lines, or those of one array.
 
     Args:
-        text: the lines.
+        lines: of UTF-8, as ``text_lines`` gives them.
         source: what to call the file in an error.
 
     Yields:
@@ -189,21 +197,16 @@ def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any
         ManifestError: a line is not a JSON object. If it is the first, the message says what the
             file seems to be instead.
     """
+    decoded = decoded_lines(lines, source)
     is_first = True
-    unit = "line"
-    if is_array(text.removeprefix("\ufeff")):
-        text, unit = lines_of_array(text.removeprefix("\ufeff"), source), "item"
-    # Not splitlines(): JSON strings may contain U+2028 and the like.
-    for number, line in enumerate(text.split("\n"), start=1):
-        # Joined files have byte order marks in the middle.
-        line = line.removeprefix("\ufeff")
-        if not line.strip():
-            continue
-        where = f"{source}, {unit} {number}"
+    for number, text, where in decoded:
         try:
-            found = json_object(line, where)
+            found = json_object(text, where)
         except ManifestError:
-            kind = _other_kind(text.lstrip("\ufeff \t\r\n")) if is_first else None
+            kind = None
+            if is_first:
+                whole = "\n".join([text, *(rest for _, rest, _ in decoded)])
+                kind = _other_kind(whole.lstrip("\ufeff \t\r\n"))
             if kind is None:
                 raise
             raise ManifestError(f"{source}: {kind}") from None
@@ -211,20 +214,116 @@ def json_lines(text: str, source: str) -> Iterator[tuple[int, str, dict[str, Any
         is_first = False
 
 
+def decoded_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str, str]]:
+    """Lines of UTF-8 that are not blank, without their ends; of an array, its objects.
+
+    Yields:
+        Line number from 1, or place in the array; the text; and what to call it in an error.
+
+    Raises:
+        ManifestError: a line is not UTF-8, or the array is damaged.
+    """
+    numbered = _numbered(lines, source)
+    unit = "line"
+    first = next(numbered, None)
+    if first is not None:
+        numbered = chain([first], numbered)
+        if first[1].lstrip().startswith("["):
+            known = list(numbered)
+            text = "\n".join(line for _, line in known)
+            numbered = iter(known)
+            if is_array(text):
+                numbered, unit = enumerate(_items(text, source), start=1), "item"
+    for number, line in numbered:
+        yield number, line, f"{source}, {unit} {number}"
+
+
+def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            # Joined files have byte order marks in the middle.
+            text = line.decode("utf-8").removeprefix("\ufeff").removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise _no_utf_8(f"{source}, line {number}", error) from None
+        if text.strip():
+            yield number, text
+
+
+def _items(array: str, source: str) -> list[str]:
+    try:
+        items = json_value(array)
+    except ValueError as error:
+        raise ManifestError(f"{source}: not JSON ({one_line(error)}); write it again") from None
+    return [json.dumps(item, ensure_ascii=False) for item in items]
+
+
+def text_lines(file: IO[bytes], source: str) -> Iterator[bytes]:
+    """The lines of a text file with their ends, gzipped or not, one at a time.
+
+    Args:
+        file: open at its start, with ``peek``.
+        source: what to call the file in an error.
+
+    Raises:
+        ManifestError: it is no text, is damaged, or cannot be read.
+    """
+    try:
+        with _gzip_errors(source):
+            # Iterating splits at line feeds only: JSON strings may contain U+2028 and the like.
+            unpacked: Any = file
+            if unpacked.peek(len(GZIP)).startswith(GZIP):
+                unpacked = gzip.GzipFile(fileobj=file)
+            refuse_binary(unpacked.peek(_START_BYTES), source)
+            yield from unpacked
+    except OSError as error:
+        raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
+
+
 @contextmanager
-def open_lines(path: Path, source: str) -> Iterator[BinaryIO]:
-    """A file of JSON Lines as a decompressed stream of bytes. Raises ``ManifestError``."""
-    with ExitStack() as stack:
-        found: Any = stack.enter_context(_opened(path, source))
-        start = found.peek(4096)  # a pipe cannot be opened twice
-        if start.startswith(_GZIP):
-            found = stack.enter_context(gzip.open(found, "rb"))
-        else:
-            refuse_binary(start, source)
-        if is_array(found.peek(4096).decode("utf-8-sig", "ignore")):
-            text = text_of(found.read(), source).removeprefix("\ufeff")
-            found = io.BytesIO(lines_of_array(text, source).encode())
-        yield found
+def open_lines(path: str | Path, source: str) -> Iterator[Iterator[bytes]]:
+    """The lines of a text file, or of standard input ("-"); see ``text_lines``."""
+    with rereadable(path, source) as file:
+        yield text_lines(file, source)
+
+
+def rereadable(path: str | Path, source: str) -> BinaryIO:
+    """A file, or standard input ("-"), that can be read again: of a stream, a temporary copy.
+
+    Raises ``ManifestError``, which calls the file ``source``.
+    """
+    if str(path) == "-":
+        return _copied(sys.stdin.buffer)
+    file = open_file(path, source)
+    if file.seekable():
+        return file
+    with file:
+        return _copied(file)
+
+
+def _copied(stream: BinaryIO) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (its reader closes it)
+    shutil.copyfileobj(stream, copy)
+    copy.seek(0)  # which writes out what is buffered, too
+    return copy
+
+
+def from_start(file: BinaryIO) -> BufferedReader:
+    """Another reader of an open file, with a place of its own, at the start."""
+    return BufferedReader(_Reader(file.fileno()))
+
+
+class _Reader(RawIOBase):
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._place = descriptor, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = os.pread(self._descriptor, len(buffer), self._place)
+        buffer[: len(found)] = found
+        self._place += len(found)
+        return len(found)
 
 
 def _other_kind(text: str) -> str | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from egl_fast.data.identity import identity_of
-from egl_fast.data.json_reading import decompressed, json_lines, text_of
+from egl_fast.data.json_reading import json_lines
 from egl_fast.data.jsonl import encoded_line
-from egl_fast.data.sources.kinds import entries, recognized
+from egl_fast.data.sources.kinds import Recognized, entries, recognized
 from egl_fast.data.sources.source import Entry, Source
+from egl_fast.data.unique_ids import without_repeats
 from egl_fast.display import printable
 from egl_fast.errors import ManifestError
 
@@ -76,14 +77,80 @@ def read_manifest(*sources: str | Path) -> list[Utterance]:
 def read_manifest_and_hash(*sources: str | Path) -> Manifest:
     """A manifest and its hash from a single reading: the file may change, or be a pipe."""
     with recognized(sources) as found:
-        if len(found) == 1 and found[0].is_manifest:
-            return _one_manifest(found[0].source)
-        digest = hashlib.sha256()
-        utterances = []
-        for number, entry in enumerate(entries(found), start=1):
-            digest.update(encoded_line(entry.record))
-            utterances.append(utterance_from(entry, number))
-        return Manifest(utterances, digest.hexdigest())
+        reading = ManifestReading(found)
+        utterances = list(reading)
+        return Manifest(utterances, reading.sha256)
+
+
+class ManifestReading:
+    """One pass over sources that gives their utterances and, at its end, their hash.
+
+    Args:
+        found: the sources, opened.
+        keep: called with each line before its utterance is given: for a manifest, all
+            its lines as they are, blank ones included; for others, and for an array, a line for
+            each utterance.
+    """
+
+    def __init__(
+        self, found: Sequence[Recognized], keep: Callable[[bytes], None] = lambda line: None
+    ) -> None:
+        self._found = found
+        self._keep = keep
+        self._digest = hashlib.sha256()
+        #: The manifest that is read; None if the sources are others.
+        self.manifest = found[0].source if len(found) == 1 and found[0].is_manifest else None
+
+    @property
+    def sha256(self) -> str:
+        """Of what was read so far, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def __iter__(self) -> Iterator[Utterance]:
+        """The utterances, checked. Raises ``ManifestError``; see ``read_manifest``."""
+        return self._entries() if self.manifest is None else self._lines(self.manifest)
+
+    def _entries(self) -> Iterator[Utterance]:
+        for number, entry in enumerate(entries(self._found), start=1):
+            self._digest.update(encoded_line(entry.record))
+            utterance = utterance_from(entry, number)
+            self._keep(encoded_line(utterance.record))
+            yield utterance
+
+    def _lines(self, file: Source) -> Iterator[Utterance]:
+        source = f"manifest {file.name}"
+        is_first_pass = True
+
+        def noted(lines: Iterable[bytes]) -> Iterator[bytes]:
+            for line in lines:
+                self._digest.update(line)
+                if not file.is_array:
+                    self._keep(line)
+                yield line
+
+        def named() -> Iterator[tuple[str, Utterance]]:
+            nonlocal is_first_pass
+            lines = file.raw_lines(source)
+            is_kept = is_first_pass and file.is_array
+            lines, is_first_pass = noted(lines) if is_first_pass else lines, False
+            for number, where, record in json_lines(lines, source):
+                utterance = utterance_of(record, number, file.folder, where)
+                if is_kept:
+                    self._keep(encoded_line(record))
+                yield utterance.id, utterance
+
+        def repeated(identity: str, first: Utterance, again: Utterance) -> ManifestError:
+            return ManifestError(
+                f"{source}, line {again.line}: id {identity!r} is already on line {first.line}; "
+                "give each line its own id"
+            )
+
+        is_empty = True
+        for utterance in without_repeats(named, repeated):
+            is_empty = False
+            yield utterance
+        if is_empty:
+            raise ManifestError(f"{source}: contains no utterances; write one JSON object per line")
 
 
 def utterance_from(entry: Entry, number: int) -> Utterance:
@@ -91,25 +158,6 @@ def utterance_from(entry: Entry, number: int) -> Utterance:
     audio = os.path.abspath(entry.folder / entry.record["audio_filepath"])
     record = {**entry.record, "audio_filepath": audio}
     return utterance_of(record, number, entry.folder, entry.where)
-
-
-def _one_manifest(file: Source) -> Manifest:
-    source = f"manifest {file.path}"
-    content = decompressed(file.content(), source)
-    utterances: list[Utterance] = []
-    first_line: dict[str, int] = {}
-    for number, where, record in json_lines(text_of(content, source), source):
-        utterance = utterance_of(record, number, file.folder, where)
-        if utterance.id in first_line:
-            raise ManifestError(
-                f"{where}: id {utterance.id!r} is already on line {first_line[utterance.id]}; "
-                "give each line its own id"
-            )
-        first_line[utterance.id] = number
-        utterances.append(utterance)
-    if not utterances:
-        raise ManifestError(f"{source}: contains no utterances; write one JSON object per line")
-    return Manifest(utterances, hashlib.sha256(content).hexdigest())
 
 
 def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:

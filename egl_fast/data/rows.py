@@ -12,7 +12,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from egl_fast.data.manifest import Utterance, read_manifest, utterance_of
+from egl_fast.data.manifest import Utterance, utterance_of
+from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.dataframes import Table, is_table, rows_of
 from egl_fast.errors import ManifestError
 
@@ -34,7 +35,7 @@ def utterances_in(pool: Pool) -> Iterable[Utterance]:
         ManifestError: see ``read_manifest``, and likewise for a row, then when it is reached.
     """
     if isinstance(pool, (str, PathLike)):
-        return read_manifest(pool)
+        return stream_manifest(pool)
     if isinstance(pool, Mapping):
         raise ManifestError("pool: expected rows, got one mapping; put it in a list")
     rows: Iterable[Any] = rows_of(pool) if is_table(pool) else iter(pool)  # type: ignore[arg-type]

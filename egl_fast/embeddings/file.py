@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.errors import SelectionError, one_line
-from egl_fast.hashing import hashed
 
 
 def embeddings_path(scores: str | Path) -> Path:
@@ -20,9 +20,14 @@ def embeddings_path(scores: str | Path) -> Path:
     return Path(f"{scores}.embeddings.npy")
 
 
-def hash_of_ids(ids: Sequence[str]) -> str:
+def hash_of_ids(ids: Iterable[str]) -> str:
     """What tells records in their order from others, or from the same in another order."""
-    return hashed(*map(json.dumps, ids), separator="\n").hex()
+    digest = hashlib.sha256()
+    separator = ""
+    for identity in ids:
+        digest.update(f"{separator}{json.dumps(identity)}".encode())
+        separator = "\n"
+    return digest.hexdigest()
 
 
 def load_embeddings(

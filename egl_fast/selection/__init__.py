@@ -13,7 +13,8 @@ Nothing here imports torch.
 
 from egl_fast.selection.budget import Budget, parse_budget, within_budget
 from egl_fast.selection.candidates import Candidates, Scored
-from egl_fast.selection.ranking import low_mass_warning, rank, select
+from egl_fast.selection.low_mass import low_mass_warning
+from egl_fast.selection.ranking import rank, select
 
 __all__ = [
     "Budget",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,6 @@ from egl_fast.selection.cost import Cost, seconds_of
 from egl_fast.selection.gate import Gate, groups
 from egl_fast.selection.shares import in_shares
 from egl_fast.selection.strategies import Strategy, scores_by
-
-#: Below this median mass the truncated sum was seen to follow the mass of the beam.
-_LOW_MASS = 0.5
 
 
 @dataclass(frozen=True)
@@ -316,28 +312,3 @@ def rank(scores: Sequence[float]) -> list[int]:
         [1, 0, 2]
     """
     return sorted(range(len(scores)), key=lambda index: -scores[index])
-
-
-def low_mass_warning(records: Iterable[Scored]) -> str | None:
-    """One line for the user where ``egl`` is likely to mislead, or None.
-
-    With a weak model the K best labelings hold little of the probability, and the sum over them
-    grows with what they hold: it then prefers the utterances that the model is surest of.
-
-    Args:
-        records: as for ``select``; those without ``beam_mass`` are left out.
-
-    Returns:
-        None where the median ``beam_mass`` is at least 0.5, or where no record holds one.
-    """
-    masses = [
-        mass
-        for mass in Candidates(list(records)).values("beam_mass")
-        if isinstance(mass, (int, float))
-    ]
-    if not masses or (median := statistics.median(masses)) >= _LOW_MASS:
-        return None
-    return (
-        f"the K best labelings hold little of the probability (median beam_mass {median:.2g}): "
-        "`egl` then follows that mass more than the gradients; consider `egl_normalized`"
-    )

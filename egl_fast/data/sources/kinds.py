@@ -19,6 +19,7 @@ from egl_fast.data.sources import (
     table,
 )
 from egl_fast.data.sources.source import Entry, Kind, Source
+from egl_fast.data.unique_ids import without_repeats
 from egl_fast.errors import ManifestError
 
 #: The first that recognizes a source reads it.
@@ -85,25 +86,31 @@ def entries(found: Sequence[Recognized]) -> Iterator[Entry]:
         ManifestError: a source is damaged, holds what cannot be read here, or nothing; two
             utterances have the same id.
     """
-    seen: dict[str, str] = {}
-    for source, kind, prefix in found:
-        is_empty = True
-        for entry in kind.entries(source):
-            is_empty = False
-            identity = f"{prefix}{entry.record['id']}"
-            if identity in seen:
-                raise _repeated(identity, entry, source, seen[identity])
-            seen[identity] = source.name
-            yield entry._replace(record={**entry.record, "id": identity})
-        if is_empty:
+
+    def named() -> Iterator[tuple[str, tuple[Entry, Source]]]:
+        for source, kind, prefix in found:
+            for entry in kind.entries(source):
+                identity = f"{prefix}{entry.record['id']}"
+                record = {**entry.record, "id": identity}
+                yield identity, (entry._replace(record=record), source)
+
+    seen = set()
+    for entry, source in without_repeats(named, _repeated):
+        seen.add(source)
+        yield entry
+    for source, kind, _ in found:
+        if source not in seen:
             raise ManifestError(f"{source.name}: {kind.name} without any recording")
 
 
-def _repeated(identity: str, entry: Entry, source: Source, other: str) -> ManifestError:
+def _repeated(
+    identity: str, first: tuple[Entry, Source], again: tuple[Entry, Source]
+) -> ManifestError:
+    (_, other), (entry, source) = first, again
     remedy = "give each its own id"
-    if other != source.name:
+    if other != source:
         remedy = f"put a name before one of them: NAME={source.name}"
-    return ManifestError(f"{entry.where}: id {identity!r} is already in {other}; {remedy}")
+    return ManifestError(f"{entry.where}: id {identity!r} is already in {other.name}; {remedy}")
 
 
 def _prefix_and_path(given: str) -> tuple[str, str]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,13 +11,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from egl_fast.data.json_array import first_of_array, is_array
-from egl_fast.data.json_reading import json_value, lines_of_array, open_file, refuse_binary
-from egl_fast.errors import ManifestError, one_line
+from egl_fast.data.json_reading import (
+    GZIP,
+    decoded_lines,
+    from_start,
+    json_value,
+    rereadable,
+    text_lines,
+)
 
 #: What recognizing a kind may look at.
 _HEAD_BYTES = 2**16
-
-_GZIP = b"\x1f\x8b"
 
 #: What `-` is called in errors.
 _STANDARD_INPUT = "standard input"
@@ -48,7 +49,7 @@ class Line(NamedTuple):
 
 
 class Source:
-    """What a user named, opened once: it may be a pipe.
+    """What a user named, opened once: it may be a pipe, of which a copy is kept.
 
     Args:
         given: a path, or "-" for standard input, whose relative paths start from the current
@@ -70,26 +71,32 @@ class Source:
         self.name = _STANDARD_INPUT if self.is_standard_input else str(given)
         self.is_folder = not self.is_standard_input and self.path.is_dir()
         self.folder = self.path if self.is_folder else self.path.parent
-        self._file: BinaryIO | None = None
+        #: Its content; None of a folder.
+        self.file: BinaryIO | None = None
         self._start = b""
         if not self.is_folder:
-            self._file = self._opened()
-            self._start = self._file.read(_HEAD_BYTES)
+            self.file = rereadable(given, f"manifest {self.name}")
+            self._start = self.file.read(_HEAD_BYTES)
 
-    def _opened(self) -> BinaryIO:
-        if self.is_standard_input:
-            return sys.stdin.buffer
-        return open_file(self.path, f"manifest {self.path}")
+    @property
+    def is_packed(self) -> bool:
+        """Whether its content is gzipped."""
+        return self._start.startswith(GZIP)
 
     @cached_property
     def head(self) -> bytes:
         """The first bytes of a file, decompressed; none of a folder."""
-        if not self._start.startswith(_GZIP):
+        if not self.is_packed:
             return self._start
         try:
             return zlib.decompressobj(wbits=31).decompress(self._start, _HEAD_BYTES)
         except zlib.error:
             return b""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether its content is an array of JSON objects."""
+        return is_array(self._text)
 
     @property
     def _text(self) -> str:
@@ -107,7 +114,7 @@ class Source:
         """The JSON object on the first line or in an array; an empty one if there is none."""
         text = self._text
         try:
-            value = first_of_array(text) if is_array(text) else json_value(self.first_line)
+            value = first_of_array(text) if self.is_array else json_value(self.first_line)
         except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
@@ -116,19 +123,14 @@ class Source:
         """Whether it is a folder that holds all of these files."""
         return self.is_folder and all((self.path / name).is_file() for name in names)
 
-    def content(self) -> bytes:
-        """All bytes of the file, as they are; may be called once."""
-        with self._rest() as file:
-            return file.read()
-
     def lines(self) -> Iterator[Line]:
-        """The lines of a file that are not blank, one at a time; may be called once."""
-        with self._rest() as file:
-            yield from _lines(file, self.name)
+        """The lines of a file that are not blank, one at a time."""
+        return _decoded(self.raw_lines(), self.name)
 
-    def _rest(self) -> BinaryIO:
-        assert self._file is not None, "a folder has no content"
-        return io.BufferedReader(_Replayed(self._start, self._file))
+    def raw_lines(self, name: str | None = None) -> Iterator[bytes]:
+        """All lines of a file as they are, decompressed; ``name`` is for errors."""
+        assert self.file is not None, "a folder has no content"
+        return text_lines(from_start(self.file), name or self.name)
 
     def __enter__(self) -> Source:
         """Itself."""
@@ -136,8 +138,8 @@ class Source:
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        if self._file is not None and not self.is_standard_input:
-            self._file.close()
+        if self.file is not None:
+            self.file.close()
 
 
 @dataclass(frozen=True)
@@ -159,36 +161,12 @@ class Kind:
 
 def lines_of(path: Path) -> Iterator[Line]:
     """The lines of a text file that are not blank, gzipped or not. Raises ``ManifestError``."""
-    with open_file(path, str(path)) as file:
-        yield from _lines(file, str(path))
+    with rereadable(path, str(path)) as file:
+        yield from _decoded(text_lines(file, str(path)), str(path))
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[Line]:
-    assert isinstance(file, io.BufferedReader)
-    start = file.peek(len(_GZIP))
-    is_packed = start.startswith(_GZIP)
-    if not is_packed:
-        refuse_binary(start, name)
-    content = io.BufferedReader(gzip.GzipFile(fileobj=file)) if is_packed else file
-    text: Iterable[bytes] = content
-    number, unit = 0, "line"
-    try:
-        if is_array(content.peek(_HEAD_BYTES).decode("utf-8-sig", "ignore")):
-            whole = content.read().decode("utf-8-sig")
-            text, unit = lines_of_array(whole, name).encode().split(b"\n"), "item"
-        for number, line in enumerate(text, start=1):
-            decoded = line.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
-            if decoded.strip():
-                yield Line(decoded, f"{name}, {unit} {number}")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{name}, line {number}: cannot be read as UTF-8 text ({one_line(error)}); "
-            "convert it: iconv -t utf-8 -f ENCODING"
-        ) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(
-            f"{name}: cannot be read after line {number} ({one_line(error)}); copy it again"
-        ) from None
+def _decoded(lines: Iterable[bytes], name: str) -> Iterator[Line]:
+    return (Line(text.removesuffix("\r"), where) for _, text, where in decoded_lines(lines, name))
 
 
 def located(audio: str, folder: Path) -> str:
@@ -201,19 +179,3 @@ def located(audio: str, folder: Path) -> str:
 def without_suffix(path: str) -> str:
     """A path as an id: ``./a/b.wav`` is ``a/b``."""
     return os.path.splitext(os.path.normpath(path))[0]
-
-
-class _Replayed(io.RawIOBase):
-    """A file of which the start has been read already."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        self._start, self._rest = start, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        found = self._start[: len(buffer)] or self._rest.read(len(buffer))
-        self._start = self._start[len(buffer) :]
-        buffer[: len(found)] = found
-        return len(found)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from egl_fast.data.json_reading import json_object, open_lines
+from egl_fast.data.json_reading import decoded_lines, json_object, open_lines
 from egl_fast.errors import ManifestError, one_line
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 _T = TypeVar("_T")
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: Bytes between two reports of progress.
 _STEP = 2**20
 
@@ -46,16 +44,8 @@ def read_records(
             yield f"scores {path}, row {number}", record
         advance(path.stat().st_size)
         return
-    unsaid = 0
-    for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
-            where = f"scores {path}, line {number}"
-            yield where, json_object(line.removeprefix(_BYTE_ORDER_MARK), where)
-        unsaid += len(line)
-        if unsaid > _STEP:
-            advance(unsaid)
-            unsaid = 0
-    advance(unsaid)
+    for _, text, where in _lines(path, advance):
+        yield where, json_object(text, where)
 
 
 def records_at(
@@ -89,10 +79,10 @@ def _some(path: Path, places: set[int], total: int) -> Iterator[tuple[int, Recor
         if frame.height == total:
             yield from zip(sorted(places), frame[sorted(places)].iter_rows(named=True), strict=True)
         return
-    written = filter(bytes.strip, _lines(path))
-    for place, line in enumerate(islice(written, max(places, default=-1) + 1)):
+    written = islice(_lines(path), max(places, default=-1) + 1)
+    for place, (_, text, where) in enumerate(written):
         if place in places:
-            yield place, json_object(line.removeprefix(_BYTE_ORDER_MARK), "")
+            yield place, json_object(text, where)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -103,13 +93,24 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(
+    path: Path, advance: Callable[[int], None] = lambda more: None
+) -> Iterator[tuple[int, str, str]]:
+    """See ``decoded_lines``."""
     source = f"scores {path}"
-    try:
-        with open_lines(path, source) as file:
-            yield from file
-    except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
+
+    def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
+        unsaid = 0
+        for line in lines:
+            yield line
+            unsaid += len(line)
+            if unsaid > _STEP:
+                advance(unsaid)
+                unsaid = 0
+        advance(unsaid)
+
+    with open_lines(path, source) as lines:
+        yield from decoded_lines(counted(lines), source)
 
 
 def _frame(path: Path) -> pl.DataFrame:

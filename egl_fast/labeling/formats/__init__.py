@@ -47,7 +47,7 @@ def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
         return
     text = text_of(decompressed(read_file(path, path), path), path).removeprefix("\ufeff")
     if text.lstrip()[:1] in ("{", "[", ""):
-        for _, where, item in json_lines(text, path):
+        for _, where, item in json_lines(text.encode().split(b"\n"), path):
             yield from _told(_of_object(item, where, from_name), where)
     else:
         for where, cells in csv.table(text, path):

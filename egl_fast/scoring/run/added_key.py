@@ -35,7 +35,7 @@ class AddedKey:
         """Write the values into a file of records, if there are any; may be repeated."""
         if not self.path.exists():
             return
-        values = np.load(self.path, allow_pickle=False).tolist()
+        values = map(float, np.load(self.path, mmap_mode="r", allow_pickle=False))
         with_key = records.with_name(records.name + ".added")
         with open(records, "rb") as lines, atomic.new_file(with_key) as file:
             for line, value in zip(islice(lines, num_records), values, strict=True):

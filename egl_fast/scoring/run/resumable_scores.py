@@ -165,9 +165,9 @@ class ResumableScores:
             with open(path, "rb") as file:
                 yield from map(json_value, file)
 
-    def column(self, key: str) -> list[Any]:
+    def column(self, key: str) -> Iterator[Any]:
         """The value of a key in every record so far, in order."""
-        return [record.get(key) for record in self.records()]
+        return (record.get(key) for record in self.records())
 
     def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Keep outcomes that are not known yet; when this returns they are on the disk.

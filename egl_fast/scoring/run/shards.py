@@ -8,9 +8,9 @@ anything else, gives parts of about the same work.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, overload
 
 from egl_fast.scoring.run.outcome import WINDOW
 
@@ -35,12 +35,47 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def of(self, pool: Sequence[_T]) -> list[_T]:
+    def of(self, pool: Sequence[_T], *, limit: int | None = None) -> Part[_T]:
         """Its part of a pool, in order; may be empty.
+
+        Args:
+            pool: any sequence, of which slices are taken when their turn comes.
+            limit: how many of the pool are divided, from its start; None: all.
 
         Example:
             >>> [len(Shard(number, 3).of(range(200))) for number in (1, 2, 3)]
             [72, 64, 64]
         """
-        starts = range((self.number - 1) * WINDOW, len(pool), self.count * WINDOW)
-        return [one for start in starts for one in pool[start : start + WINDOW]]
+        return Part(pool, self, len(pool) if limit is None else min(limit, len(pool)))
+
+
+#: All of a pool.
+WHOLE = Shard(1, 1)
+
+
+class Part(Sequence[_T]):
+    """Windows of a pool that belong to a shard, read from it as they are asked for."""
+
+    def __init__(self, pool: Sequence[_T], shard: Shard, size: int) -> None:
+        self._pool, self._size = pool, size
+        self._starts = range((shard.number - 1) * WINDOW, size, shard.count * WINDOW)
+
+    def __len__(self) -> int:
+        if not self._starts:
+            return 0
+        return (len(self._starts) - 1) * WINDOW + min(WINDOW, self._size - self._starts[-1])
+
+    def __iter__(self) -> Iterator[_T]:
+        for start in self._starts:
+            yield from self._pool[start : min(start + WINDOW, self._size)]
+
+    @overload
+    def __getitem__(self, index: int) -> _T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_T]: ...
+    def __getitem__(self, index: int | slice) -> _T | list[_T]:
+        """One, or a list of some."""
+        places = range(len(self))[index]
+        if isinstance(places, int):
+            return self._pool[self._starts[places // WINDOW] + places % WINDOW]
+        return [self[place] for place in places]
