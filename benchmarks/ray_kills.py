@@ -71,7 +71,11 @@ def disturbed(score: list[str], out: Path, rng: random.Random, num_kills: int) -
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    node_of = {"num_cpus": 1, "object_store_memory": OBJECT_STORE_BYTES}
+    node_of = {
+        "num_cpus": 1,
+        "node_ip_address": "127.0.0.1",
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
     try:
         cluster.add_node(**node_of)
         others = [cluster.add_node(**node_of) for _ in range(2)]

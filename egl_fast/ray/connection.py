@@ -31,14 +31,16 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    joins = address or "RAY_ADDRESS" in os.environ
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if in_main else None
     try:
         ray.init(
             address,
-            include_dashboard=None if address or "RAY_ADDRESS" in os.environ else False,
+            include_dashboard=None if joins else False,
             logging_level=logging.ERROR,
             log_to_driver=False,
+            **({} if joins else {"_node_ip_address": "127.0.0.1"}),  # which no VPN changes
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         with suppress(Exception):

@@ -64,7 +64,9 @@ class ScoreStage(ProcessingStage):  # type: ignore[misc]
         for task, line in zip(tasks, self._score.lines(rows), strict=True):
             known = {"id", "audio_filepath"}
             task.data |= {
-                key: x for key, x in line.items() if key not in known and (key, x) != ("error", None)
+                key: x
+                for key, x in line.items()
+                if key not in known and (key, x) != ("error", None)
             }
         return tasks
 

@@ -11,8 +11,9 @@ and how much of each stream is safely on the disk: all outcomes up to the start 
 ``pool``). The lines after it hold the outcomes of this window, each on the disk before the next is
 computed, and those of later windows, if several are computed at a time. At the end of a window the
 streams are flushed to the disk, and a new journal with the next header replaces the old one. So the
-journal, with the part of the streams that its header counts, is always everything that is known; resuming cuts off the rest. The last header holds the
-metadata, and means that only renaming is left to do.
+journal, with the part of the streams that its header counts, is always everything that is known;
+resuming cuts off the rest. The last header holds the metadata, and means that only renaming is
+left to do.
 """
 
 from __future__ import annotations
