@@ -35,12 +35,12 @@ def followed(count: int, dies: Callable[[list[int]], bool]) -> tuple[dict[int, o
 
 
 def test_a_window_that_survives_is_scored_whole() -> None:
-    assert followed(64, lambda _: False) == ({n: 64 for n in range(64)}, 0)
+    assert followed(64, lambda _: False) == (dict.fromkeys(range(64), 64), 0)
 
 
 def test_workers_that_die_by_chance_change_nothing() -> None:
     deaths = iter([True, True, False])
-    assert followed(64, lambda _: next(deaths)) == ({n: 64 for n in range(64)}, 2)
+    assert followed(64, lambda _: next(deaths)) == (dict.fromkeys(range(64), 64), 2)
 
 
 @pytest.mark.parametrize("deadly", [{0}, {17}, {63}, {3, 40}])

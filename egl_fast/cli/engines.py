@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from egl_fast.cli import options as common
 from egl_fast.cli.extras import require_packages
 
 if TYPE_CHECKING:
+    from egl_fast.ray.units import UnitsOnRay
     from egl_fast.ray.workers import Request
     from egl_fast.scoring.run.scoring import Scoring
 
@@ -142,3 +144,18 @@ def _on_ray(
         if counting is not None:
             common.say_counting(*counting)
     return scoring_with
+
+
+@contextmanager
+def units_on_ray(engine: Engine, threads: int | None) -> Iterator[UnitsOnRay]:
+    """What does units of a simulation on the cluster."""
+    request = engine.request(threads)
+    from egl_fast.ray.connection import connected
+    from egl_fast.ray.units import UnitsOnRay
+
+    with connected(engine.address):
+        try:
+            do = UnitsOnRay(request)
+        except ValueError as error:
+            raise click.UsageError(f"--{error}") from None
+        yield do

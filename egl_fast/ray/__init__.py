@@ -5,6 +5,7 @@
 ``workers``     keeps workers alive, and windows of a pool on their way
 ``attempts``    what is tried when a window kills its workers
 ``scoring``     the ``Scoring`` that commands use in place of a local one
+``units``       units of a simulation
 ``recordings``  ``ScoreRecordings``, for Ray Data pipelines of one's own
 ``curator``     ``ScoreStage``, for NeMo Curator
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from egl_fast.errors import ClusterError, one_line
 
@@ -31,7 +32,9 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    joins = address or "RAY_ADDRESS" in os.environ
+    joins = bool(address or "RAY_ADDRESS" in os.environ)
+    # An address that no VPN changes, and nobody else reaches.
+    here: dict[str, Any] = {} if joins else {"_node_ip_address": "127.0.0.1"}
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if in_main else None
     try:
@@ -40,7 +43,7 @@ def connected(address: str | None) -> Iterator[None]:
             include_dashboard=None if joins else False,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            **({} if joins else {"_node_ip_address": "127.0.0.1"}),  # which no VPN changes
+            **here,
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         with suppress(Exception):
