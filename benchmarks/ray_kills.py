@@ -51,8 +51,9 @@ def kill_and_compare(folder: Path, num_lines: int, num_kills: int, seed: int) ->
             line = {**json.loads(files[number % NUM_FILES]), "id": f"line-{number}"}
             lines.write(json.dumps(line) + "\n")
     save_checkpoint(folder / "tiny.pt", random_checkpoint())
-    score = [sys.executable, "-m", "egl_fast", "score", "--quiet", "--model",
-             str(folder / "tiny.pt"), "--pool", str(pool), "--k", "4", "--threads", "1"]  # fmt: skip
+    model = str(folder / "tiny.pt")
+    score = [sys.executable, "-m", "egl_fast", "score", "--quiet", "--model", model,
+             "--pool", str(pool), "--k", "4", "--threads", "1"]  # fmt: skip
     subprocess.run([*score, "--out", str(folder / "local.jsonl")], check=True)
     kills = disturbed(score, folder / "ray.jsonl", rng, num_kills)
     local = (folder / "local.jsonl").read_bytes()
