@@ -79,6 +79,7 @@ def test_scores_have_the_bytes_of_a_local_run(
         assert Path(f"{remote}{suffix}").read_bytes() == Path(f"{local}{suffix}").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_deadly_recording_goes_to_the_errors_file(
     cluster: None, tiny_model: Path, tmp_path: Path, run: Run
 ) -> None:
