@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -42,13 +43,12 @@ class Engine:
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--engine`` and what it takes; the command gets an ``Engine`` as ``engine``."""
 
+    @wraps(command)
     def with_engine(*arguments: Any, **values: Any) -> Any:
         names = ("engine", "address", "workers", "gpus_per_worker")
         engine = Engine(*(values.pop(name) for name in names))
         return command(*arguments, **values, engine=engine)
 
-    with_engine.__doc__ = command.__doc__
-    with_engine.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
     decorators: Sequence[common.Decorator] = (
         click.option(
             "--engine",

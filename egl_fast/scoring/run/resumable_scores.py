@@ -249,7 +249,7 @@ class ResumableScores:
         try:
             for entry in entries:
                 if not all(outcome["position"] in left for outcome in entry["outcomes"]):
-                    raise damaged(self._journal, "a position outside of what was left")
+                    raise damaged(self._journal, "a position beyond what was left")
                 self._take_in(entry)
         except (KeyError, TypeError):
             raise damaged(self._journal, "an outcome of another form") from None
