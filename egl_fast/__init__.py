@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from egl_fast.errors import (
         AudioError,
         CheckpointError,
+        ClusterError,
         ConfigError,
         DeviceError,
         EglError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioError",
     "CheckpointError",
+    "ClusterError",
     "ConfigError",
     "DeviceError",
     "EglError",

@@ -34,6 +34,10 @@ class CheckpointError(EglError):
     """A file is not an egl-fast checkpoint, is damaged, or has another format version."""
 
 
+class ClusterError(EglError):
+    """A Ray cluster cannot be joined, or its workers cannot be kept alive."""
+
+
 class ModelError(EglError):
     """A model cannot be scored: its outputs, vocabulary, or parameters do not fit."""
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
 from egl_fast.display import printable
-
-if TYPE_CHECKING:
-    from egl_fast.gradients.engine import GradientEngine
 
 #: Score -> the record's field that divides it among layers.
 FIELDS = {"egl": "by_layer", "egl_full": "by_layer_full"}
@@ -53,21 +50,17 @@ class LayerShares:
         return self._means
 
 
-def layer_table(shares: Mapping[str, Mapping[str, float]], engine: GradientEngine) -> Table:
-    """What ``LayerShares.as_json`` gave, beside the layers' sizes."""
-    from egl_fast.gradients.layers import layers_of
-
-    parameters = engine.parameters
-    layers = layers_of(engine.model, parameters)
+def layer_table(shares: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> Table:
+    """What ``LayerShares.as_json`` gave, beside the parameters of each layer."""
     table = Table(title="share of each layer, mean over recordings")
     table.add_column("layer", no_wrap=True)
     table.add_column("parameters", justify="right")
     for score in shares:
         table.add_column(score, justify="right")
-    for layer, names in layers.items():
+    for layer, size in sizes.items():
         table.add_row(
             printable(layer),
-            f"{sum(parameters[name].numel() for name in names):,}",
+            f"{size:,}",
             *(f"{of_score.get(layer, 0.0):.1%}" for of_score in shares.values()),
         )
     return table

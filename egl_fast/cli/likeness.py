@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from egl_fast.data.manifest import Utterance
     from egl_fast.embeddings.typicality import Typicality
-    from egl_fast.scorer import Scorer
-    from egl_fast.scoring.run.pool import PoolScoring
+    from egl_fast.scoring.run.scoring import Scoring
 
 
 class TrainedOn:
@@ -81,14 +80,14 @@ class Likeness:
 
     @classmethod
     def to(
-        cls, trusted: str | TrainedOn, num_pool: int, *, scorer: Scorer, model_spec: str
+        cls, trusted: str | TrainedOn, num_pool: int, *, scoring: Scoring, model_spec: str
     ) -> Likeness:
         """Likeness to the recordings of a manifest, or to those that the model was trained on.
 
         Args:
             trusted: of ``typicality_option``.
             num_pool: how many recordings are to be compared with them.
-            scorer: of the model.
+            scoring: with the model.
             model_spec: where it came from.
 
         Raises:
@@ -106,13 +105,15 @@ class Likeness:
         if isinstance(trusted, str):
             utterances, sha256 = read_manifest_and_hash(trusted)
             found = cls(trusted, sha256, utterances=utterances)
-        elif scorer.recognizer.trusted is None:
-            raise ManifestError(
-                f"--typicality: the model {model_spec} comes without embeddings of what it was "
-                "trained on; name trusted recordings: --typicality FILE"
-            )
         else:
-            embeddings = scorer.recognizer.trusted.numpy()
+            from egl_fast.scoring.run.provenance import trusted_by_the_model
+
+            embeddings = scoring.ask(trusted_by_the_model)
+            if embeddings is None:
+                raise ManifestError(
+                    f"--typicality: the model {model_spec} comes without embeddings of what it was "
+                    "trained on; name trusted recordings: --typicality FILE"
+                )
             sha256 = hashlib.sha256(embeddings.tobytes()).hexdigest()
             found = cls(model_spec, sha256, embeddings=embeddings)
         least = MIN_NEIGHBORS + 2
@@ -128,7 +129,7 @@ class Likeness:
         """How many trusted recordings there are."""
         return len(self._utterances if self._embeddings is None else self._embeddings)
 
-    def look(self, scoring: PoolScoring) -> None:
+    def look(self, scoring: Scoring) -> None:
         """Run the model over the trusted recordings, unless their embeddings are known.
 
         Raises:
@@ -192,12 +193,14 @@ class Likeness:
         }
 
 
-def _refuse_other_embeddings(scoring: PoolScoring) -> None:
+def _refuse_other_embeddings(scoring: Scoring) -> None:
     """Refuse ``params`` without the output layer: another layer would be pooled."""
-    engine = scoring.task.engine
-    if not any(name.startswith("output.") for name in engine.parameters):
+    from egl_fast.scoring.run.provenance import unpooled_params
+
+    params = scoring.ask(unpooled_params)
+    if params is not None:
         raise ManifestError(
-            f"--typicality: --params {engine.params} leaves out the output layer, so embeddings "
+            f"--typicality: --params {params} leaves out the output layer, so embeddings "
             "differ from those that came with the model; name trusted recordings: --typicality "
             "FILE"
         )

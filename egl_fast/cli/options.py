@@ -239,10 +239,15 @@ def load_scorer(
 def say_what_counts(recognizer: Recognizer) -> None:
     """A note if not all of a model's parameters count by default."""
     if recognizer.params is not None:
-        say(
-            f"parameters that count: {recognizer.params} ({recognizer.pattern(None)}), those that "
-            "fine-tuning usually trains; `score --params all` counts every one"
-        )
+        say_counting(recognizer.params, recognizer.pattern(None))
+
+
+def say_counting(params: str, pattern: str | None) -> None:
+    """A note on the parameters that count by default, by name and as a pattern."""
+    say(
+        f"parameters that count: {params} ({pattern}), those that fine-tuning usually trains; "
+        "`score --params all` counts every one"
+    )
 
 
 def set_up_torch(device_name: str, num_threads: int | None) -> torch.device:

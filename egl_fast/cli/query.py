@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast.cli import options, selection_options
+from egl_fast.cli import engines, options, selection_options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
 from egl_fast.cli.query_looks import Interrupted, Looks
 from egl_fast.cli.query_output import Output
-from egl_fast.cli.score import circumstances_of, norm_rules, run_settings, say_norm_rules
+from egl_fast.cli.score import norm_rules_of, say_norm_rules
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, described, format_options
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.data.manifest import read_manifest_and_hash
@@ -39,7 +39,7 @@ from egl_fast.selection.gate import FALSE_ALARMS, default_drop
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
     from egl_fast.query.beliefs import Beliefs
-    from egl_fast.scoring.run.pool import PoolScoring
+    from egl_fast.scoring.run.scoring import Scoring
 
 #: What recordings can be ranked by -> where a look says how far off its estimate is; None: exact
 #: at the first look, which needs no gradients.
@@ -106,14 +106,16 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @options.precision
 @options.device
 @options.threads
+@engines.options
 @options.quiet
 @refuse_idle_options(
     without={
         "--drop-atypical": "--typicality",
         "--min-typicality": "--typicality",
         "--batch": "--typicality",
+        **engines.NEEDS_RAY,
     },
-    beside={"--share": "--batch"},
+    beside={"--share": "--batch", **engines.BESIDE_RAY},
 )
 def command(
     model_spec: str,
@@ -139,6 +141,7 @@ def command(
     precision: str,
     device: str,
     threads: int | None,
+    engine: engines.Engine,
     **chosen_by: Any,
 ) -> int:
     """Pick the most informative recordings of a pool, with effort only where it matters.
@@ -218,23 +221,22 @@ def command(
         count = len(utterances)
         within_budget([{}] * count, range(count), budget=budget, num_others=excluded)
 
-    from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
+    from egl_fast.scoring.run.provenance import circumstances_of, run_settings
 
-    torch_device = options.set_up_torch(device, threads)
     common = options.checked_scoring(k=k, beam_width=beam_width, params=params, full=full)
-    scorer = options.load_scorer(
-        model_spec, torch_device, params=params, memory_bytes=memory_bytes, precision=precision
+    scoring_with = engines.start(
+        engine,
+        model_spec,
+        device,
+        threads,
+        params=params,
+        memory_bytes=memory_bytes,
+        precision=precision,
     )
-    likeness = None
-    if trusted is not None:
-        likeness = Likeness.to(trusted, len(utterances), scorer=scorer, model_spec=model_spec)
-        if no_gate:
-            choice["drop_atypical"] = default_drop(likeness.num_trusted)
 
-    def scoring_of(number: int, level: int) -> PoolScoring:
-        return pool_scoring(
-            scorer,
+    def scoring_of(number: int, level: int) -> Scoring:
+        return scoring_with(
             replace(
                 common,
                 method=NoGradients() if exact else Probe(levels.rows[level]),
@@ -242,14 +244,20 @@ def command(
             ),
             batch_seconds=batch_seconds,
             limits=ReadingLimits(max_duration, read_timeout),
-            embeds=likeness is not None and number == 1,
+            embeds=trusted is not None and number == 1,
         )
 
-    def settings_of(scoring: PoolScoring) -> dict[str, Any]:
-        trusted_hash = None if likeness is None else likeness.sha256
-        return {**run_settings(scorer, scoring, pool_hash), "trusted_sha256": trusted_hash}
-
     first = scoring_of(1, 0)
+    likeness = None
+    if trusted is not None:
+        likeness = Likeness.to(trusted, len(utterances), scoring=first, model_spec=model_spec)
+        if no_gate:
+            choice["drop_atypical"] = default_drop(likeness.num_trusted)
+
+    def settings_of(scoring: Scoring) -> dict[str, Any]:
+        trusted_hash = None if likeness is None else likeness.sha256
+        return {**scoring.ask(run_settings, pool_hash), "trusted_sha256": trusted_hash}
+
     settings = {
         **settings_of(first),
         **selection_options.as_settings(choice),
@@ -327,10 +335,10 @@ def command(
         except Interrupted as interruption:
             say(str(interruption))
             return 130
-        circumstances = circumstances_of(scorer, model_spec, pool)
+        circumstances = first.ask(circumstances_of, model_spec, pool)
         # Not under "pool": relative audio paths of the picks start from their own folder.
         circumstances["manifest"] = circumstances.pop("pool")
-        circumstances |= norm_rules(first, by_id[records[0]["id"]])
+        circumstances |= norm_rules_of(first, by_id[records[0]["id"]])
         output.write(
             records,
             state.scores.tolist(),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from egl_fast.cli.likeness import Likeness
     from egl_fast.data.manifest import Utterance
-    from egl_fast.scoring.run.pool import PoolScoring
+    from egl_fast.scoring.run.scoring import Scoring
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,7 +58,7 @@ class Looks:
 
     def take(
         self,
-        scoring: PoolScoring,
+        scoring: Scoring,
         utterances: Sequence[Utterance],
         settings: dict[str, Any],
         *,
@@ -111,7 +111,7 @@ class Looks:
     def _finish(
         self,
         path: Path,
-        scoring: PoolScoring,
+        scoring: Scoring,
         utterances: Sequence[Utterance],
         settings: dict[str, Any],
         likeness: Likeness | None,
@@ -130,19 +130,19 @@ class Looks:
                 meter = Meter(
                     bar,
                     len(utterances),
-                    scoring.task.options,
+                    scoring.options,
                     name=f"round {number}",
                     done=results.num_completed,
                 )
-                for outcomes in scoring.outcomes(utterances, completed=results):
+                for outcomes in scoring.outcomes(utterances, completed=results, stop=self._stop):
                     results.add(outcomes, 0.0)
                     meter.advance(outcomes)
-                    if self._stop.is_set() and results.num_completed < len(utterances):
-                        raise Interrupted(
-                            f"interrupted: round {number}, {results.num_completed} of "
-                            f"{len(utterances)} recordings are done and kept; the same command "
-                            "with --resume continues"
-                        )
+            if results.num_completed < len(utterances):
+                raise Interrupted(
+                    f"interrupted: round {number}, {results.num_completed} of "
+                    f"{len(utterances)} recordings are done and kept; the same command "
+                    "with --resume continues"
+                )
             typicality = None
             if likeness is not None:
                 typicality = likeness.of(results.embeddings())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from array import array
 from collections.abc import Mapping, Sequence
@@ -11,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast import __version__
-from egl_fast.cli import operations, options
+from egl_fast.cli import engines, operations, options
 from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
@@ -31,8 +28,7 @@ from egl_fast.scoring.run.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
-    from egl_fast.scorer import Scorer
-    from egl_fast.scoring.run.pool import PoolScoring
+    from egl_fast.scoring.run.scoring import Scoring
 
 
 class ShardName(click.ParamType):  # type: ignore[type-arg]
@@ -77,6 +73,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
 @options.precision
 @options.device
 @options.threads
+@engines.options
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out as a JSON object.")  # fmt: skip
 @operations.options
@@ -90,7 +87,9 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
         "--json": "--out",
         "--typicality": "--out",
         "--shard": "--out",
-    }
+        **engines.NEEDS_RAY,
+    },
+    beside=engines.BESIDE_RAY,
 )
 def command(
     model_spec: str,
@@ -108,6 +107,7 @@ def command(
     precision: str,
     device: str,
     threads: int | None,
+    engine: engines.Engine,
     as_json: bool,
     log_json: str | None,
     metrics: str | None,
@@ -156,36 +156,36 @@ def command(
     manifest = stream_manifest(*pool)
     first_ones = WHOLE.of(manifest, limit=limit)
 
-    from egl_fast.scorer import pool_scoring
     from egl_fast.scoring.run.pool import ReadingLimits
+    from egl_fast.scoring.run.provenance import circumstances_of, layer_sizes, run_settings
 
-    torch_device = options.set_up_torch(device, threads)
-    scoring = options.chosen_scoring(chosen)
-    scorer = options.load_scorer(
+    chosen_scoring = options.chosen_scoring(chosen)
+    scoring_with = engines.start(
+        engine,
         model_spec,
-        torch_device,
-        params=scoring.params,
+        device,
+        threads,
+        params=chosen_scoring.params,
         memory_bytes=memory_bytes,
         precision=precision,
     )
-    likeness = None
-    if trusted is not None:
-        likeness = Likeness.to(trusted, len(first_ones), scorer=scorer, model_spec=model_spec)
-    utterances = first_ones if shard is None else shard.of(first_ones)
-    pool_scorer = pool_scoring(
-        scorer,
-        scoring,
+    scoring = scoring_with(
+        chosen_scoring,
         batch_seconds=batch_seconds,
         limits=ReadingLimits(max_duration, read_timeout),
-        embeds=likeness is not None,
+        embeds=trusted is not None,
     )
+    likeness = None
+    if trusted is not None:
+        likeness = Likeness.to(trusted, len(first_ones), scoring=scoring, model_spec=model_spec)
+    utterances = first_ones if shard is None else shard.of(first_ones)
     if results is None:
         with watch:
-            return _score_to_standard_output(pool_scorer, utterances, watch)
+            return _score_to_standard_output(scoring, utterances, watch)
     settings = {
         "shard": shard_name,
         "limit": limit,
-        **run_settings(scorer, pool_scorer, manifest.sha256),
+        **scoring.ask(run_settings, manifest.sha256),
     }
     settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
@@ -193,10 +193,10 @@ def command(
             with watch:
                 _score_into(
                     results,
-                    pool_scorer,
+                    scoring,
                     utterances,
                     settings,
-                    circumstances_of(scorer, model_spec, pool),
+                    scoring.ask(circumstances_of, model_spec, pool),
                     likeness,
                     watch,
                 )
@@ -211,13 +211,13 @@ def command(
     if as_json:
         tell_json(metadata)
     elif "layer_shares" in metadata:
-        tell_table(layer_table(metadata["layer_shares"], pool_scorer.task.engine))
+        tell_table(layer_table(metadata["layer_shares"], scoring.ask(layer_sizes)))
     return 3 if results.tally.num_failed else 0
 
 
 def _score_into(
     results: ResumableScores,
-    pool_scoring: PoolScoring,
+    scoring: Scoring,
     utterances: Sequence[Utterance],
     settings: dict[str, Any],
     circumstances: dict[str, Any],
@@ -232,17 +232,17 @@ def _score_into(
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
     if likeness is not None:
-        likeness.look(pool_scoring)  # first, so that a broken recording is found at once
+        likeness.look(scoring)  # first, so that a broken recording is found at once
     with progress_bar() as bar, interruption_after("the current recordings") as stop:
-        meter = Meter(bar, len(utterances), pool_scoring.task.options, done=results.num_completed)
+        meter = Meter(bar, len(utterances), scoring.options, done=results.num_completed)
         clock = time.monotonic()
-        for outcomes in pool_scoring.outcomes(utterances, completed=results):
+        for outcomes in scoring.outcomes(utterances, completed=results, stop=stop):
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
             watch.add(outcomes)
-            if stop.is_set() and results.num_completed < len(utterances):
-                raise KeyboardInterrupt
+        if results.num_completed < len(utterances):
+            raise KeyboardInterrupt
         low_mass = meter.low_mass(results.column("beam_mass"))
         typicality = None
         if likeness is not None and settings["shard"] is not None:
@@ -253,10 +253,10 @@ def _score_into(
             typicality = likeness.of(results.embeddings())
             circumstances["typicality"] = likeness.metadata(results.column("id"))
         first = next(results.records(), {"id": None})["id"]
-        circumstances |= norm_rules(
-            pool_scoring, next((one for one in utterances if one.id == first), None)
+        circumstances |= norm_rules_of(
+            scoring, next((one for one in utterances if one.id == first), None)
         )
-        if pool_scoring.task.options.by_layer:
+        if scoring.options.by_layer:
             circumstances["layer_shares"] = LayerShares.of(results.records()).as_json()
         results.finish({**settings, **circumstances}, typicality=typicality)
     meter.summarize(results.tally, low_mass, name=str(results.out))
@@ -264,10 +264,12 @@ def _score_into(
         say(f"{results.tally.num_failed} could not be scored: see {results.errors_path}")
 
 
-def norm_rules(pool_scoring: PoolScoring, scored: Utterance | None) -> dict[str, Any]:
+def norm_rules_of(scoring: Scoring, scored: Utterance | None) -> dict[str, Any]:
     """What metadata say about norm rules, if a recording was scored."""
-    coverage = None if scored is None else pool_scoring.coverage(scored)
-    return {} if coverage is None else {"norm_rules": coverage.as_json()}
+    from egl_fast.scoring.run.provenance import norm_rules
+
+    found = None if scored is None else scoring.ask(norm_rules, scored)
+    return {} if found is None else {"norm_rules": found}
 
 
 def say_norm_rules(metadata: Mapping[str, Any]) -> None:
@@ -279,15 +281,17 @@ def say_norm_rules(metadata: Mapping[str, Any]) -> None:
 
 
 def _score_to_standard_output(
-    pool_scoring: PoolScoring, utterances: Sequence[Utterance], watch: operations.Operations
+    scoring: Scoring, utterances: Sequence[Utterance], watch: operations.Operations
 ) -> int:
+    from egl_fast.scoring.run.provenance import layer_sizes
+
     tally = Tally()
     watch.begin(len(utterances), 0)
     masses = array("d")
     shares = LayerShares()
     with progress_bar() as bar, JsonlWriter(None) as writer:
-        meter = Meter(bar, len(utterances), pool_scoring.task.options)
-        for outcome in in_order(pool_scoring.outcomes(utterances)):
+        meter = Meter(bar, len(utterances), scoring.options)
+        for outcome in in_order(scoring.outcomes(utterances)):
             meter.advance([outcome])
             watch.add([outcome])
             if isinstance(outcome.result, ScoreRecord):
@@ -302,47 +306,5 @@ def _score_to_standard_output(
                 complain(f"{outcome.utterance.id}: {one_line(outcome.result)}")
     meter.summarize(tally, meter.low_mass(masses))
     if shares.as_json():
-        stderr.print(layer_table(shares.as_json(), pool_scoring.task.engine))
+        stderr.print(layer_table(shares.as_json(), scoring.ask(layer_sizes)))
     return 3 if tally.num_failed else 0
-
-
-def run_settings(scorer: Scorer, pool_scoring: PoolScoring, pool_hash: str) -> dict[str, Any]:
-    """Everything that decides the scores, except for rounding."""
-    import torch
-
-    return {
-        "model_sha256": scorer.model_hash,
-        "pool_sha256": pool_hash,
-        **pool_scoring.task.options.settings(scorer.device),
-        "batch_seconds": pool_scoring.batch_seconds,
-        "max_duration": pool_scoring.limits.max_duration,
-        "memory_bytes": scorer.memory_bytes,
-        "precision": scorer.precision,
-        "device": scorer.device.type,
-        "versions": {"egl_fast": __version__, "torch": torch.__version__},
-    }
-
-
-def circumstances_of(scorer: Scorer, model: str, pool: Sequence[str]) -> dict[str, Any]:
-    """What else is recorded about how the scores were made."""
-    import torch
-
-    from egl_fast import _extension
-
-    # One path that leads somewhere, or else a list: of several, of `-`, of NAME=PATH.
-    pool_paths = [os.path.abspath(path) if os.path.exists(path) else path for path in pool]
-    return {
-        "model": model,
-        "frame_seconds": scorer.recognizer.frame_seconds,
-        "vocabulary": list(scorer.classes.vocabulary),
-        "pool": pool_paths[0] if len(pool) == 1 and os.path.exists(pool[0]) else pool_paths,
-        "versions": {
-            "egl_fast": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "extension": _extension.build_info(),
-        },
-        "machine": platform.platform(),
-        "gpu": torch.cuda.get_device_name(scorer.device) if scorer.device.type == "cuda" else None,
-        "threads": torch.get_num_threads(),
-    }

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from egl_fast.cli import options
+from egl_fast.cli import engines, options
 from egl_fast.cli.console import progress_bar, say, tell, warn
 from egl_fast.cli.extras import TOML, require_packages
+from egl_fast.cli.idle_options import refuse_idle_options
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from egl_fast.evaluation.simulation.store import UnitStore
     from egl_fast.evaluation.simulation.units import Unit
     from egl_fast.evaluation.simulation.work import State, Watcher
+    from egl_fast.ray.units import UnitsOnRay
     from egl_fast.tracking.reports import Reports, Target
 
 
@@ -60,7 +62,11 @@ if TYPE_CHECKING:
 @options.report_to
 @options.device
 @options.threads
+@engines.options
 @options.quiet
+@refuse_idle_options(
+    without=engines.NEEDS_RAY, beside={**engines.BESIDE_RAY, "--jobs": "--engine ray"}
+)
 def command(
     config_path: str,
     run_dir: str,
@@ -72,6 +78,7 @@ def command(
     report_to: tuple[Target, ...],
     device: str,
     threads: int | None,
+    engine: engines.Engine,
 ) -> None:
     """Run a whole active-learning evaluation on data whose labels are known.
 
@@ -116,7 +123,11 @@ def command(
             _help(plan, store, run_path, place)
             return
         with _reports(report_to, run_path, config) as reports:
-            _work(plan, store, run_path, jobs, place, reports)
+            if engine.name == "ray":
+                with engines.units_on_ray(engine, threads) as do:
+                    _work(plan, store, run_path, do.count, place, reports, do)
+            else:
+                _work(plan, store, run_path, jobs, place, reports)
 
 
 def _reports(targets: Sequence[Target], run_dir: Path, config: SimulationConfig) -> Reports:
@@ -158,7 +169,9 @@ def _work(
     jobs: int,
     place: torch.device,
     reports: Reports,
+    on_ray: UnitsOnRay | None = None,
 ) -> None:
+    from egl_fast.evaluation.simulation.execution import execute
     from egl_fast.evaluation.simulation.run_folder import refresh_tables
     from egl_fast.evaluation.simulation.work import state_of, work
 
@@ -170,8 +183,12 @@ def _work(
     say(f"{state.total} units of work, {state.done} of them done: {store.root}")
     waiting = _Waiting()
     refresh()
-    with _helpers(jobs, run_dir), _watcher(store, state, waiting, refresh) as watcher:
-        expansion = work(plan, store, watcher, device=place)
+    if on_ray is None:
+        helpers = _helpers(jobs, run_dir)
+    else:
+        helpers = _helping_threads(jobs, plan, store.root, on_ray)
+    with helpers, _watcher(store, state, waiting, refresh) as watcher:
+        expansion = work(plan, store, watcher, device=place, do=on_ray or execute)
     refresh_tables(plan, store, run_dir, on_wait=lambda holder: waiting.say([holder]))
     _report(reports, plan, store)
     say(f"{len(expansion.points)} points of the experiment: {run_dir / 'results.csv'}")
@@ -267,6 +284,22 @@ def _helpers(jobs: int, run_dir: Path) -> Iterator[None]:
                     continue
                 if process.returncode not in (0, 130):
                     warn(f"a helper process failed; {path} says why")
+
+
+@contextlib.contextmanager
+def _helping_threads(jobs: int, plan: Plan, units: Path, on_ray: UnitsOnRay) -> Iterator[None]:
+    """Threads that have units done on a cluster: their locks are all held here."""
+    from egl_fast.errors import EglError
+    from egl_fast.evaluation.simulation.store import UnitStore
+    from egl_fast.evaluation.simulation.work import work
+
+    def help() -> None:
+        with contextlib.suppress(EglError):  # the same unit tells the main thread
+            work(plan, UnitStore(units), do=on_ray)
+
+    for _ in range(jobs - 1):
+        threading.Thread(target=help, daemon=True).start()
+    yield
 
 
 def _end_with_parent() -> None:

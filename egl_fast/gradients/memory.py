@@ -60,6 +60,8 @@ class GradientMemory:
                 share = round(math.log2(MEMORY_SHARE * machine_memory_bytes()))
                 memory_bytes = min(2**share, MOST_MEMORY_BYTES)
         self.use(memory_bytes)
+        #: What it began with: ``total_bytes`` is lowered when memory runs out.
+        self.planned_bytes = memory_bytes
         self.told_of_lost_bases = False
 
     def use(self, memory_bytes: int) -> None:

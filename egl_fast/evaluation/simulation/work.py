@@ -54,6 +54,7 @@ def work(
     *,
     poll_seconds: float = 1.0,
     device: torch.device = CPU,
+    do: Callable[..., None] = execute,
 ) -> Expansion:
     """Do units until none is left; those that other processes hold are left to them.
 
@@ -63,6 +64,7 @@ def work(
         watcher: told about progress.
         poll_seconds: pause before looking again, where others hold everything that is ready.
         device: where to compute.
+        do: does a unit, as ``execute`` does, wherever.
 
     Returns:
         The plan with everything known.
@@ -94,7 +96,7 @@ def work(
             num_idle = 0
             watcher.on_start(unit, now)
             try:
-                execute(unit, store, watcher.on_note, device=device)
+                do(unit, store, watcher.on_note, device=device)
             except CheckpointError:
                 if unit.needs is None or store.has_model(unit.needs.name):
                     raise

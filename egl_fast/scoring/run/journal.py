@@ -23,8 +23,18 @@ class Tally:
     audio_seconds: float = 0.0
     wall_seconds: float = 0.0
 
+    @classmethod
+    def of(cls, outcomes: Sequence[Mapping[str, Any]], seconds: float) -> Tally:
+        """Of outcomes as the journal holds them, found within some seconds."""
+        scored = [outcome["record"] for outcome in outcomes if "record" in outcome]
+        audio_seconds = sum(record["duration"] for record in scored)
+        return cls(len(scored), len(outcomes) - len(scored), audio_seconds, seconds)
+
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Tally) -> Tally:
+        return Tally(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

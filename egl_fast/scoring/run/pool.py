@@ -8,9 +8,12 @@ So a run that was stopped computes what is missing as if it had never stopped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
+from threading import Event
+from typing import Any
 
 from egl_fast.data.audio import audio_seconds
 from egl_fast.data.manifest import Utterance, recording_name
@@ -18,8 +21,10 @@ from egl_fast.data.reading import READ_TIMEOUT_SECONDS, decoders_beside, read_ah
 from egl_fast.errors import AudioError, EglError
 from egl_fast.gradients.coverage import Coverage
 from egl_fast.recognizers.front_end import RecordingInput
-from egl_fast.scoring.run.outcome import WINDOW, Outcome
-from egl_fast.scoring.schedule.batches import BatchLimit, BatchScoring, Scored
+from egl_fast.scoring.options import ScoringOptions
+from egl_fast.scoring.run.outcome import WINDOW
+from egl_fast.scoring.run.scoring import Answer, Found, Scoring, WindowWork, Work
+from egl_fast.scoring.schedule.batches import BatchLimit
 from egl_fast.scoring.task import ScoringTask
 
 
@@ -39,30 +44,49 @@ class ReadingLimits:
 
 
 @dataclass(frozen=True)
-class PoolScoring:
-    """Scores the recordings of a pool."""
+class PoolScoring(Scoring):
+    """Scores the recordings of a pool in this process."""
 
     task: ScoringTask
     batch_seconds: float  # padded audio that shares a forward pass
     limits: ReadingLimits
 
     def __post_init__(self) -> None:
-        BatchLimit(self.batch_seconds)  # refuses it here, not when the first outcome is asked for
+        self.limit  # noqa: B018 (refuses it here, not when the first outcome is asked for)
 
-    def outcomes(
-        self, utterances: Iterable[Utterance], *, completed: Container[int] = frozenset()
-    ) -> Iterator[list[Outcome]]:
-        """The outcome of each utterance, as soon as it is known; no failure stops the others.
+    @cached_property
+    def limit(self) -> BatchLimit:
+        """Of batches; lowered for good when memory runs out."""
+        return BatchLimit(self.batch_seconds)
 
-        Args:
-            utterances: lines of a manifest; taken a window at a time, little ahead of their turn.
-            completed: positions whose outcome an earlier run has left, which are skipped. Windows
-                that are complete are not even decoded.
+    @property
+    def options(self) -> ScoringOptions:
+        """What to compute."""
+        return self.task.options
 
-        Yields:
-            Outcomes in the order of computation: window by window; within it the recordings that
-            cannot be read, then unit by unit, roughly shortest first.
-        """
+    def ask(self, question: Callable[..., Answer], *arguments: Any) -> Answer:
+        """See ``Scoring.ask``."""
+        return question(self, *arguments)
+
+    def in_windows(
+        self,
+        work: Work[Found],
+        utterances: Iterable[Utterance],
+        *,
+        completed: Container[int] = frozenset(),
+        stop: Event | None = None,
+    ) -> Iterator[tuple[Mapping[int, Utterance], dict[int, Found | EglError]]]:
+        """See ``Scoring.in_windows``; windows in their order, and stops between two results."""
+        for window, loaded in self.loaded(utterances, completed):
+            for found in work(self, WindowWork(window, loaded, completed)):
+                yield window, found
+                if stop is not None and stop.is_set():
+                    return
+
+    def loaded(
+        self, utterances: Iterable[Utterance], completed: Container[int] = frozenset()
+    ) -> Iterator[tuple[dict[int, Utterance], dict[int, RecordingInput | EglError]]]:
+        """Windows with their recordings, decoded ahead; none that is complete already."""
         windows: deque[dict[int, Utterance]] = deque()  # being decoded, or computed
 
         def decoded() -> Iterator[Utterance]:
@@ -72,45 +96,16 @@ class PoolScoring:
                     windows.append(window)
                     yield from window.values()
 
-        loaded = read_ahead(
+        found = read_ahead(
             self.load,
             decoded(),
             num_threads=decoders_beside(self.task.engine.device),
             timeout_seconds=self.limits.timeout_seconds,
         )
-        limit = BatchLimit(self.batch_seconds)
-        for first in loaded:
+        for first in found:
             window = windows.popleft()
-            found = dict(zip(window, chain([first], islice(loaded, len(window) - 1)), strict=True))
-            for results in self._window(window, found, limit, completed):
-                new = [
-                    _outcome(position, window[position], result)
-                    for position, result in results.items()
-                    if position not in completed
-                ]
-                if new:
-                    yield new
-
-    def _window(
-        self,
-        utterances: Mapping[int, Utterance],
-        loaded: dict[int, RecordingInput | EglError],
-        limit: BatchLimit,
-        completed: Container[int],
-    ) -> Iterator[dict[int, Scored | EglError]]:
-        yield {p: found for p, found in loaded.items() if isinstance(found, EglError)}
-        readable = {p: found for p, found in loaded.items() if not isinstance(found, EglError)}
-        positions = list(readable)
-        scoring = BatchScoring(
-            self.task,
-            list(readable.values()),
-            [utterances[position].id for position in positions],
-            limit=limit,
-            skip=True,
-        )
-        for unit in scoring.units():
-            if not all(positions[i] in completed for batch in unit for i in batch):
-                yield {positions[i]: result for i, result in scoring.score(unit).items()}
+            rest = islice(found, len(window) - 1)
+            yield window, dict(zip(window, chain([first], rest), strict=True))
 
     def coverage(self, scored: Utterance) -> Coverage | None:
         """Which parameters have a norm rule; None for methods without gradients.
@@ -141,9 +136,3 @@ class PoolScoring:
                     f"{longest:g} s allowed; cut it, or raise --max-duration"
                 )
         return self.task.recognizer.load(utterance, max_seconds=longest)
-
-
-def _outcome(position: int, utterance: Utterance, result: Scored | EglError) -> Outcome:
-    if isinstance(result, EglError):
-        return Outcome(position, utterance, result)
-    return Outcome(position, utterance, result.record, result.embedding)

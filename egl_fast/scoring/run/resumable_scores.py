@@ -9,10 +9,11 @@ While a run is going on, or after it was stopped, these files are beside ``OUT``
 The first two are ``Stream``s and grow in lockstep. The journal's header holds the run's settings
 and how much of each stream is safely on the disk: all outcomes up to the start of a window (see
 ``pool``). The lines after it hold the outcomes of this window, each on the disk before the next is
-computed. At the end of a window the streams are flushed to the disk, and a new journal with the
-next header replaces the old one. So the journal, with the part of the streams that its header
-counts, is always everything that is known; resuming cuts off the rest. The last header holds the
-metadata, and means that only renaming is left to do.
+computed, and those of later windows, if several are computed at a time. At the end of a window the
+streams are flushed to the disk, and a new journal with the next header replaces the old one. So the
+journal, with the part of the streams that its header counts, is always everything that is known;
+resuming cuts off the rest. The last header holds the metadata, and means that only renaming is
+left to do.
 """
 
 from __future__ import annotations
@@ -244,11 +245,11 @@ class ResumableScores:
         if header.metadata is not None:
             self._publish()
             return has_other_trusted(header.settings, settings) and self._find_complete(settings)
-        window = range(header.position, self._end_of_window)
+        left = range(header.position, self._num_utterances)
         try:
             for entry in entries:
-                if not all(outcome["position"] in window for outcome in entry["outcomes"]):
-                    raise damaged(self._journal, "a position beyond its window")
+                if not all(outcome["position"] in left for outcome in entry["outcomes"]):
+                    raise damaged(self._journal, "a position beyond what was left")
                 self._take_in(entry)
         except (KeyError, TypeError):
             raise damaged(self._journal, "an outcome of another form") from None
@@ -322,18 +323,18 @@ class ResumableScores:
             self._files[self._journal].close()
         self._files[self._journal] = open(self._journal, "ab")  # noqa: SIM115 (closed by locked)
 
-    def _write_header(self, header: Header) -> None:
-        atomic.write_bytes(self._journal, encoded_line(header.to_json()))
+    def _write_header(self, header: Header, ahead: Sequence[Mapping[str, Any]] = ()) -> None:
+        content = encoded_line(header.to_json())
+        if ahead:
+            content += encoded_line({"seconds": 0.0, "outcomes": ahead})
+        atomic.write_bytes(self._journal, content)
         self._header = header
 
     def _take_in(self, entry: Mapping[str, Any]) -> None:
         """Count outcomes, which wait until all before them are known."""
         outcomes: Sequence[dict[str, Any]] = entry["outcomes"]
-        scored = [outcome["record"] for outcome in outcomes if "record" in outcome]
         self._ahead |= {outcome["position"]: outcome for outcome in outcomes}
-        audio_seconds = sum(record["duration"] for record in scored)
-        num_failed = len(outcomes) - len(scored)
-        self.tally += Tally(len(scored), num_failed, audio_seconds, entry["seconds"])
+        self.tally += Tally.of(outcomes, entry["seconds"])
 
     def _write_in_order(self) -> None:
         while self._position in self._ahead:
@@ -347,17 +348,17 @@ class ResumableScores:
             self._close_window()
 
     def _close_window(self, metadata: dict[str, Any] | None = None) -> None:
-        assert not self._ahead, "a window is closed when all its outcomes are known"
+        ahead = list(self._ahead.values())  # of later windows, which others were computing
         for stream in self._streams:
             atomic.sync(self._files[stream.partial])
         header = replace(
             self._header,
             position=self._position,
             lengths={s.name: self._files[s.partial].tell() for s in self._streams},
-            tally=self.tally,
+            tally=self.tally - Tally.of(ahead, 0.0),
             metadata=metadata,
         )
-        self._write_header(header)
+        self._write_header(header, ahead)
         self._open_journal()
 
     def _publish(self) -> None:

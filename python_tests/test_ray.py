@@ -1,0 +1,120 @@
+"""A local Ray cluster: the same bytes as without it, a deadly recording, and other people's use."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run
+from recordings import write_recordings
+
+pytest.importorskip("ray")
+
+from egl_fast.ray import ScoreRecordings
+from egl_fast.ray.connection import connected
+
+# Ray's own, at exit.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+MODEL = """
+import os
+from dataclasses import replace
+from egl_fast.recognizers.checkpoint import load
+
+class Deadly:
+    def __init__(self, front_end):
+        self.front_end = front_end
+    def __getattr__(self, name):
+        return getattr(self.front_end, name)
+    def prepare(self, waveform, *, name):
+        if "rec5" in name:
+            os._exit(11)
+        return self.front_end.prepare(waveform, name=name)
+
+def recognizer():
+    found = load({path!r}, device="cpu")
+    return replace(found, front_end=Deadly(found.front_end))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    )
+    with connected(None):
+        yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    """70 recordings, two windows, one of which cannot be read."""
+    lengths = [0.3 + 0.01 * (n % 30) for n in range(70)]
+    manifest = write_recordings(tmp_path, ["ab"] * 70, lengths)
+    (tmp_path / "rec3.wav").write_bytes(b"RIFF broken")
+    return manifest
+
+
+ON_RAY = ("--engine", "ray", "--workers", 2, "--threads", 1)
+
+
+def test_scores_have_the_bytes_of_a_local_run(
+    cluster: None, pool: Path, tiny_model: Path, tmp_path: Path, run: Run, restored_threads: None
+) -> None:
+    score = ("score", "--model", tiny_model, "--pool", pool, "--k", 3, "--full",
+             "--full-samples", 2, "--typicality", pool.with_name("trusted.jsonl"))  # fmt: skip
+    lines = pool.read_text().splitlines(keepends=True)
+    pool.with_name("trusted.jsonl").write_text("".join(lines[4:20]))
+    local, remote = tmp_path / "local.jsonl", tmp_path / "ray.jsonl"
+    assert run(*score, "--threads", 1, "--out", local)[0] == 3
+    assert run(*score, *ON_RAY, "--out", remote)[0] == 3
+    for suffix in ("", ".errors.jsonl", ".embeddings.npy"):
+        assert Path(f"{remote}{suffix}").read_bytes() == Path(f"{local}{suffix}").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_deadly_recording_goes_to_the_errors_file(
+    cluster: None, tiny_model: Path, tmp_path: Path, run: Run
+) -> None:
+    pool = write_recordings(tmp_path, ["ab"] * 7, [0.3] * 7)
+    (tmp_path / "deadly.py").write_text(MODEL.replace("{path!r}", repr(str(tiny_model))))
+    out = tmp_path / "scores.jsonl"
+    model = f"{tmp_path / 'deadly.py'}:recognizer"
+    assert run("score", "--model", model, "--pool", pool, "--k", 3, *ON_RAY, "--out", out)[0] == 3
+    ids = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+    assert len(ids) == 6
+    [error] = map(json.loads, Path(f"{out}.errors.jsonl").read_text().splitlines())
+    assert "rec5" in error["id"]
+    assert "its worker died" in error["error"]
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line(
+    cluster: None, pool: Path, tmp_path: Path, run: Run
+) -> None:
+    missing = tmp_path / "missing.pt"
+    status, _, said = run("score", "--model", missing, "--pool", pool, *ON_RAY)
+    assert status == 2
+    assert "missing.pt" in said
+    assert said.count("\n") == 1
+
+
+def test_recordings_are_scored_in_batches_of_any_kind(
+    partly_unreadable: Path, tiny_model: Path
+) -> None:
+    rows: list[dict[str, Any]] = [
+        json.loads(line) for line in partly_unreadable.read_text().splitlines()
+    ]
+    for row in rows:
+        row["audio_filepath"] = str(partly_unreadable.parent / row["audio_filepath"])
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    scored = ScoreRecordings(str(tiny_model), k=3)(columns).to_pylist()
+    assert [row["audio_filepath"] for row in scored] == columns["audio_filepath"]
+    assert [row["egl"] is None for row in scored] == [False, True, True, False, False]
+    assert [row["error"] is None for row in scored] == [True, False, False, True, True]
