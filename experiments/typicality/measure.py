@@ -1,10 +1,10 @@
 """How well typicality tells junk from speech, and what it does to newcomers.
 
     python experiments/typicality/measure.py --data ../shared/data --cache runs/typicality \
-        --adaptation runs/adaptation --out experiments/results/typicality.json
+        --adaptation runs/adaptation --mixed runs/mixed --out experiments/results/typicality.json
 
-Needs the embeddings that experiments/adaptation/scoring.py leaves in its cache; without
---adaptation, the pretrained model's pool is left out.
+--adaptation and --mixed are caches in which experiments/adaptation/scoring.py has left embeddings;
+without them, the pretrained model's pools are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pools import Pool, pretrained_pools, small_model_pools, write_small_model_embeddings
+from known_junk import Pool, pretrained_pools, small_model_pools, write_small_model_embeddings
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--adaptation", type=Path)
+    parser.add_argument("--mixed", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
@@ -77,8 +78,9 @@ def main() -> None:
     if not embeddings.exists():
         write_small_model_embeddings(args.model, args.data, embeddings)
     pools = small_model_pools(embeddings, SEEDS)
-    if args.adaptation is not None:
-        pools = chain(pools, pretrained_pools(args.adaptation, SEEDS))
+    for kind, cache in (("accented", args.adaptation), ("mixed", args.mixed)):
+        if cache is not None:
+            pools = chain(pools, pretrained_pools(kind, cache, SEEDS))
     results = [measured(pool) for pool in pools]
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     for name in dict.fromkeys(result["pool"] for result in results):

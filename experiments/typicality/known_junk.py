@@ -2,7 +2,7 @@
 
 small      examples/base.pt: test splits of speechocean762 and half of its train split, GRID,
            digits (which the model has never heard), AN4, LibriSpeech, outliers
-pretrained the QuartzNet of ../adaptation: speechocean762's train split, hard ones, outliers
+pretrained the QuartzNet of ../adaptation, on the draws of its pools
 """
 
 from __future__ import annotations
@@ -106,21 +106,22 @@ def small_model_pools(path: Path, seeds: range) -> Iterator[Pool]:
             yield case(name, [speech[:100]], [speech[100:], new])
 
 
-def pretrained_pools(cache_folder: Path, draws: range) -> Iterator[Pool]:
-    """The draws of ../adaptation; children and adults apart."""
+def pretrained_pools(kind: str, cache_folder: Path, draws: range) -> Iterator[Pool]:
+    """The draws of a kind of pool of ../adaptation; children and adults apart."""
     from halves import Cache
-    from picks import Draw
+    from pools import Draw
 
     cache = Cache(cache_folder)
     embeddings = np.load(cache_folder / "embeddings.npy")
+
+    def corpus_or_age(index: int) -> str:
+        one = cache.recordings[index]
+        if one.corpus != "speechocean762":
+            return one.corpus
+        return "child" if int(one.record["age"]) < 16 else "adult"
+
     for number in draws:
-        draw = Draw.of(number, cache, {}, embeddings)
-
-        def kind(index: int) -> str:
-            one = cache.recordings[index]
-            if one.corpus != "speechocean762":
-                return one.corpus
-            return "child" if int(one.record["age"]) < 16 else "adult"
-
-        kinds = np.array([kind(index) for index in draw.pool])
-        yield Pool("accented", embeddings[list(draw.trusted)], embeddings[list(draw.pool)], kinds)
+        draw = Draw.of(kind, number, cache, {}, embeddings)
+        trusted, pool = list(draw.trusted), list(draw.pool)
+        kinds = np.array([corpus_or_age(index) for index in pool])
+        yield Pool(f"{kind}, pretrained", embeddings[trusted], embeddings[pool], kinds)
