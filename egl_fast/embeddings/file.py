@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.embeddings.spectrum import SIZE, without_spectrum
 from egl_fast.errors import SelectionError, one_line
 
 
@@ -34,6 +35,8 @@ def load_embeddings(
     scores: str | Path, ids: Sequence[str], *, ids_sha256: str | None = None
 ) -> npt.NDArray[Any] | None:
     """The embeddings of a scores file, [n, d], mapped into memory; None if none were kept.
+
+    They come without the spectra that the file holds behind them: only typicality looks at those.
 
     Args:
         scores: the scores file.
@@ -58,7 +61,7 @@ def load_embeddings(
         raise SelectionError(
             f"embeddings {path}: cannot be read ({one_line(error)}); score the pool again"
         ) from None
-    if found.ndim != 2 or len(found) != len(ids):
+    if found.ndim != 2 or len(found) != len(ids) or found.shape[1] <= SIZE:
         raise SelectionError(
             f"embeddings {path}: has the shape {list(found.shape)} for {len(ids)} records; it "
             "belongs to another scores file: move it away, or score the pool again"
@@ -70,4 +73,4 @@ def load_embeddings(
         )
     if not np.isfinite(found).all():
         raise SelectionError(f"embeddings {path}: holds NaN or infinity; score the pool again")
-    return found
+    return without_spectrum(found)

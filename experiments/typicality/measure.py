@@ -21,7 +21,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
 from egl_fast.embeddings.reduction import Reduction
-from egl_fast.embeddings.typicality import NUM_COMPONENTS, SCALES, typicality
+from egl_fast.embeddings.spectrum import SIZE, without_spectrum
+from egl_fast.embeddings.typicality import (
+    NUM_COMPONENTS,
+    SCALES,
+    least_typical,
+    typicality,
+    weights,
+)
 
 SEEDS = range(5)
 FALSE_ALARMS = (0.02, 0.05, 0.1)
@@ -50,14 +57,19 @@ def measured(pool: Pool) -> dict[str, Any]:
 
 
 def rivals(pool: Pool) -> dict[str, np.ndarray]:
-    """Each scale alone, and the distance to the ten nearest trusted recordings."""
+    """Each scale alone, no spectrum, and the distance to the ten nearest trusted recordings."""
     together = np.concatenate([pool.trusted, pool.pool])
-    points = Reduction(together, num_components=NUM_COMPONENTS)(together)
     num_trusted = len(pool.trusted)
+    points = Reduction(
+        together, num_components=NUM_COMPONENTS, weights=weights(together.shape[1] - SIZE)
+    )(together)
     found = {}
     for scale in SCALES:
         model = LocalOutlierFactor(round(scale * len(points))).fit(points)
         found[f"{scale:.0%}"] = model.negative_outlier_factor_[num_trusted:]
+    seen = without_spectrum(together)
+    seen_points = Reduction(seen, num_components=NUM_COMPONENTS)(seen)
+    found["no spectrum"] = least_typical(seen_points)[0][num_trusted:]
     nearest = NearestNeighbors(n_neighbors=10).fit(points[:num_trusted])
     found["distance"] = -nearest.kneighbors(points[num_trusted:])[0].mean(1)
     return found
