@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from commands import in_this_process
+from embeddings_alone import with_spectra
 from report_pages import Page, refusal, run
 
 from egl_fast.embeddings.file import embeddings_path
@@ -26,7 +27,7 @@ def write_pool(folder, records, *, num_trusted=60, **changed):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     embeddings = np.random.default_rng(0).normal(size=(len(records), 16)).astype(np.float32)
     embeddings[[7, 20, 33]] = embeddings[7]
-    np.save(embeddings_path(path), embeddings)
+    np.save(embeddings_path(path), with_spectra(embeddings))
     typicality = {
         "num_trusted": num_trusted,
         "thresholds": {"0.02": -0.5},
