@@ -21,12 +21,15 @@ NEEDED = {
     "labels": ["p", "e", "--out", "o"],
     "report": ["--scores", "s"],
     "manifest": ["s"],
+    "simulate": ["--config", "c", "--run-dir", "r"],
 }
 OTHERS = {
     ("report", "--pool", "--scores"): ["r"],
     ("report", "--format", "--scores"): ["r"],
     ("query", "--share", "--batch"): [*NEEDED["query"], "--typicality", "t"],
 }
+#: Of options that refuse "3".
+VALUES = {"--tolerance": "0.01", "--dropout": "0.01", "--shard": "1/3", "--device": "cpu"}
 
 
 def command_of(name: str) -> click.Command:
@@ -41,9 +44,8 @@ def given(command: click.Command, option: str) -> list[str]:
         return [option]
     kind = parameter.type
     value = kind.choices[-1] if isinstance(kind, click.Choice) else "3"
-    value = "1/3" if option == "--shard" else value
     # A default value counts as given too.
-    return [option, "0.01" if option in ("--tolerance", "--dropout") else str(value)]
+    return [option, VALUES.get(option, str(value))]
 
 
 def pairs() -> Iterator[tuple[str, str, str, bool]]:

@@ -171,7 +171,6 @@ def _work(
     reports: Reports,
     on_ray: UnitsOnRay | None = None,
 ) -> None:
-    from egl_fast.evaluation.simulation.execution import execute
     from egl_fast.evaluation.simulation.run_folder import refresh_tables
     from egl_fast.evaluation.simulation.work import state_of, work
 
@@ -188,7 +187,7 @@ def _work(
     else:
         helpers = _helping_threads(jobs, plan, store.root, on_ray)
     with helpers, _watcher(store, state, waiting, refresh) as watcher:
-        expansion = work(plan, store, watcher, device=place, do=on_ray or execute)
+        expansion = work(plan, store, watcher, device=place, do=on_ray)
     refresh_tables(plan, store, run_dir, on_wait=lambda holder: waiting.say([holder]))
     _report(reports, plan, store)
     say(f"{len(expansion.points)} points of the experiment: {run_dir / 'results.csv'}")

@@ -54,7 +54,7 @@ def work(
     *,
     poll_seconds: float = 1.0,
     device: torch.device = CPU,
-    do: Callable[..., None] = execute,
+    do: Callable[..., None] | None = None,
 ) -> Expansion:
     """Do units until none is left; those that other processes hold are left to them.
 
@@ -64,7 +64,7 @@ def work(
         watcher: told about progress.
         poll_seconds: pause before looking again, where others hold everything that is ready.
         device: where to compute.
-        do: does a unit, as ``execute`` does, wherever.
+        do: does a unit elsewhere, as ``execute`` does it here.
 
     Returns:
         The plan with everything known.
@@ -72,7 +72,7 @@ def work(
     Raises:
         EglError: a unit cannot be done.
     """
-    watcher = watcher or Watcher()
+    watcher, do = watcher or Watcher(), do or execute
     _sweep(plan.expand(store), store)
     made: set[str] = set()
     num_idle = 0
