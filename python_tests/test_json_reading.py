@@ -19,6 +19,7 @@ from egl_fast.cli.select import _read_scores
 from egl_fast.cli.selection_options import ids_in
 from egl_fast.data.json_reading import MAX_DEPTH, json_value
 from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
+from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import read_records
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
@@ -44,10 +45,12 @@ SCORED = {"duration": 1.0, **dict.fromkeys(STRATEGIES, 1.0)}
         ARRAY,
         BOM + json.dumps(json.loads(ARRAY), indent=1).encode(),
         gzip.compress(ARRAY),
+        gzip.compress(b"") + gzip.compress(b"\n" + BOM + ARRAY),
     ],
     ids=[
         *("BOM", "gzip", "gzip of a BOM, in two members", "CRLF", "joined files with BOMs", "bare"),
         *("array", "indented array", "gzipped array"),
+        "gzipped array behind an empty member, a blank line, and a BOM",
     ],
 )
 def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
@@ -58,6 +61,7 @@ def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
         {"audio_filepath": "b.wav"},
     ]
     assert [u.record for u in read_manifest(path)] == records
+    assert list(stream_manifest(path)) == read_manifest(path)
     # By the reader of sources, which sees them line by line.
     assert [u.id for u in read_manifest(f"x={path}")] == ["x/a.wav", "x/b.wav"]
     assert [one.record for one in read_back(str(path), from_name="")] == records
@@ -84,6 +88,11 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
     "TSV": (b"audio\ttext\na.wav\thi\n", "looks like TSV", "one JSON object per line"),
     "Kaldi": (b"utt1 hello there you\nutt2 no\n", "looks like Kaldi", "one JSON object per line"),
     "paths": (b"a/b.wav\nc.FLAC\n", "a list of recordings", "one JSON object per line"),
+    "a line too long for a path": (
+        b"a " + b"b" * 5000,
+        "looks like Kaldi",
+        "one JSON object per line",
+    ),
     "YAML": (b"- audio_filepath: a.wav\n", "looks like YAML", "one JSON object per line"),
     "comments": (b"// a: b\n{}\n", "line 1: not JSON", "one JSON object per line"),
     "array of others": (b'["a.wav",\n"b.wav"]', "array, but not of objects", "one object per rec"),

@@ -18,7 +18,7 @@ from egl_fast.cli.main import cli
 from egl_fast.data.manifest import read_manifest
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.labeling.audit import audit
-from egl_fast.labeling.formats import FORMATS, Delivered
+from egl_fast.labeling.formats import FORMATS, Delivered, read_back
 from egl_fast.labeling.returned import match
 from egl_fast.recognizers.checkpoint import recognizer_of
 
@@ -239,6 +239,23 @@ def test_what_is_no_export_is_said(
     given = ["labels", str(pool / "scores.jsonl"), str(export), "--out", str(tmp_path / "o.jsonl")]
     assert message in str(CliRunner().invoke(cli, given).exception)
     assert not (tmp_path / "o.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"id": "a", "annotator": "b", "data": {"x": 1}},
+        {"id": "a", "audio_filepath": "a.wav", "annotations": []},
+        {"audio_filepath": "a", "utterance_id": "c", "annotation_id": 7},
+    ],
+)
+def test_lines_of_a_manifest_may_have_the_keys_of_a_task(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    path = tmp_path / "vendor.jsonl"
+    path.write_text(json.dumps({"text": "hello", **more}))
+    [found] = read_back(str(path), from_name="transcription")
+    assert (found.id, found.text) == ("a", "hello")
 
 
 def test_another_name_of_the_text_area_is_named(pool: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,11 +43,11 @@ def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
     Raises:
         ManifestError: it is something else; the message names the line.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         yield from hf.read(Path(path))
         return
     text = text_of(decompressed(read_file(path, path), path), path).removeprefix("\ufeff")
-    if text.lstrip()[:1] in ("{", "[", ""):
+    if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", ""):
         for _, where, item in json_lines(text.encode().split(b"\n"), path):
             yield from _told(_of_object(item, where, from_name), where)
     else:

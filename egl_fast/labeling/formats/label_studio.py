@@ -107,7 +107,13 @@ def labeling_config(records: Sequence[Record], sending: Sending) -> dict[str, by
 
 
 def is_task(item: Mapping[str, Any]) -> bool:
-    """Whether an object is a task, or an item of an export: JSON-MIN has no ``data``."""
+    """Whether an object is a task, or an item of an export: JSON-MIN has no ``data``.
+
+    Lines of manifests may have keys of the same names. But the id of a task is a number, and its
+    audio is called ``audio``.
+    """
+    if isinstance(item.get("id"), str) or ("audio_filepath" in item and "audio" not in item):
+        return False
     return isinstance(item.get("data"), dict) or not item.keys().isdisjoint(_OF_EXPORTS)
 
 
