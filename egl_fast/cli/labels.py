@@ -15,8 +15,7 @@ from egl_fast.cli.console import say, warn
 from egl_fast.cli.extras import require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.labels_audit import audited_lines, list_suspicious
-from egl_fast.cli.select import move_audio_paths
-from egl_fast.data.audio_folder import audio_folder
+from egl_fast.data.audio_folder import audio_folder, move_audio_paths
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
 from egl_fast.labeling.formats import Delivered, Record, Sending, read_back
