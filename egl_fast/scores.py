@@ -15,6 +15,9 @@ from egl_fast.selection import Scores
 from egl_fast.selection.gate import likeness_in
 from egl_fast.warning import warn
 
+#: What to do about a file that holds no scores.
+REMEDY = "give what `egl-fast score` wrote, or what `select` or `query` wrote as JSON Lines"
+
 
 def read_scores(path: str | Path) -> Scores:
     """The records of a scores file, with the files beside it.
@@ -37,7 +40,7 @@ def read_scores(path: str | Path) -> Scores:
     records: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
     with open_lines(path, source) as lines:
-        for number, where, record in json_lines(lines, source):
+        for number, where, record in json_lines(lines, source, remedy=REMEDY):
             _refuse_other_records(record, where)
             identity = record["id"]
             if identity in first_line:
@@ -91,7 +94,5 @@ def not_of_one_pool(metadata: Mapping[str, Any], num_records: int) -> str | None
 
 def _refuse_other_records(record: dict[str, Any], where: str) -> None:
     if not isinstance(record.get("id"), str):
-        raise ManifestError(
-            f"{where}: has no 'id'; is this a scores file written by `egl-fast score`?"
-        )
+        raise ManifestError(f"{where}: has no 'id', so it is no score; {REMEDY}")
     seconds_of(record, "duration", where)

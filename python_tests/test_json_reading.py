@@ -23,7 +23,7 @@ from egl_fast.evaluation.reporting.score_records import read_records
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
 from egl_fast.labeling.formats import read_back
 from egl_fast.records import STRATEGIES
-from egl_fast.scores import read_scores
+from egl_fast.scores import REMEDY, read_scores
 from egl_fast.scoring.run.journal import Header, read_journal
 
 LINES = b'{"audio_filepath": "a.wav", "text": "\xc3\xa4"}\n{"audio_filepath": "b.wav"}\n'
@@ -130,7 +130,8 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path, name: str, read
     message = str(caught.value)
     assert str(path) in message
     assert what in message
-    assert remedy in message
+    # Scores are not rewritten by hand.
+    assert remedy in message or (reader == "select" and message.endswith(REMEDY))
     assert "\n" not in message
 
 

@@ -287,6 +287,17 @@ def test_a_name_that_promises_another_format_is_refused(
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["csv", "label-studio", "lhotse"])
+def test_picks_in_other_formats_are_no_scores(pool: Path, tmp_path: Path, name: str) -> None:
+    out = written(pool, tmp_path, name)
+    for given in (["report", "--scores", out, "--no-audio"], ["select", out, "--budget", "1"]):
+        message = str(CliRunner().invoke(cli, list(map(str, given))).exception)
+        assert (
+            "give what `egl-fast score` wrote, or" in message or "is it a scores file?" in message
+        )
+        assert "\n" not in message
+
+
 @pytest.mark.parametrize("name", ["csv", "label-studio", "hf"])
 @pytest.mark.parametrize("at", range(6))
 def test_an_interrupted_selection_leaves_files_of_one_run(
