@@ -112,7 +112,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-#: What is read in place of a manifest (test_sources.py).
+#: What is read in place of a manifest (test_sources*.py).
 SOURCES = {"CSV", "TSV", "paths", "Parquet", "WAV", "FLAC", "Ogg"}
 
 
