@@ -287,7 +287,7 @@ def test_an_exclusion_that_matches_nothing_is_said(scores: Path, run: Run) -> No
     other.write_text('{"id": "nobody"}\n')
     status, _, err = run("select", scores, "--budget", 1, "--exclude", other)
     assert status == 0
-    assert "warning: --exclude: none of its ids is in the scores" in err
+    assert "warning: exclude: none of its ids is in the scores" in err
 
 
 def test_embeddings_of_records_in_another_order_are_refused(scores: Path, run: Run) -> None:

@@ -284,7 +284,7 @@ def test_an_audit_ranks_transcripts_and_keeps_what_it_cannot_rank(tmp_path: Path
     assert found["ab"]["audit_nll"] > 0
     assert "audit_rank" not in found["d ö"]
     [error] = lines_of(tmp_path / "labeled.jsonl.errors.jsonl")
-    assert error["kind"] == "unaudited"
+    assert error["kind"] == "unwritable"
     assert "'ö' is not in the model's vocabulary" in error["error"]
     assert "too long" in done.stdout
     first = out.read_bytes()
@@ -295,6 +295,23 @@ def test_an_audit_ranks_transcripts_and_keeps_what_it_cannot_rank(tmp_path: Path
         assert "audit_percentile" not in line
         assert line.get("audit_rank") == found[line["text"]].get("audit_rank")
         assert line.get("audit_nll") == pytest.approx(found[line["text"]].get("audit_nll"))
+
+
+def test_transcripts_that_a_model_cannot_write_are_counted_by_character(tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    save_checkpoint(model, random_checkpoint())
+    picks = write_recordings(tmp_path, ["ab", "7 ö", "ö", "e" * 60], [0.5, 0.6, 0.7, 0.4])
+    out = tmp_path / "labeled.jsonl"
+    done = labels(picks, picks, "--out", out, "--model", model, status=3)
+    assert (
+        "warning: characters that the model lacks, by transcripts: 'ö' in 2 (such as 'rec1.wav'), "
+        "'7' in 1 (such as 'rec1.wav')\n"
+    ) in done.stderr
+    assert "2 with characters that the model cannot write: see" in done.stderr
+    assert [line["text"] for line in lines_of(out)] == ["ab", "7 ö", "ö", "e" * 60]
+    assert not any("audit_rank" in line for line in lines_of(out))
+    kinds = [error["kind"] for error in lines_of(tmp_path / "labeled.jsonl.errors.jsonl")]
+    assert kinds == ["unwritable"] * 2
 
 
 def test_an_audit_is_exact(tmp_path: Path) -> None:

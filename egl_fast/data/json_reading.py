@@ -183,12 +183,15 @@ def refuse_binary(start: bytes, source: str) -> None:
         raise ManifestError(f"{source}: is binary, cannot be read as text; {_TEXT}")
 
 
-def json_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+def json_lines(
+    lines: Iterable[bytes], source: str, *, remedy: str = _ONE_PER_LINE
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """The objects of JSON Lines, without blank lines, or those of one array.
 
     Args:
         lines: of UTF-8, as ``text_lines`` gives them.
         source: what to call the file in an error.
+        remedy: what to do about a text that is something else.
 
     Yields:
         Line number from 1, or place in the array; what to call it in an error; and its object.
@@ -206,7 +209,7 @@ def json_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str, 
             kind = None
             if is_first:
                 whole = "\n".join([text, *(rest for _, rest, _ in decoded)])
-                kind = _other_kind(whole.lstrip("\ufeff \t\r\n"))
+                kind = _other_kind(whole.lstrip("\ufeff \t\r\n"), remedy)
             if kind is None:
                 raise
             raise ManifestError(f"{source}: {kind}") from None
@@ -326,7 +329,7 @@ class _Reader(RawIOBase):
         return len(found)
 
 
-def _other_kind(text: str) -> str | None:
+def _other_kind(text: str, remedy: str) -> str | None:
     """What a text is if its first line is not a JSON object, and the remedy; None if unknown."""
     first, _, rest = text.partition("\n")
     try:
@@ -344,19 +347,19 @@ def _other_kind(text: str) -> str | None:
             return f"contains JSON over several lines; {_ONE_PER_LINE}: jq -c . FILE"
         return None
     if first.startswith("<"):
-        return f"is HTML or XML; {_ONE_PER_LINE}"
+        return f"is HTML or XML; {remedy}"
     if first.startswith(("- ", "---", "# ")):
-        return f"is not JSON Lines, but looks like YAML; {_ONE_PER_LINE}"
+        return f"is not JSON Lines, but looks like YAML; {remedy}"
     second = rest.partition("\n")[0]
     for name, separator in (("TSV", "\t"), ("CSV", ","), ("CSV", ";")):
         columns = first.count(separator)
         if columns and ("audio" in first.lower() or second.count(separator) == columns):
-            return f"is not JSON Lines, but looks like {name}; {_ONE_PER_LINE}"
+            return f"is not JSON Lines, but looks like {name}; {remedy}"
     words = first.split(None, 1)
     if len(words) == 1 and first.rstrip().lower().endswith(_RECORDINGS):
-        return f"is not JSON Lines, but a list of recordings; {_ONE_PER_LINE}"
+        return f"is not JSON Lines, but a list of recordings; {remedy}"
     if len(words) == 2 and first[0].isalnum():
-        return f"is not JSON Lines, but looks like Kaldi's (an id, then the rest); {_ONE_PER_LINE}"
+        return f"is not JSON Lines, but looks like Kaldi's (an id, then the rest); {remedy}"
     return None
 
 

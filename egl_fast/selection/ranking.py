@@ -11,7 +11,7 @@ from functools import cached_property
 from egl_fast.errors import SelectionError
 from egl_fast.selection.batches import order_by, without_scores
 from egl_fast.selection.budget import parse_budget, take
-from egl_fast.selection.candidates import Candidates, Scored
+from egl_fast.selection.candidates import Candidates
 from egl_fast.selection.cost import Cost, seconds_of
 from egl_fast.selection.gate import Gate, groups
 from egl_fast.selection.shares import in_shares
@@ -23,8 +23,8 @@ class Selection:
     """What to choose by.
 
     Attributes:
-        budget: see ``select``.
-        strategy: see ``select``; or a function.
+        budget: see ``request.select``.
+        strategy: see ``request.select``; or a function.
         batch: a way to choose a set, see ``egl_fast.selection.batches``; None: the top of the list.
         share: a key of the records; its values get shares of the budget as clusters do.
         most: key -> so many utterances of each of its values, and no more.
@@ -270,38 +270,6 @@ class Choice:
     num_copies: int = 0
     is_unmet: bool = False
     scores: Sequence[float] = ()
-
-
-def select(
-    records: Sequence[Scored], *, budget: str | int, strategy: str | None = None
-) -> list[int]:
-    """The most informative utterances that a budget allows.
-
-    Args:
-        records: scored utterances, ``ScoreRecord`` or mappings with the same names.
-        budget: how much to take. ``"20%"``: of the records, halves rounded up. ``500`` or
-            ``"500"``: so many. ``"3.5h"``, ``"90m"`` or ``"45s"``: down the ranking as long as
-            all fits; the first utterance that does not ends the selection, so that no utterance
-            is passed over for a shorter one.
-        strategy: what to rank by, see ``egl_fast.selection.strategies``; higher is more
-            informative, ties keep the order of ``records``. None: ``pctc``, which our experiments
-            recommend (docs/choosing.md).
-
-    Returns:
-        Indices into ``records``, most informative first; at least one.
-
-    Raises:
-        SelectionError: the budget cannot be read, is not above zero, is more than there is or less
-            than one utterance; the strategy is unknown, or a record holds no number for it.
-
-    Example:
-        >>> pool = [{"egl": 1.0, "duration": 2.0}, {"egl": 9.0, "duration": 3.0}]
-        >>> select(pool, budget="50%")
-        [1]
-        >>> select(pool, budget="5s")
-        [1, 0]
-    """
-    return Selection(budget, strategy).choose(Candidates(records)).picks
 
 
 def rank(scores: Sequence[float]) -> list[int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from egl_fast.data.json_reading import decoded_lines, json_object, open_lines
+from egl_fast.data.json_reading import decoded_lines, json_lines, json_object, open_lines
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.scores import REMEDY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,8 +45,9 @@ def read_records(
             yield f"scores {path}, row {number}", record
         advance(path.stat().st_size)
         return
-    for _, text, where in _lines(path, advance):
-        yield where, json_object(text, where)
+    with _lines(path, advance) as lines:
+        for _, where, record in json_lines(lines, f"scores {path}", remedy=REMEDY):
+            yield where, record
 
 
 def records_at(
@@ -79,10 +81,11 @@ def _some(path: Path, places: set[int], total: int) -> Iterator[tuple[int, Recor
         if frame.height == total:
             yield from zip(sorted(places), frame[sorted(places)].iter_rows(named=True), strict=True)
         return
-    written = islice(_lines(path), max(places, default=-1) + 1)
-    for place, (_, text, where) in enumerate(written):
-        if place in places:
-            yield place, json_object(text, where)
+    with _lines(path) as lines:
+        written = islice(decoded_lines(lines, f"scores {path}"), max(places, default=-1) + 1)
+        for place, (_, text, where) in enumerate(written):
+            if place in places:
+                yield place, json_object(text, where)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -93,12 +96,10 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
+@contextmanager
 def _lines(
     path: Path, advance: Callable[[int], None] = lambda more: None
-) -> Iterator[tuple[int, str, str]]:
-    """See ``decoded_lines``."""
-    source = f"scores {path}"
-
+) -> Iterator[Iterator[bytes]]:
     def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
         unsaid = 0
         for line in lines:
@@ -109,8 +110,8 @@ def _lines(
                 unsaid = 0
         advance(unsaid)
 
-    with open_lines(path, source) as lines:
-        yield from decoded_lines(counted(lines), source)
+    with open_lines(path, f"scores {path}") as lines:
+        yield counted(lines)
 
 
 def _frame(path: Path) -> pl.DataFrame:

@@ -96,6 +96,7 @@ FORMAT = Format(
     name="lhotse",
     description="cuts for Lhotse, with the record's keys as custom fields",
     suffixes=(".cuts.jsonl",),
+    also=(".jsonl",),
     chunks=chunks,
     needs_folder=True,
 )
