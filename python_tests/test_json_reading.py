@@ -155,6 +155,7 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path, name: str, read
         (b'{"id": "a", "x": {"y": [{"z": 1, "z": 2}]}}', "the key 'z' appears twice"),
         (b'{"id": "a", "x": NaN}', "NaN is not a number; write null"),
         (b'{"id": "a", "x": 1e999}', "number 1e999 is out of range"),
+        (b'{"id": "a", "x": -1e999}', "number -1e999 is out of range"),
         (b'{"id": "a", "x": [-1.5E+0309]}', "number -1.5E+0309 is out of range"),
         (b'{"id": "a", "x": ' + b"9" * 310 + b".0}", "is out of range"),
         (b'{"id": "a", "x": ' + b"9" * 299 + b"e10}", "is out of range"),
@@ -172,6 +173,16 @@ def test_all_readers_refuse_the_same_lines(
     with pytest.raises(ManifestError, match=r"line 2: ") as caught:
         READERS[reader](path)
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", '{"a": 1, "b": "{", "c": null}', '{"a": "[", "b": -1.5e308}', '"{"', ' {"a" :1}\t'],
+)
+def test_lines_of_plain_values_are_read_like_others(text: str) -> None:
+    assert json_value(text) == json.loads(text)
+    # In an array, which is read by way of calls of Python.
+    assert json_value(f"[{text}]") == [json.loads(text)]
 
 
 def test_report_reads_through_gzip_and_a_mark(tmp_path: Path) -> None:
