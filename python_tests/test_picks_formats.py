@@ -119,6 +119,13 @@ def test_what_is_written_is_read_back(pool: Path, tmp_path: Path, name: str) -> 
             assert float(one.record["score"]) == line["pctc"] / 0.1
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_picks_of_any_format_can_be_excluded(pool: Path, tmp_path: Path, name: str) -> None:
+    out = written(pool, tmp_path, name)
+    done = select(pool, "--exclude", out)
+    assert "every utterance is excluded" in str(done.exception)
+
+
 def test_json_lines_are_as_they_were(pool: Path, tmp_path: Path) -> None:
     out = written(pool, tmp_path, "jsonl")
     first = json.loads(out.read_text(encoding="utf-8").splitlines()[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import click
 
 from egl_fast.cli import options
-from egl_fast.data.identity import identity_of
-from egl_fast.data.json_reading import json_lines, open_lines
+from egl_fast.cli.extras import require_packages
+from egl_fast.labeling.formats import Sending, read_back
 from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS
 from egl_fast.selection.request import Request
 
@@ -101,8 +102,8 @@ _OPTIONS = (
         type=options.FILE,
         multiple=True,
         metavar="FILE",
-        help="A manifest or an earlier selection: recordings with its ids are not candidates. May "
-        "be repeated.",
+        help="A manifest, or an earlier selection in any --format: recordings with its ids are not "
+        "candidates. May be repeated.",
     ),
 )
 
@@ -123,7 +124,6 @@ def as_settings(request: Request) -> dict[str, Any]:
 
 def ids_in(path: str) -> Iterator[str]:
     """The ids in a file of ``--exclude``."""
-    source = f"--exclude {path}"
-    with open_lines(path, source) as lines:
-        for _, where, record in json_lines(lines, source):
-            yield identity_of(record, where)
+    if os.path.isdir(path):
+        require_packages("a Hugging Face dataset", {"pyarrow": "pyarrow"}, extra="datasets")
+    return (one.id for one in read_back(path, from_name=Sending.from_name))
