@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commands import in_this_process
 from conftest import Run
+from embeddings_alone import with_spectra
 
 import egl_fast
 from egl_fast.embeddings.file import hash_of_ids
@@ -42,7 +43,7 @@ def written(folder: Path, **more: object) -> Path:
     embeddings[1] = embeddings[0] + 1e-6
     path = folder / "scores.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    np.save(f"{path}.embeddings.npy", embeddings.astype(np.float32))
+    np.save(f"{path}.embeddings.npy", with_spectra(embeddings))
     typicality = {
         "thresholds": {f"{FALSE_ALARMS:g}": -1.0},
         "num_trusted": 60,

@@ -23,7 +23,7 @@ from egl_fast.training.loop import Trainer, lost
 
 #: More tell little more: docs/typicality.md was measured with 100 and 140.
 MAX_TRUSTED = 250
-#: What they may add to a model file, in numbers of 16 bits: as much as 256 rows of `small`.
+#: What they may add to a model file, in numbers of 16 bits: as much as 237 rows of `small`.
 _MAX_NUMBERS = 2**18
 
 
