@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from commands import in_this_process
 
 from egl_fast.cli.main import cli
+from egl_fast.data.audio import load_audio
 from egl_fast.data.manifest import read_manifest
 from egl_fast.labeling.formats import FORMATS, read_back
 from egl_fast.records import Hypothesis, ScoreRecord, to_json
@@ -222,6 +224,24 @@ def test_nothing_is_overwritten_unasked(pool: Path, tmp_path: Path) -> None:
 
 
 # With the libraries themselves.
+
+
+def test_lhotse_gets_recordings_that_only_ffmpeg_reads(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    lhotse = pytest.importorskip("lhotse")
+    audio = Path(__file__).parent / "audio" / "tone.m4a"
+    score = {"id": 'a "b"/ü', "audio_filepath": str(audio), "duration": 0.4, "pctc": 1.0}
+    (tmp_path / "scores.jsonl").write_text(json.dumps(score))
+    out = tmp_path / "picks.cuts.jsonl"
+    assert in_this_process("select", tmp_path / "scores.jsonl", "--budget", 1, "--out", out) == 0
+    [cut] = lhotse.CutSet.from_file(out)
+    lhotse.qa.validate(cut)
+    [source] = read_manifest(out)
+    wave = load_audio(source, sample_rate_hz=cut.sampling_rate)
+    assert (source.id, source.audio_path) == (score["id"], audio)
+    assert len(wave) == round(cut.duration * cut.sampling_rate)
+    whole = load_audio(replace(source, duration_seconds=None), sample_rate_hz=cut.sampling_rate)
+    assert len(whole) == cut.recording.num_samples
 
 
 def test_lhotse_reads_the_cuts(pool: Path, tmp_path: Path) -> None:

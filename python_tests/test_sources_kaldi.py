@@ -42,6 +42,33 @@ def test_kaldi_data(speech: Speech, tmp_path: Path) -> None:
     check(read_manifest(tmp_path / "wav.scp"), texts=speech.texts, ids=KALDI_IDS)
 
 
+def test_what_lhotse_exports_for_kaldi(speech: Speech, tmp_path: Path) -> None:
+    """Lhotse writes the folder; Kaldi itself is no package."""
+    lhotse = pytest.importorskip("lhotse")
+    from lhotse.kaldi import export_to_kaldi
+
+    recordings = [
+        lhotse.Recording.from_file(speech.path(name), recording_id=key)
+        for name, key in zip(NAMES, KALDI_IDS, strict=True)
+    ]
+    supervisions = [
+        lhotse.SupervisionSegment(
+            id=key, recording_id=key, start=0.0, duration=recording.duration,
+            text=speech.texts[name], speaker=f"speaker{key.count('/')}", language="ü",
+        )
+        for name, key, recording in zip(NAMES, KALDI_IDS, recordings, strict=True)
+    ]  # fmt: skip
+    export_to_kaldi(
+        lhotse.RecordingSet.from_recordings(recordings),
+        lhotse.SupervisionSet.from_segments(supervisions),
+        tmp_path,
+    )
+    utterances = read_manifest(tmp_path)
+    check(utterances, texts=speech.texts, ids=KALDI_IDS)
+    said = {(u.record["speaker"], u.record["language"]) for u in utterances}
+    assert said == {(f"speaker{number}", "ü") for number in range(3)}
+
+
 def test_kaldi_segments(speech: Speech, tmp_path: Path) -> None:
     kaldi(
         speech,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import tarfile
 from pathlib import Path
 
@@ -35,6 +36,28 @@ def tarred(speech: Speech, tmp_path: Path) -> Path:
     lines[1] = {**lines[1], "audio_filepath": lines[0]["audio_filepath"][:-4] + "-sub1.wav"}
     write_manifest(tmp_path / "tarred_audio_manifest.json", lines)
     return tmp_path
+
+
+def test_a_manifest_of_nemo(speech: Speech, tmp_path: Path) -> None:
+    """By NeMo's own writer and reader if it is installed, which takes dozens of packages; else
+    by json, as that writes it.
+    """
+    path = tmp_path / "train_manifest.json"
+    lines = [
+        {"audio_filepath": str(speech.path(n)), "duration": 0.02, "text": speech.texts[n], "x": n}
+        for n in NAMES
+    ]
+    try:
+        from nemo.collections.asr.parts.utils import manifest_utils
+    except ImportError:
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    else:
+        manifest_utils.write_manifest(path, lines, ensure_ascii=False)
+        assert manifest_utils.read_manifest(path) == lines
+    utterances = read_manifest(path)
+    assert [u.id for u in utterances] == [str(speech.path(name)) for name in NAMES]
+    assert [u.text for u in utterances] == list(speech.texts.values())
+    assert [u.record["x"] for u in utterances] == NAMES
 
 
 def test_a_tarred_manifest_of_nemo(tarred: Path) -> None:
