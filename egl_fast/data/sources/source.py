@@ -69,7 +69,7 @@ class Source:
         self.path = Path(given)
         self.is_standard_input = str(given) == "-"
         self.name = _STANDARD_INPUT if self.is_standard_input else str(given)
-        self.is_folder = not self.is_standard_input and self.path.is_dir()
+        self.is_folder = not self.is_standard_input and os.path.isdir(given)
         self.folder = self.path if self.is_folder else self.path.parent
         #: Its content; None of a folder.
         self.file: BinaryIO | None = None
@@ -171,7 +171,8 @@ def _decoded(lines: Iterable[bytes], name: str) -> Iterator[Line]:
 
 def located(audio: str, folder: Path) -> str:
     """A path of a source that may count from its folder or, as toolkits do, the current one."""
-    if os.path.isabs(audio) or (folder / audio).exists() or not os.path.exists(audio):
+    # Unlike Path.exists, os.path.exists takes any text.
+    if os.path.isabs(audio) or os.path.exists(folder / audio) or not os.path.exists(audio):
         return audio
     return os.path.abspath(audio)
 
