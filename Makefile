@@ -19,6 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 comma := ,
 ENTER := . .venv/bin/activate &&
+# Where torch is installed, for a shell in which .venv is active.
+TORCH := $$(python -c 'import torch; print(torch.__path__[0])')
 # One process per core. In each, one thread: tests compute little at a time, and threads would wait
 # for each other longer than they work.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules \
@@ -67,7 +69,7 @@ lint: venv ## Style of Python and C++
 	$(ENTER) ruff check .
 	$(ENTER) ruff format --check .
 	$(ENTER) clang-format --dry-run -Werror $(NATIVE_SOURCES)
-	$(ENTER) torch=$$(python -c 'import torch; print(torch.__path__[0])') && \
+	$(ENTER) torch="$(TORCH)" && \
 		printf '%s\n' $(TIDY_SOURCES) | xargs -P 2 -I FILE clang-tidy --quiet FILE -- \
 		-std=c++20 -I. -isystem "$$torch/include" -DTORCH_TARGET_VERSION=0x020a000000000000
 
@@ -80,7 +82,7 @@ types: venv ## Types, by mypy
 	$(ENTER) mypy
 
 test-cpp: venv ## C++ tests, CUDA kernels in emulation among them, under the address and undefined-behavior sanitizers
-	$(call run_ctest,build/cpp,address$(comma)undefined)
+	$(call run_ctest,build/cpp,address$(comma)undefined,-DEGL_TORCH="$(TORCH)")
 
 test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 	$(call run_ctest,build/cpp-threads,thread)
@@ -94,12 +96,13 @@ test-cpp-aarch64: venv ## C++ tests of aarch64, emulated: apt install g++-aarch6
 	$(ENTER) cmake --build build/cpp-aarch64
 	$(ENTER) ctest --test-dir build/cpp-aarch64 --output-on-failure --parallel 2
 
-fuzz: venv ## Fuzz the search and the occupancy; SECONDS= of CPU time each, in all
+fuzz: venv ## Fuzz native operators and the reader of model files; SECONDS= of CPU time each, in all
 	@command -v $(CLANGXX) >/dev/null || { \
 		echo "$(CLANGXX): not found; on Debian: apt install clang-19 libclang-rt-19-dev"; exit 1; }
 	$(ENTER) cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DEGL_FUZZ=ON \
-		-DEGL_SANITIZE=address$(comma)undefined
-	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy
+		-DEGL_SANITIZE=address$(comma)undefined -DEGL_TORCH="$(TORCH)"
+	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy fuzz_cotangents
+	$(ENTER) pip install --quiet --require-hashes --no-deps $(PIP_OPTIONS) -r fuzz/requirements.txt
 	$(ENTER) python fuzz/run.py --seconds $(SECONDS)
 
 sbom: venv ## Write build/sbom.cdx.json: the pins of requirements.lock, as CycloneDX
@@ -129,8 +132,7 @@ test-cuda-link: ## Build against a CUDA build of torch (6 GB of disk), load it; 
 	cd $(CUDA_LINK) && bin/egl-fast doctor
 
 emulated: build ## The operators' CUDA halves on the host, which the Python tests load
-	$(ENTER) cmake -S . -B $(EMULATED) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) \
-		-DEGL_TORCH="$$(python -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parent)')"
+	$(ENTER) cmake -S . -B $(EMULATED) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) -DEGL_TORCH="$(TORCH)"
 	$(ENTER) cmake --build $(EMULATED) --target egl_emulated
 
 test-python: build emulated ## Python tests but the slow ones
@@ -160,10 +162,10 @@ define require_compiler
 	echo "$(CXX): not found; install g++ 11 or later, or name another: make CXX=..."; exit 1; }
 endef
 
-# $(1): build folder; $(2): sanitizers
+# $(1): build folder; $(2): sanitizers; $(3): more options
 define run_ctest
 $(require_compiler)
-$(ENTER) cmake -S . -B $(1) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) -DEGL_SANITIZE=$(2)
+$(ENTER) cmake -S . -B $(1) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) -DEGL_SANITIZE=$(2) $(3)
 $(ENTER) cmake --build $(1)
 $(ENTER) ctest --test-dir $(1) --output-on-failure
 endef

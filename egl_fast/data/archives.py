@@ -95,7 +95,7 @@ def _tar_member(version: _Version, name: str) -> bytes:
 
 def _cell(inside: str) -> tuple[str, int]:
     column, _, row = inside.rpartition("/")
-    if not row.isdecimal():
+    if not row.isdecimal() or len(row) > 18:
         raise KeyError(inside)
     return column, int(row)
 

@@ -48,7 +48,7 @@ def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
         ManifestError: it is something else; the message names the line.
     """
     if os.path.isdir(path):
-        yield from hf.read(Path(path))
+        yield from _told(hf.read(Path(path)), path)
         return
     with open_lines(path, path) as lines:
         start: list[bytes] = []  # as far as the first line that is not blank
@@ -61,10 +61,7 @@ def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
             return
         text = text_of(b"".join(lines), path).removeprefix("\ufeff")
     for where, cells in csv.table(text, path):
-        if "utterance_id" in cells:
-            yield from label_studio.delivered(cells, where, from_name)
-        else:
-            yield csv.delivered(cells, where)
+        yield from _told(_of_cells(cells, where, from_name), where)
 
 
 def _of_object(item: Record, where: str, from_name: str) -> Iterator[Delivered]:
@@ -74,11 +71,20 @@ def _of_object(item: Record, where: str, from_name: str) -> Iterator[Delivered]:
         yield (lhotse if lhotse.is_cut(item) else jsonl).delivered(item, where)
 
 
+def _of_cells(cells: dict[str, str], where: str, from_name: str) -> Iterator[Delivered]:
+    if "utterance_id" in cells:
+        yield from label_studio.delivered(cells, where, from_name)
+    else:
+        yield csv.delivered(cells, where)
+
+
 def _told(found: Iterator[Delivered], where: str) -> Iterator[Delivered]:
     """What a reader finds; a structure that no tool of ours writes becomes a ``ManifestError``."""
     try:
-        yield from found
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        for one in found:
+            one.check()
+            yield one
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ManifestError(
             f"{where}: is not what its tool writes ({type(error).__name__}: {one_line(error)}); "
             "export it again"

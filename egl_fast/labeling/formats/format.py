@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from egl_fast.data.jsonl import promised_by
+from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 
 #: One pick: the manifest's keys, its scores, ``rank``, and ``score``, which it was ranked by.
@@ -94,6 +95,18 @@ class Delivered:
     where: str
     is_answer: bool = False
     skipped: bool = False
+
+    def check(self) -> None:
+        """Raise ``TypeError`` or ``ValueError`` if texts or seconds are something else.
+
+        Tables have seconds as text.
+        """
+        if not isinstance(self.id, str):
+            raise TypeError(f"id is {shown(self.id)}, not a string")
+        if not isinstance(self.text, (str, type(None))):
+            raise TypeError(f"text is {shown(self.text)}, not a string")
+        for key in ("offset", "duration"):
+            float(self.record.get(key) or 0.0)
 
 
 def audio_path(record: Record, folder: Path) -> str:

@@ -6,7 +6,6 @@ the keys of the record. The id is ``utterance_id``, since exports use ``id`` for
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
+from egl_fast.data.json_reading import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError
 from egl_fast.labeling.formats.format import (
@@ -179,7 +179,7 @@ def _answer(
 def _joined(texts: Any) -> str | None:
     """A text area's content: a text, several, or, in JSON-MIN and CSV, an object of several."""
     if isinstance(texts, str) and texts.startswith(('{"text":', '[{"text":')):
-        texts = json.loads(texts)
+        texts = json_value(texts)
     if isinstance(texts, dict):
         texts = texts["text"]
     if isinstance(texts, list):
