@@ -37,7 +37,7 @@ CUDA_LINK := build/cuda-link
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-cpp-aarch64 fuzz sbom test-wheel test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
+	test-cpp-aarch64 fuzz sbom test-wheel check-label-studio test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
 	test-python bench bench-quick gpu-report performance-page commands-page clean
 
 help: ## List all targets
@@ -110,6 +110,9 @@ sbom: venv ## Write build/sbom.cdx.json: the pins of requirements.lock, as Cyclo
 
 test-wheel: venv ## Build the wheel, install it in an empty environment outside the tree, test it there
 	$(ENTER) python python_tests/check_wheel.py
+
+check-label-studio: build ## Run docs/tutorial.md with a real Label Studio, installed into build/label-studio
+	$(ENTER) python python_tests/check_label_studio.py
 
 test-cuda: test-cpp test-cpp-threads kernels ## All that shows CUDA kernels right without a GPU
 
