@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy.typing as npt
 
 from egl_fast.data.audio_folder import read_metadata
 from egl_fast.data.json_reading import json_lines, open_lines
@@ -53,20 +55,42 @@ def read_scores(path: str | Path) -> Scores:
     if not records:
         raise ManifestError(f"{source}: contains no records; write it with `egl-fast score`")
     metadata = read_metadata(path)
+    holds_typicality = any(record.get("typicality") is not None for record in records)
+    embeddings = embeddings_beside(
+        path, list(first_line), metadata, holds_typicality=holds_typicality
+    )
+    return Scores(records, metadata, embeddings)
+
+
+def embeddings_beside(
+    path: str, ids: Sequence[str], metadata: Mapping[str, Any], *, holds_typicality: bool
+) -> npt.NDArray[Any] | None:
+    """The embeddings of a scores file, [n, d], None if there are none; with warnings.
+
+    Args:
+        path: the scores file, or "-".
+        ids: of its records.
+        metadata: what is told of it.
+        holds_typicality: whether a record does, so that there ought to be embeddings.
+
+    Raises:
+        SelectionError: see ``load_embeddings``.
+    """
+    source = "scores from standard input" if path == "-" else f"scores {path}"
     embeddings = None
     if path != "-":
         hashed = likeness_in(metadata).get("ids_sha256")
-        embeddings = load_embeddings(path, list(first_line), ids_sha256=hashed)
-    if embeddings is None and any(record.get("typicality") is not None for record in records):
-        beside = "embeddings" if path == "-" else embeddings_path(path).name
+        embeddings = load_embeddings(path, ids, ids_sha256=hashed)
+    if embeddings is None and holds_typicality:
+        missing = "embeddings" if path == "-" else embeddings_path(path).name
         warn(
-            f"{source}: no {beside} beside them: copies are not recognized, and what is left out "
+            f"{source}: no {missing} beside them: copies are not recognized, and what is left out "
             "is one group"
         )
-    other = not_of_one_pool(metadata, len(records))
+    other = not_of_one_pool(metadata, len(ids))
     if other is not None:
         warn(f"{source}: {other}")
-    return Scores(records, metadata, embeddings)
+    return embeddings
 
 
 def not_of_one_pool(metadata: Mapping[str, Any], num_records: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +165,21 @@ def command(
         if audit_spec is not None:
             lines, failed = spelled.audited(**auditing)
             returned.problems += failed
-    with errors:
+    left: list[Record] = []
+    # The manifest gets its name last: what is beside it is of the same run, or older than it.
+    with writers[0], ExitStack() as stack:
+        _write(writers[0], lines.values(), folder)
+        if rest is not None:
+            left = _left(
+                sent if pool is None else by_id(read_back(pool, from_name=from_name)), returned
+            )
+            stack.enter_context(writers[1])
+            _write(writers[1], left, folder if pool is None else Path(pool).parent)
+        stack.enter_context(errors)
         for problem in returned.problems:
             errors.write(vars(problem))
-    _write(writers[0], lines.values(), folder)
+        errors.flush()
     if rest is not None:
-        left = _left(
-            sent if pool is None else by_id(read_back(pool, from_name=from_name)), returned
-        )
-        _write(writers[1], left, folder if pool is None else Path(pool).parent)
         say(f"{len(left)} recordings are left: see {rest}")
     _summarize(returned, len(sent), f"{out}.errors.jsonl")
     if audit_spec is not None:
@@ -192,9 +199,9 @@ def _write(writer: JsonlWriter, records: Iterable[Record], folder: Path) -> None
     moved = [dict(record) for record in records]
     assert writer.path is not None
     move_audio_paths(moved, folder, writer.path.parent)
-    with writer:
-        for record in moved:
-            writer.write(record)
+    for record in moved:
+        writer.write(record)
+    writer.flush()
 
 
 def _summarize(returned: Returned, num_sent: int, listed_in: str) -> None:

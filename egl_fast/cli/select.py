@@ -16,7 +16,7 @@ from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, is_relative, move_audio_paths, read_metadata
 from egl_fast.scores import read_scores
-from egl_fast.selection import batches, strategies
+from egl_fast.selection import Candidates, batches, strategies
 from egl_fast.selection.gate import how_to_close, likeness_in
 from egl_fast.selection.request import Request, choose
 
@@ -121,7 +121,8 @@ def command(
     request.selection(metadata=metadata)  # complain of options before reading a million records
     excluded = {identity for path in exclude for identity in selection_options.ids_in(path)}
     read = read_scores(scores)
-    chosen = choose(request, read, exclude=excluded)
+    candidates = Candidates(read.records, read.embeddings)
+    chosen = choose(request, candidates, metadata, exclude=excluded)
     choice, gate = chosen.choice, chosen.selection.gate
     picks = [{**read[i], "rank": rank} for rank, i in enumerate(choice.picks, start=1)]
     away = [{**read[i], "group": group} for i, group in choice.turned_away]
@@ -135,7 +136,7 @@ def command(
             **selection_options.as_settings(chosen.request),
             "exclude": list(exclude),
             "num_picks": len(picks),
-            "gate": None if gate is None else gate.metadata(chosen.candidates),
+            "gate": None if gate is None else gate.metadata(candidates),
             "typicality": {k: value for k, value in likeness.items() if k != "ids_sha256"},
         }
         writer.write(
@@ -144,7 +145,7 @@ def command(
     if table or show is not None:
         print_table(picks[:show], str(chosen.selection.ranked_by))
     if gate is None:
-        holds_typicality = any(record.get("typicality") is not None for record in read)
+        holds_typicality = any(value is not None for value in candidates.values("typicality"))
         say_nothing_left_out(how_to_close(metadata, holds_typicality=holds_typicality))
     listed_in = "" if writer.path is None else str(writer.beside(".atypical.jsonl"))
     summarize(chosen.selection, choice, read, listed_in=listed_in)

@@ -93,44 +93,48 @@ class Chosen:
     Attributes:
         request: with the default gate and strategy filled in.
         selection: what it amounts to.
-        candidates: the pool.
         choice: the result.
     """
 
     request: Request
     selection: Selection
-    candidates: Candidates
     choice: Choice
 
 
-def choose(request: Request, scores: Scores, *, exclude: Collection[str] = ()) -> Chosen:
+def choose(
+    request: Request,
+    candidates: Candidates,
+    metadata: Mapping[str, Any],
+    *,
+    exclude: Collection[str] = (),
+) -> Chosen:
     """Choose, and warn of what makes the result doubtful.
 
     Args:
         request: what to choose by.
-        scores: of the pool.
+        candidates: the pool.
+        metadata: of its scores.
         exclude: ids that are not candidates.
 
     Raises:
         SelectionError: an option cannot be used, or does not fit the scores.
     """
-    request = request.with_default_gate(scores.metadata)
-    selection = request.selection(exclude=exclude, metadata=scores.metadata)
-    candidates = Candidates(scores.records, scores.embeddings)
+    request = request.with_default_gate(metadata)
+    selection = request.selection(exclude=exclude, metadata=metadata)
     if selection.ranked_by is None:
         request = replace(request, strategy=recommended(candidates))
         selection = replace(selection, strategy=request.strategy)
     choice = selection.choose(candidates)
     if exclude and not any(identity in exclude for identity in candidates.values("id")):
         warn("exclude: none of its ids is in the scores; nothing is excluded")
-    few = too_few_trusted(likeness_in(scores.metadata).get("num_trusted"))
+    few = too_few_trusted(likeness_in(metadata).get("num_trusted"))
     if request.drop_atypical == "auto" and few is not None:
         warn(few)
     if selection.ranked_by in ("egl", "egl_unsquared"):
-        low_mass = low_mass_warning(scores.records)
+        low_mass = low_mass_warning(candidates.records)
         if low_mass is not None:
             warn(low_mass)
-    return Chosen(request, selection, candidates, choice)
+    return Chosen(request, selection, choice)
 
 
 def select(
@@ -202,9 +206,10 @@ def select(
         tuple(keep_group),
     )
     scores = records if isinstance(records, Scores) else Scores(_checked(records))
-    chosen = choose(request, scores, exclude=frozenset(exclude))
+    candidates = Candidates(scores.records, scores.embeddings)
+    chosen = choose(request, candidates, scores.metadata, exclude=frozenset(exclude))
     if chosen.selection.gate is None and any(
-        value is not None for value in chosen.candidates.values("typicality")
+        value is not None for value in candidates.values("typicality")
     ):
         warn(
             "noise, music, and other languages were not left out; to leave them out, "
