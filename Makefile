@@ -37,7 +37,7 @@ CUDA_LINK := build/cuda-link
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-cpp-aarch64 fuzz sbom test-wheel check-label-studio test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
+	test-cpp-aarch64 audit fuzz sbom test-wheel check-label-studio test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
 	test-python bench bench-quick gpu-report performance-page commands-page clean
 
 help: ## List all targets
@@ -104,6 +104,11 @@ fuzz: venv ## Fuzz native operators and the reader of model files; SECONDS= of C
 	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy fuzz_cotangents
 	$(ENTER) pip install --quiet --require-hashes --no-deps $(PIP_OPTIONS) -r fuzz/requirements.txt
 	$(ENTER) python fuzz/run.py --seconds $(SECONDS)
+
+audit: venv ## Look up known vulnerabilities of the pins by pip-audit; needs the internet
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet $(PIP_OPTIONS) pip-audit
+	build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 sbom: venv ## Write build/sbom.cdx.json: the pins of requirements.lock, as CycloneDX
 	$(ENTER) python python_tests/sbom.py build/sbom.cdx.json
@@ -173,7 +178,10 @@ $(ENTER) cmake --build $(1)
 $(ENTER) ctest --test-dir $(1) --output-on-failure
 endef
 
-$(PACKAGES_INSTALLED): requirements.lock
+# Only files whose hashes a lock lists, and only packages that it lists.
+PIP_INSTALL := .venv/bin/python -m pip install --quiet --require-hashes --no-deps $(PIP_OPTIONS)
+
+$(PACKAGES_INSTALLED): requirements.lock requirements-cpu.lock requirements-cuda.lock
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "$(PYTHON): not found; install Python 3.10 or later"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -181,7 +189,13 @@ $(PACKAGES_INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) lacks venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements.lock
+	@$(PIP_INSTALL) -r requirements-cpu.lock 2>/dev/null || \
+		echo "no CPU build of torch to be had: taking the registry's (see requirements.lock)"
+	$(PIP_INSTALL) -r requirements.lock
+	@.venv/bin/python -c 'import importlib.metadata as m, sys; \
+		sys.exit(sys.platform == "linux" and any("nvidia-" in r for r in m.requires("torch")))' || \
+		$(PIP_INSTALL) -r requirements-cuda.lock
+	.venv/bin/python -m pip check
 	@touch $@
 
 $(EXTENSION_BUILT): $(PACKAGES_INSTALLED) setup.py csrc/tools/nvcc.py pyproject.toml \

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from any_input import any_bytes, as_lines, few, put, value_or_line, with_another_value
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from test_any_source import CUT, MANIFEST
 
@@ -59,6 +59,10 @@ def test_any_bytes_are_answers_or_one_line(folder: Path, content: bytes) -> None
 
 @few
 @given(with_another_value(MANIFEST, CUT, EXPORTED, MINIMAL))
+@example({**MINIMAL, "transcription": '{"text":' + "[" * 3000})
+@example({**MINIMAL, "transcription": '{"text":'})
+@example({**MANIFEST, "duration": "long"})
+@example({**CUT, "id": ["x"]})
 def test_any_values_are_answers_or_one_line(folder: Path, record: dict[str, Any]) -> None:
     put(folder, sent=SENT, answers=as_lines(record))
     value_or_line(returned, folder)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 from any_input import FRAGMENTS, any_bytes, few, put, value_or_line
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from egl_fast.cli import options
@@ -40,6 +40,7 @@ def test_any_text_is_a_budget_or_one_line(text: str) -> None:
 
 @few
 @given(any_text("0.5 + 0.02*seconds + 0.01*words", "2*", "seconds", "words", " + ", "0.1"))
+@example("0." + "1" * 5000)
 def test_any_text_is_a_cost_or_one_line(text: str) -> None:
     cost = value_or_line(Cost.parse, text)
     if cost is not None:
@@ -49,6 +50,7 @@ def test_any_text_is_a_cost_or_one_line(text: str) -> None:
 
 @few
 @given(any_text("512MiB", "2", ".5", "G", "KB", " "))
+@example("9" * 5000 + "G")
 def test_any_text_is_a_size_or_one_line(text: str) -> None:
     assert value_or_line(options.Size().convert, text, None, None) != 0
 
@@ -117,6 +119,8 @@ def simulation(path: Path, *overrides: str) -> Any:
 
 @few
 @given(any_bytes(CONFIG))
+@example(b"queries = " + b"[" * 3000 + b"]" * 3000)
+@example(b"seeds = [" + b"9" * 5000 + b"]")
 def test_any_bytes_are_a_configuration_or_one_line(folder: Path, content: bytes) -> None:
     put(folder, **{"x.toml": content})
     value_or_line(simulation, folder / "x.toml")
@@ -124,6 +128,9 @@ def test_any_bytes_are_a_configuration_or_one_line(folder: Path, content: bytes)
 
 @few
 @given(any_text("seeds", ".0", "=", "[1]", "data.pool.where.kind", '"a"', "{a=1}"))
+@example("queries.²=1")
+@example("queries." + "9" * 5000 + "=1")
+@example("seeds=" + "[" * 3000)
 def test_any_text_is_an_override_or_one_line(folder: Path, text: str) -> None:
     put(folder, **{"x.toml": CONFIG})
     value_or_line(simulation, folder / "x.toml", text)
@@ -156,6 +163,8 @@ printed = st.characters(
 
 @few
 @given(st.lists(printed, unique=True))
+@example(["[", "0"])
+@example(["[", '"'])
 def test_a_written_vocabulary_is_read(folder: Path, characters: list[str]) -> None:
     if characters:
         put(folder, vocabulary="".join(f"{one}\n" for one in [*characters, "<space>"]).encode())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from any_input import any_bytes, as_lines, few, put, value_or_line, with_another_value
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from egl_fast.data.audio import load_audio
@@ -91,6 +91,8 @@ def elsewhere(folder: Path) -> Iterator[None]:
     ),
     st.sampled_from(["x.jsonl", "x.csv", "x.txt", "wav.scp", "x.parquet", "x"]),
 )
+@example(b"x" * 300, "x.txt")
+@example(b'[{"a":' + b"[" * 3000, "x.jsonl")
 def test_any_bytes_are_a_source_or_one_line(folder: Path, content: bytes, name: str) -> None:
     put(folder, **{name: content})
     for utterance in value_or_line(read_manifest, folder / name) or ():
@@ -103,6 +105,8 @@ def test_any_bytes_are_a_source_or_one_line(folder: Path, content: bytes, name: 
     with_another_value(MANIFEST, RECORDING, CUT, SUPERVISION, TARRED),
     st.sampled_from(["x.jsonl", "supervisions.jsonl", "tarred_audio_manifest.json"]),
 )
+@example({**TARRED, "shard_id": "x" * 300}, "x.jsonl")
+@example({**MANIFEST, "audio_filepath": "x" * 5000}, "x.jsonl")
 def test_any_values_are_a_record_or_one_line(
     folder: Path, record: dict[str, Any], name: str
 ) -> None:
@@ -134,6 +138,8 @@ def test_any_kaldi_folder_is_a_source_or_one_line(
     any_bytes(b'{"_data_files": [{"filename": "data.arrow"}]}'),
     any_bytes(b"ARROW1\0\0", b"\xff\xff\xff\xff\x10\0\0\0"),
 )
+@example(b"[" * 3000, b"{}", b"")
+@example(b"{}", b"[" * 3000, b"")
 def test_any_dataset_is_a_source_or_one_line(
     folder: Path, splits: bytes, state: bytes, data: bytes
 ) -> None:

@@ -82,7 +82,7 @@ def _tar_index(version: _Version) -> dict[str, range]:
         return {
             member.name: range(member.offset_data, member.offset_data + member.size)
             for member in archive
-            if member.isreg()
+            if member.isreg() and not member.issparse()  # whose size is not that in the archive
         }
 
 

@@ -17,7 +17,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader, RawIOBase
+from io import BufferedReader, BytesIO, RawIOBase
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
@@ -31,6 +31,10 @@ from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 MAX_DEPTH = 100
 #: Levels that a journal adds around a record.
 _WRAPPING = 10
+
+#: What one line, or a file that is read whole, may have, decompressed: gzip can make a gigabyte of
+#: a megabyte.
+MOST_BYTES = 2**30
 
 #: How gzipped files begin.
 GZIP = b"\x1f\x8b"
@@ -145,8 +149,11 @@ def decompressed(content: bytes, source: str) -> bytes:
     """What a file contains, gzipped or not; its name does not matter. Raises ``ManifestError``."""
     if not content.startswith(GZIP):
         return content
-    with _gzip_errors(source):
-        return gzip.decompress(content)
+    with _gzip_errors(source), gzip.GzipFile(fileobj=BytesIO(content)) as file:
+        found = file.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise ManifestError(f"{source}: has more than {MOST_BYTES:,} bytes once decompressed")
+    return found
 
 
 @contextmanager
@@ -295,7 +302,12 @@ def text_lines(file: IO[bytes], source: str) -> Iterator[bytes]:
             if unpacked.peek(len(GZIP)).startswith(GZIP):
                 unpacked = gzip.GzipFile(fileobj=file)
             refuse_binary(unpacked.peek(_START_BYTES), source)
-            yield from unpacked
+            while line := unpacked.readline(MOST_BYTES + 1):
+                if len(line) > MOST_BYTES:
+                    raise ManifestError(
+                        f"{source}: has a line of more than {MOST_BYTES:,} bytes; {_ONE_PER_LINE}"
+                    )
+                yield line
     except OSError as error:
         raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
 
