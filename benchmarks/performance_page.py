@@ -28,8 +28,8 @@ OPENING = """\
 
 Written by `make performance-page` from [performance.json](../benchmarks/results/performance.json),
 which `make bench BENCH_JSON=benchmarks/results/performance.json` writes. No number is typed by
-hand. Timing is interleaved: whatever is compared runs once per round, and a ratio is the median of the
-rounds' ratios. The speed of a shared machine drifts, but hardly within a round. Results are
+hand. Timing is interleaved: whatever is compared runs once per round, and a ratio is the median of
+the rounds' ratios. The speed of a shared machine drifts, but hardly within a round. Results are
 compared before anything is timed.
 """
 
