@@ -25,7 +25,7 @@ import time
 import urllib.error
 import urllib.request
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from test_doc_examples import Example, run, session
 
 PAGE = ROOT / "docs" / "tutorial.md"
 #: Seconds that the server has to start in: it makes its database first.
-PATIENCE = 300
+PATIENCE = 600
 #: Of a server that only lives for this run.
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
@@ -82,9 +82,10 @@ def check(program: Path, folder: Path) -> None:
     shutil.copytree(ROOT / "examples", folder / "examples")
     commands = session(PAGE)
     [comes_back] = [n for n, one in enumerate(commands) if " export.json" in one.command]
-    finish(commands[:comes_back], folder)
-    tasks = json.loads((folder / "tasks.json").read_text("utf-8"))
-    with server(program, folder) as api:
+    with server(program, folder) as (api, has_ended):
+        finish(commands[:comes_back], folder)  # while it makes its database
+        tasks = json.loads((folder / "tasks.json").read_text("utf-8"))
+        await_start(api, has_ended)
         project = new_project(api, folder, "tasks.json")
         check_tasks(api, project, tasks, folder)
         said = annotate(api, project)
@@ -146,8 +147,8 @@ class Api:
 
 
 @contextmanager
-def server(program: Path, folder: Path) -> Iterator[Api]:
-    """Label Studio with the page's settings; stopped at the end."""
+def server(program: Path, folder: Path) -> Iterator[tuple[Api, Callable[[], bool]]]:
+    """Label Studio with the page's settings, and whether it has ended; stopped at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -176,10 +177,11 @@ def server(program: Path, folder: Path) -> Iterator[Api]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    api = Api(port)
     try:
-        await_start(api, process, data / "log")
-        yield api
+        yield Api(port), lambda: process.poll() is not None
+    except BrokenError:
+        print((data / "log").read_text("utf-8", "replace")[-4000:], file=sys.stderr)
+        raise
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -196,18 +198,18 @@ def starts_server(block: Block) -> bool:
     return "label-studio start" in block.content
 
 
-def await_start(api: Api, process: subprocess.Popen[bytes], log: Path) -> None:
+def await_start(api: Api, has_ended: Callable[[], bool]) -> None:
+    """Return when the server answers."""
     start = time.monotonic()
     while True:
         try:
             version = api("/api/version")["release"]
         except (OSError, BrokenError):
-            if process.poll() is not None or time.monotonic() - start > PATIENCE:
-                said = log.read_text("utf-8", "replace")[-2000:]
-                raise BrokenError(f"Label Studio does not start: {said}") from None
+            if has_ended() or time.monotonic() - start > PATIENCE:
+                raise BrokenError("Label Studio does not start; its log is above") from None
             time.sleep(1.0)
         else:
-            print(f"Label Studio {version} runs ({time.monotonic() - start:.0f} s)", flush=True)
+            print(f"Label Studio {version} runs", flush=True)
             return
 
 

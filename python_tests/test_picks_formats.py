@@ -183,6 +183,14 @@ def test_label_studio_gets_keys_of_a_bucket_as_they_are(pool: Path, tmp_path: Pa
     assert task["data"]["audio"] == f"s3://b/{expected(pool)[0]['audio_filepath']}"
 
 
+def test_label_studio_offers_no_more_than_there_are_keys_for(tmp_path: Path) -> None:
+    line = score_line(0, "a", tmp_path)
+    line["hypotheses"] = [{"text": f"heard {rank}"} for rank in range(100)]
+    (tmp_path / "scores.jsonl").write_text(json.dumps(line) + "\n")
+    [task] = json.loads(written(tmp_path, tmp_path, "label-studio").read_text())
+    assert task["data"]["nbest"] == [{"value": f"heard {rank}"} for rank in range(10)]
+
+
 def test_segments_say_what_to_transcribe(tmp_path: Path) -> None:
     line = {**score_line(0, "a", tmp_path), "offset": 1.5}
     (tmp_path / "scores.jsonl").write_text(json.dumps(line) + "\n")

@@ -25,6 +25,8 @@ from egl_fast.labeling.formats.format import (
 )
 
 _NBEST = "nbest"
+#: As many as have keys to choose them by; of more, the text area would be out of sight.
+_MOST_CHOICES = 10
 #: Keys of ``data`` that are not the record's.
 _OURS = ("audio", _NBEST, "segment", "utterance_id")
 #: Keys of tasks in an export, with or without their data.
@@ -57,7 +59,7 @@ def task(record: Record, sending: Sending) -> dict[str, Any]:
         data["segment"] = f"transcribe {start:.2f} to {start + record['duration']:.2f} s only"
     texts = dict.fromkeys(h["text"] for h in record.get("hypotheses", ()) if h["text"])
     if texts:
-        data[_NBEST] = [{"value": text} for text in texts]
+        data[_NBEST] = [{"value": text} for text in list(texts)[:_MOST_CHOICES]]
     heard = record.get("pred_text")
     filled_in = {
         "id": "heard",
