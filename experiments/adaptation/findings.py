@@ -102,7 +102,7 @@ def in_short(folder: Path) -> Iterator[str]:
         return
     head = ["", *(POOLS[name][0].partition(",")[0] for name in found)]
     lines = [head]
-    for other in (*AGAINST, "gate entropy", "gate egl_full"):
+    for other in (*AGAINST, "gate entropy", "early gate egl_full"):
         cells = [
             verdict(difference(results.get(RECOMMENDED, {}), results.get(other, {})))
             for results in found.values()
