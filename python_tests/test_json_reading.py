@@ -15,10 +15,10 @@ import pytest
 import soundfile
 from recordings import waveform
 
-from egl_fast.cli.select import _read_scores
+from egl_fast.cli.scored_pool import ScoredPool
 from egl_fast.cli.selection_options import ids_in
-from egl_fast.data.json_reading import MAX_DEPTH, json_value
 from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
+from egl_fast.data.strict_json import MAX_DEPTH, json_value
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import read_records
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
@@ -29,6 +29,13 @@ from egl_fast.scoring.run.journal import Header, read_journal
 LINES = b'{"audio_filepath": "a.wav", "text": "\xc3\xa4"}\n{"audio_filepath": "b.wav"}\n'
 BOM = b"\xef\xbb\xbf"
 ARRAY = b"[" + LINES.strip().replace(b"\n", b",") + b"]"
+
+
+def scored(path: Path) -> list[dict[str, Any]]:
+    with ScoredPool(str(path)) as pool:
+        return list(pool)
+
+
 SCORED = {"duration": 1.0, **dict.fromkeys(STRATEGIES, 1.0)}
 
 
@@ -65,7 +72,7 @@ def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
     # As scores, with all that a record has to have.
     lines = [{**SCORED, "id": str(n), **one} for n, one in enumerate(records)]
     path.write_text(json.dumps(lines) if b"[" in content[:5] else "\n".join(map(json.dumps, lines)))
-    assert _read_scores(str(path)) == lines
+    assert scored(path) == lines
     assert [record for _, record in read_records(path)] == lines
 
 
@@ -107,7 +114,7 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
 DEEP = b'{"id": "a", "audio_filepath": "a", "x": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}"
 READERS: dict[str, Callable[[Path], object]] = {
     "manifest": read_manifest,
-    "select": lambda path: _read_scores(str(path)),
+    "select": scored,
     "report": read_scores_file,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +14,18 @@ import click
 from egl_fast.cli import options, selection_options
 from egl_fast.cli.console import warn
 from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.cli.scored_pool import ScoredPool
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described, format_options
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, read_metadata
-from egl_fast.data.json_reading import json_lines, open_lines
 from egl_fast.data.jsonl import JsonlWriter, refuse_unwritable
-from egl_fast.data.manifest import seconds_of
 from egl_fast.embeddings.file import embeddings_path, load_embeddings
-from egl_fast.errors import ManifestError, OutputError
+from egl_fast.errors import OutputError
 from egl_fast.files import atomic
-from egl_fast.selection import Candidates, batches, low_mass_warning, strategies
+from egl_fast.selection import Candidates, Scored, batches, low_mass_warning, strategies
 from egl_fast.selection.gate import default_drop, likeness_in, too_few_trusted
+from egl_fast.selection.ranking import Selection
 
 
 @click.command(
@@ -139,31 +139,41 @@ def command(
         exclude={identity for path in exclude for identity in selection_options.ids_in(path)},
         metadata=metadata,
     )
-    records = _read_scores(scores)
-    embeddings = None
-    if scores != "-":
-        ids = [record["id"] for record in records]
-        embeddings = load_embeddings(scores, ids, ids_sha256=likeness.get("ids_sha256"))
-    if embeddings is None and any("typicality" in record for record in records):
-        warn(
-            f"no {embeddings_path(scores).name} beside the scores: copies are not recognized, and "
-            "what is left out is one group"
+    with ScoredPool(scores) as pool_of_scores:
+        # A strategy of one's own may look at anything.
+        is_own = ":" in (strategy or "")
+        records: Sequence[Scored] = (
+            list(pool_of_scores) if is_own else pool_of_scores.columns(_keys(selection, strategy))
         )
-    candidates = Candidates(records, embeddings)
-    if selection.ranked_by is None:
-        options_given["strategy"] = strategies.recommended(candidates)
-        selection = replace(selection, strategy=options_given["strategy"])
-    ranked_by = str(selection.ranked_by)
-    choice = selection.choose(candidates)
-    if exclude and not any(record["id"] in selection.exclude for record in records):
+        ids = list(Candidates(records).values("id"))
+        embeddings = None
+        if scores != "-":
+            embeddings = load_embeddings(scores, ids, ids_sha256=likeness.get("ids_sha256"))
+        candidates = Candidates(records, embeddings)
+        if embeddings is None and any(x is not None for x in candidates.values("typicality")):
+            warn(
+                f"no {embeddings_path(scores).name} beside the scores: copies are not recognized, "
+                "and what is left out is one group"
+            )
+        if selection.ranked_by is None:
+            options_given["strategy"] = strategies.recommended(candidates)
+            selection = replace(selection, strategy=options_given["strategy"])
+        ranked_by = str(selection.ranked_by)
+        choice = selection.choose(candidates)
+        whole = pool_of_scores.records_at([*choice.picks, *dict(choice.turned_away)], ids)
+    if exclude and not any(identity in selection.exclude for identity in ids):
         warn("--exclude: none of its ids is in the scores; nothing is excluded")
-    chosen = [{**records[i], "rank": rank} for rank, i in enumerate(choice.picks, start=1)]
-    away = [{**records[i], "group": group} for i, group in choice.turned_away]
+    picked, turned_away = whole[: len(choice.picks)], whole[len(choice.picks) :]
+    chosen = [{**record, "rank": rank} for rank, record in enumerate(picked, start=1)]
+    away = [
+        {**record, "group": group}
+        for record, (_, group) in zip(turned_away, choice.turned_away, strict=True)
+    ]
     few = too_few_trusted(likeness.get("num_trusted"))
     if chosen_by["drop_atypical"] == "auto" and few is not None:
         warn(few)
     if ranked_by in ("egl", "egl_unsquared"):
-        warning = low_mass_warning(records)
+        warning = low_mass_warning(candidates)
         if warning is not None:
             warn(warning)
     listed_in = ""
@@ -196,7 +206,7 @@ def command(
         print_table(chosen[:show], ranked_by)
     if not likeness and selection.gate is None:
         say_nothing_left_out("score the pool with --typicality")
-    summarize(selection, choice, records, listed_in=listed_in)
+    summarize(selection, choice, candidates, listed_in=listed_in)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -211,33 +221,16 @@ def _refuse_metadata(path: Path, inputs: list[str | None], *, overwrite: bool) -
         )
 
 
-def _read_scores(path: str) -> list[dict[str, Any]]:
-    """The objects of a scores file, in order, without blank lines."""
-    source = "scores from standard input" if path == "-" else f"scores {path}"
-    records: list[dict[str, Any]] = []
-    first_line: dict[str, int] = {}
-    with open_lines(path, source) as lines:
-        for number, where, record in json_lines(lines, source):
-            _refuse_other_records(record, where)
-            identity = record["id"]
-            if identity in first_line:
-                raise ManifestError(
-                    f"{where}: id {identity!r} is already on line {first_line[identity]}; "
-                    "a recording need be transcribed only once: remove one of the lines"
-                )
-            first_line[identity] = number
-            records.append(record)
-    if not records:
-        raise ManifestError(f"{source}: contains no records; write it with `egl-fast score`")
-    return records
-
-
-def _refuse_other_records(record: dict[str, Any], where: str) -> None:
-    if not isinstance(record.get("id"), str):
-        raise ManifestError(
-            f"{where}: has no 'id'; is this a scores file written by `egl-fast score`?"
-        )
-    seconds_of(record, "duration", where)
+def _keys(selection: Selection, strategy: str | None) -> set[str]:
+    """Keys of the records that a selection by a strategy is likely to look at."""
+    ranked_by = strategies.RECOMMENDED if strategy is None else [strategies.split_unit(strategy)[0]]
+    keys = {"id", "duration", "typicality", "beam_mass", *ranked_by}
+    keys |= {key for key, _ in selection.most}
+    if selection.share is not None:
+        keys.add(selection.share)
+    if selection.cost is not None and selection.cost.per_word:
+        keys.add("pred_text")
+    return keys
 
 
 def _is_relative(record: dict[str, Any]) -> bool:

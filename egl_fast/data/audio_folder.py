@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError
 
 
