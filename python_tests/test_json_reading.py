@@ -16,9 +16,9 @@ import soundfile
 from recordings import waveform
 
 from egl_fast.cli.selection_options import ids_in
-from egl_fast.data.json_reading import MAX_DEPTH, json_value
 from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
 from egl_fast.data.streamed_manifest import stream_manifest
+from egl_fast.data.strict_json import MAX_DEPTH, json_value
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import read_records
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
@@ -30,6 +30,7 @@ from egl_fast.scoring.run.journal import Header, read_journal
 LINES = b'{"audio_filepath": "a.wav", "text": "\xc3\xa4"}\n{"audio_filepath": "b.wav"}\n'
 BOM = b"\xef\xbb\xbf"
 ARRAY = b"[" + LINES.strip().replace(b"\n", b",") + b"]"
+
 SCORED = {"duration": 1.0, **dict.fromkeys(STRATEGIES, 1.0)}
 
 

@@ -359,7 +359,7 @@ def command(
     chosen = offer.choose(state.scores.tolist())
     if likeness is None:
         say_nothing_left_out("give --typicality")
-    summarize(selection, chosen, records, listed_in=f"{out}.atypical.jsonl")
+    summarize(selection, chosen, candidates, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(
             f"{beliefs.overlap:.1%} of the picks are expected to be right, less than the "

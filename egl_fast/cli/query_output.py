@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from egl_fast.cli.selection_output import PicksOutput
 from egl_fast.data.audio_folder import move_audio_paths
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import OutputError
 from egl_fast.files.run_settings import changed_settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, is_relative, move_audio_paths, read_metadata
-from egl_fast.scores import read_scores
-from egl_fast.selection import Candidates, batches, strategies
+from egl_fast.scores import ScoredPool, embeddings_beside
+from egl_fast.selection import Candidates, Scored, batches, strategies
 from egl_fast.selection.gate import how_to_close, likeness_in
+from egl_fast.selection.ranking import Selection
 from egl_fast.selection.request import Request, choose
 
 
@@ -118,14 +120,26 @@ def command(
             raise click.UsageError(f"{option} does nothing beside --table and --show without --out")
     metadata = read_metadata(scores)
     request = Request(budget, strategy, cost, seed, **chosen_by).with_default_gate(metadata)
-    request.selection(metadata=metadata)  # complain of options before reading a million records
+    # Complain of options before reading a million records.
+    selection = request.selection(metadata=metadata)
     excluded = {identity for path in exclude for identity in selection_options.ids_in(path)}
-    read = read_scores(scores)
-    candidates = Candidates(read.records, read.embeddings)
-    chosen = choose(request, candidates, metadata, exclude=excluded)
-    choice, gate = chosen.choice, chosen.selection.gate
-    picks = [{**read[i], "rank": rank} for rank, i in enumerate(choice.picks, start=1)]
-    away = [{**read[i], "group": group} for i, group in choice.turned_away]
+    with ScoredPool(scores) as read:
+        # A strategy of one's own may look at anything.
+        is_own = strategy is not None and ":" in strategy
+        known: Sequence[Scored] = list(read) if is_own else read.columns(_keys(selection, strategy))
+        ids = list(Candidates(known).values("id"))
+        holds_typicality = any(x is not None for x in Candidates(known).values("typicality"))
+        embeddings = embeddings_beside(scores, ids, metadata, holds_typicality=holds_typicality)
+        candidates = Candidates(known, embeddings)
+        chosen = choose(request, candidates, metadata, exclude=excluded)
+        choice, gate = chosen.choice, chosen.selection.gate
+        whole = read.records_at([*choice.picks, *dict(choice.turned_away)], ids)
+    picked, turned_away = whole[: len(choice.picks)], whole[len(choice.picks) :]
+    picks = [{**record, "rank": rank} for rank, record in enumerate(picked, start=1)]
+    away = [
+        {**record, "group": group}
+        for record, (_, group) in zip(turned_away, choice.turned_away, strict=True)
+    ]
     if not only_table:
         is_found = _move_audio(
             [*picks, *away], scores, pool, None if writer.path is None else writer.path.parent
@@ -145,10 +159,21 @@ def command(
     if table or show is not None:
         print_table(picks[:show], str(chosen.selection.ranked_by))
     if gate is None:
-        holds_typicality = any(value is not None for value in candidates.values("typicality"))
         say_nothing_left_out(how_to_close(metadata, holds_typicality=holds_typicality))
     listed_in = "" if writer.path is None else str(writer.beside(".atypical.jsonl"))
-    summarize(chosen.selection, choice, read, listed_in=listed_in)
+    summarize(chosen.selection, choice, candidates, listed_in=listed_in)
+
+
+def _keys(selection: Selection, strategy: str | None) -> set[str]:
+    """Keys of the records that a selection by a strategy is likely to look at."""
+    ranked_by = strategies.RECOMMENDED if strategy is None else [strategies.split_unit(strategy)[0]]
+    keys = {"id", "duration", "typicality", "beam_mass", *ranked_by}
+    keys |= {key for key, _ in selection.most}
+    if selection.share is not None:
+        keys.add(selection.share)
+    if selection.cost is not None and selection.cost.per_word:
+        keys.add("pred_text")
+    return keys
 
 
 def _move_audio(

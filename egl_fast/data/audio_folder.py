@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError
 
 

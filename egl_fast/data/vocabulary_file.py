@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from egl_fast.data.json_reading import decompressed, json_value, read_file, text_of
+from egl_fast.data.json_reading import decompressed, read_file, text_of
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError, one_line
 
 _BLANK = "<blank>"

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import MissingExtraError, ModelError, one_line
 
 _CONFIG = "adapter_config.json"

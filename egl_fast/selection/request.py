@@ -131,7 +131,7 @@ def choose(
     if request.drop_atypical == "auto" and few is not None:
         warn(few)
     if selection.ranked_by in ("egl", "egl_unsquared"):
-        low_mass = low_mass_warning(candidates.records)
+        low_mass = low_mass_warning(candidates)
         if low_mass is not None:
             warn(low_mass)
     return Chosen(request, selection, choice)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from egl_fast.data.archives import MEMBER, arrow_table, pyarrow_for
-from egl_fast.data.json_reading import json_value
 from egl_fast.data.sources.columns import audio_column, entry_of
 from egl_fast.data.sources.source import Entry, Kind, Source, without_suffix
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError, one_line
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from egl_fast.data.json_reading import (
     GZIP,
     decoded_lines,
     from_start,
-    json_value,
     rereadable,
     text_lines,
 )
+from egl_fast.data.strict_json import json_value
 
 #: What recognizing a kind may look at.
 _HEAD_BYTES = 2**16

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.labeling.formats.format import (

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError
 from egl_fast.labeling.formats.format import (

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from egl_fast.data.json_reading import json_value
 from egl_fast.data.manifest import Utterance
+from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.errors import EglError, ManifestError, one_line
 from egl_fast.files.run_settings import changed_settings

@@ -29,13 +29,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import (
     encoded_line,
     refuse_name,
     refuse_other_formats,
     refuse_unwritable,
 )
+from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.errors import OutputError, cannot_be_written
 from egl_fast.files import atomic
