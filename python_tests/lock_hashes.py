@@ -2,8 +2,8 @@
 
     pip install uv; python python_tests/lock_hashes.py requirements.lock
 
-After a pin is changed, or added as `NAME==VERSION`; comments and conditions stay. Hashes that are
-there and that the registry does not know stay, too: files of another index, such as torch's.
+For pins that were changed, or added as `NAME==VERSION`. Comments and conditions stay, and so do
+hashes that the registry does not know.
 """
 
 from __future__ import annotations
