@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from egl_fast.embeddings import typicality as module
 from egl_fast.embeddings.duplicates import copies
 from egl_fast.embeddings.typicality import typicality
+from egl_fast.hashing import hashed
 
 
 def made(num_speech: int = 300, num_junk: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,3 +96,11 @@ def test_copies_are_found_however_many_there_are(times: int) -> None:
 def test_too_few_recordings_are_refused() -> None:
     with pytest.raises(ValueError, match="expected at least 12 recordings"):
         typicality(np.zeros((3, 4), np.float32), np.zeros((8, 4), np.float32))
+
+
+def test_a_sample_is_the_start_of_the_order_of_hashes() -> None:
+    rows = np.random.default_rng(0).standard_normal((250, 3)).astype(np.float32)
+    rows = np.concatenate([rows, rows])
+    chances = [hashed(3, row.tobytes().hex()) for row in rows]
+    plain = sorted(sorted(range(500), key=chances.__getitem__)[:200])
+    assert module._sample(rows, 200, 3).tolist() == plain
