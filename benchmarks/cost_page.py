@@ -180,7 +180,7 @@ def of_many(lines: Sequence[dict[str, Any]], laws: dict[tuple[str, str], Any]) -
             half = {**runs[0], "recordings": runs[0]["recordings"] / 2}
             says = len(runs) * float(np.dot(law, terms_of(half)))
             yield (
-                f"The law, from runs a tenth as long, says {says:.0f} s, if two shards side by "
+                f"The law, from shorter runs, says {says:.0f} s, if two shards side by "
                 "side do not slow each other down."
             )
         yield ""

@@ -13,6 +13,7 @@ from egl_fast.embeddings import typicality as module
 from egl_fast.embeddings.duplicates import copies
 from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.embeddings.typicality import typicality
+from egl_fast.hashing import hashed
 
 
 def made(num_speech: int = 300, num_junk: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,3 +106,12 @@ def test_junk_that_the_model_does_not_see_is_found_by_its_spectrum() -> None:
 def test_too_few_recordings_are_refused() -> None:
     with pytest.raises(ValueError, match="expected at least 12 recordings"):
         typicality(np.zeros((3, 4 + SIZE)), np.zeros((8, 4 + SIZE)))
+
+
+def test_a_sample_is_the_start_of_the_order_of_hashes() -> None:
+    rows = np.random.default_rng(0).standard_normal((250, 3)).astype(np.float32)
+    rows = np.concatenate([rows, rows])
+    chances = [hashed(3, row.tobytes().hex()) for row in rows]
+    order = sorted(range(500), key=chances.__getitem__)
+    for count in range(100, 300):
+        assert module._sample(rows, count, 3).tolist() == sorted(order[:count])

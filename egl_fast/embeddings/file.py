@@ -15,6 +15,9 @@ import numpy.typing as npt
 from egl_fast.embeddings.spectrum import SIZE, without_spectrum
 from egl_fast.errors import SelectionError, one_line
 
+#: Rows that are checked at once.
+_BLOCK = 4096
+
 
 def embeddings_path(scores: str | Path) -> Path:
     """The path of the embeddings of a scores file."""
@@ -71,6 +74,7 @@ def load_embeddings(
             f"embeddings {path}: belongs to other records, or to these in another order; give the "
             "scores file as `egl-fast score` wrote it, or move the embeddings away"
         )
-    if not np.isfinite(found).all():
+    blocks = (found[start : start + _BLOCK] for start in range(0, len(found), _BLOCK))
+    if not all(np.isfinite(block).all() for block in blocks):
         raise SelectionError(f"embeddings {path}: holds NaN or infinity; score the pool again")
     return without_spectrum(found)
