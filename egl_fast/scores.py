@@ -18,9 +18,9 @@ from egl_fast.data.json_reading import (
     json_lines,
     json_object,
     rereadable,
-    text_lines,
 )
 from egl_fast.data.manifest import seconds_of
+from egl_fast.data.parquet_records import record_lines
 from egl_fast.data.unique_ids import without_repeats
 from egl_fast.embeddings.file import embeddings_path, load_embeddings
 from egl_fast.errors import ManifestError
@@ -117,15 +117,15 @@ class ScoredPool:
         return [found[place] for place in places]
 
     def _lines(self) -> Iterator[bytes]:
-        return text_lines(from_start(self._file), self._source)
+        return record_lines(from_start(self._file), self._source)
 
 
 def read_scores(path: str | Path) -> Scores:
     """The records of a scores file, with the files beside it.
 
     Args:
-        path: what ``egl-fast score`` or ``egl-fast merge`` wrote, gzipped or not; or "-" for
-            standard input.
+        path: what ``egl-fast score`` or ``egl-fast merge`` wrote, JSON Lines (gzipped or not) or
+            Parquet; or "-" for standard input.
 
     Returns:
         A sequence of the file's objects, with ``metadata`` and ``embeddings``: what

@@ -295,6 +295,15 @@ class _Reader(RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}
+        start = starts[whence] if whence in starts else os.fstat(self._descriptor).st_size
+        self._place = start + offset
+        return self._place
+
     def readinto(self, buffer: Any) -> int:
         found = os.pread(self._descriptor, len(buffer), self._place)
         buffer[: len(found)] = found

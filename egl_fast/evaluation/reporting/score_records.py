@@ -1,4 +1,4 @@
-"""The two forms of a scores file: JSON Lines from `score`, Parquet from `simulate`."""
+"""The forms of a scores file: what `score` writes, and the tables of `simulate`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from egl_fast.data.json_reading import decoded_lines, json_lines, json_object, open_lines
+from egl_fast.data.json_reading import decoded_lines, json_lines, json_object, rereadable
+from egl_fast.data.parquet_records import is_parquet, is_written_here, record_lines
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.scores import REMEDY
 
@@ -32,14 +33,14 @@ def read_records(
         advance: told now and then how many more bytes have been read.
 
     Yields:
-        What to call the record's place in an error, and the record; that of a Parquet file without
-        its hypotheses, which are large.
+        What to call the record's place in an error, and the record; that of a table of `simulate`
+        without its hypotheses, which are large.
 
     Raises:
         ManifestError: the file cannot be read; the message names the line.
     """
     advance = advance or (lambda more: None)
-    if _is_parquet(path):
+    if _is_table(path):
         rows = _frame(path).drop("hypotheses", strict=False).iter_rows(named=True)
         for number, record in enumerate(rows, start=1):
             yield f"scores {path}, row {number}", record
@@ -76,7 +77,7 @@ def records_at(
 
 
 def _some(path: Path, places: set[int], total: int) -> Iterator[tuple[int, Record]]:
-    if _is_parquet(path):
+    if _is_table(path):
         frame = _frame(path)
         if frame.height == total:
             yield from zip(sorted(places), frame[sorted(places)].iter_rows(named=True), strict=True)
@@ -88,10 +89,10 @@ def _some(path: Path, places: set[int], total: int) -> Iterator[tuple[int, Recor
                 yield place, json_object(text, where)
 
 
-def _is_parquet(path: Path) -> bool:
+def _is_table(path: Path) -> bool:
+    """Whether a file is Parquet, but not from `score`."""
     try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"PAR1"
+        return is_parquet(path) and not is_written_here(path)
     except OSError:  # Reading it will say what is wrong.
         return False
 
@@ -110,8 +111,14 @@ def _lines(
                 unsaid = 0
         advance(unsaid)
 
-    with open_lines(path, f"scores {path}") as lines:
-        yield counted(lines)
+    source = f"scores {path}"
+    with rereadable(path, source) as file:
+        lines = record_lines(file, source)
+        if not is_parquet(path):
+            yield counted(lines)
+            return
+        yield lines
+        advance(path.stat().st_size)
 
 
 def _frame(path: Path) -> pl.DataFrame:
