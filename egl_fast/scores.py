@@ -164,8 +164,7 @@ def embeddings_beside(
     source = "scores from standard input" if path == "-" else f"scores {path}"
     embeddings = None
     if path != "-":
-        hashed = likeness_in(metadata).get("ids_sha256")
-        embeddings = load_embeddings(path, ids, ids_sha256=hashed)
+        embeddings = load_embeddings(path, ids, likeness_in(metadata))
     if embeddings is None and holds_typicality:
         missing = "embeddings" if path == "-" else embeddings_path(path).name
         warn(

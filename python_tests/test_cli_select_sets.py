@@ -13,7 +13,7 @@ from commands import in_this_process
 from conftest import Run
 from embeddings_alone import with_spectra
 
-from egl_fast.embeddings.file import hash_of_ids
+from egl_fast.embeddings.file import hash_of_embeddings, hash_of_ids
 from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.selection.gate import FALSE_ALARMS
 
@@ -337,6 +337,16 @@ def test_embeddings_of_other_scores_are_refused(scores: Path, run: Run) -> None:
     np.save(f"{scores}.embeddings.npy", np.zeros((3, 2 + SIZE), np.float32))
     message = refusal(run, scores)
     assert "for 32 records; it belongs to another" in message
+
+
+def test_embeddings_of_as_many_other_recordings_are_refused(scores: Path, run: Run) -> None:
+    path = Path(f"{scores}.embeddings.npy")
+    facts = json.loads(Path(f"{scores}.meta.json").read_text())
+    facts["typicality"]["embeddings_sha256"] = hash_of_embeddings(np.load(path))
+    Path(f"{scores}.meta.json").write_text(json.dumps(facts))
+    assert run("select", scores, "--budget", 1)[0] == 0
+    np.save(path, np.load(path)[::-1])
+    assert "belongs to another scores file" in refusal(run, scores)
 
 
 def test_auto_needs_a_calibrated_threshold(scores: Path, run: Run) -> None:

@@ -208,3 +208,17 @@ def test_an_open_gate_comes_with_what_closes_it(
         f"noise, music, and other languages were not left out; to leave them out, {remedy}" in err
     )
     assert "not left out" not in run("select", scores, "--budget", 1, "--drop-atypical", "0%")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"per": "speaker=1"}, "per: expected a mapping"),
+        ({"keep_group": 4}, "keep_group: expected numbers"),
+        ({"exclude": "picks.jsonl"}, "exclude: expected ids"),
+        ({"exclude": [{"id": "a"}]}, "exclude: expected ids"),
+    ],
+)
+def test_options_of_another_kind_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SelectionError, match=message):
+        egl_fast.select([{"pctc": 1.0, "duration": 1.0}], budget=1, **options)

@@ -151,7 +151,7 @@ def command(
             "exclude": list(exclude),
             "num_picks": len(picks),
             "gate": None if gate is None else gate.metadata(candidates),
-            "typicality": {k: value for k, value in likeness.items() if k != "ids_sha256"},
+            "typicality": {k: v for k, v in likeness.items() if not k.endswith("_sha256")},
         }
         writer.write(
             picks, choice.scores, is_found=is_found, lists={"atypical": away}, metadata=said

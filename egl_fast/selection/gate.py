@@ -207,7 +207,7 @@ def too_few_trusted(num_trusted: object) -> str | None:
         return None
     return (
         f"only {num_trusted} trusted recordings: the threshold of --drop-atypical auto may be off; "
-        f"give --typicality {ENOUGH_TRUSTED} or more, or give --drop-atypical a percentage and "
+        f"name {ENOUGH_TRUSTED} or more with --typicality, or give --drop-atypical a percentage and "
         "listen to what it leaves out"
     )
 

@@ -193,6 +193,7 @@ def select(
         >>> select(pool, budget="5s")
         [1, 0]
     """
+    _refuse_other_kinds(per, keep_group, exclude)
     request = Request(
         budget,
         strategy,
@@ -216,6 +217,19 @@ def select(
             + how_to_close(scores.metadata, holds_typicality=True)
         )
     return chosen.choice.picks
+
+
+def _refuse_other_kinds(per: object, keep_group: object, exclude: object) -> None:
+    """Raise ``SelectionError`` for what is easily given instead."""
+    if per is not None and not isinstance(per, Mapping):
+        raise SelectionError(f'per: expected a mapping such as {{"speaker": 5}}, got {per!r}')
+    if isinstance(keep_group, str) or not isinstance(keep_group, Collection):
+        raise SelectionError(f"keep_group: expected numbers such as [2], got {keep_group!r}")
+    if isinstance(exclude, str) or not all(isinstance(one, str) for one in exclude):  # type: ignore[attr-defined]
+        raise SelectionError(
+            "exclude: expected ids, such as {record['id'] for record in picks}, got "
+            + (repr(exclude) if isinstance(exclude, str) else "something else among them")
+        )
 
 
 def _checked(records: object) -> Sequence[Any]:

@@ -69,7 +69,7 @@ def pick_order(pool: ScoresFile) -> PickOrder:
     likeness = likeness_in(metadata)
     embeddings = None
     if pool.ids:
-        embeddings = load_embeddings(pool.path, pool.ids, ids_sha256=likeness.get("ids_sha256"))
+        embeddings = load_embeddings(pool.path, pool.ids, likeness)
     columns = {**pool.strategies, "duration": pool.durations}
     if not np.isnan(pool.typicality).any():
         columns["typicality"] = pool.typicality

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from egl_fast.data.jsonl import encoded_line, refuse_name, refuse_unwritable
 from egl_fast.data.parquet_records import record_lines
 from egl_fast.data.strict_json import json_value
-from egl_fast.embeddings.file import embeddings_path
+from egl_fast.embeddings.file import embeddings_path, refuse_other_embeddings
 from egl_fast.errors import OutputError, cannot_be_written
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
@@ -273,6 +273,7 @@ class ResumableScores:
         self._position = self._num_utterances
         if not has_other_trusted(recorded, settings):
             return False
+        self._refuse_other_embeddings(metadata)
         # As if it had been stopped when the last recording was scored.
         lengths = {stream.name: stream.reopen() for stream in self._streams}
         with open(self._records.partial, "rb") as lines:
@@ -281,6 +282,18 @@ class ResumableScores:
         self._write_header(Header(settings, True, self._position, lengths, self.tally))
         self._open_files()
         return True
+
+    def _refuse_other_embeddings(self, metadata: Mapping[str, Any]) -> None:
+        try:
+            rows = np.load(self._embeddings_path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            rows = np.zeros((0, 0), np.float32)
+        if len(rows) != self.tally.num_scored:
+            raise damaged(self._embeddings_path, "it is not that of these scores")
+        likeness = metadata.get("typicality")
+        refuse_other_embeddings(
+            self._embeddings_path, rows, likeness if isinstance(likeness, dict) else {}
+        )
 
     def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if has_other_trusted(recorded, now) and (
