@@ -207,8 +207,8 @@ def too_few_trusted(num_trusted: object) -> str | None:
         return None
     return (
         f"only {num_trusted} trusted recordings: the threshold of --drop-atypical auto may be off; "
-        f"name {ENOUGH_TRUSTED} or more with --typicality, or give --drop-atypical a percentage and "
-        "listen to what it leaves out"
+        f"name {ENOUGH_TRUSTED} or more with --typicality, or give --drop-atypical a percentage "
+        "and listen to what it leaves out"
     )
 
 
