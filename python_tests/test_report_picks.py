@@ -12,8 +12,8 @@ from report_pages import Page, refusal, run
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.evaluation.reporting.differences import marked
 from egl_fast.evaluation.reporting.latex import escaped
+from egl_fast.evaluation.reporting.pick_list import MAX_ROWS
 from egl_fast.evaluation.reporting.pick_order import pick_order
-from egl_fast.evaluation.reporting.pick_section import MAX_ROWS
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
 

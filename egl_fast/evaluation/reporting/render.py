@@ -74,7 +74,7 @@ def _sections(page: Page) -> dict[str, str]:
     return {
         anchor: f"Figure {next(numbers)}" if heading == "Figure" else heading
         for anchor, heading, content in (
-            ("label", "What to label", page.picks),
+            ("label", page.picks.heading if page.picks else "", page.picks),
             ("findings", "Findings", page.findings),
             ("metrics", "Metrics", page.metric_tables),
             ("labeling", "Figure", page.metric_tables),
@@ -83,7 +83,7 @@ def _sections(page: Page) -> dict[str, str]:
             ("paper", "Paper", page.paper_tables),
             ("scores", "Figure", page.data.get("histograms")),
             ("rankings", "Figure", page.data.get("ranking")),
-            ("picked", "Picks", page.data.get("durations")),
+            ("picked", "Picks" if page.data.get("durations") else "Kinds", page.duration_table),
             ("listen", "Listen", page.listen),
             ("gate", "Left out", page.gate),
             ("how", "How", True),

@@ -179,6 +179,16 @@ def shown(query: Query) -> str:
     return re.sub(r"(?<=[0-9])(?=[hms]$)", " ", shown_text(query.name, most=40))
 
 
+def recordings(count: int) -> str:
+    """How many recordings.
+
+    Example:
+        >>> recordings(1), recordings(2000)
+        ('1 recording', '2,000 recordings')
+    """
+    return f"{count:,} recording{'' if count == 1 else 's'}"
+
+
 def listed(names: list[str]) -> str:
     """Names in a sentence.
 

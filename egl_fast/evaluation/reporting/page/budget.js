@@ -123,7 +123,7 @@ function pickRow(picks, at, most) {
 
   const score = role(made("td", undefined, "scored"), "cell");
   const number = (value, digits) => people(Number(value.toPrecision(digits)));
-  score.append(made("div", `${picks.label} ${number(row.score, 3)}`));
+  if (row.score !== undefined) score.append(made("div", `${picks.label} ${number(row.score, 3)}`));
   if (row.bar) {
     const [value, stderr] = row.bar;
     score.append(
