@@ -46,8 +46,8 @@ def test_a_page_of_picks_says_what_it_is(pool):
     page = page_of(picks, "--audio", "2")
     assert "Which recordings were picked?" in page.text
     assert (
-        "13 recordings of a pool of 64, picked for a budget of 20%: those with the highest pCTC of "
-        "what passes --drop-atypical auto." in page.text
+        "13 recordings of a pool of 64, picked for a budget of 20%: those with the highest pCTC "
+        "among those that pass the gate (--drop-atypical auto)." in page.text
     )
     assert "egl-fast report --scores scores.jsonl" in page.text
     assert "Scores: model base.pt, pool pool.jsonl, K = 20, method exact." in page.text
@@ -84,7 +84,7 @@ def test_its_numbers_are_those_of_the_file(pool):
     assert [row["score"] for row in rows] == pytest.approx(expected, rel=1e-12)
     assert page.data["picks"]["label"] == "EGL normalized per second"
     seconds = [one["duration"] for one in chosen]
-    assert f"{sum(seconds) / 60:.1f} min" in page.text.replace("\xa0", " ")
+    assert f"{sum(seconds):.1f} s" in page.text.replace("\xa0", " ")
     table = page.html[page.html.index("How long the picks are") :]
     table = table[: table.index("</table>")].replace("\xa0", " ")
     assert f">{np.mean(seconds):.2f} s<" in table
@@ -101,12 +101,12 @@ def test_its_numbers_are_those_of_the_file(pool):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--strategy", "random"], "drawn at random of what passes --drop-atypical auto."),
-        (["--batch", "clusters"], "a varied set by --batch clusters, with high pCTC of what"),
-        (["--batch", "typiclust"], "a varied set by --batch typiclust of what passes"),
-        (["--share", "speaker"], "those with the highest pCTC of each speaker of what passes"),
+        (["--strategy", "random"], "drawn at random among those that pass the gate"),
+        (["--batch", "clusters"], "a varied set by --batch clusters, with high pCTC among"),
+        (["--batch", "typiclust"], "a varied set by --batch typiclust among those"),
+        (["--share", "speaker"], "those with the highest pCTC of each speaker among those"),
         (["--per", "speaker=1", "--drop-atypical", "0%"], "highest pCTC, at most 1 per speaker."),
-        (["--strategy", "STRATEGY"], "those with the highest mine.py:score of what passes"),
+        (["--strategy", "STRATEGY"], "those with the highest mine.py:score among those"),
     ],
 )  # fmt: skip
 def test_how_they_were_picked_is_said_in_words(pool, tmp_path, arguments, said):

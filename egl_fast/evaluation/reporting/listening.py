@@ -72,7 +72,7 @@ def add_listening(
         standing = [
             (
                 label(name),
-                page.place(Series(name, "single")) if ranks else None,
+                page.place(Series(name, "single")),
                 int(ranks[name][at]) if ranks else None,
                 _score(pool, name, index),
             )

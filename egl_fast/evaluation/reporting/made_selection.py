@@ -71,7 +71,7 @@ class MadeSelection:
         gate = self.metadata.get("gate")
         option = shown_text(gate.get("option"), most=80) if isinstance(gate, dict) else ""
         left_out = atypical_path(self.pool.path).is_file()
-        parts += [f"of what passes {option}"] if option and left_out else []
+        parts += [f"among those that pass the gate ({option})"] if option and left_out else []
         text = " ".join(parts)
         for one in self._list("per"):
             if isinstance(one, list) and len(one) == 2:

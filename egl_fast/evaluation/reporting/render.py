@@ -44,6 +44,7 @@ def render(page: Page, *, name: str) -> bytes:
     )
     environment.filters["units"] = _with_units
     environment.filters["breakable"] = _breakable
+    environment.filters["by_word"] = _by_word
     style = _colors(page) + _part("report.css")
     library = _in_script(_chart_library())
     script = _in_script(f'"use strict";\n(() => {{\n{"".join(map(_part, _scripts(page)))}}})();')
@@ -119,6 +120,14 @@ def _breakable(text: str) -> markupsafe.Markup:
     import markupsafe
 
     return markupsafe.Markup("<wbr>").join(_PATH_PARTS.split(text))
+
+
+def _by_word(command: str) -> markupsafe.Markup:
+    """Let a command break between its words, not after the hyphens of an option."""
+    import markupsafe
+
+    word = markupsafe.Markup('<span class="word">{}</span>')
+    return markupsafe.Markup(" ").join(map(word.format, command.split(" ")))
 
 
 def _json(value: object) -> str:

@@ -16,6 +16,8 @@ from egl_fast.evaluation.reporting.left_out import (
 )
 from egl_fast.evaluation.reporting.listening import add_listening
 from egl_fast.evaluation.reporting.made_selection import MadeSelection
+from egl_fast.evaluation.reporting.measures import Series
+from egl_fast.evaluation.reporting.names import look
 from egl_fast.evaluation.reporting.page_model import Page
 from egl_fast.evaluation.reporting.pick_list import Picks, add_list
 from egl_fast.evaluation.reporting.pool_facts import error_bars, facts_of
@@ -54,7 +56,7 @@ def selection_page(
         title="Which recordings were picked?",
         lead=_lead(made),
         facts=facts_of(pool, what="pick"),
-        looks=[],
+        looks=[look(Series(name, "single")) for name in pool.strategies],
         findings=mass_findings(pool) if made.strategy in ("egl", "egl_unsquared") else [],
         picked_heading="What the picks are",
     )

@@ -233,7 +233,9 @@ if (budgetForm) {
     byId("budget-status").textContent = text;
     const command = byId("budget-command");
     if (command) {
-      command.textContent = count ? `${picks.command} ${budgetOption()} --out picks.jsonl` : "\u2013";
+      const said = count ? `${picks.command} ${budgetOption()} --out picks.jsonl` : "\u2013";
+      command.replaceChildren(...said.split(/(?= )/).flatMap((word) => word.startsWith(" ")
+        ? [" ", made("span", word.slice(1), "word")] : [made("span", word, "word")]));
     }
     for (const button of document.querySelectorAll("[data-save]")) button.disabled = count === 0;
     const visible = Math.min(count, shown);
