@@ -41,7 +41,7 @@ DRAWN = """() => window.reportCharts
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory, examples):
-    """Paths of reports: of a run, a pool drawn as cells, and hostile texts as a pool and as picks."""
+    """Paths of reports: a run, a pool drawn as cells, and hostile texts as a pool and as picks."""
     folder = tmp_path_factory.mktemp("pages")
     records = synthetic_scores(examples / "pool.jsonl")
     records[0] = {**records[0], "text": HOSTILE, "pred_text": HOSTILE, "id": HOSTILE}
@@ -90,7 +90,7 @@ def files(tmp_path_factory, examples):
     values = [at / 100 - 1 for at in range(101)]
     gate |= {"quantiles": values, "histogram": histogram(values, -0.7)}
     typicality = {"quantiles": [at / 200 - 0.5 for at in range(101)]}
-    told = {"strategy": "entropy", "budget": HOSTILE, "per": [[HOSTILE, 1]], "scores": HOSTILE}
+    told = {"strategy": "egl_full", "budget": HOSTILE, "per": [[HOSTILE, 1]], "scores": HOSTILE}
     told |= {"num_picks": len(lines), "gate": gate, "typicality": typicality}
     picks.with_name("picks.jsonl.meta.json").write_text(json.dumps(told))
     run("--scores", picks, "--audio", "20")

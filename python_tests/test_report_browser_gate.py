@@ -82,7 +82,10 @@ def test_picks_are_trimmed_and_say_what_they_are(visit):
     # Nothing to choose from: every row of the listening table is there.
     assert page.locator("#listen .listen > tbody > tr").filter(visible=True).count() == 20
     page.locator("#budget-list a[href^='#pick-']").first.click()
-    assert "those with the highest entropy" in page.locator(".lead").text_content()
+    # With its error bar, a score is said once.
+    score = rows.first.locator(".scored").text_content()
+    assert score.count("EGL full") == score.count("\xb1") == 1
+    assert "those with the highest EGL full" in page.locator(".lead").text_content()
     assert HOSTILE[:20] in page.locator(".lead").text_content()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate("window.pwned") is None

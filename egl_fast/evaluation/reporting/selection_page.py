@@ -68,8 +68,8 @@ def selection_page(
             "were made."
         )
     page.see_also = (
-        "This page is about the picks alone. For other budgets and strategies, and for where the "
-        "picks stand in the pool:",
+        "This page is about the picks alone. For other budgets and strategies, and for where these "
+        "recordings stand in the pool, make the page of the pool's scores:",
         f"egl-fast report --scores {made.scores_name or 'SCORES'}",
     )
     page.error_bars = error_bars(pool)

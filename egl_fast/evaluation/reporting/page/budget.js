@@ -123,7 +123,10 @@ function pickRow(picks, at, most) {
 
   const score = role(made("td", undefined, "scored"), "cell");
   const number = (value, digits) => people(Number(value.toPrecision(digits)));
-  if (row.score !== undefined) score.append(made("div", `${picks.label} ${number(row.score, 3)}`));
+  // With its error bar, a score is said once.
+  if (row.score !== undefined && !(row.bar && picks.barLabel === picks.label)) {
+    score.append(made("div", `${picks.label} ${number(row.score, 3)}`));
+  }
   if (row.bar) {
     const [value, stderr] = row.bar;
     score.append(
