@@ -178,3 +178,15 @@ def test_shares_are_compared_with_what_could_be_picked(pool, records):
     assert len(left) == 52
     mean = np.mean([records[at]["duration"] for at in left])
     assert f"the average of the candidates is {mean:.1f} s" in page.text.replace("\xa0", " ")
+
+
+def test_speakers_without_a_name_are_not_counted(pool):
+    picks = select(pool, "--budget", "9", "--drop-atypical", "0%")
+    some = [{**one, "speaker": one["speaker"] if at else ""} for at, one in enumerate(lines(picks))]
+    del some[1]["speaker"]
+    picks.write_text("".join(json.dumps(one) + "\n" for one in some))
+    number = len({one["speaker"] for one in some if one.get("speaker")})
+    page = page_of(picks)
+    assert f"speakers {number} " in page.text
+    table = page.html[page.html.index("How long the picks are") :]
+    assert f">{number}<" in table[: table.index("</table>")]
