@@ -159,9 +159,11 @@ def test_other_formats_of_picks_are_refused_in_a_line(pool, name):
     assert (
         "give what `egl-fast score` wrote, or what `select` or `query` wrote as JSON Lines" in line
     )
-    assert "is a file, not a run folder; for scores or picks, give --scores" in refusal(picks) or (
-        name == "hf"
-    )
+
+
+def test_a_file_in_place_of_a_run_folder_gets_a_line(pool):
+    line = refusal(select(pool, "--budget", "3"))
+    assert line.endswith("is a file, not a run folder; for scores or picks, give --scores FILE")
 
 
 def test_shares_are_compared_with_what_could_be_picked(pool, records):

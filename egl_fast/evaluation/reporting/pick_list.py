@@ -32,7 +32,7 @@ _MAX_COPIES = 5
 
 
 @dataclass(frozen=True)
-class Picks:
+class PickList:
     """N picks of the M recordings of a file, the first to label first.
 
     Attributes:
@@ -62,7 +62,7 @@ class Picks:
 
 def add_list(
     page: Page,
-    picks: Picks,
+    picks: PickList,
     saving: Saving,
     *,
     heading: str,
@@ -118,7 +118,7 @@ def add_list(
 
 
 def _rows(
-    page: Page, picks: Picks, num_formats: int
+    page: Page, picks: PickList, num_formats: int
 ) -> tuple[list[dict[str, Any]], list[str], list[Record]]:
     """The rows of the list, what their reasons say, and the records to save; as many as fit."""
     pool, indices = picks.pool, picks.indices[:MAX_ROWS].tolist()

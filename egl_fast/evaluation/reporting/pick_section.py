@@ -12,7 +12,7 @@ from egl_fast.data.audio_folder import read_metadata
 from egl_fast.evaluation.reporting.left_out import outlier_threshold, quantiles_in
 from egl_fast.evaluation.reporting.names import label
 from egl_fast.evaluation.reporting.page_model import Page
-from egl_fast.evaluation.reporting.pick_list import Picks, add_list
+from egl_fast.evaluation.reporting.pick_list import PickList, add_list
 from egl_fast.evaluation.reporting.pick_order import PickOrder
 from egl_fast.evaluation.reporting.reasons import Reasons
 from egl_fast.evaluation.reporting.saving import Saving
@@ -45,7 +45,7 @@ def add_picks(page: Page, pool: ScoresFile, order: PickOrder, saving: Saving) ->
     scores = pool.strategies[order.strategy]
     add_list(
         page,
-        Picks(
+        PickList(
             pool, order.indices, order.strategy, label(order.strategy), scores, reasons,
             order.copies,
         ),

@@ -19,7 +19,7 @@ from egl_fast.evaluation.reporting.made_selection import MadeSelection
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.names import look
 from egl_fast.evaluation.reporting.page_model import Page
-from egl_fast.evaluation.reporting.pick_list import Picks, add_list
+from egl_fast.evaluation.reporting.pick_list import PickList, add_list
 from egl_fast.evaluation.reporting.pool_facts import error_bars, facts_of
 from egl_fast.evaluation.reporting.pool_findings import mass_findings
 from egl_fast.evaluation.reporting.pool_sections import add_composition
@@ -85,7 +85,7 @@ def selection_page(
     )
     add_list(
         page,
-        Picks(pool, every, made.strategy, made.label, made.scores, reasons),
+        PickList(pool, every, made.strategy, made.label, made.scores, reasons),
         saving,
         heading="The picks",
         slider="Keep the first",
