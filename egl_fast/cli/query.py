@@ -161,7 +161,8 @@ def command(
     recordings left out that exact scores may pick. OUT.meta.json says how sure the set is and what
     it took. Gradient scores in these files are estimates. Picks near the cut-off tend to be those
     that were overestimated, so do not average the scores of picks. OUT.atypical.jsonl lists what
-    the gate left out, in groups; `egl-fast report --scores OUT` lets you listen to a few of each.
+    the gate left out, in groups; `egl-fast report --scores OUT`, for an OUT.jsonl, lets you listen
+    to a few of each.
 
     A run can be stopped at any time. The same command with --resume continues it and ends with the
     same picks. What was looked at is kept in the folder OUT.query; with --overwrite, another

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import Progress, TaskID
@@ -43,7 +43,8 @@ _NEEDED = {
 @click.option(
     "--scores",
     type=options.FILE,
-    help="Report on a scored pool, or on what `select` or `query` picked, without an evaluation.",
+    help="Report on a scored pool, or on what `select` or `query` picked from one, as JSON Lines; "
+    "without an evaluation.",
 )
 @click.option(
     "--pool",
@@ -109,6 +110,9 @@ def command(
     to take a group back. Before a selection is made, it shows what --drop-atypical auto would leave
     out.
 
+    The page of a selection is about its picks alone: why each was picked, and how to save fewer of
+    them. For the rest of the pool, make the page of its scores.
+
     \b
     Examples:
       egl-fast report runs/grid --paper
@@ -164,12 +168,12 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) -> bytes:
-    from egl_fast.evaluation.reporting.content import run_page
     from egl_fast.evaluation.reporting.evaluation import Evaluation
     from egl_fast.evaluation.reporting.figures import draw_curves, draw_ranks
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
     from egl_fast.evaluation.reporting.run_folder import read_run_folder
+    from egl_fast.evaluation.reporting.run_page import run_page
     from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
     run = read_run_folder(run_dir)
@@ -204,13 +208,15 @@ def _of_scores(
     *,
     figures: str | None,
 ) -> bytes:
-    from egl_fast.evaluation.reporting.content import scores_page
     from egl_fast.evaluation.reporting.figures import draw_ranks
-    from egl_fast.evaluation.reporting.left_out import left_out_of, needs_ids
+    from egl_fast.evaluation.reporting.left_out import needs_ids
+    from egl_fast.evaluation.reporting.made_selection import made_selection
+    from egl_fast.evaluation.reporting.pool_page import pool_page
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
     from egl_fast.evaluation.reporting.saving import Saving
     from egl_fast.evaluation.reporting.scores_file import read_scores_file
+    from egl_fast.evaluation.reporting.selection_page import selection_page
 
     formats, sending = save_as
     folder, unknown = None, None
@@ -229,20 +235,26 @@ def _of_scores(
             scores, keep_ids=needs_ids(Path(scores)), advance=_advancing(bar, task)
         )
         advance = _advancing(bar, bar.add_task("making the page", total=None, note=""))
-        ranking = rank_pool(scored.strategies)
-        page = scores_page(
-            scored,
-            ranking,
-            left_out_of(scored),
-            folder=folder or Path(scores).parent,
-            saving=saving,
-            audio=top,
-            advance=advance,
-        )
+        made, ranking = made_selection(scored), None
+        if made is not None and figures is not None:
+            raise OutputError(
+                f"--figures {figures}: rank against rank takes a whole pool, and {scores} holds "
+                f"picks; give --scores {made.scores_name or 'the file that they are from'}"
+            )
+        common: dict[str, Any] = {
+            "folder": folder or Path(scores).parent, "saving": saving, "audio": top,
+            "advance": advance,
+        }  # fmt: skip
+        if made is not None:
+            page = selection_page(made, **common)
+        else:
+            ranking = rank_pool(scored.strategies)
+            page = pool_page(scored, ranking, **common)
         if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
             page.warnings.append(f"{unknown}.")
         html = render(page, name=Path(scores).name)
-    _say_about(page, [] if figures is None else draw_ranks(ranking, Path(figures)))
+    drawn = [] if figures is None or ranking is None else draw_ranks(ranking, Path(figures))
+    _say_about(page, drawn)
     return html
 
 

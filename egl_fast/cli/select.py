@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,12 @@ from egl_fast.selection import Candidates, Scored, batches, strategies
 from egl_fast.selection.gate import how_to_close, likeness_in
 from egl_fast.selection.ranking import Selection
 from egl_fast.selection.request import Request, choose
+
+#: What a selection's metadata repeat of those of its scores, by the keys that `query` has, too.
+_HOW_SCORED = (
+    "model", "model_sha256", "pool_sha256", "k", "beam_width", "method", "tolerance", "probes",
+    "full_samples",
+)  # fmt: skip
 
 
 @click.command(
@@ -91,8 +97,8 @@ def command(
     recordings: noise, music, other languages. It is --drop-atypical auto if there are at least 50
     trusted recordings and nothing else is asked for; --drop-atypical 0% opens it. With --out,
     OUT.atypical.jsonl lists what was left out, with its scores, in groups of like recordings.
-    `egl-fast report --scores OUT` lets you listen to a few of each; take a group back with
-    --keep-group.
+    `egl-fast report --scores OUT`, for an OUT.jsonl, lets you listen to a few of each; take a group
+    back with --keep-group.
 
     With --out, OUT.meta.json says how the selection was made.
 
@@ -149,7 +155,9 @@ def command(
             "scores": os.path.abspath(scores) if scores != "-" else scores,
             **selection_options.as_settings(chosen.request),
             "exclude": list(exclude),
+            "num_scored": len(ids),
             "num_picks": len(picks),
+            **_how_scored(metadata, len(ids)),
             "gate": None if gate is None else gate.metadata(candidates),
             "typicality": {k: v for k, v in likeness.items() if not k.endswith("_sha256")},
         }
@@ -162,6 +170,15 @@ def command(
         say_nothing_left_out(how_to_close(metadata, holds_typicality=holds_typicality))
     listed_in = "" if writer.path is None else str(writer.beside(".atypical.jsonl"))
     summarize(chosen.selection, choice, candidates, listed_in=listed_in)
+
+
+def _how_scored(metadata: Mapping[str, Any], num_records: int) -> dict[str, Any]:
+    """What is known about the scores; nothing where the metadata belong to another file."""
+    if metadata.get("num_scored") != num_records:
+        return {}
+    said = {key: metadata[key] for key in _HOW_SCORED if key in metadata}
+    # Not under "pool": relative audio paths of picks start from their own folder.
+    return {**said, "manifest": metadata.get("pool")}
 
 
 def _keys(selection: Selection, strategy: str | None) -> set[str]:

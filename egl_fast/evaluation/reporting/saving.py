@@ -41,12 +41,12 @@ class Saving:
     sending: Sending = field(default_factory=Sending)
 
 
-def saved(records: Sequence[Record], scores: Sequence[float], saving: Saving) -> list[Any]:
+def saved(records: Sequence[Record], scores: Sequence[float] | None, saving: Saving) -> list[Any]:
     """The list in each format.
 
     Args:
         records: with ``rank`` from 1, first to label first.
-        scores: of these, what they are ranked by.
+        scores: of these, what they are ranked by; None where that is unknown.
         saving: how.
 
     Returns:
@@ -64,9 +64,9 @@ def saved(records: Sequence[Record], scores: Sequence[float], saving: Saving) ->
 
 
 def _saved(
-    form: Format, records: Sequence[Record], scores: Sequence[float], sending: Sending
+    form: Format, records: Sequence[Record], scores: Sequence[float] | None, sending: Sending
 ) -> dict[str, Any]:
-    if form.adds_score:
+    if form.adds_score and scores is not None:
         records = [{**one, "score": score} for one, score in zip(records, scores, strict=True)]
     assert form.chunks is not None
     pieces = [chunk.decode("utf-8") for chunk in form.chunks(records, sending)]

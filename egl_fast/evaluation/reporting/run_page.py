@@ -1,40 +1,28 @@
-"""The two kinds of page: about an evaluation, and about a pool that was scored."""
+"""The page of an evaluation: which strategy was worth it, and what each of them picked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-from egl_fast.data.audio_folder import audio_folder, read_metadata
-from egl_fast.errors import ReportError, SelectionError
+from egl_fast.data.audio_folder import audio_folder
+from egl_fast.errors import ReportError
 from egl_fast.evaluation.reporting import findings, provenance
 from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import main_query
-from egl_fast.evaluation.reporting.gate_section import add_gate
 from egl_fast.evaluation.reporting.latex import latex_table
-from egl_fast.evaluation.reporting.left_out import LeftOut
-from egl_fast.evaluation.reporting.listening import add_listening
 from egl_fast.evaluation.reporting.measures import Series
 from egl_fast.evaluation.reporting.metric_tables import add_metrics, paper_tables
-from egl_fast.evaluation.reporting.names import label, look
+from egl_fast.evaluation.reporting.names import look
 from egl_fast.evaluation.reporting.page_model import Page
-from egl_fast.evaluation.reporting.pick_order import PickOrder, pick_order
-from egl_fast.evaluation.reporting.pick_section import add_picks
-from egl_fast.evaluation.reporting.pool_findings import mass_findings, ranking_findings
-from egl_fast.evaluation.reporting.pool_sections import add_histograms, add_picked, add_ranking
+from egl_fast.evaluation.reporting.pool_page import Picks, add_pool
 from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.run_folder import RunFolder
-from egl_fast.evaluation.reporting.saving import Saving
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.training_curves import add_training
 from egl_fast.evaluation.reporting.value_tables import value_tables
-from egl_fast.evaluation.reporting.wording import duration, listed, plain, shown
-
-#: Positions in the pool that each series picked, by seed.
-Picks = dict[Series, dict[int, npt.NDArray[np.int64]]]
+from egl_fast.evaluation.reporting.wording import duration, listed, shown
 
 
 def run_page(
@@ -101,130 +89,14 @@ def run_page(
         picks, page.budget = _picks_of_run(run, evaluation, pools)
         folder = audio_folder(str(pool.path), None) or pool.path.parent
         every = list(rankings.values())
-        _add_pool(page, pool, rankings[seed], every, picks, seed, folder, audio, advance)
+        page.picked_note = f"The top {page.budget} of the pool by each strategy."
+        add_pool(page, pool, rankings[seed], every, picks, seed, folder, audio, advance)
         page.notes.append(
             f"Rankings, recording lengths and the listening table use the scores of seed {seed}'s "
             "base model; shares of the picks are averaged over seeds."
         )
     page.notes += _run_notes(evaluation)
     return page
-
-
-def scores_page(
-    pool: ScoresFile,
-    ranking: Ranking,
-    left_out: LeftOut | None = None,
-    *,
-    folder: Path,
-    saving: Saving,
-    audio: int,
-    advance: Callable[[], None] = lambda: None,
-) -> Page:
-    """The page of a pool that was scored, or of a selection from one, without an evaluation.
-
-    Args:
-        pool: the scores.
-        ranking: of the pool.
-        left_out: what a gate leaves out of it; None where there is none.
-        folder: what relative audio paths count from.
-        saving: how what to label can be saved.
-        audio: top picks of each strategy in the listening table, and players of each group that
-            the gate leaves out; 0 for none.
-        advance: called for each recording of the listening table.
-    """
-    series = [Series(name, "single") for name in pool.strategies]
-    size, ending = len(pool), "y" if len(series) == 1 else "ies"
-    recordings = "recording" if size == 1 else "recordings"
-    kind = "selection" if "num_picks" in read_metadata(str(pool.path)) else "pool"
-    page = Page(
-        title="Which recordings are worth transcribing?",
-        lead=(
-            f"A {kind} of {size:,} {recordings}, ranked by {len(series)} strateg{ending}. No model "
-            "was trained on the picks: this page shows what each strategy prefers, not how much "
-            "its picks help."
-        ),
-        facts=[
-            (f"{size:,}", recordings),
-            (duration(pool.durations.sum() / 3600, digits=(1, 1)), "of audio"),
-            (f"{pool.durations.mean():.1f} s", "on average"),
-        ],
-        looks=[look(one) for one in series],
-        budget="20%",
-        findings=mass_findings(pool),
-    )
-    page.made, warning = provenance.of_scores(pool)
-    page.warnings += [] if warning is None else [warning]
-    missing = provenance.missing(pool)
-    if missing and not np.isnan(pool.typicality).any():
-        page.warnings.append(missing)  # its absence changes what to label
-    else:
-        page.missing = missing
-    if "speaker" in pool.groups:
-        page.facts.append((f"{len(pool.groups['speaker'].names):,}", "speakers"))
-    add_histograms(page, pool)
-    count = max(1, int(np.floor(size * 0.2 + 0.5)))
-    order = None
-    try:
-        order = pick_order(pool)
-    except SelectionError as error:
-        page.notes.append(f"This page does not say what to label: {error}.")
-    picks: Picks = {}
-    for one in series:
-        scores = pool.strategies[one.strategy]
-        top = np.argsort(-scores, kind="stable")[:count]
-        picks[one] = {0: top if order is None else order.first(scores, count)}
-    if order is not None:
-        page.picked_by = _picked_by(order)
-    first = () if order is None else order.indices[: max(audio, 0)].tolist()
-    _add_pool(page, pool, ranking, [ranking], picks, 0, folder, audio, advance, first=first)
-    if order is not None:
-        add_picks(page, pool, order, saving)
-    if left_out is not None:
-        add_gate(page, left_out, folder=folder, audio=audio, advance=advance)
-    page.notes += [
-        "Ranks count from 1, the most informative; equal scores share a rank. Normalized ranks run "
-        "from 0 to 1, the most informative. They and rank correlations are over the whole "
-        f"{kind}{', with what the gate leaves out' if page.picked_by else ''}. Intervals of rank "
-        "correlations are 95% intervals over its recordings, from a bootstrap up to 20,000 "
-        "recordings and from Bonett and Wright's formula beyond.",
-        "This page cannot say which strategy is best. To measure that, run egl-fast simulate on "
-        "data with known transcripts.",
-    ]
-    if pool.incomplete:
-        page.notes.append(
-            "Left out because some records have no such score: "
-            f"{', '.join(label(name) for name in pool.incomplete)}."
-        )
-    return page
-
-
-def _picked_by(order: PickOrder) -> str:
-    """How the picks of all strategies differ from the top of the pool; "" where they do not."""
-    parts = ["what the gate leaves out"] * bool(order.num_away)
-    parts += ["further copies of a recording"] * bool(order.copies)
-    return f"As with select, without {' and '.join(parts)}." if parts else ""
-
-
-def _add_pool(
-    page: Page,
-    pool: ScoresFile,
-    ranking: Ranking,
-    every_ranking: list[Ranking],
-    picks: Picks,
-    seed: int,
-    folder: Path,
-    audio: int,
-    advance: Callable[[], None],
-    *,
-    first: Sequence[int] = (),
-) -> None:
-    """What both kinds of page say about a pool, here the one that a seed's base model scored."""
-    page.findings += ranking_findings(ranking, every_ranking)
-    add_ranking(page, pool, ranking, every_ranking)
-    page.error_bars = _error_bars(pool)
-    add_picked(page, pool, picks)
-    own = {series: of[seed] for series, of in picks.items() if seed in of}
-    add_listening(page, pool, own, ranking, folder, audio, advance, first=first)
 
 
 def _incomplete(evaluation: Evaluation) -> list[str]:
@@ -282,23 +154,6 @@ def _run_notes(evaluation: Evaluation) -> list[str]:
         "Curves are straight lines between measured budgets; values read off between two budgets "
         "are interpolated.",
     ]
-
-
-def _error_bars(pool: ScoresFile) -> str:
-    """How far the scores are estimates, and what that means for ranks; "" where all are exact."""
-    shares = []
-    for name, stderr in pool.stderrs.items():
-        estimated = stderr > 0
-        sizes = np.maximum(np.abs(pool.strategies[name][estimated]), 1e-300)
-        share = float(np.median(stderr[estimated] / sizes))
-        shares.append(f"{label(name)} {plain(100 * share, digits=2)}%")
-    if not shares:
-        return ""
-    return (
-        "Some scores are estimates. Their standard errors (±), as a share of the score: "
-        f"{', '.join(shares)} (medians). Where two scores differ by less than about three standard "
-        "errors, which recording ranks higher is chance."
-    )
 
 
 def _picks_of_run(
