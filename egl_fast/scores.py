@@ -30,6 +30,8 @@ from egl_fast.selection.columns import Columns
 from egl_fast.selection.gate import likeness_in
 from egl_fast.warning import warn
 
+#: Endings of what is kept beside scores, which a shell completes to as well.
+_BESIDE = (".meta.json", ".errors.jsonl", ".embeddings.npy", ".trusted.npy", ".journal")
 #: What to do about a file that holds no scores.
 REMEDY = "give what `egl-fast score` wrote, or what `select` or `query` wrote as JSON Lines"
 
@@ -42,6 +44,12 @@ class ScoredPool:
 
     def __init__(self, path: str) -> None:
         self._source = "scores from standard input" if path == "-" else f"scores {path}"
+        for ending in _BESIDE:
+            if path.endswith(ending):
+                raise ManifestError(
+                    f"{self._source}: belongs to the scores, but holds none; give "
+                    f"{path.removesuffix(ending)}"
+                )
         self._file = rereadable(path, self._source)
 
     def __enter__(self) -> ScoredPool:

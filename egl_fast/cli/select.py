@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -159,7 +159,10 @@ def command(
     if table or show is not None:
         print_table(picks[:show], str(chosen.selection.ranked_by))
     if gate is None:
-        say_nothing_left_out(how_to_close(metadata, holds_typicality=holds_typicality))
+        read_from: Literal["pipe", "file"] = "pipe" if scores == "-" else "file"
+        say_nothing_left_out(
+            how_to_close(metadata, holds_typicality=holds_typicality, read_from=read_from)
+        )
     listed_in = "" if writer.path is None else str(writer.beside(".atypical.jsonl"))
     summarize(chosen.selection, choice, candidates, listed_in=listed_in)
 
