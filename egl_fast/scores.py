@@ -70,23 +70,22 @@ class ScoredPool:
             ManifestError: there is none, or a line is not a record of an utterance of its own.
         """
 
-        def named() -> Iterator[tuple[str, tuple[int, str, dict[str, Any]]]]:
-            for number, where, record in json_lines(self._lines(), self._source, remedy=REMEDY):
+        def named() -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
+            for _, where, record in json_lines(self._lines(), self._source, remedy=REMEDY):
                 _refuse_other_records(record, where)
-                yield record["id"], (number, where, record)
+                yield record["id"], (where, record)
 
         def repeated(
-            identity: str,
-            first: tuple[int, str, dict[str, Any]],
-            again: tuple[int, str, dict[str, Any]],
+            identity: str, first: tuple[str, dict[str, Any]], again: tuple[str, dict[str, Any]]
         ) -> ManifestError:
+            before = first[0].removeprefix(f"{self._source}, ")
             return ManifestError(
-                f"{again[1]}: id {identity!r} is already on line {first[0]}; "
-                "a recording need be transcribed only once: remove one of the lines"
+                f"{again[0]}: id {identity!r} is already that of {before}; a recording need be "
+                "transcribed only once: remove one of the two"
             )
 
         is_empty = True
-        for _, _, record in without_repeats(named, repeated):
+        for _, record in without_repeats(named, repeated):
             is_empty = False
             yield record
         if is_empty:

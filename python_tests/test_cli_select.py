@@ -261,7 +261,7 @@ class TestNothingIsLost:
         ('{"id": "x"}', "line 3: 'duration' is None"),
         ('{"id": "x", "duration": "1"}', "line 3: 'duration' is '1'"),
         ('{"id": "x", "duration": -1}', "line 3: 'duration' is -1"),
-        (json.dumps(LINES[0]), "line 3: id 'rec0' is already on line 1"),
+        (json.dumps(LINES[0]), "line 3: id 'rec0' is already that of line 1"),
     ],
 )
 def test_a_malformed_line_is_named_by_its_number(scores, bad, message):

@@ -226,6 +226,9 @@ def _score_into(
     likeness: Likeness | None,
     watch: operations.Operations,
 ) -> None:
+    # A broken trusted recording is found before anything is written.
+    if likeness is not None and results.is_new:
+        likeness.look(scoring, utterances)
     has_work = results.begin(settings, len(utterances))
     watch.begin(len(utterances), results.num_completed)
     if not has_work:
@@ -234,7 +237,7 @@ def _score_into(
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
     if likeness is not None:
-        likeness.look(scoring)  # first, so that a broken recording is found at once
+        likeness.look(scoring, utterances)
     with progress_bar() as bar, interruption_after("the current recordings") as stop:
         meter = Meter(bar, len(utterances), scoring.options, done=results.num_completed)
         clock = time.monotonic()
