@@ -11,6 +11,7 @@ import click
 
 from egl_fast.cli import engines, operations, options
 from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.layer_shares import LayerShares, layer_table
@@ -43,7 +44,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-@click.command("score")
+@click.command("score", cls=GroupedCommand)
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to score")
 @click.option("--out", type=options.FILE,

@@ -11,6 +11,7 @@ import click
 
 from egl_fast.cli import options, selection_options
 from egl_fast.cli.console import warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described, format_options
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
@@ -25,6 +26,7 @@ from egl_fast.selection.request import Request, choose
 
 @click.command(
     "select",
+    cls=GroupedCommand,
     epilog=selection_options.listed("Strategies", strategies.described())
     + "\n\n"
     + selection_options.listed("Batches", batches.described())
@@ -37,6 +39,7 @@ from egl_fast.selection.request import Request, choose
     "--strategy",
     show_default=strategies.RECOMMENDED[0],
     metavar="NAME",
+    shell_complete=options.completed_from(strategies.described()),
     help="What to rank by: a name from the list below; NAME/second for the score per second of "
     "audio, since sums such as egl grow with length; or FILE.py:FUNCTION of your own, whose code "
     "is run.",

@@ -12,6 +12,7 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.several_processes import connected_processes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from egl_fast.training.run_folder import EpochMetrics
 
 
-@click.command("train")
+@click.command("train", cls=GroupedCommand)
 @options.sources("--train", "train_paths", required=True, help="Manifest to train on")
 @options.sources("--valid", "valid_paths", required=True, help="Manifest to validate on")
 @click.option(
