@@ -30,6 +30,8 @@ from egl_fast.selection.columns import Columns
 from egl_fast.selection.gate import likeness_in
 from egl_fast.warning import warn
 
+#: Endings of what is kept beside scores, which a shell completes to as well.
+_BESIDE = (".meta.json", ".errors.jsonl", ".embeddings.npy", ".trusted.npy", ".journal")
 #: What to do about a file that holds no scores.
 REMEDY = "give what `egl-fast score` wrote, or what `select` or `query` wrote as JSON Lines"
 
@@ -42,6 +44,12 @@ class ScoredPool:
 
     def __init__(self, path: str) -> None:
         self._source = "scores from standard input" if path == "-" else f"scores {path}"
+        for ending in _BESIDE:
+            if path.endswith(ending):
+                raise ManifestError(
+                    f"{self._source}: belongs to the scores, but holds none; give "
+                    f"{path.removesuffix(ending)}"
+                )
         self._file = rereadable(path, self._source)
 
     def __enter__(self) -> ScoredPool:
@@ -62,23 +70,22 @@ class ScoredPool:
             ManifestError: there is none, or a line is not a record of an utterance of its own.
         """
 
-        def named() -> Iterator[tuple[str, tuple[int, str, dict[str, Any]]]]:
-            for number, where, record in json_lines(self._lines(), self._source, remedy=REMEDY):
+        def named() -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
+            for _, where, record in json_lines(self._lines(), self._source, remedy=REMEDY):
                 _refuse_other_records(record, where)
-                yield record["id"], (number, where, record)
+                yield record["id"], (where, record)
 
         def repeated(
-            identity: str,
-            first: tuple[int, str, dict[str, Any]],
-            again: tuple[int, str, dict[str, Any]],
+            identity: str, first: tuple[str, dict[str, Any]], again: tuple[str, dict[str, Any]]
         ) -> ManifestError:
+            before = first[0].removeprefix(f"{self._source}, ")
             return ManifestError(
-                f"{again[1]}: id {identity!r} is already on line {first[0]}; "
-                "a recording need be transcribed only once: remove one of the lines"
+                f"{again[0]}: id {identity!r} is already that of {before}; a recording need be "
+                "transcribed only once: remove one of the two"
             )
 
         is_empty = True
-        for _, _, record in without_repeats(named, repeated):
+        for _, record in without_repeats(named, repeated):
             is_empty = False
             yield record
         if is_empty:

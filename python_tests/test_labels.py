@@ -304,8 +304,8 @@ def test_transcripts_that_a_model_cannot_write_are_counted_by_character(tmp_path
     out = tmp_path / "labeled.jsonl"
     done = labels(picks, picks, "--out", out, "--model", model, status=3)
     assert (
-        "warning: characters that the model lacks, by transcripts: 'ö' in 2 (such as 'rec1.wav'), "
-        "'7' in 1 (such as 'rec1.wav')\n"
+        "warning: characters that the model lacks, by transcripts: 'ö' in 2 (such as 'rec1.wav', "
+        "line 2), '7' in 1 (such as 'rec1.wav', line 2)\n"
     ) in done.stderr
     assert "2 with characters that the model cannot write: see" in done.stderr
     assert [line["text"] for line in lines_of(out)] == ["ab", "7 ö", "ö", "e" * 60]

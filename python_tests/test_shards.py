@@ -212,6 +212,11 @@ def without(suffix: str) -> Callable[[Path], None]:
         (changed("k", 3), r"was scored otherwise than .*: --k 2 \(now 3\)"),
         (changed("pool_sha256", "0"), "another manifest"),
         (changed("limit", 70), "--limit"),
+        (
+            changed("trusted_sha256", None),
+            r"was scored otherwise than .*: --typicality \(now none\)",
+        ),
+        (changed("shard", None), r"scores\.2\.jsonl: holds the scores of a whole pool"),
         (without(".meta.json"), r"scores\.2\.jsonl\.meta\.json cannot be read"),
         (without(".embeddings.npy"), r"shard .*2\.jsonl: cannot be read"),
         (lambda path: path.write_text("{}\n"), "has a line that is no score"),
@@ -230,6 +235,21 @@ def test_shards_at_fault_are_refused_and_nothing_is_written(
     assert len(err.splitlines()) == 1
     assert re.search(message, err), err
     assert [path.name for path in out.parent.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_one_copy_of_the_trusted_embeddings_is_enough(
+    halves: list[Path], single: Path, tmp_path: Path, run: Run
+) -> None:
+    shards = copied(halves, tmp_path)
+    without(".trusted.npy")(shards[0])
+    out = tmp_path / "out" / "scores.jsonl"
+    out.parent.mkdir()
+    assert run("merge", *shards, "--out", out)[0] == 3
+    assert out.read_bytes() == single.read_bytes()
+    without(".trusted.npy")(shards[1])
+    status, _, err = run("merge", *shards, "--out", out, "--overwrite")
+    assert status == 2
+    assert "scores.1.jsonl.trusted.npy cannot be read" in err
 
 
 def test_recordings_twice_or_in_no_shard_are_named(

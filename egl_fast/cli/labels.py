@@ -14,6 +14,7 @@ import click
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.extras import require_packages
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.labels_audit import Spelled, list_suspicious
 from egl_fast.data.audio_folder import audio_folder, move_audio_paths
@@ -23,7 +24,7 @@ from egl_fast.labeling.formats import Delivered, Record, Sending, read_back
 from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, training_line
 
 
-@click.command("labels")
+@click.command("labels", cls=GroupedCommand)
 @click.argument("picks", type=options.FILE)
 @click.argument("exports", nargs=-1, required=True, type=options.FILE, metavar="EXPORT...")
 @click.option("--out", required=True, type=options.FILE, help="Training manifest to write.")

@@ -130,15 +130,27 @@ class Likeness:
         """How many trusted recordings there are."""
         return len(self._utterances if self._embeddings is None else self._embeddings)
 
-    def look(self, scoring: Scoring) -> None:
+    def look(self, scoring: Scoring, pool: Sequence[Utterance]) -> None:
         """Run the model over the trusted recordings, unless their embeddings are known.
+
+        Args:
+            scoring: with the model.
+            pool: what will be compared with them.
 
         Raises:
             ManifestError: one of them cannot be used, or is not comparable with the pool.
         """
         if self._embeddings is not None:
-            _refuse_other_embeddings(scoring)
+            if not self._utterances:
+                _refuse_other_embeddings(scoring)
             return
+        shared = _shared(self._utterances, pool)
+        if 2 * shared > len(pool):
+            warn(
+                f"--typicality {self._path}: {shared} of the pool's {len(pool)} recordings are "
+                "among the trusted ones, so junk in the pool is trusted, too, and typicality says "
+                "little; name recordings that somebody has listened to, such as the training set"
+            )
         from egl_fast.scoring.run.trusted import trusted_embeddings
 
         with progress_bar() as bar:
@@ -194,6 +206,16 @@ class Likeness:
             "thresholds": {f"{rate:g}": self._found.threshold(rate) for rate in FALSE_ALARMS},
             "quantiles": quantiles(self._found.trusted),
         }
+
+
+def _shared(trusted: Iterable[Utterance], pool: Iterable[Utterance]) -> int:
+    """How many recordings of a pool are trusted ones: by file and offset, or by id."""
+
+    def place(utterance: Utterance) -> tuple[str, float]:
+        return os.path.abspath(utterance.audio_path), utterance.offset_seconds
+
+    known = {key for utterance in trusted for key in (utterance.id, place(utterance))}
+    return sum(utterance.id in known or place(utterance) in known for utterance in pool)
 
 
 def _refuse_other_embeddings(scoring: Scoring) -> None:

@@ -14,6 +14,7 @@ from egl_fast.cli import completion
 from egl_fast.cli.console import complain, discard, print_warnings
 from egl_fast.cli.interruption import as_keyboard_interrupt
 from egl_fast.errors import EglError, one_line
+from egl_fast.naming import as_options
 
 #: Command name -> its line in ``egl-fast --help``. Each is in a module of that name, imported only
 #: when needed: torch takes seconds to load.
@@ -113,7 +114,11 @@ def main() -> None:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
         # Not cli.main(): it would handle a closed pipe itself, with status 1.
-        with as_keyboard_interrupt(), cli.make_context("egl-fast", sys.argv[1:]) as context:
+        with (
+            as_options(),
+            as_keyboard_interrupt(),
+            cli.make_context("egl-fast", sys.argv[1:]) as context,
+        ):
             status = cli.invoke(context)
     except (click.exceptions.Abort, KeyboardInterrupt):
         complain("interrupted")

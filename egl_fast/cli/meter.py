@@ -66,10 +66,11 @@ class Meter:
         """Say how it went, once all is done."""
         seconds = time.monotonic() - self._started
         total = tally.num_scored + tally.num_failed
-        line = (
-            f"scored {tally.num_scored} of {total} recordings in {seconds:.1f} s "
-            f"({self._num_done / seconds:.2f}/s)"
-        )
+        if self._num_done:
+            how = f"in {seconds:.1f} s ({self._num_done / seconds:.2f}/s)"
+        else:
+            how = "before: none was left to score"
+        line = f"scored {tally.num_scored} of {total} recordings {how}"
         say(line if name is None else f"{line}: {name}")
         for warning in (self._lengths.warning(), low_mass):
             if warning is not None:

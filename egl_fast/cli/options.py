@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, cast
 
@@ -136,6 +136,15 @@ memory: Decorator = click.option(
 )
 
 
+def completed_from(names: Iterable[str]) -> Callable[..., list[CompletionItem]]:
+    """What a shell is offered for a value that may also be another."""
+
+    def complete(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in names if name.startswith(typed)]
+
+    return complete
+
+
 class Device(click.ParamType):  # type: ignore[type-arg]
     """A device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
 
@@ -153,6 +162,7 @@ device: Decorator = click.option(
     "--device",
     type=Device(),
     metavar="auto|cpu|cuda",
+    shell_complete=completed_from(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
     help="Where to compute; auto: on a GPU if one is usable. cuda:1 is the second GPU.",

@@ -11,6 +11,7 @@ import click
 
 from egl_fast.cli import engines, options, selection_options
 from egl_fast.cli.console import say, warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
@@ -68,6 +69,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 
 @click.command(
     "query",
+    cls=GroupedCommand,
     epilog=selection_options.listed("Batches", batches.described())
     + "\n\n"
     + selection_options.listed("Formats", described()),
@@ -88,7 +90,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
 @click.option("--strategy", default="pctc", show_default=True,
-              metavar="NAME", callback=_key,
+              metavar="NAME", callback=_key, shell_complete=options.completed_from(KEYS),
               help="What to rank by: pctc or entropy, which take one pass; or egl, egl_normalized, "
               "egl_full, which take gradients; NAME/second for the score per second of "
               "audio.")  # fmt: skip

@@ -121,11 +121,13 @@ class Looks:
             str(path), resume=True, inputs=self._inputs, embeddings=likeness is not None
         )
         with results.locked():
+            if likeness is not None and results.is_new:
+                likeness.look(scoring, utterances)
             if not results.begin(settings, len(utterances)):
                 return results
             metadata = dict(settings)
             if likeness is not None:
-                likeness.look(scoring)
+                likeness.look(scoring, utterances)
             with progress_bar() as bar:
                 meter = Meter(
                     bar,

@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.extras import TOML, require_packages
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_output import sending_of, sending_options
 from egl_fast.data.audio_folder import audio_folder
@@ -38,7 +39,7 @@ _NEEDED = {
 }
 
 
-@click.command("report")
+@click.command("report", cls=GroupedCommand)
 @click.argument("run_dir", required=False, type=options.FOLDER, metavar="[RUN_DIR]")
 @click.option(
     "--scores",

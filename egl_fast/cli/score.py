@@ -11,6 +11,7 @@ import click
 
 from egl_fast.cli import engines, operations, options
 from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.layer_shares import LayerShares, layer_table
@@ -43,7 +44,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-@click.command("score")
+@click.command("score", cls=GroupedCommand)
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to score")
 @click.option("--out", type=options.FILE,
@@ -226,6 +227,9 @@ def _score_into(
     likeness: Likeness | None,
     watch: operations.Operations,
 ) -> None:
+    # A broken trusted recording is found before anything is written.
+    if likeness is not None and results.is_new:
+        likeness.look(scoring, utterances)
     has_work = results.begin(settings, len(utterances))
     watch.begin(len(utterances), results.num_completed)
     if not has_work:
@@ -234,7 +238,7 @@ def _score_into(
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
     if likeness is not None:
-        likeness.look(scoring)  # first, so that a broken recording is found at once
+        likeness.look(scoring, utterances)
     with progress_bar() as bar, interruption_after("the current recordings") as stop:
         meter = Meter(bar, len(utterances), scoring.options, done=results.num_completed)
         clock = time.monotonic()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from egl_fast.cli import options, selection_options
 from egl_fast.cli.console import warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described, format_options
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
@@ -31,6 +32,7 @@ _HOW_SCORED = (
 
 @click.command(
     "select",
+    cls=GroupedCommand,
     epilog=selection_options.listed("Strategies", strategies.described())
     + "\n\n"
     + selection_options.listed("Batches", batches.described())
@@ -43,6 +45,7 @@ _HOW_SCORED = (
     "--strategy",
     show_default=strategies.RECOMMENDED[0],
     metavar="NAME",
+    shell_complete=options.completed_from(strategies.described()),
     help="What to rank by: a name from the list below; NAME/second for the score per second of "
     "audio, since sums such as egl grow with length; or FILE.py:FUNCTION of your own, whose code "
     "is run.",
@@ -167,7 +170,10 @@ def command(
     if table or show is not None:
         print_table(picks[:show], str(chosen.selection.ranked_by))
     if gate is None:
-        say_nothing_left_out(how_to_close(metadata, holds_typicality=holds_typicality))
+        read_from: Literal["pipe", "file"] = "pipe" if scores == "-" else "file"
+        say_nothing_left_out(
+            how_to_close(metadata, holds_typicality=holds_typicality, read_from=read_from)
+        )
     listed_in = "" if writer.path is None else str(writer.beside(".atypical.jsonl"))
     summarize(chosen.selection, choice, candidates, listed_in=listed_in)
 

@@ -18,6 +18,7 @@ import click
 from egl_fast.cli import engines, options
 from egl_fast.cli.console import progress_bar, say, tell, warn
 from egl_fast.cli.extras import TOML, require_packages
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from egl_fast.tracking.reports import Reports, Target
 
 
-@click.command("simulate")
+@click.command("simulate", cls=GroupedCommand)
 @click.option(
     "--config", "config_path", required=True, type=options.FILE, help="What to run (TOML)."
 )

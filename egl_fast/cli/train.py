@@ -12,10 +12,11 @@ import click
 
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.several_processes import connected_processes
-from egl_fast.cli.training_data import Transcribed, prepared, remedy_for, shared_audio
+from egl_fast.cli.training_data import Transcribed, prepared, shared_audio
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
 from egl_fast.training.config import TrainingConfig
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from egl_fast.training.run_folder import EpochMetrics
 
 
-@click.command("train")
+@click.command("train", cls=GroupedCommand)
 @options.sources("--train", "train_paths", required=True, help="Manifest to train on")
 @options.sources("--valid", "valid_paths", required=True, help="Manifest to validate on")
 @click.option(
@@ -77,6 +78,12 @@ if TYPE_CHECKING:
     help="Convert all texts to lower case; `evaluate` does the same for the model.",
 )
 @click.option(
+    "--skip-unwritable",
+    is_flag=True,
+    help="Leave out recordings whose text has characters that the model cannot write, or that have "
+    "none, instead of refusing all.",
+)
+@click.option(
     "--typicality/--no-typicality",
     "keeps_trusted",
     default=True,
@@ -110,6 +117,7 @@ def command(
     dropout: float | None,
     vocabulary_path: str | None,
     lowercase: bool,
+    skip_unwritable: bool,
     keeps_trusted: bool,
     report_to: tuple[Target, ...],
     device: str,
@@ -131,7 +139,8 @@ def command(
 
     Every recording is decoded once before training starts. Recordings that cannot be read, or are
     too short for their text, are left out and listed in DIR/errors.jsonl; the exit status is then
-    3.
+    3. A text that the model cannot write, or that is missing, stops the command before that, unless
+    --skip-unwritable leaves out these recordings, too.
 
     \b
     Example:
@@ -152,9 +161,15 @@ def command(
                 Transcribed.read(paths, lowercase=lowercase) for paths in (train_paths, valid_paths)
             ]
             checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
-            remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
-            for manifest in manifests:
-                manifest.refuse_texts(checkpoint, remedy)
+            manifests = [
+                manifest.writable(
+                    checkpoint,
+                    skip=skip_unwritable,
+                    is_new=init_path is None,
+                    lowercase=lowercase,
+                )
+                for manifest in manifests
+            ]
         config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
         settings = {
             "model": plain_config(checkpoint.model.config),
@@ -170,7 +185,8 @@ def command(
             processes.from_first(RunFolder(Path(run_dir), {}).refuse_a_run)
         checkpoint.model.to(torch_device)
         train, valid = prepared(manifests, checkpoint, processes)
-        left_out = [*train.left_out, *valid.left_out]
+        unwritable = [one for manifest in manifests for one in manifest.left_out]
+        left_out = [*unwritable, *train.left_out, *valid.left_out]
         trainer = Trainer(
             checkpoint,
             config,

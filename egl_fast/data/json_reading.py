@@ -15,7 +15,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader, BytesIO, RawIOBase
 from itertools import chain
 from pathlib import Path
@@ -194,19 +194,34 @@ def decoded_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, st
     Raises:
         ManifestError: a line is not UTF-8, or the array is damaged.
     """
-    numbered = _numbered(lines, source)
+    array, numbered = _array_or_lines(lines, source)
     unit = "line"
-    first = next(numbered, None)
-    if first is not None:
-        numbered = chain([first], numbered)
-        if first[1].lstrip().startswith("["):
-            known = list(numbered)
-            text = "\n".join(line for _, line in known)
-            numbered = iter(known)
-            if is_array(text):
-                numbered, unit = enumerate(_items(text, source), start=1), "item"
+    if array is not None:
+        numbered, unit = enumerate(_items(array, source), start=1), "item"
     for number, line in numbered:
         yield number, line, f"{source}, {unit} {number}"
+
+
+def holds_array(lines: Iterable[bytes]) -> bool:
+    """Whether ``decoded_lines`` takes a file for an array."""
+    with suppress(ManifestError):
+        return _array_or_lines(lines, "")[0] is not None
+    return False
+
+
+def _array_or_lines(
+    lines: Iterable[bytes], source: str
+) -> tuple[str | None, Iterator[tuple[int, str]]]:
+    """The text of an array of objects, None of anything else; and all lines."""
+    numbered = _numbered(lines, source)
+    first = next(numbered, None)
+    if first is None:
+        return None, numbered
+    if not first[1].lstrip().startswith("["):
+        return None, chain([first], numbered)
+    known = [first, *numbered]
+    text = "\n".join(line for _, line in known)
+    return text if is_array(text) else None, iter(known)
 
 
 def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:

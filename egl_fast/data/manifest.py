@@ -31,7 +31,8 @@ class Utterance:
         duration_seconds: how long it is; None: to the end.
         text: what was said; None if unknown.
         record: the line as it was read, with all its keys.
-        line: line number in the manifest, or place in its array, from 1.
+        line: line number in the manifest, or place in its array or among several sources, from 1.
+        place: what to call that in a message, if it is not a line: which source, and where in it.
         held: the recording itself, of callers that have it in memory: bytes as in a file, or
             samples as ``mono_waveform`` takes them. None: it is at ``audio_path``.
     """
@@ -43,7 +44,18 @@ class Utterance:
     text: str | None
     record: dict[str, Any]
     line: int
+    place: str = field(default="", repr=False, compare=False)
     held: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def where(self) -> str:
+        """What to call its place in a message."""
+        return self.place or f"line {self.line}"
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"utterance {self.id!r} ({self.where})"
 
 
 class Manifest(NamedTuple):
@@ -134,16 +146,16 @@ class ManifestReading:
             is_kept = is_first_pass and file.is_array
             lines, is_first_pass = noted(lines) if is_first_pass else lines, False
             for number, where, record in json_lines(lines, source):
-                utterance = utterance_of(record, number, file.folder, where)
+                place = where.removeprefix(f"{source}, ") if file.is_array else ""
+                utterance = utterance_of(record, number, file.folder, where, place)
                 if is_kept:
                     self._keep(encoded_line(record))
                 yield utterance.id, utterance
 
         def repeated(identity: str, first: Utterance, again: Utterance) -> ManifestError:
-            unit, on = ("item", "that of item") if file.is_array else ("line", "on line")
             return ManifestError(
-                f"{source}, {unit} {again.line}: id {identity!r} is already {on} {first.line}; "
-                f"give each {unit} its own id"
+                f"{source}, {again.where}: id {identity!r} is already that of {first.where}; give "
+                "each its own id"
             )
 
         is_empty = True
@@ -158,10 +170,12 @@ def utterance_from(entry: Entry, number: int) -> Utterance:
     """An entry of a source, its audio found from any folder. Raises ``ManifestError``."""
     audio = os.path.abspath(entry.folder / entry.record["audio_filepath"])
     record = {**entry.record, "audio_filepath": audio}
-    return utterance_of(record, number, entry.folder, entry.where)
+    return utterance_of(record, number, entry.folder, entry.where, entry.where)
 
 
-def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:
+def utterance_of(
+    record: dict[str, Any], number: int, folder: Path, where: str, place: str = ""
+) -> Utterance:
     """One utterance.
 
     Args:
@@ -169,6 +183,7 @@ def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) 
         number: of the line.
         folder: where relative paths start.
         where: what to call the line in errors.
+        place: see ``Utterance``.
 
     Raises:
         ManifestError: see ``read_manifest``.
@@ -184,7 +199,7 @@ def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) 
     if text is not None and not isinstance(text, str):
         raise ManifestError(f"{where}: 'text' is {text!r}, not a string")
     identity = identity_of(record, where)
-    return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number)
+    return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number, place)
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:

@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from egl_fast.data.json_array import first_of_array, is_array
+from egl_fast.data.json_array import first_of_array
 from egl_fast.data.json_reading import (
     GZIP,
     decoded_lines,
     from_start,
+    holds_array,
     rereadable,
     text_lines,
 )
@@ -97,10 +98,10 @@ class Source:
                 rest = member.unused_data
         return found
 
-    @property
+    @cached_property
     def is_array(self) -> bool:
         """Whether its content is an array of JSON objects."""
-        return is_array(self._text)
+        return self.file is not None and holds_array(self.raw_lines())
 
     @property
     def _text(self) -> str:

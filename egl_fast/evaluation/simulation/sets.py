@@ -166,7 +166,8 @@ class _Reader:
         return [self._member(name, source, utterance) for utterance in taken]
 
     def _member(self, name: str, source: SourceConfig, utterance: Utterance) -> Member:
-        where = f"{name}: utterance {utterance.id!r} ({source.manifest}, line {utterance.line})"
+        place = utterance.place or f"{source.manifest}, line {utterance.line}"
+        where = f"{name}: utterance {utterance.id!r} ({place})"
         if utterance.text is None:
             self._refuse(
                 source,

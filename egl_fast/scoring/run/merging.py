@@ -65,6 +65,13 @@ def shared_settings(shards: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         ManifestError: they differ, or are those of something else.
     """
+    for path, metadata in shards.items():
+        if "versions" in metadata and metadata.get("shard") is None:
+            raise ManifestError(
+                f"shard {path}: holds the scores of a whole pool, not of a part of it (`score "
+                "--shard`), so there is nothing to merge; score several pools together: `score "
+                "--pool A --pool B`"
+            )
     first, *others = shards
     try:
         settings = settings_in(shards[first])

@@ -97,6 +97,11 @@ class ResumableScores:
             self._refuse_leftovers()
 
     @property
+    def is_new(self) -> bool:
+        """Whether there is no earlier run to continue."""
+        return not (self._resume and (self._journal.exists() or self.out.exists()))
+
+    @property
     def num_completed(self) -> int:
         """Utterances whose outcome is known."""
         return self._position + len(self._ahead)
