@@ -31,7 +31,7 @@ from workloads import sharpen
 
 from egl_fast import Scorer
 from egl_fast.benchmarking.comparison import EXACT, INFERENCE, LOOP, METHODS, Comparison
-from egl_fast.benchmarking.memory import peak_memory_bytes
+from egl_fast.tracking.memory import peak_memory_bytes
 from egl_fast.benchmarking.recordings import Recording
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.cli.options import Size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from json.scanner import make_scanner
 from typing import Any, NoReturn
 
 #: How deep a record may nest: deeper than any real one, and shallow enough that it can always be
@@ -92,6 +93,8 @@ def _finite(literal: str) -> float:
 
 #: Looked up by hash: comparing each value with both would take longer.
 _INFINITE = frozenset((math.inf, -math.inf))
-#: Calls of Python for objects or numbers would take most of the time, and so would ``decode``, which
-#: looks for whitespace around the value.
-_scan_pairs = json.JSONDecoder(object_pairs_hook=list, parse_constant=_no_number).scan_once
+#: Calls of Python for objects or numbers would take most of the time. So would ``raw_decode``, and
+#: ``decode``, which looks for whitespace with regular expressions.
+_scan_pairs = make_scanner(
+    json.JSONDecoder(object_pairs_hook=list, parse_constant=_no_number)  # type: ignore[arg-type]
+)
