@@ -57,13 +57,13 @@ def write_manifest(path: Path, count: int) -> None:
 
 def measure(manifest: Path) -> None:
     """Read a manifest twice, stopping halfway the first time, and print the peak in bytes."""
-    from egl_fast.benchmarking.memory import peak_memory_bytes
     from egl_fast.data.streamed_manifest import stream_manifest
     from egl_fast.records import ScoreRecord
     from egl_fast.scoring.run.outcome import WINDOW, Outcome
     from egl_fast.scoring.run.resumable_scores import ResumableScores
     from egl_fast.scoring.run.shards import WHOLE
     from egl_fast.selection import low_mass_warning
+    from egl_fast.tracking.memory import peak_memory_bytes
 
     for is_resumed in (False, True):
         pool = stream_manifest(manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -110,9 +111,8 @@ class ScoredPool:
         wanted, last = set(places), max(places, default=-1)
         found: dict[int, dict[str, Any]] = {}
         with suppress(ManifestError):
-            for place, (_, text, where) in enumerate(decoded_lines(self._lines(), self._source)):
-                if place > last:
-                    break
+            lines = islice(decoded_lines(self._lines(), self._source), last + 1)
+            for place, (_, text, where) in enumerate(lines):
                 if place in wanted:
                     record = json_object(text, where)
                     if record.get("id") != ids[place]:

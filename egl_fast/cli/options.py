@@ -203,6 +203,11 @@ read_timeout: Decorator = click.option(
 )
 
 
+def limit(help: str) -> Decorator:
+    """``--limit``; ``help`` says what it does, such as "Score only the first N recordings"."""
+    return click.option("--limit", type=click.IntRange(min=1), metavar="N", help=help)
+
+
 class ReportTarget(click.ParamType):  # type: ignore[type-arg]
     """A target of ``--report-to``."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast.cli import engines, options, selection_options
+from egl_fast.cli import engines, operations, options, selection_options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
     from egl_fast.query.beliefs import Beliefs
     from egl_fast.scoring.run.scoring import Scoring
+    from egl_fast.tracking.listener import Listeners
 
 #: What recordings can be ranked by -> where a look says how far off its estimate is; None: exact
 #: at the first look, which needs no gradients.
@@ -94,6 +95,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
               help="What to rank by: pctc or entropy, which take one pass; or egl, egl_normalized, "
               "egl_full, which take gradients; NAME/second for the score per second of "
               "audio.")  # fmt: skip
+@options.limit("Choose only from the first N recordings of the pool.")
 @selection_options.selection
 @typicality_option("Manifest of trusted recordings, such as the training set; needed for "
                    "--drop-atypical, --min-typicality, and --batch. Of copies of a recording, one "
@@ -110,6 +112,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @options.device
 @options.threads
 @engines.options
+@operations.options()
 @options.quiet
 @refuse_idle_options(
     without={
@@ -128,6 +131,7 @@ def command(
     overwrite: bool,
     confidence: float | None,
     effort: float,
+    limit: int | None,
     budget: str,
     strategy: str,
     cost: str | None,
@@ -145,6 +149,7 @@ def command(
     device: str,
     threads: int | None,
     engine: engines.Engine,
+    watch: Listeners,
     **chosen_by: Any,
 ) -> int:
     """Pick the most informative recordings of a pool, with effort only where it matters.
@@ -210,6 +215,7 @@ def command(
     pretended = {"typicality": pretended}
     request.with_default_gate(pretended).selection(metadata=pretended)
     everything, pool_hash = read_manifest_and_hash(*pool)
+    everything = everything[:limit]
     outside = {identity for path in exclude for identity in selection_options.ids_in(path)}
     utterances = [utterance for utterance in everything if utterance.id not in outside]
     if not utterances:
@@ -274,7 +280,7 @@ def command(
         sole_writer(output.folder / "lock", of=f"output {out}"),
         interruption_after("the current recordings") as stop,
     ):
-        looks = Looks(output.folder, levels, inputs, overwrite=overwrite, stop=stop)
+        looks = Looks(output.folder, levels, inputs, overwrite=overwrite, stop=stop, watch=watch)
 
         def take(number: int, level: int, some: Sequence[Utterance]) -> list[dict[str, Any]]:
             scoring = first if number == 1 else scoring_of(number, level)

@@ -143,12 +143,12 @@ def command(
         chosen = choose(request, candidates, metadata, exclude=excluded)
         choice, gate = chosen.choice, chosen.selection.gate
         whole = read.records_at([*choice.picks, *dict(choice.turned_away)], ids)
-    picked, turned_away = whole[: len(choice.picks)], whole[len(choice.picks) :]
-    picks = [{**record, "rank": rank} for rank, record in enumerate(picked, start=1)]
-    away = [
-        {**record, "group": group}
-        for record, (_, group) in zip(turned_away, choice.turned_away, strict=True)
-    ]
+    # Not copied: there may be hundreds of thousands.
+    picks, away = whole[: len(choice.picks)], whole[len(choice.picks) :]
+    for rank, record in enumerate(picks, start=1):
+        record["rank"] = rank
+    for record, (_, group) in zip(away, choice.turned_away, strict=True):
+        record["group"] = group
     if not only_table:
         is_found = _move_audio(
             [*picks, *away], scores, pool, None if writer.path is None else writer.path.parent

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
-from egl_fast.cli.console import progress_bar
+from egl_fast.cli.operations import shown
 from egl_fast.errors import ManifestError, one_line
 
 if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
     from egl_fast.data.manifest import Utterance
+    from egl_fast.tracking.listener import Listeners
     from egl_fast.training.examples import LeftOut, Prepared
     from egl_fast.training.processes import Processes
     from egl_fast.training.texts import Unwritable
@@ -102,20 +104,24 @@ def _remedy(
 
 
 def prepared(
-    manifests: Sequence[Transcribed], checkpoint: Checkpoint, processes: Processes
+    manifests: Sequence[Transcribed],
+    checkpoint: Checkpoint,
+    processes: Processes,
+    watch: Listeners,
 ) -> list[Prepared]:
     """What can be trained on, per manifest. Raises ``ManifestError`` if one has nothing left."""
     from egl_fast.training.examples import prepare_examples
 
     total = sum(len(processes.share(manifest.utterances)) for manifest in manifests)
     found = []
-    with progress_bar() as bar:
-        task = bar.add_task("reading recordings", total=total, note="")
+    done = count(1)
+    with shown(watch):
+        watch.started("reading recordings", "recordings", total, 0)
         for manifest in manifests:
             prepared = prepare_examples(
                 manifest.utterances,
                 checkpoint,
-                advance=lambda: bar.update(task, advance=1),
+                advance=lambda: watch.progressed(next(done), total),
                 processes=processes,
             )
             if not prepared.examples:

@@ -30,6 +30,9 @@ from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 #: a megabyte.
 MOST_BYTES = 2**30
 
+#: Of a reader in Python, which is slow to call.
+_BUFFER_BYTES = 2**18
+
 #: How gzipped files begin.
 GZIP = b"\x1f\x8b"
 #: What of a file's start tells that it is no text.
@@ -300,7 +303,7 @@ def _copied(stream: BinaryIO) -> BinaryIO:
 
 def from_start(file: BinaryIO) -> BufferedReader:
     """Another reader of an open file, with a place of its own, at the start."""
-    return BufferedReader(_Reader(file.fileno()))
+    return BufferedReader(_Reader(file.fileno()), _BUFFER_BYTES)
 
 
 class _Reader(RawIOBase):
