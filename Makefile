@@ -101,7 +101,8 @@ fuzz: venv ## Fuzz native operators and the reader of model files; SECONDS= of C
 		echo "$(CLANGXX): not found; on Debian: apt install clang-19 libclang-rt-19-dev"; exit 1; }
 	$(ENTER) cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DEGL_FUZZ=ON \
 		-DEGL_SANITIZE=address$(comma)undefined -DEGL_TORCH="$(TORCH)"
-	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy fuzz_cotangents
+	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy \
+		fuzz_cotangents fuzz_labelings
 	$(ENTER) pip install --quiet --require-hashes --no-deps $(PIP_OPTIONS) -r fuzz/requirements.txt
 	$(ENTER) python fuzz/run.py --seconds $(SECONDS)
 
