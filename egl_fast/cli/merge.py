@@ -120,8 +120,10 @@ def _likeness(shard: Path, metadata: Mapping[str, Any]) -> Likeness | None:
         return None
     import numpy as np
 
+    from egl_fast.files.arrays import read_array
+
     try:
-        embeddings = np.load(trusted_path(shard), allow_pickle=False)
+        embeddings = np.array(read_array(trusted_path(shard)))
     except (OSError, ValueError) as error:
         raise ManifestError(
             f"shard {shard}: {trusted_path(shard).name} cannot be read ({one_line(error)}); give "
