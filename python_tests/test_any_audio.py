@@ -27,7 +27,7 @@ SAMPLES = np.sin(np.arange(800) / 5) * np.linspace(0, 0.5, 800)
 SIGNS = [
     *(b"RIFF", b"RF64", b"WAVE", b"ds64", b"fmt ", b"data", b"fLaC", b"OggS\0\2", b"OpusHead"),
     *(b"FORM", b"AIFC", b"COMM", b"SSND", b"caff", b".snd", b"ID3\4\0\0\0\0\1\0", b"TAG"),
-    *(b"APETAGEX", b"Xing\0\0\0\1", b"Info", b"VBRI", b"\xff\xf3\x14\xc4", b"\xff\xfb\x90\0", b"\x55\0"),
+    *(b"APETAGEX", b"Xing\0\0\0\1", b"VBRI", b"\xff\xf3\x14\xc4", b"\xff\xfb\x90\0", b"U\0"),
     *(b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\xff\xff\xff\x7f", b"\0\0\0\x10"),
 ]  # fmt: skip
 
