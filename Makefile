@@ -109,9 +109,10 @@ fuzz: venv ## Fuzz native operators and the reader of model files; SECONDS= of C
 audit: venv ## Look up known vulnerabilities of the pins by pip-audit; needs the internet
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --quiet $(PIP_OPTIONS) pip-audit
-	build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+	build/audit/bin/pip-audit --strict --require-hashes --disable-pip \
+		--requirement requirements.lock --requirement requirements-cuda.lock
 
-sbom: venv ## Write build/sbom.cdx.json: the pins of requirements.lock, as CycloneDX
+sbom: venv ## Write build/sbom.cdx.json: all pins of the locks, as CycloneDX
 	$(ENTER) python python_tests/sbom.py build/sbom.cdx.json
 
 test-wheel: venv ## Build the wheel, install it in an empty environment outside the tree, test it there
