@@ -13,10 +13,17 @@ from typing import Any
 import pytest
 from documentation import ROOT
 from lock_hashes import hashes_of
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from sbom import pins
 
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.ray.connection import connected
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 LINES = [
     line
@@ -72,9 +79,30 @@ def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
     assert not (tmp_path / "out.jsonl").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-cuda.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"]
+)
 def test_every_pin_has_hashes(name: str) -> None:
     lock = (ROOT / name).read_text("utf-8")
     hashes = hashes_of(lock)
     assert {f"{pin.name}{pin.specifier}" for pin in pins(lock)} == set(hashes)
     assert all(hashes.values())
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_what_development_needs_is_pinned_for_every_python(python: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    here = {"python_version": python, "python_full_version": f"{python}.1"}
+    wanted = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]])
+
+    def applies(one: Requirement) -> bool:
+        return one.marker is None or one.marker.evaluate(here)
+
+    locked = list(filter(applies, pins((ROOT / "requirements.lock").read_text("utf-8"))))
+    names = [canonicalize_name(pin.name) for pin in locked]
+    assert len(set(names)) == len(names)
+    versions = {
+        name: next(iter(pin.specifier)).version for name, pin in zip(names, locked, strict=True)
+    }
+    for one in filter(applies, wanted):
+        assert one.specifier.contains(versions[canonicalize_name(one.name)]), one

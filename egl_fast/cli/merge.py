@@ -121,10 +121,12 @@ def _likeness(shards: Mapping[Path, Mapping[str, Any]]) -> Likeness | None:
         return None
     import numpy as np
 
+    from egl_fast.files.arrays import read_array
+
     # Each shard has a copy.
     path = next(filter(Path.exists, map(trusted_path, shards)), trusted_path(shard))
     try:
-        embeddings = np.load(path, allow_pickle=False)
+        embeddings = np.array(read_array(path))
     except (OSError, ValueError) as error:
         raise ManifestError(
             f"shard {shard}: {path.name} cannot be read ({one_line(error)}); give what "

@@ -35,6 +35,7 @@ from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import embeddings_path, refuse_other_embeddings
 from egl_fast.errors import OutputError, cannot_be_written
 from egl_fast.files import atomic
+from egl_fast.files.arrays import read_array
 from egl_fast.files.locking import sole_writer
 from egl_fast.files.run_settings import TRUSTED, changed_settings, has_other_trusted
 from egl_fast.scoring.run.added_key import AddedKey
@@ -290,8 +291,8 @@ class ResumableScores:
 
     def _refuse_other_embeddings(self, metadata: Mapping[str, Any]) -> None:
         try:
-            rows = np.load(self._embeddings_path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            rows = read_array(self._embeddings_path)
+        except (OSError, ValueError):
             rows = np.zeros((0, 0), np.float32)
         if len(rows) != self.tally.num_scored:
             raise damaged(self._embeddings_path, "it is not that of these scores")
