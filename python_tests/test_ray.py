@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Run
 from recordings import write_recordings
+from simulations import write_simulation
 
 pytest.importorskip("ray")
 
@@ -62,6 +66,13 @@ def pool(tmp_path: Path) -> Path:
     return manifest
 
 
+@contextmanager
+def in_place_of_arguments(*arguments: object) -> Iterator[None]:
+    before, sys.argv = sys.argv, ["script", *map(str, arguments)]
+    yield
+    sys.argv = before
+
+
 ON_RAY = ("--engine", "ray", "--workers", 2, "--threads", 1)
 
 
@@ -95,6 +106,46 @@ def test_a_deadly_recording_goes_to_the_errors_file(
     assert "its worker died" in error["error"]
 
 
+@pytest.mark.slow
+def test_a_query_picks_the_same(
+    cluster: None, pool: Path, tiny_model: Path, tmp_path: Path, run: Run, restored_threads: None
+) -> None:
+    query = ("query", "--model", tiny_model, "--pool", pool, "--k", 3, "--budget", "10%")
+    egl, outputs = ("--strategy", "egl"), ("--strategy", "pctc", "--typicality", pool)
+    (tmp_path / "rec3.wav").write_bytes((tmp_path / "rec4.wav").read_bytes())
+    for name, chosen in (("egl", egl), ("pctc", outputs)):
+        local, remote = tmp_path / f"{name}-local.jsonl", tmp_path / f"{name}-ray.jsonl"
+        assert run(*query, *chosen, "--threads", 1, "--out", local)[0] == 0
+        assert run(*query, *chosen, *ON_RAY, "--out", remote)[0] == 0
+        assert remote.read_bytes() == local.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_simulation_comes_to_the_same_results(cluster: None, tmp_path: Path, run: Run) -> None:
+    config = write_simulation(tmp_path)
+    simulate = ("simulate", "--config", config, "--threads", 1)
+    assert run(*simulate, "--run-dir", tmp_path / "local")[0] == 0
+    ray = ("--engine", "ray", "--workers", 2)
+    assert run(*simulate, *ray, "--run-dir", tmp_path / "ray")[0] == 0
+    tables = [(tmp_path / name / "results.csv").read_bytes() for name in ("local", "ray")]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_an_example_writes_scores_of_every_recording(
+    cluster: None, pool: Path, tiny_model: Path, tmp_path: Path, examples: Path
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "scores"
+    with in_place_of_arguments("--model", tiny_model, "--pool", pool, "--out", out, "--k", 3):
+        runpy.run_path(str(examples / "score_with_ray_data.py"), run_name="__main__")
+    rows = pyarrow.read_table(out).to_pylist()
+    assert len(rows) == 70
+    assert [row["id"] for row in rows if row["error"] is not None] == ["rec3.wav"]
+    assert [row["id"] for row in rows if row["egl"] is None] == ["rec3.wav"]
+
+
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_one_line(
     cluster: None, pool: Path, tmp_path: Path, run: Run
 ) -> None:
