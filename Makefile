@@ -19,6 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 comma := ,
 ENTER := . .venv/bin/activate &&
+# Where torch is installed, for a shell in which .venv is active.
+TORCH := $$(python -c 'import torch; print(torch.__path__[0])')
 # One process per core. In each, one thread: tests compute little at a time, and threads would wait
 # for each other longer than they work.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest python_tests egl_fast --doctest-modules \
@@ -35,7 +37,7 @@ CUDA_LINK := build/cuda-link
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo simulate-demo test test-all lint format types test-cpp test-cpp-threads \
-	test-cpp-aarch64 fuzz sbom test-wheel test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
+	test-cpp-aarch64 audit fuzz sbom test-wheel check-label-studio test-cuda test-cuda-link kernels kernels-quick kernels-report emulated \
 	test-python bench bench-quick gpu-report performance-page commands-page clean
 
 help: ## List all targets
@@ -67,7 +69,7 @@ lint: venv ## Style of Python and C++
 	$(ENTER) ruff check .
 	$(ENTER) ruff format --check .
 	$(ENTER) clang-format --dry-run -Werror $(NATIVE_SOURCES)
-	$(ENTER) torch=$$(python -c 'import torch; print(torch.__path__[0])') && \
+	$(ENTER) torch="$(TORCH)" && \
 		printf '%s\n' $(TIDY_SOURCES) | xargs -P 2 -I FILE clang-tidy --quiet FILE -- \
 		-std=c++20 -I. -isystem "$$torch/include" -DTORCH_TARGET_VERSION=0x020a000000000000
 
@@ -80,7 +82,7 @@ types: venv ## Types, by mypy
 	$(ENTER) mypy
 
 test-cpp: venv ## C++ tests, CUDA kernels in emulation among them, under the address and undefined-behavior sanitizers
-	$(call run_ctest,build/cpp,address$(comma)undefined)
+	$(call run_ctest,build/cpp,address$(comma)undefined,-DEGL_TORCH="$(TORCH)")
 
 test-cpp-threads: venv ## C++ tests, under the thread sanitizer
 	$(call run_ctest,build/cpp-threads,thread)
@@ -94,19 +96,28 @@ test-cpp-aarch64: venv ## C++ tests of aarch64, emulated: apt install g++-aarch6
 	$(ENTER) cmake --build build/cpp-aarch64
 	$(ENTER) ctest --test-dir build/cpp-aarch64 --output-on-failure --parallel 2
 
-fuzz: venv ## Fuzz the search and the occupancy; SECONDS= of CPU time each, in all
+fuzz: venv ## Fuzz native operators and the reader of model files; SECONDS= of CPU time each, in all
 	@command -v $(CLANGXX) >/dev/null || { \
 		echo "$(CLANGXX): not found; on Debian: apt install clang-19 libclang-rt-19-dev"; exit 1; }
 	$(ENTER) cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DEGL_FUZZ=ON \
-		-DEGL_SANITIZE=address$(comma)undefined
-	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy
+		-DEGL_SANITIZE=address$(comma)undefined -DEGL_TORCH="$(TORCH)"
+	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy fuzz_cotangents
+	$(ENTER) pip install --quiet --require-hashes --no-deps $(PIP_OPTIONS) -r fuzz/requirements.txt
 	$(ENTER) python fuzz/run.py --seconds $(SECONDS)
+
+audit: venv ## Look up known vulnerabilities of the pins by pip-audit; needs the internet
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet $(PIP_OPTIONS) pip-audit
+	build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 sbom: venv ## Write build/sbom.cdx.json: the pins of requirements.lock, as CycloneDX
 	$(ENTER) python python_tests/sbom.py build/sbom.cdx.json
 
 test-wheel: venv ## Build the wheel, install it in an empty environment outside the tree, test it there
 	$(ENTER) python python_tests/check_wheel.py
+
+check-label-studio: build ## Run docs/tutorial.md with a real Label Studio, installed into build/label-studio
+	$(ENTER) python python_tests/check_label_studio.py
 
 test-cuda: test-cpp test-cpp-threads kernels ## All that shows CUDA kernels right without a GPU
 
@@ -129,8 +140,7 @@ test-cuda-link: ## Build against a CUDA build of torch (6 GB of disk), load it; 
 	cd $(CUDA_LINK) && bin/egl-fast doctor
 
 emulated: build ## The operators' CUDA halves on the host, which the Python tests load
-	$(ENTER) cmake -S . -B $(EMULATED) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) \
-		-DEGL_TORCH="$$(python -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parent)')"
+	$(ENTER) cmake -S . -B $(EMULATED) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) -DEGL_TORCH="$(TORCH)"
 	$(ENTER) cmake --build $(EMULATED) --target egl_emulated
 
 test-python: build emulated ## Python tests but the slow ones
@@ -160,15 +170,18 @@ define require_compiler
 	echo "$(CXX): not found; install g++ 11 or later, or name another: make CXX=..."; exit 1; }
 endef
 
-# $(1): build folder; $(2): sanitizers
+# $(1): build folder; $(2): sanitizers; $(3): more options
 define run_ctest
 $(require_compiler)
-$(ENTER) cmake -S . -B $(1) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) -DEGL_SANITIZE=$(2)
+$(ENTER) cmake -S . -B $(1) -G Ninja -DCMAKE_CXX_COMPILER=$(CXX) -DEGL_SANITIZE=$(2) $(3)
 $(ENTER) cmake --build $(1)
 $(ENTER) ctest --test-dir $(1) --output-on-failure
 endef
 
-$(PACKAGES_INSTALLED): requirements.lock
+# Only files whose hashes a lock lists, and only packages that it lists.
+PIP_INSTALL := .venv/bin/python -m pip install --quiet --require-hashes --no-deps $(PIP_OPTIONS)
+
+$(PACKAGES_INSTALLED): requirements.lock requirements-cpu.lock requirements-cuda.lock
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "$(PYTHON): not found; install Python 3.10 or later"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -176,7 +189,13 @@ $(PACKAGES_INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) lacks venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements.lock
+	@$(PIP_INSTALL) -r requirements-cpu.lock 2>/dev/null || \
+		echo "no CPU build of torch to be had: taking the registry's (see requirements.lock)"
+	$(PIP_INSTALL) -r requirements.lock
+	@.venv/bin/python -c 'import importlib.metadata as m, sys; \
+		sys.exit(sys.platform == "linux" and any("nvidia-" in r for r in m.requires("torch")))' || \
+		$(PIP_INSTALL) -r requirements-cuda.lock
+	.venv/bin/python -m pip check
 	@touch $@
 
 $(EXTENSION_BUILT): $(PACKAGES_INSTALLED) setup.py csrc/tools/nvcc.py pyproject.toml \

@@ -5,13 +5,16 @@
 Runs the command from start to end, in its own process, on the sample's pool, cut into recordings of
 one length and repeated. Every run is a line of results/cost-law.jsonl, on disk once it is done:
 after an interruption, or when the minutes are over, the same command does what is left. First come
-runs from which each (model, method) gets its own law, then batches of the many recordings of one
-simple kind. `python benchmarks/cost_page.py` writes the results into docs/scale.md. The machine
-must be quiet.
+runs from which each (model, method) gets its own law, then the many recordings, all of one simple
+kind. Every run must score each recording once, and runs that differ only in their processes or
+repetition must write the same bytes. `python benchmarks/cost_page.py` writes the results into
+docs/scale.md. The machine must be quiet.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -19,13 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from machine import machine
-from script import MODEL, POOL, RESULTS, ROOT, options_of
+from script import MODEL, POOL, RESULTS, ROOT
 
 from egl_fast.checkpoint import Checkpoint, save_checkpoint
 from egl_fast.features import FeatureConfig
@@ -34,8 +38,8 @@ from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
 RESULTS_FILE = RESULTS / "cost-law.jsonl"
 METHODS = {"none": (), "exact": (), "probe": ("--probes", "4")}
-#: Recordings in a run of the many.
-PER_RUN = 10_000
+#: Recordings in a run of the many: so much is lost when one is interrupted.
+PER_RUN = 20_000
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,20 @@ def planned(many: int) -> Iterator[Run]:
         yield Run("base", "exact", 100, 2.0, 128, processes)
         yield Run("tiny", "none", 10, 1.0, 2560, processes)
     for repetition in range(-(-many // PER_RUN)):
-        yield Run("tiny", "none", 10, 1.0, PER_RUN, 2, repetition)
+        yield Run("tiny", "none", 10, 1.0, min(PER_RUN, many), 2, repetition)
 
 
 def main() -> int:
     """Do what is left, and say how far it came."""
-    parser = options_of(__doc__, minutes=20, recordings=100_000)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=20, help="no run starts later")
+    parser.add_argument("--recordings", type=int, default=100_000, help="the many")
+    parser.add_argument("--results", type=Path, default=RESULTS_FILE)
     arguments = parser.parse_args()
     deadline = time.monotonic() + 60 * arguments.minutes
-    done = {run_of(one) for one in finished()}
+    found = finished(arguments.results)
+    done = {run_of(one) for one in found}
+    digests = {alike(run_of(one)): one["scores_sha256"] for one in found}
     left = [run for run in planned(arguments.recordings) if run not in done]
     with tempfile.TemporaryDirectory() as folder:
         for number, run in enumerate(left):
@@ -99,24 +108,31 @@ def main() -> int:
                 print(f"{len(left) - number} runs are left: the same command does them")
                 return 0
             seconds = timed(run, Path(folder))
-            facts = {**asdict(run), "wall_seconds": round(seconds, 3), "machine": machine()}
-            with RESULTS_FILE.open("a", encoding="utf-8") as file:
+            digest = digest_of_scores(run, Path(folder))
+            if digests.setdefault(alike(run), digest) != digest:
+                sys.exit(f"{run}: other scores than those of a run like it")
+            facts = {
+                **asdict(run),
+                "wall_seconds": round(seconds, 3),
+                "scores_sha256": digest,
+                "machine": machine(),
+            }
+            with arguments.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(facts) + "\n")
             print(f"{number + 1}/{len(left)}: {run}: {seconds:.1f} s", flush=True)
     print("all runs are done; python benchmarks/cost_page.py writes them into docs/scale.md")
     return 0
 
 
-def finished() -> list[dict[str, Any]]:
-    """The lines of the results file; one that was cut off is as good as none."""
-    found = []
-    if RESULTS_FILE.exists():
-        for line in RESULTS_FILE.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-    return found
+def finished(results: Path = RESULTS_FILE) -> list[dict[str, Any]]:
+    """The runs in a results file. A last line that was cut off is removed."""
+    if not results.exists():
+        return []
+    text = results.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        results.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def run_of(facts: dict[str, Any]) -> Run:
@@ -124,23 +140,46 @@ def run_of(facts: dict[str, Any]) -> Run:
     return Run(**{name: facts[name] for name in Run.__dataclass_fields__})
 
 
+def alike(run: Run) -> Run:
+    """What runs with the same scores have in common."""
+    return replace(run, processes=1, repetition=0)
+
+
 def timed(run: Run, folder: Path) -> float:
     """Seconds from the start of the first process to the end of the last."""
+    for old in folder.glob("scores.*"):
+        old.unlink()
     pool, model = manifest(run, folder), model_file(run.model, folder)
     commands = [command(run, pool, model, folder, number) for number in range(run.processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     started = time.monotonic()
-    running = [subprocess.Popen(words, env=environment, cwd=folder) for words in commands]
-    statuses = [process.wait() for process in running]
-    seconds = time.monotonic() - started
-    if any(statuses):
-        sys.exit(f"{run}: exit status {statuses}")
-    lines = sum(len(out.read_bytes().splitlines()) for out in folder.glob("scores.*.jsonl"))
-    if lines != run.recordings:
-        sys.exit(f"{run}: {lines} scores")
-    for out in folder.glob("scores.*"):
-        out.unlink()
+    with ExitStack() as running:
+        processes = []
+        for words in commands:
+            process = subprocess.Popen(
+                words, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True
+            )
+            running.callback(process.kill)  # if this script is interrupted
+            processes.append(process)
+        said = [process.communicate()[1] for process in processes]
+        seconds = time.monotonic() - started
+    if any(process.returncode for process in processes):
+        sys.exit(f"{run} failed:\n" + "".join(said))
     return seconds
+
+
+def digest_of_scores(run: Run, folder: Path) -> str:
+    """Of all scores in the order of the pool, each of which must be there once."""
+    lines = {}
+    for out in folder.glob("scores.*.jsonl"):
+        for line in out.read_bytes().splitlines():
+            number = int(json.loads(line)["id"])
+            if number in lines:
+                sys.exit(f"{run}: recording {number} was scored twice")
+            lines[number] = line
+    if sorted(lines) != list(range(run.recordings)):
+        sys.exit(f"{run}: {len(lines)} scores of {run.recordings} recordings")
+    return hashlib.sha256(b"\n".join(lines[number] for number in sorted(lines))).hexdigest()
 
 
 def command(run: Run, pool: Path, model: Path, folder: Path, number: int) -> Sequence[str]:

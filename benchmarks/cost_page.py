@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from cost_law import finished
+from cost_law import PER_RUN, finished
 from script import RESULTS, ROOT, read_json, table
 
 PAGE = ROOT / "docs" / "scale.md"
@@ -93,7 +93,7 @@ def cost_section(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from table(head, rows)
     yield ""
     yield from of_processes(lines)
-    yield from of_many(lines)
+    yield from of_many(lines, laws)
     yield from projections(laws)
     machines = {
         f"{one['machine']['cores']} cores of {one['machine']['cpu']} "
@@ -148,7 +148,7 @@ def nonnegative(matrix: Any, target: Any) -> Any:
 def of_processes(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What a second process gains."""
     for two in lines:
-        if two["processes"] != 2 or two["recordings"] >= 10_000:
+        if two["processes"] != 2 or two["recordings"] >= PER_RUN:
             continue
         same = ("model", "method", "k", "seconds", "recordings")
         for one in lines:
@@ -161,9 +161,9 @@ def of_processes(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
                 )
 
 
-def of_many(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The runs with most recordings."""
-    runs = [one for one in lines if one["recordings"] >= 10_000]
+def of_many(lines: Sequence[dict[str, Any]], laws: dict[tuple[str, str], Any]) -> Iterator[str]:
+    """The runs with most recordings, and what the law of a single process says of them."""
+    runs = [one for one in lines if one["recordings"] >= PER_RUN]
     total = sum(one["recordings"] for one in lines)
     if runs:
         took = [one["wall_seconds"] for one in runs]
@@ -173,8 +173,17 @@ def of_many(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"(`{runs[0]['model']}`, `{runs[0]['method']}`, K = {runs[0]['k']}) took "
             f"{sum(took):.0f} s: {count / sum(took):.0f} per second, from "
             f"{runs[0]['recordings'] / max(took):.0f} in the slowest run to "
-            f"{runs[0]['recordings'] / min(took):.0f} in the fastest.\n"
+            f"{runs[0]['recordings'] / min(took):.0f} in the fastest."
         )
+        law = laws.get(kind(runs[0]))
+        if law is not None:
+            half = {**runs[0], "recordings": runs[0]["recordings"] / 2}
+            says = len(runs) * float(np.dot(law, terms_of(half)))
+            yield (
+                f"The law, from shorter runs, says {says:.0f} s, if two shards side by "
+                "side do not slow each other down."
+            )
+        yield ""
     yield f"All runs together scored {total:,} recordings.\n"
 
 

@@ -10,8 +10,8 @@ from script import table
 OPENING = """
 ## On a GPU
 
-From [gpu-h200.json](../benchmarks/results/gpu-h200.json), which says what measured each part, in
-one run. `make gpu-report` measures the same on your GPU. [cuda.md](cuda.md) says what ran, what
+From [gpu-h200.json](../benchmarks/results/gpu-h200.json), measured in one run; the file says
+how. `make gpu-report` measures the same on your GPU. [cuda.md](cuda.md) says what ran, what
 didn't, and what the numbers mean.
 """
 
@@ -25,7 +25,7 @@ def section(found: Mapping[str, Any]) -> Iterator[str]:
         f"{machine['torch']}, Python {machine['python']}, {found['date']}."
     )
     ceilings = {row["what"]: row["rate"] for row in found["ceilings"]}
-    yield "\n### What the machine can do at best\n"
+    yield "\n### The machine's peak rates\n"
     yield from table(
         ["", "per second"],
         [[what, f"{rate:.3g}"] for what, rate in ceilings.items()],

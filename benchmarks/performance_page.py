@@ -27,10 +27,10 @@ OPENING = """\
 # Performance
 
 Written by `make performance-page` from [performance.json](../benchmarks/results/performance.json),
-which `make bench BENCH_JSON=benchmarks/results/performance.json` writes; no number here is typed.
-Timing is interleaved: whatever is compared runs once per round, and a ratio is the median of the
-rounds' ratios. The speed of a shared machine drifts, but hardly within a round. Results are
-compared before they are timed.
+which `make bench BENCH_JSON=benchmarks/results/performance.json` writes. No number is typed by
+hand. Timing is interleaved: whatever is compared runs once per round, and a ratio is the median of
+the rounds' ratios. The speed of a shared machine drifts, but hardly within a round. Results are
+compared before anything is timed.
 """
 
 NORMS = """
@@ -48,7 +48,7 @@ PIPELINE = """
 ## A recording's whole score
 
 From features to record, on real speech of about two seconds. The plain loop is one forward pass,
-then one `torch.autograd.grad` of torch's CTC loss per labeling, and is given the labelings; the
+then one `torch.autograd.grad` of torch's CTC loss per labeling, with the labelings given; the
 inference pass is what entropy costs.
 """
 
@@ -64,8 +64,8 @@ THROUGH_TIME = """
 ## Backward through time
 
 All layers are bidirectional; forward passes are not timed. A batch that repeats the utterance gives
-torch's input cotangents, but only the sum over rows of the parameters' gradients; it is timed as
-if that were enough.
+torch's input cotangents, but only the sum over rows of the parameters' gradients; it is timed
+nevertheless, as a lower bound.
 """
 
 

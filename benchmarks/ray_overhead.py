@@ -1,142 +1,98 @@
-"""What `score --engine ray` costs beside the same run without it.
+"""What the Ray engine costs against a local run of the same pool, on this machine.
 
-    python benchmarks/ray_overhead.py [--recordings 2000] [--rounds 3] [--threads 2] [--k 100]
+    python benchmarks/ray_overhead.py [--recordings 2000] [--rounds 2]
 
-The sample's pool, repeated. One worker on a cluster that the command starts on this machine has the
-threads that the local run has. A short run of each comes first, whose scores must have the same
-bytes; then every round times both, and compares again. The steady state is what the command itself
-counts, from the first window to the last; start and end are the rest of its time: Python, torch,
-the model, the cluster. Writes results/ray-overhead.json and the paragraph in docs/scale.md. Ends
-with status 2 if the median of the steady state's overhead is more than 10 %.
+Runs alternate between `egl-fast score` and the same with `--engine ray --workers 1`, with as many
+threads. Scores must be the same to the byte before anything is reported. "run" is the command from
+its start to its end, in which Ray starts a cluster and stops it again; "scoring" is the time
+between the events `started` and `finished` of its log. Ends with status 1 if scoring takes more
+than a tenth longer.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from machine import machine
-from script import RESULTS, ROOT, options_of, write_json
+from machine import ROOT, machine
+from script import RESULTS, write_json
 
-from egl_fast.data.manifest import read_manifest
-from egl_fast.scoring.run.outcome import WINDOW
-
-LIMIT = 0.10
-PAGE = ROOT / "docs" / "scale.md"
-OPENING = "What the engine costs, by `python benchmarks/ray_overhead.py`: "
-ENGINES = {"local": (), "ray": ("--engine", "ray", "--workers", "1")}
-
-Timing = dict[str, float]
+LOCAL, RAY = "local", "ray"
+ALLOWED = 0.1
 
 
 def main() -> int:
-    """Measure, and write."""
-    parser = options_of(__doc__, rounds=3, threads=2, k=100)
-    parser.add_argument("--recordings", type=int, default=2000, help="lines of the manifest")
+    """Measure, write results, and say whether the goal is met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recordings", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "ray-overhead.json")
-    parser.add_argument("--no-page", action="store_true", help="leave docs/scale.md alone")
     options = parser.parse_args()
-    command = [
-        *(sys.executable, "-m", "egl_fast", "score", "--quiet", "--model", str(options.model)),
-        *("--k", str(options.k), "--threads", str(options.threads)),
-    ]
-    rounds: list[dict[str, Timing]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        whole = write_repeated(options.pool, folder / "pool.jsonl", options.recordings)
-        # With a window more than one, so that a second one is decoded meanwhile.
-        first = write_repeated(options.pool, folder / "first.jsonl", 2 * WINDOW)
-        one_round(command, first, folder, ENGINES)
-        for number in range(options.rounds):
-            order = dict(list(ENGINES.items())[:: 1 if number % 2 == 0 else -1])
-            rounds.append(one_round(command, whole, folder, order))
-            print(json.dumps(rounds[-1]), flush=True)
-    results = {
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = [
+            one_round(Path(folder), options.recordings, options.threads)
+            for _ in range(options.rounds)
+        ]
+    overhead = {
+        what: statistics.median(one[RAY][what] / one[LOCAL][what] - 1 for one in rounds)
+        for what in ("scoring", "run")
+    }
+    found = {
         "recordings": options.recordings,
         "threads": options.threads,
-        "k": options.k,
-        "model": options.model.name,
         "rounds": rounds,
+        "overhead": overhead,
         "machine": machine(),
     }
-    write_json(options.out, results)
-    print(paragraph(results))
-    if not options.no_page:
-        write_page(results)
-    return 0 if statistics.median(overheads(rounds, "steady_s")) <= LIMIT else 2
+    write_json(options.out, found)
+    print(", ".join(f"{what}: {share:+.1%}" for what, share in overhead.items()))
+    return 0 if overhead["scoring"] <= ALLOWED else 1
 
 
-def write_repeated(pool: Path, path: Path, count: int) -> Path:
-    """A manifest of so many lines, with the recordings of another in turn."""
-    recordings = read_manifest(pool)
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            audio = recordings[number % len(recordings)].audio_path.resolve()
-            line = {"id": f"line-{number}", "audio_filepath": str(audio)}
-            file.write(json.dumps(line) + "\n")
-    return path
-
-
-def one_round(
-    command: Sequence[str], pool: Path, folder: Path, engines: Mapping[str, Sequence[str]]
-) -> dict[str, Timing]:
-    """Seconds of each engine, after a check that the scores are the same."""
-    found: dict[str, Timing] = {}
-    scores = set()
-    for engine, more in engines.items():
-        out = folder / f"{engine}.jsonl"
-        started = time.monotonic()
-        subprocess.run(
-            [*command, "--pool", str(pool), *more, "--out", str(out), "--overwrite"], check=True
-        )
-        total = time.monotonic() - started
-        steady = json.loads(Path(f"{out}.meta.json").read_text())["seconds"]
-        found[engine] = {"steady_s": steady, "total_s": total}
-        scores.add(out.read_bytes())
-    if len(scores) > 1:
-        sys.exit("the engines' scores differ")
+def one_round(folder: Path, num_recordings: int, threads: int) -> dict[str, Any]:
+    """Seconds of both runs."""
+    pool = folder / "pool.jsonl"
+    sample = [json.loads(line) for line in (ROOT / "examples" / "pool.jsonl").open()]
+    with pool.open("w") as file:
+        for number in range(num_recordings):
+            one = sample[number % len(sample)]
+            audio = str(ROOT / "examples" / one["audio_filepath"])
+            file.write(json.dumps({**one, "audio_filepath": audio, "id": f"{number}"}) + "\n")
+    found: dict[str, Any] = {}
+    scores: dict[str, bytes] = {}
+    for engine in (LOCAL, RAY):
+        out, log = folder / f"{engine}.jsonl", folder / f"{engine}.log"
+        log.unlink(missing_ok=True)
+        command = [
+            *(sys.executable, "-m", "egl_fast", "score", "--quiet", "--overwrite"),
+            *("--model", ROOT / "examples" / "base.pt", "--pool", pool, "--k", "100"),
+            *("--method", "lowrank", "--tolerance", "0.1", "--threads", str(threads)),
+            *("--memory", "2GiB", "--out", out, "--log-json", log),
+            *(("--engine", "ray", "--workers", "1") if engine == RAY else ()),
+        ]
+        started = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - started
+        at = {
+            event["event"]: datetime.fromisoformat(event["time"])
+            for event in map(json.loads, log.open())
+        }
+        scoring = (at["finished"] - at["started"]).total_seconds()
+        found[engine] = {"run": seconds, "scoring": scoring}
+        scores[engine] = out.read_bytes()
+        print(f"{engine}: {seconds:.1f} s, {scoring:.1f} s of it scoring", flush=True)
+    assert scores[LOCAL] == scores[RAY], "not the same scores"
+    assert scores[LOCAL].count(b"\n") == num_recordings
     return found
-
-
-def overheads(rounds: Sequence[Mapping[str, Timing]], what: str) -> list[float]:
-    """How much longer Ray took in each round, as a share."""
-    return [one["ray"][what] / one["local"][what] - 1 for one in rounds]
-
-
-def paragraph(results: Mapping[str, Any]) -> str:
-    """The results in words."""
-    rounds, where = results["rounds"], results["machine"]
-    steady, total = (overheads(rounds, what) for what in ("steady_s", "total_s"))
-
-    def median(engine: str, what: str) -> str:
-        return f"{statistics.median(one[engine][what] for one in rounds):.1f} s"
-
-    return (
-        f"{OPENING}{results['recordings']:,} recordings (`{results['model']}`, K = {results['k']}, "
-        f"{results['threads']} threads) took {median('ray', 'steady_s')} with one worker, and "
-        f"{median('local', 'steady_s')} without Ray: {statistics.median(steady):.1%} more "
-        f"({', '.join(f'{share:.1%}' for share in steady)} in {len(rounds)} rounds). From start to "
-        f"end, a cluster that is started and stopped included, {median('ray', 'total_s')} and "
-        f"{median('local', 'total_s')}: {statistics.median(total):.1%} more. The scores had the "
-        f"same bytes. ({where['cores']} cores of {where['cpu']}, commit {where['commit']}.)"
-    )
-
-
-def write_page(results: Mapping[str, Any]) -> None:
-    """Replace the paragraph of docs/scale.md that begins with ``OPENING``."""
-    text = PAGE.read_text(encoding="utf-8")
-    old = re.compile(re.escape(OPENING) + r".*?\n(?=\n)", re.DOTALL)
-    text, count = old.subn(lambda _: paragraph(results) + "\n", text)
-    assert count == 1, "docs/scale.md lacks the paragraph"
-    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

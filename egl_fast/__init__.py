@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from egl_fast.recognizers.recognizer import Recognizer
     from egl_fast.records import Hypothesis, ScoreRecord
     from egl_fast.scorer import Scorer
-    from egl_fast.selection import select
+    from egl_fast.scores import read_scores
+    from egl_fast.selection import Scores, select
     from egl_fast.warning import EglWarning
 
 __all__ = [
@@ -64,8 +65,10 @@ __all__ = [
     "ReportError",
     "ScoreRecord",
     "Scorer",
+    "Scores",
     "SelectionError",
     "ops",
+    "read_scores",
     "select",
     "to_dataframe",
 ]
@@ -76,6 +79,8 @@ _HOMES = {
     "Recognizer": "egl_fast.recognizers.recognizer",
     "ScoreRecord": "egl_fast.records",
     "Scorer": "egl_fast.scorer",
+    "Scores": "egl_fast.selection",
+    "read_scores": "egl_fast.scores",
     "select": "egl_fast.selection",
     "to_dataframe": "egl_fast.dataframes",
     "EglWarning": "egl_fast.warning",

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from egl_fast import kinds
 from egl_fast.display import shortened, shown
+from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.errors import CheckpointError, ModelError, one_line
 from egl_fast.features import FeatureConfig
 from egl_fast.files import atomic
@@ -226,9 +227,13 @@ def _model_of(config: ModelConfig, state: Any) -> DeepSpeech2:
     return model
 
 
-def _embeddings_by(model: DeepSpeech2, value: Any) -> Tensor:
-    rows = value.shape[0] if isinstance(value, Tensor) and value.dim() else 1
-    return _numbers("embeddings", value, (rows, 2 * model.output.in_features))
+def _embeddings_by(model: DeepSpeech2, value: Any) -> Tensor | None:
+    rows, width = 1, 2 * model.output.in_features
+    if isinstance(value, Tensor) and value.dim() == 2:
+        rows, given = value.shape
+        if given == width:
+            return None  # early versions wrote no spectra: not comparable with today's
+    return _numbers("embeddings", value, (rows, width + SIZE))
 
 
 def _weights(name: str, value: Any, expected: Tensor) -> Tensor:

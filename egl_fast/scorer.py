@@ -245,6 +245,7 @@ class Scorer:
         sample_rate_hz: int,
         ids: Sequence[str] | None = None,
         batch_seconds: float | None = None,
+        progress: bool = False,
         **options: Unpack[ScoringKeywords],
     ) -> list[ScoreRecord]:
         """Scores of waveforms in memory.
@@ -257,6 +258,7 @@ class Scorer:
             sample_rate_hz: the rate of all others; resampled to the model's if that differs.
             ids: their names; "0", "1", ... if not given.
             batch_seconds: padded audio that shares a forward pass; None: 8, on a GPU 160.
+            progress: show a bar (``tqdm.auto``).
             **options: see ``ScoringOptions``.
 
         Returns:
@@ -283,7 +285,8 @@ class Scorer:
             )
             recordings.append(front_end.prepare(mono, name=f"waveform {name!r}"))
         seconds = self.default_batch_seconds if batch_seconds is None else batch_seconds
-        return BatchScoring(task, recordings, names, limit=BatchLimit(seconds)).records()
+        scoring = BatchScoring(task, recordings, names, limit=BatchLimit(seconds))
+        return scoring.records(progress=progress)
 
     @takes_scoring_options
     def score_manifest(

@@ -56,6 +56,13 @@ class Input {
     return std::isnan(value) || value < -1e300 ? kNegInf : value;
   }
 
+  // As log_prob(), of either sign; NaN and infinities, which are refused, are rare.
+  double logit() {
+    const uint8_t way = byte();
+    if (way < 224) return way % 2 == 0 ? log_prob() : -log_prob();
+    return any();
+  }
+
   // At most this large. Emissions are drawn from few values, so that ties are common.
   test::Problem problem(int64_t max_frames, int64_t max_classes) {
     const int64_t num_frames = between(0, max_frames);

@@ -25,6 +25,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from sbom import pins
+
 ROOT = Path(__file__).resolve().parent.parent
 
 #: The operators are built for every Python, the pybind11 module for one.
@@ -176,9 +178,8 @@ class Environment:
 
 
 def lock_lines() -> list[str]:
-    """requirements.lock, without comments."""
-    lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
-    return [line for line in lines if not line.startswith("#")]
+    """The pins of requirements.lock, without hashes: the wheel itself has none there."""
+    return list(map(str, pins((ROOT / "requirements.lock").read_text("utf-8"))))
 
 
 LOOK = """

@@ -230,12 +230,13 @@ class Fuzzer:
     Args:
         folder: for the file.
         seed: of all mutations.
+        original: the valid file's model; None: a random one.
     """
 
-    def __init__(self, folder: Path, *, seed: int = 0) -> None:
+    def __init__(self, folder: Path, *, seed: int = 0, original: Checkpoint | None = None) -> None:
         self.path = folder / "mutated.pt"
         self.seed = seed
-        original = random_checkpoint()
+        original = original or random_checkpoint()
         original.training = {"epoch": 3, "note": "x", "losses": [1.5, None, True]}
         self.content = checkpoint_content(original)
         self.archive = made.saved(self.content)
@@ -273,6 +274,10 @@ class Fuzzer:
             AssertionError: a message has several lines, or the model does not work.
         """
         self.path.write_bytes(mutated)
+        return self.outcome_of_file()
+
+    def outcome_of_file(self) -> str:
+        """The same for what is in the file."""
         try:
             loaded = load_checkpoint(self.path)
         except CheckpointError as error:

@@ -22,8 +22,12 @@ from egl_fast.checkpoint import (
     save_checkpoint,
     write_torch,
 )
+from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.errors import CheckpointError, ModelError, OutputError
 from egl_fast.model import CELLS, ConvShape, preset
+
+#: Of embeddings by ``random_checkpoint``: twice 48 hidden numbers, and the spectrum.
+WIDTH = 96 + SIZE
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -131,7 +135,7 @@ def test_what_is_read_is_what_torch_reads(tmp_path: Path, examples: Path, what: 
         path = examples / "base.pt"
     elif what in ("full", "half", "trusted"):
         checkpoint = random_checkpoint(cell="lstm")
-        checkpoint.trusted = torch.rand(4, 96) if what == "trusted" else None
+        checkpoint.trusted = torch.rand(4, WIDTH) if what == "trusted" else None
         save_checkpoint(path, checkpoint, half=what == "half")
     else:
         write_torch(path, training_state(what))
@@ -220,12 +224,23 @@ def test_a_missing_or_invalid_part_is_damage(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [7, torch.ones(96), torch.ones(3, 95), torch.ones(3, 96).int(), torch.full((3, 96), torch.nan)],
+    [
+        7,
+        torch.ones(WIDTH),
+        torch.ones(3, WIDTH - 1),
+        torch.ones(3, WIDTH).int(),
+        torch.full((3, WIDTH), torch.nan),
+    ],
     ids=["number", "one row", "too narrow", "integers", "NaN"],
 )
 def test_embeddings_that_are_not_by_this_model_are_damage(tmp_path: Path, value: Any) -> None:
-    load_checkpoint(saved_with(tmp_path, trusted=torch.ones(3, 96)))
+    load_checkpoint(saved_with(tmp_path, trusted=torch.ones(3, WIDTH)))
     assert "is damaged (trusted: " in refusal(saved_with(tmp_path, trusted=value))
+
+
+def test_embeddings_without_spectra_are_dropped(tmp_path: Path) -> None:
+    """Early versions wrote them; `train --resume` makes new ones."""
+    assert load_checkpoint(saved_with(tmp_path, trusted=torch.ones(3, 96))).trusted is None
 
 
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from commands import lines_of, one_line_each, the_line
 from conftest import Run
 from recordings import waveform, write_manifest
 
+from egl_fast.cli.failures import Failures
+from egl_fast.data import audio
 from egl_fast.data.audio import load_audio
-from egl_fast.data.manifest import read_manifest
+from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.data.pauses import cut
 
 
@@ -199,3 +201,46 @@ def test_long_recordings_are_cut_at_pauses(run: Run, examples: Path, tmp_path: P
         place = round(record["offset"] * 16000)
         assert loudness(whole[place - 800 : place + 800]) < loudness(whole) / 5
         assert record["id"] == f"long.flac@0.1@{record['offset']:.2f}"
+
+
+# Interruption.
+
+
+def test_an_interrupted_run_continues(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        soundfile.write(folder / f"b{number}.wav", waveform(0.1 + number / 10), 16000)
+    out, whole = tmp_path / "pool.jsonl", tmp_path / "whole.jsonl"
+    assert run("manifest", folder, "--out", whole)[0] == 3
+    opened: list[str] = []
+    original = audio.header_seconds
+
+    def header_seconds(utterance: Utterance) -> float | None:
+        opened.append(utterance.id)
+        return original(utterance)
+
+    def interrupt(*failure: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        # "broken", the tenth by name.
+        changed.setattr(Failures, "add", interrupt)
+        status, _, err = run("manifest", folder, "--out", out)
+    assert status == 130
+    assert "the same command continues" in err
+    assert not out.exists()
+    with (tmp_path / "pool.jsonl.journal").open("ab") as journal:
+        journal.write(b'{"of": "half of a li')  # as after a kill
+    soundfile.write(folder / "b1.wav", waveform(0.7), 16000)
+    monkeypatch.setattr(audio, "header_seconds", header_seconds)
+    status, _, err = run("manifest", folder, "--out", out)
+    assert status == 3
+    assert "9 recordings are known from a run that was interrupted" in err
+    assert sorted(opened) == ["b1", "broken", "deep er/ü", "empty"]
+    expected = lines_of(whole.read_text())
+    expected[2]["duration"] = 0.7
+    assert lines_of(out.read_text()) == expected
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        name + end for name in ("pool.jsonl", "whole.jsonl") for end in ("", ".errors.jsonl")
+    }

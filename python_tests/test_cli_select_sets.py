@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from commands import in_this_process
 from conftest import Run
+from embeddings_alone import with_spectra
 
-from egl_fast.embeddings.file import hash_of_ids
+from egl_fast.embeddings.file import hash_of_embeddings, hash_of_ids
+from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.selection.gate import FALSE_ALARMS
 
 #: 20 recordings of talk, 8 of song, 4 of noise, which all scores prefer.
@@ -40,7 +42,7 @@ def scores(tmp_path: Path) -> Path:
     ]
     path = tmp_path / "scores.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    np.save(f"{path}.embeddings.npy", embeddings.astype(np.float32))
+    np.save(f"{path}.embeddings.npy", with_spectra(embeddings))
     thresholds = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": -1.0}}}
     Path(f"{path}.meta.json").write_text(json.dumps(thresholds))
     return path
@@ -285,7 +287,7 @@ def test_an_exclusion_that_matches_nothing_is_said(scores: Path, run: Run) -> No
     other.write_text('{"id": "nobody"}\n')
     status, _, err = run("select", scores, "--budget", 1, "--exclude", other)
     assert status == 0
-    assert "warning: --exclude: none of its ids is in the scores" in err
+    assert "warning: exclude: none of its ids is in the scores" in err
 
 
 def test_embeddings_of_records_in_another_order_are_refused(scores: Path, run: Run) -> None:
@@ -304,7 +306,7 @@ def test_damaged_embeddings_are_refused(scores: Path, run: Run, content: bytes) 
 
 
 def test_embeddings_that_are_no_numbers_are_refused(scores: Path, run: Run) -> None:
-    np.save(f"{scores}.embeddings.npy", np.full((32, 2), np.nan, np.float32))
+    np.save(f"{scores}.embeddings.npy", np.full((32, 2 + SIZE), np.nan, np.float32))
     assert "holds NaN or infinity" in refusal(run, scores)
 
 
@@ -332,9 +334,19 @@ def test_what_a_file_of_ones_own_prints_is_not_among_the_results(scores: Path, r
 
 
 def test_embeddings_of_other_scores_are_refused(scores: Path, run: Run) -> None:
-    np.save(f"{scores}.embeddings.npy", np.zeros((3, 2), np.float32))
+    np.save(f"{scores}.embeddings.npy", np.zeros((3, 2 + SIZE), np.float32))
     message = refusal(run, scores)
     assert "for 32 records; it belongs to another" in message
+
+
+def test_embeddings_of_as_many_other_recordings_are_refused(scores: Path, run: Run) -> None:
+    path = Path(f"{scores}.embeddings.npy")
+    facts = json.loads(Path(f"{scores}.meta.json").read_text())
+    facts["typicality"]["embeddings_sha256"] = hash_of_embeddings(np.load(path))
+    Path(f"{scores}.meta.json").write_text(json.dumps(facts))
+    assert run("select", scores, "--budget", 1)[0] == 0
+    np.save(path, np.load(path)[::-1])
+    assert "belongs to another scores file" in refusal(run, scores)
 
 
 def test_auto_needs_a_calibrated_threshold(scores: Path, run: Run) -> None:

@@ -16,8 +16,8 @@ from recordings import write_manifest, write_recordings
 from rich.console import Console
 
 from egl_fast.cli import console
-from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import encoded_line
+from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text, printable
 from egl_fast.records import STRATEGIES
 from egl_fast.warning import warn

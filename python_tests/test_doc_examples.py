@@ -32,8 +32,11 @@ from egl_fast.errors import MissingExtraError
 #: What is checked in a block without a language.
 PROGRAMS = ("egl-fast", "make", "python")
 
-#: Pages whose Python takes minutes, and the tests that run it.
-RUN_ELSEWHERE = {"README.md": "test_docs.py::test_the_python_of_the_readme_runs"}
+#: Pages that need more than their own commands, or too long, and the tests that run them.
+RUN_ELSEWHERE = {
+    "README.md": "test_docs.py::test_the_python_of_the_readme_runs",
+    "docs/tutorial.md": "test_tutorial.py, with a stand-in for what people do in a browser",
+}
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
@@ -235,10 +238,14 @@ RUNNABLE = [page for page in PAGES if session(page) and name_of(page) not in RUN
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_sessions_come_out_as_written(page: Path, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    wanted = session(page)
+    comes_out_as_written(page, session(page), tmp_path)
+
+
+def comes_out_as_written(page: Path, wanted: list[Example], folder: Path) -> None:
+    """Run the examples of a page in a folder with a copy of the sample, and compare."""
+    shutil.copytree(ROOT / "examples", folder / "examples")
     runnable = [e for e in wanted if shutil.which("jq") or not calls_jq(e.command)]
-    outputs = run(runnable, tmp_path)
+    outputs = run(runnable, folder)
     checker = doctest.OutputChecker()
     following = [*runnable[1:], Example("", None)]
     for example, after, (status, output) in zip(runnable, following, outputs, strict=True):
@@ -262,7 +269,7 @@ def run(wanted: list[Example], folder: Path) -> list[tuple[int, str]]:
         f"{example.command}\n__status=$?; printf '{end} %s\\n' $__status; (exit $__status)\n"
         for example in wanted
     )
-    (folder / ".bin").mkdir()
+    (folder / ".bin").mkdir(exist_ok=True)
     environment = {**for_shells(folder / ".bin"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         ["bash", "-c", script],

@@ -87,7 +87,7 @@ def test_known_pairs_are_among_them() -> None:
         ),
         *(("train", x) for x in ("--preset", "--cell", "--dropout", "--vocabulary")),
         *((name, "--overwrite") for name in ("score", "select", "transcribe", "evaluate")),
-        ("select", "--pool"),
+        ("select", "--seed"),
         ("report", "--audio"),
     }
 

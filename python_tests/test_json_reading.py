@@ -15,20 +15,22 @@ import pytest
 import soundfile
 from recordings import waveform
 
-from egl_fast.cli.select import _read_scores
 from egl_fast.cli.selection_options import ids_in
-from egl_fast.data.json_reading import MAX_DEPTH, json_value
 from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
+from egl_fast.data.streamed_manifest import stream_manifest
+from egl_fast.data.strict_json import MAX_DEPTH, json_value
 from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.score_records import read_records
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
 from egl_fast.labeling.formats import read_back
 from egl_fast.records import STRATEGIES
+from egl_fast.scores import REMEDY, read_scores
 from egl_fast.scoring.run.journal import Header, read_journal
 
 LINES = b'{"audio_filepath": "a.wav", "text": "\xc3\xa4"}\n{"audio_filepath": "b.wav"}\n'
 BOM = b"\xef\xbb\xbf"
 ARRAY = b"[" + LINES.strip().replace(b"\n", b",") + b"]"
+
 SCORED = {"duration": 1.0, **dict.fromkeys(STRATEGIES, 1.0)}
 
 
@@ -44,10 +46,12 @@ SCORED = {"duration": 1.0, **dict.fromkeys(STRATEGIES, 1.0)}
         ARRAY,
         BOM + json.dumps(json.loads(ARRAY), indent=1).encode(),
         gzip.compress(ARRAY),
+        gzip.compress(b"") + gzip.compress(b"\n" + BOM + ARRAY),
     ],
     ids=[
         *("BOM", "gzip", "gzip of a BOM, in two members", "CRLF", "joined files with BOMs", "bare"),
         *("array", "indented array", "gzipped array"),
+        "gzipped array behind an empty member, a blank line, and a BOM",
     ],
 )
 def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
@@ -58,6 +62,7 @@ def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
         {"audio_filepath": "b.wav"},
     ]
     assert [u.record for u in read_manifest(path)] == records
+    assert list(stream_manifest(path)) == read_manifest(path)
     # By the reader of sources, which sees them line by line.
     assert [u.id for u in read_manifest(f"x={path}")] == ["x/a.wav", "x/b.wav"]
     assert [one.record for one in read_back(str(path), from_name="")] == records
@@ -65,7 +70,7 @@ def test_what_can_be_read_is_read(tmp_path: Path, content: bytes) -> None:
     # As scores, with all that a record has to have.
     lines = [{**SCORED, "id": str(n), **one} for n, one in enumerate(records)]
     path.write_text(json.dumps(lines) if b"[" in content[:5] else "\n".join(map(json.dumps, lines)))
-    assert _read_scores(str(path)) == lines
+    assert list(read_scores(path)) == lines
     assert [record for _, record in read_records(path)] == lines
 
 
@@ -84,6 +89,11 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
     "TSV": (b"audio\ttext\na.wav\thi\n", "looks like TSV", "one JSON object per line"),
     "Kaldi": (b"utt1 hello there you\nutt2 no\n", "looks like Kaldi", "one JSON object per line"),
     "paths": (b"a/b.wav\nc.FLAC\n", "a list of recordings", "one JSON object per line"),
+    "a line too long for a path": (
+        b"a " + b"b" * 5000,
+        "looks like Kaldi",
+        "one JSON object per line",
+    ),
     "YAML": (b"- audio_filepath: a.wav\n", "looks like YAML", "one JSON object per line"),
     "comments": (b"// a: b\n{}\n", "line 1: not JSON", "one JSON object per line"),
     "array of others": (b'["a.wav",\n"b.wav"]', "array, but not of objects", "one object per rec"),
@@ -107,12 +117,12 @@ OTHERS: dict[str, tuple[bytes | Callable[[Path], bytes], str, str]] = {
 DEEP = b'{"id": "a", "audio_filepath": "a", "x": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}"
 READERS: dict[str, Callable[[Path], object]] = {
     "manifest": read_manifest,
-    "select": lambda path: _read_scores(str(path)),
+    "select": read_scores,
     "report": read_scores_file,
 }
 
 
-#: What is read in place of a manifest (test_sources.py).
+#: What is read in place of a manifest (test_sources*.py).
 SOURCES = {"CSV", "TSV", "paths", "Parquet", "WAV", "FLAC", "Ogg"}
 
 
@@ -130,7 +140,10 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path, name: str, read
     message = str(caught.value)
     assert str(path) in message
     assert what in message
-    assert remedy in message
+    if (reader, name) == ("select", "Parquet"):  # which may hold scores, if it is whole
+        remedy = "copy it again"
+    # Scores are not rewritten by hand.
+    assert remedy in message or (reader == "select" and message.endswith(REMEDY))
     assert "\n" not in message
 
 
@@ -145,6 +158,7 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path, name: str, read
         (b'{"id": "a", "x": {"y": [{"z": 1, "z": 2}]}}', "the key 'z' appears twice"),
         (b'{"id": "a", "x": NaN}', "NaN is not a number; write null"),
         (b'{"id": "a", "x": 1e999}', "number 1e999 is out of range"),
+        (b'{"id": "a", "x": -1e999}', "number -1e999 is out of range"),
         (b'{"id": "a", "x": [-1.5E+0309]}', "number -1.5E+0309 is out of range"),
         (b'{"id": "a", "x": ' + b"9" * 310 + b".0}", "is out of range"),
         (b'{"id": "a", "x": ' + b"9" * 299 + b"e10}", "is out of range"),
@@ -162,6 +176,16 @@ def test_all_readers_refuse_the_same_lines(
     with pytest.raises(ManifestError, match=r"line 2: ") as caught:
         READERS[reader](path)
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", '{"a": 1, "b": "{", "c": null}', '{"a": "[", "b": -1.5e308}', '"{"', ' {"a" :1}\t'],
+)
+def test_lines_of_plain_values_are_read_like_others(text: str) -> None:
+    assert json_value(text) == json.loads(text)
+    # In an array, which is read by way of calls of Python.
+    assert json_value(f"[{text}]") == [json.loads(text)]
 
 
 def test_report_reads_through_gzip_and_a_mark(tmp_path: Path) -> None:

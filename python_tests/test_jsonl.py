@@ -159,6 +159,8 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_names_of_other_formats_are_refused(
     tmp_path: Path, name: str, make: Callable[..., object]
 ) -> None:
+    if make is ResumableScores and name == "x.parquet":
+        pytest.skip("scores may be Parquet")
     with pytest.raises(OutputError, match=r"is named like .*; name it x\.jsonl$"):
         make(str(tmp_path / name), overwrite=True)
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ from egl_fast.cli.main import cli
 from egl_fast.data.manifest import read_manifest
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.labeling.audit import audit
-from egl_fast.labeling.formats import FORMATS, Delivered
+from egl_fast.labeling.formats import FORMATS, Delivered, read_back
 from egl_fast.labeling.returned import match
 from egl_fast.recognizers.checkpoint import recognizer_of
 
@@ -241,6 +241,23 @@ def test_what_is_no_export_is_said(
     assert not (tmp_path / "o.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"id": "a", "annotator": "b", "data": {"x": 1}},
+        {"id": "a", "audio_filepath": "a.wav", "annotations": []},
+        {"audio_filepath": "a", "utterance_id": "c", "annotation_id": 7},
+    ],
+)
+def test_lines_of_a_manifest_may_have_the_keys_of_a_task(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    path = tmp_path / "vendor.jsonl"
+    path.write_text(json.dumps({"text": "hello", **more}))
+    [found] = read_back(str(path), from_name="transcription")
+    assert (found.id, found.text) == ("a", "hello")
+
+
 def test_another_name_of_the_text_area_is_named(pool: Path, tmp_path: Path) -> None:
     picks = written(pool, tmp_path, "label-studio")
     answer = annotation("x")
@@ -267,7 +284,7 @@ def test_an_audit_ranks_transcripts_and_keeps_what_it_cannot_rank(tmp_path: Path
     assert found["ab"]["audit_nll"] > 0
     assert "audit_rank" not in found["d ö"]
     [error] = lines_of(tmp_path / "labeled.jsonl.errors.jsonl")
-    assert error["kind"] == "unaudited"
+    assert error["kind"] == "unwritable"
     assert "'ö' is not in the model's vocabulary" in error["error"]
     assert "too long" in done.stdout
     first = out.read_bytes()
@@ -278,6 +295,23 @@ def test_an_audit_ranks_transcripts_and_keeps_what_it_cannot_rank(tmp_path: Path
         assert "audit_percentile" not in line
         assert line.get("audit_rank") == found[line["text"]].get("audit_rank")
         assert line.get("audit_nll") == pytest.approx(found[line["text"]].get("audit_nll"))
+
+
+def test_transcripts_that_a_model_cannot_write_are_counted_by_character(tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    save_checkpoint(model, random_checkpoint())
+    picks = write_recordings(tmp_path, ["ab", "7 ö", "ö", "e" * 60], [0.5, 0.6, 0.7, 0.4])
+    out = tmp_path / "labeled.jsonl"
+    done = labels(picks, picks, "--out", out, "--model", model, status=3)
+    assert (
+        "warning: characters that the model lacks, by transcripts: 'ö' in 2 (such as 'rec1.wav'), "
+        "'7' in 1 (such as 'rec1.wav')\n"
+    ) in done.stderr
+    assert "2 with characters that the model cannot write: see" in done.stderr
+    assert [line["text"] for line in lines_of(out)] == ["ab", "7 ö", "ö", "e" * 60]
+    assert not any("audit_rank" in line for line in lines_of(out))
+    kinds = [error["kind"] for error in lines_of(tmp_path / "labeled.jsonl.errors.jsonl")]
+    assert kinds == ["unwritable"] * 2
 
 
 def test_an_audit_is_exact(tmp_path: Path) -> None:

@@ -97,3 +97,5 @@ def test_no_input_is_overwritten(run: Run, tiny_model: Path, pool: Path, option:
     assert status == 2
     assert "is both log and metrics" in err
     assert pool.read_bytes() == before
+    status, _, err = run("score", "--model", tiny_model, "--pool", pool, "--metrics", "x.txt")
+    assert (status, "output x.txt: Prometheus's text-file" in err) == (2, True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,8 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from commands import in_this_process
 
 from egl_fast.cli.main import cli
+from egl_fast.data.audio import load_audio
 from egl_fast.data.manifest import read_manifest
 from egl_fast.labeling.formats import FORMATS, read_back
 from egl_fast.records import Hypothesis, ScoreRecord, to_json
@@ -117,6 +121,13 @@ def test_what_is_written_is_read_back(pool: Path, tmp_path: Path, name: str) -> 
             assert float(one.record["score"]) == line["pctc"] / 0.1
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_picks_of_any_format_can_be_excluded(pool: Path, tmp_path: Path, name: str) -> None:
+    out = written(pool, tmp_path, name)
+    done = select(pool, "--exclude", out)
+    assert "every utterance is excluded" in str(done.exception)
+
+
 def test_json_lines_are_as_they_were(pool: Path, tmp_path: Path) -> None:
     out = written(pool, tmp_path, "jsonl")
     first = json.loads(out.read_text(encoding="utf-8").splitlines()[0])
@@ -172,6 +183,14 @@ def test_label_studio_gets_keys_of_a_bucket_as_they_are(pool: Path, tmp_path: Pa
     assert task["data"]["audio"] == f"s3://b/{expected(pool)[0]['audio_filepath']}"
 
 
+def test_label_studio_offers_no_more_than_there_are_keys_for(tmp_path: Path) -> None:
+    line = score_line(0, "a", tmp_path)
+    line["hypotheses"] = [{"text": f"heard {rank}"} for rank in range(100)]
+    (tmp_path / "scores.jsonl").write_text(json.dumps(line) + "\n")
+    [task] = json.loads(written(tmp_path, tmp_path, "label-studio").read_text())
+    assert task["data"]["nbest"] == [{"value": f"heard {rank}"} for rank in range(10)]
+
+
 def test_segments_say_what_to_transcribe(tmp_path: Path) -> None:
     line = {**score_line(0, "a", tmp_path), "offset": 1.5}
     (tmp_path / "scores.jsonl").write_text(json.dumps(line) + "\n")
@@ -215,6 +234,24 @@ def test_nothing_is_overwritten_unasked(pool: Path, tmp_path: Path) -> None:
 # With the libraries themselves.
 
 
+def test_lhotse_gets_recordings_that_only_ffmpeg_reads(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    lhotse = pytest.importorskip("lhotse")
+    audio = Path(__file__).parent / "audio" / "tone.m4a"
+    score = {"id": 'a "b"/ü', "audio_filepath": str(audio), "duration": 0.4, "pctc": 1.0}
+    (tmp_path / "scores.jsonl").write_text(json.dumps(score))
+    out = tmp_path / "picks.cuts.jsonl"
+    assert in_this_process("select", tmp_path / "scores.jsonl", "--budget", 1, "--out", out) == 0
+    [cut] = lhotse.CutSet.from_file(out)
+    lhotse.qa.validate(cut)
+    [source] = read_manifest(out)
+    wave = load_audio(source, sample_rate_hz=cut.sampling_rate)
+    assert (source.id, source.audio_path) == (score["id"], audio)
+    assert len(wave) == round(cut.duration * cut.sampling_rate)
+    whole = load_audio(replace(source, duration_seconds=None), sample_rate_hz=cut.sampling_rate)
+    assert len(whole) == cut.recording.num_samples
+
+
 def test_lhotse_reads_the_cuts(pool: Path, tmp_path: Path) -> None:
     lhotse = pytest.importorskip("lhotse")
     for name in ("picks.cuts.jsonl", "picks.cuts.jsonl.gz"):
@@ -253,3 +290,81 @@ def test_label_studio_accepts_tasks_predictions_and_configuration(
         for task in json.loads(out.read_text(encoding="utf-8")):
             assert interface.validate_task({"data": task["data"]})
             assert interface.validate_prediction(task["predictions"][0], return_errors=True) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "fits"),
+    [
+        ("csv", ".csv", True),
+        ("csv", ".txt", True),
+        ("csv", ".jsonl", False),
+        ("csv", ".xlsx", False),
+        ("csv", ".csv.gz", True),
+        ("jsonl", ".csv", False),
+        ("jsonl", ".json", False),
+        ("jsonl", "", True),
+        ("nemo", ".json", True),
+        ("nemo", ".jsonl", True),
+        ("label-studio", ".jsonl.gz", False),
+        ("lhotse", ".jsonl.gz", True),
+        ("lhotse", ".json", False),
+        ("hf", ".parquet", False),
+        ("hf", ".v2", True),
+    ],
+)
+def test_a_name_that_promises_another_format_is_refused(
+    pool: Path, tmp_path: Path, name: str, ending: str, fits: bool
+) -> None:
+    assert FORMATS[name].fits(tmp_path / f"picks{ending}") == fits
+    if not fits:
+        done = select(pool, "--out", tmp_path / f"picks{ending}", "--format", name)
+        assert f"is not what --format {name} writes" in str(done.exception)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["csv", "label-studio", "lhotse"])
+def test_picks_in_other_formats_are_no_scores(pool: Path, tmp_path: Path, name: str) -> None:
+    out = written(pool, tmp_path, name)
+    for given in (["report", "--scores", out, "--no-audio"], ["select", out, "--budget", "1"]):
+        message = str(CliRunner().invoke(cli, list(map(str, given))).exception)
+        assert (
+            "give what `egl-fast score` wrote, or" in message or "is it a scores file?" in message
+        )
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["csv", "label-studio", "hf"])
+@pytest.mark.parametrize("at", range(6))
+def test_an_interrupted_selection_leaves_files_of_one_run(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+) -> None:
+    if name == "hf":
+        pytest.importorskip("pyarrow")
+    # Of the parent's lines, so that there is something to list beside the picks.
+    lines = [{**line, "typicality": line["take"]} for line in expected(pool)]
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    out = tmp_path / OUTPUTS[name]
+    given = ["select", scores, "--out", out, "--overwrite", "--format", name, "--pool",
+             pool / "scores.jsonl", "--drop-atypical", "10%", "--quiet"]  # fmt: skip
+    assert in_this_process(*given, "--budget", "10") == 0
+    _fail_at_rename(monkeypatch, at)
+    status = in_this_process(*given, "--budget", "20")
+    monkeypatch.undo()
+    picks = list(read_back(str(out), from_name="transcription")) if out.exists() else []
+    metadata = json.loads(out.with_name(f"{out.name}.meta.json").read_text())
+    assert len(picks) in (0, metadata["num_picks"])
+    assert (status == 0) == (len(picks) == 20)
+
+
+def _fail_at_rename(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Interrupt the process before it gives a file its name, after so many that have theirs."""
+    rename, done = os.replace, [0]
+
+    def replace(*paths: Any) -> None:
+        if done[0] == at:
+            raise KeyboardInterrupt
+        done[0] += 1
+        rename(*paths)
+
+    monkeypatch.setattr(os, "replace", replace)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import soundfile
-from recordings import random_checkpoint, scorer_of, write_recordings
+from recordings import random_checkpoint, scorer_of, waveform, write_recordings
 from training_runs import CONFIG, trainer_of
 
 import egl_fast
@@ -189,6 +189,9 @@ def test_progress_counts_recordings(
     assert "scoring: 3 recordings" in capsys.readouterr().err
     list(scorer.score_manifest(paths(manifest), k=1, progress=True))
     assert "3/3" in capsys.readouterr().err
+    waves = [waveform(0.5), waveform(0.6)]
+    scorer.score_waveforms(waves, sample_rate_hz=16000, k=1, progress=True)
+    assert "2/2" in capsys.readouterr().err
 
 
 def test_transcribing_and_training_show_bars(

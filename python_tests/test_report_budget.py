@@ -15,6 +15,7 @@ from test_report_picks import write_pool
 
 from egl_fast.data.json_reading import json_lines
 from egl_fast.embeddings.file import embeddings_path
+from egl_fast.embeddings.spectrum import without_spectrum
 from egl_fast.labeling.formats import read_back
 from egl_fast.selection.candidates import Candidates
 from egl_fast.selection.cost import Cost
@@ -68,7 +69,7 @@ def files(scored):
 def chosen(scored):
     """The records that `select` picks, by its defaults."""
     records = [record for _, _, record in json_lines(scored.read_bytes().splitlines(), "")]
-    candidates = Candidates(records, np.load(embeddings_path(scored)))
+    candidates = Candidates(records, without_spectrum(np.load(embeddings_path(scored))))
 
     def choose(budget, cost=None):
         price = None if cost is None else Cost.parse(cost)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import in_this_process
+from embeddings_alone import with_spectra
 from report_pages import HOSTILE, Page, refusal, run
 
 from egl_fast.evaluation.reporting import gate_section
@@ -31,7 +32,7 @@ def scores(tmp_path: Path, records: list[dict[str, Any]], examples: Path) -> Pat
         for at, (record, kind) in enumerate(zip(records, KINDS.tolist(), strict=True))
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    np.save(f"{path}.embeddings.npy", embeddings.astype(np.float32))
+    np.save(f"{path}.embeddings.npy", with_spectra(embeddings))
     trusted = np.linspace(-0.6, 0.1, 100)
     typicality = {
         "num_trusted": 100,

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from commands import in_this_process
+from embeddings_alone import with_spectra
 from report_pages import Page, refusal, run
 
 from egl_fast.embeddings.file import embeddings_path
@@ -26,7 +27,7 @@ def write_pool(folder, records, *, num_trusted=60, **changed):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     embeddings = np.random.default_rng(0).normal(size=(len(records), 16)).astype(np.float32)
     embeddings[[7, 20, 33]] = embeddings[7]
-    np.save(embeddings_path(path), embeddings)
+    np.save(embeddings_path(path), with_spectra(embeddings))
     typicality = {
         "num_trusted": num_trusted,
         "thresholds": {"0.02": -0.5},
@@ -96,6 +97,26 @@ def test_only_scores_with_error_bars_are_headed_by_them(tmp_path, records):
     assert "Score</th>" in section[section.index('id="budget-list"') :].partition("<tbody")[0]
 
 
+def test_what_closes_an_open_gate_is_what_is_missing(tmp_path, records):
+    path = write_pool(tmp_path, records)
+    closed = "other languages are not left out"
+    assert closed not in picks_of(path).text
+    # Filtered scores: these were made with --typicality, which need not be done again.
+    some = tmp_path / "some.jsonl"
+    some.write_text("".join(path.read_text().splitlines(keepends=True)[:30]))
+    page = picks_of(some)
+    assert f"{closed}: for that, keep the scores' .meta.json, which holds the" in page.text
+    assert "with --typicality" not in page.text
+    meta = path.with_name("scores.jsonl.meta.json")
+    meta.write_text(json.dumps({"shard": "2/4", "trusted_sha256": "0"}))
+    page = picks_of(path)
+    assert "for that, put the shards together with `egl-fast merge`" in page.text
+    assert "these are the scores of shard 2/4 alone" in page.text
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    meta.unlink()
+    assert f"{closed}: for that, score the pool with --typicality" in picks_of(path).text
+
+
 def test_a_page_is_not_named_like_picks(tmp_path, records):
     path = write_pool(tmp_path, records)
     line = refusal("--scores", path, "--out", tmp_path / "picks.csv")
@@ -137,7 +158,12 @@ def test_reasons_come_from_the_record(tmp_path, records):
     del silent["hypotheses"]
     short = {**records[2], "pctc": 0.01, "num_frames": 50, "duration": 0.1, "pred_text": "no"}
     del short["hypotheses"]
-    path = write_pool(tmp_path, [first, silent, short, *records[3:]])
+    # Recordings that the gate leaves out are no measure for the others.
+    others = [
+        {**record, "pctc": 99.0, "duration": 99.0} if at % 6 == 5 else record
+        for at, record in enumerate(records)
+    ]
+    path = write_pool(tmp_path, [first, silent, short, *others[3:]])
     data = picks_of(path).data["picks"]
     why = {
         row["id"]: [data["phrases"][phrase] for phrase in row["why"]]
@@ -147,12 +173,12 @@ def test_reasons_come_from_the_record(tmp_path, records):
     assert why[first["id"]][0] == (
         "the model is unsure of its transcript: two readings hold 40% and 22%"
     )
-    assert "longer than 98% of the pool" in why[first["id"]]
-    assert "pCTC higher than for 98% of the pool" in why[first["id"]]
+    assert "longer than 98% of the recordings that pass the gate" in why[first["id"]]
+    assert "pCTC higher than for 98% of the recordings that pass the gate" in why[first["id"]]
     assert why[silent["id"]][0] == "the model hears nothing in it"
     # exp(-0.01 * 50): the best labeling's probability is all that such a record tells.
     assert "the best reading holds 61%" in why[short["id"]][0]
-    assert "shorter than 98% of the pool" in why[short["id"]]
+    assert "shorter than 98% of the recordings that pass the gate" in why[short["id"]]
     assert "less typical than 60% of the trusted recordings" not in why[short["id"]]
     assert "typical of the trusted recordings" in why[short["id"]]
     row = data["rows"][0]

@@ -147,7 +147,7 @@ def test_a_single_record_makes_a_page(scores, records):
 
 def test_a_file_without_scores_is_refused_by_report(scores, examples, tmp_path):
     line = refusal("--scores", examples / "pool.jsonl")
-    assert "line 1: holds no score; is this a scores file" in line
+    assert "line 1: holds no score; give what `egl-fast score` wrote" in line
     assert "no such file" in refusal("--scores", tmp_path / "none.jsonl")
 
 

@@ -15,6 +15,7 @@ import torch
 from recorded_disk import POWER, RecordedDisk, no_syncing, restore
 
 from egl_fast.data.manifest import Utterance
+from egl_fast.data.parquet_records import record_lines
 from egl_fast.errors import AudioError, OutputError
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.run.outcome import Outcome
@@ -174,6 +175,36 @@ def test_every_crash_point(tmp_path: Path, power: str, times: int, embeddings: b
         assert len(found) > 20
         for tree, kept in found:
             go_on(tree, kept, times)
+
+
+@pytest.mark.parametrize("power", POWER)
+def test_every_crash_point_of_scores_as_parquet(tmp_path: Path, power: str) -> None:
+    pytest.importorskip("pyarrow")
+    whole = tmp_path / "whole" / "scores.parquet"
+    whole.parent.mkdir()
+    finish(whole, resume=False, embeddings=True)
+    lines = undisturbed(tmp_path / "lines", embeddings=True)
+    with whole.open("rb") as file:
+        assert b"".join(record_lines(file, "scores")) == lines["scores.jsonl"]
+    (tmp_path / "run").mkdir()
+    with no_syncing():
+        states = crashes(tmp_path / "run" / "scores.parquet", power, embeddings=True)
+        # The steps from the last recording on; those before do not depend on the form.
+        for number, (tree, kept) in enumerate(states[-60:]):
+            out = tmp_path / str(number) / "scores.parquet"
+            restore(out.parent, tree)
+            assert kept.isdisjoint(finish(out, embeddings=True)), "what was kept is computed again"
+            assert files(out) == files(whole)
+
+
+def test_parquet_takes_over_another_typicality(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    out = tmp_path / "scores.parquet"
+    finish(out, resume=False, embeddings=True, settings={**SETTINGS, "trusted_sha256": "0b"})
+    content = out.read_bytes()
+    assert finish(out, embeddings=True, settings={**SETTINGS, "trusted_sha256": "0c"}) == []
+    assert out.read_bytes() == content
+    assert b"0c" in Path(f"{out}.meta.json").read_bytes()
 
 
 def test_embeddings_are_an_array_in_the_order_of_the_records(tmp_path: Path) -> None:

@@ -347,6 +347,29 @@ class MixedFrames(nn.Module):
         return x + scores.sum(2, keepdim=True) + mixed
 
 
+class ProductOfInputs(nn.Module):
+    """Whose first layer is a product with a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(NUM_BINS, WIDTH))
+        self.output = nn.Linear(WIDTH, NUM_CLASSES)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.output((x @ self.weight).tanh()), lengths
+
+
+def test_a_product_with_the_models_inputs_has_a_rule() -> None:
+    torch.manual_seed(0)
+    model = ProductOfInputs()
+    assert_norms_equal_the_loop(model, batch(), torch.float32)
+    engine = GradientEngine(model)
+    x, lengths = batch(dtype=torch.float32)
+    engine.sq_norms(engine.run(x[:1], lengths[:1]), torch.ones(1, 2, 12, NUM_CLASSES))
+    assert engine.coverage is not None
+    assert engine.coverage.without_rule == {}
+
+
 def test_what_has_no_rule_is_counted_by_kind() -> None:
     """A weight of 160 numbers; scales, shifts, and a layer's input have nothing to save."""
     torch.manual_seed(0)

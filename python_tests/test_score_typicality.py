@@ -128,6 +128,15 @@ def test_with_other_trusted_recordings_only_typicality_is_found_again(
         assert metadata[key] == before[key]
     for suffix in (".partial", ".journal", ".lock"):
         assert not Path(f"{out}{suffix}").exists()
+    # Those of another pool of as many recordings would give every record a wrong typicality.
+    rows = np.load(f"{out}.embeddings.npy")
+    np.save(f"{out}.embeddings.npy", rows[::-1])
+    given = ("--model", model, "--pool", pool, "--typicality", trusted, "--out", out)
+    status, _, err = run("score", *given, *OPTIONS, "--resume")
+    assert status == 2
+    assert "belongs to another scores file" in err
+    assert not Path(f"{out}.journal").exists()
+    np.save(f"{out}.embeddings.npy", rows)
     # Without embeddings, there is nothing to compare.
     Path(f"{out}.embeddings.npy").unlink()
     given = ("--model", model, "--pool", pool, "--typicality", pool, "--out", out)

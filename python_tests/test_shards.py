@@ -16,6 +16,8 @@ from commands import in_this_process, start, wait_until
 from conftest import Run
 from recordings import waveform, write_manifest
 
+import egl_fast
+from egl_fast.evaluation.reporting.scores_file import read_scores_file
 from egl_fast.scoring.run.shards import Shard
 
 NUM_RECORDINGS = 200
@@ -87,6 +89,40 @@ def test_merged_scores_are_those_of_a_single_run(
     assert status == 3
     assert "merged 2 shards, 197 recordings" in err
     assert_same(tmp_path / "scores.jsonl", single)
+
+
+def test_scores_as_parquet_are_the_same_records_for_every_reader(
+    tiny_model: Path, pool: Path, single: Path, halves: list[Path], tmp_path: Path, run: Run
+) -> None:
+    pytest.importorskip("pyarrow")
+    whole, shard, merged = (tmp_path / f"{name}.parquet" for name in ("whole", "2", "merged"))
+    assert score(tiny_model, pool, whole, *with_typicality(pool)) == 3
+    assert score(tiny_model, pool, shard, "--shard", "2/2", *with_typicality(pool)) == 3
+    # Shards of either form make either form.
+    assert run("merge", shard, halves[0], "--out", merged)[0] == 3
+    assert merged.read_bytes() == whole.read_bytes()
+    lines = tmp_path / "lines" / "scores.jsonl"
+    lines.parent.mkdir()
+    assert run("merge", shard, halves[0], "--out", lines)[0] == 3
+    assert_same(lines, single)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert score(tiny_model, pool, whole, *with_typicality(pool), "--resume") == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert egl_fast.read_scores(whole).records == egl_fast.read_scores(single).records
+    for name, path in (("a", whole), ("b", single)):
+        picks = tmp_path / f"{name}.jsonl"
+        status, _, err = run("select", path, "--budget", "20%", "--out", picks)
+        assert status == 0, err
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    ours, theirs = (read_scores_file(path, keep_ids=True) for path in (whole, single))
+    assert ours.ids == theirs.ids
+    assert {name: x.tolist() for name, x in ours.strategies.items()} == {
+        name: x.tolist() for name, x in theirs.strategies.items()
+    }
+    steps: list[int] = []
+    read_scores_file(whole, advance=steps.append)
+    assert sum(steps) == whole.stat().st_size
+    assert ours.records([190, 4]) == theirs.records([190, 4])
 
 
 def test_the_shell_may_name_errors_files_too(

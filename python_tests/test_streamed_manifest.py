@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from egl_fast.data import unique_ids
-from egl_fast.data.manifest import read_manifest, read_manifest_and_hash
-from egl_fast.data.streamed_manifest import stream_manifest
+from egl_fast.data.manifest import Utterance, read_manifest, read_manifest_and_hash
+from egl_fast.data.streamed_manifest import StreamedManifest, stream_manifest
 from egl_fast.data.unique_ids import without_repeats
 from egl_fast.errors import ManifestError
 from egl_fast.scoring.run.shards import WHOLE, Shard
@@ -94,6 +94,23 @@ def test_parts_of_a_streamed_pool_are_those_of_a_list(plain: Path) -> None:
             assert list(part) == list(Shard(number, 2).of(listed[:limit]))
             assert len(part) == len(list(part))
             assert [part[n] for n in range(len(part))] == list(part)
+            for some in (slice(10, 70), slice(60, None), slice(-5, None), slice(None, None, -3)):
+                assert part[some] == list(part)[some]
+
+
+def test_a_part_reads_each_of_its_windows_once(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    window = StreamedManifest._window
+
+    def counted(manifest: StreamedManifest, number: int) -> list[Utterance]:
+        read.append(number)
+        return window(manifest, number)
+
+    monkeypatch.setattr(StreamedManifest, "_window", counted)
+    assert len(list(Shard(1, 2).of(WHOLE.of(stream_manifest(plain))))) == 86
+    assert read == [0, 2]
 
 
 def test_a_manifest_that_is_changed_in_use_is_noticed(plain: Path) -> None:

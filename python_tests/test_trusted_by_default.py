@@ -16,6 +16,7 @@ from recordings import random_checkpoint, utterance, write_manifest
 from run_states import state_in
 
 from egl_fast.checkpoint import load_checkpoint, save_checkpoint
+from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.training.examples import Example
 from egl_fast.training.trusted import _sample
 
@@ -167,7 +168,7 @@ def test_the_choice_is_of_speech_and_does_not_depend_on_order() -> None:
 
 def test_numbers_beyond_half_precision_come_back(tmp_path: Path) -> None:
     checkpoint = random_checkpoint()
-    width = 2 * checkpoint.model.output.in_features
+    width = 2 * checkpoint.model.output.in_features + SIZE
     for largest in (100.0, 1e6):
         checkpoint.trusted = torch.linspace(0, largest, 3 * width).reshape(3, width)
         save_checkpoint(tmp_path / "m.pt", checkpoint)

@@ -11,15 +11,18 @@ from sklearn.preprocessing import StandardScaler
 
 from egl_fast.embeddings import typicality as module
 from egl_fast.embeddings.duplicates import copies
+from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.embeddings.typicality import typicality
+from egl_fast.hashing import hashed
 
 
 def made(num_speech: int = 300, num_junk: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Trusted recordings, a pool of two dense kinds of speech and scattered junk, and which is."""
     random = np.random.default_rng(7)
-    centers = random.normal(size=(2, 40)) * 4
-    speech = centers[random.integers(0, 2, num_speech)] + random.normal(size=(num_speech, 40))
-    junk = random.normal(size=(num_junk, 40)) * 8
+    width = 40 + SIZE
+    centers = random.normal(size=(2, width)) * 4
+    speech = centers[random.integers(0, 2, num_speech)] + random.normal(size=(num_speech, width))
+    junk = random.normal(size=(num_junk, width)) * 8
     pool = np.concatenate([speech[50:], junk]).astype(np.float32)
     is_speech = np.arange(len(pool)) < num_speech - 50
     return speech[:50].astype(np.float32), pool, is_speech
@@ -35,6 +38,8 @@ def test_it_is_the_least_over_scales_of_scikit_learns_factor() -> None:
     trusted, pool, _ = made()
     together = np.concatenate([trusted, pool]).astype(np.float64)
     scaled = StandardScaler().fit_transform(together)
+    scaled[:, :40] *= np.sqrt((1 - module.SPECTRUM_SHARE) / 40)
+    scaled[:, 40:] *= np.sqrt(module.SPECTRUM_SHARE / SIZE)
     points = PCA(module.NUM_COMPONENTS, svd_solver="full").fit_transform(scaled)
     factors = [
         LocalOutlierFactor(round(scale * len(points))).fit(points).negative_outlier_factor_
@@ -92,6 +97,21 @@ def test_copies_are_found_however_many_there_are(times: int) -> None:
     assert len(set(copies(many).tolist())) == len(pool)
 
 
+def test_junk_that_the_model_does_not_see_is_found_by_its_spectrum() -> None:
+    trusted, pool, is_speech = made()
+    trusted[:, :40], pool[:, :40] = 0, 0
+    assert roc_auc_score(is_speech, typicality(trusted, pool).pool) > 0.95
+
+
 def test_too_few_recordings_are_refused() -> None:
     with pytest.raises(ValueError, match="expected at least 12 recordings"):
-        typicality(np.zeros((3, 4), np.float32), np.zeros((8, 4), np.float32))
+        typicality(np.zeros((3, 4 + SIZE)), np.zeros((8, 4 + SIZE)))
+
+
+def test_a_sample_is_the_start_of_the_order_of_hashes() -> None:
+    rows = np.random.default_rng(0).standard_normal((250, 3)).astype(np.float32)
+    rows = np.concatenate([rows, rows])
+    chances = [hashed(3, row.tobytes().hex()) for row in rows]
+    order = sorted(range(500), key=chances.__getitem__)
+    for count in range(100, 300):
+        assert module._sample(rows, count, 3).tolist() == sorted(order[:count])

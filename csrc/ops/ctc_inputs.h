@@ -24,8 +24,10 @@ struct EmissionBatch : EmissionTensors {
   // The frames of utterance n, without padding.
   template <typename Scalar>
   Emissions<Scalar> utterance(int64_t n) const {
-    return {values.const_data_ptr<Scalar>() + n * values.stride(0), length(n), num_classes(),
-            values.stride(1), values.stride(2)};
+    // A tensor without frames has strides all the same, and its pointer may be null.
+    const int64_t start = length(n) == 0 ? 0 : n * values.stride(0);
+    return {values.const_data_ptr<Scalar>() + start, length(n), num_classes(), values.stride(1),
+            values.stride(2)};
   }
 };
 

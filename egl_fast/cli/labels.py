@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.extras import require_packages
 from egl_fast.cli.idle_options import refuse_idle_options
-from egl_fast.cli.labels_audit import audited_lines, list_suspicious
-from egl_fast.cli.select import move_audio_paths
-from egl_fast.data.audio_folder import audio_folder
+from egl_fast.cli.labels_audit import Spelled, list_suspicious
+from egl_fast.data.audio_folder import audio_folder, move_audio_paths
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
 from egl_fast.labeling.formats import Delivered, Record, Sending, read_back
@@ -53,11 +53,20 @@ from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, trainin
     help="Label Studio's name for the text area with the transcript.",
 )
 @click.option(
-    "--audit",
+    "--model",
     "model_spec",
     type=options.FILE,
     metavar="SPEC",
-    help="Compare each transcript with what this --model believes, and list the suspicious ones.",
+    help="Find the transcripts with characters that this model cannot write, as `train --init` "
+    "would refuse them.",
+)
+@click.option(
+    "--audit",
+    "audit_spec",
+    type=options.FILE,
+    metavar="SPEC",
+    help="The same, and compare each transcript with what this --model believes, and list the "
+    "suspicious ones.",
 )
 @click.option(
     "--draws",
@@ -81,7 +90,8 @@ from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, trainin
     without={
         "--pool": "--rest",
         **dict.fromkeys(("--draws", "--params", "--seed"), "--audit"),
-    }
+    },
+    beside={"--model": "--audit"},
 )
 def command(
     picks: str,
@@ -94,6 +104,9 @@ def command(
     keep_empty: bool,
     from_name: str,
     model_spec: str | None,
+    audit_spec: str | None,
+    device: str,
+    threads: int | None,
     **auditing: Any,
 ) -> int:
     """Make a training manifest of the transcripts that came back.
@@ -142,21 +155,34 @@ def command(
         identity: training_line({**sent[identity].record, "id": identity}, text)
         for identity, text in returned.texts.items()
     }
-    if model_spec is not None:
-        lines, failed = audited_lines(lines, folder, model_spec, **auditing)
-        returned.problems += failed
-    with errors:
+    spec = model_spec or audit_spec
+    if spec is not None:
+        from egl_fast.recognizers.spec import load_recognizer
+
+        recognizer = load_recognizer(spec, device=options.set_up_torch(device, threads))
+        spelled = Spelled(lines, folder, recognizer)
+        returned.problems += spelled.problems
+        if audit_spec is not None:
+            lines, failed = spelled.audited(**auditing)
+            returned.problems += failed
+    left: list[Record] = []
+    # The manifest gets its name last: what is beside it is of the same run, or older than it.
+    with writers[0], ExitStack() as stack:
+        _write(writers[0], lines.values(), folder)
+        if rest is not None:
+            left = _left(
+                sent if pool is None else by_id(read_back(pool, from_name=from_name)), returned
+            )
+            stack.enter_context(writers[1])
+            _write(writers[1], left, folder if pool is None else Path(pool).parent)
+        stack.enter_context(errors)
         for problem in returned.problems:
             errors.write(vars(problem))
-    _write(writers[0], lines.values(), folder)
+        errors.flush()
     if rest is not None:
-        left = _left(
-            sent if pool is None else by_id(read_back(pool, from_name=from_name)), returned
-        )
-        _write(writers[1], left, folder if pool is None else Path(pool).parent)
         say(f"{len(left)} recordings are left: see {rest}")
     _summarize(returned, len(sent), f"{out}.errors.jsonl")
-    if model_spec is not None:
+    if audit_spec is not None:
         list_suspicious(lines.values())
     return 3 if returned.problems else 0
 
@@ -173,9 +199,9 @@ def _write(writer: JsonlWriter, records: Iterable[Record], folder: Path) -> None
     moved = [dict(record) for record in records]
     assert writer.path is not None
     move_audio_paths(moved, folder, writer.path.parent)
-    with writer:
-        for record in moved:
-            writer.write(record)
+    for record in moved:
+        writer.write(record)
+    writer.flush()
 
 
 def _summarize(returned: Returned, num_sent: int, listed_in: str) -> None:

@@ -13,7 +13,7 @@ import click
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, warn
 from egl_fast.data.manifest import read_manifest_and_hash
-from egl_fast.embeddings.file import hash_of_ids
+from egl_fast.embeddings.file import hash_of_embeddings, hash_of_ids
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.files import atomic
 from egl_fast.selection.gate import quantiles, too_few_trusted
@@ -77,6 +77,7 @@ class Likeness:
         self._utterances = utterances
         self._embeddings = embeddings
         self._found: Typicality | None = None
+        self._pool_sha256 = ""
 
     @classmethod
     def to(
@@ -175,6 +176,7 @@ class Likeness:
 
         assert self._embeddings is not None
         self._found = typicality(self._embeddings, pool)
+        self._pool_sha256 = hash_of_embeddings(pool)
         return self._found.pool
 
     def metadata(self, ids: Iterable[str]) -> dict[str, Any]:
@@ -188,6 +190,7 @@ class Likeness:
             "trusted": self.path,
             "num_trusted": self.num_trusted,
             "ids_sha256": hash_of_ids(ids),
+            "embeddings_sha256": self._pool_sha256,
             "thresholds": {f"{rate:g}": self._found.threshold(rate) for rate in FALSE_ALARMS},
             "quantiles": quantiles(self._found.trusted),
         }

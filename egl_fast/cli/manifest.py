@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import tee
 from pathlib import Path
@@ -18,6 +17,7 @@ from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.extras import require_packages
 from egl_fast.cli.failures import Failures
 from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.cli.manifest_looks import Look, Looks
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.sources.kinds import entries, recognized
 from egl_fast.data.true_lengths import TrueLengths
@@ -62,7 +62,9 @@ def command(
 
     Every recording is opened, and its length filled in where the source does not give it. Those
     that cannot be read are listed in OUT.errors.jsonl or, without --out, on standard error (exit
-    status 3). Ids must be unique: NAME=SOURCE puts NAME/ before the ids of one source.
+    status 3). Ids must be unique: NAME=SOURCE puts NAME/ before the ids of one source. If a run
+    with --out is interrupted, the same command continues: recordings that have not changed are not
+    opened again.
 
     \b
     Examples:
@@ -84,15 +86,17 @@ def command(
     timeout = read_timeout if segment_seconds is None else None
     lengths = TrueLengths()
     num_seconds, num_untold = 0.0, 0
-    with recognized(sources) as found, progress_bar() as bar, writer, failures:
+    looks = Looks(writer.path, segment_seconds)
+    with recognized(sources) as found, writer, failures, looks, progress_bar() as bar:
         task = bar.add_task("reading", total=None, note="")
         utterances = (utterance_from(entry, n) for n, entry in enumerate(entries(found), start=1))
-        load = partial(_look, segment_seconds=segment_seconds)
+        load = partial(_look, segment_seconds=segment_seconds, looks=looks)
         for utterance, look in _looked_at(utterances, load, timeout_seconds=timeout):
             if isinstance(look, EglError):
                 failures.add(utterance, look)
                 bar.update(task, advance=1)
                 continue
+            looks.keep(utterance, look)
             if look.whole_seconds is not None:
                 lengths.add(utterance, look.whole_seconds - utterance.offset_seconds)
             num_untold += len(look.segments) > 1 and utterance.text is not None
@@ -115,22 +119,12 @@ def command(
     return failures.status
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What a recording's file says.
-
-    Attributes:
-        segments: offset and duration of what is to be listed, in seconds.
-        whole_seconds: length of the whole recording; None if unknown.
-    """
-
-    segments: list[tuple[float, float]]
-    whole_seconds: float | None
-
-
-def _look(utterance: Utterance, *, segment_seconds: float | None) -> _Look:
+def _look(utterance: Utterance, *, segment_seconds: float | None, looks: Looks) -> Look:
     from egl_fast.data.audio import audio_seconds, header_seconds
 
+    known = looks.known(utterance)
+    if known is not None:
+        return known
     offset, seconds = utterance.offset_seconds, utterance.duration_seconds
     whole = header_seconds(utterance)
     if whole is not None and offset >= whole:
@@ -141,18 +135,18 @@ def _look(utterance: Utterance, *, segment_seconds: float | None) -> _Look:
     if seconds is None:
         seconds = audio_seconds(utterance)
     if segment_seconds is None or seconds <= segment_seconds:
-        return _Look([(offset, seconds)], whole)
+        return Look([(offset, seconds)], whole)
     from egl_fast.data.pauses import pieces
 
-    return _Look(pieces(utterance, most_seconds=segment_seconds), whole)
+    return Look(pieces(utterance, most_seconds=segment_seconds), whole)
 
 
 def _looked_at(
     utterances: Iterable[Utterance],
-    look: Callable[[Utterance], _Look],
+    look: Callable[[Utterance], Look],
     *,
     timeout_seconds: float | None,
-) -> Iterator[tuple[Utterance, _Look | EglError]]:
+) -> Iterator[tuple[Utterance, Look | EglError]]:
     from egl_fast.data.reading import read_ahead
 
     mine, theirs = tee(utterances)
@@ -161,7 +155,7 @@ def _looked_at(
         yield from zip(mine, looks, strict=True)
 
 
-def _records(utterance: Utterance, look: _Look, folder: str) -> Iterator[dict[str, Any]]:
+def _records(utterance: Utterance, look: Look, folder: str) -> Iterator[dict[str, Any]]:
     """The lines of a manifest in ``folder``. Paths below it are relative, others absolute."""
     audio = os.fspath(utterance.audio_path)
     inside = Path(audio).is_relative_to(folder)

@@ -28,7 +28,8 @@ _OF_ONE_SHARD = ("shard", "trusted", "num_scored", "num_failed", "audio_seconds"
 
 @click.command("merge")
 @click.argument("shards", nargs=-1, required=True, type=options.FILE, metavar="SHARD...")
-@click.option("--out", required=True, type=options.FILE, help="Scores file (JSONL).")
+@click.option("--out", required=True, type=options.FILE,
+              help="Scores file: JSONL, or Parquet if it ends in .parquet.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--pool", type=options.FILE,
               help="The pool's manifest, if it is no longer where it was.")  # fmt: skip

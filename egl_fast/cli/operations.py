@@ -86,6 +86,11 @@ class Operations:
                 refuse_unwritable(Path(path), inputs=inputs)
         if len(set(map(os.path.realpath, files))) < len(files):
             raise OutputError(f"output {log}: is both log and metrics; name two files")
+        if metrics is not None and Path(metrics).suffix != ".prom":
+            raise OutputError(
+                f"output {metrics}: Prometheus's text-file collector reads names that end in .prom "
+                "alone; give such a name"
+            )
         self._labels = {key: value for key, value in labels.items() if value is not None}
         self._metrics = None if metrics is None else Path(metrics)
         self._log: BinaryIO | None = None

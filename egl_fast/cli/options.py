@@ -117,7 +117,8 @@ class Size(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B?", value.strip(), re.IGNORECASE)
+        size = r"(\d{1,18}(?:\.\d{1,18})?) ?([KMGT])(i?)B?"
+        match = re.fullmatch(size, value.strip(), re.IGNORECASE)
         if match is None or float(match[1]) == 0:
             self.fail(f"{value!r}: expected a size such as 512MiB or 2GiB", param, ctx)
         thousand = 1024 if match[3] else 1000

@@ -34,7 +34,8 @@ from egl_fast.selection import (
     parse_budget,
     within_budget,
 )
-from egl_fast.selection.gate import FALSE_ALARMS, default_drop
+from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS
+from egl_fast.selection.request import Request
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -198,19 +199,13 @@ def command(
     output = Output(out, format_chosen, inputs)
     if not (resume or overwrite):
         output.refuse_leftovers()
-    choice: dict[str, Any] = {
-        "budget": budget,
-        "strategy": strategy,
-        "cost": cost,
-        "seed": seed,
-        **chosen_by,
-    }
-    no_gate = choice["drop_atypical"] is None and choice["min_typicality"] is None
-    if no_gate and trusted is not None:  # until it is known how many are trusted
-        choice["drop_atypical"] = "auto"
+    request = Request(budget, strategy, cost, seed, **chosen_by)
     # Report wrong options before spending hours.
-    pretended = {"typicality": {"thresholds": {f"{FALSE_ALARMS:g}": 0.0}}}
-    selection_options.chosen_selection(**choice, exclude=(), metadata=pretended)
+    pretended: dict[str, Any] = {"thresholds": {f"{FALSE_ALARMS:g}": 0.0}}
+    if trusted is not None:  # how many are trusted is not known yet
+        pretended["num_trusted"] = ENOUGH_TRUSTED
+    pretended = {"typicality": pretended}
+    request.with_default_gate(pretended).selection(metadata=pretended)
     everything, pool_hash = read_manifest_and_hash(*pool)
     outside = {identity for path in exclude for identity in selection_options.ids_in(path)}
     utterances = [utterance for utterance in everything if utterance.id not in outside]
@@ -251,8 +246,9 @@ def command(
     likeness = None
     if trusted is not None:
         likeness = Likeness.to(trusted, len(utterances), scoring=first, model_spec=model_spec)
-        if no_gate:
-            choice["drop_atypical"] = default_drop(likeness.num_trusted)
+        request = request.with_default_gate(
+            {"typicality": {"thresholds": {}, "num_trusted": likeness.num_trusted}}
+        )
 
     def settings_of(scoring: Scoring) -> dict[str, Any]:
         trusted_hash = None if likeness is None else likeness.sha256
@@ -260,7 +256,7 @@ def command(
 
     settings = {
         **settings_of(first),
-        **selection_options.as_settings(choice),
+        **selection_options.as_settings(request),
         "confidence": confidence,
         "effort": effort,
         "looked_at": len(utterances),
@@ -317,9 +313,7 @@ def command(
                 )
             metadata = looks.metadata()
             candidates = Candidates(records, looks.embeddings([record["id"] for record in records]))
-            selection = selection_options.chosen_selection(
-                **choice, exclude=(), num_others=excluded, metadata=metadata
-            )
+            selection = request.selection(num_others=excluded, metadata=metadata)
             offer = selection.offer(candidates)
             state = State.of(
                 [estimate(record) for record in records],
@@ -365,7 +359,7 @@ def command(
     chosen = offer.choose(state.scores.tolist())
     if likeness is None:
         say_nothing_left_out("give --typicality")
-    summarize(selection, chosen, records, listed_in=f"{out}.atypical.jsonl")
+    summarize(selection, chosen, candidates, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(
             f"{beliefs.overlap:.1%} of the picks are expected to be right, less than the "

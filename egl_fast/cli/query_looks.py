@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from egl_fast.cli.console import progress_bar
 from egl_fast.cli.meter import Meter
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import load_embeddings
 from egl_fast.errors import OutputError
 from egl_fast.hashing import hashed

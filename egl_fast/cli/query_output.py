@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from egl_fast.cli.select import move_audio_paths
 from egl_fast.cli.selection_output import PicksOutput
-from egl_fast.data.json_reading import json_value
-from egl_fast.data.jsonl import JsonlWriter
+from egl_fast.data.audio_folder import move_audio_paths
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import OutputError
-from egl_fast.files import atomic
 from egl_fast.files.run_settings import changed_settings
 
 if TYPE_CHECKING:
@@ -34,23 +32,18 @@ class Output:
     """
 
     def __init__(self, out: str, format_chosen: dict[str, Any], inputs: Sequence[str]) -> None:
-        self.picks = PicksOutput(out, format_chosen, overwrite=True, inputs=inputs)
+        lists = ("errors", "atypical", "uncertain")
+        self.picks = PicksOutput(out, format_chosen, overwrite=True, inputs=inputs, lists=lists)
         if self.picks.path is None:
             raise OutputError("output -: the picks go to a file; name one with --out")
         self.path: Path = self.picks.path
-        self.folder = self._beside(".query")
-        self.metadata_path = self._beside(".meta.json")
-        self._lists = {
-            name: JsonlWriter(
-                self._beside(f".{name}.jsonl"), overwrite=True, inputs=inputs, only_if_any=True
-            )
-            for name in ("errors", "atypical", "uncertain")
-        }
+        self.folder = self.picks.beside(".query")
+        self.metadata_path = self.picks.metadata_path
 
     @property
     def errors_path(self) -> Path:
         """The recordings that could not be scored."""
-        return self._beside(".errors.jsonl")
+        return self.picks.beside(".errors.jsonl")
 
     def refuse_leftovers(self) -> None:
         """Raise ``OutputError`` if an earlier run has left something."""
@@ -99,7 +92,7 @@ class Output:
         metadata: Mapping[str, Any],
         audio_folder: Path,
     ) -> None:
-        """Write everything, the picks last.
+        """Write everything; see ``PicksOutput.write``.
 
         Args:
             records: of all that was scored.
@@ -124,14 +117,10 @@ class Output:
         ]
         atypical = [{**records[index], "group": group} for index, group in turned_away]
         move_audio_paths([*picks, *uncertain, *atypical], audio_folder, self.path.parent)
-        lists = {"errors": errors, "atypical": atypical, "uncertain": uncertain}
-        for name, lines in lists.items():
-            with self._lists[name] as writer:
-                for one in lines:
-                    writer.write(one)
-        ranked_by = [scores[index] for index in beliefs.picks]
-        with self.picks.written(picks, ranked_by, is_found=True):
-            atomic.write_json(self.metadata_path, metadata)
-
-    def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
+        self.picks.write(
+            picks,
+            [scores[index] for index in beliefs.picks],
+            is_found=True,
+            lists={"errors": errors, "atypical": atypical, "uncertain": uncertain},
+            metadata=metadata,
+        )

@@ -46,7 +46,9 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
 @click.command("score")
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to score")
-@click.option("--out", type=options.FILE, help="Scores file (JSONL) [default: standard output].")
+@click.option("--out", type=options.FILE,
+              help="Scores file: JSONL, or Parquet if it ends in .parquet "
+              "[default: standard output].")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Start over, replacing --out if it exists.")

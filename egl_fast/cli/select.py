@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,12 @@ from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described, format_options
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
-from egl_fast.data.audio_folder import audio_folder, read_metadata
-from egl_fast.data.json_reading import json_lines, open_lines
-from egl_fast.data.jsonl import JsonlWriter, refuse_unwritable
-from egl_fast.data.manifest import seconds_of
-from egl_fast.embeddings.file import embeddings_path, load_embeddings
-from egl_fast.errors import ManifestError, OutputError
-from egl_fast.files import atomic
-from egl_fast.selection import Candidates, batches, low_mass_warning, strategies
-from egl_fast.selection.gate import default_drop, likeness_in, too_few_trusted
+from egl_fast.data.audio_folder import audio_folder, is_relative, move_audio_paths, read_metadata
+from egl_fast.scores import ScoredPool, embeddings_beside
+from egl_fast.selection import Candidates, Scored, batches, strategies
+from egl_fast.selection.gate import how_to_close, likeness_in
+from egl_fast.selection.ranking import Selection
+from egl_fast.selection.request import Request, choose
 
 
 @click.command(
@@ -63,11 +58,11 @@ from egl_fast.selection.gate import default_drop, likeness_in, too_few_trusted
 @click.option(
     "--pool",
     type=options.FILE,
-    help="With --out: the manifest that was scored, if SCORES.meta.json does not name it.",
+    help="The manifest that was scored, if SCORES.meta.json does not name it.",
 )
 @options.quiet
 @refuse_idle_options(
-    without={"--overwrite": "--out", "--pool": "--out", "--seed": "--batch"},
+    without={"--overwrite": "--out", "--seed": "--batch"},
     beside={"--share": "--batch", "--strategy": f"--batch {'|'.join(batches.without_scores())}"},
 )
 def command(
@@ -103,8 +98,8 @@ def command(
 
     Relative audio paths start from the folder of the pool's manifest: that of --pool, or the one
     named in SCORES.meta.json, or else the folder of SCORES. With --out, they are rewritten, if
-    necessary, to start from the folder of --out. They stay as they are on standard output, and when
-    SCORES is standard input and --pool is not given.
+    necessary, to start from the folder of --out; on standard output, they become absolute. When
+    SCORES is standard input and --pool is not given, they stay as they are, with a warning.
 
     \b
     Examples:
@@ -116,150 +111,83 @@ def command(
     """
     inputs = [scores, pool, *exclude]
     format_chosen = {name: chosen_by.pop(name) for name in FORMAT_OPTIONS}
-    writer = PicksOutput(out, format_chosen, overwrite=overwrite, inputs=inputs)
-    if writer.path is not None:
-        _refuse_metadata(_beside(writer.path, ".meta.json"), inputs, overwrite=overwrite)
-    as_table = table or show is not None
-    if as_table and writer.path is None and format_chosen["format_name"] is not None:
-        raise click.UsageError("--format does nothing beside --table and --show without --out")
-    metadata = read_metadata(scores)
-    likeness = likeness_in(metadata)
-    no_gate = chosen_by["drop_atypical"] is None and chosen_by["min_typicality"] is None
-    if no_gate and "thresholds" in likeness:
-        chosen_by["drop_atypical"] = default_drop(likeness.get("num_trusted"))
-    options_given = {
-        "budget": budget,
-        "strategy": strategy,
-        "cost": cost,
-        "seed": seed,
-        **chosen_by,
-    }
-    selection = selection_options.chosen_selection(
-        **options_given,
-        exclude={identity for path in exclude for identity in selection_options.ids_in(path)},
-        metadata=metadata,
+    writer = PicksOutput(
+        out, format_chosen, overwrite=overwrite, inputs=inputs, lists=("atypical",)
     )
-    records = _read_scores(scores)
-    embeddings = None
-    if scores != "-":
-        ids = [record["id"] for record in records]
-        embeddings = load_embeddings(scores, ids, ids_sha256=likeness.get("ids_sha256"))
-    if embeddings is None and any("typicality" in record for record in records):
-        warn(
-            f"no {embeddings_path(scores).name} beside the scores: copies are not recognized, and "
-            "what is left out is one group"
+    only_table = (table or show is not None) and writer.path is None
+    for option, given in (("--format", format_chosen["format_name"]), ("--pool", pool)):
+        if only_table and given is not None:
+            raise click.UsageError(f"{option} does nothing beside --table and --show without --out")
+    metadata = read_metadata(scores)
+    request = Request(budget, strategy, cost, seed, **chosen_by).with_default_gate(metadata)
+    # Complain of options before reading a million records.
+    selection = request.selection(metadata=metadata)
+    excluded = {identity for path in exclude for identity in selection_options.ids_in(path)}
+    with ScoredPool(scores) as read:
+        # A strategy of one's own may look at anything.
+        is_own = strategy is not None and ":" in strategy
+        known: Sequence[Scored] = list(read) if is_own else read.columns(_keys(selection, strategy))
+        ids = list(Candidates(known).values("id"))
+        holds_typicality = any(x is not None for x in Candidates(known).values("typicality"))
+        embeddings = embeddings_beside(scores, ids, metadata, holds_typicality=holds_typicality)
+        candidates = Candidates(known, embeddings)
+        chosen = choose(request, candidates, metadata, exclude=excluded)
+        choice, gate = chosen.choice, chosen.selection.gate
+        whole = read.records_at([*choice.picks, *dict(choice.turned_away)], ids)
+    picked, turned_away = whole[: len(choice.picks)], whole[len(choice.picks) :]
+    picks = [{**record, "rank": rank} for rank, record in enumerate(picked, start=1)]
+    away = [
+        {**record, "group": group}
+        for record, (_, group) in zip(turned_away, choice.turned_away, strict=True)
+    ]
+    if not only_table:
+        is_found = _move_audio(
+            [*picks, *away], scores, pool, None if writer.path is None else writer.path.parent
         )
-    candidates = Candidates(records, embeddings)
-    if selection.ranked_by is None:
-        options_given["strategy"] = strategies.recommended(candidates)
-        selection = replace(selection, strategy=options_given["strategy"])
-    ranked_by = str(selection.ranked_by)
-    choice = selection.choose(candidates)
-    if exclude and not any(record["id"] in selection.exclude for record in records):
-        warn("--exclude: none of its ids is in the scores; nothing is excluded")
-    chosen = [{**records[i], "rank": rank} for rank, i in enumerate(choice.picks, start=1)]
-    away = [{**records[i], "group": group} for i, group in choice.turned_away]
-    few = too_few_trusted(likeness.get("num_trusted"))
-    if chosen_by["drop_atypical"] == "auto" and few is not None:
-        warn(few)
-    if ranked_by in ("egl", "egl_unsquared"):
-        warning = low_mass_warning(records)
-        if warning is not None:
-            warn(warning)
-    listed_in = ""
-    if writer.path is not None:
-        # With only absolute paths, the manifest may be gone by now.
-        both = [*chosen, *away]
-        folder = audio_folder(scores, pool) if pool or any(map(_is_relative, both)) else None
-        if folder is not None:
-            move_audio_paths(both, folder, writer.path.parent)
-        atypical = _beside(writer.path, ".atypical.jsonl")
-        listed_in = str(atypical)
-        left_out = JsonlWriter(atypical, overwrite=overwrite, inputs=inputs, only_if_any=True)
-        gate = selection.gate
+        likeness = likeness_in(metadata)
         said = {
             "scores": os.path.abspath(scores) if scores != "-" else scores,
-            **selection_options.as_settings({**options_given, "exclude": exclude}),
-            "num_picks": len(chosen),
+            **selection_options.as_settings(chosen.request),
+            "exclude": list(exclude),
+            "num_picks": len(picks),
             "gate": None if gate is None else gate.metadata(candidates),
-            "typicality": {k: value for k, value in likeness.items() if k != "ids_sha256"},
+            "typicality": {k: v for k, v in likeness.items() if not k.endswith("_sha256")},
         }
-        is_found = folder is not None or not any(map(_is_relative, chosen))
-        with writer.written(chosen, choice.scores, is_found=is_found):
-            with left_out:
-                _write(left_out, away)
-            atomic.write_json(_beside(writer.path, ".meta.json"), said)
-    elif not as_table:
-        with writer.written(chosen, choice.scores, is_found=False):
-            pass
-    if as_table:
-        print_table(chosen[:show], ranked_by)
-    if not likeness and selection.gate is None:
-        say_nothing_left_out("score the pool with --typicality")
-    summarize(selection, choice, records, listed_in=listed_in)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _refuse_metadata(path: Path, inputs: list[str | None], *, overwrite: bool) -> None:
-    refuse_unwritable(path, inputs=inputs)
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"output {path}: already exists; give --overwrite to replace it, or another name"
+        writer.write(
+            picks, choice.scores, is_found=is_found, lists={"atypical": away}, metadata=said
         )
+    if table or show is not None:
+        print_table(picks[:show], str(chosen.selection.ranked_by))
+    if gate is None:
+        say_nothing_left_out(how_to_close(metadata, holds_typicality=holds_typicality))
+    listed_in = "" if writer.path is None else str(writer.beside(".atypical.jsonl"))
+    summarize(chosen.selection, choice, candidates, listed_in=listed_in)
 
 
-def _read_scores(path: str) -> list[dict[str, Any]]:
-    """The objects of a scores file, in order, without blank lines."""
-    source = "scores from standard input" if path == "-" else f"scores {path}"
-    records: list[dict[str, Any]] = []
-    first_line: dict[str, int] = {}
-    with open_lines(path, source) as lines:
-        for number, where, record in json_lines(lines, source):
-            _refuse_other_records(record, where)
-            identity = record["id"]
-            if identity in first_line:
-                raise ManifestError(
-                    f"{where}: id {identity!r} is already on line {first_line[identity]}; "
-                    "a recording need be transcribed only once: remove one of the lines"
-                )
-            first_line[identity] = number
-            records.append(record)
-    if not records:
-        raise ManifestError(f"{source}: contains no records; write it with `egl-fast score`")
-    return records
+def _keys(selection: Selection, strategy: str | None) -> set[str]:
+    """Keys of the records that a selection by a strategy is likely to look at."""
+    ranked_by = strategies.RECOMMENDED if strategy is None else [strategies.split_unit(strategy)[0]]
+    keys = {"id", "duration", "typicality", "beam_mass", *ranked_by}
+    keys |= {key for key, _ in selection.most}
+    if selection.share is not None:
+        keys.add(selection.share)
+    if selection.cost is not None and selection.cost.per_word:
+        keys.add("pred_text")
+    return keys
 
 
-def _refuse_other_records(record: dict[str, Any], where: str) -> None:
-    if not isinstance(record.get("id"), str):
-        raise ManifestError(
-            f"{where}: has no 'id'; is this a scores file written by `egl-fast score`?"
+def _move_audio(
+    records: list[dict[str, Any]], scores: str, pool: str | None, to: Path | None
+) -> bool:
+    """Make audio paths right for a file in a folder, or absolute; whether that can be done."""
+    if pool is None and not any(map(is_relative, records)):
+        return True  # the manifest may be gone by now
+    folder = audio_folder(scores, pool)
+    if folder is None:
+        warn(
+            "relative audio paths are written as they are, because it is unknown what folder they "
+            "start from; give the pool's manifest with --pool"
         )
-    seconds_of(record, "duration", where)
-
-
-def _is_relative(record: dict[str, Any]) -> bool:
-    audio = record.get("audio_filepath")
-    return isinstance(audio, str) and not os.path.isabs(audio)
-
-
-def move_audio_paths(records: list[dict[str, Any]], old: Path, new: Path) -> None:
-    """Make relative audio paths that start from folder ``old`` start from folder ``new``."""
-    # In a folder that is a symbolic link, .. leads out of its target, so real paths are needed.
-    new_folder = os.path.realpath(new)
-    if os.path.realpath(old) == new_folder:
-        return
-    for record in records:
-        if _is_relative(record):
-            folder, name = os.path.split(old / record["audio_filepath"])
-            # Impossible paths, with a NUL or a lone surrogate, stay as they are.
-            with suppress(ValueError):
-                moved = os.path.relpath(os.path.join(os.path.realpath(folder), name), new_folder)
-                record["audio_filepath"] = Path(moved).as_posix()
-
-
-def _write(writer: JsonlWriter, records: Iterable[dict[str, Any]]) -> None:
-    for record in records:
-        writer.write(record)
+        return False
+    move_audio_paths(records, folder, to)
+    return True

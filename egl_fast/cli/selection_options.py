@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import click
 
 from egl_fast.cli import options
-from egl_fast.data.identity import identity_of
-from egl_fast.data.json_reading import json_lines, open_lines
-from egl_fast.selection.cost import Cost
-from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS, Gate
-from egl_fast.selection.ranking import Selection
+from egl_fast.cli.extras import require_packages
+from egl_fast.labeling.formats import Sending, read_back
+from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS
+from egl_fast.selection.request import Request
 
-#: Arguments that options have other names for.
+#: Fields of a request that options have other names for.
 _NAMES = {"most": "per", "kept_groups": "keep_group"}
 
 
@@ -101,67 +102,28 @@ _OPTIONS = (
         type=options.FILE,
         multiple=True,
         metavar="FILE",
-        help="A manifest or an earlier selection: recordings with its ids are not candidates. May "
-        "be repeated.",
+        help="A manifest, or an earlier selection in any --format: recordings with its ids are not "
+        "candidates. May be repeated.",
     ),
 )
 
 
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """All options that say what to choose by, except for the strategy; see ``chosen_selection``."""
+    """All options that say what to choose by, except for the strategy; see ``Request``."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def chosen_selection(
-    *,
-    budget: str,
-    strategy: str | None,
-    cost: str | None,
-    exclude: Collection[str],
-    num_others: int = 0,
-    seed: int,
-    batch: str | None,
-    share: str | None,
-    most: tuple[tuple[str, int], ...],
-    drop_atypical: str | None,
-    min_typicality: float | None,
-    kept_groups: tuple[int, ...],
-    metadata: Mapping[str, Any] | None,
-) -> Selection:
-    """The result of ``selection``.
-
-    ``exclude`` are ids, ``num_others`` is that of ``Selection``, and ``metadata`` is that of the
-    scores, as ``Gate.of`` wants it.
-
-    Raises:
-        SelectionError: an option cannot be used.
-    """
-    return Selection(
-        budget,
-        strategy,
-        batch=batch,
-        share=share,
-        most=most,
-        cost=None if cost is None else Cost.parse(cost),
-        gate=Gate.of(drop_atypical, min_typicality, kept_groups=kept_groups, metadata=metadata),
-        exclude=exclude,
-        num_others=num_others,
-        seed=seed,
-    )
-
-
-def as_settings(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``chosen_selection`` as metadata hold them: by option, in plain values."""
-    named = {_NAMES.get(name, name): value for name, value in choice.items()}
+def as_settings(request: Request) -> dict[str, Any]:
+    """What is asked for as metadata hold it: by option, in plain values."""
+    named = {_NAMES.get(own.name, own.name): getattr(request, own.name) for own in fields(request)}
     plain: dict[str, Any] = json.loads(json.dumps(named))
     return plain
 
 
 def ids_in(path: str) -> Iterator[str]:
     """The ids in a file of ``--exclude``."""
-    source = f"--exclude {path}"
-    with open_lines(path, source) as lines:
-        for _, where, record in json_lines(lines, source):
-            yield identity_of(record, where)
+    if os.path.isdir(path):
+        require_packages("a Hugging Face dataset", {"pyarrow": "pyarrow"}, extra="datasets")
+    return (one.id for one in read_back(path, from_name=Sending.from_name))

@@ -6,9 +6,10 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -16,7 +17,13 @@ from click.core import ParameterSource
 
 from egl_fast.cli import options
 from egl_fast.cli.extras import require_packages
-from egl_fast.data.jsonl import FileWriter, refuse_name, refuse_other_formats, refuse_unwritable
+from egl_fast.data.jsonl import (
+    FileWriter,
+    JsonlWriter,
+    refuse_name,
+    refuse_other_formats,
+    refuse_unwritable,
+)
 from egl_fast.errors import OutputError
 from egl_fast.files import atomic
 from egl_fast.labeling.formats import FORMATS, Format, Record, Sending, format_of
@@ -106,13 +113,16 @@ def described() -> dict[str, str]:
 
 
 class PicksOutput:
-    """A file or folder of picks. Like ``FileWriter``, it first refuses what is bound to fail.
+    """A file or folder of picks, and what is written beside it: all of it, or nothing.
+
+    Like ``FileWriter``, it first refuses what is bound to fail.
 
     Args:
         out: where to; None or "-": standard output.
         chosen: what ``format_options`` got.
         overwrite: replace what is there.
         inputs: files that the command reads, which it never overwrites.
+        lists: names of the further lists, each in ``OUT.NAME.jsonl`` if it has any records.
 
     Raises:
         OutputError: it cannot be written, or its name promises another format.
@@ -126,6 +136,7 @@ class PicksOutput:
         *,
         overwrite: bool,
         inputs: Iterable[str | None],
+        lists: Iterable[str] = (),
     ) -> None:
         self.path = None if out is None or out == "-" else Path(out)
         self._overwrite, self._inputs = overwrite, tuple(inputs)
@@ -139,15 +150,33 @@ class PicksOutput:
             self._writer()  # refuses
         elif self.path is not None:
             self._refuse_folder(self.path)
+        self._lists: dict[str, JsonlWriter] = {}
+        if self.path is not None:
+            refuse_unwritable(self.metadata_path, inputs=self._inputs)
+            self._refuse_existing(self.metadata_path)
+            self._lists = {
+                name: JsonlWriter(
+                    self.beside(f".{name}.jsonl"),
+                    overwrite=overwrite,
+                    inputs=self._inputs,
+                    only_if_any=True,
+                )
+                for name in lists
+            }
 
     def _format(self, name: str | None) -> Format:
-        if name is None and self.path is not None and format_of(self.path) is None:
-            refuse_other_formats(self.path)
         named = None if self.path is None else format_of(self.path)
+        if self.path is not None and named is None and name is None:
+            refuse_other_formats(self.path)
         found = FORMATS[name] if name else named or FORMATS["jsonl"]
         if self.path is None and found.needs_folder:
             raise click.UsageError(
                 f"--format {found.name} needs --out, the file or folder to write"
+            )
+        if self.path is not None and not found.fits(self.path):
+            raise OutputError(
+                f"output {self.path}: ends in {self.path.suffix}, which is not what --format "
+                f"{found.name} writes; give another name, or leave out --format"
             )
         return found
 
@@ -158,27 +187,50 @@ class PicksOutput:
         refuse_name(path)
         if not path.is_dir():
             refuse_unwritable(path, inputs=self._inputs)
+        self._refuse_existing(path)
+        if path.exists() and not (path / "dataset_info.json").is_file():
+            raise OutputError(f"output {path}: is not a dataset to replace; name another")
+
+    def _refuse_existing(self, path: Path) -> None:
         if path.exists() and not self._overwrite:
             raise OutputError(
                 f"output {path}: already exists; give --overwrite to replace it, or another name"
             )
-        if path.exists() and not (path / "dataset_info.json").is_file():
-            raise OutputError(f"output {path}: is not a dataset to replace; name another")
+
+    def beside(self, suffix: str) -> Path:
+        """The path of a file beside the output, which is not standard output."""
+        assert self.path is not None
+        return self.path.with_name(self.path.name + suffix)
+
+    @property
+    def metadata_path(self) -> Path:
+        """Where the metadata go."""
+        return self.beside(".meta.json")
 
     def _beside(self, files: Mapping[str, bytes]) -> dict[Path, bytes]:
-        path = self.path
-        return {} if path is None else {path.with_name(path.name + k): v for k, v in files.items()}
+        return {} if self.path is None else {self.beside(k): v for k, v in files.items()}
 
-    @contextmanager
-    def written(
-        self, picks: Sequence[Record], scores: Sequence[float], *, is_found: bool
-    ) -> Iterator[None]:
-        """Write all picks, most informative first; they appear under their name at the end.
+    def write(
+        self,
+        picks: Sequence[Record],
+        scores: Sequence[float],
+        *,
+        is_found: bool,
+        lists: Mapping[str, Iterable[Record]] = MappingProxyType({}),
+        metadata: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Write all picks, most informative first, and all that belongs beside them.
+
+        Everything is written under other names first. Then earlier picks are removed, and the new
+        ones get their name last: whenever this is interrupted, picks and what is beside them are of
+        one run, or there are no picks.
 
         Args:
             picks: their records, with ``rank``; relative paths start from the output's folder.
             scores: what they were ranked by.
             is_found: whether that is so, or it is unknown where relative paths start.
+            lists: records by the names that the constructor was given.
+            metadata: of the selection.
         """
         if self.format.needs_folder and not is_found:
             raise click.UsageError(
@@ -197,25 +249,47 @@ class PicksOutput:
                 try:
                     for chunk in chunks:
                         file.write_bytes(chunk)
-                    for path, content in self._beside(self.format.beside(picks, sending)).items():
-                        atomic.write_bytes(path, content)
-                    yield
+                    file.flush()
+                    self._write_beside(lists, metadata, self.format.beside(picks, sending))
                 except BaseException:
                     file.num_records = 0  # picks are soon made again: nothing is worth keeping
                     raise
         elif self.format.save is not None and self.path is not None:
-            partial = self.path.with_name(self.path.name + atomic.PARTIAL)
+            partial = self.beside(atomic.PARTIAL)
             with atomic.as_output_error(self.path):
                 shutil.rmtree(partial, ignore_errors=True)
                 try:
                     self.format.save(picks, sending, partial)
-                    yield
+                    self._write_beside(lists, metadata, {})
                     self._refuse_folder(self.path)
-                    if self.path.exists():
-                        shutil.rmtree(self.path)
                     os.replace(partial, self.path)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
+
+    def _write_beside(
+        self,
+        lists: Mapping[str, Iterable[Record]],
+        metadata: Mapping[str, Any],
+        files: Mapping[str, bytes],
+    ) -> None:
+        if self.path is None:
+            return
+        metadata_file = {self.metadata_path: atomic.json_bytes(metadata)}
+        with ExitStack() as stack:
+            for name, records in lists.items():
+                writer = stack.enter_context(self._lists[name])
+                for record in records:
+                    writer.write(record)
+                writer.flush()
+            for path, content in (self._beside(files) | metadata_file).items():
+                file = stack.enter_context(atomic.replacing(path))
+                file.write(content)
+                file.flush()
+            if self.format.chunks is None and self.path.exists():
+                self._refuse_folder(self.path)
+                shutil.rmtree(self.path)
+            elif self._overwrite:
+                self.path.unlink(missing_ok=True)
 
 
 def _joinable(url: str) -> str:

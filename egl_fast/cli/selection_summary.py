@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
 
 from egl_fast.cli.console import say, warn
 from egl_fast.selection import Candidates, parse_budget
@@ -17,17 +15,17 @@ def say_nothing_left_out(remedy: str) -> None:
 
 
 def summarize(
-    selection: Selection, choice: Choice, records: Sequence[Mapping[str, Any]], *, listed_in: str
+    selection: Selection, choice: Choice, candidates: Candidates, *, listed_in: str
 ) -> None:
     """Say what was chosen, what was not a candidate, and whether the budget found a use.
 
     Args:
         selection: what was chosen by.
         choice: the result.
-        records: of the pool, which a choice's indices point to.
+        candidates: the pool, which a choice's indices point to.
         listed_in: the file that lists what the gate turned away; "" for none.
     """
-    size = len(records) + selection.num_others
+    size = len(candidates) + selection.num_others
     excluded = size - choice.num_candidates - len(choice.turned_away)
     if choice.is_unmet:
         warn(_unmet(selection, choice, size, excluded))
@@ -35,7 +33,7 @@ def summarize(
         say(_turned_away(selection.gate.option, choice, listed_in))
     if excluded or choice.num_copies:
         say(f"not candidates: {excluded} excluded utterances, {choice.num_copies} copies of others")
-    say(_chosen(selection, choice, records))
+    say(_chosen(selection, choice, candidates))
 
 
 def _unmet(selection: Selection, choice: Choice, size: int, excluded: int) -> str:
@@ -66,13 +64,13 @@ def _turned_away(option: str, choice: Choice, listed_in: str) -> str:
     )
 
 
-def _chosen(selection: Selection, choice: Choice, records: Sequence[Mapping[str, Any]]) -> str:
-    candidates = Candidates(records)
-    total = sum(record["duration"] for record in records)
-    taken = sum(records[index]["duration"] for index in choice.picks)
+def _chosen(selection: Selection, choice: Choice, candidates: Candidates) -> str:
+    durations = candidates.numbers("duration")
+    total = sum(durations)
+    taken = sum(durations[index] for index in choice.picks)
     unit, seconds = ("h", 3600) if total >= 3600 else ("min", 60)
     line = (
-        f"selected {len(choice.picks)} of {len(records)} utterances by {selection.ranked_by}: "
+        f"selected {len(choice.picks)} of {len(candidates)} utterances by {selection.ranked_by}: "
         f"{taken / seconds:.2f} of {total / seconds:.2f} {unit}, "
         f"{taken / len(choice.picks):.1f} s on average"
     )

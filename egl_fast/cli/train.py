@@ -152,9 +152,9 @@ def command(
                 Transcribed.read(paths, lowercase=lowercase) for paths in (train_paths, valid_paths)
             ]
             checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
-        remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
-        for manifest in manifests:
-            manifest.refuse_texts(checkpoint, remedy)
+            remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
+            for manifest in manifests:
+                manifest.refuse_texts(checkpoint, remedy)
         config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
         settings = {
             "model": plain_config(checkpoint.model.config),

@@ -82,7 +82,7 @@ def _tar_index(version: _Version) -> dict[str, range]:
         return {
             member.name: range(member.offset_data, member.offset_data + member.size)
             for member in archive
-            if member.isreg()
+            if member.isreg() and not member.issparse()  # whose size is not that in the archive
         }
 
 
@@ -95,7 +95,7 @@ def _tar_member(version: _Version, name: str) -> bytes:
 
 def _cell(inside: str) -> tuple[str, int]:
     column, _, row = inside.rpartition("/")
-    if not row.isdecimal():
+    if not row.isdecimal() or len(row) > 18:
         raise KeyError(inside)
     return column, int(row)
 

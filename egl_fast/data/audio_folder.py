@@ -1,13 +1,15 @@
-"""The folder that relative audio paths of a scores file start from."""
+"""What relative audio paths of a scores file start from, and paths that start elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError
 
 
@@ -61,6 +63,31 @@ def read_metadata(scores: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def is_relative(record: Mapping[str, Any]) -> bool:
+    """Whether a record has an audio path that starts from a folder unsaid."""
+    audio = record.get("audio_filepath")
+    return isinstance(audio, str) and not os.path.isabs(audio)
+
+
+def move_audio_paths(records: Iterable[dict[str, Any]], old: Path, new: Path | None) -> None:
+    """Make relative audio paths that start from folder ``old`` start from ``new``.
+
+    If ``new`` is None, they become absolute.
+    """
+    # In a folder that is a symbolic link, .. leads out of its target, so real paths are needed.
+    new_folder = None if new is None else os.path.realpath(new)
+    if os.path.realpath(old) == new_folder:
+        return
+    for record in filter(is_relative, records):
+        folder, name = os.path.split(old / record["audio_filepath"])
+        # Impossible paths, with a NUL or a lone surrogate, stay as they are.
+        with suppress(ValueError):
+            moved = os.path.join(os.path.realpath(folder), name)
+            if new_folder is not None:
+                moved = Path(os.path.relpath(moved, new_folder)).as_posix()
+            record["audio_filepath"] = moved
 
 
 def _is_manifest(path: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egl_fast.display import printable
-from egl_fast.errors import AudioError
+from egl_fast.errors import AudioError, one_line
 
 #: Audio that may be missing at the end: lengths are rounded to packets.
 _ALLOWED_GAP_SECONDS = 0.25
@@ -71,6 +71,29 @@ def decoded_by_ffmpeg(file: BinaryIO, name: str) -> Iterator[tuple[npt.NDArray[n
             f"{name}: is cut short, has {seconds:.2f} s of the {promised:.2f} s in its header; "
             "copy it again"
         )
+
+
+def shape_by_ffmpeg(file: BinaryIO, name: str) -> tuple[int, int, int]:
+    """Rate in Hz, channels, and samples per channel of the first audio track, which is decoded.
+
+    Raises:
+        AudioError: it contains no sound, or cannot be decoded.
+    """
+    import av
+    import av.logging
+
+    av.logging.set_level(None)
+    rate_hz = channels = count = 0
+    try:
+        with av.open(file, metadata_errors="ignore") as container:
+            for frame in container.decode(audio=0):
+                rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
+                count += frame.samples
+    except (av.error.FFmpegError, IndexError) as error:
+        raise AudioError(f"{name}: cannot be decoded by FFmpeg ({one_line(error)})") from None
+    if not count:
+        raise AudioError(f"{name}: contains no samples")
+    return rate_hz, channels, count
 
 
 def _promised_seconds(container: Any) -> float:

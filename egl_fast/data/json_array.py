@@ -24,4 +24,7 @@ def first_of_array(text: str) -> Any:
     start = _START.match(text)
     if start is None:
         raise ValueError("not an array of objects")
-    return json.JSONDecoder().raw_decode(text, start.end())[0]
+    try:
+        return json.JSONDecoder().raw_decode(text, start.end())[0]
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

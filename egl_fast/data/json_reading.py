@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import os
 import re
 import shutil
@@ -17,20 +16,19 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader, RawIOBase
+from io import BufferedReader, BytesIO, RawIOBase
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NoReturn
+from typing import IO, Any, BinaryIO
 
 from egl_fast.data.json_array import is_array
+from egl_fast.data.strict_json import MAX_DEPTH, json_value
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 
-#: How deep a record may nest: deeper than any real one, and shallow enough that it can always be
-#: written again.
-MAX_DEPTH = 100
-#: Levels that a journal adds around a record.
-_WRAPPING = 10
+#: What one line, or a file that is read whole, may have, decompressed: gzip can make a gigabyte of
+#: a megabyte.
+MOST_BYTES = 2**30
 
 #: How gzipped files begin.
 GZIP = b"\x1f\x8b"
@@ -40,44 +38,11 @@ _ONE_PER_LINE = "write one JSON object per line"
 _TEXT = "give a file of UTF-8 text"
 _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
 
-#: Numbers that may exceed 1.8e308: an exponent of three digits, or enough digits that a two-digit
-#: exponent may do (199 digits and e99 are below 1e299).
-_MAY_OVERFLOW = re.compile(r"[eE]\+?0*[1-9]\d\d|\d{200}")
 _RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
 #: In a path, // has become /.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 #: A byte order mark, or a brace without one.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
-
-
-def json_value(text: str | bytes, *, max_depth: int = MAX_DEPTH + _WRAPPING) -> Any:
-    """The value of strict JSON; bytes are UTF-8.
-
-    Raises ``ValueError`` if it is not JSON, or could not be written again as it was: NaN, a number
-    out of range, a duplicate key, arrays and objects nested deeper than ``max_depth``.
-    """
-    if isinstance(text, bytes):
-        text = text.decode("utf-8")
-    try:
-        value = json.loads(
-            text,
-            parse_constant=_no_number,
-            # It is called for every number, which is slow.
-            parse_float=_finite if _MAY_OVERFLOW.search(text) else None,
-            object_pairs_hook=_without_repeats,
-        )
-        # Few brackets cannot be deep, and counting them is much faster than visiting every value.
-        is_flat = text.count("[") + text.count("{") <= max_depth
-        too_deep = not is_flat and _depth(value) > max_depth
-    except RecursionError:
-        too_deep = True
-    except ValueError as error:
-        if str(error).startswith("Exceeds the limit"):  # Python's protection from huge numbers
-            raise ValueError("a number has too many digits; write it as a string") from None
-        raise
-    if too_deep:
-        raise ValueError(f"arrays and objects are nested more than {max_depth} deep; flatten them")
-    return value
 
 
 def json_object(line: str | bytes, where: str) -> dict[str, Any]:
@@ -127,8 +92,11 @@ def decompressed(content: bytes, source: str) -> bytes:
     """What a file contains, gzipped or not; its name does not matter. Raises ``ManifestError``."""
     if not content.startswith(GZIP):
         return content
-    with _gzip_errors(source):
-        return gzip.decompress(content)
+    with _gzip_errors(source), gzip.GzipFile(fileobj=BytesIO(content)) as file:
+        found = file.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise ManifestError(f"{source}: has more than {MOST_BYTES:,} bytes once decompressed")
+    return found
 
 
 @contextmanager
@@ -183,12 +151,15 @@ def refuse_binary(start: bytes, source: str) -> None:
         raise ManifestError(f"{source}: is binary, cannot be read as text; {_TEXT}")
 
 
-def json_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+def json_lines(
+    lines: Iterable[bytes], source: str, *, remedy: str = _ONE_PER_LINE
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """The objects of JSON Lines, without blank lines, or those of one array.
 
     Args:
         lines: of UTF-8, as ``text_lines`` gives them.
         source: what to call the file in an error.
+        remedy: what to do about a text that is something else.
 
     Yields:
         Line number from 1, or place in the array; what to call it in an error; and its object.
@@ -206,7 +177,7 @@ def json_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str, 
             kind = None
             if is_first:
                 whole = "\n".join([text, *(rest for _, rest, _ in decoded)])
-                kind = _other_kind(whole.lstrip("\ufeff \t\r\n"))
+                kind = _other_kind(whole.lstrip("\ufeff \t\r\n"), remedy)
             if kind is None:
                 raise
             raise ManifestError(f"{source}: {kind}") from None
@@ -274,7 +245,12 @@ def text_lines(file: IO[bytes], source: str) -> Iterator[bytes]:
             if unpacked.peek(len(GZIP)).startswith(GZIP):
                 unpacked = gzip.GzipFile(fileobj=file)
             refuse_binary(unpacked.peek(_START_BYTES), source)
-            yield from unpacked
+            while line := unpacked.readline(MOST_BYTES + 1):
+                if len(line) > MOST_BYTES:
+                    raise ManifestError(
+                        f"{source}: has a line of more than {MOST_BYTES:,} bytes; {_ONE_PER_LINE}"
+                    )
+                yield line
     except OSError as error:
         raise ManifestError(f"{source}: cannot be read ({one_line(error)})") from None
 
@@ -319,6 +295,15 @@ class _Reader(RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}
+        start = starts[whence] if whence in starts else os.fstat(self._descriptor).st_size
+        self._place = start + offset
+        return self._place
+
     def readinto(self, buffer: Any) -> int:
         found = os.pread(self._descriptor, len(buffer), self._place)
         buffer[: len(found)] = found
@@ -326,7 +311,7 @@ class _Reader(RawIOBase):
         return len(found)
 
 
-def _other_kind(text: str) -> str | None:
+def _other_kind(text: str, remedy: str) -> str | None:
     """What a text is if its first line is not a JSON object, and the remedy; None if unknown."""
     first, _, rest = text.partition("\n")
     try:
@@ -344,44 +329,17 @@ def _other_kind(text: str) -> str | None:
             return f"contains JSON over several lines; {_ONE_PER_LINE}: jq -c . FILE"
         return None
     if first.startswith("<"):
-        return f"is HTML or XML; {_ONE_PER_LINE}"
+        return f"is HTML or XML; {remedy}"
     if first.startswith(("- ", "---", "# ")):
-        return f"is not JSON Lines, but looks like YAML; {_ONE_PER_LINE}"
+        return f"is not JSON Lines, but looks like YAML; {remedy}"
     second = rest.partition("\n")[0]
     for name, separator in (("TSV", "\t"), ("CSV", ","), ("CSV", ";")):
         columns = first.count(separator)
         if columns and ("audio" in first.lower() or second.count(separator) == columns):
-            return f"is not JSON Lines, but looks like {name}; {_ONE_PER_LINE}"
+            return f"is not JSON Lines, but looks like {name}; {remedy}"
     words = first.split(None, 1)
     if len(words) == 1 and first.rstrip().lower().endswith(_RECORDINGS):
-        return f"is not JSON Lines, but a list of recordings; {_ONE_PER_LINE}"
+        return f"is not JSON Lines, but a list of recordings; {remedy}"
     if len(words) == 2 and first[0].isalnum():
-        return f"is not JSON Lines, but looks like Kaldi's (an id, then the rest); {_ONE_PER_LINE}"
+        return f"is not JSON Lines, but looks like Kaldi's (an id, then the rest); {remedy}"
     return None
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} appears twice; keep one")
-    return found
-
-
-def _depth(value: Any) -> int:
-    if not isinstance(value, (list, dict)):
-        return 0
-    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
-
-
-def _no_number(literal: str) -> NoReturn:
-    # Python reads NaN and Infinity, but other readers of JSON would refuse our results.
-    raise ValueError(f"{literal} is not a number; write null")
-
-
-def _finite(literal: str) -> float:
-    value = float(literal)
-    if math.isinf(value):
-        raise ValueError(f"the number {literal} is out of range; write it as a string")
-    return value

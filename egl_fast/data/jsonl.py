@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 #: Endings of names -> the formats they promise.
-_OTHER_FORMATS = {
+_FORMATS = {
+    ".jsonl": "JSON Lines",
     **dict.fromkeys((".csv", ".tsv", ".psv"), "a table of text"),
     **dict.fromkeys((".xls", ".xlsx", ".ods"), "a spreadsheet"),
     **dict.fromkeys((".parquet", ".pq", ".arrow", ".feather", ".avro", ".orc"), "a binary table"),
@@ -98,10 +99,15 @@ def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
         raise OutputError(f"output {path}: its folder {path.parent} is not writable; name another")
 
 
+def promised_by(path: Path) -> str | None:
+    """The format that the ending of a file's name promises; None where it promises none."""
+    return _FORMATS.get(path.suffix.lower())
+
+
 def refuse_other_formats(path: Path) -> None:
     """Raise ``OutputError`` for a file name that promises something other than JSON Lines."""
-    found = _OTHER_FORMATS.get(path.suffix.lower())
-    if found is not None:
+    found = promised_by(path)
+    if found not in (None, "JSON Lines"):
         name = f"{path.stem.removesuffix('.jsonl')}.jsonl"
         raise OutputError(
             f"output {path}: is named like {found}, but JSON Lines are written; name it {name}"

@@ -31,7 +31,7 @@ class Utterance:
         duration_seconds: how long it is; None: to the end.
         text: what was said; None if unknown.
         record: the line as it was read, with all its keys.
-        line: line number in the manifest, from 1.
+        line: line number in the manifest, or place in its array, from 1.
         held: the recording itself, of callers that have it in memory: bytes as in a file, or
             samples as ``mono_waveform`` takes them. None: it is at ``audio_path``.
     """
@@ -140,9 +140,10 @@ class ManifestReading:
                 yield utterance.id, utterance
 
         def repeated(identity: str, first: Utterance, again: Utterance) -> ManifestError:
+            unit, on = ("item", "that of item") if file.is_array else ("line", "on line")
             return ManifestError(
-                f"{source}, line {again.line}: id {identity!r} is already on line {first.line}; "
-                "give each line its own id"
+                f"{source}, {unit} {again.line}: id {identity!r} is already {on} {first.line}; "
+                f"give each {unit} its own id"
             )
 
         is_empty = True

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from egl_fast.data.json_reading import decompressed, json_value, read_file, text_of
+from egl_fast.data.json_reading import decompressed, read_file, text_of
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError, one_line
 
 _BLANK = "<blank>"
 _SPACE = "<space>"
+
+#: A list's start: a bracket, and a string on one line. Brackets and quotes can be characters, too.
+_JSON = re.compile(r'\s*\[\s*(\]|"[^\r\n])')
 
 
 def read_vocabulary(path: str | Path) -> tuple[str, ...]:
@@ -24,7 +29,7 @@ def read_vocabulary(path: str | Path) -> tuple[str, ...]:
     """
     source = f"vocabulary {path}"
     text = text_of(decompressed(read_file(path, source), source), source).removeprefix("\ufeff")
-    if text.lstrip().startswith('["') or text.lstrip().startswith("[\n"):
+    if _JSON.match(text):
         labels = _listed(text, source)
     else:
         lines = [line.removesuffix("\r") for line in text.split("\n")]

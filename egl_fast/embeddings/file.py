@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from egl_fast.embeddings.spectrum import SIZE, without_spectrum
 from egl_fast.errors import SelectionError, one_line
+
+#: Rows that are checked at once.
+_BLOCK = 4096
+
+
+#: Reading all of a million would take seconds.
+_HASHED_ROWS = 1000
 
 
 def embeddings_path(scores: str | Path) -> Path:
@@ -30,15 +38,26 @@ def hash_of_ids(ids: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def hash_of_embeddings(rows: npt.NDArray[Any]) -> str:
+    """What tells embeddings [n, d] from others: of their shape, and of rows spread over all."""
+    digest = hashlib.sha256(repr(rows.shape).encode())
+    places = np.linspace(0, len(rows) - 1, min(len(rows), _HASHED_ROWS)).astype(int)
+    digest.update(np.ascontiguousarray(rows[places], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
 def load_embeddings(
-    scores: str | Path, ids: Sequence[str], *, ids_sha256: str | None = None
+    scores: str | Path, ids: Sequence[str], likeness: Mapping[str, Any] | None = None
 ) -> npt.NDArray[Any] | None:
     """The embeddings of a scores file, [n, d], mapped into memory; None if none were kept.
+
+    They come without the spectra that the file holds behind them: only typicality looks at those.
 
     Args:
         scores: the scores file.
         ids: of its records.
-        ids_sha256: ``hash_of_ids`` when the embeddings were made; None: unknown.
+        likeness: what the metadata of the scores say of typicality: among others ``ids_sha256``
+            and ``embeddings_sha256``, if known.
 
     Raises:
         SelectionError: the file is damaged, or not that of these records in this order, or
@@ -58,16 +77,31 @@ def load_embeddings(
         raise SelectionError(
             f"embeddings {path}: cannot be read ({one_line(error)}); score the pool again"
         ) from None
-    if found.ndim != 2 or len(found) != len(ids):
+    if found.ndim != 2 or len(found) != len(ids) or found.shape[1] <= SIZE:
         raise SelectionError(
             f"embeddings {path}: has the shape {list(found.shape)} for {len(ids)} records; it "
             "belongs to another scores file: move it away, or score the pool again"
         )
-    if ids_sha256 is not None and hash_of_ids(ids) != ids_sha256:
+    likeness = {} if likeness is None else likeness
+    if "ids_sha256" in likeness and hash_of_ids(ids) != likeness["ids_sha256"]:
         raise SelectionError(
             f"embeddings {path}: belongs to other records, or to these in another order; give the "
             "scores file as `egl-fast score` wrote it, or move the embeddings away"
         )
-    if not np.isfinite(found).all():
+    blocks = (found[start : start + _BLOCK] for start in range(0, len(found), _BLOCK))
+    if not all(np.isfinite(block).all() for block in blocks):
         raise SelectionError(f"embeddings {path}: holds NaN or infinity; score the pool again")
-    return found
+    refuse_other_embeddings(path, found, likeness)
+    return without_spectrum(found)
+
+
+def refuse_other_embeddings(
+    path: Path, rows: npt.NDArray[Any], likeness: Mapping[str, Any]
+) -> None:
+    """Raise ``SelectionError`` if embeddings are not those that the metadata tell of."""
+    known = likeness.get("embeddings_sha256")
+    if known is not None and hash_of_embeddings(rows) != known:
+        raise SelectionError(
+            f"embeddings {path}: belongs to another scores file; put back the one that "
+            "`egl-fast score` wrote, or score the pool again"
+        )

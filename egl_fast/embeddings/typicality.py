@@ -20,10 +20,13 @@ import numpy.typing as npt
 
 from egl_fast.embeddings.duplicates import copies
 from egl_fast.embeddings.reduction import Reduction
+from egl_fast.embeddings.spectrum import SIZE, without_spectrum
 from egl_fast.hashing import hashed
 
 #: Principal components that distances are taken in.
-NUM_COMPONENTS = 12
+NUM_COMPONENTS = 8
+#: The spectrum's part of the variance of an embedding.
+SPECTRUM_SHARE = 0.25
 #: Numbers of neighbors, as shares of all recordings that density is measured among.
 SCALES = (0.06, 0.10, 0.15, 0.20)
 MIN_NEIGHBORS = 10
@@ -62,7 +65,7 @@ def typicality(trusted: npt.NDArray[Any], pool: npt.NDArray[Any], *, seed: int =
     """Typicality of a pool and of the trusted recordings themselves.
 
     Args:
-        trusted: [m, d] embeddings of recordings known to be of the domain.
+        trusted: [m, d] embeddings of recordings known to be of the domain, with their spectra.
         pool: [n, d].
         seed: of the sample that stands for a pool of more than ``MAX_FITTED``.
 
@@ -78,12 +81,18 @@ def typicality(trusted: npt.NDArray[Any], pool: npt.NDArray[Any], *, seed: int =
     trusted = trusted[_sample(trusted, MAX_FITTED // 2, seed)]
     sample = _sample(pool, MAX_FITTED - len(trusted), seed)
     fitted = np.concatenate([trusted, pool[sample]])
-    original = copies(fitted)  # a recording's copies say nothing of how typical it is
+    # A recording's copies say nothing about how typical it is.
+    original = copies(without_spectrum(fitted))
     distinct, position = np.unique(original, return_inverse=True)
     if len(distinct) < MIN_NEIGHBORS + 2:
         distinct = position = np.arange(len(fitted))
-    reduction = Reduction(fitted[distinct], num_components=NUM_COMPONENTS, seed=seed)
-    among, outside = _least_typical(reduction(fitted[distinct]))
+    reduction = Reduction(
+        fitted[distinct],
+        num_components=NUM_COMPONENTS,
+        weights=weights(fitted.shape[1] - SIZE),
+        seed=seed,
+    )
+    among, outside = least_typical(reduction(fitted[distinct]))
     inside = among[position]
     found = np.empty(num_pool)
     found[sample] = inside[len(trusted) :]
@@ -94,15 +103,24 @@ def typicality(trusted: npt.NDArray[Any], pool: npt.NDArray[Any], *, seed: int =
     return Typicality(found, inside[: len(trusted)])
 
 
+def weights(num_seen: int) -> npt.NDArray[np.float64]:
+    """Of dimensions: of what the model sees, and of the spectrum."""
+    seen = np.full(num_seen, np.sqrt((1 - SPECTRUM_SHARE) / max(1, num_seen)))
+    return np.concatenate([seen, np.full(SIZE, np.sqrt(SPECTRUM_SHARE / SIZE))])
+
+
 def _sample(embeddings: npt.NDArray[Any], count: int, seed: int) -> npt.NDArray[np.int64]:
     """Positions of so many rows, chosen by their content: their order does not matter."""
     if len(embeddings) <= count:
         return np.arange(len(embeddings))
-    chances = [hashed(seed, row.tobytes().hex()) for row in embeddings]
-    return np.sort(sorted(range(len(chances)), key=chances.__getitem__)[:count])
+    # The first eight bytes tell all but copies apart, and of those the first in order comes first.
+    starts = (hashed(seed, row.tobytes().hex())[:8] for row in embeddings)
+    numbers = (int.from_bytes(start, "big") for start in starts)
+    chances = np.fromiter(numbers, np.uint64, len(embeddings))
+    return np.sort(np.argsort(chances, kind="stable")[:count])
 
 
-def _least_typical(coordinates: npt.NDArray[np.float64]) -> Any:
+def least_typical(coordinates: npt.NDArray[np.float64]) -> Any:
     """Typicality of recordings among themselves, and a function for others."""
     from sklearn.neighbors import LocalOutlierFactor
 

@@ -79,8 +79,9 @@ def _group_norm(
 
 
 def _product(input: Tensor, other: Tensor, **_: Any) -> Use:
-    # Of two weights, the product is a weight, too.
-    weight = None if other.dim() != 2 or input.is_leaf else other
+    # The product of two weights is itself a weight.
+    of_weights = input.is_leaf and input.requires_grad
+    weight = None if other.dim() != 2 or of_weights else other
     return Use(input, {"weight": weight}, partial(Product, *other.shape))
 
 

@@ -20,6 +20,7 @@ PROBLEMS: Final[dict[str, str]] = {
     "conflict": "with different transcripts",
     "changed": "with other audio than was sent",
     "unknown": "that were not sent",
+    "unwritable": "with characters that the model cannot write",
     "unaudited": "that could not be audited",
 }
 

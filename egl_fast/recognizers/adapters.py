@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import MissingExtraError, ModelError, one_line
 
 _CONFIG = "adapter_config.json"
@@ -40,7 +40,7 @@ class Adapters:
         if not (folder / _CONFIG).is_file():
             return None
         try:
-            settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            settings = json_value((folder / _CONFIG).read_bytes())
             base = settings.pop("base_model_name_or_path")
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ModelError(f"{name}: {_CONFIG} cannot be used ({one_line(error)})") from error

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -24,10 +26,12 @@ class RecordingInput:
     Attributes:
         inputs: of a call for this recording alone, on the CPU.
         seconds: length of its audio.
+        spectrum: of the audio, see ``egl_fast.embeddings.spectrum``; None unless asked for.
     """
 
     inputs: ModelInputs
     seconds: float
+    spectrum: npt.NDArray[np.float32] | None = None
 
 
 class FrontEnd(Protocol):

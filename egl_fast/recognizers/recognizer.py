@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from egl_fast.data.audio import Waveform
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.waveforms import load_waveform
+from egl_fast.embeddings.spectrum import spectrum
 from egl_fast.errors import ModelError
 from egl_fast.features import FeatureConfig
 from egl_fast.gradients.model_call import ModelInputs
@@ -142,19 +143,28 @@ class Recognizer:
             )
         return self.front_end
 
-    def load(self, utterance: Utterance, *, max_seconds: float | None = None) -> RecordingInput:
+    def load(
+        self,
+        utterance: Utterance,
+        *,
+        max_seconds: float | None = None,
+        with_spectrum: bool = False,
+    ) -> RecordingInput:
         """Decode a recording and prepare it for the module.
+
+        Args:
+            utterance: a line of a manifest.
+            max_seconds: how long it may be; None: any length.
+            with_spectrum: whether to find its ``spectrum``, too.
 
         Raises:
             AudioError: it cannot be read, is longer than ``max_seconds``, or cannot be used.
             ModelError: there is no front end.
         """
-        waveform = load_waveform(
-            utterance,
-            sample_rate_hz=self.required_front_end().sample_rate_hz,
-            max_seconds=max_seconds,
-        )
-        return self.prepare(waveform, name=recording_name(utterance.audio_path))
+        rate = self.required_front_end().sample_rate_hz
+        waveform = load_waveform(utterance, sample_rate_hz=rate, max_seconds=max_seconds)
+        found = self.prepare(waveform, name=recording_name(utterance.audio_path))
+        return replace(found, spectrum=spectrum(waveform, rate)) if with_spectrum else found
 
     def prepare(self, waveform: Waveform, *, name: str) -> RecordingInput:
         """Prepare mono samples [S] at the front end's rate; see ``FrontEnd.prepare``."""

@@ -19,7 +19,7 @@ class ScoringTask:
     engine: GradientEngine
     recognizer: Recognizer  # whose model the engine runs
     options: ScoringOptions  # what to compute
-    embeds: bool = False  # whether to keep embeddings, too
+    embeds: bool = False  # whether recordings get embeddings, too
 
     def run(self, *inputs: Any, **named: Any) -> Tape:
         """A forward pass that keeps what the method pulls back."""

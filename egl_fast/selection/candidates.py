@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from egl_fast.errors import SelectionError
 from egl_fast.records import ScoreRecord
+from egl_fast.selection.columns import Columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +29,7 @@ class Candidates:
     """Utterances to choose from.
 
     Attributes:
-        records: what is known of each.
+        records: what is known of each; ``Columns`` where a million would not fit in memory.
         embeddings: [n, d], see ``egl_fast.embeddings``; None where none were kept.
     """
 
@@ -45,9 +47,12 @@ class Candidates:
         return kept[name]
 
     def part(self, indices: Sequence[int]) -> Candidates:
-        """Some of the utterances."""
+        """Some of the utterances, in the order of the indices."""
+        records = self.records
         return Candidates(
-            [self.records[index] for index in indices],
+            records.part(indices)
+            if isinstance(records, Columns)
+            else [records[index] for index in indices],
             None if self.embeddings is None else self.embeddings[list(indices)],
         )
 
@@ -57,6 +62,10 @@ class Candidates:
         Raises:
             SelectionError: a record has no finite number there; the message names it.
         """
+        if isinstance(self.records, Columns):
+            column = self.records.column(key)
+            if isinstance(column, array) and all(map(math.isfinite, column)):
+                return column.tolist()
         return [self.number(index, key) for index in range(len(self))]
 
     def number(self, index: int, key: str) -> float:
@@ -81,10 +90,14 @@ class Candidates:
 
     def values(self, key: str) -> Iterator[Any]:
         """What every record holds under a key; None where it holds nothing."""
+        if isinstance(self.records, Columns):
+            return iter(self.records.column(key))
         return (self.value(index, key) for index in range(len(self)))
 
     def value(self, index: int, key: str) -> Any:
         """What a record holds under a key; None where it holds nothing."""
+        if isinstance(self.records, Columns):
+            return self.records.column(key)[index]
         record = self.records[index]
         if isinstance(record, Mapping):
             return record.get(key)

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from egl_fast.errors import SelectionError
 from egl_fast.selection.candidates import Candidates
 
-_TERM = re.compile(r"(?P<factor>[0-9]+(?:\.[0-9]+)?)\s*(?:\*\s*(?P<unit>seconds|words))?", re.ASCII)
+_TERM = re.compile(
+    r"(?P<factor>[0-9]{1,18}(\.[0-9]{1,18})?)\s*(?:\*\s*(?P<unit>seconds|words))?", re.ASCII
+)
 _FORM = '"0.5 + 0.02*seconds + 0.01*words", or a part of it'
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Gate:
     @classmethod
     def of(
         cls,
-        drop: str | None,
+        drop: str | float | None,
         minimum: float | None,
         *,
         kept_groups: Sequence[int] = (),
@@ -52,7 +53,7 @@ class Gate:
         """What ``--drop-atypical`` and ``--min-typicality`` ask for; None if neither is given.
 
         Args:
-            drop: a percentage of the pool, or "auto".
+            drop: a share of the pool, as a percentage or a number below 1, or "auto".
             minimum: of ``typicality``.
             kept_groups: of ``--keep-group``.
             metadata: of the scores file; "auto" reads the threshold from it.
@@ -72,10 +73,11 @@ class Gate:
                 raise SelectionError(f"--min-typicality {minimum}: expected a finite number")
             return cls(minimum=minimum, kept_groups=kept, option=f"--min-typicality {minimum:g}")
         assert drop is not None
-        option = f"--drop-atypical {drop.strip()}"
+        drop = _percentage(drop)
+        option = f"--drop-atypical {drop}"
         if drop == "auto":
             return cls(minimum=_calibrated(metadata), kept_groups=kept, option=option)
-        match = _SHARE.fullmatch(drop.strip())
+        match = _SHARE.fullmatch(drop)
         if match is None or not 0 <= float(match["percent"]) < 100:
             raise SelectionError(
                 f"--drop-atypical {drop}: expected a percentage below 100, such as 10%, or auto"
@@ -164,21 +166,59 @@ def likeness_in(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def default_drop(num_trusted: object) -> str | None:
+def enough_trusted(num_trusted: object) -> bool:
+    """Whether so many trusted recordings tell where the threshold of ``auto`` is."""
+    return isinstance(num_trusted, int) and num_trusted >= ENOUGH_TRUSTED
+
+
+def default_drop(metadata: Mapping[str, Any] | None) -> str | None:
     """``--drop-atypical`` where no gate is given: "auto" if there are enough trusted recordings."""
-    enough = isinstance(num_trusted, int) and num_trusted >= ENOUGH_TRUSTED
-    return "auto" if enough else None
+    likeness = likeness_in(metadata)
+    is_calibrated = "thresholds" in likeness and enough_trusted(likeness.get("num_trusted"))
+    return "auto" if is_calibrated else None
+
+
+def how_to_close(metadata: Mapping[str, Any] | None, *, holds_typicality: bool) -> str:
+    """What to do so that noise is left out, where there is no gate by default.
+
+    Args:
+        metadata: of the scores file; None or empty if there are none.
+        holds_typicality: whether the records do.
+    """
+    said, likeness = metadata or {}, likeness_in(metadata)
+    if said.get("shard") is not None and said.get("trusted_sha256") is not None:
+        return "put the shards together with `egl-fast merge`, which computes typicality"
+    if not holds_typicality:
+        return f"score the pool with --typicality and at least {ENOUGH_TRUSTED} trusted recordings"
+    if "thresholds" not in likeness:
+        return (
+            "keep the scores' .meta.json, which holds the threshold, beside them, or give "
+            "--drop-atypical 10%"
+        )
+    return (
+        "give --drop-atypical auto or 10%: it is not the default with fewer than "
+        f"{ENOUGH_TRUSTED} trusted recordings"
+    )
 
 
 def too_few_trusted(num_trusted: object) -> str | None:
     """One line if there are too few trusted recordings for the threshold of ``auto``, or None."""
-    if not isinstance(num_trusted, int) or default_drop(num_trusted) is not None:
+    if not isinstance(num_trusted, int) or enough_trusted(num_trusted):
         return None
     return (
         f"only {num_trusted} trusted recordings: the threshold of --drop-atypical auto may be off; "
-        f"give --typicality {ENOUGH_TRUSTED} or more, or give --drop-atypical a percentage and "
-        "listen to what it leaves out"
+        f"name {ENOUGH_TRUSTED} or more with --typicality, or give --drop-atypical a percentage "
+        "and listen to what it leaves out"
     )
+
+
+def _percentage(drop: str | float) -> str:
+    """0.1 as "10%"; a string, or what is no share, as it is."""
+    if isinstance(drop, str):
+        return drop.strip()
+    # By its shortest decimal: in binary, 100 * 0.07 is not 7.
+    is_number = isinstance(drop, (int, float)) and not isinstance(drop, bool)
+    return f"{Decimal(repr(float(drop))) * 100:f}%" if is_number and 0 <= drop < 1 else repr(drop)
 
 
 def _calibrated(metadata: Mapping[str, Any] | None) -> float:

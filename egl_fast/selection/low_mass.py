@@ -12,7 +12,7 @@ from egl_fast.selection.candidates import Candidates, Scored
 _LOW_MASS = 0.5
 
 
-def low_mass_warning(records: Iterable[Scored]) -> str | None:
+def low_mass_warning(records: Iterable[Scored] | Candidates) -> str | None:
     """One line for the user where ``egl`` is likely to mislead, or None.
 
     With a weak model the K best labelings hold little of the probability, and the sum over them
@@ -24,7 +24,10 @@ def low_mass_warning(records: Iterable[Scored]) -> str | None:
     Returns:
         None where the median ``beam_mass`` is at least 0.5, or where no record holds one.
     """
-    found = (Candidates([record]).value(0, "beam_mass") for record in records)
+    if isinstance(records, Candidates):
+        found = records.values("beam_mass")
+    else:
+        found = (Candidates([record]).value(0, "beam_mass") for record in records)
     masses = np.fromiter((x for x in found if isinstance(x, (int, float))), np.float64)
     if not len(masses) or (median := np.median(masses, overwrite_input=True)) >= _LOW_MASS:
         return None

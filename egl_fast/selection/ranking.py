@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import cached_property
 from egl_fast.errors import SelectionError
 from egl_fast.selection.batches import order_by, without_scores
 from egl_fast.selection.budget import parse_budget, take
-from egl_fast.selection.candidates import Candidates, Scored
+from egl_fast.selection.candidates import Candidates
 from egl_fast.selection.cost import Cost, seconds_of
 from egl_fast.selection.gate import Gate, groups
 from egl_fast.selection.shares import in_shares
@@ -23,8 +24,8 @@ class Selection:
     """What to choose by.
 
     Attributes:
-        budget: see ``select``.
-        strategy: see ``select``; or a function.
+        budget: see ``request.select``.
+        strategy: see ``request.select``; or a function.
         batch: a way to choose a set, see ``egl_fast.selection.batches``; None: the top of the list.
         share: a key of the records; its values get shares of the budget as clusters do.
         most: key -> so many utterances of each of its values, and no more.
@@ -96,8 +97,8 @@ class Selection:
         outside = {index for index, _ in turned_away}
         inside = [
             index
-            for index in range(len(candidates))
-            if index not in outside and candidates.value(index, "id") not in self.exclude
+            for index, identity in enumerate(candidates.values("id"))
+            if index not in outside and identity not in self.exclude
         ]
         if not inside:
             raise SelectionError(
@@ -116,7 +117,7 @@ class Selection:
         """
         if self.batch is None and self.share is None:
             return iter(rank(scores))
-        costs = [float(self._price(candidates, index)) for index in range(len(candidates))]
+        costs = self._prices(candidates)
         if self.share is not None:
             values = list(map(repr, candidates.values(self.share)))
             if set(values) == {"None"}:
@@ -138,19 +139,19 @@ class Selection:
             expected = float(amount) * len(costs) / math.fsum(costs)
         return max(1, min(len(costs), round(expected)))
 
-    def _price(self, candidates: Candidates, index: int) -> float:
-        budget = parse_budget(self.budget, whole=self.cost is None)
-        if budget.seconds is not None:
-            return float(seconds_of(candidates, index))
+    def _prices(self, candidates: Candidates) -> list[float]:
+        every = range(len(candidates))
+        if parse_budget(self.budget, whole=self.cost is None).seconds is not None:
+            return [float(seconds_of(candidates, index)) for index in every]
         if self.cost is None:
-            return 1.0
-        price = float(self.cost.of(candidates, index))
-        if price == 0.0:
+            return [1.0] * len(candidates)
+        prices = [float(self.cost.of(candidates, index)) for index in every]
+        if 0.0 in prices:
             raise SelectionError(
-                f"{candidates.name(index)}: the model hears no words in it, so it costs nothing; "
-                "--batch and --share need a cost per utterance or per second as well"
+                f"{candidates.name(prices.index(0.0))}: the model hears no words in it, so it "
+                "costs nothing; --batch and --share need a cost per utterance or per second as well"
             )
-        return price
+        return prices
 
 
 @dataclass(frozen=True)
@@ -197,14 +198,13 @@ class Offer:
             cost=selection.cost,
             num_others=selection.num_others,
         )
-        score_of = dict(zip(self.inside, own, strict=True))
         return Choice(
             taken.picks,
             self.turned_away,
             len(self.inside),
             self._num_copies,
             taken.is_unmet,
-            [score_of[index] for index in taken.picks],
+            [own[bisect_left(self.inside, index)] for index in taken.picks],
         )
 
     @cached_property
@@ -212,10 +212,10 @@ class Offer:
         return self.candidates.part(self.inside)
 
     @cached_property
-    def originals(self) -> list[int]:
+    def originals(self) -> Sequence[int]:
         """The first copy of each candidate of the pool; excluded ones have copies, too."""
         if self.candidates.embeddings is None:
-            return list(range(len(self.candidates)))
+            return range(len(self.candidates))
         from egl_fast.embeddings.duplicates import copies
 
         found: list[int] = copies(self.candidates.embeddings).tolist()
@@ -224,12 +224,16 @@ class Offer:
     @cached_property
     def _excluded(self) -> set[int]:
         """Originals of what is excluded: a copy of it is excluded, too."""
-        ids = self.candidates.values("id")
         exclude = self.selection.exclude
+        if not exclude:
+            return set()
+        ids = self.candidates.values("id")
         return {self.originals[i] for i, identity in enumerate(ids) if identity in exclude}
 
     @cached_property
     def _num_copies(self) -> int:
+        if self.candidates.embeddings is None:
+            return 0
         left = {self.originals[index] for index in self.inside} - self._excluded
         return len(self.inside) - len(left)
 
@@ -272,38 +276,6 @@ class Choice:
     scores: Sequence[float] = ()
 
 
-def select(
-    records: Sequence[Scored], *, budget: str | int, strategy: str | None = None
-) -> list[int]:
-    """The most informative utterances that a budget allows.
-
-    Args:
-        records: scored utterances, ``ScoreRecord`` or mappings with the same names.
-        budget: how much to take. ``"20%"``: of the records, halves rounded up. ``500`` or
-            ``"500"``: so many. ``"3.5h"``, ``"90m"`` or ``"45s"``: down the ranking as long as
-            all fits; the first utterance that does not ends the selection, so that no utterance
-            is passed over for a shorter one.
-        strategy: what to rank by, see ``egl_fast.selection.strategies``; higher is more
-            informative, ties keep the order of ``records``. None: ``pctc``, which our experiments
-            recommend (docs/choosing.md).
-
-    Returns:
-        Indices into ``records``, most informative first; at least one.
-
-    Raises:
-        SelectionError: the budget cannot be read, is not above zero, is more than there is or less
-            than one utterance; the strategy is unknown, or a record holds no number for it.
-
-    Example:
-        >>> pool = [{"egl": 1.0, "duration": 2.0}, {"egl": 9.0, "duration": 3.0}]
-        >>> select(pool, budget="50%")
-        [1]
-        >>> select(pool, budget="5s")
-        [1, 0]
-    """
-    return Selection(budget, strategy).choose(Candidates(records)).picks
-
-
 def rank(scores: Sequence[float]) -> list[int]:
     """Indices by falling score; ties keep their order.
 
@@ -311,4 +283,4 @@ def rank(scores: Sequence[float]) -> list[int]:
         >>> rank([1.0, 2.0, 1.0])
         [1, 0, 2]
     """
-    return sorted(range(len(scores)), key=lambda index: -scores[index])
+    return sorted(range(len(scores)), key=scores.__getitem__, reverse=True)

@@ -146,7 +146,7 @@ class Reports:
             found: dict[str, Any] = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise OutputError(
                 f"output {self._path}: is damaged ({one_line(error)}); remove it, and reports "
                 "begin again"

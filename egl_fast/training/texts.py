@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from egl_fast.data.manifest import Utterance
@@ -51,6 +50,47 @@ def _name(utterance: Utterance) -> str:
     return f"utterance {utterance.id!r} (line {utterance.line})"
 
 
+@dataclass(frozen=True)
+class Unwritable:
+    """Texts that a model cannot write.
+
+    Attributes:
+        errors: what is wrong with each, see ``reference_labels``.
+        characters: those that are not in the vocabulary -> the texts that hold them; empty if the
+            model does not spell by characters.
+    """
+
+    errors: dict[str, ManifestError]
+    characters: dict[str, list[Utterance]]
+
+    def listed(self) -> str:
+        """The characters, most frequent first, with counts and an example each."""
+        most = sorted(self.characters.items(), key=lambda pair: -len(pair[1]))
+        listed = ", ".join(
+            f"{character!r} in {len(texts)} (such as {texts[0].id!r})"
+            for character, texts in most[:_MOST_LISTED]
+        )
+        more = len(most) - _MOST_LISTED
+        return f"{listed} and {more} other characters" if more > 0 else listed
+
+
+def labels_of(
+    utterances: Iterable[Utterance], classes: Classes, *, remedy: str = NORMALIZE
+) -> tuple[dict[str, list[int]], Unwritable]:
+    """Labels by the ids of the utterances whose texts the model can write; and the others."""
+    found: dict[str, list[int]] = {}
+    errors: dict[str, ManifestError] = {}
+    characters: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        try:
+            found[utterance.id] = reference_labels(utterance, classes, remedy=remedy)
+        except ManifestError as error:
+            errors[utterance.id] = error
+            for character in _unknown_characters(utterance, classes):
+                characters.setdefault(character, []).append(utterance)
+    return found, Unwritable(errors, characters)
+
+
 def all_labels(
     utterances: Sequence[Utterance], classes: Classes, *, remedy: str = NORMALIZE
 ) -> list[list[int]]:
@@ -59,35 +99,17 @@ def all_labels(
     Raises ``ManifestError`` with the number of unusable texts, the first of them, and all the
     characters that it cannot write, with counts and an example each; see ``reference_labels``.
     """
-    found, errors = [], []
-    unusable = Counter[str]()  # texts by each character that they should not have
-    first: dict[str, Utterance] = {}
-    for utterance in utterances:
-        try:
-            found.append(reference_labels(utterance, classes, remedy=remedy))
-        except ManifestError as error:
-            errors.append(error)
-            for character in _unknown_characters(utterance, classes):
-                unusable[character] += 1
-                first.setdefault(character, utterance)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors and not unusable:
+    found, unwritable = labels_of(utterances, classes, remedy=remedy)
+    if unwritable.errors:
+        errors = list(unwritable.errors.values())
+        if len(errors) == 1:
+            raise errors[0]
+        characters = f"; not in the vocabulary, by texts: {unwritable.listed()}"
         raise ManifestError(
             f"{len(errors)} of {len(utterances)} texts cannot be used, the first of {errors[0]}"
+            + (characters if unwritable.characters else "")
         )
-    if errors:
-        listed = ", ".join(
-            f"{character!r} in {count} (such as {first[character].id!r})"
-            for character, count in unusable.most_common(_MOST_LISTED)
-        )
-        more = len(unusable) - _MOST_LISTED
-        others = f" and {more} other characters" if more > 0 else ""
-        raise ManifestError(
-            f"{len(errors)} of {len(utterances)} texts cannot be used, the first of {errors[0]}; "
-            f"not in the vocabulary, by texts: {listed}{others}"
-        )
-    return found
+    return [found[utterance.id] for utterance in utterances]
 
 
 def _unknown_characters(utterance: Utterance, classes: Classes) -> list[str]:

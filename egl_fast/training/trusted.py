@@ -9,6 +9,7 @@ from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint, load_checkpoint
 from egl_fast.data.manifest import Utterance
+from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.errors import AudioError
 from egl_fast.gradients.engine import GradientEngine
 from egl_fast.hashing import hashed
@@ -22,7 +23,7 @@ from egl_fast.training.loop import Trainer, lost
 
 #: More tell little more: docs/typicality.md was measured with 100 and 140.
 MAX_TRUSTED = 250
-#: What they may add to a model file, in numbers of 16 bits: as much as 256 rows of `small`.
+#: What they may add to a model file, in numbers of 16 bits: as much as 237 rows of `small`.
 _MAX_NUMBERS = 2**18
 
 
@@ -44,7 +45,7 @@ def keep_trusted(
         OutputError: the file cannot be written.
     """
     checkpoint = load_checkpoint(trainer.folder.model_path, device=trainer.device)
-    width = 2 * checkpoint.model.output.in_features
+    width = 2 * checkpoint.model.output.in_features + SIZE
     most = min(MAX_TRUSTED, _MAX_NUMBERS // width)
     chosen = _sample(trainer.train_examples, most, trainer.config.seed) if wanted else []
     if bool(chosen) == (checkpoint.trusted is not None):
@@ -76,7 +77,7 @@ def _embeddings(
     advance: Callable[[int], object],
 ) -> Tensor:
     task = ScoringTask(
-        GradientEngine(checkpoint.model), recognizer_of(checkpoint), ScoringOptions()
+        GradientEngine(checkpoint.model), recognizer_of(checkpoint), ScoringOptions(), embeds=True
     )
     scoring = PoolScoring(task, batch_seconds, ReadingLimits())
     try:

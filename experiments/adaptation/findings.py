@@ -71,7 +71,8 @@ def blocks(folder: Path) -> Iterator[str]:
             "Error rates and differences in points. Differences are paired by draw, with Student's "
             "95% interval over draws; bold: it excludes zero; *worse*: number of draws that are "
             "worse by an interval over test recordings. *gate*: without what `--drop-atypical "
-            "auto` leaves out; *speech*: without all outliers, which nobody can do in practice; "
+            "auto` leaves out; *early gate*: before typicality looked at the audio's spectrum; "
+            "*speech*: without all outliers, which nobody can do in practice; "
             "*clusters*: shares by cluster; *egl_target*, *logdet*, *bait*: "
             "[decisions](decisions.md#tried-scores-aimed-at-a-target)."
         )
@@ -101,7 +102,7 @@ def in_short(folder: Path) -> Iterator[str]:
         return
     head = ["", *(POOLS[name][0].partition(",")[0] for name in found)]
     lines = [head]
-    for other in (*AGAINST, "gate entropy", "gate egl_full"):
+    for other in (*AGAINST, "gate entropy", "early gate egl_full"):
         cells = [
             verdict(difference(results.get(RECOMMENDED, {}), results.get(other, {})))
             for results in found.values()

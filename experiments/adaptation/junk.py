@@ -1,6 +1,6 @@
 """How much junk strategies pick, in multiples of its share of the pool; nothing is trained.
 
-    python experiments/adaptation/junk.py --cache runs/mixed --pool mixed --draws 0 1 2 3 4 5
+    python experiments/adaptation/junk.py --cache runs/adaptation --pool mixed --draws 0 1 2 3 4 5
 
 Shares are of recordings, for 10, 20, and 40 % of the pool's audio: the mean over draws, and the
 worst draw in parentheses.

@@ -10,6 +10,7 @@ from greedy import bait, log_det_order, ridge_of, spread_order
 from pools import Draw
 
 from egl_fast.embeddings.clusters import clusters
+from egl_fast.embeddings.spectrum import without_spectrum
 from egl_fast.selection.shares import in_shares
 
 #: Not strategies: no recording of the pool, and all of them, at any price.
@@ -34,7 +35,8 @@ def _top(
 
 def _by_cluster(draw: Draw, order: Sequence[int]) -> list[int]:
     """Shares by cluster; within each, the order given."""
-    groups = clusters(draw.embeddings[list(order)], num_clusters=30, seed=draw.number)
+    seen = without_spectrum(draw.embeddings[list(order)])
+    groups = clusters(seen, num_clusters=30, seed=draw.number)
     places = in_shares(
         groups.tolist(), [-float(p) for p in range(len(order))], [draw.seconds(i) for i in order]
     )

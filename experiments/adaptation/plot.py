@@ -26,7 +26,8 @@ def _panel(axes: plt.Axes, results: Results) -> None:
     for name, by_draw in results.items():
         gap = difference(by_draw, results["random"])
         # Of two draws, an interval is wider than the panel.
-        if name != "random" and gap is not None and gap.num_draws > 2:
+        is_shown = name != "random" and not name.startswith("early gate")
+        if is_shown and gap is not None and gap.num_draws > 2:
             fewer = "" if gap.num_draws == most else f" ({gap.num_draws} draws)"
             found.append((gap.mean, gap.half, name, junk_share(by_draw), fewer))
     for place, (mean, half, name, junk, _) in enumerate(sorted(found, reverse=True)):

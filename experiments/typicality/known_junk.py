@@ -17,9 +17,11 @@ import torch
 from rich.progress import track
 
 from egl_fast.checkpoint import load_checkpoint
-from egl_fast.data.loading import load_spectrogram, pad_features
+from egl_fast.data.audio import load_audio
+from egl_fast.data.loading import pad_features, spectrogram_of
 from egl_fast.data.manifest import read_manifest
 from egl_fast.embeddings.pooled import pooled
+from egl_fast.embeddings.spectrum import spectrum
 
 sys.path.append(str(Path(__file__).parent.parent / "adaptation"))
 
@@ -59,7 +61,7 @@ class Pool:
 def write_small_model_embeddings(model: Path, data: Path, out: Path) -> None:
     """Embeddings of everything by a model of ours; all audio once, a few minutes on one core."""
     checkpoint = load_checkpoint(model)
-    network = checkpoint.model.eval()
+    network, rate = checkpoint.model.eval(), checkpoint.features.sample_rate_hz
     seen: dict[str, torch.Tensor] = {}
     network.output.register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
     found, kinds = [], []
@@ -69,12 +71,17 @@ def write_small_model_embeddings(model: Path, data: Path, out: Path) -> None:
         )
         for start in track(range(0, len(utterances), 16), corpus):
             batch = utterances[start : start + 16]
+            waveforms = [load_audio(one, sample_rate_hz=rate) for one in batch]
             features, lengths = pad_features(
-                [load_spectrogram(one, checkpoint.features).features for one in batch],
+                [
+                    spectrogram_of(waveform, checkpoint.features, name=one.id).features
+                    for one, waveform in zip(batch, waveforms, strict=True)
+                ],
                 device=torch.device("cpu"),
             )
             _, frames = network(features.float(), lengths)
-            found.append(pooled(seen["x"], frames).numpy())
+            spectra = [spectrum(waveform, rate) for waveform in waveforms]
+            found.append(np.concatenate([pooled(seen["x"], frames).numpy(), spectra], axis=1))
             kinds += [corpus] * len(batch)
     np.savez_compressed(out, embeddings=np.concatenate(found), kinds=np.array(kinds))
 

@@ -13,7 +13,8 @@ def _is_list(source: Source) -> bool:
     line = source.first_line.strip()
     if not line or line.startswith(("{", "[")):
         return False
-    if (source.folder / line).is_file() or os.path.isfile(line):
+    # Not Path.is_file(), which raises an error if the line is too long for a path.
+    if os.path.isfile(source.folder / line) or os.path.isfile(line):
         return True
     # Without such a file, words may be other things than a path: Kaldi's, YAML.
     return len(line.split()) == 1 and os.path.splitext(line)[1].lower() in RECORDINGS

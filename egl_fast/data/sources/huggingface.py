@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from egl_fast.data.archives import MEMBER, arrow_table, pyarrow_for
 from egl_fast.data.sources.columns import audio_column, entry_of
 from egl_fast.data.sources.source import Entry, Kind, Source, without_suffix
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError, one_line
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def _saved_files(folder: Path) -> list[tuple[str | None, Path]]:
     """The files of a saved dataset in order, each with its split, if there are splits."""
     splits = folder / "dataset_dict.json"
     found = []
-    for split in json.loads(splits.read_bytes())["splits"] if splits.is_file() else [None]:
+    for split in json_value(splits.read_bytes())["splits"] if splits.is_file() else [None]:
         place = folder / (split or "")
-        state = json.loads((place / "state.json").read_bytes())
+        state = json_value((place / "state.json").read_bytes())
         found += [(split, place / one["filename"]) for one in state["_data_files"]]
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +56,7 @@ def _is_supervisions(source: Source) -> bool:
 
 def _supervisions(source: Source) -> Iterator[Entry]:
     beside = next(iter(_their_recordings(source)), None)
-    if beside is None or not beside.is_file():
+    if beside is None or not os.path.isfile(beside):
         raise ManifestError(
             f"{source.name}: holds supervisions, and their recordings are not beside it, as the "
             "same name with 'recordings' for 'supervisions'; put them there, or make cuts: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ _SEGMENT = re.compile(r"-sub\d+(?=(\.[^./]*)?$)")
 def _is_tarred(source: Source) -> bool:
     first = source.first_object
     return {"audio_filepath", "shard_id"} <= first.keys() and any(
-        path.is_file() for path in _archives(source.folder, first["shard_id"])
+        os.path.isfile(path) for path in _archives(source.folder, first["shard_id"])
     )
 
 
@@ -38,7 +39,7 @@ def _entries(source: Source) -> Iterator[Entry]:
         name, shard = record.get("audio_filepath"), record.get("shard_id")
         if not isinstance(name, str):
             raise ManifestError(f"{where}: needs 'audio_filepath', a member of a tar archive")
-        archive = next((path for path in _archives(source.folder, shard) if path.is_file()), None)
+        archive = next(filter(os.path.isfile, _archives(source.folder, shard)), None)
         if archive is None:
             raise ManifestError(
                 f"{where}: there is no {next(_archives(source.folder, shard))}, which should hold "

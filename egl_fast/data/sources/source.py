@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,10 @@ from egl_fast.data.json_reading import (
     GZIP,
     decoded_lines,
     from_start,
-    json_value,
     rereadable,
     text_lines,
 )
+from egl_fast.data.strict_json import json_value
 
 #: What recognizing a kind may look at.
 _HEAD_BYTES = 2**16
@@ -69,7 +70,7 @@ class Source:
         self.path = Path(given)
         self.is_standard_input = str(given) == "-"
         self.name = _STANDARD_INPUT if self.is_standard_input else str(given)
-        self.is_folder = not self.is_standard_input and self.path.is_dir()
+        self.is_folder = not self.is_standard_input and os.path.isdir(self.path)
         self.folder = self.path if self.is_folder else self.path.parent
         #: Its content; None of a folder.
         self.file: BinaryIO | None = None
@@ -88,10 +89,13 @@ class Source:
         """The first bytes of a file, decompressed; none of a folder."""
         if not self.is_packed:
             return self._start
-        try:
-            return zlib.decompressobj(wbits=31).decompress(self._start, _HEAD_BYTES)
-        except zlib.error:
-            return b""
+        found, rest = b"", self._start
+        with suppress(zlib.error):
+            while rest.startswith(GZIP) and len(found) < _HEAD_BYTES:  # member by member
+                member = zlib.decompressobj(wbits=31)
+                found += member.decompress(rest, _HEAD_BYTES)
+                rest = member.unused_data
+        return found
 
     @property
     def is_array(self) -> bool:
@@ -100,8 +104,9 @@ class Source:
 
     @property
     def _text(self) -> str:
-        """The beginning of a text; garbage for other files."""
-        return self.head.decode("utf-8-sig", "ignore")
+        """The beginning of a text, without byte order marks; garbage for other files."""
+        text = self.head.decode("utf-8", "ignore").removeprefix("\ufeff")
+        return text.replace("\n\ufeff", "\n")
 
     @cached_property
     def first_line(self) -> str:
@@ -171,7 +176,7 @@ def _decoded(lines: Iterable[bytes], name: str) -> Iterator[Line]:
 
 def located(audio: str, folder: Path) -> str:
     """A path of a source that may count from its folder or, as toolkits do, the current one."""
-    if os.path.isabs(audio) or (folder / audio).exists() or not os.path.exists(audio):
+    if os.path.isabs(audio) or os.path.exists(folder / audio) or not os.path.exists(audio):
         return audio
     return os.path.abspath(audio)
 

@@ -17,6 +17,9 @@ _SEPARATORS = ("\t", ",", ";", "|")
 #: What a header is made of, but neither prose nor paths.
 _COLUMN_NAME = re.compile(r"[A-Za-z_]\w*(?: \w+)*")
 
+#: What a table without quotes has a backslash before.
+_ESCAPED = re.compile(r'\\(["\\])')
+
 #: What the Hugging Face "audiofolder" reads beside recordings.
 _METADATA = ("metadata.csv", "metadata.jsonl")
 
@@ -98,8 +101,10 @@ def _is_common_voice(source: Source) -> bool:
 
 
 def _common_voice(source: Source) -> Iterator[Entry]:
-    # Quotation marks in its sentences are only characters.
-    for row, where in _rows(source, quoted=False):
+    # Quotation marks in its sentences are only characters. Releases up to 2025 may have a
+    # backslash before them, and before backslashes.
+    for escaped, where in _rows(source, quoted=False):
+        row = {key: _ESCAPED.sub(r"\1", value) for key, value in escaped.items()}
         name = row["path"]
         row = {key: value for key, value in row.items() if value != "" or key == "sentence"}
         if name and "/" not in name:

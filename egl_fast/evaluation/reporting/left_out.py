@@ -146,7 +146,7 @@ def _of_pool(pool: ScoresFile, metadata: Mapping[str, Any]) -> LeftOut:
     embeddings = None
     try:
         if indices and pool.ids:
-            embeddings = load_embeddings(pool.path, pool.ids, ids_sha256=likeness.get("ids_sha256"))
+            embeddings = load_embeddings(pool.path, pool.ids, likeness)
     except SelectionError as error:
         warnings.append(f"What the gate leaves out is not grouped: {error}.")
     away = np.array(indices, dtype=np.int64)

@@ -13,8 +13,8 @@ from egl_fast.embeddings.file import load_embeddings
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.statistics.bootstrap import Floats
 from egl_fast.selection.candidates import Candidates
-from egl_fast.selection.gate import Gate, default_drop, likeness_in
-from egl_fast.selection.ranking import Selection
+from egl_fast.selection.gate import likeness_in
+from egl_fast.selection.request import Request
 from egl_fast.selection.strategies import recommended
 
 
@@ -69,7 +69,7 @@ def pick_order(pool: ScoresFile) -> PickOrder:
     likeness = likeness_in(metadata)
     embeddings = None
     if pool.ids:
-        embeddings = load_embeddings(pool.path, pool.ids, ids_sha256=likeness.get("ids_sha256"))
+        embeddings = load_embeddings(pool.path, pool.ids, likeness)
     columns = {**pool.strategies, "duration": pool.durations}
     if not np.isnan(pool.typicality).any():
         columns["typicality"] = pool.typicality
@@ -78,8 +78,8 @@ def pick_order(pool: ScoresFile) -> PickOrder:
     is_default = strategy in pool.strategies
     if not is_default:
         strategy = next(iter(pool.strategies))
-    gate = Gate.of(default_drop(likeness_in(metadata).get("num_trusted")), None, metadata=metadata)
-    offer = Selection("100%", strategy, gate=gate).offer(candidates)
+    selection = Request("100%", strategy).with_default_gate(metadata).selection(metadata=metadata)
+    offer = selection.offer(candidates)
     choice = offer.choose()
     copies: dict[int, list[int]] = {}
     picked = {offer.originals[index]: index for index in choice.picks}
@@ -95,7 +95,7 @@ def pick_order(pool: ScoresFile) -> PickOrder:
         np.array(offer.originals, dtype=np.int64),
         copies,
         len(pool) - len(offer.inside),
-        "" if gate is None else gate.option,
+        "" if selection.gate is None else selection.gate.option,
         () if is_default else ("--strategy", strategy),
     )
 

@@ -23,7 +23,7 @@ from egl_fast.evaluation.reporting.saving import Saving, saved
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.wording import plain_exp, shown_id, shown_text
 from egl_fast.labeling.formats import Record
-from egl_fast.selection.gate import Gate, likeness_in
+from egl_fast.selection.gate import Gate, how_to_close, likeness_in
 
 #: What the page lists; `select` knows no such limit.
 MAX_ROWS = 10_000
@@ -55,7 +55,7 @@ def add_picks(page: Page, pool: ScoresFile, order: PickOrder, saving: Saving) ->
         strategy=label(order.strategy),
         command="" if order.is_made else shlex.join(command),
         gate=shown_text(order.gate),
-        notes=tuple(_notes(pool, order, len(rows))),
+        notes=tuple(_notes(pool, order, metadata, len(rows))),
         is_estimate=order.strategy in pool.stderrs,
         saves=saved(records, scores, saving),
         is_found=saving.folder is not None,
@@ -71,7 +71,9 @@ def add_picks(page: Page, pool: ScoresFile, order: PickOrder, saving: Saving) ->
     }
 
 
-def _notes(pool: ScoresFile, order: PickOrder, num_rows: int) -> list[str]:
+def _notes(
+    pool: ScoresFile, order: PickOrder, metadata: Mapping[str, Any], num_rows: int
+) -> list[str]:
     notes = []
     if order.num_away:
         notes.append(f"leaves out {_recordings(order.num_away)}, shown below.")
@@ -79,10 +81,8 @@ def _notes(pool: ScoresFile, order: PickOrder, num_rows: int) -> list[str]:
     if copies:
         notes.append(f"Of copies of a recording one is taken; {_recordings(copies)} left out.")
     if not order.is_made and not order.gate:
-        notes.append(
-            "Noise, music, and other languages are not left out: for that, score the pool with "
-            "--typicality and at least 50 trusted recordings."
-        )
+        remedy = how_to_close(metadata, holds_typicality=not np.isnan(pool.typicality).all())
+        notes.append(f"Noise, music, and other languages are not left out: for that, {remedy}.")
     if num_rows < len(order.indices):
         notes.append(
             f"To keep the page small, it lists the first {num_rows:,} of {len(order.indices):,}."
@@ -111,7 +111,8 @@ def _rows(
         order.strategy,
         trusted=quantiles_in(likeness),
         threshold=None if order.gate else _threshold(metadata),
-        whole="selection" if order.is_made else "pool",
+        among=order.inside,
+        whole=_whole(order),
     )
     estimated = _estimated(pool, order)
 
@@ -153,6 +154,12 @@ def _rows(
         rows.append(own)
         records.append({**kept, "rank": len(rows)})
     return rows, records
+
+
+def _whole(order: PickOrder) -> str:
+    if order.is_made:
+        return "selection"
+    return "recordings that pass the gate" if order.num_away else "pool"
 
 
 def _estimated(pool: ScoresFile, order: PickOrder) -> str | None:

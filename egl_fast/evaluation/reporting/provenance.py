@@ -16,6 +16,7 @@ from egl_fast.data.audio_folder import read_metadata
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.wording import plain, shown_text
+from egl_fast.scores import not_of_one_pool
 from egl_fast.scoring.options import ScoringOptions
 
 if sys.version_info >= (3, 11):
@@ -37,8 +38,8 @@ def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
     """What ``SCORES.meta.json`` says about a scores file.
 
     Returns:
-        (what, its value) for all that is known; and a warning where the metadata are damaged, or
-        belong to another file.
+        (what, its value) for all that is known; and a warning where the metadata are damaged,
+        belong to another file, or say that this is a part of the pool.
     """
     path = pool.path.with_name(f"{pool.path.name}.meta.json")
     try:
@@ -56,6 +57,7 @@ def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
             f"{name} belongs to other scores ({scored:,} records; this file holds {len(pool):,}), "
             "so this page does not say how the scores were made."
         )
+    other = not_of_one_pool(said, len(pool))
     versions = _table(said, "versions")
     named = {"egl-fast": _text(versions, "egl_fast"), "torch": _text(versions, "torch")}
     return _known(
@@ -69,7 +71,7 @@ def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
         ("Device", _text(said, "gpu") or _text(said, "device")),
         ("Could not be scored", _number(said, "num_failed") if said.get("num_failed") else ""),
         ("Scored by", ", ".join(f"{name} {version}" for name, version in named.items() if version)),
-    ), None
+    ), None if other is None else f"{name}: {shown_text(other, most=300)}."
 
 
 def missing(pool: ScoresFile) -> str:

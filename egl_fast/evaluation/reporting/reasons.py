@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from egl_fast.evaluation.reporting.listening import readings
 from egl_fast.evaluation.reporting.names import label
@@ -32,7 +33,8 @@ class Reasons:
         strategy: what it is ranked by.
         trusted: quantiles of the trusted recordings' typicality at equal steps; () if unknown.
         threshold: the typicality below which a recording is an outlier; None if unknown.
-        whole: what all recordings together are called.
+        among: positions of the recordings that it is compared with.
+        whole: what these are called.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class Reasons:
         *,
         trusted: Sequence[float],
         threshold: float | None,
+        among: npt.NDArray[np.int64],
         whole: str,
     ) -> None:
-        self._whole = whole
+        self._among, self._whole = among, whole
         self._pool, self._strategy = pool, strategy
         self._trusted, self._threshold = trusted, threshold
         self._other = next((name for name in _OTHERS if name in pool.strategies), None)
@@ -120,12 +123,12 @@ class Reasons:
         return f"{_percent(share)} of the {self._whole}"
 
     def _below(self, name: str | None, index: int) -> float:
-        """The share of the pool that has less."""
+        """The share of the others that has less."""
         values, ordered = self._sorted[name or ""]
         return float(np.searchsorted(ordered, values[index])) / len(ordered)
 
     def _above(self, name: str, index: int) -> float:
-        """The share of the pool that has more."""
+        """The share of the others that has more."""
         values, ordered = self._sorted[name]
         return 1 - float(np.searchsorted(ordered, values[index], side="right")) / len(ordered)
 
@@ -135,7 +138,7 @@ class Reasons:
         for name in (self._strategy, self._other):
             if name is not None:
                 columns[name] = self._pool.strategies[name]
-        return {name: (values, np.sort(values)) for name, values in columns.items()}
+        return {name: (of, np.sort(of[self._among])) for name, of in columns.items()}
 
 
 def _share(probability: float) -> str:

@@ -1,15 +1,17 @@
-"""The two forms of a scores file: JSON Lines from `score`, Parquet from `simulate`."""
+"""The forms of a scores file: what `score` writes, and the tables of `simulate`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from egl_fast.data.json_reading import decoded_lines, json_object, open_lines
+from egl_fast.data.json_reading import decoded_lines, json_lines, json_object, rereadable
+from egl_fast.data.parquet_records import is_parquet, is_written_here, record_lines
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.scores import REMEDY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,21 +33,22 @@ def read_records(
         advance: told now and then how many more bytes have been read.
 
     Yields:
-        What to call the record's place in an error, and the record; that of a Parquet file without
-        its hypotheses, which are large.
+        What to call the record's place in an error, and the record; that of a table of `simulate`
+        without its hypotheses, which are large.
 
     Raises:
         ManifestError: the file cannot be read; the message names the line.
     """
     advance = advance or (lambda more: None)
-    if _is_parquet(path):
+    if _is_table(path):
         rows = _frame(path).drop("hypotheses", strict=False).iter_rows(named=True)
         for number, record in enumerate(rows, start=1):
             yield f"scores {path}, row {number}", record
         advance(path.stat().st_size)
         return
-    for _, text, where in _lines(path, advance):
-        yield where, json_object(text, where)
+    with _lines(path, advance) as lines:
+        for _, where, record in json_lines(lines, f"scores {path}", remedy=REMEDY):
+            yield where, record
 
 
 def records_at(
@@ -74,31 +77,30 @@ def records_at(
 
 
 def _some(path: Path, places: set[int], total: int) -> Iterator[tuple[int, Record]]:
-    if _is_parquet(path):
+    if _is_table(path):
         frame = _frame(path)
         if frame.height == total:
             yield from zip(sorted(places), frame[sorted(places)].iter_rows(named=True), strict=True)
         return
-    written = islice(_lines(path), max(places, default=-1) + 1)
-    for place, (_, text, where) in enumerate(written):
-        if place in places:
-            yield place, json_object(text, where)
+    with _lines(path) as lines:
+        written = islice(decoded_lines(lines, f"scores {path}"), max(places, default=-1) + 1)
+        for place, (_, text, where) in enumerate(written):
+            if place in places:
+                yield place, json_object(text, where)
 
 
-def _is_parquet(path: Path) -> bool:
+def _is_table(path: Path) -> bool:
+    """Whether a file is Parquet, but not from `score`."""
     try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"PAR1"
+        return is_parquet(path) and not is_written_here(path)
     except OSError:  # Reading it will say what is wrong.
         return False
 
 
+@contextmanager
 def _lines(
     path: Path, advance: Callable[[int], None] = lambda more: None
-) -> Iterator[tuple[int, str, str]]:
-    """See ``decoded_lines``."""
-    source = f"scores {path}"
-
+) -> Iterator[Iterator[bytes]]:
     def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
         unsaid = 0
         for line in lines:
@@ -109,8 +111,14 @@ def _lines(
                 unsaid = 0
         advance(unsaid)
 
-    with open_lines(path, source) as lines:
-        yield from decoded_lines(counted(lines), source)
+    source = f"scores {path}"
+    with rereadable(path, source) as file:
+        lines = record_lines(file, source)
+        if not is_parquet(path):
+            yield counted(lines)
+            return
+        yield lines
+        advance(path.stat().st_size)
 
 
 def _frame(path: Path) -> pl.DataFrame:

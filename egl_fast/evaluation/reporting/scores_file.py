@@ -18,6 +18,7 @@ from egl_fast.evaluation.reporting.score_records import read_records, records_at
 from egl_fast.evaluation.statistics.bootstrap import Floats
 from egl_fast.evaluation.table_columns import CONTROLS
 from egl_fast.records import STRATEGIES
+from egl_fast.scores import REMEDY
 
 #: Keys of manifests by which pools are commonly divided.
 GROUP_KEYS = ("corpus", "kind", "speaker")
@@ -120,9 +121,7 @@ def read_scores_file(
     ids: list[str] = []
     for where, record in read_records(path, advance):
         if not isinstance(record.get("id"), str) or not any(map(record.__contains__, STRATEGIES)):
-            raise ManifestError(
-                f"{where}: holds no score; is this a scores file, as `egl-fast score` writes it?"
-            )
+            raise ManifestError(f"{where}: holds no score; {REMEDY}")
         for name, column in numbers.items():
             column.append(number_in(record, name, where))
         if not 0 <= numbers["duration"][-1] < 1e9:

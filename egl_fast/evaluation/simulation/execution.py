@@ -19,6 +19,7 @@ import torch
 
 from egl_fast.checkpoint import Checkpoint, load_checkpoint
 from egl_fast.data.true_lengths import lacks_audio
+from egl_fast.embeddings.spectrum import without_spectrum
 from egl_fast.embeddings.typicality import Typicality, typicality
 from egl_fast.errors import (
     CheckpointError,
@@ -275,7 +276,7 @@ def _typicality(
     except ValueError as error:
         raise ModelError(str(error)) from None
     content = io.BytesIO()
-    np.save(content, embeddings)
+    np.save(content, without_spectrum(embeddings))
     atomic.write_bytes(folder / "embeddings.npy", content.getvalue())
     return found
 

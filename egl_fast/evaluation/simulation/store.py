@@ -32,7 +32,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import OutputError, one_line
 from egl_fast.evaluation.simulation.units import ScoreUnit, unit_name
 from egl_fast.evaluation.table_columns import CONTROLS, ON_REQUEST

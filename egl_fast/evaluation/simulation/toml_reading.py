@@ -46,7 +46,7 @@ class TomlSource:
             raise ConfigError(f"config {path}: cannot be read ({one_line(error)})") from None
         try:
             self.root: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # numbers too long, arrays too deep, too
             found = _ANY_LINE.search(str(error))
             line = found[1] if found else str(text.count("\n") + 1)
             message = _ANY_LINE.sub("", one_line(error)).strip()
@@ -90,7 +90,7 @@ class TomlSource:
         for number, key in enumerate(keys):
             step: str | int = key
             if isinstance(at, list):
-                if not key.isdigit() or int(key) >= len(at):
+                if not re.fullmatch("[0-9]{1,9}", key) or int(key) >= len(at):
                     raise ConfigError(
                         f"{place}: {_dotted(path)} has items 0 to {len(at) - 1}, got {key!r}"
                     )
@@ -223,5 +223,5 @@ def _dotted(path: KeyPath) -> str:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, RecursionError, KeyError):
         return text

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from egl_fast.data.json_reading import decompressed, json_lines, read_file, text_of
+from egl_fast.data.json_reading import json_lines, open_lines, text_of
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.labeling.formats import csv, hf, jsonl, label_studio, lhotse, nemo
 from egl_fast.labeling.formats.format import Delivered, Format, Record, Sending
@@ -17,6 +19,9 @@ __all__ = ["FORMATS", "Delivered", "Format", "Record", "Sending", "format_of", "
 FORMATS: Final[dict[str, Format]] = {
     module.FORMAT.name: module.FORMAT for module in (jsonl, csv, label_studio, lhotse, nemo, hf)
 }
+
+#: White space, and the bytes of a byte order mark.
+_BLANK: Final = b" \t\r\n\xef\xbb\xbf"
 
 
 def format_of(path: Path) -> Format | None:
@@ -42,19 +47,21 @@ def read_back(path: str, *, from_name: str) -> Iterator[Delivered]:
     Raises:
         ManifestError: it is something else; the message names the line.
     """
-    if Path(path).is_dir():
-        yield from hf.read(Path(path))
+    if os.path.isdir(path):
+        yield from _told(hf.read(Path(path)), path)
         return
-    text = text_of(decompressed(read_file(path, path), path), path).removeprefix("\ufeff")
-    if text.lstrip()[:1] in ("{", "[", ""):
-        for _, where, item in json_lines(text.encode().split(b"\n"), path):
-            yield from _told(_of_object(item, where, from_name), where)
-    else:
-        for where, cells in csv.table(text, path):
-            if "utterance_id" in cells:
-                yield from label_studio.delivered(cells, where, from_name)
-            else:
-                yield csv.delivered(cells, where)
+    with open_lines(path, path) as lines:
+        start: list[bytes] = []  # as far as the first line that is not blank
+        while not (start and start[-1].strip(_BLANK)) and (line := next(lines, b"")):
+            start.append(line)
+        lines = chain(start, lines)
+        if b"".join(start).strip(_BLANK)[:1] in (b"{", b"[", b""):
+            for _, where, item in json_lines(lines, path):
+                yield from _told(_of_object(item, where, from_name), where)
+            return
+        text = text_of(b"".join(lines), path).removeprefix("\ufeff")
+    for where, cells in csv.table(text, path):
+        yield from _told(_of_cells(cells, where, from_name), where)
 
 
 def _of_object(item: Record, where: str, from_name: str) -> Iterator[Delivered]:
@@ -64,11 +71,20 @@ def _of_object(item: Record, where: str, from_name: str) -> Iterator[Delivered]:
         yield (lhotse if lhotse.is_cut(item) else jsonl).delivered(item, where)
 
 
+def _of_cells(cells: dict[str, str], where: str, from_name: str) -> Iterator[Delivered]:
+    if "utterance_id" in cells:
+        yield from label_studio.delivered(cells, where, from_name)
+    else:
+        yield csv.delivered(cells, where)
+
+
 def _told(found: Iterator[Delivered], where: str) -> Iterator[Delivered]:
     """What a reader finds; a structure that no tool of ours writes becomes a ``ManifestError``."""
     try:
-        yield from found
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        for one in found:
+            one.check()
+            yield one
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ManifestError(
             f"{where}: is not what its tool writes ({type(error).__name__}: {one_line(error)}); "
             "export it again"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from egl_fast.data.jsonl import promised_by
+from egl_fast.display import shown
 from egl_fast.errors import ManifestError
 
 #: One pick: the manifest's keys, its scores, ``rank``, and ``score``, which it was ranked by.
@@ -44,6 +46,7 @@ class Format:
         name: of ``--format``.
         description: one line for the help.
         suffixes: of files that are in this format unless ``--format`` says otherwise.
+        also: further endings that files in this format may have.
         chunks: the bytes of a file, a piece per record and perhaps an end, so that with the same
             end the first pieces are a file, too; None for a folder.
         save: makes a folder; None for a file.
@@ -56,11 +59,20 @@ class Format:
     name: str
     description: str
     suffixes: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     chunks: Callable[[Sequence[Record], Sending], Iterator[bytes]] | None = None
     save: Callable[[Sequence[Record], Sending, Path], None] | None = None
     beside: Callable[[Sequence[Record], Sending], Mapping[str, bytes]] = lambda records, sending: {}
     needs_folder: bool = False
     adds_score: bool = True
+
+    def fits(self, path: Path) -> bool:
+        """Whether a name does not promise another format, such as ``picks.csv`` for JSON Lines."""
+        if self.chunks is not None and path.suffix.lower() == ".gz":
+            path = path.with_suffix("")
+        return promised_by(path) in (None, "text") or path.name.lower().endswith(
+            (*self.suffixes, *self.also)
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,18 @@ class Delivered:
     where: str
     is_answer: bool = False
     skipped: bool = False
+
+    def check(self) -> None:
+        """Raise ``TypeError`` or ``ValueError`` if texts or seconds are something else.
+
+        Tables have seconds as text.
+        """
+        if not isinstance(self.id, str):
+            raise TypeError(f"id is {shown(self.id)}, not a string")
+        if not isinstance(self.text, (str, type(None))):
+            raise TypeError(f"text is {shown(self.text)}, not a string")
+        for key in ("offset", "duration"):
+            float(self.record.get(key) or 0.0)
 
 
 def audio_path(record: Record, folder: Path) -> str:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.labeling.formats.format import (
@@ -102,7 +103,7 @@ def read(folder: Path) -> Iterator[Delivered]:
     import pyarrow
 
     try:
-        state = json.loads((folder / "state.json").read_bytes())
+        state = json_value((folder / "state.json").read_bytes())
         for name in (file["filename"] for file in state["_data_files"]):
             with pyarrow.OSFile(str(folder / name)) as file:
                 for batch in pyarrow.ipc.open_stream(file):

@@ -6,7 +6,6 @@ the keys of the record. The id is ``utterance_id``, since exports use ``id`` for
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
+from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError
 from egl_fast.labeling.formats.format import (
@@ -25,6 +25,8 @@ from egl_fast.labeling.formats.format import (
 )
 
 _NBEST = "nbest"
+#: As many as have keys to choose them by; of more, the text area would be out of sight.
+_MOST_CHOICES = 10
 #: Keys of ``data`` that are not the record's.
 _OURS = ("audio", _NBEST, "segment", "utterance_id")
 #: Keys of tasks in an export, with or without their data.
@@ -57,7 +59,7 @@ def task(record: Record, sending: Sending) -> dict[str, Any]:
         data["segment"] = f"transcribe {start:.2f} to {start + record['duration']:.2f} s only"
     texts = dict.fromkeys(h["text"] for h in record.get("hypotheses", ()) if h["text"])
     if texts:
-        data[_NBEST] = [{"value": text} for text in texts]
+        data[_NBEST] = [{"value": text} for text in list(texts)[:_MOST_CHOICES]]
     heard = record.get("pred_text")
     filled_in = {
         "id": "heard",
@@ -107,7 +109,13 @@ def labeling_config(records: Sequence[Record], sending: Sending) -> dict[str, by
 
 
 def is_task(item: Mapping[str, Any]) -> bool:
-    """Whether an object is a task, or an item of an export: JSON-MIN has no ``data``."""
+    """Whether an object is a task, or an item of an export: JSON-MIN has no ``data``.
+
+    Lines of manifests may have keys of the same names. But the id of a task is a number, and its
+    audio is called ``audio``.
+    """
+    if isinstance(item.get("id"), str) or ("audio_filepath" in item and "audio" not in item):
+        return False
     return isinstance(item.get("data"), dict) or not item.keys().isdisjoint(_OF_EXPORTS)
 
 
@@ -173,7 +181,7 @@ def _answer(
 def _joined(texts: Any) -> str | None:
     """A text area's content: a text, several, or, in JSON-MIN and CSV, an object of several."""
     if isinstance(texts, str) and texts.startswith(('{"text":', '[{"text":')):
-        texts = json.loads(texts)
+        texts = json_value(texts)
     if isinstance(texts, dict):
         texts = texts["text"]
     if isinstance(texts, list):

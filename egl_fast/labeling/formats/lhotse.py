@@ -1,6 +1,7 @@
 """Lhotse cuts, with the record's keys as custom fields; written without Lhotse.
 
-A cut holds its recording: absolute path, channels, and the rate and length of its header.
+A cut holds its recording: absolute path, channels, and rate and length by its header or, where
+libsndfile cannot read that (m4a and the like), as decoded.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Any
 
 import soundfile
 
+from egl_fast.data.ffmpeg_decoding import pyav_is_installed, shape_by_ffmpeg
 from egl_fast.data.jsonl import encoded_line
-from egl_fast.errors import ManifestError, one_line
+from egl_fast.errors import AudioError, ManifestError, one_line
 from egl_fast.labeling.formats.format import (
     Delivered,
     Format,
@@ -28,17 +30,11 @@ def chunks(records: Sequence[Record], sending: Sending) -> Iterator[bytes]:
 
 
 def cut(record: Record, sending: Sending) -> dict[str, Any]:
-    """The cut of a recording; raises ``ManifestError`` if its header cannot be read."""
+    """The cut of a recording; raises ``ManifestError`` if it cannot be read."""
     identity, path = record["id"], audio_path(record, sending.folder)
-    try:
-        header = soundfile.info(path)
-    except (OSError, RuntimeError) as error:
-        raise ManifestError(
-            f"record {identity!r}: Lhotse needs the header of its recording, which cannot be read "
-            f"({one_line(error)}); choose another --format"
-        ) from None
-    channels = list(range(header.channels))
-    length = header.frames / header.samplerate
+    rate_hz, num_channels, num_samples = _shape(identity, path)
+    channels = list(range(num_channels))
+    length = num_samples / rate_hz
     start = float(record.get("offset") or 0.0)
     # A record's duration is that of samples at the model's rate, rounded up.
     duration = min(float(record["duration"]), length - start)
@@ -62,14 +58,34 @@ def cut(record: Record, sending: Sending) -> dict[str, Any]:
         "recording": {
             "id": identity,
             "sources": [{"type": "file", "channels": channels, "source": path}],
-            "sampling_rate": header.samplerate,
-            "num_samples": header.frames,
+            "sampling_rate": rate_hz,
+            "num_samples": num_samples,
             "duration": length,
             "channel_ids": channels,
         },
         "custom": {key: value for key, value in record.items() if key not in ("id", "text")},
         "type": "MonoCut" if len(channels) == 1 else "MultiCut",
     }
+
+
+def _shape(identity: str, path: str) -> tuple[int, int, int]:
+    """Rate, channels, and samples of a recording, as Lhotse counts them."""
+    try:
+        header = soundfile.info(path)
+    except (OSError, RuntimeError) as error:
+        reason: Exception = error
+    else:
+        return header.samplerate, header.channels, header.frames
+    if pyav_is_installed():
+        try:
+            with open(path, "rb") as file:
+                return shape_by_ffmpeg(file, path)
+        except (OSError, AudioError) as error:
+            reason = error
+    raise ManifestError(
+        f"record {identity!r}: Lhotse needs the length of its recording, which cannot be read "
+        f"({one_line(reason)}); choose another --format"
+    )
 
 
 def is_cut(line: Mapping[str, Any]) -> bool:
@@ -96,6 +112,7 @@ FORMAT = Format(
     name="lhotse",
     description="cuts for Lhotse, with the record's keys as custom fields",
     suffixes=(".cuts.jsonl",),
+    also=(".jsonl",),
     chunks=chunks,
     needs_folder=True,
 )

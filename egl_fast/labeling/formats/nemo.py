@@ -16,6 +16,7 @@ def chunks(records: Sequence[Record], sending: Sending) -> Iterator[bytes]:
 
 FORMAT = Format(
     name="nemo",
+    also=(".json", ".jsonl"),
     description="a manifest for NVIDIA NeMo: the same with score, and an empty text where none is",
     chunks=chunks,
 )

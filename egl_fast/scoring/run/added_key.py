@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.data.json_reading import json_value
 from egl_fast.data.jsonl import encoded_line
+from egl_fast.data.strict_json import json_value
 from egl_fast.files import atomic
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from egl_fast.data.json_reading import json_value
+from egl_fast.data.strict_json import json_value
 from egl_fast.errors import OutputError, one_line
 
 FORMAT = "egl-fast scoring journal"

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from egl_fast.data.json_reading import json_value
 from egl_fast.data.manifest import Utterance
+from egl_fast.data.parquet_records import record_lines
+from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.errors import EglError, ManifestError, one_line
 from egl_fast.files.run_settings import changed_settings
@@ -83,15 +84,15 @@ class _Reader:
     """The lines of a shard, in the manifest's order."""
 
     path: Path
-    scores: BinaryIO
-    errors: BinaryIO | None
+    scores: Iterator[bytes]
+    errors: Iterator[bytes] | None
     embeddings: npt.NDArray[np.float32] | None
     row: int = 0
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)  # one of each file
 
-    def advance(self, file: BinaryIO) -> str | None:
-        line = file.readline()
-        if not line:
+    def advance(self, file: Iterator[bytes]) -> str | None:
+        line = next(file, None)
+        if line is None:
             return None
         try:
             head: dict[str, Any] = json_value(line)
@@ -101,7 +102,9 @@ class _Reader:
         self.heads[identity] = head
         return identity
 
-    def take(self, identity: str, position: int, utterance: Utterance) -> tuple[Outcome, BinaryIO]:
+    def take(
+        self, identity: str, position: int, utterance: Utterance
+    ) -> tuple[Outcome, Iterator[bytes]]:
         line = self.heads.pop(identity)
         if "error" in line and "egl" not in line:
             assert self.errors is not None
@@ -141,7 +144,7 @@ class Merging:
         with ExitStack() as stack:
             owners: dict[str, _Reader] = {}
 
-            def advance(reader: _Reader, file: BinaryIO) -> None:
+            def advance(reader: _Reader, file: Iterator[bytes]) -> None:
                 while (identity := reader.advance(file)) is not None and identity in owners:
                     del reader.heads[identity]
                     if file is reader.scores:
@@ -188,7 +191,7 @@ class Merging:
 
     def _open(self, path: Path, stack: ExitStack) -> _Reader:
         try:
-            scores = stack.enter_context(path.open("rb"))
+            scores = record_lines(stack.enter_context(path.open("rb")), f"shard {path}")
             beside = Path(f"{path}.errors.jsonl")
             errors = stack.enter_context(beside.open("rb")) if beside.exists() else None
             rows = None

@@ -25,7 +25,7 @@ class Outcome:
     position: int  # its place in the pool, from 0
     utterance: Utterance  # its line of the manifest
     result: ScoreRecord | EglError  # its scores, or the error that prevented them
-    embedding: Tensor | None = None  # [d] float32, if embeddings are kept
+    embedding: Tensor | None = None  # [d] float32, its spectrum last; None unless asked for
 
     @property
     def record(self) -> ScoreRecord | None:

@@ -135,4 +135,6 @@ class PoolScoring(Scoring):
                     f"{recording_name(utterance.audio_path)}: {seconds:.1f} s is longer than the "
                     f"{longest:g} s allowed; cut it, or raise --max-duration"
                 )
-        return self.task.recognizer.load(utterance, max_seconds=longest)
+        return self.task.recognizer.load(
+            utterance, max_seconds=longest, with_spectrum=self.task.embeds
+        )

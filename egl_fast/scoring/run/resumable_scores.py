@@ -2,7 +2,7 @@
 
 While a run is going on, or after it was stopped, these files are beside ``OUT``:
 
-    OUT.partial               records, in the manifest's order
+    OUT.partial               records, in the manifest's order, as JSON Lines
     OUT.errors.jsonl.partial  errors, likewise, if there are any
     OUT.journal               JSON Lines: a header, then outcomes in the order of computation
 
@@ -29,14 +29,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from egl_fast.data.json_reading import json_value
-from egl_fast.data.jsonl import (
-    encoded_line,
-    refuse_name,
-    refuse_other_formats,
-    refuse_unwritable,
-)
-from egl_fast.embeddings.file import embeddings_path
+from egl_fast.data.jsonl import encoded_line, refuse_name, refuse_unwritable
+from egl_fast.data.parquet_records import record_lines
+from egl_fast.data.strict_json import json_value
+from egl_fast.embeddings.file import embeddings_path, refuse_other_embeddings
 from egl_fast.errors import OutputError, cannot_be_written
 from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
@@ -45,7 +41,8 @@ from egl_fast.scoring.run.added_key import AddedKey
 from egl_fast.scoring.run.embedding_stream import embedding_stream, read_rows
 from egl_fast.scoring.run.journal import Header, Tally, damaged, read_journal
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
-from egl_fast.scoring.run.stream import Stream, error_line, journaled, record_line
+from egl_fast.scoring.run.record_stream import records_stream
+from egl_fast.scoring.run.stream import Stream, error_line, journaled
 
 
 class ResumableScores:
@@ -74,14 +71,13 @@ class ResumableScores:
         self.out = Path(out)
         refuse_name(self.out)
         refuse_unwritable(self.out, inputs=inputs)
-        refuse_other_formats(self.out)
         self.tally = Tally()
         self._resume = resume
         self._overwrite = overwrite
         #: The errors file.
         self.errors_path = self._beside(".errors.jsonl")
         self._typicality = AddedKey("typicality", self._beside(".typicality.npy"))
-        self._records = Stream("records", self.out, record_line, complete=self._typicality.add)
+        self._records = records_stream(self.out, self._typicality)
         errors = Stream("errors", self.errors_path, error_line, keep_empty=False)
         #: The scores last: once they have their final name, the run is complete.
         self._streams = [errors, self._records]
@@ -164,7 +160,7 @@ class ResumableScores:
                 file.flush()
             path = self._records.partial if self._records.partial.exists() else self.out
             with open(path, "rb") as file:
-                yield from map(json_value, file)
+                yield from map(json_value, record_lines(file, f"scores {path}"))
 
     def column(self, key: str) -> Iterator[Any]:
         """The value of a key in every record so far, in order."""
@@ -277,6 +273,7 @@ class ResumableScores:
         self._position = self._num_utterances
         if not has_other_trusted(recorded, settings):
             return False
+        self._refuse_other_embeddings(metadata)
         # As if it had been stopped when the last recording was scored.
         lengths = {stream.name: stream.reopen() for stream in self._streams}
         with open(self._records.partial, "rb") as lines:
@@ -285,6 +282,18 @@ class ResumableScores:
         self._write_header(Header(settings, True, self._position, lengths, self.tally))
         self._open_files()
         return True
+
+    def _refuse_other_embeddings(self, metadata: Mapping[str, Any]) -> None:
+        try:
+            rows = np.load(self._embeddings_path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            rows = np.zeros((0, 0), np.float32)
+        if len(rows) != self.tally.num_scored:
+            raise damaged(self._embeddings_path, "it is not that of these scores")
+        likeness = metadata.get("typicality")
+        refuse_other_embeddings(
+            self._embeddings_path, rows, likeness if isinstance(likeness, dict) else {}
+        )
 
     def _refuse_differences(self, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if has_other_trusted(recorded, now) and (

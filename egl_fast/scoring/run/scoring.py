@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import torch
+from torch import Tensor
+
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import EglError
 from egl_fast.recognizers.front_end import RecordingInput
@@ -134,7 +137,22 @@ def score_window(
     )
     for unit in batches.units():
         if not all(positions[i] in window.completed for batch in unit for i in batch):
-            yield {positions[i]: result for i, result in batches.score(unit).items()}
+            yield {
+                positions[i]: _with_spectrum(result, readable[positions[i]])
+                for i, result in batches.score(unit).items()
+            }
+
+
+def _with_spectrum(result: Scored | EglError, recording: RecordingInput) -> Scored | EglError:
+    if isinstance(result, EglError) or result.embedding is None:
+        return result
+    return result._replace(embedding=with_spectrum(result.embedding, recording))
+
+
+def with_spectrum(seen: Tensor, recording: RecordingInput) -> Tensor:
+    """The whole embedding: what the model sees, [d], and the spectrum of the recording."""
+    assert recording.spectrum is not None, "recordings of a task that embeds have one"
+    return torch.cat([seen, torch.from_numpy(recording.spectrum)])
 
 
 def _outcome(position: int, utterance: Utterance, result: Scored | EglError) -> Outcome:

@@ -77,5 +77,17 @@ class Part(Sequence[_T]):
         """One, or a list of some."""
         places = range(len(self))[index]
         if isinstance(places, int):
-            return self._pool[self._starts[places // WINDOW] + places % WINDOW]
-        return [self[place] for place in places]
+            return self._pool[self._in_pool(places)]
+        if places.step != 1:
+            return [self[place] for place in places]
+        found: list[_T] = []
+        place = places.start
+        while place < places.stop:  # window by window: a pool may read a whole one for each request
+            count = min(WINDOW - place % WINDOW, places.stop - place)
+            start = self._in_pool(place)
+            found += self._pool[start : start + count]
+            place += count
+        return found
+
+    def _in_pool(self, place: int) -> int:
+        return self._starts[place // WINDOW] + place % WINDOW

@@ -30,6 +30,8 @@ class Stream:
     # Given the complete file, before it is renamed, and how many recordings were scored; may be
     # called again after a crash
     complete: Callable[[Path, int], None] = lambda path, num_scored: None
+    # Copies a complete file to where it grows, as it was before ``complete``
+    restore: Callable[[Path, Path], object] = shutil.copyfile
 
     @property
     def partial(self) -> Path:
@@ -40,7 +42,7 @@ class Stream:
         """Copy a complete file to where it grows, for more work on it; returns its length."""
         if not self.path.exists():
             return 0
-        shutil.copyfile(self.path, self.partial)
+        self.restore(self.path, self.partial)
         return self.partial.stat().st_size
 
     def publish(self, length: int, num_scored: int) -> None:
@@ -64,11 +66,6 @@ def journaled(outcome: Outcome) -> dict[str, Any]:
         values = outcome.embedding.numpy().astype("<f4")
         line["embedding"] = base64.b64encode(values.tobytes()).decode()
     return line
-
-
-def record_line(outcome: Mapping[str, Any]) -> bytes:
-    """The line in the scores file."""
-    return encoded_line(outcome["record"]) if "record" in outcome else b""
 
 
 def error_line(outcome: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from egl_fast.errors import EglError
 from egl_fast.scoring.formula.embedding import embeddings_of
 from egl_fast.scoring.formula.outputs import model_outputs
 from egl_fast.scoring.run.pool import PoolScoring
-from egl_fast.scoring.run.scoring import Scoring, WindowWork
+from egl_fast.scoring.run.scoring import Scoring, WindowWork, with_spectrum
 
 
 def trusted_embeddings(
@@ -22,7 +22,7 @@ def trusted_embeddings(
     """[m, d], as the recordings of the pool get them when they are scored.
 
     Args:
-        scoring: of the pool.
+        scoring: of the pool, which ``embeds``.
         utterances: the trusted ones.
         advance: told of every few recordings that are done.
 
@@ -62,4 +62,7 @@ def embed_window(
             ids=[window.utterances[position].id for position in own],
             num_classes=len(scoring.task.classes.vocabulary),
         )
-        yield dict(zip(own, embeddings_of(tape, num_frames).numpy(), strict=True))
+        yield {
+            position: with_spectrum(seen, readable[position]).numpy()
+            for position, seen in zip(own, embeddings_of(tape, num_frames), strict=True)
+        }

@@ -9,7 +9,7 @@ those with similar numbers of rows run once more, together.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -20,6 +20,7 @@ from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.data.batching import length_batches
 from egl_fast.errors import EglError, ModelError, one_line
 from egl_fast.gradients.tape import Tape
+from egl_fast.progress import counted
 from egl_fast.recognizers.front_end import RecordingInput
 from egl_fast.records import ScoreRecord
 from egl_fast.scoring.formula.record import pull_back, without_gradients
@@ -132,9 +133,12 @@ class BatchScoring:
             places -= len(batch)
         return units
 
-    def records(self) -> list[ScoreRecord]:
-        """Records of all utterances that did not fail, in their order."""
-        found = {i: result for unit in self.units() for i, result in self.score(unit).items()}
+    def records(self, *, progress: bool = False) -> list[ScoreRecord]:
+        """Records of all utterances that did not fail, in their order; ``progress`` shows a bar."""
+        scored: Iterable[dict[int, Scored | EglError]] = map(self.score, self.units())
+        if progress:
+            scored = counted(scored, len(self._ids), description="scoring", size=len)
+        found = {i: result for unit in scored for i, result in unit.items()}
         return [result.record for _, result in sorted(found.items()) if isinstance(result, Scored)]
 
     def score(self, unit: Unit) -> dict[int, Scored | EglError]:
