@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: Arguments whose option is not the same words with hyphens.
-_OPTIONS = {"max_duration_seconds": "max-duration", "memory_bytes": "memory"}
+_OPTIONS = {"memory_bytes": "memory"}
 
 _speaks_of_options = False
 

@@ -354,6 +354,7 @@ class Scorer:
     def _task(self, options: ScoringOptions) -> ScoringTask:
         if options.params is None:
             options = replace(options, params=self.params)
+        options.refuse_more_than_fits(self.recognizer.dtype)
         # Engines are kept: each verifies a set of parameters against autograd once.
         if options.params not in self._engines:
             self._engines[options.params] = GradientEngine(

@@ -209,6 +209,10 @@ def test_the_rest_of_the_pool_is_a_pool(pool: Path, tmp_path: Path) -> None:
     assert len(left) == len(rows) - 5 == 59
     assert all(utterance.audio_path.is_file() for utterance in left)
     before = (out.read_bytes(), rest.read_bytes())
+    of_folder = tmp_path / "of_folder.jsonl"
+    labels(picks, some, "--out", tmp_path / "x.jsonl", "--rest", of_folder, "--pool", pool,
+           status=3)  # fmt: skip
+    assert all(utterance.audio_path.is_file() for utterance in read_manifest(of_folder))
     assert "already exists" in str(
         CliRunner().invoke(cli, ["labels", *map(str, (picks, some, *arguments))]).exception
     )

@@ -12,9 +12,11 @@ import torch
 from conftest import Run
 from recordings import write_recordings
 
+from egl_fast.errors import ModelError
 from egl_fast.recognizers.classes import Classes
 from egl_fast.recognizers.recognizer import Recognizer
 from egl_fast.scoring.formula.plausibility import Plausibility
+from egl_fast.scoring.options import ScoringOptions
 from egl_fast.warning import EglWarning
 
 
@@ -94,3 +96,52 @@ def test_check_shows_what_is_heard_and_warns(run: Run, tmp_path: Path) -> None:
 def test_a_name_for_two_classes_is_noticed() -> None:
     with pytest.warns(EglWarning, match="'a' is the name of several classes"):
         Classes.of(["<blank>", "a", "b", "a", "<unk>", "<unk>"], 0)
+
+
+def broken_factory(folder: Path) -> str:
+    """A model whose outputs are probabilities."""
+    tests = Path(small_factory.__file__).parent
+    path = folder / "softmaxed.py"
+    path.write_text(
+        f"import sys\nsys.path.insert(0, {str(tests)!r})\nimport small_factory\n"
+        "class Softmaxed(small_factory.Small):\n"
+        "    def forward(self, samples, lengths):\n"
+        "        logits, lengths = super().forward(samples, lengths)\n"
+        "        return logits.softmax(2), lengths\n"
+        "def recognizer():\n"
+        "    return small_factory.recognizer() | {'module': Softmaxed()}\n"
+    )
+    return f"{path}:recognizer"
+
+
+@pytest.mark.parametrize("count", [3, 25])
+def test_a_model_that_never_works_is_told_of_and_given_up(
+    run: Run, tmp_path: Path, count: int
+) -> None:
+    pool = write_recordings(tmp_path, [""] * count, [0.3] * count)
+    out = tmp_path / "scores.jsonl"
+    status, _, err = run("score", "--model", broken_factory(tmp_path), "--pool", pool, "--out", out)
+    assert err.count("warning: the model failed for rec0.wav: the model returns probabilities") == 1
+    if count == 3:
+        assert status == 3
+        assert "3 could not be scored" in err
+    else:
+        assert status == 2
+        assert "the model failed for the first 20 recordings" in err
+        assert not out.exists()
+
+
+def test_a_factory_without_a_function_is_named(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("")
+    status, _, err = run("check", "--model", path)
+    assert status == 2
+    assert f"name the function that makes the model: {path}:FUNCTION" in err
+
+
+def test_more_labelings_than_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egl_fast.compute.memory.machine_memory_bytes", lambda: 2**30)
+    ScoringOptions(k=2000).refuse_more_than_fits(torch.float32)
+    with pytest.raises(ModelError, match=r"k=3000: .* take 0.8 GiB, and this machine has 1.0 GiB"):
+        ScoringOptions(k=3000).refuse_more_than_fits(torch.float32)
+    ScoringOptions(k=3000, method="none").refuse_more_than_fits(torch.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -171,9 +171,7 @@ def command(
     with writers[0], ExitStack() as stack:
         _write(writers[0], lines.values(), folder)
         if rest is not None:
-            left = _left(
-                sent if pool is None else by_id(read_back(pool, from_name=from_name)), returned
-            )
+            left = _left(sent if pool is None else by_id(_pool(pool, from_name)), returned)
             stack.enter_context(writers[1])
             _write(writers[1], left, folder if pool is None else Path(pool).parent)
         stack.enter_context(errors)
@@ -186,6 +184,17 @@ def command(
     if audit_spec is not None:
         list_suspicious(lines.values())
     return 3 if returned.problems else 0
+
+
+def _pool(path: str, from_name: str) -> Iterator[Delivered]:
+    """The recordings of a pool, in any form that ``--pool`` of other commands takes."""
+    if not os.path.isdir(path) or Path(path, "state.json").exists():
+        yield from read_back(path, from_name=from_name)
+        return
+    from egl_fast.data.manifest import read_manifest
+
+    for one in read_manifest(path):
+        yield Delivered(one.id, one.text, one.record, one.place or path)
 
 
 def _left(pool: Mapping[str, Delivered], returned: Returned) -> list[Record]:

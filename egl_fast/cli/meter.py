@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from egl_fast.cli.console import say, warn
 from egl_fast.data.true_lengths import TrueLengths
+from egl_fast.errors import ModelError, one_line
 from egl_fast.scoring.run.journal import Tally
 from egl_fast.scoring.run.outcome import Outcome
 from egl_fast.selection import low_mass_warning
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 #: With more time left than this, the progress line names the faster methods.
 LONG_SECONDS = 1800.0
+
+#: A model that fails for so many recordings, and has scored none, will not score any.
+HOPELESS = 20
 
 
 class Meter:
@@ -89,17 +93,36 @@ class ScoringMeter(Meter):
         self._method = scoring.chosen_method
         slow = self._method.name == "exact"
         remedy = "--method lowrank or probe is faster" if slow else ""
+        self._num_model_errors, self._has_scored = 0, done > 0
         super().__init__(watch, step, total, done=done, remedy=remedy)
 
     def advance(self, outcomes: Sequence[Outcome]) -> None:
-        """Count some outcomes."""
+        """Count some outcomes.
+
+        Raises:
+            ModelError: the model has failed for every recording so far, and these are many.
+        """
         for outcome in outcomes:
             if outcome.record is not None:
+                self._has_scored = True
                 self.heard(outcome.utterance, outcome.record.duration)
             else:
                 assert isinstance(outcome.result, Exception)
                 self.failed(outcome.utterance, outcome.result)
+                if isinstance(outcome.result, ModelError):
+                    self._blame(outcome.utterance, outcome.result)
         self.tell()
+
+    def _blame(self, utterance: Utterance, error: ModelError) -> None:
+        """Say what is wrong with the model, once, and stop if it never works."""
+        self._num_model_errors += 1
+        if self._num_model_errors == 1:
+            warn(f"the model failed for {utterance.id}: {one_line(error)}")
+        if not self._has_scored and self._num_model_errors == HOPELESS:
+            raise ModelError(
+                f"the model failed for the first {HOPELESS} recordings, the last time with: "
+                f"{one_line(error)}; `egl-fast check` says more"
+            )
 
     def low_mass(self, masses: Iterable[float | None]) -> str | None:
         """The warning that ``egl`` is likely to mislead, given ``beam_mass`` of all records."""

@@ -371,7 +371,7 @@ def command(
     summarize(selection, chosen, candidates, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(
-            f"{beliefs.overlap:.1%} of the picks are expected to be right, less than the "
+            f"{beliefs.overlap:.1%} of the picks are expected to be those of exact scores, less than the "
             f"{confidence:.1%} asked for; a larger --effort gets closer"
         )
     low_mass = low_mass_warning(records) if key == "egl" else None
@@ -390,5 +390,5 @@ def _tell(number: int, beliefs: Beliefs, state: State) -> None:
     )
     say(
         f"round {number}: {looks}; {state.effort:.1f} passes so far; {beliefs.overlap:.1%} of the "
-        "picks are expected to be right"
+        "picks are expected to be those of exact scores"
     )

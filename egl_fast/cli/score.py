@@ -222,7 +222,9 @@ def _score_into(
     has_work = results.begin(settings, len(utterances))
     if not has_work:
         watch.started("scoring", "recordings", len(utterances), len(utterances))
-        say(f"{results.out}: already complete")
+        failed = results.tally.num_failed
+        rest = f", except for {failed} that failed: see {results.errors_path}" if failed else ""
+        say(f"{results.out}: already complete{rest}")
         return
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from egl_fast.data.archives import pyarrow_for
 from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError, one_line
@@ -100,6 +101,7 @@ def _recording(record: Record, sending: Sending) -> dict[str, Any]:
 
 def read(folder: Path) -> Iterator[Delivered]:
     """The rows of a dataset with a column ``id``, from ``save`` or ``save_to_disk``."""
+    pyarrow_for(folder)
     import pyarrow
 
     try:

@@ -76,7 +76,9 @@ def _shape(identity: str, path: str) -> tuple[int, int, int]:
         reason: Exception = error
     else:
         return header.samplerate, header.channels, header.frames
+    remedy = "for m4a and the like, pip install 'egl-fast[av]', or "
     if pyav_is_installed():
+        remedy = ""
         try:
             with open(path, "rb") as file:
                 return shape_by_ffmpeg(file, path)
@@ -84,7 +86,7 @@ def _shape(identity: str, path: str) -> tuple[int, int, int]:
             reason = error
     raise ManifestError(
         f"record {identity!r}: Lhotse needs the length of its recording, which cannot be read "
-        f"({one_line(reason)}); choose another --format"
+        f"({one_line(reason)}); {remedy}choose another --format"
     )
 
 
