@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import contents, egl_fast, in_this_process, refused
@@ -204,3 +207,42 @@ def test_whatever_step_fails_or_is_the_last_no_output_is_half_there(
     with no_syncing():
         assert run(*arguments)[0] in (0, 3)
     assert timeless(left(tmp_path / str(step))) == new
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("select", "-", "--budget", "1"),
+        ("score", "--model", "model.pt", "--pool", "pool.jsonl", "--pool", "partly.jsonl"),
+        ("manifest", "-"),
+    ],
+)
+def test_a_full_temporary_folder_is_named(
+    inputs: Path, run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, content: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(inputs)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    standard_input = io.TextIOWrapper(io.BytesIO((inputs / "scores.jsonl").read_bytes()))
+    monkeypatch.setattr("sys.stdin", standard_input)
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert "cannot be copied to a temporary file ([Errno 28] No space left on device); set" in err
+
+
+def test_a_manifest_that_stops_being_readable_is_named(
+    inputs: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("egl_fast.data.streamed_manifest.os.pread", broken)
+    out = inputs / "eio.jsonl"
+    given = ("--model", inputs / "model.pt", "--pool", inputs / "pool.jsonl", "--out", out)
+    status, _, err = run("score", *given, "--threads", 1)
+    assert status == 2
+    assert "pool.jsonl: cannot be read ([Errno 5] Input/output error)" in err
+    assert not out.exists()
