@@ -22,6 +22,7 @@ from egl_fast.cli.selection_output import FORMAT_OPTIONS, described, format_opti
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
+from egl_fast.files import atomic
 from egl_fast.files.locking import sole_writer
 from egl_fast.methods.none import NoGradients
 from egl_fast.methods.probe import Probe
@@ -275,7 +276,7 @@ def command(
         say(f"{out}: already complete")
         say_norm_rules(output.metadata())
         return 3 if output.errors_path.exists() else 0
-    output.folder.mkdir(exist_ok=True)
+    atomic.make_folder(output.folder)
     with (
         sole_writer(output.folder / "lock", of=f"output {out}"),
         interruption_after("the current recordings") as stop,

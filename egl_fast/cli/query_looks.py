@@ -12,6 +12,7 @@ from egl_fast.cli.operations import shown
 from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import load_embeddings
 from egl_fast.errors import OutputError
+from egl_fast.files import atomic
 from egl_fast.hashing import hashed
 from egl_fast.query.looks import Levels
 from egl_fast.scoring.run.resumable_scores import ResumableScores
@@ -96,7 +97,7 @@ class Looks:
             if not self._overwrite:
                 raise
             for leftover in self.folder.glob(f"{path.name}*"):
-                leftover.unlink()
+                atomic.remove(leftover)
             results = self._finish(path, scoring, utterances, settings, likeness, number)
         if results.errors_path.exists():
             self.errors += map(json_value, results.errors_path.read_bytes().splitlines())

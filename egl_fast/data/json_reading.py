@@ -15,7 +15,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, BytesIO, RawIOBase
 from itertools import chain
 from pathlib import Path
@@ -286,19 +286,33 @@ def rereadable(path: str | Path, source: str) -> BinaryIO:
     Raises ``ManifestError``, which calls the file ``source``.
     """
     if str(path) == "-":
-        return _copied(sys.stdin.buffer)
+        return _copied(sys.stdin.buffer, source)
     file = open_file(path, source)
     if file.seekable():
         return file
     with file:
-        return _copied(file)
+        return _copied(file, source)
 
 
-def _copied(stream: BinaryIO) -> BinaryIO:
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 (its reader closes it)
-    shutil.copyfileobj(stream, copy)
-    copy.seek(0)  # which writes out what is buffered, too
+def _copied(stream: BinaryIO, source: str) -> BinaryIO:
+    with copying(source), ExitStack() as stack:
+        copy = stack.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)  # which writes out what is buffered, too
+        stack.pop_all()  # its reader closes it
     return copy
+
+
+@contextmanager
+def copying(source: str) -> Iterator[None]:
+    """Turn errors of reading a stream and writing its temporary copy into ``ManifestError``."""
+    try:
+        yield
+    except OSError as error:
+        raise ManifestError(
+            f"{source}: cannot be copied to a temporary file ({one_line(error)}); set TMPDIR to a "
+            "folder with room, or give a plain file"
+        ) from None
 
 
 def from_start(file: BinaryIO) -> BufferedReader:

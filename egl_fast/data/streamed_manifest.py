@@ -8,13 +8,14 @@ import weakref
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, overload
 
-from egl_fast.data.json_reading import json_object
+from egl_fast.data.json_reading import copying, json_object
 from egl_fast.data.manifest import ManifestReading, Utterance, utterance_of
 from egl_fast.data.sources.kinds import recognized
-from egl_fast.errors import ManifestError
+from egl_fast.errors import ManifestError, one_line
 
 #: Utterances that are read together.
 _WINDOW = 64
@@ -39,11 +40,18 @@ def stream_manifest(*sources: str | Path) -> StreamedManifest:
         if is_plain and source is not None and source.file is not None:
             file: BinaryIO = os.fdopen(os.dup(source.file.fileno()), "rb")
         else:
-            file = windows.copy = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the manifest)
+            with copying(name):
+                file = windows.copy = tempfile.TemporaryFile()  # noqa: SIM115 (the manifest closes it)
         manifest = StreamedManifest(file, windows, name, folder)
-        for utterance in reading:
-            windows.count(utterance)
-        windows.end()
+        with copying(name):
+            try:
+                for utterance in reading:
+                    windows.count(utterance)
+                windows.end()
+            except OSError:
+                with suppress(OSError):  # of what is still buffered
+                    manifest.close()
+                raise
         manifest.sha256 = reading.sha256
         return manifest
 
@@ -94,7 +102,10 @@ class StreamedManifest(Sequence[Utterance]):
     def _window(self, number: int) -> list[Utterance]:
         windows = self._windows
         start, end = windows.starts[number : number + 2]
-        content = os.pread(self._file.fileno(), end - start, start)
+        try:
+            content = os.pread(self._file.fileno(), end - start, start)
+        except OSError as error:
+            raise ManifestError(f"{self._name}: cannot be read ({one_line(error)})") from None
         if len(content) < end - start or zlib.crc32(content) != windows.checksums[number]:
             raise ManifestError(
                 f"{self._name}: was changed while it was in use; put the old one back, or start "
