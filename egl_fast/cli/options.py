@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from egl_fast import kinds
 from egl_fast.cli.console import say, stderr
+from egl_fast.files.addresses import noted
 from egl_fast.methods import METHODS
 from egl_fast.scoring.options import ScoringOptions
 
@@ -30,6 +31,10 @@ class PathName(click.ParamType):  # type: ignore[type-arg]
 
     def __init__(self, kind: str) -> None:
         self.name = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The name; a URL in it keeps its credentials to itself."""
+        return noted(value) if isinstance(value, str) else value
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
