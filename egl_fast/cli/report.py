@@ -19,6 +19,7 @@ from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files.atomic import write_bytes
+from egl_fast.files.copies import folder_of, named, origin_of, output
 from egl_fast.files.locking import sole_writer
 from egl_fast.labeling.formats import FORMATS, Sending, format_of
 
@@ -42,12 +43,12 @@ _NEEDED = {
 @click.argument("run_dir", required=False, type=options.FOLDER, metavar="[RUN_DIR]")
 @click.option(
     "--scores",
-    type=options.FILE,
+    type=options.SCORES,
     help="Report on a scored pool, or on what `select` or `query` picked, without an evaluation.",
 )
 @click.option(
     "--pool",
-    type=options.FILE,
+    type=options.MANIFEST,
     help="With --scores: the manifest that was scored, where FILE.meta.json does not name it.",
 )
 @click.option(
@@ -61,7 +62,7 @@ _NEEDED = {
 @sending_options
 @click.option(
     "--out",
-    type=options.FILE,
+    type=options.OUT,
     help="Where to write [default: report.html in RUN_DIR, or FILE.html beside the scores].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report and its figures.")
@@ -127,7 +128,7 @@ def command(
     top = 0 if no_audio else audio
     source = run_dir or scores
     assert source is not None
-    path = Path(out) if out else Path(source, "report.html") if run_dir else Path(f"{source}.html")
+    path = Path(out) if out else Path(source, "report.html") if run_dir else _beside(source)
     if out is not None or path.parent.is_dir():
         refuse_unwritable(path, inputs=[source])
     named = format_of(path)
@@ -149,6 +150,14 @@ def command(
         _refuse_existing(path, overwrite=overwrite)  # which may have come into being
         write_bytes(path, html)
     say(f"report: {path} ({len(html) / 2**20:.1f} MiB)")
+
+
+def _beside(scores: str) -> Path:
+    """Where the page of a scores file goes, on a disk or in its store."""
+    origin = origin_of(scores)
+    if isinstance(origin, Path):
+        return Path(f"{scores}.html")
+    return output(origin.beside(".html"), is_kept=False)
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -234,13 +243,13 @@ def _of_scores(
             scored,
             ranking,
             left_out_of(scored),
-            folder=folder or Path(scores).parent,
+            folder=folder or folder_of(Path(scores)),
             saving=saving,
             audio=top,
             advance=advance,
         )
         if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
-            page.warnings.append(f"{unknown}.")
+            page.warnings.append(f"{named(unknown)}.")
         html = render(page, name=Path(scores).name)
     _say_about(page, [] if figures is None else draw_ranks(ranking, Path(figures)))
     return html

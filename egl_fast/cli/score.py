@@ -19,6 +19,7 @@ from egl_fast.cli.meter import Meter
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.errors import one_line
+from egl_fast.files import copies
 from egl_fast.recognizers.spec import parse
 from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
@@ -46,7 +47,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
 @click.command("score")
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to score")
-@click.option("--out", type=options.FILE,
+@click.option("--out", type=options.RESUMABLE_OUT,
               help="Scores file: JSONL, or Parquet if it ends in .parquet "
               "[default: standard output].")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
@@ -153,7 +154,12 @@ def command(
         )
     shard_name = None if shard is None else str(shard)
     watch = operations.Operations(
-        log_json, metrics, inputs=[*inputs, out], pool=", ".join(pool), out=out, shard=shard_name
+        log_json,
+        metrics,
+        inputs=[*inputs, out],
+        pool=", ".join(pool),
+        out=out and copies.named(out),
+        shard=shard_name,
     )
     manifest = stream_manifest(*pool)
     first_ones = WHOLE.of(manifest, limit=limit)
@@ -198,7 +204,7 @@ def command(
                     scoring,
                     utterances,
                     settings,
-                    scoring.ask(circumstances_of, model_spec, pool),
+                    scoring.ask(circumstances_of, copies.named(model_spec), pool),
                     likeness,
                     watch,
                 )

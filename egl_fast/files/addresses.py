@@ -7,6 +7,7 @@ file.
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from dataclasses import dataclass, field
@@ -141,10 +142,19 @@ def is_absolute(path: str) -> bool:
     return path.startswith("/") or _START.match(path) is not None
 
 
-def absolute(path: str) -> str:
+def absolute(path: str | Place) -> str:
     """A path that does not depend on the current folder, as text; a URL without its secrets."""
     place = place_of(path)
-    return str(place) if isinstance(place, Address) else str(Path.cwd() / place)
+    return str(place) if isinstance(place, Address) else os.path.abspath(place)
+
+
+def path_from(folder: Place | None, address: Address) -> str:
+    """What leads from a folder to a file in a store: a URL, unless the file is in the folder."""
+    if isinstance(folder, Address):
+        start, address_only = folder.url.partition("?")[0], address.url.partition("?")[0]
+        if address_only.startswith(start) and address.inside is None:
+            return address_only.removeprefix(start)
+    return str(address)
 
 
 def masked(text: str) -> str:

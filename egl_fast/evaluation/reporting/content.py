@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +31,8 @@ from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.training_curves import add_training
 from egl_fast.evaluation.reporting.value_tables import value_tables
 from egl_fast.evaluation.reporting.wording import duration, listed, plain, shown
+from egl_fast.files.addresses import Place
+from egl_fast.files.copies import folder_of
 
 #: Positions in the pool that each series picked, by seed.
 Picks = dict[Series, dict[int, npt.NDArray[np.int64]]]
@@ -99,7 +100,7 @@ def run_page(
         )
     else:
         picks, page.budget = _picks_of_run(run, evaluation, pools)
-        folder = audio_folder(str(pool.path), None) or pool.path.parent
+        folder = audio_folder(str(pool.path), None) or folder_of(pool.path)
         every = list(rankings.values())
         _add_pool(page, pool, rankings[seed], every, picks, seed, folder, audio, advance)
         page.notes.append(
@@ -115,7 +116,7 @@ def scores_page(
     ranking: Ranking,
     left_out: LeftOut | None = None,
     *,
-    folder: Path,
+    folder: Place,
     saving: Saving,
     audio: int,
     advance: Callable[[], None] = lambda: None,
@@ -212,7 +213,7 @@ def _add_pool(
     every_ranking: list[Ranking],
     picks: Picks,
     seed: int,
-    folder: Path,
+    folder: Place,
     audio: int,
     advance: Callable[[], None],
     *,
