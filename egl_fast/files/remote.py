@@ -5,7 +5,6 @@ Errors of a store become ``OSError``, as if a disk had failed, without secrets i
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -199,7 +198,7 @@ def _scheme(address: Address) -> str:
 
 def _refuse_short(found: int | None, size: int | None) -> None:
     if None not in (found, size) and found != size:
-        raise OSError(errno.EIO, f"{found:,} bytes came instead of {size:,}")
+        raise OSError(f"{found:,} bytes came instead of {size:,}")
 
 
 def _attempted(address: Address, attempt: Callable[[Any, str], Result]) -> Result:
@@ -241,9 +240,9 @@ def _store(address: Address) -> tuple[Any, str]:
 
 def _as_os_error(error: Exception, address: Address) -> OSError:
     if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(errno.ENOENT, "no such file")
+        return FileNotFoundError("no such file")
     if isinstance(error, IsADirectoryError):
-        return IsADirectoryError(errno.EISDIR, "is a folder")
+        return IsADirectoryError("is a folder")
     said = one_line(error)
     if isinstance(error, OSError) and error.strerror:
         said = error.strerror
@@ -251,5 +250,5 @@ def _as_os_error(error: Exception, address: Address) -> OSError:
         said = said.replace(secret, MASK)
     said = _NAMED.sub(rf"\1{MASK}", masked(said))
     if isinstance(error, PermissionError):
-        return PermissionError(errno.EACCES, f"the store refuses access: {said}")
-    return OSError(errno.EIO, said)
+        return PermissionError(f"the store refuses access: {said}")
+    return OSError(said)
