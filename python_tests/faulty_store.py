@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,12 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]
             else super().cat_file(path)
         )
         return content[start:end] if changed is None else content[start:end][:changed]
+
+    def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        """As the others, if it is for reading; the fault may give a shorter file."""
+        changed = self._meet("open", path) if mode == "rb" else None
+        found = super()._open(path, mode, **more)
+        return found if changed is None else io.BytesIO(found.read(changed))
 
     def info(self, path: str, **more: Any) -> dict[str, Any]:
         """Its size."""

@@ -107,10 +107,9 @@ def test_scores_with_typicality_are_resumed_chosen_from_and_shown(
     # From the store to the disk, and within the store.
     picks = tmp_path / "picks.jsonl"
     assert run("select", out, "--budget", 2, "--drop-atypical", "25%", "--out", picks)[0] == 0
-    assert all(
-        one["audio_filepath"].startswith("faulty://***@b/rec")
-        for one in lines_of(picks.read_text())
-    )
+    assert {one["audio_filepath"] for one in lines_of(picks.read_text())} <= {
+        f"faulty://***@b/rec{n}.wav?***" for n in range(4)
+    }
     arguments = ("--budget", 2, "--drop-atypical", "25%", "--out", at("picks/p.jsonl"))
     assert run("select", out, *arguments)[0] == 0
     assert "picks/p.jsonl.atypical.jsonl" in names()
@@ -121,16 +120,9 @@ def test_scores_with_typicality_are_resumed_chosen_from_and_shown(
     assert (
         json.loads(content("picks/p.jsonl.meta.json"))["scores"] == "faulty://***@b/s.parquet?***"
     )
-    # They are in another folder, so relative paths would not start from there.
-    assert {one["audio_filepath"] for one in far} <= {
-        f"faulty://***@b/rec{n}.wav?***" for n in range(4)
-    }
-    assert (
-        run("select", out, "--budget", 1, "--exclude", at("picks/p.jsonl"), "--out", at("q.jsonl"))[
-            0
-        ]
-        == 0
-    )
+    assert {one["audio_filepath"] for one in far} <= {f"../rec{n}.wav" for n in range(4)}
+    others = ("--exclude", at("picks/p.jsonl"), "--out", at("q.jsonl"))
+    assert run("select", out, "--budget", 1, *others)[0] == 0
     (rest,) = lines_of(content("q.jsonl").decode())
     assert rest["id"] not in {one["id"] for one in far}
     assert rest["audio_filepath"] == rest["id"]  # relative, as in the manifest beside it
@@ -197,3 +189,73 @@ def test_an_interrupted_run_is_continued_from_this_machine(
     assert run(*score, "--out", at("s.jsonl"), "--resume")[0] == 0
     assert content("s.jsonl") == (tmp_path / "local.jsonl").read_bytes()
     assert unfinished() == set()
+
+
+def everything(tmp_path: Path) -> dict[str, bytes]:
+    """All files that commands wrote, here and in the store."""
+    kept = contents(Path(os.environ["XDG_CACHE_HOME"]))
+    return {**contents(tmp_path), **kept, **{f"b/{name}": content(name) for name in names()}}
+
+
+def test_no_credentials_in_any_output(
+    run: Run, store: type[FaultyStore], tiny_model: Path, tmp_path: Path
+) -> None:
+    for package in ("jinja2", "polars", "sklearn"):
+        pytest.importorskip(package)
+    store().pipe_file("b/rec1.wav", b"RIFF broken")
+    # A recording named by its own URL, with credentials of its own; and one that is missing.
+    lines = [
+        *lines_of(content("all.jsonl").decode()),
+        {"audio_filepath": at("rec0.wav"), "offset": 0.1, "duration": 0.2},
+        {"audio_filepath": at("missing.wav")},
+    ]
+    store().pipe_file("b/pool.jsonl", "".join(json.dumps(one) + "\n" for one in lines).encode())
+    given = set(everything(tmp_path))
+    run_files = ("--log-json", tmp_path / "log", "--metrics", tmp_path / "run.prom")
+    model, pool = ("--model", tiny_model), ("--pool", at("pool.jsonl"))
+    score = ("score", *model, *pool, "--method", "none", "--k", 3)
+    said = []
+
+    def says(wanted: int, *arguments: object) -> None:
+        status, out, err = run(*arguments)
+        said.extend([out, err])
+        assert status == wanted, err
+
+    says(3, *score, "--out", at("s.jsonl"), *run_files)
+    says(2, *score, "--out", at("s.jsonl"), *run_files)
+    says(3, *score, "--out", at("s.jsonl"), "--resume", "--json")
+    says(3, *score)
+    store.fault = failing("put", error=OSError(f"PUT {at('x')} failed: signed-91"))
+    says(2, *score, "--out", at("t.jsonl"), *run_files)
+    store.fault = failing("open", error=PermissionError(f"403: {at('all.jsonl')} pass-3a"))
+    says(2, "score", *model, "--pool", at("all.jsonl"), "--out", tmp_path / "x")
+    store.fault = failing("read", error=PermissionError(f"403: {at('rec')} pass-3a"), of=".wav")
+    says(3, *score, "--out", tmp_path / "u.jsonl", *run_files)
+    store.fault = staticmethod(lambda *_: None)
+    says(2, "select", at("missing"), "--budget", 2)
+    says(0, "select", at("s.jsonl"), "--budget", 2, "--table")
+    says(0, "select", at("s.jsonl"), "--budget", 2)
+    says(0, "select", at("s.jsonl"), "--budget", 2, "--out", at("p.jsonl"))
+    says(0, "select", at("s.jsonl"), "--budget", 2, "--out", tmp_path / "p.csv")
+    says(
+        0, "select", at("s.jsonl"), "--budget", 2, "--out", at("p.json"), "--format", "label-studio"
+    )
+    says(2, "select", at("s.jsonl"), "--budget", 2, "--out", at("p"), "--format", "hf")
+    says(0, "report", "--scores", at("s.jsonl"))
+    says(0, "report", "--scores", at("p.jsonl"), "--out", tmp_path / "page.html")
+    says(3, "query", *model, *pool, "--budget", 2, "--k", 3, "--out", at("q.jsonl"))
+    says(3, "manifest", at("pool.jsonl"), "--out", at("m.jsonl"))
+    says(3, "transcribe", *model, "--data", at("pool.jsonl"), "--out", at("t.jsonl"))
+    store().pipe_file("b/labeled.jsonl", content("p.jsonl"))
+    says(3, "labels", at("p.jsonl"), at("labeled.jsonl"), "--out", at("l.jsonl"))
+    written = everything(tmp_path)
+    assert {"b/s.jsonl", "b/p.jsonl", "b/p.json", "b/s.jsonl.html", "b/q.jsonl", "b/m.jsonl"} < set(
+        written
+    )
+    assert {"log", "run.prom", "page.html", "u.jsonl.errors.jsonl"} < set(written)
+    assert any(name.endswith("/t.jsonl.journal") for name in written)
+    for name, text in written.items():
+        if name not in given:
+            assert not any(secret.encode() in text for secret in SECRETS), name
+    assert not any(secret in text for secret in SECRETS for text in said)
+    assert not any("/tmp/egl-fast-" in text for text in said)

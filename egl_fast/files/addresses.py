@@ -98,6 +98,13 @@ class Address:
         return None if place < 0 else (Address(self.url[:place]), self.url[place + 2 :])
 
     @property
+    def _root_and_path(self) -> tuple[str, str]:
+        """Store, host or bucket; and the path there, without a query."""
+        scheme, _, rest = self._parts[0].partition("://")
+        host, _, path = rest.partition("/")
+        return f"{scheme}://{host}", f"/{path}"
+
+    @property
     def _parts(self) -> tuple[str, str]:
         """All that leads to its name, and what comes after it: a query, or the rest of a chain."""
         start = self.url.index("://") + 3
@@ -149,11 +156,14 @@ def absolute(path: str | Place) -> str:
 
 
 def path_from(folder: Place | None, address: Address) -> str:
-    """What leads from a folder to a file in a store: a URL, unless the file is in the folder."""
-    if isinstance(folder, Address):
-        start, address_only = folder.url.partition("?")[0], address.url.partition("?")[0]
-        if address_only.startswith(start) and address.inside is None:
-            return address_only.removeprefix(start)
+    """What leads from a folder to a file: a path within the same store, otherwise a URL.
+
+    A path is better: the credentials of what it is in lead to it, too.
+    """
+    if isinstance(folder, Address) and "::" not in folder.url + address.url:
+        (root, start), (other, path) = folder._root_and_path, address._root_and_path
+        if root == other and "//" not in f"{start} {path}":
+            return posixpath.relpath(path, start)
     return str(address)
 
 
