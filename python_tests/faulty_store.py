@@ -83,6 +83,7 @@ fsspec.register_implementation("faulty", FaultyStore, clobber=True)
 def store_of(folder: Path | None = None) -> Iterator[type[FaultyStore]]:
     """The store with the files of a folder, without faults, and emptied at the end."""
     _reset()
+    released.clear()
     for path in [] if folder is None else folder.rglob("*"):
         if path.is_file():
             FaultyStore().pipe_file(f"b/{path.relative_to(folder)}", path.read_bytes())

@@ -12,7 +12,7 @@ import faulty_store
 import pytest
 from commands import contents, lines_of
 from conftest import Run
-from faulty_store import FaultyStore, content, failing, names
+from faulty_store import FaultyStore, content, failing, names, released
 from recordings import write_manifest
 
 from egl_fast.files import remote
@@ -258,3 +258,59 @@ def test_no_credentials_in_any_output(
             assert not any(secret.encode() in text for secret in SECRETS), name
     assert not any(secret in text for secret in SECRETS for text in said)
     assert not any("/tmp/egl-fast-" in text for text in said)
+
+
+def test_a_recording_that_never_comes_is_left_out(
+    run: Run, store: type[FaultyStore], tiny_model: Path, tmp_path: Path
+) -> None:
+    def hang(name: str, path: str, count: int) -> None:
+        if name == "read" and path.endswith("rec1.wav"):
+            released.wait(60)
+
+    store.fault = staticmethod(hang)
+    out = tmp_path / "s.jsonl"
+    options = ("--method", "none", "--k", 3, "--read-timeout", 1, "--out", out)
+    status, _, err = run("score", "--model", tiny_model, "--pool", at("all.jsonl"), *options)
+    released.set()
+    assert status == 3, err
+    assert len(lines_of(out.read_text())) == 3
+    (error,) = lines_of(Path(f"{out}.errors.jsonl").read_text())
+    assert error["error"].startswith("audio faulty://***@b/rec1.wav?***: was not read within 1 s")
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault"),
+    [
+        ("put", OSError("503")),
+        ("put", KeyboardInterrupt()),
+        ("put", 10),
+        ("move", OSError("503")),
+        ("move", KeyboardInterrupt()),
+    ],
+    ids=repr,
+)
+def test_an_upload_that_breaks_off_leaves_the_old_object(
+    operation: str, fault: BaseException | int, run: Run, store: type[FaultyStore], tmp_path: Path
+) -> None:
+    scores = write_manifest(
+        tmp_path / "s.jsonl",
+        [{"id": f"{n}", "duration": 1.0, "egl": n, "pctc": n} for n in range(4)],
+    )
+    select = ("select", scores, "--budget", 2, "--strategy", "egl", "--out", at("p.jsonl"))
+    store().pipe_file("b/p.jsonl", b"old")
+    if isinstance(fault, int):
+        store.fault = staticmethod(lambda name, path, count: fault if name == operation else None)
+    else:
+        store.fault = failing(
+            operation, error=fault, of=".jsonl.partial" if operation == "put" else ".jsonl"
+        )
+    status, _, err = run(*select, "--overwrite")
+    assert status == (130 if isinstance(fault, KeyboardInterrupt) else 2), err
+    assert err.count("\n") <= 4
+    assert content("p.jsonl") == b"old"
+    # Nothing but the object that was being written is half there, and not under its name.
+    store.fault = staticmethod(lambda *_: None)
+    assert run(*select, "--overwrite")[0] == 0
+    assert [one["id"] for one in lines_of(content("p.jsonl").decode())] == ["3", "2"]
+    assert names() >= {"p.jsonl", "p.jsonl.meta.json"}
+    assert not any(name.endswith(".partial") for name in names())
