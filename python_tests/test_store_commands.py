@@ -314,3 +314,47 @@ def test_an_upload_that_breaks_off_leaves_the_old_object(
     assert [one["id"] for one in lines_of(content("p.jsonl").decode())] == ["3", "2"]
     assert names() >= {"p.jsonl", "p.jsonl.meta.json"}
     assert not any(name.endswith(".partial") for name in names())
+
+
+def test_nothing_is_replaced_because_a_store_does_not_answer(
+    run: Run, store: type[FaultyStore], tmp_path: Path
+) -> None:
+    scores = write_manifest(
+        tmp_path / "s.jsonl", [{"id": "a", "duration": 1.0, "egl": 1, "pctc": 1}]
+    )
+    store().pipe_file("b/p.jsonl", b"old")
+    select = ("select", scores, "--budget", 1, "--strategy", "egl", "--out", at("p.jsonl"))
+    for error in (PermissionError("403"), OSError("503"), RuntimeError("x")):
+        store.fault = failing("info", error=error)
+        status, _, err = run(*select)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "output faulty://***@b/p.jsonl?***: cannot be written" in err
+    store.fault = failing("info", error=OSError("503"), times=2)
+    assert "already exists; give --overwrite" in run(*select)[2]
+    assert content("p.jsonl") == b"old"
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("faulty://b/folder/", "names a folder; name a file in it"),
+        ("simplecache::faulty://b/p.jsonl", "a chain of stores can only be read"),
+        ("nowhere://b/p.jsonl", "nowhere:// is unknown to fsspec"),
+        ("faulty://b/s.jsonl", "is a file that this command reads"),
+        ("faulty://b/p.csv.meta.json", "are reserved for files beside outputs"),
+    ],
+)
+def test_outputs_that_cannot_be(out: str, said: str, run: Run, store: type[FaultyStore]) -> None:
+    line = b'{"id": "a", "duration": 1.0, "egl": 1, "pctc": 1}\n'
+    store().pipe_file("b/s.jsonl", line)
+    select = ("select", "faulty://b/s.jsonl", "--budget", 1, "--strategy", "egl")
+    status, _, err = run(*select, "--out", out, "--overwrite")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert said in err
+    assert content("s.jsonl") == line
+
+
+def test_a_folder_is_on_a_disk(run: Run) -> None:
+    status, _, err = run("report", at("run"))
+    assert status == 2
+    assert "faulty://***@b/run?*** is a URL; name a folder on a disk" in err

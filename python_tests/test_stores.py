@@ -249,3 +249,30 @@ def test_a_store_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(MissingExtraError, match=r"s3://b/x: s3:// needs .*pip install s3fs"):
         read_manifest("s3://b/x")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/etc"])
+def test_no_chain_leads_to_what_is_no_file(path: str) -> None:
+    one = utterance(Path("x"), audio_path=Address(f"simplecache::file://{path}"))
+    with pytest.raises(AudioError, match="no such file"):
+        load_audio(one, sample_rate_hz=16000)
+
+
+def test_a_file_that_is_too_large_to_be_read_whole(
+    monkeypatch: pytest.MonkeyPatch, store: type[FaultyStore]
+) -> None:
+    monkeypatch.setattr(remote, "MOST_BYTES", 16_000)
+    one = utterance(Path("x"), audio_path=Address(f"{AT}rec0.wav"))
+    with pytest.raises(AudioError, match="has 16,044 bytes, too many to be read at once; cut it"):
+        load_audio(one, sample_rate_hz=16000)
+    assert not any(name == "read" for name, _ in store.calls)
+
+
+def test_a_manifest_at_a_url_takes_no_more_memory_a_line(store: type[FaultyStore]) -> None:
+    lines = "".join(f'{{"audio_filepath": "{n}.wav"}}\n' for n in range(6400))
+    store().pipe_file("b/long.jsonl", lines.encode())
+    manifest = stream_manifest(f"{AT}long.jsonl")
+    windows = manifest._windows
+    held = sum(len(x) * x.itemsize for x in (windows.starts, windows.checksums, windows.lines))
+    assert held <= 16 * len(manifest)
+    assert manifest[6399].audio_path == Address(f"{AT}6399.wav")

@@ -49,7 +49,7 @@ class PathName(click.ParamType):  # type: ignore[type-arg]
         shown = noted(value)
         place = place_of(shown)
         if not isinstance(place, Address):
-            return str(place) if value.startswith("file://") else shown
+            return str(place) if shown.startswith(("file://", "local://")) else shown
         if self.name == "dir":
             self.fail(f"{place} is a URL; name a folder on a disk", param, ctx)
         return str(place if self._at_url is None else self._at_url(place))

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 #: What a URL starts with; links of a chain, such as ``simplecache::s3://``, come first.
 _START: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_FILE: Final = "file://"
+_FILES: Final = ("file://", "local://")
 #: Before a host. A key that is pasted as it is may hold a slash; a port has only digits.
 _USER: Final = re.compile(r"(?<=://)(?:[^/\s@?]*|[^/\s@?:]+:(?!\d+/)[^\s@?]*)@")
 _QUERY: Final = re.compile(r"(://[^\s?'\"<>]*)\?[^\s'\"<>:]*=[^\s'\"<>:]*")
@@ -127,7 +127,7 @@ def is_url(text: str) -> bool:
         (True, True, False)
     """
     # Of a million lines, most need no more than the first look.
-    return "://" in text and _START.match(text) is not None and not text.startswith(_FILE)
+    return "://" in text and _START.match(text) is not None and not text.startswith(_FILES)
 
 
 def place_of(text: str | Path | Address) -> Place:
@@ -136,7 +136,9 @@ def place_of(text: str | Path | Address) -> Place:
         return text
     if isinstance(text, str) and is_url(text):
         return Address(_NOTED.get(text, text))
-    return Path(text.removeprefix(_FILE)) if isinstance(text, str) else text
+    if isinstance(text, str) and text.startswith(_FILES):
+        text = text.partition("://")[2]
+    return Path(text)
 
 
 def joined(folder: Place, path: str) -> Place:

@@ -128,7 +128,7 @@ def output(address: Address, *, is_kept: bool) -> Path:
         if not address.name or address.url.endswith("/"):
             raise IsADirectoryError("names a folder; name a file in it")
         if "::" in address.url:
-            raise ValueError("a chain of stores can only be read")
+            raise OSError("a chain of stores can only be read")
         folder = _kept_folder(address) if is_kept else _temporary_folder()
         copy = _Copy(folder / address.name, address, is_output=True, is_kept=is_kept)
         _COPIES.append(copy)

@@ -28,6 +28,9 @@ _NAMED: Final = re.compile(
     r"(?i)((?:key|secret|token|password|signature|credential)[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s&,;'\"]+"
 )
 
+#: A file that is read whole may have no more.
+MOST_BYTES: Final = 2**31
+
 #: Stores in which an object appears whole or not at all, however it is written.
 _PUTS_WHOLE: Final = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"))
 
@@ -56,7 +59,15 @@ def is_file(place: Place) -> bool:
     """Whether there is such a file. Raises ``OSError`` if a store cannot tell."""
     if isinstance(place, Path):
         return os.path.isfile(place)  # False for a path that cannot be
-    return _attempted(place, lambda store, path: bool(store.isfile(path)))
+    return _attempted(place, _has)
+
+
+def _has(store: Any, path: str) -> bool:
+    """Not ``store.isfile``, which takes any failure for a no."""
+    try:
+        return bool(store.info(path)["type"] == "file")
+    except FileNotFoundError:
+        return False
 
 
 def version_of(place: Place) -> Version:
@@ -113,6 +124,8 @@ def read(address: Address) -> bytes:
 
     def attempt(store: Any, path: str) -> bytes:
         size = store.info(path).get("size")
+        if size is not None and size > MOST_BYTES:
+            raise ValueError(f"has {size:,} bytes, too many to be read at once; cut it")
         content: bytes = store.cat_file(path)
         _refuse_short(len(content), size)
         return content
@@ -186,7 +199,7 @@ def remove(address: Address) -> None:
     """Remove a file if there is one. Raises as ``read``."""
 
     def attempt(store: Any, path: str) -> None:
-        if store.isfile(path):
+        if _has(store, path):
             store.rm_file(path)
 
     _attempted(address, attempt)
@@ -222,6 +235,9 @@ def _store(address: Address) -> tuple[Any, str]:
             "its credentials were left out where it was written down; give them by the "
             "environment or the configuration of the store"
         )
+    link, _, path = address.url.rpartition("://")
+    if link.endswith("file") and not os.path.isfile(path.partition("::")[0]):
+        raise FileNotFoundError  # a device, say, that never ends
     import fsspec
 
     scheme = _scheme(address).split("::")[-1]
