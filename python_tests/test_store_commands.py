@@ -16,6 +16,7 @@ from faulty_store import FaultyStore, content, failing, names, released
 from recordings import write_manifest
 
 from egl_fast.files import remote
+from egl_fast.scores import read_scores
 
 SECRETS = ("user-7f", "pass-3a", "signed-91")
 AT = "faulty://user-7f:pass-3a@b/"
@@ -358,3 +359,53 @@ def test_a_folder_is_on_a_disk(run: Run) -> None:
     status, _, err = run("report", at("run"))
     assert status == 2
     assert "faulty://***@b/run?*** is a URL; name a folder on a disk" in err
+
+
+def test_a_log_is_on_a_disk(run: Run, tiny_model: Path) -> None:
+    status, _, err = run("score", "--model", tiny_model, "--pool", "x", "--log-json", at("log"))
+    assert status == 2
+    assert "faulty://***@b/log?*** is a URL; name a file on a disk" in err
+
+
+def test_shards_in_a_store_are_merged(
+    run: Run, store: type[FaultyStore], tiny_model: Path, recordings: Path, tmp_path: Path
+) -> None:
+    store().pipe_file("b/rec1.wav", b"RIFF broken")
+    score = (
+        "score",
+        "--model",
+        tiny_model,
+        "--method",
+        "none",
+        "--k",
+        3,
+        "--pool",
+        at("all.jsonl"),
+    )
+    run(*score, "--out", at("whole.jsonl"))
+    for shard in (1, 2):
+        run(*score, "--shard", f"{shard}/2", "--out", at(f"{shard}.jsonl"))
+    named = ("--pool", at("all.jsonl"), "--out", at("merged.jsonl"))
+    assert run("merge", at("1.jsonl"), at("2.jsonl"), *named)[0] == 3
+    for suffix in ("", ".errors.jsonl"):
+        assert content(f"merged.jsonl{suffix}") == content(f"whole.jsonl{suffix}")
+
+
+def test_scores_in_a_store_from_python(
+    run: Run, store: type[FaultyStore], tiny_model: Path
+) -> None:
+    score = (
+        "score",
+        "--model",
+        tiny_model,
+        "--method",
+        "none",
+        "--k",
+        3,
+        "--pool",
+        at("all.jsonl"),
+    )
+    assert run(*score, "--out", at("s.jsonl"))[0] == 0
+    scores = read_scores(at("s.jsonl"))
+    assert [one["id"] for one in scores] == [f"rec{n}.wav" for n in range(4)]
+    assert scores.metadata["num_scored"] == 4

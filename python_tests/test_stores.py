@@ -53,6 +53,9 @@ def samples(one: Utterance) -> list[float]:
         ("simplecache::https://u:p@host/a.wav", "simplecache::https://***@host/a.wav"),
         ("no s3://u:p@b/x: refused", "no s3://***@b/x: refused"),
         ("why? because=1", "why? because=1"),
+        ("https://u:p@ss@host/x", "https://***@host/x"),
+        ("https://h/a?se=10:30&sig=0b: no such file", "https://h/a?***: no such file"),
+        ("zip://a?x=1::https://h/b?sig=2", "zip://a?***::https://h/b?***"),
     ],
 )
 def test_what_is_shown_of_a_url(url: str, shown: str) -> None:

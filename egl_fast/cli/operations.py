@@ -15,7 +15,7 @@ import click
 
 from egl_fast import __version__
 from egl_fast.benchmarking.memory import peak_memory_bytes
-from egl_fast.cli.options import FILE, Decorator
+from egl_fast.cli.options import ON_DISK, Decorator
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import OutputError, one_line
 from egl_fast.files import atomic
@@ -44,12 +44,12 @@ def options(command: Any) -> Any:
         click.option(
             "--log-json",
             "log_json",
-            type=FILE,
+            type=ON_DISK,
             help="Append what happens to this file: a JSON object per line.",
         ),
         click.option(
             "--metrics",
-            type=FILE,
+            type=ON_DISK,
             metavar="FILE.prom",
             help="Keep numbers of the run there, in the text format of Prometheus.",
         ),

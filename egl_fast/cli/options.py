@@ -60,6 +60,10 @@ class PathName(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(incomplete, type=self.name)]
 
 
+def _refused(address: Address) -> Path:
+    raise click.BadParameter(f"{address} is a URL; name a file on a disk")
+
+
 #: What is read as a whole; what `score` or `select` wrote, with the files beside it.
 FILE = PathName("file", copies.fetched)
 SCORES = PathName("file", partial(copies.fetched, beside=True))
@@ -69,6 +73,8 @@ MANIFEST = PathName("file")
 OUT = PathName("file", partial(copies.output, is_kept=False))
 RESUMABLE_OUT = PathName("file", partial(copies.output, is_kept=True))
 FOLDER = PathName("dir")
+#: What grows while a command runs, or leads to other files by their paths.
+ON_DISK = PathName("file", _refused)
 
 
 def sources(

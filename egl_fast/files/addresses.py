@@ -13,13 +13,17 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
+from urllib.parse import unquote
 
 #: What a URL starts with; links of a chain, such as ``simplecache::s3://``, come first.
 _START: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _FILES: Final = ("file://", "local://")
 #: Before a host. A key that is pasted as it is may hold a slash; a port has only digits.
-_USER: Final = re.compile(r"(?<=://)(?:[^/\s@?]*|[^/\s@?:]+:(?!\d+/)[^\s@?]*)@")
-_QUERY: Final = re.compile(r"(://[^\s?'\"<>]*)\?[^\s'\"<>:]*=[^\s'\"<>:]*")
+_USER: Final = re.compile(r"(?<=://)(?:[^/\s?]*|[^/\s@?:]+:(?!\d+/)[^\s@?]*)@")
+#: Up to a space, what quotes the URL, the rest of a chain, or the colon before an explanation.
+_QUERY: Final = re.compile(
+    r"(://[^\s?'\"<>]*)\?(?=[^\s'\"<>]*=)(?:[^\s'\"<>:]|:(?!:|\s|$))*", re.MULTILINE
+)
 MASK: Final = "***"
 #: URLs as users gave them, by what is shown of them.
 _NOTED: dict[str, str] = {}
@@ -203,4 +207,6 @@ def secrets_in(url: str) -> list[str]:
     found = [] if user is None else [user[0][:-1], *user[0][:-1].split(":")[1:]]
     query = url.partition("?")[2]
     values = [pair.partition("=")[2] for pair in query.split("&")]
-    return sorted((one for one in (*found, query, *values) if len(one) > 3), key=len, reverse=True)
+    found += [query, *values]
+    found += [unquote(one) for one in found]
+    return sorted({one for one in found if len(one) > 3}, key=len, reverse=True)

@@ -113,6 +113,17 @@ def fetched(address: Address, *, beside: bool = False) -> Path:
     return copy.path
 
 
+@contextmanager
+def temporary(address: Address) -> Iterator[Path]:
+    """A copy of an input with what is beside it, outside of a command. Raises as ``fetched``."""
+    path = fetched(address, beside=True)
+    try:
+        yield path
+    finally:
+        _COPIES[:] = [copy for copy in _COPIES if copy.path != path]
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
 def output(address: Address, *, is_kept: bool) -> Path:
     """Where to write an output for a store.
 
