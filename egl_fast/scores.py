@@ -25,6 +25,8 @@ from egl_fast.data.parquet_records import record_lines
 from egl_fast.data.unique_ids import without_repeats
 from egl_fast.embeddings.file import embeddings_path, load_embeddings
 from egl_fast.errors import ManifestError
+from egl_fast.files import copies
+from egl_fast.files.addresses import Address, place_of
 from egl_fast.records import STRATEGIES
 from egl_fast.selection import Scores
 from egl_fast.selection.columns import Columns
@@ -132,7 +134,7 @@ def read_scores(path: str | Path) -> Scores:
 
     Args:
         path: what ``egl-fast score`` or ``egl-fast merge`` wrote, JSON Lines (gzipped or not) or
-            Parquet; or "-" for standard input.
+            Parquet, on a disk or at a URL; or "-" for standard input.
 
     Returns:
         A sequence of the file's objects, with ``metadata`` and ``embeddings``: what
@@ -143,6 +145,10 @@ def read_scores(path: str | Path) -> Scores:
         SelectionError: the embeddings beside it are damaged or belong to other scores, or
             scikit-learn is not installed.
     """
+    place = place_of(path)
+    if isinstance(place, Address):
+        with copies.temporary(place) as copy:
+            return read_scores(copy)  # which maps what it leaves on the disk
     path = str(path)
     with ScoredPool(path) as pool:
         records = list(pool)

@@ -88,6 +88,9 @@ def test_scores_have_the_bytes_of_a_local_run(
              "--full-samples", 2, "--typicality", pool.with_name("trusted.jsonl"))  # fmt: skip
     lines = pool.read_text().splitlines(keepends=True)
     pool.with_name("trusted.jsonl").write_text("".join(lines[4:20]))
+    # One is in a store, which workers reach by its URL alone.
+    lines[6] = lines[6].replace("rec6.wav", f"simplecache::file://{pool.parent}/rec6.wav")
+    pool.write_text("".join(lines))
     local, remote = tmp_path / "local.jsonl", tmp_path / "ray.jsonl"
     assert run(*score, "--threads", 1, "--out", local)[0] == 3
     assert run(*score, *ON_RAY, "--out", remote)[0] == 3

@@ -34,7 +34,7 @@ _MOST_CHARACTERS = 60
 @click.command("evaluate")
 @options.model
 @options.sources("--data", required=True, help="Manifest of transcribed speech")
-@click.option("--out", "out_path", type=options.FILE, help="File for a JSON line per utterance.")
+@click.option("--out", "out_path", type=options.OUT, help="File for a JSON line per utterance.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--by", "key", metavar="KEY", help="Add the rates of each value of a manifest key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, not a table.")

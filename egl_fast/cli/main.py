@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -14,6 +15,7 @@ from egl_fast.cli import completion
 from egl_fast.cli.console import complain, discard, print_warnings
 from egl_fast.cli.interruption import as_keyboard_interrupt
 from egl_fast.errors import EglError, one_line
+from egl_fast.files import copies
 from egl_fast.naming import as_options
 
 #: Command name -> its line in ``egl-fast --help``. Each is in a module of that name, imported only
@@ -45,8 +47,20 @@ EXIT_STATUSES = {
 }
 
 
+#: Statuses with which a command has written all that it should.
+_DONE = (None, 0, 3)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and put what it wrote for stores there if it succeeds."""
+        with copies.copies_of_a_command():
+            status = super().invoke(ctx)
+            if status in _DONE:
+                copies.publish_all()
+            return status
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order a user meets them."""
@@ -80,6 +94,8 @@ def cli() -> None:
     Typical use:
       egl-fast score --model base.pt --pool pool.jsonl --out scores.jsonl
       egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
+
+    Files may also be URLs, such as s3://bucket/pool.jsonl (docs/stores.md).
     """
 
 

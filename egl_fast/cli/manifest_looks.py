@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,8 @@ from egl_fast.cli.console import say
 from egl_fast.data.jsonl import encoded_line
 from egl_fast.errors import OutputError
 from egl_fast.files import atomic
+from egl_fast.files.addresses import Address
+from egl_fast.files.remote import version_of
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -81,11 +84,14 @@ class Looks:
 
     def _key(self, utterance: Utterance) -> str:
         path = os.fspath(utterance.audio_path)
-        try:
-            found = os.stat(path.partition(_MEMBER)[0])
-            state = [found.st_size, found.st_mtime_ns]
-        except (OSError, ValueError):
-            state = []
+        file = utterance.audio_path
+        if isinstance(file, Address):
+            file = file if file.inside is None else file.inside[0]
+        else:
+            file = Path(path.partition(_MEMBER)[0])
+        state: list[object] = []
+        with suppress(OSError, ValueError):
+            state += version_of(file)[1:]
         piece = [utterance.offset_seconds, utterance.duration_seconds, self._segment_seconds]
         return json.dumps([path, *state, *piece])
 

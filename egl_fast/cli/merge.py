@@ -27,11 +27,11 @@ _OF_ONE_SHARD = ("shard", "trusted", "num_scored", "num_failed", "audio_seconds"
 
 
 @click.command("merge")
-@click.argument("shards", nargs=-1, required=True, type=options.FILE, metavar="SHARD...")
-@click.option("--out", required=True, type=options.FILE,
+@click.argument("shards", nargs=-1, required=True, type=options.SCORES, metavar="SHARD...")
+@click.option("--out", required=True, type=options.OUT,
               help="Scores file: JSONL, or Parquet if it ends in .parquet.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
-@click.option("--pool", type=options.FILE,
+@click.option("--pool", type=options.MANIFEST,
               help="The pool's manifest, if it is no longer where it was.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out as a JSON object.")  # fmt: skip

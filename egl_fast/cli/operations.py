@@ -14,9 +14,10 @@ from rich.progress import Progress
 
 from egl_fast import __version__
 from egl_fast.cli.console import progress_bar
-from egl_fast.cli.options import FILE, Decorator
+from egl_fast.cli.options import ON_DISK, Decorator
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import EglError, OutputError
+from egl_fast.files.copies import named
 from egl_fast.recognizers.spec import parse
 from egl_fast.tracking.event_log import EventLog
 from egl_fast.tracking.listener import Listener, Listeners
@@ -68,14 +69,14 @@ def options(
         for option in (
             click.option(
                 "--metrics",
-                type=FILE,
+                type=ON_DISK,
                 metavar="FILE.prom",
                 help="Keep numbers of the run there, in the text format of Prometheus.",
             ),
             click.option(
                 "--log-json",
                 "log_json",
-                type=FILE,
+                type=ON_DISK,
                 help="Append what happens to this file: a JSON object per line.",
             ),
         ):
@@ -139,7 +140,8 @@ def _files(log: str | None, metrics: str | None, values: Mapping[str, Any]) -> l
     for name, label in _LABELS.items():
         value = values.get(name)
         if value is not None:
-            labels[label] = ", ".join(value) if isinstance(value, tuple) else str(value)
+            values_of = value if isinstance(value, tuple) else (value,)
+            labels[label] = ", ".join(named(str(one)) for one in values_of)
     found: list[Listener] = []
     if metrics is not None:
         found.append(MetricsFile(Path(metrics), labels))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +22,8 @@ from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
 from egl_fast.files import atomic
+from egl_fast.files.addresses import place_of
+from egl_fast.files.copies import named
 from egl_fast.files.locking import sole_writer
 from egl_fast.methods.none import NoGradients
 from egl_fast.methods.probe import Probe
@@ -78,7 +79,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 )
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to choose from")
-@click.option("--out", required=True, type=options.FILE, help="Where to write the picks.")
+@click.option("--out", required=True, type=options.RESUMABLE_OUT, help="Where to write the picks.")
 @format_options
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
@@ -339,7 +340,7 @@ def command(
         except Interrupted as interruption:
             say(str(interruption))
             return 130
-        circumstances = first.ask(circumstances_of, model_spec, pool)
+        circumstances = first.ask(circumstances_of, named(model_spec), pool)
         # Not under "pool": relative audio paths of the picks start from their own folder.
         circumstances["manifest"] = circumstances.pop("pool")
         circumstances |= norm_rules_of(first, by_id[records[0]["id"]])
@@ -363,7 +364,7 @@ def command(
                 "num_failed": len(looks.errors),
             },
             # Where there are several sources, paths are absolute.
-            Path(pool[0]).parent,
+            place_of(pool[0]).parent,
         )
     # Choose by the last estimates once more, for the summary.
     chosen = offer.choose(state.scores.tolist())
@@ -372,8 +373,8 @@ def command(
     summarize(selection, chosen, candidates, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(
-            f"{beliefs.overlap:.1%} of the picks are expected to be those of exact scores, less than the "
-            f"{confidence:.1%} asked for; a larger --effort gets closer"
+            f"{beliefs.overlap:.1%} of the picks are expected to be those of exact scores, "
+            f"less than the {confidence:.1%} asked for; a larger --effort gets closer"
         )
     low_mass = low_mass_warning(records) if key == "egl" else None
     if low_mass is not None:

@@ -20,6 +20,7 @@ from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files.atomic import write_bytes
+from egl_fast.files.copies import folder_of, named, origin_of, output
 from egl_fast.files.locking import sole_writer
 from egl_fast.labeling.formats import FORMATS, Sending, format_of
 
@@ -43,13 +44,13 @@ _NEEDED = {
 @click.argument("run_dir", required=False, type=options.FOLDER, metavar="[RUN_DIR]")
 @click.option(
     "--scores",
-    type=options.FILE,
+    type=options.SCORES,
     help="Report on a scored pool, or on what `select` or `query` picked from one, as JSON Lines; "
     "without an evaluation.",
 )
 @click.option(
     "--pool",
-    type=options.FILE,
+    type=options.MANIFEST,
     help="With --scores: the manifest that was scored, where FILE.meta.json does not name it.",
 )
 @click.option(
@@ -63,7 +64,7 @@ _NEEDED = {
 @sending_options
 @click.option(
     "--out",
-    type=options.FILE,
+    type=options.OUT,
     help="Where to write [default: report.html in RUN_DIR, or FILE.html beside the scores].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report and its figures.")
@@ -132,7 +133,7 @@ def command(
     top = 0 if no_audio else audio
     source = run_dir or scores
     assert source is not None
-    path = Path(out) if out else Path(source, "report.html") if run_dir else Path(f"{source}.html")
+    path = Path(out) if out else Path(source, "report.html") if run_dir else _beside(source)
     if out is not None or path.parent.is_dir():
         refuse_unwritable(path, inputs=[source])
     named = format_of(path)
@@ -154,6 +155,14 @@ def command(
         _refuse_existing(path, overwrite=overwrite)  # which may have come into being
         write_bytes(path, html)
     say(f"report: {path} ({len(html) / 2**20:.1f} MiB)")
+
+
+def _beside(scores: str) -> Path:
+    """Where the page of a scores file goes, on a disk or in its store."""
+    origin = origin_of(scores)
+    if isinstance(origin, Path):
+        return Path(f"{scores}.html")
+    return output(origin.beside(".html"), is_kept=False)
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -239,11 +248,11 @@ def _of_scores(
         made, ranking = made_selection(scored), None
         if made is not None and figures is not None:
             raise OutputError(
-                f"--figures {figures}: rank against rank takes a whole pool, and {scores} holds "
-                f"picks; give --scores {made.scores_name or 'the file that they are from'}"
+                f"--figures {figures}: rank against rank takes a whole pool, and {named(scores)} "
+                f"holds picks; give --scores {made.scores_name or 'the file that they are from'}"
             )
         common: dict[str, Any] = {
-            "folder": folder or Path(scores).parent, "saving": saving, "audio": top,
+            "folder": folder or folder_of(Path(scores)), "saving": saving, "audio": top,
             "advance": advance,
         }  # fmt: skip
         if made is not None:
@@ -252,7 +261,7 @@ def _of_scores(
             ranking = rank_pool(scored.strategies)
             page = pool_page(scored, ranking, **common)
         if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
-            page.warnings.append(f"{unknown}.")
+            page.warnings.append(f"{named(unknown)}.")
         html = render(page, name=Path(scores).name)
     drawn = [] if figures is None or ranking is None else draw_ranks(ranking, Path(figures))
     _say_about(page, drawn)

@@ -20,6 +20,7 @@ from egl_fast.cli.meter import ScoringMeter
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.errors import one_line
+from egl_fast.files import copies
 from egl_fast.recognizers.spec import parse
 from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
@@ -48,7 +49,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
 @click.command("score", cls=GroupedCommand)
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to score")
-@click.option("--out", type=options.FILE,
+@click.option("--out", type=options.RESUMABLE_OUT,
               help="Scores file: JSONL, or Parquet if it ends in .parquet "
               "[default: standard output].")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
@@ -188,7 +189,7 @@ def command(
                 scoring,
                 utterances,
                 settings,
-                scoring.ask(circumstances_of, model_spec, pool),
+                scoring.ask(circumstances_of, copies.named(model_spec), pool),
                 likeness,
                 watch,
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -17,6 +16,8 @@ from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, is_relative, move_audio_paths, read_metadata
+from egl_fast.files.addresses import Place
+from egl_fast.files.copies import folder_of, named
 from egl_fast.scores import ScoredPool, embeddings_beside
 from egl_fast.selection import Candidates, Scored, batches, strategies
 from egl_fast.selection.gate import how_to_close, likeness_in
@@ -39,7 +40,7 @@ _HOW_SCORED = (
     + "\n\n"
     + selection_options.listed("Formats", described()),
 )
-@click.argument("scores", type=options.FILE)
+@click.argument("scores", type=options.SCORES)
 @selection_options.selection
 @click.option(
     "--strategy",
@@ -57,7 +58,7 @@ _HOW_SCORED = (
     show_default=True,
     help="Seed of --batch.",
 )
-@click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
+@click.option("--out", type=options.OUT, help="Where to write [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @format_options
 @click.option("--table", is_flag=True, help="Print a table on standard output instead of JSONL.")
@@ -66,7 +67,7 @@ _HOW_SCORED = (
 )
 @click.option(
     "--pool",
-    type=options.FILE,
+    type=options.MANIFEST,
     help="The manifest that was scored, if SCORES.meta.json does not name it.",
 )
 @options.quiet
@@ -151,13 +152,13 @@ def command(
         record["group"] = group
     if not only_table:
         is_found = _move_audio(
-            [*picks, *away], scores, pool, None if writer.path is None else writer.path.parent
+            [*picks, *away], scores, pool, None if writer.path is None else folder_of(writer.path)
         )
         likeness = likeness_in(metadata)
         said = {
-            "scores": os.path.abspath(scores) if scores != "-" else scores,
+            "scores": named(os.path.abspath(scores)) if scores != "-" else scores,
             **selection_options.as_settings(chosen.request),
-            "exclude": list(exclude),
+            "exclude": [named(path) for path in exclude],
             "num_scored": len(ids),
             "num_picks": len(picks),
             **_how_scored(metadata, len(ids)),
@@ -200,7 +201,7 @@ def _keys(selection: Selection, strategy: str | None) -> set[str]:
 
 
 def _move_audio(
-    records: list[dict[str, Any]], scores: str, pool: str | None, to: Path | None
+    records: list[dict[str, Any]], scores: str, pool: str | None, to: Place | None
 ) -> bool:
     """Make audio paths right for a file in a folder, or absolute; whether that can be done."""
     if pool is None and not any(map(is_relative, records)):

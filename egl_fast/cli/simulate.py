@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command("simulate", cls=GroupedCommand)
 @click.option(
-    "--config", "config_path", required=True, type=options.FILE, help="What to run (TOML)."
+    "--config", "config_path", required=True, type=options.ON_DISK, help="What to run (TOML)."
 )
 @click.option("--run-dir", required=True, type=options.FOLDER, help="Folder for tables and units.")
 @click.option(

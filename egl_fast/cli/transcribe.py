@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @options.model
 @options.sources("--data", required=True, help="Manifest of recordings")
 @click.option(
-    "--out", "out_path", type=options.FILE, help="Where to write [default: standard output]."
+    "--out", "out_path", type=options.OUT, help="Where to write [default: standard output]."
 )
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @options.limit("Transcribe only the first N recordings.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -18,12 +17,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, BytesIO, RawIOBase
 from itertools import chain
-from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from egl_fast.data.json_array import is_array
 from egl_fast.data.strict_json import MAX_DEPTH, json_value
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import Address, Place, place_of
+from egl_fast.files.remote import spooled
 from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 
 #: What one line, or a file that is read whole, may have, decompressed: gzip can make a gigabyte of
@@ -42,8 +42,6 @@ _TEXT = "give a file of UTF-8 text"
 _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
 
 _RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
-#: In a path, // has become /.
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 #: A byte order mark, or a brace without one.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
 
@@ -61,21 +59,22 @@ def json_object(line: str | bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def read_file(path: str | Path, source: str) -> bytes:
+def read_file(path: str | Place, source: str) -> bytes:
     """A file's content. Raises ``ManifestError``, which calls the file ``source``."""
     with _opened(path, source) as file:
         return file.read()
 
 
-def open_file(path: str | Path, source: str) -> BufferedReader:
-    """A file, open for reading. Raises ``ManifestError``, which calls the file ``source``."""
+def open_file(path: str | Place, source: str) -> BinaryIO:
+    """A file, open for reading; of one in a store, a temporary copy.
+
+    Raises ``ManifestError``, which calls the file ``source``.
+    """
+    place = place_of(path)
     try:
-        return open(path, "rb")
+        return spooled(place) if isinstance(place, Address) else open(place, "rb")
     except FileNotFoundError:
-        remedy = "give one that exists"
-        if _URL.match(str(path)):
-            remedy = "files are read from the disk, not from URLs: download it"
-        raise ManifestError(f"{source}: no such file; {remedy}") from None
+        raise ManifestError(f"{source}: no such file; give one that exists") from None
     except IsADirectoryError:
         raise ManifestError(f"{source}: is a folder; name a file in it") from None
     except (OSError, ValueError) as error:
@@ -83,7 +82,7 @@ def open_file(path: str | Path, source: str) -> BufferedReader:
 
 
 @contextmanager
-def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
+def _opened(path: str | Place, source: str) -> Iterator[BinaryIO]:
     try:
         with open_file(path, source) as file:
             yield file
@@ -274,13 +273,13 @@ def text_lines(file: IO[bytes], source: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_lines(path: str | Path, source: str) -> Iterator[Iterator[bytes]]:
+def open_lines(path: str | Place, source: str) -> Iterator[Iterator[bytes]]:
     """The lines of a text file, or of standard input ("-"); see ``text_lines``."""
     with rereadable(path, source) as file:
         yield text_lines(file, source)
 
 
-def rereadable(path: str | Path, source: str) -> BinaryIO:
+def rereadable(path: str | Place, source: str) -> BinaryIO:
     """A file, or standard input ("-"), that can be read again: of a stream, a temporary copy.
 
     Raises ``ManifestError``, which calls the file ``source``.

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from egl_fast.data.identity import identity_of
@@ -17,6 +17,7 @@ from egl_fast.data.sources.source import Entry, Source
 from egl_fast.data.unique_ids import without_repeats
 from egl_fast.display import printable
 from egl_fast.errors import ManifestError
+from egl_fast.files.addresses import Address, Place, is_url, joined, written
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class Utterance:
     Attributes:
         id: the line's ``id``, or else its ``audio_filepath`` as written, plus ``@offset`` if it has
             one.
-        audio_path: the recording; relative paths start from the manifest's folder.
+        audio_path: the recording; relative paths start from the manifest's folder, or its URL's.
         offset_seconds: where the utterance starts in the recording.
         duration_seconds: how long it is; None: to the end.
         text: what was said; None if unknown.
-        record: the line as it was read, with all its keys.
+        record: the line as it was read, with all its keys; of a URL in it, without credentials.
         line: line number in the manifest, or place in its array or among several sources, from 1.
         place: what to call that in a message, if it is not a line: which source, and where in it.
         held: the recording itself, of callers that have it in memory: bytes as in a file, or
@@ -38,7 +39,7 @@ class Utterance:
     """
 
     id: str
-    audio_path: Path
+    audio_path: Place
     offset_seconds: float
     duration_seconds: float | None
     text: str | None
@@ -126,7 +127,8 @@ class ManifestReading:
         for number, entry in enumerate(entries(self._found), start=1):
             self._digest.update(encoded_line(entry.record))
             utterance = utterance_from(entry, number)
-            self._keep(encoded_line(utterance.record))
+            audio = {"audio_filepath": written(utterance.audio_path)}  # with its credentials
+            self._keep(encoded_line(utterance.record | audio))
             yield utterance
 
     def _lines(self, file: Source) -> Iterator[Utterance]:
@@ -168,13 +170,14 @@ class ManifestReading:
 
 def utterance_from(entry: Entry, number: int) -> Utterance:
     """An entry of a source, its audio found from any folder. Raises ``ManifestError``."""
-    audio = os.path.abspath(entry.folder / entry.record["audio_filepath"])
+    place = joined(entry.folder, entry.record["audio_filepath"])
+    audio = place.url if isinstance(place, Address) else os.path.abspath(place)
     record = {**entry.record, "audio_filepath": audio}
     return utterance_of(record, number, entry.folder, entry.where, entry.where)
 
 
 def utterance_of(
-    record: dict[str, Any], number: int, folder: Path, where: str, place: str = ""
+    record: dict[str, Any], number: int, folder: Place, where: str, place: str = ""
 ) -> Utterance:
     """One utterance.
 
@@ -199,7 +202,10 @@ def utterance_of(
     if text is not None and not isinstance(text, str):
         raise ManifestError(f"{where}: 'text' is {text!r}, not a string")
     identity = identity_of(record, where)
-    return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number, place)
+    found = joined(folder, audio)
+    if is_url(audio):
+        record = {**record, "audio_filepath": str(found)}
+    return Utterance(identity, found, offset or 0.0, duration, text, record, number, place)
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:
@@ -215,6 +221,6 @@ def seconds_of(record: Mapping[str, Any], key: str, where: str) -> float:
     return float(value)
 
 
-def recording_name(path: PurePath) -> str:
+def recording_name(path: Place) -> str:
     """What a recording is called in errors: one line, control characters escaped."""
     return f"audio {printable(str(path))}"

@@ -16,6 +16,10 @@ from egl_fast.data.json_reading import copying, json_object
 from egl_fast.data.manifest import ManifestReading, Utterance, utterance_of
 from egl_fast.data.sources.kinds import recognized
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import Place, masked
+
+#: Where a relative path starts that is none.
+_HERE: Place = Path()
 
 #: Utterances that are read together.
 _WINDOW = 64
@@ -33,7 +37,8 @@ def stream_manifest(*sources: str | Path) -> StreamedManifest:
         windows = _Windows()
         reading = ManifestReading(found, windows.add)
         source = reading.manifest
-        name, folder = f"manifest {', '.join(map(str, sources))}", Path()
+        names = ", ".join(masked(str(one)) for one in sources)
+        name, folder = f"manifest {names}", _HERE
         if source is not None:
             name, folder = f"manifest {source.name}", source.folder
         is_plain = source is not None and not source.is_packed and not source.is_array
@@ -68,7 +73,7 @@ class StreamedManifest(Sequence[Utterance]):
         ManifestError: the file has changed since it was checked.
     """
 
-    def __init__(self, file: BinaryIO, windows: _Windows, name: str, folder: Path) -> None:
+    def __init__(self, file: BinaryIO, windows: _Windows, name: str, folder: Place) -> None:
         self.sha256 = ""
         self._file, self._windows, self._name, self._folder = file, windows, name, folder
         self.close = weakref.finalize(self, file.close)

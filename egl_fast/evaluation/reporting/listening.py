@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from egl_fast.evaluation.reporting.page_model import Page
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.sounds import MAX_TEXT, Sounds, heard
 from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_text
+from egl_fast.files.addresses import Place
 
 MAX_HYPOTHESES = 8
 #: Stands beside the places of series for what `select` picks.
@@ -29,7 +29,7 @@ def add_listening(
     page: Page,
     pool: ScoresFile,
     picks: Mapping[Series, npt.NDArray[np.int64]],
-    audio_folder: Path,
+    audio_folder: Place,
     top: int,
     advance: Callable[[], None],
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.saving import Saving
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.wording import recordings
+from egl_fast.files.addresses import Place
 
 #: Positions in the pool that each series picked, by seed.
 Picks = dict[Series, dict[int, npt.NDArray[np.int64]]]
@@ -34,7 +34,7 @@ def pool_page(
     pool: ScoresFile,
     ranking: Ranking,
     *,
-    folder: Path,
+    folder: Place,
     saving: Saving,
     audio: int,
     advance: Callable[[], None] = lambda: None,
@@ -122,7 +122,7 @@ def add_pool(
     every_ranking: list[Ranking],
     picks: Picks,
     seed: int,
-    folder: Path,
+    folder: Place,
     audio: int,
     advance: Callable[[], None],
     *,

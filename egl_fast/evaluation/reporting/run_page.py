@@ -23,6 +23,7 @@ from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.training_curves import add_training
 from egl_fast.evaluation.reporting.value_tables import value_tables
 from egl_fast.evaluation.reporting.wording import duration, listed, shown
+from egl_fast.files.copies import folder_of
 
 
 def run_page(
@@ -87,7 +88,7 @@ def run_page(
         )
     else:
         picks, page.budget = _picks_of_run(run, evaluation, pools)
-        folder = audio_folder(str(pool.path), None) or pool.path.parent
+        folder = audio_folder(str(pool.path), None) or folder_of(pool.path)
         every = list(rankings.values())
         page.picked_note = f"The top {page.budget} of the pool by each strategy."
         add_pool(page, pool, rankings[seed], every, picks, seed, folder, audio, advance)

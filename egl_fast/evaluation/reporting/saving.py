@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from egl_fast.files.addresses import Place, absolute, joined
 from egl_fast.labeling.formats import FORMATS, Format, Record, Sending
 
 _LABELS = {
@@ -36,7 +36,7 @@ class Saving:
         sending: how recordings are addressed, but for the folder.
     """
 
-    folder: Path | None
+    folder: Place | None
     formats: tuple[str, ...] = ("csv", "jsonl")
     sending: Sending = field(default_factory=Sending)
 
@@ -83,8 +83,8 @@ def _saved(
     }
 
 
-def _with_absolute_path(record: Record, folder: Path) -> Record:
+def _with_absolute_path(record: Record, folder: Place) -> Record:
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         return record
-    return {**record, "audio_filepath": os.path.abspath(folder / audio)}
+    return {**record, "audio_filepath": absolute(joined(folder, audio))}

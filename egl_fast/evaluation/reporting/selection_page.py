@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -26,13 +25,14 @@ from egl_fast.evaluation.reporting.pool_sections import add_composition
 from egl_fast.evaluation.reporting.reasons import Reasons
 from egl_fast.evaluation.reporting.saving import Saving
 from egl_fast.evaluation.reporting.wording import recordings, shown_text
+from egl_fast.files.addresses import Place
 from egl_fast.selection.gate import likeness_in
 
 
 def selection_page(
     made: MadeSelection,
     *,
-    folder: Path,
+    folder: Place,
     saving: Saving,
     audio: int,
     advance: Callable[[], None] = lambda: None,

@@ -34,7 +34,7 @@ from egl_fast.data.parquet_records import record_lines
 from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import embeddings_path, refuse_other_embeddings
 from egl_fast.errors import OutputError, cannot_be_written
-from egl_fast.files import atomic
+from egl_fast.files import atomic, copies
 from egl_fast.files.arrays import read_array
 from egl_fast.files.locking import sole_writer
 from egl_fast.files.run_settings import TRUSTED, changed_settings, has_other_trusted
@@ -394,6 +394,7 @@ class ResumableScores:
             for stream in self._streams:
                 stream.publish(header.lengths[stream.name], header.tally.num_scored)
                 atomic.sync_folder(self.out.parent)
+        copies.publish(self.out)  # while --resume still finds it here
         self._journal.unlink()
         atomic.sync_folder(self.out.parent)
 
