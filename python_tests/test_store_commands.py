@@ -65,6 +65,9 @@ def test_scores_in_a_store_are_those_on_the_disk(
     assert status == 3, err
     assert "faulty://***@b/scores.jsonl" in err
     assert content("scores.jsonl") == local.read_bytes()
+    moved = [path for name, path in store.calls if name == "move"]
+    beside = ["/b/scores.jsonl.errors.jsonl", "/b/scores.jsonl.meta.json"]
+    assert moved == [*beside, "/b/scores.jsonl"]  # which a reader may find at once
     far, near = (
         lines_of(content("scores.jsonl.errors.jsonl").decode()),
         lines_of(Path(f"{local}.errors.jsonl").read_text()),
