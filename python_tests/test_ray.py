@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,25 @@ def test_scores_have_the_bytes_of_a_local_run(
     assert run(*score, *ON_RAY, "--out", remote)[0] == 3
     for suffix in ("", ".errors.jsonl", ".embeddings.npy"):
         assert Path(f"{remote}{suffix}").read_bytes() == Path(f"{local}{suffix}").read_bytes()
+
+
+def test_a_cluster_that_is_started_listens_on_loopback_alone(cluster: None) -> None:
+    import ray
+
+    head, port = ray.get_runtime_context().gcs_address.split(":")
+    assert {head, *(node["NodeManagerAddress"] for node in ray.nodes())} == {"127.0.0.1"}
+    with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        try:
+            datagrams.connect(("203.0.113.1", 9))  # sends nothing, but chooses an own address
+        except OSError:
+            pytest.skip("the machine has no address but 127.0.0.1")
+        own, _ = datagrams.getsockname()
+    with socket.socket() as other, pytest.raises(ConnectionRefusedError):
+        other.connect((own, int(port)))
+
+
+def test_ray_tells_nobody(cluster: None) -> None:
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 @pytest.mark.slow

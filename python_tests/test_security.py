@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from documentation import ROOT
@@ -16,7 +12,6 @@ from lock_hashes import hashes_of
 from sbom import pins
 
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.ray.connection import connected
 
 LINES = [
     line
@@ -32,34 +27,6 @@ def test_every_line_names_tests_that_exist(line: str) -> None:
     for file, test in named:
         tree = ast.parse((ROOT / "python_tests" / file).read_text("utf-8"))
         assert test in {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
-
-
-@pytest.fixture
-def ray_started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What Ray is started with."""
-    started: dict[str, Any] = {}
-    fake = SimpleNamespace(
-        is_initialized=lambda: False,
-        init=lambda address, **options: started.update(options, address=address),
-        shutdown=lambda: None,
-    )
-    monkeypatch.setitem(sys.modules, "ray", fake)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    monkeypatch.setattr(os, "environ", kept)
-    with connected(None):
-        pass
-    return started
-
-
-def test_a_cluster_of_our_own_is_out_of_reach(ray_started: dict[str, Any]) -> None:
-    assert ray_started["address"] is None
-    assert ray_started["_node_ip_address"] == "127.0.0.1"
-    assert ray_started["include_dashboard"] is False
-
-
-@pytest.mark.usefixtures("ray_started")
-def test_ray_tells_nobody() -> None:
-    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:

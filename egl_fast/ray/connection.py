@@ -7,10 +7,10 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
 
 from egl_fast.errors import ClusterError, one_line
+from egl_fast.warning import warn
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def connected(address: str | None) -> Iterator[None]:
 
     Args:
         address: of the cluster, ``auto`` for the one of this machine; None: $RAY_ADDRESS, or else
-            one is started here, and stopped at the end.
+            one is started here that listens on loopback alone, and is stopped at the end.
 
     Raises:
         ClusterError: there is none, or it cannot be joined.
@@ -33,18 +33,16 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     joins = bool(address or "RAY_ADDRESS" in os.environ)
-    # An address that no VPN changes, and nobody else reaches.
-    here: dict[str, Any] = {} if joins else {"_node_ip_address": "127.0.0.1"}
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if in_main else None
     try:
-        ray.init(
-            address,
-            include_dashboard=None if joins else False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **here,
-        )
+        with nullcontext() if joins else on_loopback():
+            ray.init(
+                address,
+                include_dashboard=None if joins else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         with suppress(Exception):
             ray.shutdown()
@@ -56,7 +54,33 @@ def connected(address: str | None) -> Iterator[None]:
     finally:
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process at once
+    head = ray.get_runtime_context().gcs_address
+    if not joins and not head.startswith("127."):
+        warn(f"Ray listens on {head}, and runs what anybody sends it; keep it behind a firewall")
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have the cluster that is started meanwhile listen on 127.0.0.1 alone.
+
+    Ray listens on all addresses of a machine, has no option that changes it, and replaces 127.0.0.1
+    as a node's address by another. On Windows and macOS, though, it keeps to loopback; so it is
+    told that this is such a system.
+    """
+    from ray._private import ray_constants
+
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # for the processes that it starts
+    before = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before[0]
