@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import runpy
 import socket
 import sys
@@ -21,6 +22,9 @@ pytest.importorskip("ray")
 
 from egl_fast.ray import ScoreRecordings
 from egl_fast.ray.connection import connected
+from egl_fast.ray.worker import ModelPlan, ScoringPlan
+from egl_fast.ray.workers import Request, Workers
+from egl_fast.scoring.options import ScoringOptions
 
 # Ray's own, at exit.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
@@ -108,6 +112,26 @@ def test_a_cluster_that_is_started_listens_on_loopback_alone(cluster: None) -> N
 
 def test_ray_tells_nobody(cluster: None) -> None:
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+def test_memory_that_a_worker_freed_is_used_again(cluster: None, tiny_model: Path) -> None:
+    def page_faults(_: Any) -> list[int]:  # pickled as it is, for workers cannot import this file
+        import resource
+
+        import torch
+
+        found = []
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+            for mib in (8, 16, 80):
+                torch.empty(mib * 2**18).fill_(1.0)
+            found.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+        return found
+
+    with Workers(Request(workers=1, threads=1), ModelPlan(str(tiny_model))) as workers:
+        first, *later = workers.ask(ScoringPlan(ScoringOptions()), page_faults)
+    assert max(later) < first / 10
 
 
 @pytest.mark.slow

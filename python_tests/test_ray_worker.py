@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 pytest.importorskip("ray")
 
 from egl_fast.data.manifest import Utterance
-from egl_fast.ray.worker import ScoringPlan, Worker
+from egl_fast.ray.worker import ModelPlan, ScoringPlan, Worker
+from egl_fast.scorer import Scorer
 from egl_fast.scoring.options import ScoringOptions
 
 
@@ -48,3 +50,23 @@ def test_the_next_window_is_read_while_one_is_computed(tmp_path: Path) -> None:
         second = asked.submit(worker.do, plan, scoring.work, windows[1], frozenset())
         assert (first.result().found, second.result().found) == ({0: True}, {1: True})
     assert len(scoring.threads) == 1
+
+
+def test_the_model_is_loaded_where_it_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_threads: None
+) -> None:
+    threads: list[int] = []
+
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.get_ident())
+        return SimpleNamespace(memory_bytes=7)
+
+    monkeypatch.setattr(Scorer, "from_pretrained", loaded)
+    monkeypatch.setattr(Worker, "_keep_warnings", lambda self: None)
+    monkeypatch.chdir(tmp_path)
+    plan = ScoringPlan(ScoringOptions())
+    worker: Any = Worker(str(tmp_path), 1, on_gpu=False)
+    assert worker.load(ModelPlan("model.pt")).found == 7
+    worker._scorings = [(plan, object())]
+    worker.ask(plan, lambda _: threads.append(threading.get_ident()))
+    assert threads[0] == threads[1] != threading.get_ident()

@@ -62,7 +62,8 @@ class Worker:
         self._folder = folder
         self._num_threads = num_threads
         self._device = "cuda" if on_gpu else "cpu"
-        # One thread, whoever asks: OpenMP has a pool of threads for each that computes.
+        # One thread, whoever asks: OpenMP makes a pool of threads for each thread that computes,
+        # and with more threads than cores it lets them sleep between operations.
         self._computing = ThreadPoolExecutor(max_workers=1)
         self._choosing = threading.Lock()
         self._scorer: Scorer | None = None
@@ -75,6 +76,9 @@ class Worker:
         Raises:
             EglError: it cannot be loaded.
         """
+        return self._reply(self._computing.submit(self._load, model).result())
+
+    def _load(self, model: ModelPlan) -> int:
         self._keep_warnings()
         if os.path.isdir(self._folder):
             os.chdir(self._folder)
@@ -96,7 +100,7 @@ class Worker:
             )
         except EglError as error:
             raise type(error)(f"{error} (on node {platform.node()})") from None
-        return self._reply(self._scorer.memory_bytes)
+        return self._scorer.memory_bytes
 
     def ask(self, plan: ScoringPlan, question: Callable[..., Any], *arguments: Any) -> Reply:
         """See ``Scoring.ask``."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 ray: Any = _ray  # half of it has no types
 
+#: Ray runs what is asked of a worker in threads. glibc gives those arenas that cannot keep freed
+#: memory, so that each large tensor pays for its pages again; all are to use the main arena.
+_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "1"}
+
 #: Windows that one worker has at a time: one is computed, one decoded.
 _AT_A_TIME: Final = 2
 
@@ -241,6 +245,7 @@ class Workers:
                 num_gpus=self._gpus,
                 max_concurrency=_AT_A_TIME,
                 scheduling_strategy="SPREAD",
+                runtime_env={"env_vars": _ENVIRONMENT},
             )
             .remote(os.getcwd(), self._threads, self._gpus > 0)
         )
