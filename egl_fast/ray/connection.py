@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from typing import Final
 
 from egl_fast.errors import ClusterError, one_line
 from egl_fast.warning import warn
+
+#: For an answer of the cluster's address.
+_LOOK_SECONDS: Final = 10.0
 
 
 @contextmanager
@@ -19,7 +24,7 @@ def connected(address: str | None) -> Iterator[None]:
 
     Args:
         address: of the cluster, ``auto`` for the one of this machine; None: $RAY_ADDRESS, or else
-            one is started here that listens on loopback alone, and is stopped at the end.
+            ``local``: one is started that listens on loopback alone, and is stopped at the end.
 
     Raises:
         ClusterError: there is none, or it cannot be joined.
@@ -32,35 +37,46 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    joins = bool(address or "RAY_ADDRESS" in os.environ)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    starts = address == "local"
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if in_main else None
     try:
-        with nullcontext() if joins else on_loopback():
+        _look_for(address)
+        with on_loopback() if starts else nullcontext():
             ray.init(
                 address,
-                include_dashboard=None if joins else False,
+                include_dashboard=False if starts else None,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         with suppress(Exception):
             ray.shutdown()
-        where = address or os.environ.get("RAY_ADDRESS", "on this machine")
+        why = one_line(error)[:300]
         raise ClusterError(
-            f"Ray cluster {where}: cannot be joined ({one_line(error)[:300]}); start one with "
+            f"a Ray cluster cannot be started here ({why}); give the --address of one"
+            if starts
+            else f"Ray cluster {address}: cannot be joined ({why}); start one with "
             "`ray start --head`, or give its --address"
         ) from None
     finally:
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process at once
-    head = ray.get_runtime_context().gcs_address
-    if not joins and not head.startswith("127."):
-        warn(f"Ray listens on {head}, and runs what anybody sends it; keep it behind a firewall")
     try:
+        head = ray.get_runtime_context().gcs_address if starts else "127."
+        if not head.startswith("127."):
+            warn(f"Ray listens on {head}, and runs what anybody sends it: use a firewall")
         yield
     finally:
         ray.shutdown()
+
+
+def _look_for(address: str) -> None:
+    """Raise ``OSError`` if nothing listens there; Ray itself looks for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _LOOK_SECONDS).close()
 
 
 @contextmanager

@@ -310,10 +310,11 @@ class Workers:
             self._since = time.monotonic()
         elif time.monotonic() - self._since > _PATIENCE_SECONDS:
             self._since = float("inf")
+            free = ray.available_resources()
             warn(
-                f"no worker yet: each takes {self._threads} CPUs and {self._gpus:g} GPUs, of "
-                f"{ray.available_resources().get('CPU', 0):g} CPUs and "
-                f"{ray.available_resources().get('GPU', 0):g} GPUs that are free on the cluster"
+                f"no worker is ready after {_PATIENCE_SECONDS:.0f} s: each takes {self._threads} "
+                f"CPUs and {self._gpus:g} GPUs, and {free.get('CPU', 0):g} CPUs and "
+                f"{free.get('GPU', 0):g} GPUs are free on the cluster"
             )
 
 
