@@ -165,6 +165,25 @@ def test_a_query_picks_the_same(
 
 
 @pytest.mark.slow
+def test_parquet_is_written_and_excluded(
+    cluster: None, pool: Path, tiny_model: Path, tmp_path: Path, run: Run, restored_threads: None
+) -> None:
+    pytest.importorskip("pyarrow")
+    common = ("--model", tiny_model, "--pool", pool, "--k", 3)
+    local, remote = tmp_path / "local.parquet", tmp_path / "ray.parquet"
+    assert run("score", *common, "--limit", 66, "--threads", 1, "--out", local)[0] == 3
+    assert run("score", *common, "--limit", 66, *ON_RAY, "--out", remote)[0] == 3
+    assert remote.read_bytes() == local.read_bytes()
+    query = ("query", *common, "--budget", 2, "--exclude", remote, *ON_RAY)
+    picks = tmp_path / "picks.jsonl"
+    status, _, said = run(*query, "--out", picks)
+    assert status == 3, said
+    picked = [json.loads(line)["id"] for line in picks.read_text().splitlines()]
+    assert len(picked) == 2
+    assert set(picked) < {f"rec{n}.wav" for n in range(66, 70)}
+
+
+@pytest.mark.slow
 def test_a_simulation_comes_to_the_same_results(cluster: None, tmp_path: Path, run: Run) -> None:
     config = write_simulation(tmp_path)
     simulate = ("simulate", "--config", config, "--threads", 1)
@@ -213,3 +232,16 @@ def test_recordings_are_scored_in_batches_of_any_kind(
     assert [row["audio_filepath"] for row in scored] == columns["audio_filepath"]
     assert [row["egl"] is None for row in scored] == [False, True, True, False, False]
     assert [row["error"] is None for row in scored] == [True, False, False, True, True]
+
+
+def test_batches_have_the_same_columns_whatever_fails(tmp_path: Path, tiny_model: Path) -> None:
+    write_recordings(tmp_path, ["ab"], [0.4])
+    paths = [str(tmp_path / name) for name in ("rec0.wav", "gone.wav")]
+    score = ScoreRecordings(str(tiny_model), method="none")
+    columns = {"speaker": [None], "egl": [7.0]}  # of an earlier run
+    good, bad = (score({"audio_filepath": [path], **columns}) for path in paths)
+    assert good.column_names == bad.column_names
+    assert good.schema.types[2:] == bad.schema.types[2:]
+    assert good["entropy"][0].as_py() > 0
+    assert (good["egl"].to_pylist(), bad["egl"].to_pylist()) == ([None], [None])
+    assert (good["error"].null_count, bad["error"].null_count) == (1, 0)

@@ -159,8 +159,7 @@ class Workers:
         while True:
             place = next((place for place in self._places if place.loading is None), None)
             if place is None:
-                for _ in self._arrivals():
-                    pass
+                self._arrivals()  # models that are loaded, nothing else was asked
                 continue
             reply = self._reply(place.actor.ask.remote(plan, question, *arguments))
             if reply is not None:
