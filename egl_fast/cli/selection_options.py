@@ -6,12 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
 
 from egl_fast.cli import options
 from egl_fast.cli.extras import require_packages
+from egl_fast.data.parquet_records import is_parquet, record_lines
+from egl_fast.errors import SelectionError
 from egl_fast.labeling.formats import Sending, read_back
 from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS
 from egl_fast.selection.request import Request
@@ -123,7 +126,17 @@ def as_settings(request: Request) -> dict[str, Any]:
 
 
 def ids_in(path: str) -> Iterator[str]:
-    """The ids in a file of ``--exclude``."""
+    """The ids in a file of ``--exclude``: picks in any format, or scores."""
+    if os.path.isfile(path) and is_parquet(Path(path)):
+        return _ids_in_parquet(path)
     if os.path.isdir(path):
         require_packages("a Hugging Face dataset", {"pyarrow": "pyarrow"}, extra="datasets")
     return (one.id for one in read_back(path, from_name=Sending.from_name))
+
+
+def _ids_in_parquet(path: str) -> Iterator[str]:
+    with open(path, "rb") as file:
+        for record in map(json.loads, record_lines(file, path)):
+            if not isinstance(record.get("id"), str):
+                raise SelectionError(f"{path}: is not a scores file: it has no column of ids")
+            yield record["id"]
