@@ -186,9 +186,10 @@ class Workers:
         open_windows: set[int] = set()
         limit = _AHEAD * len(self._places)
         latest = -1
+        exhausted = False
 
         def next_task() -> _Task | None:
-            nonlocal latest
+            nonlocal latest, exhausted
             if suspects:
                 return suspects.popleft()
             if open_windows and latest - min(open_windows) >= limit:
@@ -199,6 +200,7 @@ class Workers:
                 open_windows.add(index)
                 latest = index
                 return task
+            exhausted = True
             return None
 
         def assign() -> None:
@@ -218,10 +220,11 @@ class Workers:
 
         try:
             while True:
-                if stop is None or not stop.is_set():
+                stopped = stop is not None and stop.is_set()
+                if not stopped:
                     assign()
                 if not any(place.running for place in self._places) and (
-                    not open_windows or (stop is not None and stop.is_set())
+                    stopped or (exhausted and not open_windows)
                 ):
                     return
                 for task, found in self._arrivals():
