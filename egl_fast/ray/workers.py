@@ -269,7 +269,7 @@ class Workers:
         """What has come within a moment: tasks with what was found, or None if the worker died."""
         owners = {ref: place for place in self._places for ref in place.refs}
         ready, _ = ray.wait(list(owners), num_returns=1, timeout=_LOOK_SECONDS)
-        self._say_what_is_waited_for()
+        self._say_what_is_waited_for(is_idle=not ready)
         arrived: list[tuple[_Task, dict[int, Any] | None]] = []
         for ref in ready:
             place = owners[ref]
@@ -307,8 +307,8 @@ class Workers:
                 warn(message)
         return reply
 
-    def _say_what_is_waited_for(self) -> None:
-        if any(place.loading is None for place in self._places):
+    def _say_what_is_waited_for(self, *, is_idle: bool) -> None:
+        if not is_idle or any(place.loading is None for place in self._places):
             self._since = time.monotonic()
         elif time.monotonic() - self._since > _PATIENCE_SECONDS:
             self._since = float("inf")
