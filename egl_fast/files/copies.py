@@ -194,8 +194,8 @@ def _left_here(failed: _Copy) -> str:
     return f"what was to go there is in {' and '.join(str(copy.path.parent) for copy in kept)}"
 
 
-def named(text: str) -> str:
-    """A message with URLs in place of their copies."""
+def as_given(text: str) -> str:
+    """A text with URLs, as far as they may be shown, in place of their copies."""
     for copy in _COPIES:
         text = text.replace(str(copy.path), str(copy.address))
         text = text.replace(str(copy.path.parent), str(copy.address.parent))
