@@ -34,8 +34,12 @@ class LockHeldError(OutputError):
     """
 
     def __init__(self, message: str, holder: str) -> None:
-        super().__init__(message)
+        super().__init__(message, holder)  # all arguments, or it could not be unpickled
         self.holder = holder
+
+    def __str__(self) -> str:
+        message: str = self.args[0]
+        return message
 
 
 @contextlib.contextmanager

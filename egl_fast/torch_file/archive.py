@@ -33,8 +33,11 @@ class NotATorchFileError(ValueError):
     """The archive was not written by ``torch.save``; ``names`` are its members'."""
 
     def __init__(self, names: list[str]) -> None:
-        super().__init__("has no index")
+        super().__init__(names)
         self.names = names
+
+    def __str__(self) -> str:
+        return "has no index"
 
 
 def torch_content(content: bytes) -> Any:
