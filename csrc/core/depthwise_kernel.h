@@ -8,8 +8,8 @@
 
 namespace egl {
 
-// y[r][j] = the sum over k of taps[r][k] * line[offsets[k] + j]. Terms are added in the order of k,
-// so a row has the same bits whatever rows share the call.
+// y[r][j] = the sum over k of taps[r][k] * line[offsets[k] + j]. Terms are added in runs that depend
+// on k alone, so a row has the same bits whatever rows share the call.
 template <typename Scalar>
 struct ChannelCorrelation {
   const Scalar* line;      // readable, like y writable, as far as whole vectors of outputs go
