@@ -101,16 +101,18 @@ fuzz: venv ## Fuzz native operators and the reader of model files; SECONDS= of C
 		echo "$(CLANGXX): not found; on Debian: apt install clang-19 libclang-rt-19-dev"; exit 1; }
 	$(ENTER) cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DEGL_FUZZ=ON \
 		-DEGL_SANITIZE=address$(comma)undefined -DEGL_TORCH="$(TORCH)"
-	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy fuzz_cotangents
+	$(ENTER) cmake --build build/fuzz --target fuzz_search fuzz_occupancy \
+		fuzz_cotangents fuzz_labelings
 	$(ENTER) pip install --quiet --require-hashes --no-deps $(PIP_OPTIONS) -r fuzz/requirements.txt
 	$(ENTER) python fuzz/run.py --seconds $(SECONDS)
 
 audit: venv ## Look up known vulnerabilities of the pins by pip-audit; needs the internet
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --quiet $(PIP_OPTIONS) pip-audit
-	build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+	build/audit/bin/pip-audit --strict --require-hashes --disable-pip \
+		--requirement requirements.lock --requirement requirements-cuda.lock
 
-sbom: venv ## Write build/sbom.cdx.json: the pins of requirements.lock, as CycloneDX
+sbom: venv ## Write build/sbom.cdx.json: all pins of the locks, as CycloneDX
 	$(ENTER) python python_tests/sbom.py build/sbom.cdx.json
 
 test-wheel: venv ## Build the wheel, install it in an empty environment outside the tree, test it there

@@ -31,7 +31,6 @@ from workloads import sharpen
 
 from egl_fast import Scorer
 from egl_fast.benchmarking.comparison import EXACT, INFERENCE, LOOP, METHODS, Comparison
-from egl_fast.benchmarking.memory import peak_memory_bytes
 from egl_fast.benchmarking.recordings import Recording
 from egl_fast.benchmarking.stopwatch import StopwatchEngine
 from egl_fast.cli.options import Size
@@ -40,6 +39,7 @@ from egl_fast.data.audio import Waveform, load_audio
 from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.recognizers.front_end import WaveformFunction
 from egl_fast.recognizers.recognizer import Recognizer
+from egl_fast.tracking.memory import peak_memory_bytes
 
 RATE_HZ = 16000
 K = 100

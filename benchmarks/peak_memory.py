@@ -36,8 +36,8 @@ def measure(model: str, seconds: float, k: int, memory: str) -> None:
     import numpy as np
 
     from egl_fast import Scorer
-    from egl_fast.benchmarking.memory import peak_memory_bytes
     from egl_fast.cli.options import Size
+    from egl_fast.tracking.memory import peak_memory_bytes
 
     scorer = Scorer.from_checkpoint(model, memory_bytes=Size().convert(memory, None, None))
     rng = np.random.default_rng(0)

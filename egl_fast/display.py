@@ -69,6 +69,8 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
         {"id": "größe\u009b"}
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    if text.isprintable():  # a quick look: no unsafe character is printable
+        return text
     # Line feeds here are indentation: those in strings are escaped already.
     return _UNSAFE.sub(lambda found: _as_json(found[0]) if found[0] != "\n" else "\n", text)
 

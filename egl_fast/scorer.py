@@ -29,6 +29,7 @@ from egl_fast.records import ScoreRecord
 from egl_fast.scoring.arguments import names_of
 from egl_fast.scoring.batch_inputs import score_inputs
 from egl_fast.scoring.formula.dropout import dropout_modules
+from egl_fast.scoring.formula.plausibility import Plausibility
 from egl_fast.scoring.options import (
     ScoringKeywords,
     ScoringOptions,
@@ -119,6 +120,7 @@ class Scorer:
         )
         self.memory_bytes = self._engine.memory.total_bytes
         self._engines: dict[str | None, GradientEngine] = {self.params: self._engine}
+        self._plausibility = Plausibility(self.recognizer)
 
     @property
     def model(self) -> nn.Module:
@@ -352,6 +354,7 @@ class Scorer:
     def _task(self, options: ScoringOptions) -> ScoringTask:
         if options.params is None:
             options = replace(options, params=self.params)
+        options.refuse_more_than_fits(self.recognizer.dtype)
         # Engines are kept: each verifies a set of parameters against autograd once.
         if options.params not in self._engines:
             self._engines[options.params] = GradientEngine(
@@ -362,7 +365,12 @@ class Scorer:
             )
         if options.mc_dropout:
             dropout_modules(self.model)  # refuses it here, not after the first recording
-        return ScoringTask(self._engines[options.params], self.recognizer, options)
+        return ScoringTask(
+            self._engines[options.params],
+            self.recognizer,
+            options,
+            plausibility=self._plausibility,
+        )
 
 
 def pool_scoring(

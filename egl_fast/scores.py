@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,12 +25,16 @@ from egl_fast.data.parquet_records import record_lines
 from egl_fast.data.unique_ids import without_repeats
 from egl_fast.embeddings.file import embeddings_path, load_embeddings
 from egl_fast.errors import ManifestError
+from egl_fast.files import copies
+from egl_fast.files.addresses import Address, place_of
 from egl_fast.records import STRATEGIES
 from egl_fast.selection import Scores
 from egl_fast.selection.columns import Columns
 from egl_fast.selection.gate import likeness_in
 from egl_fast.warning import warn
 
+#: Endings of what is kept beside scores, which a shell completes to as well.
+_BESIDE = (".meta.json", ".errors.jsonl", ".embeddings.npy", ".trusted.npy", ".journal")
 #: What to do about a file that holds no scores.
 REMEDY = "give what `egl-fast score` wrote, or what `select` or `query` wrote as JSON Lines"
 
@@ -42,6 +47,12 @@ class ScoredPool:
 
     def __init__(self, path: str) -> None:
         self._source = "scores from standard input" if path == "-" else f"scores {path}"
+        for ending in _BESIDE:
+            if path.endswith(ending):
+                raise ManifestError(
+                    f"{self._source}: belongs to the scores, but holds none; give "
+                    f"{path.removesuffix(ending)}"
+                )
         self._file = rereadable(path, self._source)
 
     def __enter__(self) -> ScoredPool:
@@ -62,23 +73,22 @@ class ScoredPool:
             ManifestError: there is none, or a line is not a record of an utterance of its own.
         """
 
-        def named() -> Iterator[tuple[str, tuple[int, str, dict[str, Any]]]]:
-            for number, where, record in json_lines(self._lines(), self._source, remedy=REMEDY):
+        def named() -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
+            for _, where, record in json_lines(self._lines(), self._source, remedy=REMEDY):
                 _refuse_other_records(record, where)
-                yield record["id"], (number, where, record)
+                yield record["id"], (where, record)
 
         def repeated(
-            identity: str,
-            first: tuple[int, str, dict[str, Any]],
-            again: tuple[int, str, dict[str, Any]],
+            identity: str, first: tuple[str, dict[str, Any]], again: tuple[str, dict[str, Any]]
         ) -> ManifestError:
+            before = first[0].removeprefix(f"{self._source}, ")
             return ManifestError(
-                f"{again[1]}: id {identity!r} is already on line {first[0]}; "
-                "a recording need be transcribed only once: remove one of the lines"
+                f"{again[0]}: id {identity!r} is already that of {before}; a recording need be "
+                "transcribed only once: remove one of the two"
             )
 
         is_empty = True
-        for _, _, record in without_repeats(named, repeated):
+        for _, record in without_repeats(named, repeated):
             is_empty = False
             yield record
         if is_empty:
@@ -103,9 +113,8 @@ class ScoredPool:
         wanted, last = set(places), max(places, default=-1)
         found: dict[int, dict[str, Any]] = {}
         with suppress(ManifestError):
-            for place, (_, text, where) in enumerate(decoded_lines(self._lines(), self._source)):
-                if place > last:
-                    break
+            lines = islice(decoded_lines(self._lines(), self._source), last + 1)
+            for place, (_, text, where) in enumerate(lines):
                 if place in wanted:
                     record = json_object(text, where)
                     if record.get("id") != ids[place]:
@@ -125,7 +134,7 @@ def read_scores(path: str | Path) -> Scores:
 
     Args:
         path: what ``egl-fast score`` or ``egl-fast merge`` wrote, JSON Lines (gzipped or not) or
-            Parquet; or "-" for standard input.
+            Parquet, on a disk or at a URL; or "-" for standard input.
 
     Returns:
         A sequence of the file's objects, with ``metadata`` and ``embeddings``: what
@@ -136,6 +145,10 @@ def read_scores(path: str | Path) -> Scores:
         SelectionError: the embeddings beside it are damaged or belong to other scores, or
             scikit-learn is not installed.
     """
+    place = place_of(path)
+    if isinstance(place, Address):
+        with copies.temporary(place) as copy:
+            return read_scores(copy)  # which maps what it leaves on the disk
     path = str(path)
     with ScoredPool(path) as pool:
         records = list(pool)

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import ray
+from ray.data.expressions import col
 
 from egl_fast.data.manifest import read_manifest
 from egl_fast.ray import ScoreRecordings
@@ -46,7 +47,7 @@ def main() -> None:
         )
         scored.write_parquet(str(args.out.resolve()))
         written = ray.data.read_parquet(str(args.out.resolve()))
-        failed = written.filter(lambda row: row["error"] is not None).count()
+        failed = written.filter(expr=~col("error").is_null()).count()
         print(f"{written.count()} recordings, {failed} of them could not be scored")
         for row in written.sort("egl", descending=True).take(3):
             print(f"{row['id']}  egl {row['egl']:.4g}  {row['pred_text']}")

@@ -3,10 +3,12 @@
     python fuzz/checkpoints.py FOLDER... -max_total_time=60    fuzz; FOLDERs hold inputs
     python fuzz/checkpoints.py --seeds FOLDER                  write the inputs to start from
 
-The first byte of an input tells what the rest is: a whole file, or the pickle in one. A pickle is
-put into a file with right checksums beside the numbers of a valid model, since no mutation would
-find those. While a file is read, nothing may be run, imported, connected to, or written, as
-Python's audit events tell. libFuzzer watches time and memory.
+The first byte of an input tells what the rest is: a whole file, the pickle in one, or choices. A
+pickle is put into a file with right checksums beside the numbers of a valid model, since no
+mutation would find those. Choices take the place of the random numbers by which
+``fuzz_checkpoints.py`` changes values, weights, members, and records of a valid file, so that what
+comes after the pickle is reached. While a file is read, nothing may be run, imported, connected to,
+or written, as Python's audit events tell. libFuzzer watches time and memory.
 
 ``python_tests/test_fuzz_corpora.py`` replays ``corpus/checkpoints`` without Atheris.
 """
@@ -14,6 +16,8 @@ Python's audit events tell. libFuzzer watches time and memory.
 from __future__ import annotations
 
 import codecs
+import io
+import random
 import sys
 import tempfile
 from dataclasses import replace
@@ -30,6 +34,21 @@ FORBIDDEN = (
     *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod"),
     *("socket.connect", "socket.bind", "urllib.Request", "shutil.rmtree", "tempfile.mkstemp"),
 )
+
+
+class Choices(random.Random):
+    """Random numbers that are the bytes of an input; zero past their end."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(0)
+        self._data = io.BytesIO(data)
+
+    def getrandbits(self, count: int, /) -> int:
+        size = (count + 7) // 8
+        return int.from_bytes(self._data.read(size).ljust(size, b"\0"), "big") >> (8 * size - count)
+
+    def random(self) -> float:
+        return self.getrandbits(8) / 256
 
 
 class Reader:
@@ -69,6 +88,7 @@ class Reader:
         # Codecs of texts, member names, and pickled strings are imported when first used.
         for codec in ("utf-8-sig", "utf-16", "utf-32", "cp437", "ascii", "raw-unicode-escape"):
             codecs.lookup(codec)
+        repr(torch_archives.torch.zeros(1))  # so is a part of torch
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -83,9 +103,13 @@ class Reader:
 
     def read(self, data: bytes) -> str:
         """What becomes of an input; see ``Fuzzer.outcome``. Raises ``AssertionError``."""
-        is_program, rest = data[:1] in (b"\1", b"\3"), data[1:]
-        mutated = self._with_program(self.archive, rest) if is_program else rest
-        self._fuzzer.path.write_bytes(mutated)
+        kind, rest = data[:1], data[1:]
+        if kind == b"\1":
+            rest = self._with_program(self.archive, rest)
+        elif kind == b"\2":
+            _, rest = self._fuzzer.mutation(Choices(rest))
+        self._fuzzer.path.write_bytes(rest)
+        self._seen.clear()
         self._is_reading = True
         try:
             outcome = self._fuzzer.outcome_of_file()
@@ -102,6 +126,10 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "file").write_bytes(b"\0" + reader.archive)
         (folder / "pickle").write_bytes(b"\1" + reader.program)
+        for way in range(0, 256, 32):
+            for choice in range(0, 256, 4):
+                choices = bytes([2, way, *[choice, 7 * choice % 256] * 3])
+                (folder / f"choices-{way}-{choice}").write_bytes(choices)
         return
     import atheris
 

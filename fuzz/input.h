@@ -45,22 +45,27 @@ class Input {
   // Any double, NaN and infinities included.
   double any() { return std::bit_cast<double>(word()); }
 
-  // A level of extreme_problem.h, a number of ordinary size, or any other that is at most 0.
+  // A level of extreme_problem.h, a number of ordinary size, one that is above 0 as by rounding, or
+  // any other below.
   double log_prob() {
     const uint8_t way = byte();
     if (way < std::size(test::kExtremeLevels)) return test::kExtremeLevels[way];
     if (way < 224) return -std::ldexp(1.0 + byte() / 256.0, way % 12 - 4);
+    if (way < 232) return kMostLogProb * byte() / 255.0;
     // Sums stay finite: a path whose log-probability is no finite double counts as impossible,
     // which enumeration in long double does not know.
     const double value = -std::abs(any());
     return std::isnan(value) || value < -1e300 ? kNegInf : value;
   }
 
-  // As log_prob(), of either sign; NaN and infinities, which are refused, are rare.
+  // As log_prob(), of either sign. Minus infinity is common, since nothing about coverage leads to
+  // it; NaN and plus infinity, which are refused, are rare.
   double logit() {
     const uint8_t way = byte();
-    if (way < 224) return way % 2 == 0 ? log_prob() : -log_prob();
-    return any();
+    if (way < 32) return kNegInf;
+    if (way >= 224) return any();
+    const double value = log_prob();
+    return way % 2 == 0 || value == kNegInf ? value : -value;
   }
 
   // At most this large. Emissions are drawn from few values, so that ties are common.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ fragments = st.sampled_from(FRAGMENTS) | st.binary(max_size=8)
 
 
 @st.composite
-def mutated(draw: Callable[[Any], Any], valid: bytes) -> bytes:
+def mutated(draw: Callable[[Any], Any], valid: bytes, fragments: st.SearchStrategy[bytes]) -> bytes:
     """Valid bytes of which a few pieces are cut out, or replaced by a fragment."""
     content = valid
     for _ in range(draw(st.integers(1, 3))):
@@ -41,10 +41,11 @@ def mutated(draw: Callable[[Any], Any], valid: bytes) -> bytes:
     return content
 
 
-def any_bytes(*valid: bytes) -> st.SearchStrategy[bytes]:
-    """Bytes near to one of these, or any."""
-    near = st.sampled_from(valid).flatmap(mutated)
-    return near | st.lists(fragments, max_size=8).map(b"".join)
+def any_bytes(*valid: bytes, also: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
+    """Bytes near to one of these, or any; ``also``: fragments of this format."""
+    pieces = st.sampled_from(also) | fragments if also else fragments
+    near = st.sampled_from(valid).flatmap(lambda one: mutated(one, pieces))
+    return near | st.lists(pieces, max_size=8).map(b"".join)
 
 
 #: Values of JSON that may be where another is expected.

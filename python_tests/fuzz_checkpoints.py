@@ -29,6 +29,7 @@ from recordings import random_checkpoint
 from torch import Tensor
 
 from egl_fast.checkpoint import Checkpoint, checkpoint_content, load_checkpoint, plain_config
+from egl_fast.embeddings.spectrum import SIZE
 from egl_fast.errors import CheckpointError
 from egl_fast.features import log_spectrogram
 
@@ -89,12 +90,10 @@ def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def of_content(content: Any, rng: random.Random) -> Mutation:
-    """The content with one value replaced by a hostile one, removed, or renamed."""
-    path = rng.choice(list(leaves(content)))
-    number = rng.randrange(len(HOSTILE))
-    value = HOSTILE[number]
-    label = f"{'.'.join(map(str, path))} = {type(value).__name__}, hostile value {number}"
-    if rng.random() < 0.1 and isinstance(path[-1], str):
+    """The content with a few values replaced by hostile ones, or with one of another name."""
+    paths = list(leaves(content))
+    path = rng.choice(paths)
+    if rng.random() > 0.9 and isinstance(path[-1], str):
         changed = copy.deepcopy(content)
         holder = changed
         for name in path[:-1]:
@@ -102,7 +101,12 @@ def of_content(content: Any, rng: random.Random) -> Mutation:
         holder[rng.choice([7, "x", "", "\n"])] = holder.pop(path[-1])
         label = f"{'.'.join(map(str, path))} renamed"
     else:
-        changed = replaced(content, path, value)
+        changed, label = content, ""
+        chosen = {path, *(rng.choice(paths) for _ in range(rng.choice([0, 0, 0, 1, 2])))}
+        for path in sorted(chosen, key=len, reverse=True):  # what is inside another comes before it
+            number = rng.randrange(len(HOSTILE))
+            changed = replaced(changed, path, HOSTILE[number])
+            label += f"{'.'.join(map(str, path))} = hostile value {number}; "
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return label, made.saved(changed)
@@ -238,10 +242,21 @@ class Fuzzer:
         self.seed = seed
         original = original or random_checkpoint()
         original.training = {"epoch": 3, "note": "x", "losses": [1.5, None, True]}
+        original.trusted = torch.ones(2, 2 * original.model.output.in_features + SIZE)
         self.content = checkpoint_content(original)
         self.archive = made.saved(self.content)
         self.waveform = torch.sin(torch.arange(8000) / 7)
         self.expected = self.logits(original)
+        self._ways: list[Callable[[random.Random], Mutation]] = [
+            lambda rng: of_content(self.content, rng),
+            lambda rng: of_content(self.content, rng),
+            lambda rng: of_bytes(self.archive, rng),
+            lambda rng: of_program(self.archive, rng),
+            lambda rng: of_instructions(self.archive, rng),
+            lambda rng: of_numbers(self.archive, rng),
+            lambda rng: of_records(self.archive, rng),
+            lambda rng: of_members(self.archive, rng),
+        ]
 
     def logits(self, checkpoint: Checkpoint) -> Tensor:
         """A model's output for a tone."""
@@ -252,20 +267,14 @@ class Fuzzer:
 
     def mutations(self) -> Iterator[Mutation]:
         """Every kind in turn."""
-        ways: list[Callable[[random.Random], Mutation]] = [
-            lambda rng: of_content(self.content, rng),
-            lambda rng: of_content(self.content, rng),
-            lambda rng: of_bytes(self.archive, rng),
-            lambda rng: of_program(self.archive, rng),
-            lambda rng: of_instructions(self.archive, rng),
-            lambda rng: of_numbers(self.archive, rng),
-            lambda rng: of_records(self.archive, rng),
-            lambda rng: of_members(self.archive, rng),
-        ]
         for number in itertools.count():
             rng = random.Random(f"{self.seed} {number}")
-            label, mutated = ways[number % len(ways)](rng)
+            label, mutated = self._ways[number % len(self._ways)](rng)
             yield f"{number}: {label}", mutated
+
+    def mutation(self, rng: random.Random) -> Mutation:
+        """One of any kind."""
+        return rng.choice(self._ways)(rng)
 
     def outcome(self, mutated: bytes) -> str:
         """What loading gives: "refused", or "same" or "other" for a model that works.

@@ -41,7 +41,7 @@ DRAWN = """() => window.reportCharts
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory, examples):
-    """Paths of reports: of a run, of a pool large enough to be drawn as cells, of hostile texts."""
+    """Paths of reports: a run, a pool drawn as cells, and hostile texts as a pool and as picks."""
     folder = tmp_path_factory.mktemp("pages")
     records = synthetic_scores(examples / "pool.jsonl")
     records[0] = {**records[0], "text": HOSTILE, "pred_text": HOSTILE, "id": HOSTILE}
@@ -75,9 +75,12 @@ def files(tmp_path_factory, examples):
             )
         )
     )  # fmt: skip
+    run("--scores", hostile, "--audio", "20")
     # As `select` leaves it, with the same texts among what the gate turned away.
     lines = [json.loads(line) for line in hostile.read_text().splitlines()]
-    hostile.with_name("hostile.jsonl.atypical.jsonl").write_text(
+    picks = folder / "picks.jsonl"
+    picks.write_text(hostile.read_text())
+    picks.with_name("picks.jsonl.atypical.jsonl").write_text(
         "".join(
             json.dumps({**line, "typicality": at / 100 - 1, "group": 1 + at % 2}) + "\n"
             for at, line in enumerate(lines)
@@ -87,14 +90,15 @@ def files(tmp_path_factory, examples):
     values = [at / 100 - 1 for at in range(101)]
     gate |= {"quantiles": values, "histogram": histogram(values, -0.7)}
     typicality = {"quantiles": [at / 200 - 0.5 for at in range(101)]}
-    hostile.with_name("hostile.jsonl.meta.json").write_text(
-        json.dumps({"num_picks": len(lines), "gate": gate, "typicality": typicality})
-    )
-    run("--scores", hostile, "--audio", "20")
+    told = {"strategy": "egl_full", "budget": HOSTILE, "per": [[HOSTILE, 1]], "scores": HOSTILE}
+    told |= {"num_picks": len(lines), "gate": gate, "typicality": typicality}
+    picks.with_name("picks.jsonl.meta.json").write_text(json.dumps(told))
+    run("--scores", picks, "--audio", "20")
     return {
         "run": run_dir / "report.html",
         "scores": folder / "scores.jsonl.html",
         "hostile": folder / "hostile.jsonl.html",
+        "picks": folder / "picks.jsonl.html",
     }
 
 

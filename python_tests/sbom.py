@@ -1,6 +1,6 @@
-"""A software bill of materials (CycloneDX 1.5, JSON) of every pin in requirements.lock.
+"""A software bill of materials (CycloneDX 1.5, JSON) of every pin in the locks.
 
-``python python_tests/sbom.py build/sbom.cdx.json``, or ``make sbom``. The same lock gives the same
+``python python_tests/sbom.py build/sbom.cdx.json``, or ``make sbom``. The same locks give the same
 bytes. Two pins of one package, for different versions of Python, are two components.
 """
 
@@ -13,7 +13,10 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
+_ROOT = Path(__file__).resolve().parent.parent
+
+#: requirements-cpu.lock is another build of torch, which the first of these has.
+LOCKS = [_ROOT / "requirements.lock", _ROOT / "requirements-cuda.lock"]
 
 
 def pins(lock: str) -> list[Requirement]:
@@ -51,4 +54,5 @@ def bill_of_materials(lock: str) -> dict[str, Any]:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(bill_of_materials(LOCK.read_text()), indent=1) + "\n")
+    locks = "".join(lock.read_text("utf-8") for lock in LOCKS)
+    target.write_text(json.dumps(bill_of_materials(locks), indent=1) + "\n")

@@ -345,9 +345,3 @@ def test_a_rate_without_speech_is_refused_before_it_fills_memory(tmp_path: Path)
     soundfile.write(tmp_path / "a.wav", np.zeros(26_000), 1)
     with pytest.raises(AudioError, match="its rate of 1 Hz is too low"):
         load(tmp_path / "a.wav")
-
-
-def test_a_url_is_called_a_url(tmp_path: Path) -> None:
-    for address in ("https://example.org/a.wav", "s3://bucket/a.wav", "file:///a.wav"):
-        with pytest.raises(AudioError, match="is a URL, not a file; download it"):
-            load(tmp_path / address)

@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         "manifest.jsonl, line 2: needs 'audio_filepath'", "a path as a string"),
     "an id that is repeated": (
         lambda p: p.score(pool=p.manifest(FINE, "", FINE)),
-        "line 3: id 'rec0.wav' is already on line 1", "give each line its own id"),
+        "line 3: id 'rec0.wav' is already that of line 1", "give each its own id"),
     "a missing checkpoint": (
         lambda p: p.score(model="none.pt"),
         "model none.pt: no such file", "`egl-fast train`"),

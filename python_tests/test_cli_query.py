@@ -287,7 +287,9 @@ def test_too_little_effort_is_said(
     more = ("--effort", 3.9, "--confidence", 1, "--overwrite")
     status, _, err = run(*given(sample, out), *more)
     assert status == 0
-    assert re.search(r"warning: .* of the picks are expected to be right, less than", err)
+    assert re.search(
+        r"warning: .* of the picks are expected to be those of exact scores, less than", err
+    )
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ class TestNothingIsLost:
         ('{"id": "x"}', "line 3: 'duration' is None"),
         ('{"id": "x", "duration": "1"}', "line 3: 'duration' is '1'"),
         ('{"id": "x", "duration": -1}', "line 3: 'duration' is -1"),
-        (json.dumps(LINES[0]), "line 3: id 'rec0' is already on line 1"),
+        (json.dumps(LINES[0]), "line 3: id 'rec0' is already that of line 1"),
     ],
 )
 def test_a_malformed_line_is_named_by_its_number(scores, bad, message):
@@ -388,3 +388,20 @@ def test_compressed_scores_are_read_and_other_formats_refused(scores):
     result = CliRunner().invoke(cli, [*arguments, "--out", str(out)])
     assert "is named like a spreadsheet" in str(result.exception)
     assert not out.exists()
+
+
+def test_a_pipe_has_no_gate_and_says_so():
+    """Nor embeddings: both are kept beside a scores file."""
+    lines = as_text({**line, "typicality": 0.0} for line in LINES)
+    done = run("-", "--budget", "1", stdin=lines)
+    said = "warning: noise, music, and other languages were not left out; to leave them out, score"
+    assert f"{said} with --typicality and --out, and select from that file" in done.stderr
+    again = run("-", "--budget", "1", "--batch", "clusters", stdin=lines, status=2)
+    assert "batch clusters: needs the embeddings" in again.stderr
+    assert "a pipe or a list of records cannot replace" in again.stderr
+
+
+@pytest.mark.parametrize("ending", [".meta.json", ".errors.jsonl", ".embeddings.npy"])
+def test_what_is_beside_the_scores_is_told_from_them(scores, ending):
+    message = refusal(f"{scores}{ending}", "--budget", "1")
+    assert f"holds none; give {scores}" in message

@@ -252,8 +252,17 @@ def test_a_file_of_ones_own_ranks(scores: Path) -> None:
         (("--share", "language"), "no record holds language"),
         (("--share", "kind", "--batch", "clusters"), "--share does nothing beside --batch"),
         (("--cost", "free"), "cost 'free': expected"),
-        (("--drop-atypical", "auto", "--keep-group", "99"), "--keep-group 99: the last group is"),
+        (
+            ("--drop-atypical", "auto", "--keep-group", "99"),
+            "--keep-group: there is no group 99",
+        ),
         (("--drop-atypical", "all"), "expected a percentage below 100"),
+        (("--drop-atypical", "0%", "--keep-group", "4"), "no group 4; of these scores, the gate"),
+        (
+            ("--budget", "32", "--drop-atypical", "25%"),
+            "there are only 23 records left of 32 (turned away by the gate: 8, copies of others: "
+            "1); give at most 23, or widen the gate (--drop-atypical 0% opens it)",
+        ),
         (("--exclude", "missing.jsonl"), "missing.jsonl"),
         (("--min-typicality", "5"), "nothing is left to select from"),
     ],
@@ -353,3 +362,23 @@ def test_auto_needs_a_calibrated_threshold(scores: Path, run: Run) -> None:
     Path(f"{scores}.meta.json").unlink()
     message = refusal(run, scores, "--drop-atypical", "auto")
     assert "holds no calibrated threshold" in message
+
+
+def test_all_that_is_excluded_is_counted(scores: Path, run: Run) -> None:
+    """The gate leaves out noise, excluded or not."""
+    earlier = scores.with_name("earlier.jsonl")
+    earlier.write_text('{"id": "5 talk"}\n{"id": "31 noise"}\n')
+    err = run("select", scores, "--budget", 1, "--drop-atypical", "12.5%", "--exclude", earlier)[2]
+    assert "leaves out 4 atypical utterances" in err
+    assert "not candidates: 2 excluded utterances, 1 copies of others" in err
+
+
+def test_scores_joined_by_hand_have_lost_the_gate(scores: Path, run: Run) -> None:
+    joined = scores.with_name("joined.jsonl")
+    joined.write_bytes(scores.read_bytes())
+    err = run("select", joined, "--budget", 1)[2]
+    assert "(files joined by hand have none: `egl-fast merge` joins shards)" in err
+    without = [{k: v for k, v in one.items() if k != "typicality"} for one in read(scores)]
+    joined.write_text("".join(json.dumps(one) + "\n" for one in without))
+    err = run("select", joined, "--budget", 1)[2]
+    assert "(if these are shards that were joined by hand, join them with `egl-fast merge`)" in err

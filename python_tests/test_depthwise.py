@@ -33,6 +33,7 @@ def test_operator_is_registered_soundly() -> None:
         (torch.ones(1, 3, 9), torch.ones(1, 3, 0), {}, "K of at least 1"),
         (torch.ones(1, 3, 9), torch.ones(1, 3, 4), {"stride": 0}, "stride: expected at least 1"),
         (torch.ones(1, 3, 9), torch.ones(1, 3, 4), {"dilation": 4}, "at least 4 more frames"),
+        (torch.ones(1, 3, 9), torch.ones(1, 3, 4), {"dilation": 2**62}, r"dilation: .* 2\^48"),
     ],
 )
 def test_bad_arguments_are_one_line(

@@ -14,6 +14,8 @@ import pytest
 FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
 
 
+# Python's own, of a text in a pickle; shown to nobody by default.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_the_reader_of_model_files_survives_its_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -25,6 +27,7 @@ def test_the_reader_of_model_files_survives_its_corpus(
         reader.read(path.read_bytes()) for path in (FUZZ / "corpus/checkpoints").iterdir()
     )
     assert outcomes["same"] >= 2
+    assert outcomes["other"] >= 2
     assert outcomes["refused"] > 50
     # The watch over the reader sees what it is for.
     with pytest.MonkeyPatch.context() as patch:

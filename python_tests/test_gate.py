@@ -41,10 +41,10 @@ def test_no_gate_unless_asked_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("10%", -1.0), "either --drop-atypical or --min-typicality"),
+        (("10%", -1.0), "either drop_atypical or min_typicality"),
         (("100%", None), "expected a percentage below 100"),
         (("ten", None), "expected a percentage below 100"),
-        (("auto", None), r"holds no calibrated threshold; score the pool with --typicality"),
+        (("auto", None), r"holds no calibrated threshold; score the pool with `egl-fast"),
     ],
 )
 def test_what_draws_no_line_is_refused(arguments: tuple[str, float], message: str) -> None:
@@ -53,14 +53,14 @@ def test_what_draws_no_line_is_refused(arguments: tuple[str, float], message: st
 
 
 def test_groups_to_keep_need_a_gate() -> None:
-    with pytest.raises(SelectionError, match="nothing is turned away"):
+    with pytest.raises(SelectionError, match="keep_group: there is no gate"):
         Gate.of(None, None, kept_groups=[1])
 
 
 def test_scores_without_typicality_are_refused() -> None:
     gate = Gate.of("10%", None)
     assert gate is not None
-    with pytest.raises(SelectionError, match="holds no typicality; score the pool with"):
+    with pytest.raises(SelectionError, match="hold no typicality; score the pool with"):
         gate.turned_away(Candidates([{"id": "a"}]))
     with pytest.raises(SelectionError, match=r"record 2 \('b'\) holds no typicality"):
         gate.turned_away(Candidates([{"id": "a", "typicality": 0.0}, {"id": "b"}]))

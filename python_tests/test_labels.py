@@ -209,6 +209,10 @@ def test_the_rest_of_the_pool_is_a_pool(pool: Path, tmp_path: Path) -> None:
     assert len(left) == len(rows) - 5 == 59
     assert all(utterance.audio_path.is_file() for utterance in left)
     before = (out.read_bytes(), rest.read_bytes())
+    of_folder = tmp_path / "of_folder.jsonl"
+    labels(picks, some, "--out", tmp_path / "x.jsonl", "--rest", of_folder, "--pool", pool,
+           status=3)  # fmt: skip
+    assert all(utterance.audio_path.is_file() for utterance in read_manifest(of_folder))
     assert "already exists" in str(
         CliRunner().invoke(cli, ["labels", *map(str, (picks, some, *arguments))]).exception
     )
@@ -304,8 +308,8 @@ def test_transcripts_that_a_model_cannot_write_are_counted_by_character(tmp_path
     out = tmp_path / "labeled.jsonl"
     done = labels(picks, picks, "--out", out, "--model", model, status=3)
     assert (
-        "warning: characters that the model lacks, by transcripts: 'ö' in 2 (such as 'rec1.wav'), "
-        "'7' in 1 (such as 'rec1.wav')\n"
+        "warning: characters that the model lacks, by transcripts: 'ö' in 2 (such as 'rec1.wav', "
+        "line 2), '7' in 1 (such as 'rec1.wav', line 2)\n"
     ) in done.stderr
     assert "2 with characters that the model cannot write: see" in done.stderr
     assert [line["text"] for line in lines_of(out)] == ["ab", "7 ö", "ö", "e" * 60]

@@ -111,7 +111,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str, complaint: str) ->
 
 def test_a_repeated_id_names_both_lines(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "m.jsonl", [{"audio_filepath": x} for x in "aba"])
-    with pytest.raises(ManifestError, match=r"line 3: id 'a' is already on line 1"):
+    with pytest.raises(ManifestError, match=r"line 3: id 'a' is already that of line 1"):
         read_manifest(manifest)
     manifest.write_text(json.dumps([{"audio_filepath": x} for x in "aba"], indent=1))
     with pytest.raises(ManifestError, match=r"item 3: id 'a' is already that of item 1"):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from egl_fast.cli.selection_options import ids_in
 from egl_fast.data.parquet_records import is_written_here, record_lines, to_json_lines, to_parquet
-from egl_fast.errors import ManifestError, MissingExtraError
+from egl_fast.errors import ManifestError, MissingExtraError, SelectionError
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -93,3 +94,12 @@ def test_tables_of_others_are_read_too_and_faults_are_one_line(
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with path.open("rb") as file, pytest.raises(MissingExtraError, match="needs pyarrow: pip"):
         list(record_lines(file, "scores x"))
+
+
+def test_recordings_of_scores_can_be_excluded(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    parquet.write_table(pyarrow.table({"id": ["a", "b"], "egl": [None, 1.0]}), path)
+    assert list(ids_in(str(path))) == ["a", "b"]
+    parquet.write_table(pyarrow.table({"egl": [None, 1.0]}), path)
+    with pytest.raises(SelectionError, match=r"scores\.parquet: is not a scores file"):
+        list(ids_in(str(path)))

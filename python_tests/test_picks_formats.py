@@ -234,6 +234,19 @@ def test_nothing_is_overwritten_unasked(pool: Path, tmp_path: Path) -> None:
 # With the libraries themselves.
 
 
+def test_lhotse_without_ffmpeg_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("egl_fast.labeling.formats.lhotse.pyav_is_installed", lambda: False)
+    audio = Path(__file__).parent / "audio" / "tone.m4a"
+    score = {"id": "a", "audio_filepath": str(audio), "duration": 0.4, "pctc": 1.0}
+    (tmp_path / "scores.jsonl").write_text(json.dumps(score))
+    out = tmp_path / "picks.cuts.jsonl"
+    assert in_this_process("select", tmp_path / "scores.jsonl", "--budget", 1, "--out", out) == 2
+    assert "pip install 'egl-fast[av]', or choose another --format" in capfd.readouterr().err
+    assert not out.exists()
+
+
 def test_lhotse_gets_recordings_that_only_ffmpeg_reads(tmp_path: Path) -> None:
     pytest.importorskip("av")
     lhotse = pytest.importorskip("lhotse")

@@ -196,8 +196,8 @@ def test_an_utterance_that_never_fits_is_an_error_of_its_own(
     with pytest.warns(egl_fast.EglWarning, match="out of memory"):
         results, engine = scored(tiny_model, eight, options)
     assert results.pop(7) == (
-        "utterance 'rec7.wav': 0.8 s do not fit into memory; cut it, or leave out long ones with "
-        "--max-duration"
+        "utterance 'rec7.wav': 0.8 s do not fit into memory; cut it, or leave it out, as `score "
+        "--max-duration` does"
     )
     del expected[7]
     assert_alike(results, expected, rel=1e-4)

@@ -152,7 +152,7 @@ def test_what_is_no_share_is_refused(scores: Path, drop: Any) -> None:
 
 
 def test_typicality_without_its_threshold_is_warned_of() -> None:
-    with pytest.warns(egl_fast.EglWarning, match="were not left out; .*keep the scores' .meta.jso"):
+    with pytest.warns(egl_fast.EglWarning, match="were not left out; .*give what egl_fast.read"):
         egl_fast.select(RECORDS, budget=1)
     without = [{k: v for k, v in record.items() if k != "typicality"} for record in RECORDS]
     with warnings.catch_warnings():
@@ -194,7 +194,7 @@ def test_scores_that_are_not_of_one_pool_are_said(
 @pytest.mark.parametrize(
     ("metadata", "remedy"),
     [
-        ({}, "keep the scores' .meta.json, which holds the threshold"),
+        ({}, "keep the scores' .meta.json, which holds the threshold, beside them"),
         ({"typicality": {"thresholds": {"0.02": -1}, "num_trusted": 49}}, "give --drop-atypical"),
         ({"shard": "1/2", "trusted_sha256": "0"}, "put the shards together with `egl-fast merge`"),
     ],
@@ -222,3 +222,18 @@ def test_an_open_gate_comes_with_what_closes_it(
 def test_options_of_another_kind_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SelectionError, match=message):
         egl_fast.select([{"pctc": 1.0, "duration": 1.0}], budget=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drop_atypical": "ten"}, "drop_atypical='ten': expected a percentage"),
+        ({"min_typicality": float("inf")}, "min_typicality=inf: expected a finite number"),
+        ({"drop_atypical": 0, "keep_group": [4]}, "keep_group: there is no group 4"),
+        ({"budget": 33}, r"give at most 27, or widen the gate \(drop_atypical='0%' opens it\)"),
+    ],
+)
+def test_messages_name_arguments(scores: Path, options: dict[str, Any], message: str) -> None:
+    """Where the command names options."""
+    with pytest.raises(SelectionError, match=message):
+        egl_fast.select(egl_fast.read_scores(scores), **{"budget": 1, **options})

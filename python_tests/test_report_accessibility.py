@@ -13,7 +13,12 @@ AXE = resources("axe_playwright_python").joinpath("axe.min.js")
 
 @pytest.mark.parametrize(
     ("which", "width", "scheme"),
-    [("run", 1280, "dark"), ("scores", 390, "light"), ("hostile", 390, "dark")],
+    [
+        ("run", 1280, "dark"),
+        ("scores", 390, "light"),
+        ("hostile", 390, "dark"),
+        ("picks", 390, "light"),
+    ],
 )
 def test_axe_finds_no_serious_fault(visit, which, width, scheme):
     page = visit(which, width=width, color_scheme=scheme)

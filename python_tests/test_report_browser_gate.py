@@ -8,7 +8,7 @@ pytestmark = needs_chromium
 
 
 def test_what_the_gate_leaves_out_is_drawn_and_stays_text(visit):
-    page = visit("hostile")
+    page = visit("picks")
     assert page.locator("#typicality svg").bounding_box()["width"] > 900
     labels = page.locator("#typicality [aria-label]").evaluate_all(
         "(all) => all.map((one) => one.getAttribute('aria-label'))"
@@ -25,7 +25,7 @@ def test_what_the_gate_leaves_out_is_drawn_and_stays_text(visit):
 
 
 def test_a_group_is_heard_at_one_press_of_a_key(visit):
-    page = visit("hostile")
+    page = visit("picks")
     group = page.locator("#group-2")
     button = group.get_by_role("button")
     players = group.locator("audio")
@@ -54,15 +54,38 @@ def test_a_group_is_heard_at_one_press_of_a_key(visit):
 
 
 def test_the_gate_fits_a_phone_and_the_dark(visit):
-    page = visit("hostile", width=390, has_touch=True, color_scheme="dark")
+    page = visit("picks", width=390, has_touch=True, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator("#typicality svg").bounding_box()["width"] <= 390
     player = page.locator("#group-2 audio").first.bounding_box()
     assert player["x"] >= 0
     assert player["x"] + player["width"] <= 390
-    light = visit("hostile", color_scheme="light")
+    light = visit("picks", color_scheme="light")
     fills = [
         one.locator("#typicality .mark-rect path").first.get_attribute("fill")
         for one in (page, light)
     ]
     assert fills[0] != fills[1]
+
+
+def test_picks_are_trimmed_and_say_what_they_are(visit):
+    page = visit("picks", width=390, color_scheme="dark")
+    page.on("dialog", lambda dialog: page.evaluate("window.pwned = 1"))
+    slider = page.get_by_label("Keep the first")
+    assert page.locator("#budget-status").text_content().startswith("24 of 24 recordings")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    rows = page.locator("#budget-list > tbody > tr")
+    assert rows.count() == 2
+    assert page.locator("#budget-command").count() == page.locator("#listen-of").count() == 0
+    # Nothing to choose from: every row of the listening table is there.
+    assert page.locator("#listen .listen > tbody > tr").filter(visible=True).count() == 20
+    page.locator("#budget-list a[href^='#pick-']").first.click()
+    # With its error bar, a score is said once.
+    score = rows.first.locator(".scored").text_content()
+    assert score.count("EGL full") == score.count("\xb1") == 1
+    assert "those with the highest EGL full" in page.locator(".lead").text_content()
+    assert HOSTILE[:20] in page.locator(".lead").text_content()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("window.pwned") is None

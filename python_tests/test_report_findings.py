@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from test_report_evaluation import POINTS, run_of
 
-from egl_fast.evaluation.reporting.content import run_page
 from egl_fast.evaluation.reporting.evaluation import Evaluation
 from egl_fast.evaluation.reporting.findings import run_findings
 from egl_fast.evaluation.reporting.measures import METRICS, Series
@@ -14,6 +13,7 @@ from egl_fast.evaluation.reporting.names import look as look_of
 from egl_fast.evaluation.reporting.picked import describe, group_names, overlap
 from egl_fast.evaluation.reporting.pool_findings import picked_findings, ranking_findings
 from egl_fast.evaluation.reporting.ranking import GRID_SIZE, MAX_POINTS, SAMPLE_SIZE, rank_pool
+from egl_fast.evaluation.reporting.run_page import run_page
 from egl_fast.evaluation.reporting.scores_file import Groups, ScoresFile
 from egl_fast.evaluation.reporting.wording import percent_range
 from egl_fast.evaluation.statistics.bootstrap import Interval

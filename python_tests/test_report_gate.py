@@ -84,7 +84,7 @@ def test_a_selection_shows_what_was_left_out(scores: Path) -> None:
     number = groups[0]
     picks = select(scores, "--drop-atypical", "auto", "--keep-group", number)
     page = page_of(picks, "--audio", 1)
-    assert "A selection of 16 recordings" in page.text
+    assert "16 recordings of a pool of 64" in page.text
     left = len(groups) - groups.count(number)
     assert f"--drop-atypical auto left out {left} of 64 recordings" in page.text
     assert f"except for group {number}, taken back" in page.text
@@ -157,7 +157,7 @@ def test_few_trusted_recordings_are_said_at_the_top(scores: Path) -> None:
     beside.write_text(json.dumps(metadata))
     for path in (scores, select(scores, "--drop-atypical", "auto")):
         text = page_of(path, "--no-audio").text
-        assert "Warning: There are only 20 trusted recordings" in text[: text.index("Findings")]
+        assert "Warning: There are only 20 trusted recordings" in text[: text.index("Rank")]
     picks = select(scores, "--drop-atypical", "10%")
     assert "20 trusted recordings" not in page_of(picks, "--no-audio").text
 

@@ -12,8 +12,8 @@ from report_pages import Page, refusal, run
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.evaluation.reporting.differences import marked
 from egl_fast.evaluation.reporting.latex import escaped
+from egl_fast.evaluation.reporting.pick_list import MAX_ROWS
 from egl_fast.evaluation.reporting.pick_order import pick_order
-from egl_fast.evaluation.reporting.pick_section import MAX_ROWS
 from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
 
@@ -135,6 +135,8 @@ def test_a_page_is_not_named_like_picks(tmp_path, records):
 
 def test_copies_and_outliers_are_marked(tmp_path, records):
     page = picks_of(write_pool(tmp_path, records, num_trusted=49))
+    opened = "other languages are not left out: for that, give --drop-atypical auto or 10%"
+    assert f"{opened}: it is not the default with fewer than 50 trusted recordings." in page.text
     rows = page.data["picks"]["rows"]
     [stands_for] = [row for row in rows if "copies" in row]
     same = {records[at]["id"] for at in (7, 20, 33)}

@@ -142,7 +142,27 @@ def test_with_other_trusted_recordings_only_typicality_is_found_again(
     given = ("--model", model, "--pool", pool, "--typicality", pool, "--out", out)
     status, _, err = run("score", *given, *OPTIONS, "--resume")
     assert status == 2
-    assert "was started with another --typicality manifest" in err
+    assert "was started with another --typicality;" in err
+    # Nor is typicality dropped without a word.
+    status, _, err = run("score", *given[:4], "--out", out, *OPTIONS, "--resume")
+    assert status == 2
+    assert "was started with --typicality (now none); resume it with the same" in err
+
+
+def test_a_pool_that_is_trusted_itself_is_warned_of(
+    sample: tuple[Path, Path, Path], scores: Path, tmp_path: Path, run: Run
+) -> None:
+    """Its junk would be trusted, too. A few trusted recordings of the pool are fine."""
+    out = shutil.copytree(scores.parent, tmp_path / "copy") / scores.name
+    model, _, pool = sample
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(pool.read_text().splitlines(keepends=True)[:10]))
+    for trusted, is_pool in ((pool, True), (few, False)):
+        given = ("--model", model, "--pool", pool, "--typicality", trusted, "--out", out)
+        status, _, err = run("score", *given, *OPTIONS, "--resume")
+        assert status == 0
+        assert ("20 of the pool's 20 recordings are among the trusted ones" in err) == is_pool
+        assert "scored 20 of 20 recordings before: none was left to score" in err
 
 
 def test_what_cannot_be_trusted_is_said_before_anything_is_scored(
@@ -156,7 +176,7 @@ def test_what_cannot_be_trusted_is_said_before_anything_is_scored(
     status, _, err = run("score", *given, "--out", out)
     assert (status, err.count("\n")) == (2, 1)
     assert "missing.wav" in err
-    assert not out.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"trusted.jsonl"}
     status, _, err = run("score", *given)
     assert status == 2
     assert "--typicality does nothing without --out" in err

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from documentation import ROOT
 from lock_hashes import hashes_of
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from sbom import pins
 
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.ray.connection import connected
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 LINES = [
     line
@@ -34,34 +37,6 @@ def test_every_line_names_tests_that_exist(line: str) -> None:
         assert test in {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
 
 
-@pytest.fixture
-def ray_started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What Ray is started with."""
-    started: dict[str, Any] = {}
-    fake = SimpleNamespace(
-        is_initialized=lambda: False,
-        init=lambda address, **options: started.update(options, address=address),
-        shutdown=lambda: None,
-    )
-    monkeypatch.setitem(sys.modules, "ray", fake)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    monkeypatch.setattr(os, "environ", kept)
-    with connected(None):
-        pass
-    return started
-
-
-def test_a_cluster_of_our_own_is_out_of_reach(ray_started: dict[str, Any]) -> None:
-    assert ray_started["address"] is None
-    assert ray_started["_node_ip_address"] == "127.0.0.1"
-    assert ray_started["include_dashboard"] is False
-
-
-@pytest.mark.usefixtures("ray_started")
-def test_ray_tells_nobody() -> None:
-    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-
-
 def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
@@ -72,9 +47,30 @@ def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
     assert not (tmp_path / "out.jsonl").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-cuda.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"]
+)
 def test_every_pin_has_hashes(name: str) -> None:
     lock = (ROOT / name).read_text("utf-8")
     hashes = hashes_of(lock)
     assert {f"{pin.name}{pin.specifier}" for pin in pins(lock)} == set(hashes)
     assert all(hashes.values())
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_what_development_needs_is_pinned_for_every_python(python: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    here = {"python_version": python, "python_full_version": f"{python}.1"}
+    wanted = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]])
+
+    def applies(one: Requirement) -> bool:
+        return one.marker is None or one.marker.evaluate(here)
+
+    locked = list(filter(applies, pins((ROOT / "requirements.lock").read_text("utf-8"))))
+    names = [canonicalize_name(pin.name) for pin in locked]
+    assert len(set(names)) == len(names)
+    versions = {
+        name: next(iter(pin.specifier)).version for name, pin in zip(names, locked, strict=True)
+    }
+    for one in filter(applies, wanted):
+        assert one.specifier.contains(versions[canonicalize_name(one.name)]), one

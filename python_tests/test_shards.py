@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import soundfile
-from commands import in_this_process, start, wait_until
+from commands import bash, in_this_process, start, wait_until
 from conftest import Run
 from recordings import waveform, write_manifest
 
@@ -212,6 +212,11 @@ def without(suffix: str) -> Callable[[Path], None]:
         (changed("k", 3), r"was scored otherwise than .*: --k 2 \(now 3\)"),
         (changed("pool_sha256", "0"), "another manifest"),
         (changed("limit", 70), "--limit"),
+        (
+            changed("trusted_sha256", None),
+            r"was scored otherwise than .*: --typicality \(now none\)",
+        ),
+        (changed("shard", None), r"scores\.2\.jsonl: holds the scores of a whole pool"),
         (without(".meta.json"), r"scores\.2\.jsonl\.meta\.json cannot be read"),
         (without(".embeddings.npy"), r"shard .*2\.jsonl: cannot be read"),
         (lambda path: path.write_text("{}\n"), "has a line that is no score"),
@@ -230,6 +235,21 @@ def test_shards_at_fault_are_refused_and_nothing_is_written(
     assert len(err.splitlines()) == 1
     assert re.search(message, err), err
     assert [path.name for path in out.parent.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_one_copy_of_the_trusted_embeddings_is_enough(
+    halves: list[Path], single: Path, tmp_path: Path, run: Run
+) -> None:
+    shards = copied(halves, tmp_path)
+    without(".trusted.npy")(shards[0])
+    out = tmp_path / "out" / "scores.jsonl"
+    out.parent.mkdir()
+    assert run("merge", *shards, "--out", out)[0] == 3
+    assert out.read_bytes() == single.read_bytes()
+    without(".trusted.npy")(shards[1])
+    status, _, err = run("merge", *shards, "--out", out, "--overwrite")
+    assert status == 2
+    assert "scores.1.jsonl.trusted.npy cannot be read" in err
 
 
 def test_recordings_twice_or_in_no_shard_are_named(
@@ -278,3 +298,35 @@ def test_a_pool_that_has_moved_is_named_by_its_option(
 def test_what_is_no_shard_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected I/N with I from 1 to N"):
         Shard.parse(text)
+
+
+def test_the_job_array_of_the_page(
+    tiny_model: Path, pool: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Its script, with what Slurm sets for three tasks, of which one is run twice."""
+    page = (request.config.rootpath / "docs" / "scale.md").read_text(encoding="utf-8")
+    section = page.partition("\n## A Slurm job array\n")[2]
+    script = section.partition("```bash\n")[2].partition("```")[0]
+    assert "--k 100 " in script
+    (tmp_path / "array.sh").write_text(script.replace("--k 100 ", "--k 2 "))
+    (tmp_path / "base.pt").symlink_to(tiny_model)
+    lines = [json.loads(line) for line in pool.read_text("utf-8").splitlines()[:130]]
+    for line in lines:
+        line["audio_filepath"] = str(pool.parent / line["audio_filepath"])
+    write_manifest(tmp_path / "pool.jsonl", lines)
+    result = bash(
+        'srun() { shift; "$@"; }\n'
+        "export -f srun\n"
+        "export SLURM_ARRAY_TASK_COUNT=3 SLURM_CPUS_PER_TASK=1\n"
+        "for task in 3 1 1 2; do SLURM_ARRAY_TASK_ID=$task bash array.sh || exit; done\n"
+        "egl-fast merge scores.*.jsonl --out scores.jsonl; [ $? -eq 3 ] || exit\n"
+        "egl-fast score --model base.pt --pool pool.jsonl --k 2 --threads 1 --out alone.jsonl\n"
+        "[ $? -eq 3 ] && cmp scores.jsonl alone.jsonl",
+        tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "scores.jsonl").read_bytes().splitlines()) == 128
+    ends = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
+    ends = [(end["shard"], end["status"]) for end in ends if end["event"] == "finished"]
+    assert ends == [("3/3", 0), ("1/3", 3), ("1/3", 3), ("2/3", 3)]
+    assert len(list((tmp_path / "metrics").glob("*.prom"))) == 3

@@ -140,7 +140,9 @@ def test_repeats_are_found_wherever_they_are(tmp_path: Path, places: tuple[int, 
     path = tmp_path / "m.jsonl"
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
     first, again = (place + 1 for place in places)
-    with pytest.raises(ManifestError, match=rf"line {again}: id .* is already on line {first};"):
+    with pytest.raises(
+        ManifestError, match=rf"line {again}: id .* is already that of line {first};"
+    ):
         stream_manifest(path)
 
 

@@ -17,7 +17,8 @@ from training_runs import train
 
 from egl_fast.errors import ConfigError, MissingExtraError, OutputError
 from egl_fast.tracking import backends
-from egl_fast.tracking.reports import Entry, Reports, Target
+from egl_fast.tracking.listener import Entry
+from egl_fast.tracking.reports import Reports, Target
 from egl_fast.warning import EglWarning
 
 #: Name -> the (step, value)s of one number.
@@ -119,15 +120,17 @@ def reports(target: Target, folder: Path, **settings: Any) -> Reports:
 
 def test_each_number_arrives_once_at_its_step(tool: tuple[Target, Read], tmp_path: Path) -> None:
     target, read = tool
-    with pytest.raises(KeyboardInterrupt), reports(target, tmp_path) as first:
-        first.log(entries(1))
-        first.log(entries(1, 2))
-        raise KeyboardInterrupt
-    with reports(target, tmp_path) as resumed:
-        resumed.log(entries(1, 2, 3))
+    first = reports(target, tmp_path)
+    first.measured(entries(1))
+    first.measured(entries(1, 2))
+    first.finished(130, None)
+    resumed = reports(target, tmp_path)
+    resumed.measured(entries(1, 2, 3))
+    resumed.finished(0, None)
     assert read("valid_cer") == [(1, 0.5), (2, 0.25), (3, 0.125)]
-    with reports(target, tmp_path, k=4) as other:  # other numbers: another report
-        other.log(entries(1))
+    other = reports(target, tmp_path, k=4)  # other numbers: another report
+    other.measured(entries(1))
+    other.finished(0, None)
     assert len(read("valid_cer")) == 4
 
 
@@ -155,14 +158,15 @@ def test_a_tool_out_of_reach_costs_a_warning_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(backends.BACKENDS, "broken", (Broken, "json"))
-    with reports(Target.parse("broken:x"), tmp_path) as found:
-        found.log(entries(1))
-        Broken.works = False
-        with pytest.warns(EglWarning, match=r"--report-to broken:x: no route to host; trying"):
-            found.log(entries(1, 2))
-        found.log(entries(1, 2, 3))  # said once
-        Broken.works = True
-        found.log(entries(1, 2, 3))
+    found = reports(Target.parse("broken:x"), tmp_path)
+    found.measured(entries(1))
+    Broken.works = False
+    with pytest.warns(EglWarning, match=r"--report-to broken:x: no route to host; trying"):
+        found.measured(entries(2))
+    found.measured(entries(3))  # said once
+    Broken.works = True
+    found.measured([])
+    found.finished(0, None)
     assert Broken.logged == [1, 2, 3, -1]
     Broken.works = False
     with pytest.raises(OutputError, match=r"^--report-to broken:x: no route to host$"):

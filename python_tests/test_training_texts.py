@@ -141,4 +141,59 @@ def test_all_characters_that_cannot_be_written_are_counted() -> None:
         all_labels(given, classes)
     message = str(caught.value)
     assert message.startswith("2 of 3 texts cannot be used, the first of utterance 'one'")
-    assert message.endswith("'!' in 2 (such as 'one'), 'A' in 1 (such as 'one')")
+    assert (
+        "; not in the vocabulary, by texts: '!' in 2 (such as 'one', line 1), 'A' in 1" in message
+    )
+    assert message.endswith("; normalize the transcript to the vocabulary's characters")
+
+
+@pytest.mark.parametrize(
+    ("texts", "remedy"),
+    [
+        (["AB", "b"], "--lowercase converts the capitals, --skip-unwritable leaves out this rec"),
+        (["a 4", "7"], "write numbers as words, --skip-unwritable leaves out these 2 recordings"),
+        (["é", "ab"], "normalize the transcripts to the model's characters, --skip-unwritable"),
+        (
+            ["A4", "é"],
+            "--lowercase converts the capitals, write numbers as words, normalize the tr",
+        ),
+    ],
+)
+def test_remedies_fit_the_characters(
+    run: Run, recordings: Path, tiny_model: Path, texts: list[str], remedy: str
+) -> None:
+    lines = lines_of(recordings.read_text())[: len(texts)]
+    write_manifest(recordings, [{**a, "text": text} for a, text in zip(lines, texts, strict=True)])
+    _, _, err = train_init(run, recordings, tiny_model)
+    assert f"; {remedy}" in err
+
+
+def test_of_several_manifests_the_one_at_fault_is_named(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    *first, last = lines_of(recordings.read_text())
+    one = write_manifest(tmp_path / "one.jsonl", first)
+    two = write_manifest(tmp_path / "two.jsonl", [{**last, "text": "a4"}])
+    given = ("train", "--train", one, "--train", two, "--valid", recordings, "--run-dir", "run")
+    status, _, err = run(*given)
+    assert status == 2
+    assert f"({two}, line 1): text 'a4': character '4'" in err
+
+
+def test_texts_that_cannot_be_written_are_left_out_when_asked(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    first, *rest = lines_of(recordings.read_text())
+    partly = write_manifest(recordings, [{**first, "text": "a4"}, *rest])
+    skip = ("--skip-unwritable", "--cell", "rnn_tanh")
+    status, _, err = train(run, partly, *skip)
+    assert status == 3, err
+    assert "warning: 2 of 8 recordings cannot be used and are left out" in err
+    [error, _] = lines_of((tmp_path / "run" / "errors.jsonl").read_text())
+    assert error["id"] == "rec0.wav"
+    assert error["error"].endswith("character '4' is not in the model's vocabulary")
+    assert train(run, partly, *skip, "--resume")[0] == 3
+    write_manifest(recordings, [{**first, "text": "4"}])
+    status, _, err = train(run, partly, *skip)
+    assert status == 2
+    assert "character '4'" in err

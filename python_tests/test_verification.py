@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from foreign_models import VOCABULARY, Head, batch, encoder
 from sandwich import Sandwich
 from torch import Tensor, nn
@@ -74,3 +75,19 @@ def test_a_set_of_parameters_is_verified_once(monkeypatch: pytest.MonkeyPatch) -
         for params in (None, "output.*", "encoder.*"):
             scorer.score_batch(*batch(dtype=torch.float32), k=2, params=params)
     assert [len(names) for names in checked] == [6, 2, 4]
+
+
+def test_a_backward_pass_that_torch_cannot_run_is_one_line() -> None:
+    """With a bias and no weight, torch 2.13 cannot differentiate ``F.group_norm``."""
+
+    class OnlyBias(Head):
+        def __init__(self) -> None:
+            super().__init__(encoder())
+            self.bias = nn.Parameter(torch.zeros(8))
+
+        def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.encoder(x)
+            return self.output(F.group_norm(y.mT, 2, None, self.bias).mT), lengths
+
+    with pytest.raises(ModelError, match=r"plain backward pass .* can be neither trained"):
+        egl_fast.Scorer(OnlyBias(), VOCABULARY).score_batch(*batch(dtype=torch.float32), k=3)

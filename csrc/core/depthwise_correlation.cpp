@@ -60,7 +60,8 @@ class Run {
       const int64_t last = std::clamp(end, first, phase_size_);
       Scalar* line = line_.data() + phase * phase_size_;
       std::fill(line, line + first, Scalar{0});
-      if (stride == 1) {
+      // Without frames to copy, their place may be outside x, which may be null.
+      if (stride == 1 && first < last) {
         std::copy(x + first + skipped, x + last + skipped, line + first);
       } else {
         for (int64_t i = first; i < last; ++i) line[i] = x[i * stride + skipped];

@@ -18,6 +18,13 @@ Tensor depthwise_correlation(const Tensor& x, const Tensor& taps, int64_t before
   check(taps.size(2) >= 1, "taps: expected K of at least 1, got 0");
   check(stride >= 1, "stride: expected at least 1, got ", stride);
   check(dilation >= 1, "dilation: expected at least 1, got ", dilation);
+  // No tensor is as large, and sums of these do not overflow.
+  constexpr int64_t kMost = int64_t{1} << 48;
+  for (const int64_t padding : {before, after}) {
+    check(padding >= -kMost && padding <= kMost, "padding: expected at most 2^48, got ", padding);
+  }
+  check(dilation <= kMost / taps.size(2), "dilation: expected at most 2^48 frames between the ",
+        "first and the last tap, got ", dilation, " for K=", taps.size(2));
   const int64_t beyond = x.size(2) + before + after - dilation * (taps.size(2) - 1) - 1;
   check(beyond >= 0, "x: expected at least ", -beyond, " more frames, or more padding");
   const int64_t num_outputs = 1 + beyond / stride;
@@ -37,7 +44,8 @@ Tensor depthwise_correlation(const Tensor& x, const Tensor& taps, int64_t before
                                                   .num_taps = taps.size(2),
                                                   .num_outputs = num_outputs,
                                                   .before = before,
-                                                  .stride = stride,
+                                                  // With one output there is nothing to stride.
+                                                  .stride = num_outputs == 1 ? 1 : stride,
                                                   .dilation = dilation};
     const Isa isa = isa_in_use();
     // Pieces below this are not worth a thread.

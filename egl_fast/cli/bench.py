@@ -77,7 +77,7 @@ def command(
 
     from egl_fast.benchmarking.machine import machine
     from egl_fast.benchmarking.measurement import Measurement
-    from egl_fast.benchmarking.memory import peak_memory_bytes
+    from egl_fast.tracking.memory import peak_memory_bytes
 
     facts = machine()
     place = options.set_up_torch(device, threads)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast.cli import options
+from egl_fast.cli import operations, options
 from egl_fast.cli.console import tell, tell_json, warn
 from egl_fast.cli.failures import Failures
 from egl_fast.cli.idle_options import refuse_idle_options
@@ -24,6 +24,7 @@ from egl_fast.recognizers.spec import load_recognizer, parse
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
+    from egl_fast.tracking.listener import Listeners
     from egl_fast.training.metrics import ErrorRates, Transcript
 
 #: Of a group's name in the table.
@@ -33,13 +34,15 @@ _MOST_CHARACTERS = 60
 @click.command("evaluate")
 @options.model
 @options.sources("--data", required=True, help="Manifest of transcribed speech")
-@click.option("--out", "out_path", type=options.FILE, help="File for a JSON line per utterance.")
+@click.option("--out", "out_path", type=options.OUT, help="File for a JSON line per utterance.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--by", "key", metavar="KEY", help="Add the rates of each value of a manifest key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, not a table.")
+@options.limit("Evaluate only the first N recordings.")
 @options.batch_seconds
 @options.device
 @options.threads
+@operations.options()
 @options.quiet
 @refuse_idle_options(without={"--overwrite": "--out"})
 def command(
@@ -49,9 +52,11 @@ def command(
     overwrite: bool,
     key: str | None,
     as_json: bool,
+    limit: int | None,
     batch_seconds: float,
     device: str,
     threads: int | None,
+    watch: Listeners,
 ) -> int:
     """CTC loss, character and word error rate of a model on transcribed speech.
 
@@ -90,7 +95,7 @@ def command(
         uppercased,
     )
 
-    utterances, listed = read_manifest(*data), ", ".join(data)
+    utterances, listed = read_manifest(*data)[:limit], ", ".join(data)
     if key is not None and not any(key in utterance.record for utterance in utterances):
         raise ManifestError(f"manifest {listed}: no line has the key {key!r} that --by names")
     recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
@@ -118,7 +123,12 @@ def command(
             stack.enter_context(writer)
         stack.enter_context(failures)
         for window in transcripts_with_progress(
-            recognizer, utterances, failures, batch_seconds=batch_seconds, with_loss=with_loss
+            recognizer,
+            utterances,
+            failures,
+            watch,
+            batch_seconds=batch_seconds,
+            with_loss=with_loss,
         ):
             transcripts += window
             if writer is not None:

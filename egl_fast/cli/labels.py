@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,31 @@ import click
 from egl_fast.cli import options
 from egl_fast.cli.console import say, warn
 from egl_fast.cli.extras import require_packages
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.labels_audit import Spelled, list_suspicious
 from egl_fast.data.audio_folder import audio_folder, move_audio_paths
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
+from egl_fast.files.addresses import Place, absolute, place_of
+from egl_fast.files.copies import folder_of, origin_of
 from egl_fast.labeling.formats import Delivered, Record, Sending, read_back
 from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, training_line
 
 
-@click.command("labels")
-@click.argument("picks", type=options.FILE)
+@click.command("labels", cls=GroupedCommand)
+@click.argument("picks", type=options.SCORES)
 @click.argument("exports", nargs=-1, required=True, type=options.FILE, metavar="EXPORT...")
-@click.option("--out", required=True, type=options.FILE, help="Training manifest to write.")
+@click.option("--out", required=True, type=options.OUT, help="Training manifest to write.")
 @click.option(
     "--rest",
-    type=options.FILE,
+    type=options.OUT,
     help="Also write what is still to be transcribed: --pool, or else PICKS, without what somebody "
     "has transcribed, skipped, or handed in empty.",
 )
-@click.option("--pool", type=options.FILE, help="With --rest: the manifest that PICKS are from.")
+@click.option(
+    "--pool", type=options.MANIFEST, help="With --rest: the manifest that PICKS are from."
+)
 @click.option("--overwrite", is_flag=True, help="Replace --out and --rest if they exist.")
 @click.option(
     "--latest",
@@ -140,7 +145,7 @@ def command(
         writers.append(JsonlWriter(rest, overwrite=overwrite, inputs=inputs))
     if any(writer.path is None for writer in writers):
         raise OutputError("output -: transcripts go to a file; name one")
-    if rest is not None and Path(rest).absolute() == Path(out).absolute():
+    if rest is not None and absolute(origin_of(rest)) == absolute(origin_of(out)):
         raise OutputError(f"output {rest}: is given for both --out and --rest")
     errors = JsonlWriter(
         f"{out}.errors.jsonl", overwrite=overwrite, inputs=inputs, only_if_any=True
@@ -170,11 +175,9 @@ def command(
     with writers[0], ExitStack() as stack:
         _write(writers[0], lines.values(), folder)
         if rest is not None:
-            left = _left(
-                sent if pool is None else by_id(read_back(pool, from_name=from_name)), returned
-            )
+            left = _left(sent if pool is None else by_id(_pool(pool, from_name)), returned)
             stack.enter_context(writers[1])
-            _write(writers[1], left, folder if pool is None else Path(pool).parent)
+            _write(writers[1], left, folder if pool is None else place_of(pool).parent)
         stack.enter_context(errors)
         for problem in returned.problems:
             errors.write(vars(problem))
@@ -187,6 +190,17 @@ def command(
     return 3 if returned.problems else 0
 
 
+def _pool(path: str, from_name: str) -> Iterator[Delivered]:
+    """The recordings of a pool, in any form that ``--pool`` of other commands takes."""
+    if not os.path.isdir(path) or Path(path, "state.json").exists():
+        yield from read_back(path, from_name=from_name)
+        return
+    from egl_fast.data.manifest import read_manifest
+
+    for one in read_manifest(path):
+        yield Delivered(one.id, one.text, one.record, one.place or path)
+
+
 def _left(pool: Mapping[str, Delivered], returned: Returned) -> list[Record]:
     seen = returned.seen
     # Ids are written: one that was made of a path would change with it.
@@ -195,10 +209,10 @@ def _left(pool: Mapping[str, Delivered], returned: Returned) -> list[Record]:
     ]
 
 
-def _write(writer: JsonlWriter, records: Iterable[Record], folder: Path) -> None:
+def _write(writer: JsonlWriter, records: Iterable[Record], folder: Place) -> None:
     moved = [dict(record) for record in records]
     assert writer.path is not None
-    move_audio_paths(moved, folder, writer.path.parent)
+    move_audio_paths(moved, folder, folder_of(writer.path))
     for record in moved:
         writer.write(record)
     writer.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egl_fast.cli import options
@@ -11,6 +10,7 @@ from egl_fast.cli.console import progress_bar, tell, warn
 from egl_fast.data.manifest import Utterance
 from egl_fast.display import printable, shortened
 from egl_fast.errors import EglError, one_line
+from egl_fast.files.addresses import Place, joined
 from egl_fast.labeling.formats import Record
 from egl_fast.labeling.returned import Problem
 
@@ -33,7 +33,7 @@ class Spelled:
         problems: the transcripts that it cannot write.
     """
 
-    def __init__(self, lines: Mapping[str, Record], folder: Path, recognizer: Recognizer) -> None:
+    def __init__(self, lines: Mapping[str, Record], folder: Place, recognizer: Recognizer) -> None:
         from egl_fast.training.texts import labels_of, lowercased, uppercased
 
         utterances = [
@@ -92,10 +92,10 @@ class Spelled:
         }, failed
 
 
-def _utterance(identity: str, line: Record, folder: Path, number: int) -> Utterance:
+def _utterance(identity: str, line: Record, folder: Place, number: int) -> Utterance:
     return Utterance(
         id=identity,
-        audio_path=folder / str(line.get("audio_filepath")),
+        audio_path=joined(folder, str(line.get("audio_filepath"))),
         offset_seconds=line.get("offset") or 0.0,
         duration_seconds=line.get("duration"),
         text=line["text"],

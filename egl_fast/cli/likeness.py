@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.embeddings.file import hash_of_embeddings, hash_of_ids
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.files import atomic
+from egl_fast.files.addresses import absolute
+from egl_fast.files.copies import named
 from egl_fast.selection.gate import quantiles, too_few_trusted
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def typicality_option(help: str) -> options.Decorator:
         "trusted",
         is_flag=False,
         flag_value=TrainedOn(),
-        type=options.FILE,
+        type=options.MANIFEST,
         metavar="[FILE]",
         help=f"{help} Without FILE: training recordings that `train` kept with the model.",
     )
@@ -130,15 +131,27 @@ class Likeness:
         """How many trusted recordings there are."""
         return len(self._utterances if self._embeddings is None else self._embeddings)
 
-    def look(self, scoring: Scoring) -> None:
+    def look(self, scoring: Scoring, pool: Sequence[Utterance]) -> None:
         """Run the model over the trusted recordings, unless their embeddings are known.
+
+        Args:
+            scoring: with the model.
+            pool: what will be compared with them.
 
         Raises:
             ManifestError: one of them cannot be used, or is not comparable with the pool.
         """
         if self._embeddings is not None:
-            _refuse_other_embeddings(scoring)
+            if not self._utterances:
+                _refuse_other_embeddings(scoring)
             return
+        shared = _shared(self._utterances, pool)
+        if 2 * shared > len(pool):
+            warn(
+                f"--typicality {self._path}: {shared} of the pool's {len(pool)} recordings are "
+                "among the trusted ones, so junk in the pool is trusted, too, and typicality says "
+                "little; name recordings that somebody has listened to, such as the training set"
+            )
         from egl_fast.scoring.run.trusted import trusted_embeddings
 
         with progress_bar() as bar:
@@ -168,7 +181,7 @@ class Likeness:
     @property
     def path(self) -> str:
         """Of the trusted recordings' manifest, or of the model file."""
-        return os.path.abspath(self._path)
+        return absolute(named(self._path))
 
     def of(self, pool: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """[n] typicality of a pool's embeddings [n, d]."""
@@ -194,6 +207,16 @@ class Likeness:
             "thresholds": {f"{rate:g}": self._found.threshold(rate) for rate in FALSE_ALARMS},
             "quantiles": quantiles(self._found.trusted),
         }
+
+
+def _shared(trusted: Iterable[Utterance], pool: Iterable[Utterance]) -> int:
+    """How many recordings of a pool are trusted ones: by file and offset, or by id."""
+
+    def place(utterance: Utterance) -> tuple[str, float]:
+        return absolute(utterance.audio_path), utterance.offset_seconds
+
+    known = {key for utterance in trusted for key in (utterance.id, place(utterance))}
+    return sum(utterance.id in known or place(utterance) in known for utterance in pool)
 
 
 def _refuse_other_embeddings(scoring: Scoring) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -14,6 +15,8 @@ from egl_fast.cli import completion
 from egl_fast.cli.console import complain, discard, print_warnings
 from egl_fast.cli.interruption import as_keyboard_interrupt
 from egl_fast.errors import EglError, one_line
+from egl_fast.files import copies
+from egl_fast.naming import as_options
 
 #: Command name -> its line in ``egl-fast --help``. Each is in a module of that name, imported only
 #: when needed: torch takes seconds to load.
@@ -44,8 +47,20 @@ EXIT_STATUSES = {
 }
 
 
+#: Statuses with which a command has written all that it should.
+_DONE = (None, 0, 3)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and put what it wrote for stores there if it succeeds."""
+        with copies.copies_of_a_command():
+            status = super().invoke(ctx)
+            if status in _DONE:
+                copies.publish_all()
+            return status
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order a user meets them."""
@@ -79,6 +94,8 @@ def cli() -> None:
     Typical use:
       egl-fast score --model base.pt --pool pool.jsonl --out scores.jsonl
       egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
+
+    Files may also be URLs, such as s3://bucket/pool.jsonl (docs/stores.md).
     """
 
 
@@ -113,7 +130,11 @@ def main() -> None:
         sys.exit(completion.answer(cli, os.environ[completion.VARIABLE]))
     try:
         # Not cli.main(): it would handle a closed pipe itself, with status 1.
-        with as_keyboard_interrupt(), cli.make_context("egl-fast", sys.argv[1:]) as context:
+        with (
+            as_options(),
+            as_keyboard_interrupt(),
+            cli.make_context("egl-fast", sys.argv[1:]) as context,
+        ):
             status = cli.invoke(context)
     except (click.exceptions.Abort, KeyboardInterrupt):
         complain("interrupted")

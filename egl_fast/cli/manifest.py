@@ -22,6 +22,8 @@ from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.sources.kinds import entries, recognized
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import AudioError, EglError
+from egl_fast.files.addresses import Address, Place, path_from
+from egl_fast.files.copies import folder_of
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -34,8 +36,8 @@ _NUM_THREADS = 8
 
 
 @click.command("manifest")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=options.FILE)
-@click.option("--out", "out_path", type=options.FILE,
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=options.MANIFEST)
+@click.option("--out", "out_path", type=options.OUT,
               help="Manifest to write (JSONL) [default: standard output].")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--segment", "segment_seconds", type=options.FiniteFloat(min=1), metavar="SECONDS",
@@ -81,7 +83,7 @@ def command(
 
     from egl_fast.data.manifest import utterance_from
 
-    folder = os.path.abspath("." if writer.path is None else writer.path.parent)
+    folder = Path.cwd() if writer.path is None else folder_of(writer.path.absolute())
     # Listening to hours takes longer than any hanging disk should.
     timeout = read_timeout if segment_seconds is None else None
     lengths = TrueLengths()
@@ -155,14 +157,16 @@ def _looked_at(
         yield from zip(mine, looks, strict=True)
 
 
-def _records(utterance: Utterance, look: Look, folder: str) -> Iterator[dict[str, Any]]:
+def _records(utterance: Utterance, look: Look, folder: Place) -> Iterator[dict[str, Any]]:
     """The lines of a manifest in ``folder``. Paths below it are relative, others absolute."""
-    audio = os.fspath(utterance.audio_path)
-    inside = Path(audio).is_relative_to(folder)
-    record = {
-        "id": utterance.id,
-        "audio_filepath": os.path.relpath(audio, folder) if inside else audio,
-    }
+    audio = utterance.audio_path
+    if isinstance(audio, Address):
+        path = path_from(folder, audio)
+    elif isinstance(folder, Path) and audio.is_relative_to(folder):
+        path = os.path.relpath(audio, folder)
+    else:
+        path = str(audio)
+    record = {"id": utterance.id, "audio_filepath": path}
     others = {k: v for k, v in utterance.record.items() if k not in (*record, "offset", "duration")}
     is_cut = len(look.segments) > 1
     if is_cut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from egl_fast.cli.console import say
 from egl_fast.data.jsonl import encoded_line
+from egl_fast.errors import OutputError
 from egl_fast.files import atomic
+from egl_fast.files.addresses import Address
+from egl_fast.files.remote import version_of
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
@@ -59,7 +63,6 @@ class Looks:
                         filter(None, map(_read, self._path.read_bytes().split(b"\n")))
                     )
                 self._file = open(self._path, "ab", opener=_without_links)
-                self._file.write(b"\n")  # ends what a kill may have left half-written
         if self._known:
             say(f"{len(self._known)} recordings are known from a run that was interrupted")
         return self
@@ -74,17 +77,21 @@ class Looks:
             return
         with atomic.as_output_error(self._path):
             line = {"of": self._key(utterance), "cut": look.segments, "whole": look.whole_seconds}
-            self._file.write(encoded_line(line))
+            # After a line end, for a kill may have left half a line.
+            self._file.write(b"\n" + encoded_line(line))
             self._file.flush()
         self._num_kept += 1
 
     def _key(self, utterance: Utterance) -> str:
         path = os.fspath(utterance.audio_path)
-        try:
-            found = os.stat(path.partition(_MEMBER)[0])
-            state = [found.st_size, found.st_mtime_ns]
-        except (OSError, ValueError):
-            state = []
+        file = utterance.audio_path
+        if isinstance(file, Address):
+            file = file if file.inside is None else file.inside[0]
+        else:
+            file = Path(path.partition(_MEMBER)[0])
+        state: list[object] = []
+        with suppress(OSError, ValueError):
+            state += version_of(file)[1:]
         piece = [utterance.offset_seconds, utterance.duration_seconds, self._segment_seconds]
         return json.dumps([path, *state, *piece])
 
@@ -96,10 +103,16 @@ class Looks:
     ) -> None:
         if self._file is None or self._path is None:
             return
-        self._file.close()
-        if kind is None or not (self._known or self._num_kept):
-            atomic.remove(self._path)
-        elif issubclass(kind, KeyboardInterrupt):
+        is_kept = kind is not None and bool(self._known or self._num_kept)
+        try:
+            with atomic.as_output_error(self._path):
+                self._file.close()
+            if not is_kept:
+                atomic.remove(self._path)
+        except OutputError:
+            if kind is None:  # otherwise, the error that came first matters more
+                raise
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and is_kept:
             say("what was found out about recordings is kept; the same command continues")
 
 

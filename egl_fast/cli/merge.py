@@ -27,11 +27,11 @@ _OF_ONE_SHARD = ("shard", "trusted", "num_scored", "num_failed", "audio_seconds"
 
 
 @click.command("merge")
-@click.argument("shards", nargs=-1, required=True, type=options.FILE, metavar="SHARD...")
-@click.option("--out", required=True, type=options.FILE,
+@click.argument("shards", nargs=-1, required=True, type=options.SCORES, metavar="SHARD...")
+@click.option("--out", required=True, type=options.OUT,
               help="Scores file: JSONL, or Parquet if it ends in .parquet.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
-@click.option("--pool", type=options.FILE,
+@click.option("--pool", type=options.MANIFEST,
               help="The pool's manifest, if it is no longer where it was.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out as a JSON object.")  # fmt: skip
@@ -58,7 +58,7 @@ def command(
     metadata = {path: metadata_of(path) for path in paths}
     settings = shared_settings(metadata)
     first = metadata[paths[0]]
-    likeness = _likeness(paths[0], first)
+    likeness = _likeness(metadata)
     results = ResumableScores(
         out,
         overwrite=overwrite,
@@ -113,19 +113,24 @@ def _refuse_faults(merging: Merging) -> None:
     merging.refuse_faults()
 
 
-def _likeness(shard: Path, metadata: Mapping[str, Any]) -> Likeness | None:
+def _likeness(shards: Mapping[Path, Mapping[str, Any]]) -> Likeness | None:
     """To the recordings that the shards were to be compared with; None if to none."""
+    shard, metadata = next(iter(shards.items()))
     sha256 = metadata.get("trusted_sha256")
     if sha256 is None:
         return None
     import numpy as np
 
+    from egl_fast.files.arrays import read_array
+
+    # Each shard has a copy.
+    path = next(filter(Path.exists, map(trusted_path, shards)), trusted_path(shard))
     try:
-        embeddings = np.load(trusted_path(shard), allow_pickle=False)
+        embeddings = np.array(read_array(path))
     except (OSError, ValueError) as error:
         raise ManifestError(
-            f"shard {shard}: {trusted_path(shard).name} cannot be read ({one_line(error)}); give "
-            "what `egl-fast score --shard` wrote, with the files beside it"
+            f"shard {shard}: {path.name} cannot be read ({one_line(error)}); give what "
+            "`egl-fast score --shard` wrote, with the files beside it"
         ) from None
     return Likeness(str(metadata.get("trusted", "")), sha256, embeddings=embeddings)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import Field, fields
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -13,6 +15,8 @@ from click.shell_completion import CompletionItem
 
 from egl_fast import kinds
 from egl_fast.cli.console import say, stderr
+from egl_fast.files import copies
+from egl_fast.files.addresses import Address, noted, place_of
 from egl_fast.methods import METHODS
 from egl_fast.scoring.options import ScoringOptions
 
@@ -26,10 +30,29 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class PathName(click.ParamType):  # type: ignore[type-arg]
-    """The name of a "file" or "dir", which the shell can complete; "-" is a standard stream."""
+    """The name of a "file" or "dir", which the shell can complete; "-" is a standard stream.
 
-    def __init__(self, kind: str) -> None:
+    Args:
+        kind: of the two.
+        at_url: given a URL, what the command gets in its place; None: the URL, which from then on
+            keeps its credentials to itself.
+    """
+
+    def __init__(self, kind: str, at_url: Callable[[Address], Path] | None = None) -> None:
         self.name = kind
+        self._at_url = at_url
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The name, or its replacement."""
+        if not isinstance(value, str) or (ctx is not None and ctx.resilient_parsing):
+            return value
+        shown = noted(value)
+        place = place_of(shown)
+        if not isinstance(place, Address):
+            return str(place) if shown.startswith(("file://", "local://")) else shown
+        if self.name == "dir":
+            self.fail(f"{place} is a URL; name a folder on a disk", param, ctx)
+        return str(place if self._at_url is None else self._at_url(place))
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -37,8 +60,21 @@ class PathName(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(incomplete, type=self.name)]
 
 
-FILE = PathName("file")
+def _refused(address: Address) -> Path:
+    raise click.BadParameter(f"{address} is a URL; name a file on a disk")
+
+
+#: What is read as a whole; what `score` or `select` wrote, with the files beside it.
+FILE = PathName("file", copies.fetched)
+SCORES = PathName("file", partial(copies.fetched, beside=True))
+#: A manifest, whose recordings are where it is.
+MANIFEST = PathName("file")
+#: What is written; what a later run may continue.
+OUT = PathName("file", partial(copies.output, is_kept=False))
+RESUMABLE_OUT = PathName("file", partial(copies.output, is_kept=True))
 FOLDER = PathName("dir")
+#: What grows while a command runs, or leads to other files by their paths.
+ON_DISK = PathName("file", _refused)
 
 
 def sources(
@@ -60,7 +96,7 @@ def sources(
         *(name, *names),
         multiple=True,
         required=required,
-        type=FILE,
+        type=MANIFEST,
         metavar="SOURCE",
         help=f"{help}; {more}{without}.",
     )
@@ -80,7 +116,7 @@ model: Decorator = click.option(
     "--model",
     "model_spec",
     required=True,
-    type=PathName("file"),
+    type=FILE,
     metavar="SPEC",
     help="A file that `train` wrote, hf:DIR, nemo:FILE.nemo, or FILE.py:FACTORY or "
     "PACKAGE.MODULE:FACTORY, which run the code they name (docs/your-model.md).",
@@ -136,6 +172,15 @@ memory: Decorator = click.option(
 )
 
 
+def completed_from(names: Iterable[str]) -> Callable[..., list[CompletionItem]]:
+    """What a shell is offered for a value that may also be another."""
+
+    def complete(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in names if name.startswith(typed)]
+
+    return complete
+
+
 class Device(click.ParamType):  # type: ignore[type-arg]
     """A device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
 
@@ -153,6 +198,7 @@ device: Decorator = click.option(
     "--device",
     type=Device(),
     metavar="auto|cpu|cuda",
+    shell_complete=completed_from(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
     help="Where to compute; auto: on a GPU if one is usable. cuda:1 is the second GPU.",
@@ -191,6 +237,11 @@ read_timeout: Decorator = click.option(
     show_default=True,
     help="Give up on recordings that take longer to read (listed in the errors file).",
 )
+
+
+def limit(help: str) -> Decorator:
+    """``--limit``; ``help`` says what it does, such as "Score only the first N recordings"."""
+    return click.option("--limit", type=click.IntRange(min=1), metavar="N", help=help)
 
 
 class ReportTarget(click.ParamType):  # type: ignore[type-arg]

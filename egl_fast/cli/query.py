@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast.cli import engines, options, selection_options
+from egl_fast.cli import engines, operations, options, selection_options
 from egl_fast.cli.console import say, warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
@@ -21,6 +21,9 @@ from egl_fast.cli.selection_output import FORMAT_OPTIONS, described, format_opti
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
+from egl_fast.files import atomic
+from egl_fast.files.addresses import place_of
+from egl_fast.files.copies import named
 from egl_fast.files.locking import sole_writer
 from egl_fast.methods.none import NoGradients
 from egl_fast.methods.probe import Probe
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
     from egl_fast.query.beliefs import Beliefs
     from egl_fast.scoring.run.scoring import Scoring
+    from egl_fast.tracking.listener import Listeners
 
 #: What recordings can be ranked by -> where a look says how far off its estimate is; None: exact
 #: at the first look, which needs no gradients.
@@ -68,13 +72,14 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 
 @click.command(
     "query",
+    cls=GroupedCommand,
     epilog=selection_options.listed("Batches", batches.described())
     + "\n\n"
     + selection_options.listed("Formats", described()),
 )
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to choose from")
-@click.option("--out", required=True, type=options.FILE, help="Where to write the picks.")
+@click.option("--out", required=True, type=options.RESUMABLE_OUT, help="Where to write the picks.")
 @format_options
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
               "there is one.")  # fmt: skip
@@ -88,10 +93,11 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
               show_default=True, metavar="PASSES", help="Stop before more than this is spent, in "
               "inference passes over the pool.")  # fmt: skip
 @click.option("--strategy", default="pctc", show_default=True,
-              metavar="NAME", callback=_key,
+              metavar="NAME", callback=_key, shell_complete=options.completed_from(KEYS),
               help="What to rank by: pctc or entropy, which take one pass; or egl, egl_normalized, "
               "egl_full, which take gradients; NAME/second for the score per second of "
               "audio.")  # fmt: skip
+@options.limit("Choose only from the first N recordings of the pool.")
 @selection_options.selection
 @typicality_option("Manifest of trusted recordings, such as the training set; needed for "
                    "--drop-atypical, --min-typicality, and --batch. Of copies of a recording, one "
@@ -108,6 +114,7 @@ def _key(context: click.Context, param: click.Parameter, given: str) -> str:
 @options.device
 @options.threads
 @engines.options
+@operations.options()
 @options.quiet
 @refuse_idle_options(
     without={
@@ -126,6 +133,7 @@ def command(
     overwrite: bool,
     confidence: float | None,
     effort: float,
+    limit: int | None,
     budget: str,
     strategy: str,
     cost: str | None,
@@ -143,6 +151,7 @@ def command(
     device: str,
     threads: int | None,
     engine: engines.Engine,
+    watch: Listeners,
     **chosen_by: Any,
 ) -> int:
     """Pick the most informative recordings of a pool, with effort only where it matters.
@@ -161,7 +170,8 @@ def command(
     recordings left out that exact scores may pick. OUT.meta.json says how sure the set is and what
     it took. Gradient scores in these files are estimates. Picks near the cut-off tend to be those
     that were overestimated, so do not average the scores of picks. OUT.atypical.jsonl lists what
-    the gate left out, in groups; `egl-fast report --scores OUT` lets you listen to a few of each.
+    the gate left out, in groups; `egl-fast report --scores OUT`, for an OUT.jsonl, lets you listen
+    to a few of each.
 
     A run can be stopped at any time. The same command with --resume continues it and ends with the
     same picks. What was looked at is kept in the folder OUT.query; with --overwrite, another
@@ -207,6 +217,7 @@ def command(
     pretended = {"typicality": pretended}
     request.with_default_gate(pretended).selection(metadata=pretended)
     everything, pool_hash = read_manifest_and_hash(*pool)
+    everything = everything[:limit]
     outside = {identity for path in exclude for identity in selection_options.ids_in(path)}
     utterances = [utterance for utterance in everything if utterance.id not in outside]
     if not utterances:
@@ -266,12 +277,12 @@ def command(
         say(f"{out}: already complete")
         say_norm_rules(output.metadata())
         return 3 if output.errors_path.exists() else 0
-    output.folder.mkdir(exist_ok=True)
+    atomic.make_folder(output.folder)
     with (
         sole_writer(output.folder / "lock", of=f"output {out}"),
         interruption_after("the current recordings") as stop,
     ):
-        looks = Looks(output.folder, levels, inputs, overwrite=overwrite, stop=stop)
+        looks = Looks(output.folder, levels, inputs, overwrite=overwrite, stop=stop, watch=watch)
 
         def take(number: int, level: int, some: Sequence[Utterance]) -> list[dict[str, Any]]:
             scoring = first if number == 1 else scoring_of(number, level)
@@ -329,7 +340,7 @@ def command(
         except Interrupted as interruption:
             say(str(interruption))
             return 130
-        circumstances = first.ask(circumstances_of, model_spec, pool)
+        circumstances = first.ask(circumstances_of, named(model_spec), pool)
         # Not under "pool": relative audio paths of the picks start from their own folder.
         circumstances["manifest"] = circumstances.pop("pool")
         circumstances |= norm_rules_of(first, by_id[records[0]["id"]])
@@ -353,7 +364,7 @@ def command(
                 "num_failed": len(looks.errors),
             },
             # Where there are several sources, paths are absolute.
-            Path(pool[0]).parent,
+            place_of(pool[0]).parent,
         )
     # Choose by the last estimates once more, for the summary.
     chosen = offer.choose(state.scores.tolist())
@@ -362,8 +373,8 @@ def command(
     summarize(selection, chosen, candidates, listed_in=f"{out}.atypical.jsonl")
     if beliefs.overlap < confidence:
         warn(
-            f"{beliefs.overlap:.1%} of the picks are expected to be right, less than the "
-            f"{confidence:.1%} asked for; a larger --effort gets closer"
+            f"{beliefs.overlap:.1%} of the picks are expected to be those of exact scores, "
+            f"less than the {confidence:.1%} asked for; a larger --effort gets closer"
         )
     low_mass = low_mass_warning(records) if key == "egl" else None
     if low_mass is not None:
@@ -381,5 +392,5 @@ def _tell(number: int, beliefs: Beliefs, state: State) -> None:
     )
     say(
         f"round {number}: {looks}; {state.effort:.1f} passes so far; {beliefs.overlap:.1%} of the "
-        "picks are expected to be right"
+        "picks are expected to be those of exact scores"
     )

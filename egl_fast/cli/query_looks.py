@@ -7,11 +7,12 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from egl_fast.cli.console import progress_bar
-from egl_fast.cli.meter import Meter
+from egl_fast.cli.meter import ScoringMeter
+from egl_fast.cli.operations import shown
 from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import load_embeddings
 from egl_fast.errors import OutputError
+from egl_fast.files import atomic
 from egl_fast.hashing import hashed
 from egl_fast.query.looks import Levels
 from egl_fast.scoring.run.resumable_scores import ResumableScores
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from egl_fast.cli.likeness import Likeness
     from egl_fast.data.manifest import Utterance
     from egl_fast.scoring.run.scoring import Scoring
+    from egl_fast.tracking.listener import Listeners
 
 
 class Interrupted(KeyboardInterrupt):
@@ -38,6 +40,7 @@ class Looks:
         inputs: files that the run reads.
         overwrite: replace looks that do not fit; those that do are used in any case.
         stop: set when the run is to stop soon.
+        watch: told how far it has come.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Looks:
         *,
         overwrite: bool,
         stop: Event,
+        watch: Listeners,
     ) -> None:
         self.folder = folder
         self._levels = levels
@@ -55,6 +59,7 @@ class Looks:
         self._inputs = inputs
         self._overwrite = overwrite
         self._stop = stop
+        self._watch = watch
 
     def take(
         self,
@@ -92,7 +97,7 @@ class Looks:
             if not self._overwrite:
                 raise
             for leftover in self.folder.glob(f"{path.name}*"):
-                leftover.unlink()
+                atomic.remove(leftover)
             results = self._finish(path, scoring, utterances, settings, likeness, number)
         if results.errors_path.exists():
             self.errors += map(json_value, results.errors_path.read_bytes().splitlines())
@@ -121,17 +126,19 @@ class Looks:
             str(path), resume=True, inputs=self._inputs, embeddings=likeness is not None
         )
         with results.locked():
+            if likeness is not None and results.is_new:
+                likeness.look(scoring, utterances)
             if not results.begin(settings, len(utterances)):
                 return results
             metadata = dict(settings)
             if likeness is not None:
-                likeness.look(scoring)
-            with progress_bar() as bar:
-                meter = Meter(
-                    bar,
+                likeness.look(scoring, utterances)
+            with shown(self._watch):
+                meter = ScoringMeter(
+                    self._watch,
+                    f"round {number}",
                     len(utterances),
                     scoring.options,
-                    name=f"round {number}",
                     done=results.num_completed,
                 )
                 for outcomes in scoring.outcomes(utterances, completed=results, stop=self._stop):

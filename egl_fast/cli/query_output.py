@@ -10,6 +10,8 @@ from egl_fast.cli.selection_output import PicksOutput
 from egl_fast.data.audio_folder import move_audio_paths
 from egl_fast.data.strict_json import json_value
 from egl_fast.errors import OutputError
+from egl_fast.files.addresses import Place
+from egl_fast.files.copies import folder_of
 from egl_fast.files.run_settings import changed_settings
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class Output:
         turned_away: Sequence[tuple[int, int]],
         errors: Sequence[dict[str, Any]],
         metadata: Mapping[str, Any],
-        audio_folder: Path,
+        audio_folder: Place,
     ) -> None:
         """Write everything; see ``PicksOutput.write``.
 
@@ -116,7 +118,7 @@ class Output:
             if index not in picked and probabilities[index] >= RUNNER_UP
         ]
         atypical = [{**records[index], "group": group} for index, group in turned_away]
-        move_audio_paths([*picks, *uncertain, *atypical], audio_folder, self.path.parent)
+        move_audio_paths([*picks, *uncertain, *atypical], audio_folder, folder_of(self.path))
         self.picks.write(
             picks,
             [scores[index] for index in beliefs.picks],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import Progress, TaskID
@@ -13,12 +13,14 @@ from rich.progress import Progress, TaskID
 from egl_fast.cli import options
 from egl_fast.cli.console import progress_bar, say, warn
 from egl_fast.cli.extras import TOML, require_packages
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_output import sending_of, sending_options
 from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files.atomic import write_bytes
+from egl_fast.files.copies import folder_of, named, origin_of, output
 from egl_fast.files.locking import sole_writer
 from egl_fast.labeling.formats import FORMATS, Sending, format_of
 
@@ -38,16 +40,17 @@ _NEEDED = {
 }
 
 
-@click.command("report")
+@click.command("report", cls=GroupedCommand)
 @click.argument("run_dir", required=False, type=options.FOLDER, metavar="[RUN_DIR]")
 @click.option(
     "--scores",
-    type=options.FILE,
-    help="Report on a scored pool, or on what `select` or `query` picked, without an evaluation.",
+    type=options.SCORES,
+    help="Report on a scored pool, or on what `select` or `query` picked from one, as JSON Lines; "
+    "without an evaluation.",
 )
 @click.option(
     "--pool",
-    type=options.FILE,
+    type=options.MANIFEST,
     help="With --scores: the manifest that was scored, where FILE.meta.json does not name it.",
 )
 @click.option(
@@ -61,7 +64,7 @@ _NEEDED = {
 @sending_options
 @click.option(
     "--out",
-    type=options.FILE,
+    type=options.OUT,
     help="Where to write [default: report.html in RUN_DIR, or FILE.html beside the scores].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier report and its figures.")
@@ -109,6 +112,9 @@ def command(
     to take a group back. Before a selection is made, it shows what --drop-atypical auto would leave
     out.
 
+    The page of a selection is about its picks alone: why each was picked, and how to save fewer of
+    them. For the rest of the pool, make the page of its scores.
+
     \b
     Examples:
       egl-fast report runs/grid --paper
@@ -127,7 +133,7 @@ def command(
     top = 0 if no_audio else audio
     source = run_dir or scores
     assert source is not None
-    path = Path(out) if out else Path(source, "report.html") if run_dir else Path(f"{source}.html")
+    path = Path(out) if out else Path(source, "report.html") if run_dir else _beside(source)
     if out is not None or path.parent.is_dir():
         refuse_unwritable(path, inputs=[source])
     named = format_of(path)
@@ -151,6 +157,14 @@ def command(
     say(f"report: {path} ({len(html) / 2**20:.1f} MiB)")
 
 
+def _beside(scores: str) -> Path:
+    """Where the page of a scores file goes, on a disk or in its store."""
+    origin = origin_of(scores)
+    if isinstance(origin, Path):
+        return Path(f"{scores}.html")
+    return output(origin.beside(".html"), is_kept=False)
+
+
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
     if not path.is_file():
         return
@@ -164,12 +178,12 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 def _of_run(run_dir: str, top: int, *, with_paper: bool, figures: str | None) -> bytes:
-    from egl_fast.evaluation.reporting.content import run_page
     from egl_fast.evaluation.reporting.evaluation import Evaluation
     from egl_fast.evaluation.reporting.figures import draw_curves, draw_ranks
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
     from egl_fast.evaluation.reporting.run_folder import read_run_folder
+    from egl_fast.evaluation.reporting.run_page import run_page
     from egl_fast.evaluation.reporting.scores_file import read_scores_file
 
     run = read_run_folder(run_dir)
@@ -204,13 +218,15 @@ def _of_scores(
     *,
     figures: str | None,
 ) -> bytes:
-    from egl_fast.evaluation.reporting.content import scores_page
     from egl_fast.evaluation.reporting.figures import draw_ranks
-    from egl_fast.evaluation.reporting.left_out import left_out_of, needs_ids
+    from egl_fast.evaluation.reporting.left_out import needs_ids
+    from egl_fast.evaluation.reporting.made_selection import made_selection
+    from egl_fast.evaluation.reporting.pool_page import pool_page
     from egl_fast.evaluation.reporting.ranking import rank_pool
     from egl_fast.evaluation.reporting.render import render
     from egl_fast.evaluation.reporting.saving import Saving
     from egl_fast.evaluation.reporting.scores_file import read_scores_file
+    from egl_fast.evaluation.reporting.selection_page import selection_page
 
     formats, sending = save_as
     folder, unknown = None, None
@@ -229,20 +245,26 @@ def _of_scores(
             scores, keep_ids=needs_ids(Path(scores)), advance=_advancing(bar, task)
         )
         advance = _advancing(bar, bar.add_task("making the page", total=None, note=""))
-        ranking = rank_pool(scored.strategies)
-        page = scores_page(
-            scored,
-            ranking,
-            left_out_of(scored),
-            folder=folder or Path(scores).parent,
-            saving=saving,
-            audio=top,
-            advance=advance,
-        )
+        made, ranking = made_selection(scored), None
+        if made is not None and figures is not None:
+            raise OutputError(
+                f"--figures {figures}: rank against rank takes a whole pool, and {named(scores)} "
+                f"holds picks; give --scores {made.scores_name or 'the file that they are from'}"
+            )
+        common: dict[str, Any] = {
+            "folder": folder or folder_of(Path(scores)), "saving": saving, "audio": top,
+            "advance": advance,
+        }  # fmt: skip
+        if made is not None:
+            page = selection_page(made, **common)
+        else:
+            ranking = rank_pool(scored.strategies)
+            page = pool_page(scored, ranking, **common)
         if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
-            page.warnings.append(f"{unknown}.")
+            page.warnings.append(f"{named(unknown)}.")
         html = render(page, name=Path(scores).name)
-    _say_about(page, [] if figures is None else draw_ranks(ranking, Path(figures)))
+    drawn = [] if figures is None or ranking is None else draw_ranks(ranking, Path(figures))
+    _say_about(page, drawn)
     return html
 
 

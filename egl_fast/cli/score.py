@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egl_fast.cli import engines, operations, options
-from egl_fast.cli.console import complain, progress_bar, say, stderr, tell_json, tell_table
+from egl_fast.cli.console import complain, say, stderr, tell_json, tell_table
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
 from egl_fast.cli.layer_shares import LayerShares, layer_table
 from egl_fast.cli.likeness import Likeness, TrainedOn, typicality_option
-from egl_fast.cli.meter import Meter
+from egl_fast.cli.meter import ScoringMeter
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.errors import one_line
+from egl_fast.files import copies
 from egl_fast.recognizers.spec import parse
 from egl_fast.records import ScoreRecord, to_json
 from egl_fast.scoring.run.journal import Tally
@@ -29,6 +31,7 @@ from egl_fast.scoring.run.shards import WHOLE, Shard
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
     from egl_fast.scoring.run.scoring import Scoring
+    from egl_fast.tracking.listener import Listeners
 
 
 class ShardName(click.ParamType):  # type: ignore[type-arg]
@@ -43,10 +46,10 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-@click.command("score")
+@click.command("score", cls=GroupedCommand)
 @options.model
 @options.sources("--pool", required=True, help="Manifest of recordings to score")
-@click.option("--out", type=options.FILE,
+@click.option("--out", type=options.RESUMABLE_OUT,
               help="Scores file: JSONL, or Parquet if it ends in .parquet "
               "[default: standard output].")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue an earlier run with the same --out, if "
@@ -58,12 +61,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
     metavar="I/N",
     help="Score only the I-th of N parts of the pool; `merge` puts them together.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Score only the first N recordings of the pool.",
-)
+@options.limit("Score only the first N recordings of the pool.")
 @options.scoring
 @options.scored_seconds
 @options.max_duration
@@ -78,7 +76,7 @@ class ShardName(click.ParamType):  # type: ignore[type-arg]
 @engines.options
 @click.option("--json", "as_json", is_flag=True,
               help="Print the metadata of --out as a JSON object.")  # fmt: skip
-@operations.options
+@operations.options()
 @options.quiet
 @refuse_idle_options(
     without={
@@ -111,8 +109,7 @@ def command(
     threads: int | None,
     engine: engines.Engine,
     as_json: bool,
-    log_json: str | None,
-    metrics: str | None,
+    watch: Listeners,
     **chosen: Any,
 ) -> int:
     """Score how much each recording of a pool would teach the model.
@@ -151,10 +148,6 @@ def command(
             inputs=inputs,
             embeddings=trusted is not None,
         )
-    shard_name = None if shard is None else str(shard)
-    watch = operations.Operations(
-        log_json, metrics, inputs=[*inputs, out], pool=", ".join(pool), out=out, shard=shard_name
-    )
     manifest = stream_manifest(*pool)
     first_ones = WHOLE.of(manifest, limit=limit)
 
@@ -182,26 +175,24 @@ def command(
         likeness = Likeness.to(trusted, len(first_ones), scoring=scoring, model_spec=model_spec)
     utterances = first_ones if shard is None else shard.of(first_ones)
     if results is None:
-        with watch:
-            return _score_to_standard_output(scoring, utterances, watch)
+        return _score_to_standard_output(scoring, utterances, watch)
     settings = {
-        "shard": shard_name,
+        "shard": None if shard is None else str(shard),
         "limit": limit,
         **scoring.ask(run_settings, manifest.sha256),
     }
     settings["trusted_sha256"] = None if likeness is None else likeness.sha256
     with results.locked():
         try:
-            with watch:
-                _score_into(
-                    results,
-                    scoring,
-                    utterances,
-                    settings,
-                    scoring.ask(circumstances_of, model_spec, pool),
-                    likeness,
-                    watch,
-                )
+            _score_into(
+                results,
+                scoring,
+                utterances,
+                settings,
+                scoring.ask(circumstances_of, copies.named(model_spec), pool),
+                likeness,
+                watch,
+            )
         except KeyboardInterrupt:
             say(
                 f"interrupted: {results.num_completed} of {len(utterances)} recordings are done "
@@ -224,25 +215,31 @@ def _score_into(
     settings: dict[str, Any],
     circumstances: dict[str, Any],
     likeness: Likeness | None,
-    watch: operations.Operations,
+    watch: Listeners,
 ) -> None:
+    # A broken trusted recording is found before anything is written.
+    if likeness is not None and results.is_new:
+        likeness.look(scoring, utterances)
     has_work = results.begin(settings, len(utterances))
-    watch.begin(len(utterances), results.num_completed)
     if not has_work:
-        say(f"{results.out}: already complete")
+        watch.started("scoring", "recordings", len(utterances), len(utterances))
+        failed = results.tally.num_failed
+        rest = f", except for {failed} that failed: see {results.errors_path}" if failed else ""
+        say(f"{results.out}: already complete{rest}")
         return
     if results.num_completed:
         say(f"resuming: {results.num_completed} of {len(utterances)} recordings are done")
     if likeness is not None:
-        likeness.look(scoring)  # first, so that a broken recording is found at once
-    with progress_bar() as bar, interruption_after("the current recordings") as stop:
-        meter = Meter(bar, len(utterances), scoring.options, done=results.num_completed)
+        likeness.look(scoring, utterances)
+    with operations.shown(watch), interruption_after("the current recordings") as stop:
+        meter = ScoringMeter(
+            watch, "scoring", len(utterances), scoring.options, done=results.num_completed
+        )
         clock = time.monotonic()
         for outcomes in scoring.outcomes(utterances, completed=results, stop=stop):
             before, clock = clock, time.monotonic()
             results.add(outcomes, clock - before)
             meter.advance(outcomes)
-            watch.add(outcomes)
         if results.num_completed < len(utterances):
             raise KeyboardInterrupt
         low_mass = meter.low_mass(results.column("beam_mass"))
@@ -283,19 +280,17 @@ def say_norm_rules(metadata: Mapping[str, Any]) -> None:
 
 
 def _score_to_standard_output(
-    scoring: Scoring, utterances: Sequence[Utterance], watch: operations.Operations
+    scoring: Scoring, utterances: Sequence[Utterance], watch: Listeners
 ) -> int:
     from egl_fast.scoring.run.provenance import layer_sizes
 
     tally = Tally()
-    watch.begin(len(utterances), 0)
     masses = array("d")
     shares = LayerShares()
-    with progress_bar() as bar, JsonlWriter(None) as writer:
-        meter = Meter(bar, len(utterances), scoring.options)
+    with operations.shown(watch), JsonlWriter(None) as writer:
+        meter = ScoringMeter(watch, "scoring", len(utterances), scoring.options)
         for outcome in in_order(scoring.outcomes(utterances)):
             meter.advance([outcome])
-            watch.add([outcome])
             if isinstance(outcome.result, ScoreRecord):
                 tally += Tally(num_scored=1)
                 masses.append(outcome.result.beam_mass)

@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import click
 
 from egl_fast.cli import options, selection_options
 from egl_fast.cli.console import warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.selection_output import FORMAT_OPTIONS, PicksOutput, described, format_options
 from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, is_relative, move_audio_paths, read_metadata
+from egl_fast.files.addresses import Place
+from egl_fast.files.copies import folder_of, named
 from egl_fast.scores import ScoredPool, embeddings_beside
 from egl_fast.selection import Candidates, Scored, batches, strategies
 from egl_fast.selection.gate import how_to_close, likeness_in
 from egl_fast.selection.ranking import Selection
 from egl_fast.selection.request import Request, choose
 
+#: What a selection's metadata repeat of those of its scores, by the keys that `query` has, too.
+_HOW_SCORED = (
+    "model", "model_sha256", "pool_sha256", "k", "beam_width", "method", "tolerance", "probes",
+    "full_samples",
+)  # fmt: skip
+
 
 @click.command(
     "select",
+    cls=GroupedCommand,
     epilog=selection_options.listed("Strategies", strategies.described())
     + "\n\n"
     + selection_options.listed("Batches", batches.described())
     + "\n\n"
     + selection_options.listed("Formats", described()),
 )
-@click.argument("scores", type=options.FILE)
+@click.argument("scores", type=options.SCORES)
 @selection_options.selection
 @click.option(
     "--strategy",
     show_default=strategies.RECOMMENDED[0],
     metavar="NAME",
+    shell_complete=options.completed_from(strategies.described()),
     help="What to rank by: a name from the list below; NAME/second for the score per second of "
     "audio, since sums such as egl grow with length; or FILE.py:FUNCTION of your own, whose code "
     "is run.",
@@ -48,7 +58,7 @@ from egl_fast.selection.request import Request, choose
     show_default=True,
     help="Seed of --batch.",
 )
-@click.option("--out", type=options.FILE, help="Where to write [default: standard output].")
+@click.option("--out", type=options.OUT, help="Where to write [default: standard output].")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @format_options
 @click.option("--table", is_flag=True, help="Print a table on standard output instead of JSONL.")
@@ -57,7 +67,7 @@ from egl_fast.selection.request import Request, choose
 )
 @click.option(
     "--pool",
-    type=options.FILE,
+    type=options.MANIFEST,
     help="The manifest that was scored, if SCORES.meta.json does not name it.",
 )
 @options.quiet
@@ -91,8 +101,8 @@ def command(
     recordings: noise, music, other languages. It is --drop-atypical auto if there are at least 50
     trusted recordings and nothing else is asked for; --drop-atypical 0% opens it. With --out,
     OUT.atypical.jsonl lists what was left out, with its scores, in groups of like recordings.
-    `egl-fast report --scores OUT` lets you listen to a few of each; take a group back with
-    --keep-group.
+    `egl-fast report --scores OUT`, for an OUT.jsonl, lets you listen to a few of each; take a group
+    back with --keep-group.
 
     With --out, OUT.meta.json says how the selection was made.
 
@@ -134,22 +144,24 @@ def command(
         chosen = choose(request, candidates, metadata, exclude=excluded)
         choice, gate = chosen.choice, chosen.selection.gate
         whole = read.records_at([*choice.picks, *dict(choice.turned_away)], ids)
-    picked, turned_away = whole[: len(choice.picks)], whole[len(choice.picks) :]
-    picks = [{**record, "rank": rank} for rank, record in enumerate(picked, start=1)]
-    away = [
-        {**record, "group": group}
-        for record, (_, group) in zip(turned_away, choice.turned_away, strict=True)
-    ]
+    # Not copied: there may be hundreds of thousands.
+    picks, away = whole[: len(choice.picks)], whole[len(choice.picks) :]
+    for rank, record in enumerate(picks, start=1):
+        record["rank"] = rank
+    for record, (_, group) in zip(away, choice.turned_away, strict=True):
+        record["group"] = group
     if not only_table:
         is_found = _move_audio(
-            [*picks, *away], scores, pool, None if writer.path is None else writer.path.parent
+            [*picks, *away], scores, pool, None if writer.path is None else folder_of(writer.path)
         )
         likeness = likeness_in(metadata)
         said = {
-            "scores": os.path.abspath(scores) if scores != "-" else scores,
+            "scores": named(os.path.abspath(scores)) if scores != "-" else scores,
             **selection_options.as_settings(chosen.request),
-            "exclude": list(exclude),
+            "exclude": [named(path) for path in exclude],
+            "num_scored": len(ids),
             "num_picks": len(picks),
+            **_how_scored(metadata, len(ids)),
             "gate": None if gate is None else gate.metadata(candidates),
             "typicality": {k: v for k, v in likeness.items() if not k.endswith("_sha256")},
         }
@@ -159,9 +171,21 @@ def command(
     if table or show is not None:
         print_table(picks[:show], str(chosen.selection.ranked_by))
     if gate is None:
-        say_nothing_left_out(how_to_close(metadata, holds_typicality=holds_typicality))
+        read_from: Literal["pipe", "file"] = "pipe" if scores == "-" else "file"
+        say_nothing_left_out(
+            how_to_close(metadata, holds_typicality=holds_typicality, read_from=read_from)
+        )
     listed_in = "" if writer.path is None else str(writer.beside(".atypical.jsonl"))
     summarize(chosen.selection, choice, candidates, listed_in=listed_in)
+
+
+def _how_scored(metadata: Mapping[str, Any], num_records: int) -> dict[str, Any]:
+    """What is known about the scores; nothing where the metadata belong to another file."""
+    if metadata.get("num_scored") != num_records:
+        return {}
+    said = {key: metadata[key] for key in _HOW_SCORED if key in metadata}
+    # Not under "pool": relative audio paths of picks start from their own folder.
+    return {**said, "manifest": metadata.get("pool")}
 
 
 def _keys(selection: Selection, strategy: str | None) -> set[str]:
@@ -177,7 +201,7 @@ def _keys(selection: Selection, strategy: str | None) -> set[str]:
 
 
 def _move_audio(
-    records: list[dict[str, Any]], scores: str, pool: str | None, to: Path | None
+    records: list[dict[str, Any]], scores: str, pool: str | None, to: Place | None
 ) -> bool:
     """Make audio paths right for a file in a folder, or absolute; whether that can be done."""
     if pool is None and not any(map(is_relative, records)):

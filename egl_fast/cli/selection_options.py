@@ -6,13 +6,17 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
 
 from egl_fast.cli import options
 from egl_fast.cli.extras import require_packages
+from egl_fast.data.parquet_records import is_parquet, record_lines
+from egl_fast.errors import SelectionError
 from egl_fast.labeling.formats import Sending, read_back
+from egl_fast.selection import batches
 from egl_fast.selection.gate import ENOUGH_TRUSTED, FALSE_ALARMS
 from egl_fast.selection.request import Request
 
@@ -41,12 +45,14 @@ _OPTIONS = (
         "--budget",
         required=True,
         metavar="BUDGET",
-        help="How much: 20% of the pool's utterances, 500 utterances, or 3.5h (90m, 45s) of audio; "
-        "with --cost, a plain number is money. A warning says if some of it is left over.",
+        help="How much: 500 recordings, 20% of the pool's recordings, however long they are, or "
+        "3.5h (90m, 45s) of audio; with --cost, a plain number is money. A warning says if some of "
+        "it is left over.",
     ),
     click.option(
         "--batch",
         metavar="NAME",
+        shell_complete=options.completed_from(batches.described()),
         help="Choose a varied set instead of the top of the list, by one of the ways below; scores "
         "decide among recordings that are alike. Needs --typicality, here or when the pool was "
         "scored.",
@@ -77,9 +83,10 @@ _OPTIONS = (
         "--drop-atypical",
         metavar="SHARE",
         help="Gate: leave out what is least like the trusted recordings and the rest of the pool. "
-        "10% of the pool, or auto: as much as lies below a threshold that turns away about "
-        f"{FALSE_ALARMS:.0%} of recordings like the trusted ones, the default if there are "
-        f"{ENOUGH_TRUSTED} of these. Needs --typicality, here or when the pool was scored.",
+        "10% of the pool's recordings, or auto: what lies below the typicality that "
+        f"{FALSE_ALARMS:.0%} of the trusted ones lie below, the default if there are "
+        f"{ENOUGH_TRUSTED} of these. How much of other speech that leaves out depends on its kind. "
+        "Needs --typicality, here or when the pool was scored.",
     ),
     click.option(
         "--min-typicality",
@@ -123,7 +130,17 @@ def as_settings(request: Request) -> dict[str, Any]:
 
 
 def ids_in(path: str) -> Iterator[str]:
-    """The ids in a file of ``--exclude``."""
+    """The ids in a file of ``--exclude``: picks in any format, or scores."""
+    if os.path.isfile(path) and is_parquet(Path(path)):
+        return _ids_in_parquet(path)
     if os.path.isdir(path):
         require_packages("a Hugging Face dataset", {"pyarrow": "pyarrow"}, extra="datasets")
     return (one.id for one in read_back(path, from_name=Sending.from_name))
+
+
+def _ids_in_parquet(path: str) -> Iterator[str]:
+    with open(path, "rb") as file:
+        for record in map(json.loads, record_lines(file, path)):
+            if not isinstance(record.get("id"), str):
+                raise SelectionError(f"{path}: is not a scores file: it has no column of ids")
+            yield record["id"]

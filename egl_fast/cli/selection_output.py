@@ -26,6 +26,7 @@ from egl_fast.data.jsonl import (
 )
 from egl_fast.errors import OutputError
 from egl_fast.files import atomic
+from egl_fast.files.copies import folder_of, origin_of
 from egl_fast.labeling.formats import FORMATS, Format, Record, Sending, format_of
 from egl_fast.labeling.formats.format import LOCAL_FILES
 
@@ -184,6 +185,10 @@ class PicksOutput:
         return FileWriter(self.path, overwrite=self._overwrite, inputs=self._inputs)
 
     def _refuse_folder(self, path: Path) -> None:
+        if origin_of(path) != path:
+            raise OutputError(
+                f"output {path}: --format {self.format.name} writes a folder; name one on a disk"
+            )
         refuse_name(path)
         if not path.is_dir():
             refuse_unwritable(path, inputs=self._inputs)
@@ -239,7 +244,7 @@ class PicksOutput:
             )
         if self.format.adds_score:
             picks = [{**one, "score": score} for one, score in zip(picks, scores, strict=True)]
-        folder = Path() if self.path is None else self.path.parent
+        folder = Path() if self.path is None else folder_of(self.path)
         sending = replace(self._sending, folder=folder)
         if self.format.chunks is not None:
             chunks = self.format.chunks(picks, sending)

@@ -10,8 +10,8 @@ from egl_fast.selection.ranking import Choice, Selection
 
 
 def say_nothing_left_out(remedy: str) -> None:
-    """Say that the picks may hold anything, and what helps."""
-    say(f"noise, music, and other languages were not left out; to leave them out, {remedy}")
+    """Warn that the picks may hold anything, and say what helps."""
+    warn(f"noise, music, and other languages were not left out; to leave them out, {remedy}")
 
 
 def summarize(
@@ -25,31 +25,24 @@ def summarize(
         candidates: the pool, which a choice's indices point to.
         listed_in: the file that lists what the gate turned away; "" for none.
     """
-    size = len(candidates) + selection.num_others
-    excluded = size - choice.num_candidates - len(choice.turned_away)
     if choice.is_unmet:
-        warn(_unmet(selection, choice, size, excluded))
+        warn(_unmet(selection, choice, len(candidates) + selection.num_others))
     if selection.gate is not None:
         say(_turned_away(selection.gate.option, choice, listed_in))
-    if excluded or choice.num_copies:
-        say(f"not candidates: {excluded} excluded utterances, {choice.num_copies} copies of others")
+    if choice.num_excluded or choice.num_copies:
+        say(
+            f"not candidates: {choice.num_excluded} excluded utterances, {choice.num_copies} "
+            "copies of others"
+        )
     say(_chosen(selection, choice, candidates))
 
 
-def _unmet(selection: Selection, choice: Choice, size: int, excluded: int) -> str:
-    picked = len(choice.picks)
-    left_out = {
-        "turned away by the gate": len(choice.turned_away),
-        "excluded": excluded,
-        "copies of others": choice.num_copies,
-        "beyond --per": choice.num_candidates - choice.num_copies - picked,
-    }
-    why = ", ".join(f"{what}: {number}" for what, number in left_out.items() if number)
-    if not why:
+def _unmet(selection: Selection, choice: Choice, size: int) -> str:
+    if not choice.left_out:
         return f"budget {selection.budget}: exceeds all {size} utterances; selected all"
     return (
-        f"budget {selection.budget}: is not spent in full; selected {picked} of {size} utterances, "
-        f"all that is left ({why})"
+        f"budget {selection.budget}: is not spent in full; selected {len(choice.picks)} of {size} "
+        f"utterances, all that is left ({choice.left_out})"
     )
 
 

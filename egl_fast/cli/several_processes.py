@@ -56,6 +56,13 @@ def connected_processes(
         raise click.exceptions.Exit(0) from None
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks and writes, if there are several."""
+    from egl_fast.training.processes import counted
+
+    return counted().is_first
+
+
 def _own(device_name: str) -> str:
     """The GPU of this process, if it computes on one."""
     from egl_fast.compute.devices import usable_device

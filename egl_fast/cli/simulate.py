@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from egl_fast.cli import engines, options
-from egl_fast.cli.console import progress_bar, say, tell, warn
+from egl_fast.cli import engines, operations, options
+from egl_fast.cli.console import say, tell, warn
 from egl_fast.cli.extras import TOML, require_packages
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.tracking.listener import Entry
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
     from egl_fast.evaluation.simulation.units import Unit
     from egl_fast.evaluation.simulation.work import State, Watcher
     from egl_fast.ray.units import UnitsOnRay
-    from egl_fast.tracking.reports import Reports, Target
+    from egl_fast.tracking.listener import Listeners
+    from egl_fast.tracking.reports import Target
 
 
-@click.command("simulate")
+@click.command("simulate", cls=GroupedCommand)
 @click.option(
-    "--config", "config_path", required=True, type=options.FILE, help="What to run (TOML)."
+    "--config", "config_path", required=True, type=options.ON_DISK, help="What to run (TOML)."
 )
 @click.option("--run-dir", required=True, type=options.FOLDER, help="Folder for tables and units.")
 @click.option(
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
 @options.device
 @options.threads
 @engines.options
+@operations.options(speaks=lambda values: values["worker"] is None)
 @options.quiet
 @refuse_idle_options(
     without=engines.NEEDS_RAY, beside={**engines.BESIDE_RAY, "--jobs": "--engine ray"}
@@ -79,6 +83,7 @@ def command(
     device: str,
     threads: int | None,
     engine: engines.Engine,
+    watch: Listeners,
 ) -> None:
     """Run a whole active-learning evaluation on data whose labels are known.
 
@@ -122,27 +127,46 @@ def command(
         if worker is not None:
             _help(plan, store, run_path, place)
             return
-        with _reports(report_to, run_path, config) as reports:
-            if engine.name == "ray":
-                with engines.units_on_ray(engine, threads) as do:
-                    _work(plan, store, run_path, do.count, place, reports, do)
-            else:
-                _work(plan, store, run_path, jobs, place, reports)
+        results = _Results(plan, store, watch)
+        if report_to:
+            _report_to(report_to, run_path, config, results)
+        if engine.name == "ray":
+            with engines.units_on_ray(engine, threads) as do:
+                _work(plan, store, run_path, do.count, place, results, do)
+        else:
+            _work(plan, store, run_path, jobs, place, results)
 
 
-def _reports(targets: Sequence[Target], run_dir: Path, config: SimulationConfig) -> Reports:
+def _report_to(
+    targets: Sequence[Target], run_dir: Path, config: SimulationConfig, results: _Results
+) -> None:
+    """Let tools listen, and tell them what earlier processes left unsaid."""
     from egl_fast.evaluation.simulation.config import resolved
     from egl_fast.tracking.reports import Reports
 
-    return Reports(targets, run_dir, axis="num_labeled", settings=resolved(config))
+    reports = Reports(targets, run_dir, axis="num_labeled", settings=resolved(config))
+    results.watch.all.append(reports)
+    reports.measured(results.earlier)
 
 
-def _report(reports: Reports, plan: Plan, store: UnitStore) -> None:
-    """Test results by how many recordings were labeled, a curve a metric, strategy and seed."""
-    if not reports:
-        return
+class _Results:
+    """Tells of test results once they are there; those of earlier runs are not news."""
+
+    def __init__(self, plan: Plan, store: UnitStore, watch: Listeners) -> None:
+        self.plan, self.store, self.watch = plan, store, watch
+        self.earlier = _entries(plan, store)
+        self._told = {entry.key for entry in self.earlier}
+
+    def tell(self) -> None:
+        """Tell of those that are new."""
+        new = [one for one in _entries(self.plan, self.store) if one.key not in self._told]
+        self._told |= {entry.key for entry in new}
+        self.watch.measured(new)
+
+
+def _entries(plan: Plan, store: UnitStore) -> list[Entry]:
+    """Test results by how many recordings were labeled: a curve per metric, strategy, and seed."""
     from egl_fast.evaluation.simulation.tables import result_rows
-    from egl_fast.tracking.reports import Entry
 
     entries = []
     for row in result_rows(plan, plan.expand(store), store):
@@ -150,7 +174,7 @@ def _report(reports: Reports, plan: Plan, store: UnitStore) -> None:
         values = {f"{metric}/{curve}": row[metric] for metric in ("ctc_loss", "cer", "wer")}
         key = f"{curve}/{row['round']}/{row['query']}/{row['unit']}"
         entries.append(Entry(key, row["num_labeled"], values))
-    reports.log(entries)
+    return entries
 
 
 def _help(plan: Plan, store: UnitStore, run_dir: Path, place: torch.device) -> None:
@@ -168,7 +192,7 @@ def _work(
     run_dir: Path,
     jobs: int,
     place: torch.device,
-    reports: Reports,
+    results: _Results,
     on_ray: UnitsOnRay | None = None,
 ) -> None:
     from egl_fast.evaluation.simulation.run_folder import refresh_tables
@@ -176,7 +200,7 @@ def _work(
 
     def refresh() -> None:
         refresh_tables(plan, store, run_dir)
-        _report(reports, plan, store)
+        results.tell()
 
     state = state_of(plan.expand(store), store, workers=jobs)
     say(f"{state.total} units of work, {state.done} of them done: {store.root}")
@@ -186,10 +210,10 @@ def _work(
         helpers = _helpers(jobs, run_dir)
     else:
         helpers = _helping_threads(jobs, plan, store.root, on_ray)
-    with helpers, _watcher(store, state, waiting, refresh) as watcher:
+    with helpers, _watcher(store, state, waiting, refresh, results.watch) as watcher:
         expansion = work(plan, store, watcher, device=place, do=on_ray)
     refresh_tables(plan, store, run_dir, on_wait=lambda holder: waiting.say([holder]))
-    _report(reports, plan, store)
+    results.tell()
     say(f"{len(expansion.points)} points of the experiment: {run_dir / 'results.csv'}")
 
 
@@ -208,31 +232,39 @@ class _Waiting:
 
 @contextlib.contextmanager
 def _watcher(
-    store: UnitStore, state: State, waiting: _Waiting, refresh: Callable[[], None]
+    store: UnitStore,
+    state: State,
+    waiting: _Waiting,
+    refresh: Callable[[], None],
+    watch: Listeners,
 ) -> Iterator[Watcher]:
-    """Shows progress on standard error, and refreshes the tables after each unit."""
+    """Tells of progress, also on standard error, and refreshes the tables after each unit."""
     from egl_fast.evaluation.simulation.work import Watcher
 
-    with progress_bar(with_time_left=False) as bar:
-        task = bar.add_task("units", total=state.total, completed=state.done, note="")
-        current = ["", ""]
+    with operations.shown(watch, with_time_left=False):
+        watch.started("units", "units", state.total, state.done)
+        current, latest = ["", ""], state
 
         def on_start(unit: Unit, now: State) -> None:
-            current[:] = unit.title, _left(now)
-            bar.update(task, total=now.total, completed=now.done, note=": ".join(current))
+            nonlocal latest
+            current[:], latest = (unit.title, _left(now)), now
+            watch.progressed(now.done, now.total, note=": ".join(current))
 
         def on_note(words: str) -> None:
-            bar.update(task, note=f"{current[0]}: {words}{current[1]}")
+            note = f"{current[0]}: {words}{current[1]}"
+            watch.progressed(latest.done, latest.total, note=note)
 
         def on_finish(unit: Unit, expansion: Expansion, now: State) -> None:
+            nonlocal latest
+            latest = now
             refresh()
-            bar.update(task, total=now.total, completed=now.done)
+            watch.progressed(now.done, now.total, note=unit.title)
             say(f"{now.done}/{now.total} {_outcome(unit, store)}{_left(now)}")
 
         def on_wait(now: State, holders: Sequence[str]) -> None:
             waiting.say(holders)
             note = f"waiting for the other processes{_left(now)}"
-            bar.update(task, total=now.total, completed=now.done, note=note)
+            watch.progressed(now.done, now.total, note=note)
 
         yield Watcher(on_start, on_note, on_finish, on_wait)
 

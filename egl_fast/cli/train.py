@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast.cli import options
+from egl_fast.cli import operations, options
 from egl_fast.cli.console import progress_bar, say, tell_json, warn
+from egl_fast.cli.help_groups import GroupedCommand
 from egl_fast.cli.idle_options import refuse_idle_options
 from egl_fast.cli.interruption import interruption_after
-from egl_fast.cli.several_processes import connected_processes
-from egl_fast.cli.training_data import Transcribed, prepared, remedy_for, shared_audio
+from egl_fast.cli.several_processes import connected_processes, is_first_process
+from egl_fast.cli.training_data import Transcribed, prepared, shared_audio
 from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.errors import one_line
+from egl_fast.tracking.listener import Entry, Listeners
 from egl_fast.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from egl_fast.training.run_folder import EpochMetrics
 
 
-@click.command("train")
+@click.command("train", cls=GroupedCommand)
 @options.sources("--train", "train_paths", required=True, help="Manifest to train on")
 @options.sources("--valid", "valid_paths", required=True, help="Manifest to validate on")
 @click.option(
@@ -77,6 +79,12 @@ if TYPE_CHECKING:
     help="Convert all texts to lower case; `evaluate` does the same for the model.",
 )
 @click.option(
+    "--skip-unwritable",
+    is_flag=True,
+    help="Leave out recordings whose text has characters that the model cannot write, or that have "
+    "none, instead of refusing all.",
+)
+@click.option(
     "--typicality/--no-typicality",
     "keeps_trusted",
     default=True,
@@ -91,6 +99,7 @@ if TYPE_CHECKING:
 @options.report_to
 @options.device
 @options.threads
+@operations.options(speaks=lambda values: is_first_process())
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the best epoch's metrics, a JSON object."
 )
@@ -110,11 +119,13 @@ def command(
     dropout: float | None,
     vocabulary_path: str | None,
     lowercase: bool,
+    skip_unwritable: bool,
     keeps_trusted: bool,
     report_to: tuple[Target, ...],
     device: str,
     threads: int | None,
     as_json: bool,
+    watch: Listeners,
     **training: Any,
 ) -> int:
     """Train a Deep Speech 2 model with CTC until validation stops improving.
@@ -131,7 +142,8 @@ def command(
 
     Every recording is decoded once before training starts. Recordings that cannot be read, or are
     too short for their text, are left out and listed in DIR/errors.jsonl; the exit status is then
-    3.
+    3. A text that the model cannot write, or that is missing, stops the command before that, unless
+    --skip-unwritable leaves out these recordings, too.
 
     \b
     Example:
@@ -152,9 +164,15 @@ def command(
                 Transcribed.read(paths, lowercase=lowercase) for paths in (train_paths, valid_paths)
             ]
             checkpoint = _initial_checkpoint(init_path, preset_name, cell, dropout, vocabulary_path)
-            remedy = remedy_for(is_new=init_path is None, lowercase=lowercase)
-            for manifest in manifests:
-                manifest.refuse_texts(checkpoint, remedy)
+            manifests = [
+                manifest.writable(
+                    checkpoint,
+                    skip=skip_unwritable,
+                    is_new=init_path is None,
+                    lowercase=lowercase,
+                )
+                for manifest in manifests
+            ]
         config = TrainingConfig(**{f.name: training[f.name] for f in fields(TrainingConfig)})
         settings = {
             "model": plain_config(checkpoint.model.config),
@@ -169,8 +187,9 @@ def command(
         if not resume:
             processes.from_first(RunFolder(Path(run_dir), {}).refuse_a_run)
         checkpoint.model.to(torch_device)
-        train, valid = prepared(manifests, checkpoint, processes)
-        left_out = [*train.left_out, *valid.left_out]
+        train, valid = prepared(manifests, checkpoint, processes, watch)
+        unwritable = [one for manifest in manifests for one in manifest.left_out]
+        left_out = [*unwritable, *train.left_out, *valid.left_out]
         trainer = Trainer(
             checkpoint,
             config,
@@ -190,9 +209,11 @@ def command(
             else:
                 trainer.start()
             trainer.folder.write_errors({"id": u.id, "error": one_line(e)} for u, e in left_out)
+            for utterance, error in left_out:
+                watch.failed(utterance.id, error)
             _say_what_is_trained(trainer, manifests, left_out)
             try:
-                best = _reported(trainer, report_to)
+                best = _reported(trainer, report_to, watch)
             except KeyboardInterrupt:
                 epoch = len(trainer.history) + 1
                 say(f"interrupted in epoch {epoch}; the same command with --resume continues")
@@ -221,7 +242,7 @@ def _follow(trainer: Trainer, *, resume: bool) -> None:
     else:
         trainer.start()
     with suppress(KeyboardInterrupt):
-        _run(trainer, report=lambda: None)
+        _run(trainer, Listeners())
 
 
 def _say_what_is_trained(
@@ -252,40 +273,38 @@ def _say_what_is_trained(
             warn(warning)
 
 
-def _reported(trainer: Trainer, targets: Sequence[Target]) -> EpochMetrics:
-    from egl_fast.tracking.reports import Entry, Reports
-
-    def report() -> None:
-        reports.log(
-            Entry(str(metrics.epoch), metrics.epoch, {**asdict(metrics)})
-            for metrics in trainer.history
-        )
+def _reported(trainer: Trainer, targets: Sequence[Target], watch: Listeners) -> EpochMetrics:
+    from egl_fast.tracking.reports import Reports
 
     settings = trainer.settings
-    with Reports(targets, trainer.folder.path, axis="epoch", settings=settings) as reports:
-        report()  # what an earlier process left unsaid
-        return _run(trainer, report)
+    reports = Reports(targets, trainer.folder.path, axis="epoch", settings=settings)
+    watch.all.append(reports)
+    reports.measured([*map(_entry, trainer.history)])  # what an earlier process left unsaid
+    return _run(trainer, watch)
 
 
-def _run(trainer: Trainer, report: Callable[[], None]) -> EpochMetrics:
+def _entry(metrics: EpochMetrics) -> Entry:
+    return Entry(str(metrics.epoch), metrics.epoch, asdict(metrics))
+
+
+def _run(trainer: Trainer, watch: Listeners) -> EpochMetrics:
     from egl_fast.training.loop import Progress
     from egl_fast.training.metrics import in_nats
 
     max_epochs = trainer.config.max_epochs
-    with progress_bar() as bar, interruption_after("the batch") as stop:
-        task = bar.add_task("epoch", total=None, note="")
+    with operations.shown(watch), interruption_after("the batch") as stop:
+        has_started = False
 
         def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
-            bar.update(
-                task,
-                description=f"epoch {epoch}/{max_epochs}",
-                total=max_epochs * num_batches,
-                completed=(epoch - 1) * num_batches + batch,
-                note=f"loss {in_nats(loss)}",
-            )
+            nonlocal has_started
+            total, done = max_epochs * num_batches, (epoch - 1) * num_batches + batch
+            if not has_started:
+                watch.started("training", "batches", total, done - 1)
+            has_started = True
+            watch.progressed(done, total, note=f"epoch {epoch}/{max_epochs}, loss {in_nats(loss)}")
 
         def on_epoch(metrics: EpochMetrics, best: bool) -> None:
-            report()
+            watch.measured([_entry(metrics)])
             say(
                 f"epoch {metrics.epoch}: train loss {in_nats(metrics.train_loss)}, "
                 f"valid loss {in_nats(metrics.valid_loss)}, CER {metrics.valid_cer:.3f}, "

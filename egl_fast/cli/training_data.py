@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
-from egl_fast.cli.console import progress_bar
+from egl_fast.cli.operations import shown
 from egl_fast.errors import ManifestError, one_line
 
 if TYPE_CHECKING:
     from egl_fast.checkpoint import Checkpoint
     from egl_fast.data.manifest import Utterance
-    from egl_fast.training.examples import Prepared
+    from egl_fast.tracking.listener import Listeners
+    from egl_fast.training.examples import LeftOut, Prepared
     from egl_fast.training.processes import Processes
+    from egl_fast.training.texts import Unwritable
 
 
 @dataclass(frozen=True)
 class Transcribed:
-    """A manifest of transcribed speech."""
+    """A manifest of transcribed speech.
+
+    Attributes:
+        path: of the manifest, or of all of them.
+        utterances: those that can be used, as far as is known.
+        sha256: of the manifest, whole.
+        left_out: the others.
+    """
 
     path: str
     utterances: list[Utterance]
     sha256: str
+    left_out: Sequence[LeftOut] = ()
 
     @classmethod
     def read(cls, paths: Sequence[str], *, lowercase: bool) -> Transcribed:
@@ -34,43 +45,83 @@ class Transcribed:
         utterances, sha256 = read_manifest_and_hash(*paths)
         return cls(", ".join(paths), lowercased(utterances) if lowercase else utterances, sha256)
 
-    def refuse_texts(self, checkpoint: Checkpoint, remedy: str) -> None:
-        """Raise ``ManifestError`` unless the model can write all texts, and some are not empty."""
+    def writable(
+        self, checkpoint: Checkpoint, *, skip: bool, is_new: bool, lowercase: bool
+    ) -> Transcribed:
+        """The same without the texts that the model cannot write.
+
+        Args:
+            checkpoint: the model.
+            skip: leave out such texts, unless all are; otherwise, one is an error.
+            is_new: whether it is a new model, which can have other characters.
+            lowercase: whether texts were converted.
+
+        Raises:
+            ManifestError: there is such a text, or all are empty.
+        """
         from egl_fast.recognizers.checkpoint import classes_of
-        from egl_fast.training.texts import all_labels, num_empty
+        from egl_fast.training.examples import LeftOut
+        from egl_fast.training.texts import labels_of, num_empty
 
-        try:
-            all_labels(self.utterances, classes_of(checkpoint), remedy=remedy)
-        except ManifestError as error:
-            raise ManifestError(f"manifest {self.path}: {error}") from None
-        if num_empty(self.utterances) == len(self.utterances):
+        classes, total = classes_of(checkpoint), len(self.utterances)
+        found, unwritable = labels_of(self.utterances, classes, remedy="")
+        if unwritable.errors and not (skip and found):
+            letters = set(classes.spelling.of_characters or ())
+            remedy = _remedy(unwritable, letters, is_new=is_new, lowercase=lowercase)
+            error = unwritable.as_one_error(total, remedy)
+            raise ManifestError(f"manifest {self.path}: {error}")
+        kept = [one for one in self.utterances if one.id in found]
+        if num_empty(kept) == len(kept):
             raise ManifestError(f"manifest {self.path}: every 'text' is empty; add what was said")
+        left_out = [
+            LeftOut(one, unwritable.errors[one.id])
+            for one in self.utterances
+            if one.id in unwritable.errors
+        ]
+        return replace(self, utterances=kept, left_out=left_out)
 
 
-def remedy_for(*, is_new: bool, lowercase: bool) -> str:
-    """What to do about characters that the model cannot write."""
-    remedies = [
-        *([] if lowercase else ["--lowercase converts all texts to lower case"]),
-        *(["--vocabulary FILE gives a new model other characters"] if is_new else []),
-    ]
-    return ", ".join(remedies) or "normalize the transcripts to the model's characters"
+def _remedy(
+    unwritable: Unwritable, letters: Container[str], *, is_new: bool, lowercase: bool
+) -> str:
+    """What to do about characters that the model cannot write: what fits these."""
+    unknown = set(unwritable.characters)
+    capitals = {one for one in unknown if one.lower() != one and one.lower() in letters}
+    digits = {one for one in unknown if one.isdigit()}
+    remedies = []
+    if capitals and not lowercase:
+        remedies.append("--lowercase converts the capitals")
+    if digits:
+        remedies.append("write numbers as words")
+    if unknown - capitals - digits or not unknown:
+        remedies.append("normalize the transcripts to the model's characters")
+    if is_new:
+        remedies.append("--vocabulary FILE gives a new model other characters")
+    count = len(unwritable.errors)
+    what = "this recording" if count == 1 else f"these {count} recordings"
+    remedies.append(f"--skip-unwritable leaves out {what}")
+    return ", ".join(remedies)
 
 
 def prepared(
-    manifests: Sequence[Transcribed], checkpoint: Checkpoint, processes: Processes
+    manifests: Sequence[Transcribed],
+    checkpoint: Checkpoint,
+    processes: Processes,
+    watch: Listeners,
 ) -> list[Prepared]:
     """What can be trained on, per manifest. Raises ``ManifestError`` if one has nothing left."""
     from egl_fast.training.examples import prepare_examples
 
     total = sum(len(processes.share(manifest.utterances)) for manifest in manifests)
     found = []
-    with progress_bar() as bar:
-        task = bar.add_task("reading recordings", total=total, note="")
+    done = count(1)
+    with shown(watch):
+        watch.started("reading recordings", "recordings", total, 0)
         for manifest in manifests:
             prepared = prepare_examples(
                 manifest.utterances,
                 checkpoint,
-                advance=lambda: bar.update(task, advance=1),
+                advance=lambda: watch.progressed(next(done), total),
                 processes=processes,
             )
             if not prepared.examples:

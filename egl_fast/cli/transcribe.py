@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from egl_fast.cli import options
-from egl_fast.cli.console import progress_bar, say, warn
+from egl_fast.cli import operations, options
+from egl_fast.cli.console import say
 from egl_fast.cli.failures import Failures
 from egl_fast.cli.idle_options import refuse_idle_options
+from egl_fast.cli.meter import Meter
 from egl_fast.data.jsonl import JsonlWriter
-from egl_fast.data.true_lengths import TrueLengths
 from egl_fast.recognizers.spec import load_recognizer, parse
 
 if TYPE_CHECKING:
     from egl_fast.data.manifest import Utterance
+    from egl_fast.errors import EglError
     from egl_fast.recognizers.recognizer import Recognizer
+    from egl_fast.tracking.listener import Listeners
     from egl_fast.training.metrics import Transcript
 
 
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 @options.model
 @options.sources("--data", required=True, help="Manifest of recordings")
 @click.option(
-    "--out", "out_path", type=options.FILE, help="Where to write [default: standard output]."
+    "--out", "out_path", type=options.OUT, help="Where to write [default: standard output]."
 )
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@options.limit("Transcribe only the first N recordings.")
 @options.batch_seconds
 @options.device
 @options.threads
+@operations.options()
 @options.quiet
 @refuse_idle_options(without={"--overwrite": "--out"})
 def command(
@@ -40,9 +43,11 @@ def command(
     data: tuple[str, ...],
     out_path: str | None,
     overwrite: bool,
+    limit: int | None,
     batch_seconds: float,
     device: str,
     threads: int | None,
+    watch: Listeners,
 ) -> int:
     """Transcribe recordings with a model: its most probable alignment, collapsed.
 
@@ -60,13 +65,14 @@ def command(
 
     from egl_fast.data.manifest import read_manifest
 
-    utterances = read_manifest(*data)
+    utterances = read_manifest(*data)[:limit]
     recognizer = load_recognizer(model_spec, device=options.set_up_torch(device, threads))
     with writer, failures:
         for window in transcripts_with_progress(
             recognizer,
             utterances,
             failures,
+            watch,
             batch_seconds=batch_seconds,
             quiet=writer.path is None and sys.stdout.isatty(),
         ):
@@ -90,6 +96,7 @@ def transcripts_with_progress(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     failures: Failures,
+    watch: Listeners,
     *,
     batch_seconds: float,
     with_loss: bool = False,
@@ -97,38 +104,40 @@ def transcripts_with_progress(
 ) -> Iterator[list[Transcript]]:
     """``metrics.transcribe`` with a progress bar, and a final line on standard error.
 
-    ``failures`` collects recordings that fail. ``quiet`` omits the bar, for results that go to the
-    same terminal.
+    Args:
+        recognizer: the model.
+        utterances: what to transcribe.
+        failures: collects recordings that fail.
+        watch: told how far it has come.
+        batch_seconds: of padded audio per batch.
+        with_loss: whether the loss is wanted, too.
+        quiet: omit the bar, for results that go to the same terminal.
     """
     from egl_fast.training.metrics import transcribe
 
-    started = time.monotonic()
-    done, audio_seconds = 0, 0.0
-    lengths = TrueLengths()
-    with progress_bar() as bar:
-        bar.disable |= quiet
-        task = bar.add_task("transcribing", total=len(utterances), note="")
+    done = 0
+
+    def on_error(utterance: Utterance, error: EglError) -> None:
+        failures.add(utterance, error)
+        meter.failed(utterance, error)
+
+    with operations.shown(watch, hidden=quiet):
+        meter = Meter(watch, "transcribing", len(utterances))
         for window in transcribe(
             recognizer,
             utterances,
             batch_seconds=batch_seconds,
             with_loss=with_loss,
-            on_error=failures.add,
+            on_error=on_error,
         ):
             done += len(window)
             for transcript in window:
-                lengths.add(transcript.utterance, transcript.seconds)
-            audio_seconds += sum(transcript.seconds for transcript in window)
-            rate = done / (time.monotonic() - started)
-            bar.update(
-                task, completed=done + len(failures.utterances), note=f"{rate:.1f} utterances/s"
-            )
+                meter.heard(transcript.utterance, transcript.seconds)
+            meter.tell()
             yield window
-    seconds = time.monotonic() - started
+        meter.tell()  # of failures after the last window
     say(
-        f"{done} utterances, {audio_seconds:.0f} s of audio, in {seconds:.1f} s "
-        f"({done / seconds:.1f} utterances/s)"
+        f"{done} utterances, {meter.audio_seconds:.0f} s of audio, in {meter.seconds:.1f} s "
+        f"({done / meter.seconds:.1f} utterances/s)"
     )
-    warning = lengths.warning()
-    if warning is not None:
-        warn(warning)
+    meter.warn()

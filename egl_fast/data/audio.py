@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -21,11 +20,10 @@ from egl_fast.data.decoding import Block, decoded, known_seconds
 from egl_fast.data.manifest import Utterance, recording_name
 from egl_fast.data.parts import Recording
 from egl_fast.errors import AudioError, MissingExtraError, one_line
+from egl_fast.files.addresses import Address
+from egl_fast.files.remote import read
 
 Waveform = npt.NDArray[np.float32]
-
-#: In a path, where // has become /.
-_ADDRESS = re.compile(r"(^|/)(https?|ftp|s3|gs|az|hf|file):/")
 
 #: The two ends of a recording tell its format and its length.
 _EDGE_BYTES = 2**16
@@ -165,15 +163,15 @@ def _open(utterance: Utterance, name: str) -> BinaryIO:
     if utterance.held is not None:
         return BytesIO(utterance.held)
     path = utterance.audio_path
+    if isinstance(path, Address):
+        return BytesIO(read(path) if path.inside is None else bytes_inside(path) or b"")
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         member = bytes_inside(path)
         if member is not None:
             return BytesIO(member)
-        address = _ADDRESS.search(str(path))
-        what = "is a URL, not a file; download it" if address else "no such file"
-        raise AudioError(f"{name}: {what}") from None
+        raise AudioError(f"{name}: no such file") from None
     except ValueError:
         raise AudioError(f"{name}: is not a possible file name") from None
     status = os.fstat(descriptor)

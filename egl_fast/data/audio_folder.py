@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from egl_fast.data.strict_json import json_value
-from egl_fast.errors import ManifestError
+from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import (
+    Address,
+    Place,
+    is_absolute,
+    is_url,
+    joined,
+    path_from,
+    place_of,
+)
+from egl_fast.files.copies import folder_of
+from egl_fast.files.remote import is_file
 
 
-def audio_folder(scores: str, pool: str | None) -> Path | None:
-    """The folder that relative audio paths of a scores file start from.
+def audio_folder(scores: str, pool: str | None) -> Place | None:
+    """The folder, or its URL, that relative audio paths of a scores file start from.
 
     Args:
         scores: the scores file, or "-" for standard input.
@@ -28,16 +39,22 @@ def audio_folder(scores: str, pool: str | None) -> Path | None:
         ManifestError: the named manifest does not exist.
     """
     if pool is not None:
-        if not os.path.isfile(pool):
+        place = place_of(pool)
+        if not _is_there(place, f"--pool {pool}"):
             raise ManifestError(f"--pool {pool}: no such file")
-        return Path(pool).parent
+        return place.parent
     if scores == "-":
         return None
     meta_path = Path(f"{scores}.meta.json")
     said = read_metadata(scores)
     named = said.get("pool")
+    beside_scores = folder_of(Path(scores))
     if not isinstance(named, str):
-        return meta_path.parent
+        return beside_scores
+    if is_url(named):
+        folder = place_of(named).parent
+        # Credentials are not written down; those of the scores lead to the same folder.
+        return beside_scores if str(folder) == str(beside_scores) else folder
     there = meta_path.parent / named
     if there.is_dir():  # A source that is no manifest: all paths are absolute.
         return there
@@ -65,17 +82,33 @@ def read_metadata(scores: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _is_there(place: Place, name: str) -> bool:
+    try:
+        return is_file(place)
+    except OSError as error:
+        raise ManifestError(f"{name}: cannot be read ({one_line(error)})") from None
+
+
 def is_relative(record: Mapping[str, Any]) -> bool:
     """Whether a record has an audio path that starts from a folder unsaid."""
     audio = record.get("audio_filepath")
-    return isinstance(audio, str) and not os.path.isabs(audio)
+    return isinstance(audio, str) and not is_absolute(audio)
 
 
-def move_audio_paths(records: Iterable[dict[str, Any]], old: Path, new: Path | None) -> None:
+def move_audio_paths(records: Iterable[dict[str, Any]], old: Place, new: Place | None) -> None:
     """Make relative audio paths that start from folder ``old`` start from ``new``.
 
-    If ``new`` is None, they become absolute.
+    If ``new`` is None, or one folder is on the disk and the other in a store, they become absolute.
     """
+    if isinstance(old, Address):
+        for record in filter(is_relative, records):
+            place = joined(old, record["audio_filepath"])
+            record["audio_filepath"] = (
+                path_from(new, place) if isinstance(place, Address) else str(place)
+            )
+        return
+    if isinstance(new, Address):
+        new = None
     # In a folder that is a symbolic link, .. leads out of its target, so real paths are needed.
     new_folder = None if new is None else os.path.realpath(new)
     if os.path.realpath(old) == new_folder:

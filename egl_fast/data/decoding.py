@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from egl_fast.data.ffmpeg_decoding import conversion, decoded_by_ffmpeg, pyav_is
 from egl_fast.data.libsndfile import Stream, headerless
 from egl_fast.data.parts import Recording, ogg_is_cut_short, parts_of, starts_again
 from egl_fast.errors import AudioError
+from egl_fast.files.addresses import Place
 from egl_fast.files.signatures import (
     MPEG_4,
     PACKED,
@@ -45,7 +45,7 @@ class Block(NamedTuple):
 
 def decoded(
     recording: Recording,
-    path: Path,
+    path: Place,
     name: str,
     *,
     start_seconds: float = 0.0,
@@ -72,7 +72,7 @@ def decoded(
         yield from _decoded_parts(recording, first, name, start_seconds, seconds)
 
 
-def known_seconds(recording: Recording, path: Path, name: str) -> float | None:
+def known_seconds(recording: Recording, path: Place, name: str) -> float | None:
     """The length of a file by its headers; None if only decoding tells. Raises as ``decoded``."""
     first = _first_stream(recording, path, name)
     if first is None:
@@ -86,7 +86,7 @@ def known_seconds(recording: Recording, path: Path, name: str) -> float | None:
     return seconds
 
 
-def _first_stream(recording: Recording, path: Path, name: str) -> Stream | None:
+def _first_stream(recording: Recording, path: Place, name: str) -> Stream | None:
     """The first part of a file; None if FFmpeg has to read it."""
     part = parts_of(recording)[0]
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from egl_fast.display import printable
 from egl_fast.errors import AudioError, one_line
+from egl_fast.files.addresses import Place
 
 #: Audio that may be missing at the end: lengths are rounded to packets.
 _ALLOWED_GAP_SECONDS = 0.25
@@ -26,7 +26,7 @@ def pyav_is_installed() -> bool:
     return find_spec("av") is not None
 
 
-def conversion(path: PurePath) -> str:
+def conversion(path: Place) -> str:
     """The command that converts a recording to a format that libsndfile reads."""
     wav = path.with_suffix(".wav") if path.suffix.lower() != ".wav" else path.with_suffix(".2.wav")
     return " ".join(["ffmpeg -i", *(shlex.quote(printable(str(p))) for p in (path, wav))])

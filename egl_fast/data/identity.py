@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from egl_fast.errors import ManifestError
+from egl_fast.files.addresses import is_url, masked
 
 
 def identity_of(record: Mapping[str, Any], where: str) -> str:
@@ -16,7 +17,8 @@ def identity_of(record: Mapping[str, Any], where: str) -> str:
     """
     identity, audio, offset = (record.get(key) for key in ("id", "audio_filepath", "offset"))
     if identity is None and isinstance(audio, str):
-        return audio if offset is None else f"{audio}@{offset}"
+        name = masked(audio) if is_url(audio) else audio
+        return name if offset is None else f"{name}@{offset}"
     if not isinstance(identity, str):
         raise ManifestError(f"{where}: 'id' is {identity!r}, not a string")
     return identity

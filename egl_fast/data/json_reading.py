@@ -9,26 +9,29 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, BytesIO, RawIOBase
 from itertools import chain
-from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from egl_fast.data.json_array import is_array
 from egl_fast.data.strict_json import MAX_DEPTH, json_value
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import Address, Place, place_of
+from egl_fast.files.remote import spooled
 from egl_fast.files.signatures import RECORDING, SOUND, TABLE, signature_of
 
 #: What one line, or a file that is read whole, may have, decompressed: gzip can make a gigabyte of
 #: a megabyte.
 MOST_BYTES = 2**30
+
+#: Of a reader in Python, which is slow to call.
+_BUFFER_BYTES = 2**18
 
 #: How gzipped files begin.
 GZIP = b"\x1f\x8b"
@@ -39,8 +42,6 @@ _TEXT = "give a file of UTF-8 text"
 _NO_MANIFEST = "name a manifest that lists it, one JSON object per line"
 
 _RECORDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph")
-#: In a path, // has become /.
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 #: A byte order mark, or a brace without one.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"\0{", b"\0\0\0{")
 
@@ -58,21 +59,22 @@ def json_object(line: str | bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def read_file(path: str | Path, source: str) -> bytes:
+def read_file(path: str | Place, source: str) -> bytes:
     """A file's content. Raises ``ManifestError``, which calls the file ``source``."""
     with _opened(path, source) as file:
         return file.read()
 
 
-def open_file(path: str | Path, source: str) -> BufferedReader:
-    """A file, open for reading. Raises ``ManifestError``, which calls the file ``source``."""
+def open_file(path: str | Place, source: str) -> BinaryIO:
+    """A file, open for reading; of one in a store, a temporary copy.
+
+    Raises ``ManifestError``, which calls the file ``source``.
+    """
+    place = place_of(path)
     try:
-        return open(path, "rb")
+        return spooled(place) if isinstance(place, Address) else open(place, "rb")
     except FileNotFoundError:
-        remedy = "give one that exists"
-        if _URL.match(str(path)):
-            remedy = "files are read from the disk, not from URLs: download it"
-        raise ManifestError(f"{source}: no such file; {remedy}") from None
+        raise ManifestError(f"{source}: no such file; give one that exists") from None
     except IsADirectoryError:
         raise ManifestError(f"{source}: is a folder; name a file in it") from None
     except (OSError, ValueError) as error:
@@ -80,7 +82,7 @@ def open_file(path: str | Path, source: str) -> BufferedReader:
 
 
 @contextmanager
-def _opened(path: str | Path, source: str) -> Iterator[BufferedReader]:
+def _opened(path: str | Place, source: str) -> Iterator[BinaryIO]:
     try:
         with open_file(path, source) as file:
             yield file
@@ -194,19 +196,34 @@ def decoded_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, st
     Raises:
         ManifestError: a line is not UTF-8, or the array is damaged.
     """
-    numbered = _numbered(lines, source)
+    array, numbered = _array_or_lines(lines, source)
     unit = "line"
-    first = next(numbered, None)
-    if first is not None:
-        numbered = chain([first], numbered)
-        if first[1].lstrip().startswith("["):
-            known = list(numbered)
-            text = "\n".join(line for _, line in known)
-            numbered = iter(known)
-            if is_array(text):
-                numbered, unit = enumerate(_items(text, source), start=1), "item"
+    if array is not None:
+        numbered, unit = enumerate(_items(array, source), start=1), "item"
     for number, line in numbered:
         yield number, line, f"{source}, {unit} {number}"
+
+
+def holds_array(lines: Iterable[bytes]) -> bool:
+    """Whether ``decoded_lines`` takes a file for an array."""
+    with suppress(ManifestError):
+        return _array_or_lines(lines, "")[0] is not None
+    return False
+
+
+def _array_or_lines(
+    lines: Iterable[bytes], source: str
+) -> tuple[str | None, Iterator[tuple[int, str]]]:
+    """The text of an array of objects, None of anything else; and all lines."""
+    numbered = _numbered(lines, source)
+    first = next(numbered, None)
+    if first is None:
+        return None, numbered
+    if not first[1].lstrip().startswith("["):
+        return None, chain([first], numbered)
+    known = [first, *numbered]
+    text = "\n".join(line for _, line in known)
+    return text if is_array(text) else None, iter(known)
 
 
 def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
@@ -256,36 +273,50 @@ def text_lines(file: IO[bytes], source: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_lines(path: str | Path, source: str) -> Iterator[Iterator[bytes]]:
+def open_lines(path: str | Place, source: str) -> Iterator[Iterator[bytes]]:
     """The lines of a text file, or of standard input ("-"); see ``text_lines``."""
     with rereadable(path, source) as file:
         yield text_lines(file, source)
 
 
-def rereadable(path: str | Path, source: str) -> BinaryIO:
+def rereadable(path: str | Place, source: str) -> BinaryIO:
     """A file, or standard input ("-"), that can be read again: of a stream, a temporary copy.
 
     Raises ``ManifestError``, which calls the file ``source``.
     """
     if str(path) == "-":
-        return _copied(sys.stdin.buffer)
+        return _copied(sys.stdin.buffer, source)
     file = open_file(path, source)
     if file.seekable():
         return file
     with file:
-        return _copied(file)
+        return _copied(file, source)
 
 
-def _copied(stream: BinaryIO) -> BinaryIO:
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 (its reader closes it)
-    shutil.copyfileobj(stream, copy)
-    copy.seek(0)  # which writes out what is buffered, too
+def _copied(stream: BinaryIO, source: str) -> BinaryIO:
+    with copying(source), ExitStack() as stack:
+        copy = stack.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)  # which writes out what is buffered, too
+        stack.pop_all()  # its reader closes it
     return copy
+
+
+@contextmanager
+def copying(source: str) -> Iterator[None]:
+    """Turn errors of reading a stream and writing its temporary copy into ``ManifestError``."""
+    try:
+        yield
+    except OSError as error:
+        raise ManifestError(
+            f"{source}: cannot be copied to a temporary file ({one_line(error)}); set TMPDIR to a "
+            "folder with room, or give a plain file"
+        ) from None
 
 
 def from_start(file: BinaryIO) -> BufferedReader:
     """Another reader of an open file, with a place of its own, at the start."""
-    return BufferedReader(_Reader(file.fileno()))
+    return BufferedReader(_Reader(file.fileno()), _BUFFER_BYTES)
 
 
 class _Reader(RawIOBase):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from egl_fast.display import json_text
 from egl_fast.errors import EglError, OutputError
 from egl_fast.files import atomic
+from egl_fast.files.addresses import Address
+from egl_fast.files.copies import origin_of
 from egl_fast.files.locking import sole_writer
 
 if TYPE_CHECKING:
@@ -80,6 +82,9 @@ def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
     """
     if path.is_dir():
         raise OutputError(f"output {path}: is a folder; name a file in it")
+    read = [x for x in inputs if x is not None]
+    origin = origin_of(path)
+    is_read = isinstance(origin, Address) and origin in map(origin_of, read)
     if path.exists():
         # A rename would replace /dev/null, for everyone.
         if not path.is_file():
@@ -87,10 +92,9 @@ def refuse_unwritable(path: Path, *, inputs: Iterable[str | None] = ()) -> None:
                 f"output {path}: is a pipe or device, not a file; name a file, or omit --out for "
                 "standard output"
             )
-        if any(x is not None and os.path.exists(x) and path.samefile(x) for x in inputs):
-            raise OutputError(
-                f"output {path}: is a file that this command reads; give another name"
-            )
+        is_read = is_read or any(os.path.exists(x) and path.samefile(x) for x in read)
+    if is_read:
+        raise OutputError(f"output {path}: is a file that this command reads; give another name")
     if not path.parent.is_dir():
         raise OutputError(
             f"output {path}: its folder {path.parent} does not exist; create it, or name another"

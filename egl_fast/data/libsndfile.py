@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from egl_fast.data.c_stderr import silenced_c_stderr
 from egl_fast.data.parts import Part, Recording
 from egl_fast.data.pieces import PieceReader
 from egl_fast.errors import AudioError
+from egl_fast.files.addresses import Place
 
 #: Frames that are decoded at a time.
 _BLOCK_FRAMES = 2**14
@@ -49,7 +49,7 @@ _GSM_FRAME_BYTES, _GSM_SIGN = 33, 0xD
 _OGG_APPROACH_SECONDS = 40.0
 
 
-def headerless(path: PurePath, head: bytes) -> dict[str, Any] | None:
+def headerless(path: Place, head: bytes) -> dict[str, Any] | None:
     """soundfile's arguments for a file without a header, judged by its name and first bytes."""
     encoding = _HEADERLESS.get(path.suffix.lower())
     signs = head[::_GSM_FRAME_BYTES] if encoding == "GSM610" else b""

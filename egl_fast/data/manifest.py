@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from egl_fast.data.identity import identity_of
@@ -17,6 +17,7 @@ from egl_fast.data.sources.source import Entry, Source
 from egl_fast.data.unique_ids import without_repeats
 from egl_fast.display import printable
 from egl_fast.errors import ManifestError
+from egl_fast.files.addresses import Address, Place, is_url, joined, written
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,36 @@ class Utterance:
     Attributes:
         id: the line's ``id``, or else its ``audio_filepath`` as written, plus ``@offset`` if it has
             one.
-        audio_path: the recording; relative paths start from the manifest's folder.
+        audio_path: the recording; relative paths start from the manifest's folder, or its URL's.
         offset_seconds: where the utterance starts in the recording.
         duration_seconds: how long it is; None: to the end.
         text: what was said; None if unknown.
-        record: the line as it was read, with all its keys.
-        line: line number in the manifest, or place in its array, from 1.
+        record: the line as it was read, with all its keys; of a URL in it, without credentials.
+        line: line number in the manifest, or place in its array or among several sources, from 1.
+        place: what to call that in a message, if it is not a line: which source, and where in it.
         held: the recording itself, of callers that have it in memory: bytes as in a file, or
             samples as ``mono_waveform`` takes them. None: it is at ``audio_path``.
     """
 
     id: str
-    audio_path: Path
+    audio_path: Place
     offset_seconds: float
     duration_seconds: float | None
     text: str | None
     record: dict[str, Any]
     line: int
+    place: str = field(default="", repr=False, compare=False)
     held: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def where(self) -> str:
+        """What to call its place in a message."""
+        return self.place or f"line {self.line}"
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"utterance {self.id!r} ({self.where})"
 
 
 class Manifest(NamedTuple):
@@ -114,7 +127,8 @@ class ManifestReading:
         for number, entry in enumerate(entries(self._found), start=1):
             self._digest.update(encoded_line(entry.record))
             utterance = utterance_from(entry, number)
-            self._keep(encoded_line(utterance.record))
+            audio = {"audio_filepath": written(utterance.audio_path)}  # with its credentials
+            self._keep(encoded_line(utterance.record | audio))
             yield utterance
 
     def _lines(self, file: Source) -> Iterator[Utterance]:
@@ -134,16 +148,16 @@ class ManifestReading:
             is_kept = is_first_pass and file.is_array
             lines, is_first_pass = noted(lines) if is_first_pass else lines, False
             for number, where, record in json_lines(lines, source):
-                utterance = utterance_of(record, number, file.folder, where)
+                place = where.removeprefix(f"{source}, ") if file.is_array else ""
+                utterance = utterance_of(record, number, file.folder, where, place)
                 if is_kept:
                     self._keep(encoded_line(record))
                 yield utterance.id, utterance
 
         def repeated(identity: str, first: Utterance, again: Utterance) -> ManifestError:
-            unit, on = ("item", "that of item") if file.is_array else ("line", "on line")
             return ManifestError(
-                f"{source}, {unit} {again.line}: id {identity!r} is already {on} {first.line}; "
-                f"give each {unit} its own id"
+                f"{source}, {again.where}: id {identity!r} is already that of {first.where}; give "
+                "each its own id"
             )
 
         is_empty = True
@@ -156,12 +170,15 @@ class ManifestReading:
 
 def utterance_from(entry: Entry, number: int) -> Utterance:
     """An entry of a source, its audio found from any folder. Raises ``ManifestError``."""
-    audio = os.path.abspath(entry.folder / entry.record["audio_filepath"])
+    place = joined(entry.folder, entry.record["audio_filepath"])
+    audio = place.url if isinstance(place, Address) else os.path.abspath(place)
     record = {**entry.record, "audio_filepath": audio}
-    return utterance_of(record, number, entry.folder, entry.where)
+    return utterance_of(record, number, entry.folder, entry.where, entry.where)
 
 
-def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) -> Utterance:
+def utterance_of(
+    record: dict[str, Any], number: int, folder: Place, where: str, place: str = ""
+) -> Utterance:
     """One utterance.
 
     Args:
@@ -169,6 +186,7 @@ def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) 
         number: of the line.
         folder: where relative paths start.
         where: what to call the line in errors.
+        place: see ``Utterance``.
 
     Raises:
         ManifestError: see ``read_manifest``.
@@ -184,7 +202,10 @@ def utterance_of(record: dict[str, Any], number: int, folder: Path, where: str) 
     if text is not None and not isinstance(text, str):
         raise ManifestError(f"{where}: 'text' is {text!r}, not a string")
     identity = identity_of(record, where)
-    return Utterance(identity, folder / audio, offset or 0.0, duration, text, record, number)
+    found = joined(folder, audio)
+    if is_url(audio):
+        record = {**record, "audio_filepath": str(found)}
+    return Utterance(identity, found, offset or 0.0, duration, text, record, number, place)
 
 
 def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:
@@ -200,6 +221,6 @@ def seconds_of(record: Mapping[str, Any], key: str, where: str) -> float:
     return float(value)
 
 
-def recording_name(path: PurePath) -> str:
+def recording_name(path: Place) -> str:
     """What a recording is called in errors: one line, control characters escaped."""
     return f"audio {printable(str(path))}"

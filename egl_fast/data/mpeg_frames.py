@@ -9,7 +9,6 @@ Source: ISO/IEC 11172-3 and 13818-3, section 2.4.2.3 (frame header).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -177,8 +176,9 @@ def _promised_frames(frame: bytes, header: _Header) -> int | None:
     for checksum_bytes in (0, 2):
         offset = 4 + side_info_bytes[header.is_mono] + checksum_bytes
         if frame[offset : offset + 4] in (b"Xing", b"Info"):
-            flags, promised = struct.unpack_from(">II", frame, offset + 4)
-            return promised if flags & 1 else 0
+            flags, promised = frame[offset + 4 : offset + 8], frame[offset + 8 : offset + 12]
+            has_number = int.from_bytes(flags, "big") & 1 and len(promised) == 4
+            return int.from_bytes(promised, "big") if has_number else 0
     if frame[36:40] == b"VBRI":
         return int.from_bytes(frame[50:54], "big")
     return None

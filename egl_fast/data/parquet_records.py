@@ -81,9 +81,12 @@ def record_lines(file: IO[bytes], source: str) -> Iterator[bytes]:
         ManifestError: the file is neither, is damaged, or holds a value without JSON form (NaN).
         MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
-    if not file.peek(len(MAGIC)).startswith(MAGIC):  # type: ignore[attr-defined]
-        yield from text_lines(file, source)
-        return
+    if file.peek(len(MAGIC)).startswith(MAGIC):  # type: ignore[attr-defined]
+        return _lines_of_rows(file, source)
+    return text_lines(file, source)
+
+
+def _lines_of_rows(file: IO[bytes], source: str) -> Iterator[bytes]:
     for number, record in enumerate(_records(file, source), start=1):
         try:
             yield encoded_line(record)

@@ -8,13 +8,18 @@ import weakref
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, overload
 
-from egl_fast.data.json_reading import json_object
+from egl_fast.data.json_reading import copying, json_object
 from egl_fast.data.manifest import ManifestReading, Utterance, utterance_of
 from egl_fast.data.sources.kinds import recognized
-from egl_fast.errors import ManifestError
+from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import Place, masked
+
+#: Where a relative path starts that is none.
+_HERE: Place = Path()
 
 #: Utterances that are read together.
 _WINDOW = 64
@@ -32,18 +37,26 @@ def stream_manifest(*sources: str | Path) -> StreamedManifest:
         windows = _Windows()
         reading = ManifestReading(found, windows.add)
         source = reading.manifest
-        name, folder = f"manifest {', '.join(map(str, sources))}", Path()
+        names = ", ".join(masked(str(one)) for one in sources)
+        name, folder = f"manifest {names}", _HERE
         if source is not None:
             name, folder = f"manifest {source.name}", source.folder
         is_plain = source is not None and not source.is_packed and not source.is_array
         if is_plain and source is not None and source.file is not None:
             file: BinaryIO = os.fdopen(os.dup(source.file.fileno()), "rb")
         else:
-            file = windows.copy = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the manifest)
+            with copying(name):
+                file = windows.copy = tempfile.TemporaryFile()  # noqa: SIM115 (the manifest closes it)
         manifest = StreamedManifest(file, windows, name, folder)
-        for utterance in reading:
-            windows.count(utterance)
-        windows.end()
+        with copying(name):
+            try:
+                for utterance in reading:
+                    windows.count(utterance)
+                windows.end()
+            except OSError:
+                with suppress(OSError):  # of what is still buffered
+                    manifest.close()
+                raise
         manifest.sha256 = reading.sha256
         return manifest
 
@@ -60,7 +73,7 @@ class StreamedManifest(Sequence[Utterance]):
         ManifestError: the file has changed since it was checked.
     """
 
-    def __init__(self, file: BinaryIO, windows: _Windows, name: str, folder: Path) -> None:
+    def __init__(self, file: BinaryIO, windows: _Windows, name: str, folder: Place) -> None:
         self.sha256 = ""
         self._file, self._windows, self._name, self._folder = file, windows, name, folder
         self.close = weakref.finalize(self, file.close)
@@ -94,7 +107,10 @@ class StreamedManifest(Sequence[Utterance]):
     def _window(self, number: int) -> list[Utterance]:
         windows = self._windows
         start, end = windows.starts[number : number + 2]
-        content = os.pread(self._file.fileno(), end - start, start)
+        try:
+            content = os.pread(self._file.fileno(), end - start, start)
+        except OSError as error:
+            raise ManifestError(f"{self._name}: cannot be read ({one_line(error)})") from None
         if len(content) < end - start or zlib.crc32(content) != windows.checksums[number]:
             raise ManifestError(
                 f"{self._name}: was changed while it was in use; put the old one back, or start "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from json.scanner import make_scanner
 from typing import Any, NoReturn
 
 #: How deep a record may nest: deeper than any real one, and shallow enough that it can always be
@@ -53,14 +54,13 @@ def _plain_object(text: str) -> dict[str, Any] | None:
     if "[" in text or text.count("{") != 1:
         return None
     try:
-        pairs = _decoded_pairs(text)
-    except ValueError:
+        pairs, end = _scan_pairs(text, 0)
+    except (ValueError, StopIteration):  # the latter: whitespace, or nothing, at the start
         return None
-    if not isinstance(pairs, list):
+    if not isinstance(pairs, list) or text[end:].strip(" \t\r\n"):
         return None
     found = dict(pairs)
-    values = found.values()
-    is_strict = len(found) == len(pairs) and math.inf not in values and -math.inf not in values
+    is_strict = len(found) == len(pairs) and _INFINITE.isdisjoint(found.values())
     return found if is_strict else None
 
 
@@ -91,5 +91,10 @@ def _finite(literal: str) -> float:
     return value
 
 
-#: Calls of Python for objects or numbers would take most of the time.
-_decoded_pairs = json.JSONDecoder(object_pairs_hook=list, parse_constant=_no_number).decode
+#: Looked up by hash: comparing each value with both would take longer.
+_INFINITE = frozenset((math.inf, -math.inf))
+#: Calls of Python for objects or numbers would take most of the time. So would ``raw_decode``, and
+#: ``decode``, which looks for whitespace with regular expressions.
+_scan_pairs = make_scanner(
+    json.JSONDecoder(object_pairs_hook=list, parse_constant=_no_number)  # type: ignore[arg-type]
+)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from egl_fast.embeddings.spectrum import SIZE, without_spectrum
 from egl_fast.errors import SelectionError, one_line
+from egl_fast.files.arrays import read_array
 
 #: Rows that are checked at once.
 _BLOCK = 4096
@@ -72,8 +73,8 @@ def load_embeddings(
             "with: pip install scikit-learn, or move the embeddings away"
         )
     try:
-        found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        found = read_array(path)
+    except (OSError, ValueError) as error:
         raise SelectionError(
             f"embeddings {path}: cannot be read ({one_line(error)}); score the pool again"
         ) from None

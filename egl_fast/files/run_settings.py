@@ -9,17 +9,20 @@ from egl_fast.display import shortened
 
 #: Of recordings that the pool was compared with, which costs little beside its scores.
 TRUSTED = "trusted_sha256"
-#: Settings that are not command-line options, in words.
+#: Settings that are hashes, and what of.
 _FILES = {
-    "model_sha256": "another model",
-    "pool_sha256": "another manifest",
-    TRUSTED: "another --typicality manifest",
-    "train": "another --train manifest",
-    "valid": "another --valid manifest",
-    "init": "another --init model",
-    "vocabulary": "another --vocabulary",
+    "model_sha256": "model",
+    "pool_sha256": "manifest",
+    TRUSTED: "--typicality",
+    "train": "--train manifest",
+    "valid": "--valid manifest",
+    "init": "--init model",
+    "vocabulary": "--vocabulary",
+    "excluded": "--exclude",
+}
+#: Settings that mean nothing to a reader -> what to say where they differ.
+_OTHERS = {
     "looked_at": "other recordings to look at",
-    "excluded": "another --exclude",
     "recordings": "other recordings that could be read",
 }
 #: Nested settings whose entries are options.
@@ -54,8 +57,12 @@ def _changes(
         old = recorded.get(key)
         if old == new:
             continue
-        if key in _FILES:
-            yield _FILES[key]
+        if key in _OTHERS:
+            yield _OTHERS[key]
+        elif key in _FILES and old is None:
+            yield f"no {_FILES[key]} (now one)"
+        elif key in _FILES:
+            yield f"{_FILES[key]} (now none)" if new is None else f"another {_FILES[key]}"
         elif isinstance(old, dict) and isinstance(new, dict):
             yield from _changes(old, new, options=options and key in _GROUPS)
         else:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from egl_fast.compute.memory import is_out_of_memory
 from egl_fast.errors import ModelError, one_line
 from egl_fast.gradients.calls import graph_of
 from egl_fast.gradients.double import in_double
@@ -156,6 +157,9 @@ def plain_sq_norms(
 
     None if autograd sees no path. Gradients go into ``.grad``, where some functions (reversible or
     checkpointed layers) write them themselves, which ``torch.autograd.grad`` would miss.
+
+    Raises:
+        ModelError: the backward pass fails, so the model could not be trained either.
     """
     own = dict(model.named_parameters())
     with (
@@ -173,7 +177,15 @@ def plain_sq_norms(
             return dict(zip(names, map(_sq_norm, gradients), strict=True))
         _, leaves = graph_of(logits)
         with kept_gradients([*own.values(), *leaves.values()]):
-            logits.backward(cotangent)
+            try:
+                logits.backward(cotangent)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                raise ModelError(
+                    f"a plain backward pass through this model fails ({one_line(error)}), so it "
+                    "can be neither trained nor scored as it is"
+                ) from error
             return {name: _sq_norm(own[name].grad) for name in names}
 
 

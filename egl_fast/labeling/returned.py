@@ -77,7 +77,9 @@ def by_id(sent: Iterable[Delivered]) -> dict[str, Delivered]:
     found: dict[str, Delivered] = {}
     for one in sent:
         if one.id in found:
-            raise ManifestError(f"{one.where}: id {one.id!r} is there twice; keep one")
+            raise ManifestError(
+                f"{one.where}: id {one.id!r} is already that of {found[one.id].where}; keep one"
+            )
         found[one.id] = one
     return found
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from egl_fast.errors import MissingExtraError
-from egl_fast.ray.recordings import ScoreRecordings
+from egl_fast.ray.recordings import SCORES, ScoreRecordings
 
 try:
     from nemo_curator.stages.base import ProcessingStage
@@ -81,6 +81,8 @@ class ScoreStage(ProcessingStage[AudioTask, AudioTask]):  # type: ignore[misc]
         rows = [self._row(number, task) for number, task in enumerate(tasks)]
         lines = self._score.lines(rows)
         for task, row, line in zip(tasks, rows, lines, strict=True):
+            for key in SCORES & task.data.keys():
+                del task.data[key]
             task.data |= {key: value for key, value in line.items() if key not in row}
         self._log_metric("recordings_failed", sum(line["error"] is not None for line in lines))
         return tasks

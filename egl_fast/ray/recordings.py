@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, Final
 
 from egl_fast.data.rows import utterances_in
 from egl_fast.dataframes import is_table, rows_of
@@ -14,6 +15,16 @@ from egl_fast.scoring.run.outcome import in_order
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+#: Keys that a scored recording has; values of an earlier run do not stand in for new ones.
+SCORES: Final = {field.name for field in fields(ScoreRecord)} - {"id", "duration"} | {"typicality"}
+
+#: Types of columns that every batch has, so that one without any scores can be joined to others.
+_TYPES: Final = {"error": "string"} | {
+    field.name: {"str": "string", "int": "int64"}.get(str(field.type), "float64")
+    for field in fields(ScoreRecord)
+    if field.default is MISSING and field.default_factory is MISSING
+}
 
 
 class ScoreRecordings:
@@ -85,9 +96,13 @@ class ScoreRecordings:
                 "ScoreRecordings needs pyarrow: pip install 'egl-fast[ray]'"
             ) from None
         lines = self.lines(_rows(batch))
-        names = dict.fromkeys(key for line in lines for key in line)
+        given = (name for name in _names(batch) if name != "audio")
+        names = dict.fromkeys([*given, *_TYPES, *(key for line in lines for key in line)])
         return pyarrow.table(
-            {name: _column(pyarrow, name, [line.get(name) for line in lines]) for name in names}
+            {
+                name: pyarrow.array([line.get(name) for line in lines], _TYPES.get(name))
+                for name in names
+            }
         )
 
     def lines(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -99,8 +114,15 @@ class ScoreRecordings:
                 lines.append({**to_json(outcome.result, manifest), "error": None})
             else:
                 error = one_line(outcome.result)
-                lines.append({**manifest, "id": outcome.utterance.id, "error": error})
+                kept = {key: value for key, value in manifest.items() if key not in SCORES}
+                lines.append({**kept, "id": outcome.utterance.id, "error": error})
         return lines
+
+
+def _names(batch: Any) -> list[str]:
+    if hasattr(batch, "column_names"):
+        return list(batch.column_names)
+    return list(batch.columns if is_table(batch) else batch)
 
 
 def _rows(batch: Any) -> Iterable[Mapping[str, Any]]:
@@ -117,11 +139,3 @@ def _rows(batch: Any) -> Iterable[Mapping[str, Any]]:
 
 def _plain(column: Any) -> Any:
     return column.tolist() if hasattr(column, "tolist") else column
-
-
-def _column(pyarrow: Any, name: str, values: list[Any]) -> Any:
-    # Blocks are joined: a column without any value in one must have the type of the others.
-    known = [value for value in values if value is not None]
-    if not known:
-        return pyarrow.array(values, pyarrow.string() if name == "error" else pyarrow.float64())
-    return pyarrow.array(values)

@@ -67,8 +67,10 @@ def _do(unit: Unit, folder: str, root: Path, device: str, threads: int) -> None:
     os.chdir(folder)
     import torch
 
+    from egl_fast.compute.memory import keep_freed_memory
     from egl_fast.evaluation.simulation.execution import execute
     from egl_fast.evaluation.simulation.store import UnitStore
 
+    keep_freed_memory()
     torch.set_num_threads(threads)
     execute(unit, UnitStore(root), lambda words: None, device=torch.device(device))

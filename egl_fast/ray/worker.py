@@ -7,6 +7,7 @@ import platform
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from egl_fast.warning import EglWarning
 if TYPE_CHECKING:
     from egl_fast.scorer import Scorer
     from egl_fast.scoring.run.pool import PoolScoring, ReadingLimits
-    from egl_fast.scoring.run.scoring import Work
+    from egl_fast.scoring.run.scoring import WindowWork, Work
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class Worker:
         self._folder = folder
         self._num_threads = num_threads
         self._device = "cuda" if on_gpu else "cpu"
-        self._computing = threading.Lock()
+        # One thread, whoever asks: OpenMP makes a pool of threads for each thread that computes,
+        # and with more threads than cores it lets them sleep between operations.
+        self._computing = ThreadPoolExecutor(max_workers=1)
+        self._choosing = threading.Lock()
         self._scorer: Scorer | None = None
         self._scorings: list[tuple[ScoringPlan, PoolScoring]] = []
         self._warnings: list[str] = []
@@ -72,6 +76,9 @@ class Worker:
         Raises:
             EglError: it cannot be loaded.
         """
+        return self._reply(self._computing.submit(self._load, model).result())
+
+    def _load(self, model: ModelPlan) -> int:
         self._keep_warnings()
         if os.path.isdir(self._folder):
             os.chdir(self._folder)
@@ -93,12 +100,12 @@ class Worker:
             )
         except EglError as error:
             raise type(error)(f"{error} (on node {platform.node()})") from None
-        return self._reply(self._scorer.memory_bytes)
+        return self._scorer.memory_bytes
 
     def ask(self, plan: ScoringPlan, question: Callable[..., Any], *arguments: Any) -> Reply:
         """See ``Scoring.ask``."""
-        with self._computing:
-            return self._reply(question(self._scoring(plan), *arguments))
+        scoring = self._scoring(plan)
+        return self._reply(self._computing.submit(question, scoring, *arguments).result())
 
     def do(
         self,
@@ -111,33 +118,30 @@ class Worker:
         from egl_fast.scoring.run.scoring import WindowWork
 
         self._refuse_paths_from_elsewhere(window)
-        with self._computing:
-            scoring = self._scoring(plan)
+        scoring = self._scoring(plan)  # without waiting for the window that is being computed
         positions = list(window)
         [(_, loaded)] = scoring.loaded(window.values())
         own = {positions[place]: recording for place, recording in loaded.items()}
-        found: dict[int, Any] = {}
-        with self._computing:
-            for some in work(scoring, WindowWork(window, own, completed)):
-                found |= some
-        return self._reply(found)
+        here = WindowWork(window, own, completed)
+        return self._reply(self._computing.submit(_all_found, work, scoring, here).result())
 
     def _scoring(self, plan: ScoringPlan) -> PoolScoring:
         from egl_fast.scorer import pool_scoring
 
         assert self._scorer is not None
-        for known, scoring in self._scorings:
-            if known == plan:
-                return scoring
-        scoring = pool_scoring(
-            self._scorer,
-            plan.options,
-            batch_seconds=plan.batch_seconds,
-            limits=plan.limits,
-            embeds=plan.embeds,
-        )
-        self._scorings = [*self._scorings[-1:], (plan, scoring)]
-        return scoring
+        with self._choosing:
+            for known, scoring in self._scorings:
+                if known == plan:
+                    return scoring
+            scoring = pool_scoring(
+                self._scorer,
+                plan.options,
+                batch_seconds=plan.batch_seconds,
+                limits=plan.limits,
+                embeds=plan.embeds,
+            )
+            self._scorings = [*self._scorings[-1:], (plan, scoring)]
+            return scoring
 
     def _refuse_paths_from_elsewhere(self, window: Mapping[int, Utterance]) -> None:
         for utterance in window.values():
@@ -159,3 +163,10 @@ class Worker:
     def _reply(self, found: Any) -> Reply:
         said, self._warnings = self._warnings, []
         return Reply(found, said)
+
+
+def _all_found(work: Work[Any], scoring: PoolScoring, window: WindowWork) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for some in work(scoring, window):
+        found |= some
+    return found

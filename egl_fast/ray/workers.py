@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 ray: Any = _ray  # half of it has no types
 
+#: Ray runs what is asked of a worker in threads. glibc gives those arenas that cannot keep freed
+#: memory, so that each large tensor pays for its pages again; all are to use the main arena.
+_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "1"}
+
 #: Windows that one worker has at a time: one is computed, one decoded.
 _AT_A_TIME: Final = 2
 
@@ -155,8 +159,7 @@ class Workers:
         while True:
             place = next((place for place in self._places if place.loading is None), None)
             if place is None:
-                for _ in self._arrivals():
-                    pass
+                self._arrivals()  # models that are loaded, nothing else was asked
                 continue
             reply = self._reply(place.actor.ask.remote(plan, question, *arguments))
             if reply is not None:
@@ -183,9 +186,10 @@ class Workers:
         open_windows: set[int] = set()
         limit = _AHEAD * len(self._places)
         latest = -1
+        exhausted = False
 
         def next_task() -> _Task | None:
-            nonlocal latest
+            nonlocal latest, exhausted
             if suspects:
                 return suspects.popleft()
             if open_windows and latest - min(open_windows) >= limit:
@@ -196,6 +200,7 @@ class Workers:
                 open_windows.add(index)
                 latest = index
                 return task
+            exhausted = True
             return None
 
         def assign() -> None:
@@ -215,10 +220,11 @@ class Workers:
 
         try:
             while True:
-                if stop is None or not stop.is_set():
+                stopped = stop is not None and stop.is_set()
+                if not stopped:
                     assign()
                 if not any(place.running for place in self._places) and (
-                    not open_windows or (stop is not None and stop.is_set())
+                    stopped or (exhausted and not open_windows)
                 ):
                     return
                 for task, found in self._arrivals():
@@ -241,6 +247,7 @@ class Workers:
                 num_gpus=self._gpus,
                 max_concurrency=_AT_A_TIME,
                 scheduling_strategy="SPREAD",
+                runtime_env={"env_vars": _ENVIRONMENT},
             )
             .remote(os.getcwd(), self._threads, self._gpus > 0)
         )
@@ -262,7 +269,7 @@ class Workers:
         """What has come within a moment: tasks with what was found, or None if the worker died."""
         owners = {ref: place for place in self._places for ref in place.refs}
         ready, _ = ray.wait(list(owners), num_returns=1, timeout=_LOOK_SECONDS)
-        self._say_what_is_waited_for()
+        self._say_what_is_waited_for(is_idle=not ready)
         arrived: list[tuple[_Task, dict[int, Any] | None]] = []
         for ref in ready:
             place = owners[ref]
@@ -300,15 +307,16 @@ class Workers:
                 warn(message)
         return reply
 
-    def _say_what_is_waited_for(self) -> None:
-        if any(place.loading is None for place in self._places):
+    def _say_what_is_waited_for(self, *, is_idle: bool) -> None:
+        if not is_idle or any(place.loading is None for place in self._places):
             self._since = time.monotonic()
         elif time.monotonic() - self._since > _PATIENCE_SECONDS:
             self._since = float("inf")
+            free = ray.available_resources()
             warn(
-                f"no worker yet: each takes {self._threads} CPUs and {self._gpus:g} GPUs, of "
-                f"{ray.available_resources().get('CPU', 0):g} CPUs and "
-                f"{ray.available_resources().get('GPU', 0):g} GPUs that are free on the cluster"
+                f"no worker is ready after {_PATIENCE_SECONDS:.0f} s: each takes {self._threads} "
+                f"CPUs and {self._gpus:g} GPUs, and {free.get('CPU', 0):g} CPUs and "
+                f"{free.get('GPU', 0):g} GPUs are free on the cluster"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from egl_fast.errors import ModelError
 from egl_fast.recognizers.tokenizer_file import SUFFIXES, read_tokenizer
-from egl_fast.recognizers.vocabulary import Spelling
+from egl_fast.recognizers.vocabulary import Spelling, is_special
 from egl_fast.warning import warn
 
 #: What says what a model's classes are; ``Classes.of`` describes it.
@@ -77,6 +78,7 @@ class Classes:
                 f"{blanks[0]!r}; if that is the blank, give blank={blanks[0]!r}"
             )
         texts = tuple(map(str, names))
+        _warn_of_repeated(texts, index)
         spelling = Spelling.of(texts, special={index, *special}, delimiter=delimiter)
         return cls(texts, index, spelling, encode)
 
@@ -111,6 +113,15 @@ class Classes:
         if label_of is None:
             raise ValueError("this model's classes are not characters, and it has no tokenizer")
         return [label_of[character] for character in text]
+
+
+def _warn_of_repeated(names: Sequence[str], blank: int) -> None:
+    counts = Counter(name for place, name in enumerate(names) if place != blank)
+    repeated = [repr(name) for name, count in counts.items() if count > 1 and not is_special(name)]
+    if repeated:
+        some = ", ".join(repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+        verb = "is" if len(repeated) == 1 else "are each"
+        warn(f"vocabulary: {some} {verb} the name of several classes; is the list right?")
 
 
 def _file_of(vocabulary: Any) -> Path | None:

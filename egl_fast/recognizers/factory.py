@@ -113,7 +113,8 @@ def _failed(name: str, error: BaseException) -> ModelError:
     """What the user's code raised, and where."""
     where = ""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    own = [f for f in frames if "importlib" not in f.filename]
+    # The line of the user's that called the library that failed says more than the library's.
+    own = [f for f in frames if "importlib" not in f.filename and "-packages" not in f.filename]
     if own:
         where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
     return ModelError(f"{name}: failed with {type(error).__name__}: {one_line(error)}{where}")

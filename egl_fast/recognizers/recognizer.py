@@ -82,7 +82,7 @@ class Recognizer:
             blank: index of the blank, or its name. A tokenizer's file knows no blank: one past its
                 last index adds it.
             sha256: identity of weights and settings.
-            frame_seconds: audio for a frame of logits.
+            frame_seconds: audio for a frame of logits; tells apart right and wrong sample rates.
 
         Raises:
             ModelError: the module is none, or the vocabulary has gaps, no order, or no such blank.
@@ -138,8 +138,9 @@ class Recognizer:
         """
         if self.front_end is None:
             raise ModelError(
-                "this model has no front end, which makes its input from a recording; give one to "
-                "Recognizer.of (or features to Scorer), or call score_batch with the model's input"
+                "this model has no front end, which makes its input from a recording; give "
+                "front_end (in what a factory returns, or to Recognizer.of), features to Scorer, "
+                "or the model's own input to score_batch"
             )
         return self.front_end
 

@@ -73,6 +73,8 @@ def parse(text: str) -> Spec:
         >>> parse("mine.py:recognizer").factory
         'recognizer'
     """
+    if text.endswith(".py"):
+        raise ModelError(f"model {text}: name the function that makes the model: {text}:FUNCTION")
     if os.path.exists(text):
         return Spec("checkpoint", text)
     found = _HUGGING_FACE.fullmatch(text)

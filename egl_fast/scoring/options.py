@@ -6,6 +6,7 @@ Nothing here imports torch before it is used.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,6 +18,7 @@ from egl_fast.methods import METHODS, MethodName
 from egl_fast.methods.lowrank import LowRank
 from egl_fast.methods.method import Method
 from egl_fast.methods.probe import Probe
+from egl_fast.naming import named
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,11 @@ def _of_method(method: type[Method], name: str) -> Any:
 
 #: Far more than fits into memory; yet larger numbers do not fit into an operator's arguments.
 _MANY = 10**6
+
+
+#: Peak memory of a method that compares all labelings with each other, for each pair of them:
+#: measured at K = 1,000 and 2,000 (88 to 130), on a recording of 2 s.
+_BYTES_OF_PAIR = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +121,29 @@ class ScoringOptions:
                 raise ValueError(
                     f"{name}: needs gradients, and method {self.chosen_method.name} has none"
                 )
+
+    def refuse_more_than_fits(self, dtype: torch.dtype) -> None:
+        """Refuse a k whose inner products take more than half of this machine's memory.
+
+        Raises:
+            ModelError: it does; the message says how much.
+        """
+        import torch
+
+        if not self.chosen_method.compression(torch.empty(0, dtype=dtype)):
+            return
+        from egl_fast.compute.memory import machine_memory_bytes
+        from egl_fast.errors import ModelError
+
+        memory = machine_memory_bytes()
+        most = math.isqrt(memory // 2 // _BYTES_OF_PAIR)
+        if self.k > most:
+            needed, gib = _BYTES_OF_PAIR * self.k**2, 2**30
+            raise ModelError(
+                f"{named('k', self.k)}: the inner products of so many gradients take "
+                f"{needed / gib:.1f} GiB, and this machine has {memory / gib:.1f} GiB; "
+                f"at most {most} are possible here"
+            )
 
     @cached_property
     def chosen_method(self) -> Method:

@@ -9,6 +9,7 @@ from egl_fast.gradients.engine import GradientEngine
 from egl_fast.gradients.tape import Tape
 from egl_fast.recognizers.classes import Classes
 from egl_fast.recognizers.recognizer import Recognizer
+from egl_fast.scoring.formula.plausibility import Plausibility
 from egl_fast.scoring.options import ScoringOptions
 
 
@@ -20,6 +21,7 @@ class ScoringTask:
     recognizer: Recognizer  # whose model the engine runs
     options: ScoringOptions  # what to compute
     embeds: bool = False  # whether recordings get embeddings, too
+    plausibility: Plausibility | None = None  # what watches the model's first outputs
 
     def run(self, *inputs: Any, **named: Any) -> Tape:
         """A forward pass that keeps what the method pulls back."""

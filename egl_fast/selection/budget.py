@@ -60,10 +60,37 @@ def parse_budget(budget: str | int, *, whole: bool = True) -> Budget:
 
 
 class Taken(NamedTuple):
-    """What a budget buys: indices, and whether there was nothing left to spend the rest on."""
+    """What a budget buys.
+
+    Attributes:
+        picks: indices.
+        is_unmet: whether there was nothing left to spend the rest on.
+        is_too_few: whether a certain number was asked for, and there are not as many.
+    """
 
     picks: list[int]
     is_unmet: bool
+    is_too_few: bool = False
+
+    def refuse_too_few(
+        self, budget: str | int, total: int, why: str = "", remedy: str = ""
+    ) -> None:
+        """Raise ``SelectionError`` if there are too few.
+
+        Args:
+            budget: that was asked for.
+            total: how many there were before any was left out.
+            why: so many are left out.
+            remedy: beside a smaller budget.
+        """
+        if self.is_too_few:
+            count = len(self.picks)
+            of = "" if count == total else f" left of {total}"
+            because = f" ({why})" if why else ""
+            raise SelectionError(
+                f"budget {budget}: there are only {count} records{of}{because}; give at most "
+                f"{count}{remedy}"
+            )
 
 
 def within_budget(
@@ -75,7 +102,9 @@ def within_budget(
     num_others: int = 0,
 ) -> list[int]:
     """The start of an order that a budget allows; see ``take``."""
-    return take(records, order, budget=budget, cost=cost, num_others=num_others).picks
+    taken = take(records, order, budget=budget, cost=cost, num_others=num_others)
+    taken.refuse_too_few(budget, len(records) + num_others)
+    return taken.picks
 
 
 def take(
@@ -120,13 +149,7 @@ def take(
                 "give a larger budget"
             )
     picks = list(islice(order, count))
-    if len(picks) < count and not parsed.unit:
-        raise SelectionError(
-            f"budget {budget}: there are only {len(picks)} records"
-            + ("" if len(picks) == total else f" left of {total}")
-            + f"; give at most {len(picks)}"
-        )
-    return Taken(picks, len(picks) < count)
+    return Taken(picks, len(picks) < count, len(picks) < count and not parsed.unit)
 
 
 def _fill(

@@ -116,6 +116,8 @@ class Candidates:
         """
         if self.embeddings is None:
             raise SelectionError(
-                f"{wanted_by}: needs the embeddings of the pool; score it with --typicality"
+                f"{wanted_by}: needs the embeddings of the pool, which `egl-fast score "
+                "--typicality --out` keeps beside the scores; select from that file, which a pipe "
+                "or a list of records cannot replace"
             )
         return self.embeddings

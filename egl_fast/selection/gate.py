@@ -7,16 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from egl_fast.errors import SelectionError
+from egl_fast.naming import named
 from egl_fast.selection.candidates import Candidates
 
 _SHARE = re.compile(r"(?P<percent>[0-9]+(\.[0-9]+)?)%")
-#: Share of recordings like the trusted ones that ``auto`` may turn away by mistake.
+#: ``auto`` draws the line below which this share of the trusted recordings lies. Nominal: of other
+#: speech, it leaves out less or more (docs/typicality.md has measurements).
 FALSE_ALARMS = 0.02
 #: Fewer trusted recordings say too little about where that share of them ends.
 ENOUGH_TRUSTED = 50
@@ -50,12 +52,12 @@ class Gate:
         kept_groups: Sequence[int] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Gate | None:
-        """What ``--drop-atypical`` and ``--min-typicality`` ask for; None if neither is given.
+        """What ``drop_atypical`` and ``min_typicality`` ask for; None if neither is given.
 
         Args:
             drop: a share of the pool, as a percentage or a number below 1, or "auto".
             minimum: of ``typicality``.
-            kept_groups: of ``--keep-group``.
+            kept_groups: of ``keep_group``.
             metadata: of the scores file; "auto" reads the threshold from it.
 
         Raises:
@@ -63,14 +65,21 @@ class Gate:
         """
         if drop is None and minimum is None:
             if kept_groups:
-                raise SelectionError("--keep-group: nothing is turned away; give --drop-atypical")
+                raise SelectionError(
+                    f"{named('keep_group')}: there is no gate, so nothing is left out; give "
+                    f"{named('drop_atypical')}"
+                )
             return None
         if drop is not None and minimum is not None:
-            raise SelectionError("give either --drop-atypical or --min-typicality, not both")
+            raise SelectionError(
+                f"give either {named('drop_atypical')} or {named('min_typicality')}, not both"
+            )
         kept = tuple(kept_groups)
         if minimum is not None:
             if not math.isfinite(minimum):
-                raise SelectionError(f"--min-typicality {minimum}: expected a finite number")
+                raise SelectionError(
+                    f"{named('min_typicality', minimum)}: expected a finite number"
+                )
             return cls(minimum=minimum, kept_groups=kept, option=f"--min-typicality {minimum:g}")
         assert drop is not None
         drop = _percentage(drop)
@@ -80,7 +89,8 @@ class Gate:
         match = _SHARE.fullmatch(drop)
         if match is None or not 0 <= float(match["percent"]) < 100:
             raise SelectionError(
-                f"--drop-atypical {drop}: expected a percentage below 100, such as 10%, or auto"
+                f"{named('drop_atypical', drop)}: expected a percentage below 100, such as 10%, or "
+                "auto"
             )
         return cls(share=float(match["percent"]) / 100, kept_groups=kept, option=option)
 
@@ -92,7 +102,7 @@ class Gate:
         """
         if all(value is None for value in candidates.values("typicality")):
             raise SelectionError(
-                "this file holds no typicality; score the pool with --typicality TRUSTED.jsonl"
+                "these scores hold no typicality; score the pool with `egl-fast score --typicality`"
             )
         return self.least_typical(candidates.numbers("typicality"))
 
@@ -172,32 +182,54 @@ def enough_trusted(num_trusted: object) -> bool:
 
 
 def default_drop(metadata: Mapping[str, Any] | None) -> str | None:
-    """``--drop-atypical`` where no gate is given: "auto" if there are enough trusted recordings."""
+    """``drop_atypical`` where no gate is given: "auto" if there are enough trusted recordings."""
     likeness = likeness_in(metadata)
     is_calibrated = "thresholds" in likeness and enough_trusted(likeness.get("num_trusted"))
     return "auto" if is_calibrated else None
 
 
-def how_to_close(metadata: Mapping[str, Any] | None, *, holds_typicality: bool) -> str:
+def how_to_close(
+    metadata: Mapping[str, Any] | None,
+    *,
+    holds_typicality: bool,
+    read_from: Literal["file", "pipe", "list"] = "file",
+) -> str:
     """What to do so that noise is left out, where there is no gate by default.
 
     Args:
         metadata: of the scores file; None or empty if there are none.
         holds_typicality: whether the records do.
+        read_from: what the records came in; only a file has others beside it.
     """
     said, likeness = metadata or {}, likeness_in(metadata)
+    if read_from == "pipe":
+        return (
+            "score with --typicality and --out, and select from that file: the gate needs what is "
+            "kept beside it, which a pipe does not carry"
+        )
     if said.get("shard") is not None and said.get("trusted_sha256") is not None:
         return "put the shards together with `egl-fast merge`, which computes typicality"
     if not holds_typicality:
-        return f"score the pool with --typicality and at least {ENOUGH_TRUSTED} trusted recordings"
-    if "thresholds" not in likeness:
+        joined = (
+            " (if these are shards that were joined by hand, join them with `egl-fast merge`)"
+            if not said
+            else ""
+        )
         return (
-            "keep the scores' .meta.json, which holds the threshold, beside them, or give "
-            "--drop-atypical 10%"
+            f"score the pool with `egl-fast score --typicality` and at least {ENOUGH_TRUSTED} "
+            f"trusted recordings{joined}"
+        )
+    if "thresholds" not in likeness:
+        percentage = named("drop_atypical", "10%")
+        if read_from == "list":
+            return f"give what egl_fast.read_scores returns, or {percentage}"
+        return (
+            "keep the scores' .meta.json, which holds the threshold, beside them (files joined by "
+            f"hand have none: `egl-fast merge` joins shards), or give {percentage}"
         )
     return (
-        "give --drop-atypical auto or 10%: it is not the default with fewer than "
-        f"{ENOUGH_TRUSTED} trusted recordings"
+        f"give {named('drop_atypical', 'auto')} or a percentage: the gate is not the default with "
+        f"fewer than {ENOUGH_TRUSTED} trusted recordings"
     )
 
 
@@ -206,9 +238,9 @@ def too_few_trusted(num_trusted: object) -> str | None:
     if not isinstance(num_trusted, int) or enough_trusted(num_trusted):
         return None
     return (
-        f"only {num_trusted} trusted recordings: the threshold of --drop-atypical auto may be off; "
-        f"name {ENOUGH_TRUSTED} or more with --typicality, or give --drop-atypical a percentage "
-        "and listen to what it leaves out"
+        f"only {num_trusted} trusted recordings: the threshold of "
+        f"{named('drop_atypical', 'auto')} may be off; name {ENOUGH_TRUSTED} or more with "
+        "`egl-fast score --typicality`, or choose a percentage by listening to what it leaves out"
     )
 
 
@@ -226,8 +258,8 @@ def _calibrated(metadata: Mapping[str, Any] | None) -> float:
     found = thresholds.get(f"{FALSE_ALARMS:g}") if isinstance(thresholds, Mapping) else None
     if not isinstance(found, (int, float)) or not math.isfinite(found):
         raise SelectionError(
-            "--drop-atypical auto: the scores' .meta.json holds no calibrated threshold; score the "
-            "pool with --typicality TRUSTED.jsonl, or give a percentage"
+            f"{named('drop_atypical', 'auto')}: the scores' .meta.json holds no calibrated "
+            "threshold; score the pool with `egl-fast score --typicality`, or give a percentage"
         )
     return float(found)
 

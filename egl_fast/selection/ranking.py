@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from egl_fast.errors import SelectionError
+from egl_fast.naming import named
 from egl_fast.selection.batches import order_by, without_scores
 from egl_fast.selection.budget import parse_budget, take
 from egl_fast.selection.candidates import Candidates
@@ -87,8 +88,15 @@ class Selection:
         kept = self.gate.kept_groups if self.gate is not None else ()
         for number in kept:
             if number not in numbers:
-                last = max(numbers, default=0)
-                raise SelectionError(f"--keep-group {number}: the last group is {last}")
+                raise SelectionError(
+                    f"{named('keep_group')}: there is no group {number}; "
+                    + (
+                        f"the last is {max(numbers)}"
+                        if numbers
+                        else "of these scores, the gate leaves out nothing. Give those that the "
+                        "groups are from, not the selection"
+                    )
+                )
         turned_away = [
             (index, number)
             for index, number in zip(away, numbers, strict=True)
@@ -103,7 +111,7 @@ class Selection:
         if not inside:
             raise SelectionError(
                 "nothing is left to select from: every utterance is excluded, or not typical "
-                "enough (--drop-atypical 0% keeps all)"
+                f"enough ({named('drop_atypical', '0%')} keeps all)"
             )
         return Offer(self, candidates, turned_away, inside)
 
@@ -149,7 +157,8 @@ class Selection:
         if 0.0 in prices:
             raise SelectionError(
                 f"{candidates.name(prices.index(0.0))}: the model hears no words in it, so it "
-                "costs nothing; --batch and --share need a cost per utterance or per second as well"
+                f"costs nothing; {named('batch')} and {named('share')} need a cost per utterance "
+                "or per second as well"
             )
         return prices
 
@@ -198,14 +207,39 @@ class Offer:
             cost=selection.cost,
             num_others=selection.num_others,
         )
+        left_out = self._left_out(len(taken.picks)) if taken.is_unmet else ""
+        wider = f", or widen the gate ({named('drop_atypical', '0%')} opens it)"
+        taken.refuse_too_few(
+            selection.budget,
+            len(self.candidates) + selection.num_others,
+            left_out,
+            wider if self.turned_away else "",
+        )
         return Choice(
             taken.picks,
             self.turned_away,
-            len(self.inside),
+            self.num_excluded,
             self._num_copies,
             taken.is_unmet,
+            left_out,
             [own[bisect_left(self.inside, index)] for index in taken.picks],
         )
+
+    @cached_property
+    def num_excluded(self) -> int:
+        """How many of the pool are excluded, whether or not the gate leaves them out, too."""
+        exclude, ids = self.selection.exclude, self.candidates.values("id")
+        return self.selection.num_others + sum(identity in exclude for identity in ids)
+
+    def _left_out(self, num_picks: int) -> str:
+        size = len(self.candidates) + self.selection.num_others
+        counts = {
+            "turned away by the gate": len(self.turned_away),
+            "excluded": size - len(self.inside) - len(self.turned_away),
+            "copies of others": self._num_copies,
+            f"beyond {named('per')}": len(self.inside) - self._num_copies - num_picks,
+        }
+        return ", ".join(f"{what}: {number}" for what, number in counts.items() if number)
 
     @cached_property
     def _part(self) -> Candidates:
@@ -262,17 +296,19 @@ class Choice:
     Attributes:
         picks: indices into the candidates, first to transcribe first.
         turned_away: index and group of what the gate left out, least typical first.
-        num_candidates: how many were left to choose from, copies included.
-        num_copies: how many of those are copies of others, or of what is excluded.
+        num_excluded: how many were excluded, whether or not the gate leaves them out, too.
+        num_copies: how many of the rest are copies of others, or of what is excluded.
         is_unmet: whether part of the budget remains because nothing more can be picked.
+        left_out: in that case, what was left out and why, in words; "" if nothing was.
         scores: of the picks, in their order, by the selection's strategy.
     """
 
     picks: list[int]
     turned_away: list[tuple[int, int]]
-    num_candidates: int
+    num_excluded: int = 0
     num_copies: int = 0
     is_unmet: bool = False
+    left_out: str = ""
     scores: Sequence[float] = ()
 
 

@@ -214,7 +214,11 @@ def select(
     ):
         warn(
             "noise, music, and other languages were not left out; to leave them out, "
-            + how_to_close(scores.metadata, holds_typicality=True)
+            + how_to_close(
+                scores.metadata,
+                holds_typicality=True,
+                read_from="file" if scores is records else "list",
+            )
         )
     return chosen.choice.picks
 

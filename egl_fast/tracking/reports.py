@@ -1,23 +1,22 @@
 """What a run reports, each number once, however often the run is stopped and resumed.
 
-A run hands over everything it knows, and the numbers that a tool has not seen go there. What it
-has seen is in ``reports.json`` in the run's folder.
+What a tool has seen is in ``reports.json`` in the run's folder; it is sent the rest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from egl_fast.errors import ConfigError, MissingExtraError, OutputError, one_line
 from egl_fast.files import atomic
 from egl_fast.hashing import hashed
 from egl_fast.tracking.backends import BACKENDS, Backend
+from egl_fast.tracking.listener import Entry, Listener
 from egl_fast.warning import warn
 
 
@@ -50,21 +49,6 @@ class Target:
         return f"{self.tool}:{self.place}"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Numbers at one step of a run.
-
-    Attributes:
-        key: what makes it another than the other entries of the run.
-        step: where on the axis.
-        values: by name; None where there is no number.
-    """
-
-    key: str
-    step: int
-    values: Mapping[str, float | None]
-
-
 @dataclass
 class _Report:
     backend: Backend
@@ -72,7 +56,7 @@ class _Report:
     failed: bool = False
 
 
-class Reports:
+class Reports(Listener):
     """The reports of one run, to any number of tools.
 
     Args:
@@ -82,7 +66,8 @@ class Reports:
         settings: plain values that decide the numbers. With others, a report begins again.
 
     Raises:
-        OutputError: a tool cannot be reached; or, also of ``log``, ``reports.json`` not be written.
+        OutputError: a tool cannot be reached, or ``reports.json`` cannot be written; the latter
+            also of ``measured``.
     """
 
     def __init__(
@@ -91,6 +76,7 @@ class Reports:
         self._path = folder / "reports.json"
         self._settings = hashed(json.dumps(settings, sort_keys=True)).hex()
         self._reports: dict[str, _Report] = {}
+        self._entries: dict[str, Entry] = {}
         for target in targets:
             known = self._known().get(str(target), {})
             same = known.get("settings") == self._settings
@@ -103,22 +89,18 @@ class Reports:
             self._reports[str(target)] = _Report(backend, list(seen))
         self._save()
 
-    def __bool__(self) -> bool:
-        return bool(self._reports)
-
-    def log(self, entries: Iterable[Entry]) -> None:
-        """Report the entries that were not reported before.
+    def measured(self, entries: Sequence[Entry]) -> None:
+        """Report the entries that were not reported before, by this process or an earlier one.
 
         A tool that fails costs a warning, not the run; what it missed is reported the next time.
         """
-        known = list(entries)
+        self._entries |= {entry.key: entry for entry in entries}
         for name, report in self._reports.items():
             seen = set(report.seen)
             try:
-                for entry in known:
+                for entry in self._entries.values():
                     if entry.key not in seen:
-                        values = {key: x for key, x in entry.values.items() if x is not None}
-                        report.backend.log(values, entry.step)
+                        report.backend.log(entry.numbers, entry.step)
                         report.seen.append(entry.key)
             except Exception as error:
                 if not report.failed:
@@ -126,18 +108,10 @@ class Reports:
                 report.failed = True
         self._save()
 
-    def __enter__(self) -> Reports:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def finished(self, status: int, error: BaseException | None) -> None:
         for name, report in self._reports.items():
             try:
-                report.backend.close(finished=kind is None)
+                report.backend.close(finished=status in (0, 3))
             except Exception as failure:
                 warn(f"--report-to {name}: {one_line(failure)[:300]}")
 

@@ -136,6 +136,6 @@ def refuse_misfit(example: Example, frames: int) -> None:
     promised = utterance.duration_seconds
     said = "" if promised is None else f", of {promised:g} s in the manifest"
     raise ManifestError(
-        f"utterance {utterance.id!r} (line {utterance.line}): its text needs {needed} frames, the "
+        f"{utterance.name}: its text needs {needed} frames, the "
         f"audio ({example.seconds:.2f} s{said}) gives {frames}; remove it or fix its text"
     )

@@ -24,7 +24,7 @@ def reference_labels(
     """The class indices of an utterance's text.
 
     Raises ``ManifestError``, naming the utterance and its line, if it has no text, or a character
-    that is not in the vocabulary; ``remedy`` says what to do about that.
+    that is not in the vocabulary; ``remedy`` says what to do about that, if it is not "".
     """
     text = required_text(utterance)
     try:
@@ -32,8 +32,8 @@ def reference_labels(
     except KeyError as unknown:
         text = shortened(text, _MOST_CHARACTERS)
         raise ManifestError(
-            f"{_name(utterance)}: text {text!r}: character {unknown.args[0]!r} is not in the "
-            f"model's vocabulary; {remedy}"
+            f"{utterance.name}: text {text!r}: character {unknown.args[0]!r} is not in the "
+            f"model's vocabulary" + (f"; {remedy}" if remedy else "")
         ) from None
 
 
@@ -41,13 +41,9 @@ def required_text(utterance: Utterance) -> str:
     """An utterance's text. Raises ``ManifestError``, naming the utterance, if it has none."""
     if utterance.text is None:
         raise ManifestError(
-            f"{_name(utterance)}: has no 'text'; add its transcript (\"\" for no speech)"
+            f"{utterance.name}: has no 'text'; add its transcript (\"\" for no speech)"
         )
     return utterance.text
-
-
-def _name(utterance: Utterance) -> str:
-    return f"utterance {utterance.id!r} (line {utterance.line})"
 
 
 @dataclass(frozen=True)
@@ -58,20 +54,39 @@ class Unwritable:
         errors: what is wrong with each, see ``reference_labels``.
         characters: those that are not in the vocabulary -> the texts that hold them; empty if the
             model does not spell by characters.
+        all_missing: whether there is nothing but utterances without a text.
     """
 
     errors: dict[str, ManifestError]
     characters: dict[str, list[Utterance]]
+    all_missing: bool
 
     def listed(self) -> str:
         """The characters, most frequent first, with counts and an example each."""
         most = sorted(self.characters.items(), key=lambda pair: -len(pair[1]))
         listed = ", ".join(
-            f"{character!r} in {len(texts)} (such as {texts[0].id!r})"
+            f"{character!r} in {len(texts)} (such as {texts[0].id!r}, {texts[0].where})"
             for character, texts in most[:_MOST_LISTED]
         )
         more = len(most) - _MOST_LISTED
         return f"{listed} and {more} other characters" if more > 0 else listed
+
+    def as_one_error(self, num_texts: int, remedy: str) -> ManifestError:
+        """All of them in one message.
+
+        Args:
+            num_texts: how many texts there are.
+            remedy: what to do about characters that the model cannot write.
+        """
+        said = [str(next(iter(self.errors.values())))]
+        if len(self.errors) > 1:
+            count = f"{len(self.errors)} of {num_texts}"
+            said = [f"{count} texts cannot be used, the first of {said[0]}"]
+        if max(len(self.errors), len(self.characters)) > 1 and self.characters:
+            said.append(f"not in the vocabulary, by texts: {self.listed()}")
+        if not self.all_missing:
+            said.append(remedy)
+        return ManifestError("; ".join(said))
 
 
 def labels_of(
@@ -81,14 +96,16 @@ def labels_of(
     found: dict[str, list[int]] = {}
     errors: dict[str, ManifestError] = {}
     characters: dict[str, list[Utterance]] = {}
+    all_missing = True
     for utterance in utterances:
         try:
             found[utterance.id] = reference_labels(utterance, classes, remedy=remedy)
         except ManifestError as error:
             errors[utterance.id] = error
+            all_missing = all_missing and utterance.text is None
             for character in _unknown_characters(utterance, classes):
                 characters.setdefault(character, []).append(utterance)
-    return found, Unwritable(errors, characters)
+    return found, Unwritable(errors, characters, all_missing)
 
 
 def all_labels(
@@ -99,16 +116,9 @@ def all_labels(
     Raises ``ManifestError`` with the number of unusable texts, the first of them, and all the
     characters that it cannot write, with counts and an example each; see ``reference_labels``.
     """
-    found, unwritable = labels_of(utterances, classes, remedy=remedy)
+    found, unwritable = labels_of(utterances, classes, remedy="")
     if unwritable.errors:
-        errors = list(unwritable.errors.values())
-        if len(errors) == 1:
-            raise errors[0]
-        characters = f"; not in the vocabulary, by texts: {unwritable.listed()}"
-        raise ManifestError(
-            f"{len(errors)} of {len(utterances)} texts cannot be used, the first of {errors[0]}"
-            + (characters if unwritable.characters else "")
-        )
+        raise unwritable.as_one_error(len(utterances), remedy)
     return [found[utterance.id] for utterance in utterances]
 
 

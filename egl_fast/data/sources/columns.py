@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from egl_fast.data.sources.source import Entry, located, without_suffix
 from egl_fast.errors import ManifestError
+from egl_fast.files.addresses import Place
 
 #: Our key -> names of the column that holds it; the first that a table has counts.
 _NAMES: Final = {
@@ -36,7 +36,7 @@ def audio_column(names: Iterable[str]) -> str | None:
     return next((name for name in _NAMES["audio_filepath"] if name in there), None)
 
 
-def entry_of(row: Mapping[str, Any], folder: Path, where: str) -> Entry:
+def entry_of(row: Mapping[str, Any], folder: Place, where: str) -> Entry:
     """A row of a table as an utterance: its columns under our names, then all others.
 
     An empty cell is a missing one, except for texts. Raises ``ManifestError`` if there is no path,

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 from egl_fast.data.sources.folder import RECORDINGS, starts_as_sound
 from egl_fast.data.sources.source import Entry, Kind, Source, located, without_suffix
+from egl_fast.files.addresses import is_url
 
 
 def _is_list(source: Source) -> bool:
     line = source.first_line.strip()
     if not line or line.startswith(("{", "[")):
         return False
+    if is_url(line):
+        return len(line.split()) == 1
     # Not Path.is_file(), which raises an error if the line is too long for a path.
     if os.path.isfile(source.folder / line) or os.path.isfile(line):
         return True

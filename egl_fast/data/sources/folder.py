@@ -26,7 +26,7 @@ def entries(source: Source) -> Iterator[Entry]:
     Where two names differ only in their suffix, both ids keep it. Hidden files are left out.
     Raises ``ManifestError`` if a folder cannot be listed.
     """
-    for record in _recordings(source.path, "", (os.path.realpath(source.path),)):
+    for record in _recordings(Path(source.path), "", (os.path.realpath(source.path),)):
         yield Entry(record, source.folder, f"{source.name}: {record['audio_filepath']}")
 
 

@@ -7,13 +7,15 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from egl_fast.data.archives import MEMBER, arrow_table, pyarrow_for
+from egl_fast.data.json_reading import from_start, open_file
 from egl_fast.data.sources.columns import audio_column, entry_of
 from egl_fast.data.sources.source import Entry, Kind, Source, without_suffix
 from egl_fast.data.strict_json import json_value
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import Address, Place
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,7 +29,8 @@ def _is_parquet(source: Source) -> bool:
 
 
 def _parquet(source: Source) -> Iterator[Entry]:
-    return _of_parquet(source.path, source.folder)
+    assert source.file is not None
+    return _of_parquet(source.path, source.folder, source.file)
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -35,24 +38,25 @@ def _parquet_files(folder: Path) -> list[Path]:
 
 
 def _parquet_folder(source: Source) -> Iterator[Entry]:
-    for path in _parquet_files(source.path):
-        yield from _of_parquet(path, source.path)
+    for path in _parquet_files(Path(source.path)):
+        with open_file(path, str(path)) as file:
+            yield from _of_parquet(path, source.path, file)
 
 
-def _of_parquet(path: Path, folder: Path) -> Iterator[Entry]:
-    pyarrow_for(path)
+def _of_parquet(path: Place, folder: Place, file_of_rows: BinaryIO) -> Iterator[Entry]:
+    pyarrow_for(str(path))
     import pyarrow
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(from_start(file_of_rows)) as file:
             audio = _audio_of(file.schema_arrow, path)
             # Of the audio, only its name: the bytes of a million recordings do not fit in memory.
             columns = [name for name in file.schema_arrow.names if name != audio.name]
             if not audio.is_binary:
                 columns.append(f"{audio.name}.path" if audio.is_struct else audio.name)
             row = 0
-            stem = without_suffix(os.path.relpath(path, folder))
+            stem = without_suffix(_from(folder, path))
             for group in range(file.num_row_groups):
                 is_inside = not audio.is_path and _holds_bytes(
                     file.metadata.row_group(group), audio.name
@@ -66,6 +70,11 @@ def _of_parquet(path: Path, folder: Path) -> Iterator[Entry]:
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({one_line(error)}); copy it again"
         ) from None
+
+
+def _from(folder: Place, path: Place) -> str:
+    """A file of a folder, as a path that starts there."""
+    return path.name if isinstance(path, Address) else os.path.relpath(path, folder)
 
 
 def _holds_bytes(group: pyarrow.parquet.RowGroupMetaData, audio: str) -> bool:
@@ -91,7 +100,7 @@ def _saved_files(folder: Path) -> list[tuple[str | None, Path]]:
 
 def _saved(source: Source) -> Iterator[Entry]:
     try:
-        files = _saved_files(source.path)
+        files = _saved_files(Path(source.path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ManifestError(
             f"{source.name}: is not a complete dataset ({type(error).__name__}: {error}); save it "
@@ -113,7 +122,7 @@ def _saved(source: Source) -> Iterator[Entry]:
                 if split is not None:
                     values = {"split": split, **values}
                 # Without the file's name: how many there are is up to whoever saves it.
-                identity = f"{split or source.path.resolve().name}/{counts[split]}"
+                identity = f"{split or Path(source.path).resolve().name}/{counts[split]}"
                 cell = _Cell(path, row, audio.name, is_inside)
                 yield _entry(values, cell, source.path, identity)
                 row += 1
@@ -135,7 +144,7 @@ def _table(path: Path) -> pyarrow.Table:
 class _Cell(NamedTuple):
     """A recording of a table, or its path."""
 
-    path: Path
+    path: Place
     row: int
     column: str
     is_inside: bool
@@ -167,7 +176,7 @@ def _is_binary(field: pyarrow.Field) -> bool:
     return bool(types.is_binary(field.type) or types.is_large_binary(field.type))
 
 
-def _audio_of(schema: pyarrow.Schema, path: Path) -> _Audio:
+def _audio_of(schema: pyarrow.Schema, path: Place) -> _Audio:
     paths = audio_column(schema.names)
     found = (
         [field for field in schema if field.name == "audio"]
@@ -185,7 +194,7 @@ def _audio_of(schema: pyarrow.Schema, path: Path) -> _Audio:
     return _Audio(found[0])
 
 
-def _entry(values: dict[str, Any], cell: _Cell, folder: Path, identity: str) -> Entry:
+def _entry(values: dict[str, Any], cell: _Cell, folder: Place, identity: str) -> Entry:
     where = f"{cell.path}, row {cell.row}"
     own = values.pop(cell.column, None)
     name = own.get("path") if isinstance(own, dict) else own
@@ -197,7 +206,7 @@ def _entry(values: dict[str, Any], cell: _Cell, folder: Path, identity: str) -> 
         plain["id"] = identity
     if name is not None:
         plain["audio_name"] = name
-    place = f"{os.path.relpath(cell.path, folder)}{MEMBER}{cell.column}/{cell.row}"
+    place = f"{_from(folder, cell.path)}{MEMBER}{cell.column}/{cell.row}"
     return entry_of({**plain, "audio_filepath": place}, folder, where)
 
 
@@ -215,7 +224,7 @@ def _plain(value: Any) -> Any:
 PARQUET = Kind("a Parquet file", _is_parquet, _parquet)
 PARQUET_FOLDER = Kind(
     "a folder of Parquet files",
-    lambda source: source.is_folder and bool(_parquet_files(source.path)),
+    lambda source: source.is_folder and bool(_parquet_files(Path(source.path))),
     _parquet_folder,
 )
 SAVED = Kind(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from egl_fast.data.sources.source import Entry, Kind, Line, Source, lines_of, located
 from egl_fast.errors import ManifestError
+from egl_fast.files.addresses import Place
+from egl_fast.files.remote import is_file
 
 _LIST: Final = "wav.scp"
 
@@ -34,10 +35,10 @@ def _entries(source: Source) -> Iterator[Entry]:
         yield Entry(record, folder, where)
 
 
-def _utterances(folder: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
+def _utterances(folder: Place) -> Iterator[tuple[str, dict[str, Any], str]]:
     recordings = ((key, _audio(value, folder, where), where)
                   for key, value, where in _pairs(folder / _LIST))  # fmt: skip
-    if not (folder / "segments").is_file():
+    if not is_file(folder / "segments"):
         for key, audio, where in recordings:
             yield key, {"audio_filepath": audio, "id": key}, where
         return
@@ -62,7 +63,7 @@ def _utterances(folder: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
         yield key, record, where
 
 
-def _audio(value: str, folder: Path, where: str) -> str:
+def _audio(value: str, folder: Place, where: str) -> str:
     if value.endswith("|") or value.startswith("|"):
         raise ManifestError(
             f"{where}: is a pipe ({value}), which is not run; write the path of the recording "
@@ -76,7 +77,7 @@ def _audio(value: str, folder: Path, where: str) -> str:
     return located(value, folder)
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, str, str]]:
+def _pairs(path: Place) -> Iterator[tuple[str, str, str]]:
     for line in lines_of(path):
         key, value = _pair(line)
         if not value:
@@ -95,8 +96,8 @@ class _Column:
     Kaldi sorts all its files alike, so a line that was passed need not be kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._lines = lines_of(path) if path.is_file() else iter(())
+    def __init__(self, path: Place) -> None:
+        self._lines = lines_of(path) if is_file(path) else iter(())
         self._key, self._value = "", ""
         self._ended = False
 

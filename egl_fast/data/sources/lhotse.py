@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from egl_fast.data.json_reading import json_object
 from egl_fast.data.sources.source import Entry, Kind, Source, lines_of, located
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import Place
+from egl_fast.files.remote import is_file
 
 _CUTS: Final = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut")
 #: What is kept of supervisions, beside their custom fields.
@@ -56,7 +56,7 @@ def _is_supervisions(source: Source) -> bool:
 
 def _supervisions(source: Source) -> Iterator[Entry]:
     beside = next(iter(_their_recordings(source)), None)
-    if beside is None or not os.path.isfile(beside):
+    if beside is None or not is_file(beside):
         raise ManifestError(
             f"{source.name}: holds supervisions, and their recordings are not beside it, as the "
             "same name with 'recordings' for 'supervisions'; put them there, or make cuts: "
@@ -76,9 +76,9 @@ def _supervisions(source: Source) -> Iterator[Entry]:
     return _entries(source, record)
 
 
-def _their_recordings(source: Source) -> list[Path]:
+def _their_recordings(source: Source) -> list[Place]:
     name = source.path.name.replace("supervisions", "recordings")
-    return [source.path.with_name(name)] if name != source.path.name else []
+    return [source.folder / name] if name != source.path.name else []
 
 
 def _entries(
@@ -97,7 +97,7 @@ def _entries(
 
 
 def _piece(
-    cut: Mapping[str, Any], recording: Mapping[str, Any], folder: Path, where: str
+    cut: Mapping[str, Any], recording: Mapping[str, Any], folder: Place, where: str
 ) -> dict[str, Any]:
     """A cut, or a supervision that is its own only one."""
     _refuse_some_channels(cut, recording, where)
@@ -121,7 +121,7 @@ def _piece(
     return record
 
 
-def _audio(recording: Mapping[str, Any], folder: Path, where: str) -> str:
+def _audio(recording: Mapping[str, Any], folder: Place, where: str) -> str:
     changes = [change.get("name") for change in recording.get("transforms") or []]
     changes = [name for name in changes if name not in _HARMLESS]
     if changes:
@@ -130,7 +130,7 @@ def _audio(recording: Mapping[str, Any], folder: Path, where: str) -> str:
             f"({', '.join(map(str, changes))}); save it first: recording.save_audio(FILE)"
         )
     sources = recording["sources"]
-    if len(sources) != 1 or sources[0]["type"] != "file":
+    if len(sources) != 1 or sources[0]["type"] not in ("file", "url"):
         kinds = ", ".join(one["type"] for one in sources)
         raise ManifestError(
             f"{where}: recording {recording['id']!r} is not one file (its sources: {kinds}); save "

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from egl_fast.data.archives import MEMBER, tar_members
 from egl_fast.data.json_reading import json_object
 from egl_fast.data.sources.source import Entry, Kind, Source, without_suffix
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.addresses import Place
+from egl_fast.files.remote import is_file
 
 _MANIFEST: Final = "tarred_audio_manifest.json"
 
@@ -23,11 +23,11 @@ _SEGMENT = re.compile(r"-sub\d+(?=(\.[^./]*)?$)")
 def _is_tarred(source: Source) -> bool:
     first = source.first_object
     return {"audio_filepath", "shard_id"} <= first.keys() and any(
-        os.path.isfile(path) for path in _archives(source.folder, first["shard_id"])
+        is_file(path) for path in _archives(source.folder, first["shard_id"])
     )
 
 
-def _archives(folder: Path, shard: object) -> Iterator[Path]:
+def _archives(folder: Place, shard: object) -> Iterator[Place]:
     """Where an archive may be: manifests of one shard each are in a folder of their own."""
     for place in (folder, folder.parent):
         yield place / f"audio_{shard}.tar"
@@ -39,7 +39,7 @@ def _entries(source: Source) -> Iterator[Entry]:
         name, shard = record.get("audio_filepath"), record.get("shard_id")
         if not isinstance(name, str):
             raise ManifestError(f"{where}: needs 'audio_filepath', a member of a tar archive")
-        archive = next(filter(os.path.isfile, _archives(source.folder, shard)), None)
+        archive = next(filter(is_file, _archives(source.folder, shard)), None)
         if archive is None:
             raise ManifestError(
                 f"{where}: there is no {next(_archives(source.folder, shard))}, which should hold "
@@ -53,9 +53,7 @@ def _entries(source: Source) -> Iterator[Entry]:
                 "decompressed"
             ) from None
         member = name if name in members else _SEGMENT.sub("", name)
-        there = archive.relative_to(source.folder) if archive.is_relative_to(source.folder) else (
-            Path("..", archive.name)
-        )  # fmt: skip
+        there = archive.name if archive.parent == source.folder else f"../{archive.name}"
         record = {
             **record,
             "audio_filepath": f"{there}{MEMBER}{member}",

@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from egl_fast.data.json_array import first_of_array, is_array
+from egl_fast.data.json_array import first_of_array
 from egl_fast.data.json_reading import (
     GZIP,
     decoded_lines,
     from_start,
+    holds_array,
     rereadable,
     text_lines,
 )
 from egl_fast.data.strict_json import json_value
+from egl_fast.files.addresses import Address, Place, is_absolute, is_url, masked, place_of
 
 #: What recognizing a kind may look at.
 _HEAD_BYTES = 2**16
@@ -38,7 +39,7 @@ class Entry(NamedTuple):
     """
 
     record: dict[str, Any]
-    folder: Path
+    folder: Place
     where: str
 
 
@@ -53,7 +54,7 @@ class Source:
     """What a user named, opened once: it may be a pipe, of which a copy is kept.
 
     Args:
-        given: a path, or "-" for standard input, whose relative paths start from the current
+        given: a path or URL, or "-" for standard input, whose relative paths start from the current
             folder.
 
     Attributes:
@@ -66,17 +67,17 @@ class Source:
         ManifestError: it does not exist, or cannot be read.
     """
 
-    def __init__(self, given: str | Path) -> None:
-        self.path = Path(given)
+    def __init__(self, given: str | Place) -> None:
+        self.path: Place = place_of(given)
         self.is_standard_input = str(given) == "-"
-        self.name = _STANDARD_INPUT if self.is_standard_input else str(given)
+        self.name = _STANDARD_INPUT if self.is_standard_input else masked(str(given))
         self.is_folder = not self.is_standard_input and os.path.isdir(self.path)
-        self.folder = self.path if self.is_folder else self.path.parent
+        self.folder: Place = self.path if self.is_folder else self.path.parent
         #: Its content; None of a folder.
         self.file: BinaryIO | None = None
         self._start = b""
         if not self.is_folder:
-            self.file = rereadable(given, f"manifest {self.name}")
+            self.file = rereadable(self.path, f"manifest {self.name}")
             self._start = self.file.read(_HEAD_BYTES)
 
     @property
@@ -97,10 +98,10 @@ class Source:
                 rest = member.unused_data
         return found
 
-    @property
+    @cached_property
     def is_array(self) -> bool:
         """Whether its content is an array of JSON objects."""
-        return is_array(self._text)
+        return self.file is not None and holds_array(self.raw_lines())
 
     @property
     def _text(self) -> str:
@@ -126,7 +127,7 @@ class Source:
 
     def has(self, *names: str) -> bool:
         """Whether it is a folder that holds all of these files."""
-        return self.is_folder and all((self.path / name).is_file() for name in names)
+        return self.is_folder and all(os.path.isfile(self.path / name) for name in names)
 
     def lines(self) -> Iterator[Line]:
         """The lines of a file that are not blank, one at a time."""
@@ -161,10 +162,10 @@ class Kind:
     name: str
     recognizes: Callable[[Source], bool]
     entries: Callable[[Source], Iterator[Entry]]
-    companions: Callable[[Source], Iterable[Path]] = lambda source: ()
+    companions: Callable[[Source], Iterable[Place]] = lambda source: ()
 
 
-def lines_of(path: Path) -> Iterator[Line]:
+def lines_of(path: Place) -> Iterator[Line]:
     """The lines of a text file that are not blank, gzipped or not. Raises ``ManifestError``."""
     with rereadable(path, str(path)) as file:
         yield from _decoded(text_lines(file, str(path)), str(path))
@@ -174,13 +175,17 @@ def _decoded(lines: Iterable[bytes], name: str) -> Iterator[Line]:
     return (Line(text.removesuffix("\r"), where) for _, text, where in decoded_lines(lines, name))
 
 
-def located(audio: str, folder: Path) -> str:
+def located(audio: str, folder: Place) -> str:
     """A path of a source that may count from its folder or, as toolkits do, the current one."""
-    if os.path.isabs(audio) or os.path.exists(folder / audio) or not os.path.exists(audio):
+    if isinstance(folder, Address) or is_absolute(audio):
+        return audio
+    if os.path.exists(folder / audio) or not os.path.exists(audio):
         return audio
     return os.path.abspath(audio)
 
 
 def without_suffix(path: str) -> str:
     """A path as an id: ``./a/b.wav`` is ``a/b``."""
+    if is_url(path):
+        return os.path.splitext(masked(path).partition("?")[0])[0]
     return os.path.splitext(os.path.normpath(path))[0]

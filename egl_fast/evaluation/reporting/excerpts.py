@@ -10,7 +10,6 @@ import base64
 import io
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from egl_fast.data.audio import Waveform, load_audio
 from egl_fast.data.manifest import Utterance
 from egl_fast.errors import AudioError, one_line
 from egl_fast.evaluation.reporting.wording import shown_text
+from egl_fast.files.addresses import Place
 
 SAMPLE_RATE_HZ = 16000
 MAX_SECONDS = 8.0
@@ -56,7 +56,7 @@ class Excerpt:
     problem: str | None
 
 
-def make_excerpt(path: Path, *, offset_seconds: float, duration_seconds: float | None) -> Excerpt:
+def make_excerpt(path: Place, *, offset_seconds: float, duration_seconds: float | None) -> Excerpt:
     """The first ``MAX_SECONDS`` of an utterance, or why it cannot be read."""
     seconds = MAX_SECONDS if duration_seconds is None else min(MAX_SECONDS, duration_seconds)
     # load_audio takes an Utterance, but only looks at where the sound is.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from egl_fast.evaluation.reporting.page_model import Cell, GateSection, Page, Ro
 from egl_fast.evaluation.reporting.sounds import Sounds, heard
 from egl_fast.evaluation.reporting.wording import MINUS, duration, percent, plain, shown_text
 from egl_fast.evaluation.statistics.bootstrap import Floats
+from egl_fast.files.addresses import Place
 from egl_fast.records import STRATEGIES
 
 #: What sounds and pictures of the section may take.
@@ -28,7 +28,7 @@ def add_gate(
     page: Page,
     left_out: LeftOut,
     *,
-    folder: Path,
+    folder: Place,
     audio: int,
     advance: Callable[[], None] = lambda: None,
 ) -> None:

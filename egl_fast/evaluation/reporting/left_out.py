@@ -16,6 +16,7 @@ import numpy.typing as npt
 from egl_fast.data.audio_folder import read_metadata
 from egl_fast.embeddings.file import embeddings_path, load_embeddings
 from egl_fast.errors import ManifestError, SelectionError
+from egl_fast.evaluation.reporting.made_selection import MadeSelection, atypical_path
 from egl_fast.evaluation.reporting.score_records import read_records, records_at
 from egl_fast.evaluation.reporting.scores_file import ScoresFile, number_in
 from egl_fast.evaluation.statistics.bootstrap import Floats
@@ -76,31 +77,22 @@ class LeftOut:
     warnings: tuple[str, ...] = ()
 
 
-def left_out_of(pool: ScoresFile) -> LeftOut | None:
-    """What a gate left out of a selection, or would leave out of a pool; None without typicality.
+def needs_ids(path: Path) -> bool:
+    """Whether ``left_out_of_pool`` compares ids: with those of the embeddings."""
+    return embeddings_path(path).is_file()
 
-    Args:
-        pool: a scores file, or a selection; of a pool with typicality, with ids.
+
+def left_out_of_selection(made: MadeSelection) -> LeftOut | None:
+    """What the gate of a selection left out; None where there was no gate.
 
     Raises:
         ManifestError: the list of what was left out is damaged; the message names the line.
     """
-    metadata = read_metadata(str(pool.path))
-    listed = pool.path.with_name(f"{pool.path.name}.atypical.jsonl")
+    metadata, listed = made.metadata, atypical_path(made.pool.path)
     gate = metadata.get("gate")
-    if listed.is_file() or isinstance(gate, dict):
-        return _of_selection(listed, gate if isinstance(gate, dict) else {}, metadata)
-    if "gate" in metadata or np.isnan(pool.typicality).any():
-        return None  # a selection without a gate, or scores without typicality
-    return _of_pool(pool, metadata)
-
-
-def needs_ids(path: Path) -> bool:
-    """Whether ``left_out_of`` a scores file compares ids: with those of its embeddings."""
-    return embeddings_path(path).is_file()
-
-
-def _of_selection(listed: Path, gate: Mapping[str, Any], metadata: Mapping[str, Any]) -> LeftOut:
+    if not listed.is_file() and not isinstance(gate, dict):
+        return None
+    gate = gate if isinstance(gate, dict) else {}
     columns = {name: array("d") for name in ("typicality", "duration", "group")}
     for where, record in read_records(listed) if listed.is_file() else ():
         for name, column in columns.items():
@@ -131,7 +123,15 @@ def _of_selection(listed: Path, gate: Mapping[str, Any], metadata: Mapping[str, 
     )
 
 
-def _of_pool(pool: ScoresFile, metadata: Mapping[str, Any]) -> LeftOut:
+def left_out_of_pool(pool: ScoresFile) -> LeftOut | None:
+    """What a gate would leave out of a scored pool; None without typicality.
+
+    Args:
+        pool: the scores; with ids where embeddings are beside them.
+    """
+    if np.isnan(pool.typicality).any():
+        return None
+    metadata = read_metadata(str(pool.path))
     likeness, warnings = likeness_in(metadata), []
     values = pool.typicality.tolist()
     option, threshold, indices = "", None, list[int]()
@@ -183,6 +183,15 @@ def _finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
         return None
     return float(value)
+
+
+def outlier_threshold(metadata: Mapping[str, Any]) -> float | None:
+    """Where `--drop-atypical auto` would cut, if it were asked for."""
+    try:
+        gate = Gate.of(DEFAULT, None, metadata=metadata)
+    except SelectionError:
+        return None
+    return None if gate is None else gate.minimum
 
 
 def quantiles_in(said: Mapping[str, Any]) -> tuple[float, ...]:

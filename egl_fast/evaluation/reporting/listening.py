@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ import numpy.typing as npt
 
 from egl_fast.evaluation.reporting.differences import marked
 from egl_fast.evaluation.reporting.measures import Series
-from egl_fast.evaluation.reporting.names import look
+from egl_fast.evaluation.reporting.names import label, look
 from egl_fast.evaluation.reporting.page_model import Page
-from egl_fast.evaluation.reporting.ranking import Ranking
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.sounds import MAX_TEXT, Sounds, heard
 from egl_fast.evaluation.reporting.wording import plain, plain_exp, shown_text
+from egl_fast.files.addresses import Place
 
 MAX_HYPOTHESES = 8
 #: Stands beside the places of series for what `select` picks.
@@ -30,8 +29,7 @@ def add_listening(
     page: Page,
     pool: ScoresFile,
     picks: Mapping[Series, npt.NDArray[np.int64]],
-    ranking: Ranking,
-    audio_folder: Path,
+    audio_folder: Place,
     top: int,
     advance: Callable[[], None],
     *,
@@ -42,14 +40,13 @@ def add_listening(
     Args:
         page: gets the recordings; one that cannot be heard says why.
         pool: the scores.
-        picks: positions in the pool, most wanted first.
-        ranking: of the pool.
+        picks: positions in the pool, most wanted first; of these series, ranks are shown.
         audio_folder: what relative audio paths count from.
         top: how many per series; 0 for no table.
         advance: called for each recording.
         first: positions that `select` picks first; its gate may leave a series' top picks out.
     """
-    if top == 0 or not picks:
+    if top == 0 or not (picks or len(first)):
         return
     top_of: dict[int, dict[int, int]] = {}
     if len(first):
@@ -67,14 +64,19 @@ def add_listening(
         for name, scores in pool.strategies.items()
         if name in strategies
     }
+    page.has_ranks = bool(ranks)
     sounds = Sounds(audio_folder, MAX_MEDIA_BYTES)
     for at, (index, record) in enumerate(zip(top_of, pool.records(top_of), strict=True)):
         advance()
         mass = float(pool.beam_mass[index])
         standing = [
-            (look(single).label, page.place(single), int(of[at]), _score(pool, name, index))
-            for name, of in ranks.items()
-            for single in [Series(name, "single")]
+            (
+                label(name),
+                page.place(Series(name, "single")),
+                int(ranks[name][at]) if ranks else None,
+                _score(pool, name, index),
+            )
+            for name in ranks or pool.strategies
         ]
         page.listen.append(
             {
@@ -93,10 +95,6 @@ def add_listening(
         )
     page.warnings += sounds.warnings("top pick")
     page.listen_numbers = {index: at for at, index in enumerate(top_of, start=1)}
-    utterances = page.data["ranking"]["utterances"]
-    for index, utterance in zip(ranking.shown.tolist(), utterances, strict=True):
-        if index in page.listen_numbers:
-            utterance["n"] = page.listen_numbers[index]
 
 
 def readings(record: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:

@@ -79,10 +79,12 @@ class GateSection:
 
 @dataclass(frozen=True)
 class PickSection:
-    """What to label at a budget; the list itself is in the page's data.
+    """A list of picks; the list itself is in the page's data.
 
     Attributes:
-        strategy: what it is ranked by, for people.
+        heading: of the section.
+        slider: what the slider sets.
+        lead: what the list is; goes on from the command, if there is one.
         command: the `select` that picks it, but for the budget; "" where it is picked already.
         gate: the gate's option, or "".
         notes: what is left out, and what the list does not hold.
@@ -91,7 +93,9 @@ class PickSection:
         is_found: whether these hold absolute audio paths.
     """
 
-    strategy: str
+    heading: str
+    slider: str
+    lead: str
     command: str
     gate: str
     notes: tuple[str, ...]
@@ -111,7 +115,11 @@ class Page:
         looks: every series on the page; the position in this list decides its color.
         findings: in sentences.
         budget: the one that the descriptions of picks are about.
+        picked_heading: of the section that describes picks.
+        picked_note: which picks these are.
         picked_by: what the picks of all strategies leave out, or "".
+        see_also: (sentence, command) of another page to make, or None.
+        has_ranks: whether the listening table shows ranks in the pool.
         listen: recordings of the listening table, as ``listening`` describes them.
         listen_series: (position of its look, label) of each series with top picks there.
         listen_numbers: position in the pool -> number in the listening table.
@@ -125,6 +133,9 @@ class Page:
         warnings: what a reader must know before anything else.
         config: the run's configuration, or None.
         data: for the page's script, plain JSON.
+
+    The rest are tables of the sections that are named alike; without its content, a section is not
+    on the page.
     """
 
     title: str
@@ -144,6 +155,10 @@ class Page:
     duration_table: Table | None = None
     picked_tables: list[Table] = field(default_factory=list)
     budget: str = ""
+    picked_heading: str = "What each strategy picked"
+    picked_note: str = ""
+    see_also: tuple[str, str] | None = None
+    has_ranks: bool = False
     picked_by: str = ""
     listen: list[dict[str, Any]] = field(default_factory=list)
     listen_series: list[tuple[int, str]] = field(default_factory=list)

@@ -31,7 +31,6 @@ class PickOrder:
         num_away: recordings that the gate leaves out.
         gate: as a user gives it, or "" for none.
         options: of `select`, beyond the budget, that give this order.
-        is_made: whether the pool is a selection already, in the order of its ranks.
     """
 
     strategy: str
@@ -42,7 +41,6 @@ class PickOrder:
     num_away: int = 0
     gate: str = ""
     options: tuple[str, ...] = ()
-    is_made: bool = False
 
     def first(self, scores: Floats, count: int) -> npt.NDArray[np.int64]:
         """The positions that `select` would pick first by other scores [N]."""
@@ -52,7 +50,7 @@ class PickOrder:
 
 
 def pick_order(pool: ScoresFile) -> PickOrder:
-    """What `select` picks from a pool, from its own code; of a selection, the order it has.
+    """What `select` picks from a pool, from its own code.
 
     Args:
         pool: the scores, with ids where embeddings are beside them.
@@ -61,11 +59,6 @@ def pick_order(pool: ScoresFile) -> PickOrder:
         SelectionError: `select` would refuse these scores.
     """
     metadata = read_metadata(str(pool.path))
-    if "num_picks" in metadata:
-        chosen = metadata.get("strategy")
-        strategy = chosen if chosen in pool.strategies else next(iter(pool.strategies))
-        every = np.arange(len(pool))
-        return PickOrder(strategy, every, every, every, is_made=True)
     likeness = likeness_in(metadata)
     embeddings = None
     if pool.ids:

@@ -74,7 +74,7 @@ def describe(pool: ScoresFile, picks: Sequence[Integers]) -> Picked:
         ),
         speakers=None
         if speakers is None
-        else float(np.mean([len(np.unique(speakers.codes[pick])) for pick in picks])),
+        else float(np.mean([_num_named(speakers, pick) for pick in picks])),
         shares=shares,
     )
 
@@ -88,6 +88,11 @@ def overlap(picks: Mapping[int, Integers], others: Mapping[int, Integers]) -> fl
     """
     shares = [np.isin(own, others[seed]).mean() for seed, own in picks.items() if seed in others]
     return float(np.mean(shares)) if shares else None
+
+
+def _num_named(groups: Groups, pick: Integers) -> int:
+    """How many groups picks are from; those that the manifest leaves unnamed count as none."""
+    return sum(bool(groups.names[code]) for code in np.unique(groups.codes[pick]).tolist())
 
 
 def _tabled(groups: Groups) -> tuple[tuple[str, ...], Integers]:

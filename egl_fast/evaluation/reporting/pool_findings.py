@@ -84,15 +84,17 @@ def picked_findings(
     kinds: tuple[str, ...],
     budget: str,
     *,
+    whole: str = "pool",
     picked_by: str = "",
 ) -> list[Finding]:
     """Whether EGL prefers recordings that are not speech, and short or long ones.
 
     Args:
-        pool: all of it.
+        pool: all that could be picked.
         picked: by strategy.
         kinds: groups of the key ``kind``, or ().
         budget: which picks these are.
+        whole: what all that could be picked is called.
         picked_by: what they leave out, in a sentence, or "".
     """
     subject = "egl" if "egl" in picked else next(iter(picked), None)
@@ -104,7 +106,7 @@ def picked_findings(
         shares = list(zip(kinds, own.shares["kind"], pool.shares["kind"], strict=True))
         odd, expected = (1 - of.shares["kind"][kinds.index("")] for of in (own, pool))
         by_kind = ", ".join(
-            f"{kind} {percent(share, digits=1)} (pool {percent(base, digits=1)})"
+            f"{kind} {percent(share, digits=1)} ({whole} {percent(base, digits=1)})"
             for kind, share, base in shares
             if kind and share > 0
         )
@@ -114,15 +116,15 @@ def picked_findings(
         text = (
             "Recordings marked as something other than plain speech make up "
             f"{percent(odd, digits=1)} of its top {budget} and {percent(expected, digits=1)} of "
-            f"the pool{': ' if by_kind else ''}{by_kind}. {picked_by}"
+            f"the {whole}{': ' if by_kind else ''}{by_kind}. {picked_by}"
         ).rstrip()
         found.append(Finding("fact", title, text))
     ratio = own.mean_seconds / pool.mean_seconds if pool.mean_seconds else 1.0
     if abs(ratio - 1) > SAME_HOURS:
         title = f"{name} picks {'longer' if ratio > 1 else 'shorter'} recordings than average"
         text = (
-            f"Its top {budget} are {own.mean_seconds:.1f} s long on average; the pool's average "
-            f"is {pool.mean_seconds:.1f} s. {picked_by}"
+            f"Its top {budget} are {own.mean_seconds:.1f} s long on average; the average of the "
+            f"{whole} is {pool.mean_seconds:.1f} s. {picked_by}"
         ).rstrip()
         found.append(Finding("fact", title, text))
     return found

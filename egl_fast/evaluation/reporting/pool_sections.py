@@ -30,7 +30,7 @@ from egl_fast.evaluation.statistics.bootstrap import Floats
 
 Integers = npt.NDArray[np.int64]
 
-_POOL = "whole pool"
+_POOL, _CANDIDATES, _PICKS = "whole pool", "all candidates", "the picks"
 _MAX_GROUP = 40
 _NUM_BINS = 28
 #: Shares of picks over shares of the pool -> tint of the cell.
@@ -127,28 +127,66 @@ def _edges(values: Floats) -> Floats:
 
 
 def add_picked(
-    page: Page, pool: ScoresFile, picks: Mapping[Series, Mapping[int, Integers]]
+    page: Page,
+    pool: ScoresFile,
+    picks: Mapping[Series, Mapping[int, Integers]],
+    *,
+    candidates: Integers | None = None,
 ) -> None:
-    """Durations, groups and overlap of what each series picked at ``page.budget``."""
+    """Durations, groups and overlap of what each series picked at ``page.budget``.
+
+    Args:
+        page: gets them.
+        pool: the scores.
+        picks: positions in the pool that each series picked, by seed.
+        candidates: positions of what could be picked; None: the whole pool.
+    """
     if not picks:
         return
-    everything = describe(pool, [np.arange(len(pool))])
+    if candidates is None:
+        candidates = np.arange(len(pool))
+    name = _POOL if len(candidates) == len(pool) else _CANDIDATES
+    everything = describe(pool, [candidates])
     of = {series: describe(pool, list(by_seed.values())) for series, by_seed in picks.items()}
-    page.data["durations"] = [_duration_row(_POOL, None, everything)] + [
+    page.data["durations"] = [_duration_row(name, None, everything)] + [
         _duration_row(look(series).label, page.place(series), picked)
         for series, picked in of.items()
     ]
+    rows = [(look(series).label, page.place(series), picked) for series, picked in of.items()]
+    caption = f"What was picked at {page.budget} of the pool"
+    _add_tables(page, pool, [(name, None, everything), *rows], caption)
+    if len(picks) > 1:
+        page.picked_tables.append(_overlaps(page, picks, len(candidates)))
+    page.findings += picked_findings(
+        everything,
+        {series.strategy: picked for series, picked in of.items() if series.mode == "single"},
+        group_names(pool.groups["kind"]) if "kind" in pool.groups else (),
+        page.budget,
+        whole="pool" if name == _POOL else "candidates",
+        picked_by=page.picked_by,
+    )
+
+
+def add_composition(page: Page, picks: ScoresFile) -> None:
+    """Durations and groups of picks, which are compared with nothing."""
+    everything = describe(picks, [np.arange(len(picks))])
+    _add_tables(page, picks, [(_PICKS, None, everything)], "How long the picks are")
+
+
+def _add_tables(
+    page: Page, pool: ScoresFile, of: Sequence[tuple[str, int | None, Picked]], caption: str
+) -> None:
+    """Lengths and shares of groups; the first of the rows is what the others are compared with."""
+    whole, everything = of[0][0], of[0][2]
 
     def table(
         caption: str, columns: Sequence[str], cells: Callable[[Picked], Iterable[Cell]]
     ) -> Table:
-        rows = [Row(_POOL, None, tuple(cells(everything)))]
-        rows += [page.row(series, cells(picked)) for series, picked in of.items()]
-        return Table(caption, tuple(columns), tuple(rows))
+        rows = tuple(Row(name, place, tuple(cells(picked))) for name, place, picked in of)
+        return Table(caption, tuple(columns), rows, corner="Strategy" if rows[1:] else "")
 
     columns = ["recordings", "audio", "mean", "median", "10th to 90th percentile"]
     columns += [] if everything.speakers is None else ["speakers"]
-    caption = f"What was picked at {page.budget} of the pool"
     page.duration_table = table(caption, columns, _lengths)
     for key, groups in pool.groups.items():
         if key == "speaker" or len(groups.names) < 2:
@@ -160,22 +198,14 @@ def add_picked(
                 text = f"{plain(100 * share, digits=2)}%"
                 if not 0 < share < 0.001:
                     text = percent(share, digits=1)
-                is_pool = picked is everything
-                yield Cell(text) if is_pool else Cell(text, f"{ratio:.1f} ×", level=_tint(ratio))
+                is_whole = picked is everything
+                yield Cell(text) if is_whole else Cell(text, f"{ratio:.1f} ×", level=_tint(ratio))
 
         unnamed = "speech" if key == "kind" else f"no {key}"
-        caption = f"Share of the picks by {key}, and the ratio to its share of the pool"
+        caption = f"Share of the picks by {key}"
+        caption += f", and the ratio to its share of the {whole.split()[-1]}" if of[1:] else ""
         names = [name or unnamed for name in group_names(groups)]
         page.picked_tables.append(table(caption, names, shares))
-    if len(picks) > 1:
-        page.picked_tables.append(_overlaps(page, picks, len(pool)))
-    page.findings += picked_findings(
-        everything,
-        {series.strategy: picked for series, picked in of.items() if series.mode == "single"},
-        group_names(pool.groups["kind"]) if "kind" in pool.groups else (),
-        page.budget,
-        picked_by=page.picked_by,
-    )
 
 
 def _duration_row(name: str, place: int | None, picked: Picked) -> dict[str, Any]:
@@ -203,10 +233,10 @@ def _lengths(picked: Picked) -> list[Cell]:
 
 
 def _overlaps(
-    page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_recordings: int
+    page: Page, picks: Mapping[Series, Mapping[int, Integers]], num_candidates: int
 ) -> Table:
     size = np.mean([len(pick) for by_seed in picks.values() for pick in by_seed.values()])
-    chance = float(size) / num_recordings
+    chance = float(size) / num_candidates
 
     def cell(series: Series, other: Series) -> Cell:
         share = overlap(picks[series], picks[other])

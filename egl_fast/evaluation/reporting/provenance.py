@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from egl_fast.data.audio_folder import read_metadata
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.evaluation.reporting.scores_file import ScoresFile
 from egl_fast.evaluation.reporting.wording import plain, shown_text
@@ -32,6 +31,8 @@ _SELECT = (
     "budget", "strategy", "cost", "batch", "share", "per", "drop_atypical", "min_typicality",
     "keep_group",
 )  # fmt: skip
+#: Options that may be files, whose folders are private.
+_FILES = ("strategy", "exclude")
 
 
 def of_scores(pool: ScoresFile) -> tuple[list[Fact], str | None]:
@@ -79,9 +80,8 @@ def missing(pool: ScoresFile) -> str:
     name, absent = shown_text(pool.path.name), []
     if not pool.path.with_name(f"{pool.path.name}.meta.json").exists():
         absent.append(f"{name}.meta.json (how they were made, and where the gate cuts)")
-    is_selection = "num_picks" in read_metadata(str(pool.path))
     has_typicality = not np.isnan(pool.typicality).any()
-    if has_typicality and not is_selection and not embeddings_path(pool.path).is_file():
+    if has_typicality and not embeddings_path(pool.path).is_file():
         absent.append(f"{embeddings_path(name)} (which recordings are copies)")
     return f"Not beside the scores: {' and '.join(absent)}." if absent else ""
 
@@ -115,6 +115,7 @@ def _command(said: Mapping[str, Any]) -> str:
         given |= {"effort": 10.0, "seed": 0}
     elif "num_picks" in said:
         words, given = ["select", _name(said, "scores")], dict.fromkeys(_SELECT)
+        given |= {"exclude": None, "seed": 0}
     else:
         words = ["score", "--model", _name(said, "model"), "--pool", _name(said, "pool")]
         given = {own.name: own.default for own in fields(ScoringOptions)}
@@ -131,6 +132,8 @@ def _command(said: Mapping[str, Any]) -> str:
         for one in value if isinstance(value, list) else [value]:
             parts = one if isinstance(one, list) else [one]
             words.append(f"--{name.replace('_', '-')}")
+            if name in _FILES:
+                parts = [Path(str(one)).name]
             if one is not True:
                 words.append("=".join(shown_text(str(part), most=200) for part in parts))
     # In a shard's metadata, the trusted recordings stand by themselves.

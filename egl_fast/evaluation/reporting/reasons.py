@@ -33,7 +33,7 @@ class Reasons:
         strategy: what it is ranked by.
         trusted: quantiles of the trusted recordings' typicality at equal steps; () if unknown.
         threshold: the typicality below which a recording is an outlier; None if unknown.
-        among: positions of the recordings that it is compared with.
+        among: positions of the recordings that it is compared with; None: with none.
         whole: what these are called.
     """
 
@@ -44,8 +44,8 @@ class Reasons:
         *,
         trusted: Sequence[float],
         threshold: float | None,
-        among: npt.NDArray[np.int64],
-        whole: str,
+        among: npt.NDArray[np.int64] | None,
+        whole: str = "",
     ) -> None:
         self._among, self._whole = among, whole
         self._pool, self._strategy = pool, strategy
@@ -59,8 +59,8 @@ class Reasons:
             index: its position in the pool.
             record: its record.
         """
-        return [*self._doubt(record), *self._standing(index), *self._length(index),
-                *self._likeness(index)]  # fmt: skip
+        compared = [] if self._among is None else [*self._standing(index), *self._length(index)]
+        return [*self._doubt(record), *compared, *self._likeness(index)]
 
     def is_outlier(self, index: int) -> bool:
         """Whether `--drop-atypical auto` would leave a recording out."""

@@ -44,6 +44,7 @@ def render(page: Page, *, name: str) -> bytes:
     )
     environment.filters["units"] = _with_units
     environment.filters["breakable"] = _breakable
+    environment.filters["by_word"] = _by_word
     style = _colors(page) + _part("report.css")
     library = _in_script(_chart_library())
     script = _in_script(f'"use strict";\n(() => {{\n{"".join(map(_part, _scripts(page)))}}})();')
@@ -74,7 +75,7 @@ def _sections(page: Page) -> dict[str, str]:
     return {
         anchor: f"Figure {next(numbers)}" if heading == "Figure" else heading
         for anchor, heading, content in (
-            ("label", "What to label", page.picks),
+            ("label", page.picks.heading if page.picks else "", page.picks),
             ("findings", "Findings", page.findings),
             ("metrics", "Metrics", page.metric_tables),
             ("labeling", "Figure", page.metric_tables),
@@ -83,7 +84,7 @@ def _sections(page: Page) -> dict[str, str]:
             ("paper", "Paper", page.paper_tables),
             ("scores", "Figure", page.data.get("histograms")),
             ("rankings", "Figure", page.data.get("ranking")),
-            ("picked", "Picks", page.data.get("durations")),
+            ("picked", "Picks" if page.data.get("durations") else "Kinds", page.duration_table),
             ("listen", "Listen", page.listen),
             ("gate", "Left out", page.gate),
             ("how", "How", True),
@@ -119,6 +120,14 @@ def _breakable(text: str) -> markupsafe.Markup:
     import markupsafe
 
     return markupsafe.Markup("<wbr>").join(_PATH_PARTS.split(text))
+
+
+def _by_word(command: str) -> markupsafe.Markup:
+    """Let a command break between its words, not after the hyphens of an option."""
+    import markupsafe
+
+    word = markupsafe.Markup('<span class="word">{}</span>')
+    return markupsafe.Markup(" ").join(map(word.format, command.split(" ")))
 
 
 def _json(value: object) -> str:

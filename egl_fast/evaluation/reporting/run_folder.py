@@ -59,8 +59,11 @@ def read_run_folder(path: str | Path) -> RunFolder:
     """
     path = Path(path)
     if not path.is_dir():
-        hint = "; for a scores file give --scores FILE" if path.is_file() else ""
-        raise ReportError(f"run {path}: no such folder{hint}")
+        if path.is_file():
+            raise ReportError(
+                f"run {path}: is a file, not a run folder; for scores or picks, give --scores FILE"
+            )
+        raise ReportError(f"run {path}: no such folder")
     results = _read_table(path, "results", RESULTS)
     command = f"`egl-fast simulate --config FILE --run-dir {path}`"
     if results is None or results.is_empty():

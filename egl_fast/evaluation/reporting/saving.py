@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from egl_fast.files.addresses import Place, absolute, joined
 from egl_fast.labeling.formats import FORMATS, Format, Record, Sending
 
 _LABELS = {
@@ -36,17 +36,17 @@ class Saving:
         sending: how recordings are addressed, but for the folder.
     """
 
-    folder: Path | None
+    folder: Place | None
     formats: tuple[str, ...] = ("csv", "jsonl")
     sending: Sending = field(default_factory=Sending)
 
 
-def saved(records: Sequence[Record], scores: Sequence[float], saving: Saving) -> list[Any]:
+def saved(records: Sequence[Record], scores: Sequence[float] | None, saving: Saving) -> list[Any]:
     """The list in each format.
 
     Args:
         records: with ``rank`` from 1, first to label first.
-        scores: of these, what they are ranked by.
+        scores: of these, what they are ranked by; None where that is unknown.
         saving: how.
 
     Returns:
@@ -64,9 +64,9 @@ def saved(records: Sequence[Record], scores: Sequence[float], saving: Saving) ->
 
 
 def _saved(
-    form: Format, records: Sequence[Record], scores: Sequence[float], sending: Sending
+    form: Format, records: Sequence[Record], scores: Sequence[float] | None, sending: Sending
 ) -> dict[str, Any]:
-    if form.adds_score:
+    if form.adds_score and scores is not None:
         records = [{**one, "score": score} for one, score in zip(records, scores, strict=True)]
     assert form.chunks is not None
     pieces = [chunk.decode("utf-8") for chunk in form.chunks(records, sending)]
@@ -83,8 +83,8 @@ def _saved(
     }
 
 
-def _with_absolute_path(record: Record, folder: Path) -> Record:
+def _with_absolute_path(record: Record, folder: Place) -> Record:
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         return record
-    return {**record, "audio_filepath": os.path.abspath(folder / audio)}
+    return {**record, "audio_filepath": absolute(joined(folder, audio))}

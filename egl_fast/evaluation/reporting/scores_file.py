@@ -111,7 +111,7 @@ def read_scores_file(
     path = Path(path)
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
-        raise ManifestError(f"scores {path}: is {what}; name a scores file")
+        raise ManifestError(f"scores {path}: is {what}; {REMEDY}")
     numbers = {
         name: array("d")
         for name in ("duration", "beam_mass", "typicality", *_STDERR_KEYS.values(), *_RANKED)

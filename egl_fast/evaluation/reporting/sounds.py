@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from egl_fast.data.manifest import seconds_of
@@ -11,6 +10,7 @@ from egl_fast.errors import ManifestError
 from egl_fast.evaluation.reporting.excerpts import MAX_SECONDS, Excerpt, make_excerpt
 from egl_fast.evaluation.reporting.scores_file import GROUP_KEYS
 from egl_fast.evaluation.reporting.wording import shown_id, shown_text
+from egl_fast.files.addresses import Place, joined
 
 MAX_TEXT = 600
 _MAX_TAG = 60
@@ -27,7 +27,7 @@ class Sounds:
         num_left_out: recordings beyond that size.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Place, max_bytes: int) -> None:
         self.num_left_out = 0
         self._folder = folder
         self._max_bytes = max_bytes
@@ -81,13 +81,15 @@ def heard(record: Mapping[str, Any], seconds: float, sounds: Sounds) -> dict[str
     }
 
 
-def _excerpt_of(record: Mapping[str, Any], audio_folder: Path) -> Excerpt:
+def _excerpt_of(record: Mapping[str, Any], audio_folder: Place) -> Excerpt:
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio or "\0" in audio:
         return Excerpt(None, None, 0.0, "the record names no recording")
     offset, duration = (seconds_in(record, key) for key in ("offset", "duration"))
     return make_excerpt(
-        audio_folder / audio, offset_seconds=offset or 0.0, duration_seconds=duration or MAX_SECONDS
+        joined(audio_folder, audio),
+        offset_seconds=offset or 0.0,
+        duration_seconds=duration or MAX_SECONDS,
     )
 
 

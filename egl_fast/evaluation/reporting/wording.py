@@ -68,14 +68,16 @@ def percent_range(span: Interval, *, digits: int = 0) -> str:
 
 
 def duration(hours: float, *, digits: tuple[int, int] = (2, 1)) -> str:
-    """Hours, or minutes below two hours, to a number of decimals each.
+    """Hours, minutes below two hours, to a number of decimals each, or seconds below a minute.
 
     Example:
-        >>> duration(0.25), duration(3.0)
-        ('15.0 min', '3.00 h')
+        >>> duration(0.25), duration(3.0), duration(0.005)
+        ('15.0 min', '3.00 h', '18.0 s')
     """
     if hours >= 2:
         return f"{hours:,.{digits[0]}f} h"
+    if hours < 1 / 60:
+        return f"{hours * 3600:.1f} s"
     return f"{hours * 60:.{digits[1]}f} min"
 
 
@@ -177,6 +179,16 @@ def shown(query: Query) -> str:
         ('20%', '0.5 h')
     """
     return re.sub(r"(?<=[0-9])(?=[hms]$)", " ", shown_text(query.name, most=40))
+
+
+def recordings(count: int) -> str:
+    """How many recordings.
+
+    Example:
+        >>> recordings(1), recordings(2000)
+        ('1 recording', '2,000 recordings')
+    """
+    return f"{count:,} recording{'' if count == 1 else 's'}"
 
 
 def listed(names: list[str]) -> str:

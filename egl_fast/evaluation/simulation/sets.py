@@ -18,6 +18,8 @@ from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.errors import AudioError, ManifestError, one_line
 from egl_fast.evaluation.simulation.config import PARTS, SimulationConfig, SourceConfig
 from egl_fast.evaluation.simulation.filters import matching
+from egl_fast.files.addresses import Place
+from egl_fast.files.remote import reading, version_of
 from egl_fast.hashing import hashed
 
 #: Pairs of parts that must not share an utterance.
@@ -125,7 +127,7 @@ class _Reader:
         return self._parts[name]
 
     def _source(self, name: str, source: SourceConfig) -> list[Member]:
-        out: list[tuple[Path, Member]] = []
+        out: list[tuple[Place, Member]] = []
         for other in source.exclude:
             if other in self._under_way:
                 chain = " excludes ".join([*self._under_way, other])
@@ -166,7 +168,8 @@ class _Reader:
         return [self._member(name, source, utterance) for utterance in taken]
 
     def _member(self, name: str, source: SourceConfig, utterance: Utterance) -> Member:
-        where = f"{name}: utterance {utterance.id!r} ({source.manifest}, line {utterance.line})"
+        place = utterance.place or f"{source.manifest}, line {utterance.line}"
+        where = f"{name}: utterance {utterance.id!r} ({place})"
         if utterance.text is None:
             self._refuse(
                 source,
@@ -185,10 +188,10 @@ class _Reader:
         raise self.config.source.error((*source.path, *keys), message) from None
 
 
-def _audio_identity(path: Path) -> str:
-    with open(path, "rb") as file:
-        start = file.read(_IDENTITY_BYTES)
-    content = hashlib.sha256(f"{path.stat().st_size}\0".encode() + start)
+def _audio_identity(path: Place) -> str:
+    start = reading(path, lambda file: file.read(_IDENTITY_BYTES))
+    _, _, size = version_of(path)
+    content = hashlib.sha256(f"{size}\0".encode() + start)
     return content.hexdigest()[:32]
 
 

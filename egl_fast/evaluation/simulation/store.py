@@ -37,6 +37,7 @@ from egl_fast.errors import OutputError, one_line
 from egl_fast.evaluation.simulation.units import ScoreUnit, unit_name
 from egl_fast.evaluation.table_columns import CONTROLS, ON_REQUEST
 from egl_fast.files import atomic
+from egl_fast.files.arrays import read_array
 from egl_fast.files.locking import sole_writer
 from egl_fast.records import ASKED_FOR_BY, STRATEGIES
 
@@ -243,7 +244,7 @@ def _finite(text: str | float) -> float:
 
 
 def _embeddings(path: Path, num_rows: int) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
+    found: npt.NDArray[np.float32] = np.array(read_array(path))
     if found.ndim != 2 or len(found) != num_rows or not np.isfinite(found).all():
         raise ValueError("its rows are not those of the pool")
     return found

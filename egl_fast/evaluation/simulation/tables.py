@@ -151,7 +151,9 @@ def _scored_pool(
     real_folder = os.path.realpath(folder)
     for member, record in zip(plan.pool, records, strict=True):
         utterance = member.utterance
-        audio = os.path.relpath(utterance.audio_path.resolve(), real_folder)
+        audio = str(utterance.audio_path)
+        if isinstance(utterance.audio_path, Path):
+            audio = os.path.relpath(utterance.audio_path.resolve(), real_folder)
         # Hypotheses in the manifest are those of another scoring.
         others = {**utterance.record, "hypotheses": ()}
         lines.append({**others, **record, "audio_filepath": Path(audio).as_posix()})

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from egl_fast.data.jsonl import promised_by
 from egl_fast.display import shown
 from egl_fast.errors import ManifestError
+from egl_fast.files.addresses import Place, joined
 
 #: One pick: the manifest's keys, its scores, ``rank``, and ``score``, which it was ranked by.
 Record: TypeAlias = dict[str, Any]
@@ -31,7 +32,7 @@ class Sending:
         to_name: its name for the audio.
     """
 
-    folder: Path = Path()
+    folder: Place = Path()
     audio_url: str = LOCAL_FILES
     audio_root: Path = Path("/")
     from_name: str = "transcription"
@@ -109,9 +110,10 @@ class Delivered:
             float(self.record.get(key) or 0.0)
 
 
-def audio_path(record: Record, folder: Path) -> str:
-    """The absolute path of a pick's recording. Raises ``ManifestError`` if it has none."""
+def audio_path(record: Record, folder: Place) -> Place:
+    """The absolute path, or URL, of a pick's recording. Raises ``ManifestError`` if it has none."""
     audio = record.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise ManifestError(f"record {record['id']!r}: has no 'audio_filepath'")
-    return os.path.abspath(folder / audio)
+    place = joined(folder, audio)
+    return Path(os.path.abspath(place)) if isinstance(place, Path) else place

@@ -12,9 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from egl_fast.data.archives import pyarrow_for
 from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError, one_line
+from egl_fast.files.remote import reading
 from egl_fast.labeling.formats.format import (
     Delivered,
     Format,
@@ -88,9 +90,9 @@ def _cell(value: Any, dtype: str | None) -> Any:
 
 
 def _recording(record: Record, sending: Sending) -> dict[str, Any]:
-    path = Path(audio_path(record, sending.folder))
+    path = audio_path(record, sending.folder)
     try:
-        return {"bytes": path.read_bytes(), "path": path.name}
+        return {"bytes": reading(path, lambda file: file.read()), "path": path.name}
     except OSError as error:
         raise ManifestError(
             f"record {record['id']!r}: --format hf holds the recordings, and this one cannot be "
@@ -100,6 +102,7 @@ def _recording(record: Record, sending: Sending) -> dict[str, Any]:
 
 def read(folder: Path) -> Iterator[Delivered]:
     """The rows of a dataset with a column ``id``, from ``save`` or ``save_to_disk``."""
+    pyarrow_for(folder)
     import pyarrow
 
     try:

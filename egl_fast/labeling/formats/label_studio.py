@@ -16,6 +16,7 @@ from xml.sax.saxutils import quoteattr
 from egl_fast.data.strict_json import json_value
 from egl_fast.display import json_text
 from egl_fast.errors import ManifestError
+from egl_fast.files.addresses import Address
 from egl_fast.labeling.formats.format import (
     Delivered,
     Format,
@@ -78,7 +79,10 @@ def task(record: Record, sending: Sending) -> dict[str, Any]:
 
 def address(record: Record, sending: Sending) -> str:
     """Where Label Studio finds a recording. Raises ``ManifestError`` outside of ``audio_root``."""
-    path = os.path.relpath(audio_path(record, sending.folder), os.path.abspath(sending.audio_root))
+    place = audio_path(record, sending.folder)
+    if isinstance(place, Address):  # which it opens if that storage is connected
+        return str(place)
+    path = os.path.relpath(place, os.path.abspath(sending.audio_root))
     if path.split(os.sep)[0] == os.pardir:
         raise ManifestError(
             f"record {record['id']!r}: its recording is not in --audio-root {sending.audio_root}; "

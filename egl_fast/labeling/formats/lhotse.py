@@ -14,6 +14,8 @@ import soundfile
 from egl_fast.data.ffmpeg_decoding import pyav_is_installed, shape_by_ffmpeg
 from egl_fast.data.jsonl import encoded_line
 from egl_fast.errors import AudioError, ManifestError, one_line
+from egl_fast.files.addresses import Address, Place
+from egl_fast.files.remote import reading
 from egl_fast.labeling.formats.format import (
     Delivered,
     Format,
@@ -38,6 +40,7 @@ def cut(record: Record, sending: Sending) -> dict[str, Any]:
     start = float(record.get("offset") or 0.0)
     # A record's duration is that of samples at the model's rate, rounded up.
     duration = min(float(record["duration"]), length - start)
+    kind = "url" if isinstance(path, Address) else "file"
     channel = channels[0] if len(channels) == 1 else channels
     text, speaker = record.get("text"), record.get("speaker")
     said = {
@@ -57,7 +60,7 @@ def cut(record: Record, sending: Sending) -> dict[str, Any]:
         "supervisions": [said] if text is not None else [],
         "recording": {
             "id": identity,
-            "sources": [{"type": "file", "channels": channels, "source": path}],
+            "sources": [{"type": kind, "channels": channels, "source": str(path)}],
             "sampling_rate": rate_hz,
             "num_samples": num_samples,
             "duration": length,
@@ -68,23 +71,24 @@ def cut(record: Record, sending: Sending) -> dict[str, Any]:
     }
 
 
-def _shape(identity: str, path: str) -> tuple[int, int, int]:
+def _shape(identity: str, path: Place) -> tuple[int, int, int]:
     """Rate, channels, and samples of a recording, as Lhotse counts them."""
     try:
-        header = soundfile.info(path)
+        header = reading(path, soundfile.info)
     except (OSError, RuntimeError) as error:
         reason: Exception = error
     else:
         return header.samplerate, header.channels, header.frames
+    remedy = "for m4a and the like, pip install 'egl-fast[av]', or "
     if pyav_is_installed():
+        remedy = ""
         try:
-            with open(path, "rb") as file:
-                return shape_by_ffmpeg(file, path)
+            return reading(path, lambda file: shape_by_ffmpeg(file, str(path)))
         except (OSError, AudioError) as error:
             reason = error
     raise ManifestError(
         f"record {identity!r}: Lhotse needs the length of its recording, which cannot be read "
-        f"({one_line(reason)}); choose another --format"
+        f"({one_line(reason)}); {remedy}choose another --format"
     )
 
 

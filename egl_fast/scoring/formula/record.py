@@ -15,6 +15,7 @@ from egl_fast.errors import ModelError
 from egl_fast.gradients.memory import GradientMemory
 from egl_fast.gradients.tape import Tape
 from egl_fast.methods.method import OwnRows, SingleNorms
+from egl_fast.naming import named
 from egl_fast.recognizers.classes import Classes
 from egl_fast.records import Hypothesis, ScoreRecord, random_score
 from egl_fast.scoring.formula.estimates import estimates
@@ -115,7 +116,7 @@ def _tell_of_lost_basis(
         f"utterance {searched[0].name!r}: inner products of {num_rows} gradients do not fit into "
         f"{memory.total_bytes / 2**30:.3g} GiB of memory for gradients, so {most} labelings are "
         "pulled back one by one: just as exact, but slower; with "
-        f"{enough:.2g} GiB they would fit (--memory)"
+        f"{enough:.2g} GiB they would fit ({named('memory_bytes')})"
     )
 
 

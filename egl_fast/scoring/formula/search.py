@@ -169,6 +169,8 @@ def _known_of(
     embeddings = embeddings_of(tape, lengths) if task.embeds else None
     dropped = dropout_disagreement(task, tape, ids) if task.options.mc_dropout else None
     log_probs = tape.logits.detach().double().log_softmax(dim=2)
+    if task.plausibility is not None:
+        task.plausibility.see(log_probs, lengths, durations)
     return [
         {
             "name": name,

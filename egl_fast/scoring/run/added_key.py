@@ -12,6 +12,7 @@ import numpy.typing as npt
 from egl_fast.data.jsonl import encoded_line
 from egl_fast.data.strict_json import json_value
 from egl_fast.files import atomic
+from egl_fast.files.arrays import read_array
 
 
 class AddedKey:
@@ -35,7 +36,7 @@ class AddedKey:
         """Write the values into a file of records, if there are any; may be repeated."""
         if not self.path.exists():
             return
-        values = map(float, np.load(self.path, mmap_mode="r", allow_pickle=False))
+        values = map(float, read_array(self.path))
         with_key = records.with_name(records.name + ".added")
         with open(records, "rb") as lines, atomic.new_file(with_key) as file:
             for line, value in zip(islice(lines, num_records), values, strict=True):

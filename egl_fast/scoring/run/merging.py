@@ -21,6 +21,7 @@ from egl_fast.data.parquet_records import record_lines
 from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import embeddings_path
 from egl_fast.errors import EglError, ManifestError, one_line
+from egl_fast.files.arrays import read_array
 from egl_fast.files.run_settings import changed_settings
 from egl_fast.records import from_json
 from egl_fast.scoring.run.outcome import WINDOW, Outcome
@@ -65,6 +66,13 @@ def shared_settings(shards: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         ManifestError: they differ, or are those of something else.
     """
+    for path, metadata in shards.items():
+        if "versions" in metadata and metadata.get("shard") is None:
+            raise ManifestError(
+                f"shard {path}: holds the scores of a whole pool, not of a part of it (`score "
+                "--shard`), so there is nothing to merge; score several pools together: `score "
+                "--pool A --pool B`"
+            )
     first, *others = shards
     try:
         settings = settings_in(shards[first])
@@ -196,7 +204,7 @@ class Merging:
             errors = stack.enter_context(beside.open("rb")) if beside.exists() else None
             rows = None
             if self._with_embeddings:
-                rows = np.load(embeddings_path(path), mmap_mode="r", allow_pickle=False)
+                rows = read_array(embeddings_path(path))
         except (OSError, ValueError) as error:
             raise ManifestError(f"shard {path}: cannot be read ({one_line(error)})") from None
         return _Reader(path, scores, errors, rows)

@@ -13,6 +13,7 @@ import torch
 
 from egl_fast import __version__, _extension
 from egl_fast.data.manifest import Utterance
+from egl_fast.files.addresses import absolute, is_url
 from egl_fast.gradients.layers import layers_of
 from egl_fast.scoring.run.pool import PoolScoring
 
@@ -37,12 +38,13 @@ def circumstances_of(scoring: PoolScoring, model: str, pool: Sequence[str]) -> d
     """What else is recorded about how the scores were made."""
     device = scoring.task.engine.device
     # One path that leads somewhere, or else a list: of several, of `-`, of NAME=PATH.
-    paths = [os.path.abspath(path) if os.path.exists(path) else path for path in pool]
+    leads = [os.path.exists(path) or is_url(path) for path in pool]
+    paths = [absolute(path) if one else path for path, one in zip(pool, leads, strict=True)]
     return {
         "model": model,
         "frame_seconds": scoring.task.recognizer.frame_seconds,
         "vocabulary": list(scoring.task.classes.vocabulary),
-        "pool": paths[0] if len(pool) == 1 and os.path.exists(pool[0]) else paths,
+        "pool": paths[0] if leads == [True] else paths,
         "versions": {
             "egl_fast": __version__,
             "torch": torch.__version__,

@@ -34,7 +34,8 @@ from egl_fast.data.parquet_records import record_lines
 from egl_fast.data.strict_json import json_value
 from egl_fast.embeddings.file import embeddings_path, refuse_other_embeddings
 from egl_fast.errors import OutputError, cannot_be_written
-from egl_fast.files import atomic
+from egl_fast.files import atomic, copies
+from egl_fast.files.arrays import read_array
 from egl_fast.files.locking import sole_writer
 from egl_fast.files.run_settings import TRUSTED, changed_settings, has_other_trusted
 from egl_fast.scoring.run.added_key import AddedKey
@@ -95,6 +96,11 @@ class ResumableScores:
             refuse_unwritable(path, inputs=inputs)
         if not (resume or overwrite):
             self._refuse_leftovers()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no earlier run to continue."""
+        return not (self._resume and (self._journal.exists() or self.out.exists()))
 
     @property
     def num_completed(self) -> int:
@@ -285,8 +291,8 @@ class ResumableScores:
 
     def _refuse_other_embeddings(self, metadata: Mapping[str, Any]) -> None:
         try:
-            rows = np.load(self._embeddings_path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            rows = read_array(self._embeddings_path)
+        except (OSError, ValueError):
             rows = np.zeros((0, 0), np.float32)
         if len(rows) != self.tally.num_scored:
             raise damaged(self._embeddings_path, "it is not that of these scores")
@@ -388,6 +394,7 @@ class ResumableScores:
             for stream in self._streams:
                 stream.publish(header.lengths[stream.name], header.tally.num_scored)
                 atomic.sync_folder(self.out.parent)
+        copies.publish(self.out)  # while --resume still finds it here
         self._journal.unlink()
         atomic.sync_folder(self.out.parent)
 

@@ -247,7 +247,7 @@ class BatchScoring:
                 self._engine.memory.use(memory_bytes)
                 kept = ModelError(
                     f"utterance {self._ids[part[0]]!r}: {self._seconds[part[0]]:.1f} s do not fit "
-                    "into memory; cut it, or leave out long ones with --max-duration"
+                    "into memory; cut it, or leave it out, as `score --max-duration` does"
                 )
                 if not self._skip:
                     raise kept

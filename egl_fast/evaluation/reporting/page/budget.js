@@ -123,7 +123,10 @@ function pickRow(picks, at, most) {
 
   const score = role(made("td", undefined, "scored"), "cell");
   const number = (value, digits) => people(Number(value.toPrecision(digits)));
-  score.append(made("div", `${picks.label} ${number(row.score, 3)}`));
+  // With its error bar, a score is said once.
+  if (row.score !== undefined && !(row.bar && picks.barLabel === picks.label)) {
+    score.append(made("div", `${picks.label} ${number(row.score, 3)}`));
+  }
   if (row.bar) {
     const [value, stderr] = row.bar;
     score.append(
@@ -233,7 +236,9 @@ if (budgetForm) {
     byId("budget-status").textContent = text;
     const command = byId("budget-command");
     if (command) {
-      command.textContent = count ? `${picks.command} ${budgetOption()} --out picks.jsonl` : "\u2013";
+      const said = count ? `${picks.command} ${budgetOption()} --out picks.jsonl` : "\u2013";
+      command.replaceChildren(...said.split(/(?= )/).flatMap((word) => word.startsWith(" ")
+        ? [" ", made("span", word.slice(1), "word")] : [made("span", word, "word")]));
     }
     for (const button of document.querySelectorAll("[data-save]")) button.disabled = count === 0;
     const visible = Math.min(count, shown);

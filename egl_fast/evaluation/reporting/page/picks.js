@@ -14,6 +14,7 @@ if (data.durations) {
 const listenOf = byId("listen-of");
 
 function showListen(place) {
+  if (!listenOf) return; // a single list, all of it shown
   listenOf.value = place;
   const body = document.querySelector("#listen .listen tbody");
   const rows = [...body.rows].filter((row) => row.dataset.top);
