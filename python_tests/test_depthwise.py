@@ -17,6 +17,17 @@ def test_rows_are_torchs_convolution_for_any_strides_of_memory() -> None:
     torch.testing.assert_close(got, expected)
 
 
+def test_sums_over_long_recordings_keep_their_digits() -> None:
+    """The gradient of a kernel over half an hour of silence: in one run it is off by 8e-4."""
+    num_frames = 100_000
+    x, cotangents = torch.full((1, 1, num_frames + 2), 0.3), torch.full((5, 1, num_frames), 0.1)
+    found = depthwise_correlation(x, cotangents)
+    expected = depthwise_correlation(x.double(), cotangents.double())
+    # Each of the additions that a term passes through costs at most half an epsilon.
+    bound = (512 + num_frames / 512) * torch.finfo(torch.float32).eps / 2
+    torch.testing.assert_close(found.double(), expected, rtol=bound, atol=0)
+
+
 def test_operator_is_registered_soundly() -> None:
     operator = torch.ops.egl_fast.depthwise_correlation.default
     torch.library.opcheck(operator, (torch.ones(2, 3, 9), torch.ones(1, 3, 4), 1, 2, 2, 1))
