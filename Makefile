@@ -47,7 +47,7 @@ venv: $(PACKAGES_INSTALLED) ## Make .venv with the pinned packages
 
 build: $(EXTENSION_BUILT) ## Build the native extension and install egl-fast into .venv
 
-demo: build ## Score the sample pool with the shipped model, show the 20 % worth transcribing
+demo: build ## Score the sample pool with the shipped model, show the 20% worth transcribing
 	@mkdir -p build/demo
 	$(ENTER) egl-fast score --model examples/base.pt --pool examples/pool.jsonl --k 100 \
 		--out build/demo/scores.jsonl --overwrite

@@ -47,14 +47,14 @@ from egl_fast.reference.enumerate import collapse
 
 #: Label -> options, and (root-mean-square relative error, rank correlation) that must hold.
 ESTIMATORS: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
-    "lowrank 1 %": ({"method": "lowrank", "tolerance": 0.01}, (0.01, 0.999)),
-    "lowrank 10 %": ({"method": "lowrank", "tolerance": 0.1}, (0.1, 0.99)),
+    "lowrank 1%": ({"method": "lowrank", "tolerance": 0.01}, (0.01, 0.999)),
+    "lowrank 10%": ({"method": "lowrank", "tolerance": 0.1}, (0.1, 0.99)),
     "probe 4": ({"method": "probe", "probes": 4}, (float("inf"), 0.95)),
 }
 
 #: Of ``draws``: the rows are those of the draws; the hypotheses have others. Two are draws as such.
 DRAWS: dict[str, dict[str, Any]] = {
-    "lowrank 10 %": {"method": "lowrank", "tolerance": 0.1},
+    "lowrank 10%": {"method": "lowrank", "tolerance": 0.1},
     **{f"{rows} rows": {"method": "probe", "probes": rows - 2} for rows in (8, 16, 32)},
 }
 

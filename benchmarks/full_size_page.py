@@ -26,7 +26,7 @@ differs from recording to recording. The last column is "times the loop" with ha
 
 NAMES = {
     "exact": "exact",
-    "lowrank --tolerance 0.1": "lowrank, 10 %",
+    "lowrank --tolerance 0.1": "lowrank, 10%",
     "probe --probes 4": "probe, 4",
 }
 

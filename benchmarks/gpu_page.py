@@ -68,8 +68,8 @@ def section(found: Mapping[str, Any]) -> Iterator[str]:
             [
                 row["kernel"],
                 f"{row['milliseconds']:.3g}",
-                *(f"{row[f'{name}_percent']:.0f} %" for name in ("compute", "l2", "dram")),
-                f"{row['occupancy_percent']:.0f} %",
+                *(f"{row[f'{name}_percent']:.0f}%" for name in ("compute", "l2", "dram")),
+                f"{row['occupancy_percent']:.0f}%",
                 f"{row['blocks']} x {row['threads']}",
             ]
             for row in found["kernels"]
@@ -88,6 +88,6 @@ def section(found: Mapping[str, Any]) -> Iterator[str]:
         ],
     )
     yield (
-        "\nA share above 100 % is not an error: there cuDNN takes an algorithm based on Fourier "
+        "\nA share above 100% is not an error: there cuDNN takes an algorithm based on Fourier "
         "transforms, which needs fewer multiplications than are counted."
     )

@@ -5,7 +5,7 @@
 Runs the command three times from start to end, in its own process, with clocks around the work
 proper. All the rest is overhead: starting Python and torch, reading manifest and model, padding,
 records, and getting the journal onto the disk. Prints the run whose overhead is the median. Exit
-status 2 if that is 5 % or more.
+status 2 if that is 5% or more.
 """
 
 from __future__ import annotations

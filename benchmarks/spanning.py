@@ -30,7 +30,7 @@ from egl_fast.methods.exact import SPAN, OrthogonalBasis
 from egl_fast.methods.method import has_own_rows
 
 K = 100
-QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
+QUANTILES = {"least": 0.0, "10%": 0.1, "median": 0.5, "90%": 0.9, "most": 1.0}
 
 
 def rows(scorer: Scorer, pools: list[list[Utterance]], names: list[str]) -> None:

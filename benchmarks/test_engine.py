@@ -143,7 +143,7 @@ def compare_with_autograd(
 ) -> None:
     """Check norms against torch's own backward pass in float64.
 
-    In float32, that pass itself is off by 1 % on 30 s of noise.
+    In float32, that pass itself is off by 1% on 30 s of noise.
     """
     by_parameter = engine.sq_norms(tape, cotangents)
     ours = torch.stack(list(by_parameter.values())).sum(0)[0]

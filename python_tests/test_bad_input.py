@@ -103,9 +103,9 @@ REFUSED: dict[str, tuple[Callable[[Place], list[object]], str, str]] = {
         lambda p: p.train("", first=""), "manifest.jsonl: every 'text' is empty", "add what"),
     "--k 0": (lambda p: p.score("--k", 0), "'--k'", "1<=x"),
     "a budget of 0": (lambda p: p.select("0"), "budget 0: must be above zero", "give"),
-    "a budget of 0 %": (lambda p: p.select("0%"), "budget 0%: must be above zero", "give"),
+    "a budget of 0%": (lambda p: p.select("0%"), "budget 0%: must be above zero", "give"),
     "a budget of 0 h": (lambda p: p.select("0h"), "budget 0h: must be above zero", "give"),
-    "a budget over 100 %": (lambda p: p.select("101%"), "budget 101%", "give at most 100%"),
+    "a budget over 100%": (lambda p: p.select("101%"), "budget 101%", "give at most 100%"),
     "a budget of more than the pool": (
         lambda p: p.select("4"), "budget 4: there are only 3 records", "give at most 3"),
     "an unknown strategy": (

@@ -147,7 +147,7 @@ def test_the_python_of_the_readme_runs() -> None:
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 13  # 20 % of 64
+    assert len(result.stdout.splitlines()) == 13  # 20% of 64
 
 
 LAYERS = "dict[str, float] | None"

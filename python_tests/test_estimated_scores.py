@@ -65,7 +65,7 @@ def test_lowrank_on_real_speech_is_within_its_tolerance(examples: Path) -> None:
     exact = scorer.score_batch(*inputs, ids=ids, per_hypothesis=True)
     close = scorer.score_batch(*inputs, ids=ids, method="lowrank", per_hypothesis=True)
     for one, other in zip(exact, close, strict=True):
-        # Four standard errors; the tolerance promises 1 % for one.
+        # Four standard errors; the tolerance promises 1% for one.
         assert other.egl == pytest.approx(one.egl, rel=0.04)
         assert 0.0 < other.egl_stderr < 0.04 * one.egl
         assert [h.labels for h in other.hypotheses] == [h.labels for h in one.hypotheses]

@@ -145,7 +145,7 @@ def test_the_least_settled_come_first_as_many_as_it_takes() -> None:
     assert looks(1.0) == [1, 2, 3, 5]
     assert looks(1.0, effort=0.25) == [2, 3]
     assert looks(1.0, effort=0.05) == []
-    # What no look can settle leaves less: 0.6 - 0.4 at 90 %, 0.42 - 0.4 at 93 %.
+    # What no look can settle leaves less: 0.6 - 0.4 at 90%, 0.42 - 0.4 at 93%.
     levels[2] = len(ROWS) - 1
     assert looks(0.9) == [3]
     assert looks(0.93) == [3, 5]

@@ -115,7 +115,7 @@ class TestInterval:
         assert not got.excludes_zero
 
     def test_intervals_cover_as_often_as_they_say(self):
-        # The mean of 80 exponentials: 400 data sets, of which about 95 % should be covered. The
+        # The mean of 80 exponentials: 400 data sets, of which about 95% should be covered. The
         # percentile interval is a little short at this size; three standard errors of 400 trials.
         rng = np.random.default_rng(0)
         covered = 0

@@ -5,7 +5,7 @@
     plan      what to look at more closely
     rounds    all of it together, until the set is right or the effort is spent
 
-Whether a recording is in or out of the top 20 % is mostly clear from a rough estimate. Only
+Whether a recording is in or out of the top 20% is mostly clear from a rough estimate. Only
 recordings near the cut-off are worth a better one, and only until few of them can still change
 sides. Nothing here imports torch, and nothing here scores: that is the caller's part. The outcome
 is a function of the seed and of what the caller returns.

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 #: Sets that are drawn to see which recordings belong to them.
 WORLDS = 200
 #: Errors have heavy tails: of looks at real speech, half are off by less than 0.54 of their spread,
-#: and 2 % by more than 3 times that. So is Student's t with 3 degrees of freedom, times 0.7. It is
+#: and 2% by more than 3 times that. So is Student's t with 3 degrees of freedom, times 0.7. It is
 #: 0.8 because a query ends where its estimates happen to look settled (docs/query.md).
 _DEGREES, _SCALE = 3, 0.8
 #: The least and the most that an estimate is taken to be of the truth.

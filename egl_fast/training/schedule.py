@@ -21,7 +21,7 @@ def rate_factor(
 ) -> float:
     """The learning rate's factor at a point of training; a function of its arguments alone.
 
-    All schedules rise linearly during the warm-up. Then ``cosine`` falls along half a cosine to 1 %
+    All schedules rise linearly during the warm-up. Then ``cosine`` falls along half a cosine to 1%
     at ``max_epochs``, ``plateau`` halves after every two epochs without a new best validation loss,
     and ``constant`` stays.
 

@@ -1,7 +1,7 @@
 """BADGE's points: the gradient of the loss of the best hypothesis with respect to the head.
 
 Of each candidate, the sum over frames of delta_t (h_t, 1)^T, by a random projection that keeps
-distances (to 15 %).
+distances (to 15%).
 
     python experiments/adaptation/badge.py --model-dir ../shared/models/quartznet15x5_en \
         --cache runs/adaptation --out runs/aimed

@@ -2,7 +2,7 @@
 
     python experiments/adaptation/junk.py --cache runs/adaptation --pool mixed --draws 0 1 2 3 4 5
 
-Shares are of recordings, for 10, 20, and 40 % of the pool's audio: the mean over draws, and the
+Shares are of recordings, for 10, 20, and 40% of the pool's audio: the mean over draws, and the
 worst draw in parentheses.
 """
 

@@ -2,7 +2,7 @@
 
     python experiments/adaptation/shares.py --cache runs/adaptation --draws 0 1 2 3
 
-Numbers are of 20 % of the audio. Children are those whose age is given and below 13.
+Numbers are of 20% of the audio. Children are those whose age is given and below 13.
 """
 
 from __future__ import annotations

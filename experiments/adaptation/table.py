@@ -3,7 +3,7 @@
     python experiments/adaptation/table.py experiments/results/adaptation --pool accented
 
 Error rates are means over corpora. Differences are paired: both strategies of a pair start from the
-same pool, test set and seed of training. The interval of a mean over draws is Student's (95 %). A
+same pool, test set and seed of training. The interval of a mean over draws is Student's (95%). A
 draw is called worse if the interval of its difference over test recordings (1.96 standard errors)
 lies above zero.
 """

@@ -16,7 +16,7 @@ The first three take an hour on one core. They measure, for up to 200 recordings
 transcript, that of another recording about as long, their own with one word replaced by another
 transcript's, and their own with one word left out, each against 16 draws
 (``egl_fast.labeling.audit``). The last two give the area under the curve of each measure: the
-probability that a wrong transcript looks more suspicious than a right one, with 95 % intervals by
+probability that a wrong transcript looks more suspicious than a right one, with 95% intervals by
 resampling recordings. --hard compares true transcripts with the prompts of recordings that experts
 found hardly intelligible or incomplete.
 """
