@@ -1,4 +1,4 @@
-"""Whether egl_fast can compute on a GPU here; if not, why, and what helps."""
+"""Whether egl_fast can compute on a GPU here; if not, why, and what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REBUILD = "`EGL_CUDA=on pip install --no-build-isolation .` in the egl-fast sour
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps a GPU from being used, and what to do about it: a phrase each."""
+    """What keeps a GPU from being used, and what to do about it, as two phrases."""
 
     what: str
     remedy: str
@@ -52,12 +52,12 @@ def device_names() -> list[str]:
 
 
 def has_code_for(architecture: int, built_for: list[int]) -> bool:
-    """Whether machine code runs on a device: on newer ones of the same major version, too."""
+    """Whether machine code runs on a device; newer ones of the same major version also run it."""
     return any(a // 10 == architecture // 10 and a <= architecture for a in built_for)
 
 
 def _obstacles(build: BuildInfo, index: int | None) -> Iterator[Obstacle]:
-    """In torch, driver, devices, and egl_fast, in that order; only the first is reliable."""
+    """In torch, driver, devices, and egl_fast, in this order; only the first is reliable."""
     version = f"torch {torch.__version__}"
     if torch.version.hip is not None or torch.version.cuda is None:
         kind = "a CPU build" if torch.version.hip is None else "built for ROCm"

@@ -1,8 +1,8 @@
-"""Depthwise 1-D convolutions, which torch computes on a CPU at a tenth of the speed it could.
+"""Depthwise 1-D convolutions; torch runs them on a CPU at a tenth of the possible speed.
 
-Pulled back to their kernels they are hundreds of products too small for a matrix library, to their
-inputs they come with changes of layout. Ours (csrc/core/depthwise_kernel.inc) reads frames as they
-lie, once for each kernel element; docs/speed-log.md has what that saves.
+Pulled back to their kernels, they are hundreds of products too small for a matrix library; pulled
+back to their inputs, they need changes of layout. Ours (csrc/core/depthwise_kernel.inc) reads the
+frames in place, once per kernel element; docs/speed-log.md says what that saves.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def depthwise_correlation(
     """y[n, c, j] = sum over k of taps[m, c, k] x[n, c, j stride + k dilation], in new memory.
 
     x [N, C, T] and taps [M, C, K], float32 or float64, to [N or M, C, J], on the CPU and without a
-    graph. N or M is 1: all rows of the other share that one. ``padding`` are zeros before and after
-    x; negative, frames to leave out. Under ``torch.func.vmap`` over x, it is one call.
+    graph. N or M is 1, and that row serves all rows of the other. ``padding``: zeros before and
+    after x, or frames to leave out if negative. Under ``torch.func.vmap`` over x, it is one call.
 
     Raises:
         ValueError: a wrong dtype or shape, or fewer frames than the taps reach over.
@@ -84,11 +84,11 @@ class DepthwiseConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        """The cotangent of x: its own correlation with the reversed kernel."""
+        """The cotangent of x: the output's cotangent correlated with the reversed kernel."""
         (weight,) = ctx.saved_tensors
         (cotangent,) = cotangents
         num_frames, (left, _), stride, dilation = ctx.sizes
-        if stride > 1:  # at each frame's place among the inputs, zeros between
+        if stride > 1:  # with zeros between, so that each frame is at its place among the inputs
             spread = F.pad(cotangent.unsqueeze(3), (0, stride - 1)).flatten(2)
             cotangent = spread[..., : spread.shape[2] - stride + 1]
         reach = dilation * (weight.shape[1] - 1)

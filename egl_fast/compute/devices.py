@@ -10,12 +10,12 @@ from egl_fast import _extension
 from egl_fast.compute.cuda_diagnosis import cuda_obstacle
 from egl_fast.errors import DeviceError
 
-#: Kinds of device that there are operators for.
+#: Kinds of device that have operators.
 COMPUTES_ON: tuple[str, ...] = ("cpu", "cuda")
 
 
 def computes_on(device: torch.device) -> bool:
-    """Whether there are operators for a device's kind."""
+    """Whether a device's kind has operators."""
     return device.type in COMPUTES_ON
 
 

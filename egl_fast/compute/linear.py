@@ -10,12 +10,12 @@ from torch import Tensor
 
 from egl_fast.compute.products import has_fast_product, matrix_product
 
-#: Numbers in a weight below which its products do not matter.
+#: Weights with fewer numbers than this are left to torch: their products take no time.
 LARGE_WEIGHT = 2**16
 
 
 def constant_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear`` with weights [O, I] and [O] that get no gradient; x gets its own.
+    """``F.linear`` with constant weights [O, I] and [O]; only x gets a gradient.
 
     Its backward pass is one product for all rows under ``torch.func.vmap``.
     """

@@ -1,4 +1,4 @@
-"""How much memory there is, keeping what was freed, and recognizing that it ran out."""
+"""How much memory there is; keeping freed memory; recognizing out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
-#: What torch's CPU and GPU allocators, C++, and NVIDIA's libraries say; the last is said when a
-#: native operator gets no memory for its result.
+#: Messages of torch's CPU and GPU allocators, C++, and NVIDIA's libraries; the last one is raised if
+#: a native operator gets no memory for its result.
 _SIGNS = (
     "DefaultCPUAllocator",
     "allocate memory",

@@ -1,7 +1,7 @@
 """Pointwise 1-D convolutions of few utterances, which oneDNN computes slowly as convolutions.
 
-As products of matrices, four of [512, 512] x [512, 158] take 1.6 ms instead of 4.2 (one thread of
-an AMD EPYC with AVX-512). From 16 on, both are as fast, and the convolution makes no copies.
+As matrix products, four of [512, 512] x [512, 158] take 1.6 ms instead of 4.2 (one thread of an AMD
+EPYC with AVX-512). From 16 on, both are equally fast, and the convolution makes no copies.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from egl_fast.compute.products import matrix_product
 
-#: Utterances, or rows under ``torch.func.vmap``, from which the convolution is as fast.
+#: With this many utterances, or rows under ``torch.func.vmap``, the convolution is as fast.
 _MANY = 16
 
 
 def _pointwise_product(x: Tensor, weight: Tensor) -> Tensor:
     if len(x) >= _MANY:
         return F.conv1d(x, weight[:, :, None])
-    weight = weight.contiguous()  # once for all, not in every product
+    weight = weight.contiguous()  # once, not in every product
     y = x.new_empty(len(x), len(weight), x.shape[2])
     for own, one in zip(y, x, strict=True):
         own.copy_(matrix_product(weight, one))

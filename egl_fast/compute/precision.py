@@ -27,7 +27,7 @@ PRECISIONS: Final = get_args(Precision)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Check that a device has this precision.
+    """Check that a device supports this precision.
 
     Raises:
         ValueError: the name is unknown, or it is "tf32" and the device is not an NVIDIA GPU.

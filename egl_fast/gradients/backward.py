@@ -33,9 +33,9 @@ class VectorizedBackward:
     """Backward passes of one model, vectorized over rows unless the model prevents that.
 
     Attributes:
-        keeps_gradients: whether the parameters' ``.grad`` is restored after each pass. Custom
-            functions that set it are refused by the comparison with autograd; until then, they may
-            exist.
+        keeps_gradients: whether the parameters' ``.grad`` is restored after each pass. The
+            comparison with autograd refuses custom functions that set it; before it runs, there
+            may be some.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -46,9 +46,9 @@ class VectorizedBackward:
     def pull_back(
         self, output: Tensor | GradientEdge, rows: Tensor, wanted: Sequence[Place]
     ) -> Sequence[Tensor]:
-        """From cotangents [R, *] of ``output``, those at other places: [R, *shape] of each.
+        """Pull cotangents [R, *] of ``output`` back to other places: [R, *shape] at each.
 
-        At a parameter that is its gradient, of all utterances in ``rows`` together.
+        At a parameter, that is its gradient, summed over all utterances in ``rows``.
         """
         if not wanted:
             return []
@@ -85,7 +85,7 @@ class VectorizedBackward:
                     raise
                 reason = one_line(error)[:200]
         one_by_one = [pull_one(row) for row in rows]
-        if self._vectorizes:  # so it was vectorizing that failed
+        if self._vectorizes:  # so the vectorization failed
             self._vectorizes = False
             warn(
                 "this model's backward pass cannot be vectorized, so cotangents are pulled back "

@@ -15,7 +15,7 @@ from egl_fast.gradients.rules.rule import Prepare, Pullback
 
 @dataclass(frozen=True)
 class Computed:
-    """A weight that the forward pass makes of parameters: normalized, masked, part of another."""
+    """A weight computed in the forward pass from parameters: normalized, masked, a slice."""
 
     value: Tensor  # in the autograd graph
     parameters: dict[str, nn.Parameter]  # those that count, by qualified name
@@ -32,10 +32,10 @@ class Call:
     module: nn.Module | None  # None for a function
     rule: Prepare
     args: tuple[Any, ...]
-    dimension: int = 0  # of the utterances, in ``args`` and in the output
+    dimension: int = 0  # dimension of the utterances, in ``args`` and in the output
     # The utterance at each index along it; None if they are in order.
     columns: tuple[int, ...] | None = None
-    # Name in the module (and rule) -> a weight made of parameters that count.
+    # Name in the module (and rule) -> a weight computed from parameters that count.
     computed: dict[str, Computed] = field(default_factory=dict)
     _versions: list[int] = field(init=False, default_factory=list)
 

@@ -69,8 +69,8 @@ class Activation:
 def _cholesky_factor(matrix: Tensor) -> Tensor:
     """[G, P, P] triangular S with S^T S = matrix matrix^T [G, P, P], up to rounding of float32.
 
-    So that singular Gram matrices have a factor, P roundings of float64 of the trace are added to
-    the diagonal. That changes S^T S by about 1e-13, relative; QR in float32 errs by 1e-7.
+    So that singular Gram matrices have a factor, P float64 epsilons of the trace are added to
+    the diagonal. That changes S^T S by a relative 1e-13; QR in float32 is off by 1e-7.
     """
     gram = matrix.double() @ matrix.double().transpose(1, 2)
     diagonal = gram.diagonal(dim1=1, dim2=2)
@@ -127,7 +127,7 @@ def _product(matrix: Tensor, cotangent: Tensor) -> Tensor:
 
 @dataclass
 class Explicit:
-    """A use whose gradient is given: it is small, or comes from autograd."""
+    """A use whose gradient is given as it is: a small one, or one from autograd."""
 
     value: Tensor  # [R, ...]
 
@@ -177,14 +177,15 @@ def inner_products(coordinates: Sequence[Tensor], others: Sequence[Tensor]) -> T
     return sum(parts[1:], parts[0])
 
 
-#: Numbers in a row from which float32 sums of its products are too far off, and in a part of one.
+#: Rows with more numbers than this are summed in parts, since float32 sums would be too far off;
+#: numbers in a part.
 _LONG, _PART = 2**19, 2**16
 
 
 def _products_of_rows(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right^T; of long rows in float64, from parts: MKL adds up millions in float32.
+    """left @ right^T; long rows in parts that are added in float64: MKL sums millions in float32.
 
-    With few rows of five million numbers, that was 5e-4 too little.
+    With few rows of five million numbers, such a sum was 5e-4 too small.
     """
     if left.shape[1] <= _LONG:
         return left @ right.t()

@@ -56,7 +56,7 @@ def counted_parameters(model: nn.Module, params: str | None) -> dict[str, nn.Par
 
 
 def _refuse_unusable(model: nn.Module) -> None:
-    """Refuse tensors that cannot be used, with their name, which torch's errors lack."""
+    """Refuse tensors that cannot be used, naming them, which torch's errors do not."""
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor):
             raise ModelError(f"the model's {name} has no values yet; run the model once first")

@@ -22,7 +22,7 @@ from egl_fast.warning import warn
 #: over the frames, as a rule would.
 _SPREADS = re.compile(r"(Add|Sub|Rsub|Mul|Div|Expand|Repeat|Cat)Backward\d+")
 
-#: Operations whose result holds no more numbers than the parameter, each made of few of them.
+#: Operations whose result has no more numbers than the parameter, each computed from few of them.
 _KEEPS = re.compile(
     r"(View|UnsafeView|ReshapeAlias|Alias|Clone|ToCopy|Unsqueeze|Squeeze|Transpose|Permute|T"
     r"|Slice|Select|Split|Unbind|Exp|Neg|Sigmoid|Softplus|Tanh|Softmax)Backward\d+"
@@ -33,14 +33,14 @@ _KEEPS = re.compile(
 class Coverage:
     """Which parameters autograd handles, since no rule covers a use of them.
 
-    Their gradients are exact. But each is formed as a whole, for every row, where a rule works on
-    cotangents that all rows share. Parameters that only scale or shift activations, or are a
+    Their gradients are exact, but computed in full for every row, while a rule works on
+    factors that all rows share. Parameters that only scale or shift activations, or are a
     layer's input, need no rule: there is nothing to save.
 
     Attributes:
         counted: numbers in all parameters that count and that the logits depend on.
-        without_rule: those that are autograd's, by the kind of module that owns them.
-        row_share: their part of the memory, and so of the traffic, that a row takes.
+        without_rule: numbers left to autograd, by the kind of module that owns them.
+        row_share: their share of the memory, and so of the memory traffic, of a row.
     """
 
     counted: int
@@ -49,7 +49,7 @@ class Coverage:
 
     @classmethod
     def of(cls, model: nn.Module, tape: Tape) -> Coverage:
-        """Of the model as it ran."""
+        """The coverage of the model as it ran."""
         calls, direct = tape.reachable
         reached = {*direct, *(name for call in calls for name in call.names)}
         by_kind: Counter[str] = Counter()
@@ -90,12 +90,12 @@ class Coverage:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Coverage:
-        """The inverse of ``as_json``, but for rounding."""
+        """The inverse of ``as_json``, except for rounding."""
         return cls(value["parameters"], value["without_rule"], value["row_share"])
 
 
 def warn_of_16_bits(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Say that gradients are rounded, though the logits are not; such logits are refused."""
+    """Warn that gradients are rounded; models whose logits are in 16 bits are refused elsewhere."""
     rounded = {n: p for n, p in parameters.items() if p.dtype in (torch.float16, torch.bfloat16)}
     if rounded:
         warn(

@@ -1,4 +1,4 @@
-"""A model in float64, to compare with."""
+"""A float64 copy of a model, to compare with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def in_double(model: nn.Module) -> nn.Module:
         ModelError: the model cannot be copied.
     """
     # Tensors with a graph, which torch refuses to copy: what the last call computed, such as the
-    # weight of the older kinds of weight norm. The next call computes them anew.
+    # weight of the older kinds of weight norm. The next call computes them again.
     computed = {
         id(x): x.detach().clone()
         for x in tree_leaves([vars(module) for module in model.modules()])

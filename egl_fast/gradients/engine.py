@@ -116,7 +116,7 @@ class GradientEngine:
         Raises:
             ModelError: no parameter counts (anymore), or a module insists on training mode.
         """
-        # For every run, as training pipelines freeze, unfreeze and replace layers.
+        # On every run, since training pipelines freeze, unfreeze and replace layers.
         with alone(self.model):  # during another thread's run, parameters are missing
             self.parameters = counted_parameters(self.model, self.params)
             start_backward_thread(self.device)
@@ -124,10 +124,10 @@ class GradientEngine:
                 return record(self.model, ModelInputs(inputs, named), self.parameters)
 
     def run_output_layer(self, *inputs: Any, **named: Any) -> Tape:
-        """As ``run``, but of the parameters, only the output layer's count.
+        """``run``, with only the output layer's parameters counting.
 
-        Nothing below them is kept for a backward pass, so this costs about as much as ``infer``,
-        and tells what the output layer sees.
+        Nothing below that layer is kept for a backward pass, so this costs about as much as
+        ``infer``, and records the output layer's inputs.
         """
         names, counted = self._output_layer, {}
         with alone(self.model):
@@ -170,7 +170,7 @@ class GradientEngine:
             lambda: cotangents.new_zeros(N, R, dtype=torch.float64)
         )
         stages = self.memory.stages(tape, R)
-        with matmul_precision("float32", self.device):  # once: this takes as long as a product
+        with matmul_precision("float32", self.device):  # only once: this takes as long as a product
             for name, n, rows, coordinates in self._gradients(tape, cotangents, stages):
                 totals[name][n, rows] = sq_norms(coordinates)[: _size(rows)]
         norms = {name: totals[name] for name in tape.parameters if name in totals}
@@ -211,7 +211,7 @@ class GradientEngine:
     def _gradients(
         self, tape: Tape, cotangents: Tensor, stages: Sequence[Stage]
     ) -> Iterator[_Gradients]:
-        """Gradients of all parameters, by passes.
+        """Gradients of all parameters, pass by pass.
 
         All passes have the same number of rows, so that all gradients of a parameter are in the
         same basis; the last rows may be zero padding. In stages, there is one pass.
@@ -243,7 +243,7 @@ class GradientEngine:
             found = [defaultdict(list) for _ in self._utterances(tape)]
             at_start = [rows]
             for i, stage in enumerate(stages):
-                if i not in pullbacks:  # those of the stage before are not needed again
+                if i not in pullbacks:  # those of the previous stage are no longer needed
                     pullbacks = {
                         i: [
                             [call.prepare(n) for call in stage.calls]
@@ -274,7 +274,7 @@ class GradientEngine:
 
         Takes and returns the cotangents where the stage starts and ends, in a list.
         """
-        # Gradients of parameters without a rule are of all utterances together. If there is only
+        # Gradients of parameters without a rule are summed over all utterances. If there is only
         # one, they come with the cotangents.
         one = tape.logits.shape[0] == 1
         wanted = [(call.edge, call.output) for call in stage.calls]
@@ -333,13 +333,13 @@ class GradientEngine:
     ) -> None:
         """Compare one cotangent with plain autograd, once for a set of parameters.
 
-        And once more in the first pass that runs in stages.
+        Done once more in the first pass that runs in stages.
         """
         counted = (frozenset(map(id, tape.parameters.values())), in_stages)
         if counted in self._verified or cotangents.shape[1] == 0:
             return
         if self.precision != "float32":
-            # Rounding may cause errors of percents, so the comparison is without it.
+            # Rounding may cause errors of several percent, so the comparison excludes it.
             exact = GradientEngine(
                 self.model, params=self.params, memory_bytes=self.memory.total_bytes
             )
@@ -348,7 +348,7 @@ class GradientEngine:
         else:
             with self._products():
                 check_against_autograd(self.model, tape, cotangents, norms)
-        # Those of other parameters, before some were frozen, may be wrong by now.
+        # Those from before some parameters were frozen may be wrong by now.
         self._verified = {known for known in self._verified if known[0] == counted[0]} | {counted}
         self._autograd.keeps_gradients = False
 

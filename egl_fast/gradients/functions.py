@@ -1,7 +1,7 @@
-"""Functions of torch that are given a weight, and the modules that do the same with their own.
+"""Functions of torch that take a weight, and the modules that do the same with their own.
 
 Subclasses that override ``forward``, and modules that use a parameter directly, end up here: what
-they do around the function does not matter, as the graph has it.
+else they do does not matter, since it is in the graph.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from egl_fast.gradients.rules.product import Product
 
 
 class Use(NamedTuple):
-    """A function's call, as a module's."""
+    """A function's call, in the form of a module's."""
 
     input: Tensor
     weights: dict[str, Tensor | None]  # by their names in the module

@@ -1,4 +1,4 @@
-"""Which layer of a model a parameter belongs to, as coarse as a person wants to read."""
+"""Which layer of a model a parameter belongs to, as coarse as a reader wants it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-#: The layers of a ``torch.nn.RNNBase`` are told apart by their parameters' names alone.
+#: Only the parameters' names distinguish the layers of a ``torch.nn.RNNBase``.
 _RECURRENT = re.compile(r"_(l\d+)(?:_reverse)?$")
 
 
@@ -32,7 +32,7 @@ def layers_of(model: nn.Module, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def owner_of(name: str) -> str:
-    """The path of the module that has a parameter, also if the parameter is parametrized."""
+    """The path of the module that has a parameter, even if the parameter is parametrized."""
     path, _, _ = f".{name}".rpartition(".")
     return path.partition(".parametrizations.")[0].removeprefix(".")
 

@@ -18,7 +18,7 @@ ROWS_PER_PASS = 50
 #: with 4,096, 20 with 8,192 (benchmarks/gpu_timings.py); more rows cost memory.
 CUDA_ROWS_PER_PASS = 4096
 
-#: Memory for gradients by default, as a share of the machine's, and at most. More gains nothing:
+#: Default memory for gradients, as a share of the machine's, and its maximum. More gains nothing:
 #: rows that do not fit at once go through the model in stages.
 MEMORY_SHARE = 0.25
 MOST_MEMORY_BYTES = 2**32
@@ -33,16 +33,16 @@ LEAST_MEMORY_BYTES = 2**24
 class GradientMemory:
     """The memory for gradients, in addition to the forward pass and the cotangents.
 
-    Half of it is for the intermediate results of one backward pass, as far as they are known
-    beforehand, so long recordings go through the model in stages, or with fewer rows per pass. The
+    Half of it is for the intermediate results of one backward pass, as far as they can be
+    predicted, so long recordings go through the model in stages, or with fewer rows per pass. The
     other half is for gradients that are kept from pass to pass. A single row is pulled back even if
     it does not fit. By default it is a quarter of the machine's memory, but at most 4 GiB; on a
     GPU, half of the GPU's.
 
     Attributes:
-        total_bytes: of both.
+        total_bytes: both halves.
         pass_bytes: for one pass.
-        told_of_lost_bases: whether the user knows that ``holds_gradients`` was false.
+        warned_of_lost_bases: whether the user was warned that ``holds_gradients`` was false.
 
     Raises:
         ValueError: it is not a number of bytes.
@@ -60,9 +60,9 @@ class GradientMemory:
                 share = round(math.log2(MEMORY_SHARE * machine_memory_bytes()))
                 memory_bytes = min(2**share, MOST_MEMORY_BYTES)
         self.use(memory_bytes)
-        #: What it began with: ``total_bytes`` is lowered when memory runs out.
+        #: The initial ``total_bytes``, which is lowered when memory runs out.
         self.planned_bytes = memory_bytes
-        self.told_of_lost_bases = False
+        self.warned_of_lost_bases = False
 
     def use(self, memory_bytes: int) -> None:
         """Change the memory for gradients."""
@@ -89,7 +89,7 @@ class GradientMemory:
         return _row_bytes(tape, tape.stage.numbers)
 
     def stages(self, tape: Tape, num_rows: int) -> list[Stage]:
-        """What a pass consists of: all at once, or in stages if only then the rows fit together.
+        """The stages of a pass: one, or several if all rows fit together only then.
 
         That takes the same operations as a pass of all rows, and no padding.
         """
@@ -116,11 +116,11 @@ class GradientMemory:
         return self._holds_passes(tape, num_rows) or len(self.stages(tape, num_rows)) > 1
 
     def least_bytes(self, tape: Tape, num_rows: int) -> int:
-        """Memory for gradients with which the inner products of so many rows fit, in stages."""
+        """Memory for gradients that the inner products of this many rows need, in stages."""
         return 2 * num_rows * _row_bytes(tape, max(stage.numbers for stage in tape.stages))
 
     def _most_rows(self, tape: Tape) -> int:
-        """Cotangents of each utterance in a pass, if memory is no limit."""
+        """Cotangents of each utterance in a pass, if memory allows."""
         return max(1, self.rows_per_pass // tape.logits.shape[0])
 
     def _holds_passes(self, tape: Tape, num_rows: int) -> bool:

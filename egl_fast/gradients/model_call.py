@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from egl_fast.errors import ModelError
 
-#: What models of Hugging Face call the function from input lengths to frames of logits.
+#: The method of Hugging Face models that maps input lengths to numbers of logits frames.
 _FRAMES_OF = ("_get_feat_extract_output_lengths", "_get_subsampling_output_length")
 
 

@@ -26,7 +26,7 @@ from egl_fast.gradients.rules.rule import Prepare, Rule, rule_of
 
 @dataclass
 class _Weights:
-    """The weights of one call, as constants, and what they are."""
+    """The weights of one call, as constants, and where they come from."""
 
     constants: dict[str, Tensor] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)  # as in ``Call``
@@ -44,7 +44,7 @@ class _Recorder:
     calls: list[Call]
 
     def hold(self, values: Mapping[str, Tensor | None]) -> _Weights:
-        """Detach a call's weights, unless they depend on what other calls computed."""
+        """Detach a call's weights, unless they depend on results of other calls."""
         held = _Weights()
         for local, value in values.items():
             if value is None or not value.requires_grad:
@@ -145,7 +145,7 @@ def _forward_on_tape(module: nn.Module, rule: Rule, recorder: _Recorder) -> Call
 def _computes_as_written(*weights: Tensor | None) -> bool:
     """Whether a rule holds for a call now: float32 or float64, no ``torch.autocast``.
 
-    Autograd handles the others, and the model stops its gradient where there is none.
+    Autograd handles other calls; where autograd records nothing, the model stops its gradient.
     """
     if not torch.is_grad_enabled():
         return False
@@ -157,7 +157,7 @@ def _computes_as_written(*weights: Tensor | None) -> bool:
 class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
     """Record functions that are called with a weight that counts, outside modules with a rule.
 
-    That covers attention, whose projections belong to no module's call, subclasses of modules with
+    That covers attention, whose projections are not calls of modules, subclasses of modules with
     a rule, and layers of other libraries that use their weights directly.
 
     Attributes:
@@ -208,7 +208,7 @@ class recorded_functions(TorchFunctionMode):  # noqa: N801 (used as a context)
 def _attention_with(linear: Callable[..., Tensor]) -> Callable[..., Any]:
     """Torch's own attention, with another ``linear``.
 
-    A copy of its code with other globals: under a mode, the original would only call the mode.
+    A copy of its code with other globals: under a function mode, the original only calls the mode.
     """
     within = {**vars(F), "linear": linear, "has_torch_function": lambda _: False}
     for name in ("_in_projection_packed", "_in_projection", "multi_head_attention_forward"):

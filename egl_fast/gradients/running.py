@@ -54,9 +54,9 @@ def running(model: nn.Module) -> Iterator[None]:
 def constants(inputs: ModelInputs) -> ModelInputs:
     """A model's inputs as leaves of the graph, however nested they are.
 
-    Tensors that require a gradient still do, as some models' checkpointed layers need that, but the
-    caller's tensors do not get any. To be called outside inference mode: tensors that were created
-    inside cannot be saved for a backward pass.
+    Tensors that require a gradient still do, since some models' checkpointed layers need that, but
+    the caller's tensors get none. Call it outside inference mode: tensors created inside cannot be
+    saved for a backward pass.
     """
 
     def constant(x: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ _RELEASED = threading.Condition()
 def alone(model: nn.Module) -> Iterator[None]:
     """Keep other threads from a model, and from every model that shares a module with it.
 
-    While a model runs here its modules have hooks, lack parameters, and are in evaluation mode,
-    which another thread would take for the model's own state. Locking modules, not scorers, also
+    While a model runs here, its modules have hooks, lack parameters, and are in evaluation mode.
+    Another thread would take that for the model's own state. Locking modules, not scorers, also
     covers models that share some. Others run in parallel.
     """
     me = threading.get_ident()
@@ -119,7 +119,7 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _devices(model: nn.Module) -> list[torch.device]:
-    """Devices with a random state that the model may use."""
+    """Devices whose random state the model may use."""
     gpus = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     return [torch.device("cpu"), *(torch.device("cuda", index) for index in sorted(gpus))]
 
@@ -149,7 +149,7 @@ def _keep_random_state_of_libraries(_: bool) -> Callable[[], None]:
     return restore
 
 
-#: Of Python and NumPy, which models of Hugging Face draw from even in evaluation mode.
+#: Python's and NumPy's, which some Hugging Face models use even in evaluation mode.
 _random_state_of_libraries = SharedChange(_keep_random_state_of_libraries)
 
 

@@ -1,9 +1,9 @@
 """Cuts a backward pass into stages, so that more rows fit into memory at once.
 
-A model of blocks has places through which every path from the logits to what lies below must go,
-such as the sum at the end of a residual block. There the backward pass can stop, and go on later
-with the cotangents of that one tensor: it takes the same operations, but the cotangents of a block
-are freed before those of the next are computed.
+A model of blocks has tensors through which every path from the logits to the layers below must
+go, such as the sum at the end of a residual block. There the backward pass can stop, and continue
+later from that tensor's cotangents. The operations are the same, but the cotangents of a block are
+freed before those of the next are computed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from egl_fast.gradients.calls import Call, graph_of
 
 @dataclass
 class Stage:
-    """What is computed between two such places, or before the first, or after the last."""
+    """The part of a backward pass between two such tensors, before the first, or after the last."""
 
-    start: Tensor | GradientEdge  # the logits, or where the stage before ended
+    start: Tensor | GradientEdge  # the logits, or where the previous stage ended
     end: GradientEdge | None = None  # None after the last
     calls: list[Call] = field(default_factory=list)
     direct: dict[str, nn.Parameter] = field(default_factory=dict)  # used without a rule
 
     @property
     def numbers(self) -> int:
-        """Numbers that a pass returns for each row, with as many in transit.
+        """Numbers that a pass returns for each row; as many again are in transit.
 
         The gradient of a computed weight is in transit to those of its parameters.
         """
@@ -45,7 +45,7 @@ class Stage:
         return [*self.direct, *(name for call in self.calls for name in call.names)]
 
     def joined(self, following: Stage) -> Stage:
-        """Both as one."""
+        """Both stages as one."""
         return Stage(
             self.start,
             following.end,
@@ -55,9 +55,9 @@ class Stage:
 
 
 def joined(stages: Sequence[Stage], most_numbers: float) -> list[Stage]:
-    """Consecutive stages as one, as long as that has at most so many numbers.
+    """Join consecutive stages while the result has at most this many numbers.
 
-    Also where one of them has nothing to compute.
+    Stages with nothing to compute are always joined.
     """
     found: list[Stage] = []
     for stage in stages:
@@ -72,7 +72,7 @@ def joined(stages: Sequence[Stage], most_numbers: float) -> list[Stage]:
 
 
 def stages_of(logits: Tensor, calls: list[Call], direct: dict[str, nn.Parameter]) -> list[Stage]:
-    """The shortest stages there are, from the logits down; one if there is no place to cut."""
+    """The shortest possible stages, from the logits down; one if there is nowhere to cut."""
     nodes, _ = graph_of(logits)
     wanted = {get_gradient_edge(parameter).node for parameter in direct.values()}
     graph = _Graph(nodes, wanted.union(call.edge.node for call in calls))

@@ -2,8 +2,8 @@
 
 While the tape records, the weights of calls with a rule are constants: their gradients come from
 the rule. So any path in the autograd graph that still leads to a parameter is a use without a rule
-(a module without one, a parameter used by a function elsewhere), and is left to autograd. Both
-together are all uses, each counted once.
+(a module without one, a parameter used by a function elsewhere), and is left to autograd. Together,
+these are all uses, each counted once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from egl_fast.recurrent import Direction, scanned_recurrence
 
 @dataclass(frozen=True)
 class Tape:
-    """A forward pass and everything its pull-back needs."""
+    """A forward pass and everything needed to pull cotangents back."""
 
     inputs: ModelInputs
     outputs: Any
     calls: list[Call]  # with rules
     parameters: dict[str, nn.Parameter]  # those that count, by qualified name
-    # Whether hooks change cotangents on their way; where a stage ends, they would run twice.
+    # Whether hooks change cotangents on the way; at the end of a stage, they would run twice.
     has_hooks: bool = False
 
     @property

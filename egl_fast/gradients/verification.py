@@ -31,8 +31,8 @@ _DISAGREEMENT = 1e-2
 #: normalizes gradients, or drops negative ones.
 _MULTIPLE = -4.0
 
-#: Part of the largest logit by which logits must change for a parameter to be in use. Otherwise
-#: they have the same bits, except for GPU kernels that sum in varying order.
+#: A parameter is in use if changing it changes some logit by this fraction of the largest one. If
+#: it is not in use, the bits stay the same, except with GPU kernels that sum in varying order.
 _MOVED = 1e-5
 
 
@@ -57,7 +57,7 @@ def check_against_autograd(
     found = plain_sq_norms(model, tape.inputs, cotangent, tape.parameters)
     wrong = _disagreement(got, found, tape.parameters)
     if wrong is not None and cotangent.dtype == torch.float32:
-        # On long noise, a float32 recurrence itself has errors of percents.
+        # On long noise, a float32 recurrence itself is off by several percent.
         in_double = plain_sq_norms_in_double(model, tape.inputs, cotangent, tape.parameters)
         wrong = _disagreement(got, in_double, tape.parameters)
         found = in_double if wrong is not None else found
@@ -142,7 +142,7 @@ def _other_values(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
             size = value.abs().double().square().mean().sqrt() if value.numel() else 1.0
             wave = torch.arange(1, value.numel() + 1, device=value.device).double().sin()
             moved = wave.reshape(value.shape) * (size if size > 0 else 1.0)
-            # Another tensor, so that graphs with the old one are not affected.
+            # A new tensor, so that graphs with the old one are not affected.
             parameters[name].data = (value + moved).to(value.dtype)
         yield
     finally:

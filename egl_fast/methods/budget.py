@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 #: [K], largest first, not negative.
 Eigenvalues: TypeAlias = NDArray[np.float64]
 
-#: Relative deviation below which a tail is rounding.
+#: A tail with a smaller relative deviation than this is rounding.
 NOTHING: Final = 1e-8
-#: Probes for the error bar, where a tolerance decides.
+#: Probes for the error bar, if a tolerance decides the number of rows.
 MIN_TAIL_PROBES: Final = 4
 
 
@@ -61,7 +61,7 @@ def budget_for_tolerance(eigenvalues: Eigenvalues, tolerance: float) -> Budget:
 def budget_of_probes(eigenvalues: Eigenvalues, num_rows: int) -> Budget:
     """The best use of a fixed number of rows, at least 2."""
     deviation = tail_deviation(eigenvalues)
-    # At least two probes, for an error bar; a third where there are enough rows.
+    # At least two probes, for an error bar; three if there are enough rows.
     most = min(num_rows - (3 if num_rows >= 4 else 2), len(eigenvalues))
     for directions in range(most + 1):
         if deviation[directions] <= NOTHING:

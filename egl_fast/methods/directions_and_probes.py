@@ -36,7 +36,7 @@ class DirectionsAndProbes(Rows):
     inner_products = "for single norms"
     combinations: Tensor  # [R + m, K] float64
     num_directions: int  # R
-    tail_energy: Tensor  # [K], what the directions leave of w_k ||delta_k||^2
+    tail_energy: Tensor  # [K], the part of w_k ||delta_k||^2 outside the directions
     # [K], the output layer's share of the hypotheses' squared norms; None if unknown.
     output_sq_norms: Tensor | None
 

@@ -1,6 +1,6 @@
 """Labelings drawn from the model, and what those outside the beam add to the sum.
 
-With c_y of n draws being labeling y, the sum of (c_y / n) ||g_y||^2 over those outside the K best
+If c_y of n draws are labeling y, the sum of (c_y / n) ||g_y||^2 over those outside the K best
 is an unbiased estimate of E_y [y not among the K] ||g_y||^2. Its columns sqrt(c_y / n) delta_y are
 compressed as those of the hypotheses are. docs/estimators.md has the derivations.
 """
@@ -22,7 +22,7 @@ from egl_fast.methods.method import Estimate
 from egl_fast.methods.samples import Labels
 from egl_fast.methods.sparse_cotangents import SparseCotangents, energies_of
 
-#: For each draw that may be pulled back, more of which only the cotangents' lengths are used.
+#: Further draws per draw that may be pulled back; only the lengths of their cotangents are used.
 MORE_DRAWS: Final = 4
 #: Ties among eigenvalues are broken as in csrc/core/cotangent_rows.h.
 TIE_BREAK: Final = 1e-10
@@ -30,10 +30,10 @@ TIE_BREAK: Final = 1e-10
 
 @dataclass(frozen=True)
 class Draws:
-    """What the draws outside the beam say of E_y [y not among the K] ||g_y||^2.
+    """An estimate of E_y [y not among the K] ||g_y||^2 from the draws outside the beam.
 
-    Draws among the K count as zero. So none is rejected, and nothing is divided by what may be a
-    small probability.
+    Draws among the K count as zero. So none is rejected, and nothing is divided by a probability
+    that may be small.
     """
 
     num_draws: int  # n
@@ -58,7 +58,7 @@ class Draws:
                 many more draws tell by how much these ones are longer or shorter than usual.
         """
         n, more = self.num_draws, self.more_energies
-        slope = gain * len(more) / (len(more) + n)  # of the least variance, were the gain exact
+        slope = gain * len(more) / (len(more) + n)  # minimizes the variance if the gain is exact
         own = sq_norms[: self.num_own]
         value = float(self.counts[: self.num_own] @ own) / n
         variance = 0.0
@@ -67,7 +67,7 @@ class Draws:
             rest = self.rest.estimate(sq_norms[self.num_own :], output_share[self.num_own :])
             value += share * rest.value
             variance += share**2 * rest.variance
-        # What their lengths leave of the squared norms: known for the labelings with own rows.
+        # Squared norms minus what the lengths predict: known for labelings with their own rows.
         left = own - slope * self.energies[: self.num_own]
         mean = value - slope * float(self.counts @ self.energies) / n
         if self.rest is None:
@@ -154,7 +154,7 @@ def _compressed(
     gram = gram / total + TIE_BREAK * torch.diag(ties[:, 0].square())
     try:
         values, vectors = torch.linalg.eigh(gram)
-    except RuntimeError:  # no convergence: without compression it takes longer, but succeeds
+    except RuntimeError:  # no convergence; without compression it takes longer but succeeds
         return None
     values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
     directions, probes = budget(values.numpy())

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from egl_fast.ops import NbestCotangents
 
-#: Part of a cotangent's length that the basis may leave out: sixteen roundings of float32, to which
-#: cotangents are rounded before they are pulled back. The relative error of a squared norm is twice
-#: that, times how much more the model amplifies this part than the whole.
+#: Part of a cotangent's length that the basis may leave out: sixteen times the rounding error of
+#: float32, to which cotangents are rounded before they are pulled back. The relative error of a
+#: squared norm is twice that, times how much more the model amplifies this part than the whole.
 SPAN: Final = 2.0**-20
 
 

@@ -43,7 +43,7 @@ class Rows(ABC):
     """The rows that one utterance pulls back, and how to get a score from their gradients."""
 
     # Whether ``finish`` uses inner products of the rows' gradients: never, for single norms only,
-    # or always. If memory does not hold all pairs, ``OwnRows`` replace rows that need them.
+    # or always. If memory does not hold all pairs, ``OwnRows`` replaces rows that need them.
     inner_products: ClassVar[Literal["unused", "for single norms", "needed"]] = "unused"
     weights: Tensor  # [K] float64, p(y_k|x) over their sum
 
@@ -137,7 +137,7 @@ class Method(ABC):
     def rows(self, found: NbestCotangents, utterance: int) -> Rows | None:
         """What an utterance's rows mean; the first ``len(...)`` of its cotangents are pulled back.
 
-        ``found`` is of a batch, with everything except the cotangents on the CPU.
+        ``found`` covers a batch, with everything except the cotangents on the CPU.
         """
 
     def budget_of_draws(self, eigenvalues: Eigenvalues) -> Budget:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoGradients(Method):
-    """Only what follows from the model's outputs."""
+    """Only scores that follow from the model's outputs."""
 
     summary = (
         "no gradients, so egl and its variants are null; pctc, entropy and typicality for an "

@@ -43,7 +43,7 @@ def sample_labelings(
     uniform = random.random((num_samples, num_frames)) * total
     paths = np.empty((num_samples, num_frames), dtype=np.int64)
     for t in range(num_frames):
-        # The first class whose cumulative probability exceeds the number.
+        # The first class whose cumulative probability exceeds the random number.
         paths[:, t] = np.searchsorted(cumulative[t], uniform[:, t], side="right")
     np.minimum(paths, num_classes - 1, out=paths)
     kept = paths != blank

@@ -1,4 +1,4 @@
-"""Cotangents of many labelings of one utterance, which differ at few classes.
+"""Cotangents of many labelings of one utterance, which differ in few classes.
 
 delta_y = softmax - occupancy_y, and occupancy_y is zero at classes that are not in y. With a
 vocabulary of thousands, the classes of all labelings together are still few; beyond them all
@@ -16,7 +16,7 @@ from torch import Tensor
 from egl_fast import ops
 from egl_fast.methods.samples import Labels
 
-#: Labelings whose occupancies are in memory together, where only their lengths are wanted.
+#: Labelings whose occupancies are in memory together, if only the cotangents' lengths are wanted.
 _BLOCK = 256
 
 

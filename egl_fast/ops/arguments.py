@@ -1,6 +1,6 @@
 """Checks of arguments that all operators share: dense tensors on one device, 64-bit integers.
 
-For anything else, torch's dispatcher would answer with an error about itself. Operators check
+For anything else, torch's dispatcher would raise an error about its own internals. Operators check
 dtypes, shapes and values themselves (csrc/ops/check.h).
 """
 

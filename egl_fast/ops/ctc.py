@@ -152,7 +152,7 @@ def ctc_logits_cotangents(
 
 
 def as_int64(lengths: Tensor) -> Tensor:
-    """Lengths of any integer type, as the operators want them."""
+    """Lengths of any integer type, in the operators' type."""
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise ValueError(f"lengths: expected integers [N], got {lengths.dtype}")
     return lengths.to(torch.int64)

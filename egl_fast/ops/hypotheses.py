@@ -69,7 +69,7 @@ class Hypotheses:
     ) -> Hypotheses:
         """The results of a search, with labels cut to the longest labeling.
 
-        On a GPU they stay as long as they are: finding the longest would mean to wait.
+        On a GPU they keep their length, since finding the longest labeling would mean waiting.
         """
         if labels.device.type == "cpu":
             longest = int(label_lengths.max()) if label_lengths.numel() > 0 else 0
@@ -82,7 +82,7 @@ class Hypotheses:
 
     @property
     def as_arguments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What operators read of labelings: labels, their lengths, counts."""
+        """The parts that operators read: labels, their lengths, counts."""
         return self.labels, self.label_lengths, self.counts
 
     @property

@@ -149,8 +149,8 @@ def ctc_nbest_cotangents(
 def _most_rows(counts: Tensor, num_rows: Tensor) -> int | None:
     """The most rows that an utterance has; None if one has invalid values.
 
-    On a GPU the operator waits for neither: it allocates the most rows that could be, and sets
-    counts to -1 where a value is invalid.
+    On a GPU the operator waits for neither: it allocates the largest possible number of rows, and
+    sets counts to -1 where a value is invalid.
     """
     if counts.numel() == 0:
         return 0

@@ -40,7 +40,7 @@ def cell_of(module: nn.RNNBase) -> Cell | None:
 
 
 def is_projected_lstm(module: nn.RNNBase) -> bool:
-    """Whether the module is torch's LSTM with projections, which is no cell of ours."""
+    """Whether the module is torch's LSTM with projections, which none of our cells covers."""
     return type(module) is nn.LSTM and module.proj_size > 0 and not _has_own_forward(module)
 
 

@@ -1,4 +1,4 @@
-"""The forms in which a recurrent module takes its input, and the one form it is run in."""
+"""The input formats of recurrent modules, and the one format in which they run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from egl_fast.recurrent.packing import gather_rows, inverse_index
 
 @dataclass(frozen=True)
 class Layout:
-    """A module's input, and how to return its output in the same form."""
+    """A module's input, and how to return its output in the same format."""
 
     time_first: Tensor  # [T, N, I], zero on padding
     valid: Tensor | None  # [T, N] bool, False on padding, or None if there is none
@@ -54,7 +54,7 @@ class Layout:
         return Layout(time_first, valid, x.sorted_indices, x, False, True, to_padded, to_packed)
 
     def restore(self, outputs: Tensor) -> Tensor | PackedSequence:
-        """Outputs [T, N, D] in the form of the input."""
+        """Outputs [T, N, D] in the format of the input."""
         if self.packed is None:
             if self.batch_first:
                 return outputs.transpose(0, 1)
@@ -67,7 +67,7 @@ class Layout:
         )
 
     def final_states(self, finals: list[tuple[Tensor, Tensor | None]]) -> Any:
-        """The final hidden states, and an LSTM's cell states, in the form torch returns them.
+        """The final hidden states, and an LSTM's cell states, as torch returns them.
 
         None if there is padding, as utterances then end at different frames. Only the built-in
         model is run like that, and does not use them.
@@ -77,7 +77,7 @@ class Layout:
         return (hidden, self._as_torch_gives(cells)) if cells else hidden
 
     def _as_torch_gives(self, finals: list[Tensor]) -> Tensor | None:
-        """[layers * directions, N, H], or without N where there was no batch dimension."""
+        """[layers * directions, N, H], or without N if there was no batch dimension."""
         if self.valid is not None:
             return None
         stacked = torch.stack(finals)

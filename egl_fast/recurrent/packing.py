@@ -46,7 +46,7 @@ def gather_rows(rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
 
 
 def inverse_index(index: Tensor, size: int) -> Tensor:
-    """``inverse`` for ``gather_rows``: [size], with len(index) where nothing points."""
+    """``inverse`` for ``gather_rows``: [size], with len(index) for rows that are not used."""
     inverse = torch.full((size + 1,), index.shape[0], dtype=torch.int64, device=index.device)
     inverse[index] = torch.arange(index.shape[0], device=index.device)
     return inverse[:size]
@@ -58,7 +58,7 @@ def pack(padded: Tensor, lengths: Tensor) -> PackedSequence:
     lengths = lengths.cpu()
     order = torch.argsort(lengths, descending=True, stable=True)
     longest = int(lengths.max())
-    if num_utterances == 1:  # its frames are the packed rows as they are
+    if num_utterances == 1:  # its frames already are the packed rows
         rows = padded[0, :longest].contiguous()
         order = order.to(padded.device)
         return PackedSequence(rows, torch.ones(longest, dtype=torch.int64), order, order)

@@ -14,7 +14,7 @@ from egl_fast.ops import RecurrentCell, RecurrentStates, recurrent_backward
 class Projection(torch.autograd.Function):
     """The input's share of the gates at all frames: ``torch.nn.functional.linear``.
 
-    Our own node because its backward pass under vmap is one product of all cotangents.
+    A node of our own, so that under vmap its backward pass is one product for all cotangents.
     """
 
     @staticmethod
@@ -37,7 +37,7 @@ class Projection(torch.autograd.Function):
 
 
 class Scan(torch.autograd.Function):
-    """The states of one direction, computed before; backward through time in one call.
+    """The states of one direction, already computed; backward through time in one call.
 
     The directions of a layer run in one call (``ops.recurrent_forward``), but each has its own
     node in the graph.

@@ -56,9 +56,9 @@ _cudnn = SharedChange(_set_cudnn)
 
 
 def without_cudnn() -> AbstractContextManager[None]:
-    """Run recurrent layers on a GPU by torch's own kernels while the context is open.
+    """Run recurrent layers on a GPU with torch's own kernels while the context is open.
 
-    cuDNN's have no backward pass in evaluation mode.
+    cuDNN's kernels have no backward pass in evaluation mode.
     """
     return _cudnn(False)
 
@@ -117,7 +117,7 @@ def scanned_recurrence(
 
 
 def _forward_with_backward(module: nn.RNNBase) -> Callable[..., Any]:
-    """The module's own forward, differentiable also in evaluation mode."""
+    """The module's own forward pass, differentiable in evaluation mode, too."""
     own = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -259,7 +259,7 @@ def _tap_of(projected: Tensor) -> Tensor:
 def _initial_states(
     module: nn.RNNBase, cell: Cell, inputs: Tensor, hx: Any, layout: Layout
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Hidden or projected and, of an LSTM, cell states [N, H] of each direction of each layer."""
+    """Initial hidden (or projected) and cell states [N, H] of each direction of each layer."""
     count = module.num_layers * (2 if module.bidirectional else 1)
     if hx is None:
         zeros = inputs.new_zeros(inputs.shape[1], module.hidden_size)

@@ -24,8 +24,8 @@ from egl_fast.gradients.contributions import (
 )
 from egl_fast.gradients.rules.rule import Pullback, register
 
-#: Patches repeat every input as often as the kernel has elements. So they are limited to this many
-#: bytes at a time, but at least a frame.
+#: Patches repeat every input once per kernel element. So they are limited to this many bytes at a
+#: time, but to at least one frame.
 BLOCK_BYTES = 2**25
 
 
@@ -114,7 +114,7 @@ class Patches:
 
     @cached_property
     def _buffer(self) -> Tensor:
-        """Memory for one block: allocating it each time costs ten times the copy."""
+        """Memory for one block: allocating it each time takes ten times as long as the copy."""
         start, stop = self.bounds[0]
         num_positions = self.positions_per_frame * (stop - start)
         return self.padded.new_empty(self.groups * self.num_inputs * num_positions)
@@ -164,8 +164,8 @@ class PatchProducts:
 class DepthwiseProducts:
     """A use of a kernel whose groups have one input channel each: hundreds of small products.
 
-    On a CPU, of one channel each way, they are a correlation of the inputs with the cotangents;
-    otherwise one batched product, which makes its own copy of the patches.
+    On a CPU, with one output channel per group, they are a correlation of the inputs with the
+    cotangents. Otherwise they are one batched product, which makes its own copy of the patches.
     """
 
     patches: Patches
@@ -204,7 +204,7 @@ class DepthwiseProducts:
 
 
 def _forward(module: nn.Conv1d | nn.Conv2d, input: Tensor) -> Tensor:
-    """The module's own, unless it is one that a CPU computes faster in another way."""
+    """The module's own forward pass, or one that is faster on a CPU."""
     plain = isinstance(module, nn.Conv1d) and module.padding_mode == "zeros" and input.dim() == 3
     constant = not module.weight.requires_grad
     y: Tensor

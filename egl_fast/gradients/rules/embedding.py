@@ -33,7 +33,7 @@ class LookedUpRows:
         return total.index_add_(1, places, self.cotangent).flatten(1)
 
 
-# One that renormalizes rows changes its weight when it is called.
+# With ``max_norm``, a call changes the weight.
 @register(
     nn.Embedding,
     covers=lambda module: module.max_norm is None and not module.scale_grad_by_freq,

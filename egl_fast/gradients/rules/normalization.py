@@ -73,7 +73,7 @@ def rms_norm(module: nn.RMSNorm, args: tuple[Any, ...], wanted: frozenset[str]) 
 
 
 def _per_element(normalized: Tensor, shape: tuple[int, ...], wanted: frozenset[str]) -> Pullback:
-    """Where weights have the shape of the last dimensions."""
+    """For norms whose weights have the shape of the last dimensions."""
     leading = normalized.dim() - len(shape)
     return scale_and_shift_pullback(normalized, list(range(leading)), wanted)
 

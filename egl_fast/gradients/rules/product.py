@@ -15,7 +15,7 @@ from egl_fast.gradients.rules.transposed_convolution import InputsFirst
 
 
 class Product(nn.Module):
-    """x [..., I] times a weight [I, O]: what ``x @ weight`` stands for."""
+    """x [..., I] times a weight [I, O], as in ``x @ weight``."""
 
     def __init__(self, num_inputs: int, num_outputs: int, device: str | None = None) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ Pullback: TypeAlias = Callable[[Tensor], dict[str, Contribution]]
 Prepare: TypeAlias = Callable[[Any, tuple[Any, ...], frozenset[str]], Pullback]
 
 
-#: A module's forward pass, for one whose own is slow to pull back.
+#: Replaces a module's forward pass that is slow to pull back.
 Forward: TypeAlias = Callable[..., Tensor]
 
 
@@ -45,8 +45,8 @@ def register(
 ) -> Callable[[Prepare], Prepare]:
     """Decorator of a ``Prepare``: the rule for modules of exactly these types.
 
-    If it ``covers`` the module, and not for subclasses, whose ``forward`` may compute anything. On
-    tape the module runs by ``forward``, if given; otherwise by its own.
+    The rule applies where it ``covers`` the module; never to subclasses, whose ``forward`` may
+    compute anything. On tape the module runs ``forward`` if that is given, or else its own.
     """
 
     def decorate(prepare: Prepare) -> Prepare:

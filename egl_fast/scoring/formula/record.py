@@ -107,9 +107,9 @@ def pull_back(task: ScoringTask, tape: Tape, searched: Sequence[Searched]) -> li
 def _tell_of_lost_basis(
     memory: GradientMemory, tape: Tape, searched: Sequence[Searched], num_rows: int
 ) -> None:
-    if memory.told_of_lost_bases:
+    if memory.warned_of_lost_bases:
         return
-    memory.told_of_lost_bases = True
+    memory.warned_of_lost_bases = True
     most = max(len(one.labelings) for one in searched)
     enough = memory.least_bytes(tape, num_rows) / 2**30 * 1.05  # printed with two digits
     warn(
