@@ -11,8 +11,8 @@ import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
-#: Messages of torch's CPU and GPU allocators, C++, and NVIDIA's libraries; the last one is raised if
-#: a native operator gets no memory for its result.
+#: Messages of torch's CPU and GPU allocators, C++, and NVIDIA's libraries; the last one is raised
+#: if a native operator gets no memory for its result.
 _SIGNS = (
     "DefaultCPUAllocator",
     "allocate memory",
