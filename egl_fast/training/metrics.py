@@ -179,7 +179,7 @@ def _transcripts(
 def _log_probs(
     recognizer: Recognizer, recordings: Sequence[RecordingInput], names: Sequence[str]
 ) -> list[Tensor]:
-    """Logits [T_n, C] float64 on the CPU of each recording; a single one is checked as in scoring."""
+    """Logits [T_n, C] float64 on the CPU, per recording; a single one is checked as in scoring."""
     try:
         with torch.inference_mode(), matmul_precision("float32", recognizer.device):
             outputs = call_model(recognizer.module, recognizer.inputs(recordings))

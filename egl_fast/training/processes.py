@@ -172,7 +172,7 @@ def _total(summand: Tensor) -> Tensor:
 
 
 def counted() -> Processes:
-    """The processes that a launcher such as ``torchrun`` started, from the variables that it sets."""
+    """The processes that a launcher such as ``torchrun`` started, by the variables it sets."""
     try:
         count, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     except (KeyError, ValueError):
