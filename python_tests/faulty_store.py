@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 #: Opened when a test is over, so that no thread hangs longer.
@@ -40,11 +41,10 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]
     def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
         """All or some of it, or what the fault gives instead."""
         changed = self._meet("read", path)
-        content: bytes = (
-            self.store[self._strip_protocol(path)].getvalue()
-            if self.isfile(path)
-            else super().cat_file(path)
-        )
+        found = self.store.get(self._strip_protocol(path))
+        if found is None:
+            raise FileNotFoundError(path)
+        content: bytes = found.getvalue()
         return content[start:end] if changed is None else content[start:end][:changed]
 
     def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
@@ -58,6 +58,9 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]
         self._meet("info", path)
         found: dict[str, Any] = super().info(path, **more)
         return found
+
+    #: As other stores do it: any failure is a no.
+    isfile = AbstractFileSystem.isfile
 
     def put_file(self, lpath: str, rpath: str, **more: Any) -> None:
         """Write it byte by byte as far as others can see, up to what the fault allows."""

@@ -28,6 +28,7 @@ from documentation import PAGES, ROOT, Block, blocks, code_spans, name_of, shell
 
 from egl_fast.cli.main import COMMANDS, cli
 from egl_fast.errors import MissingExtraError
+from egl_fast.files import copies
 
 #: What is checked in a block without a language.
 PROGRAMS = ("egl-fast", "make", "python")
@@ -162,8 +163,14 @@ def fault_of_script(script: str, arguments: list[str]) -> str | None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_of_a_page_are_accepted(page: Path) -> None:
-    found = [(place, line, fault(line)) for place, line in command_lines(page)]
+def test_commands_of_a_page_are_accepted(
+    page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The stores of a page do not exist.
+    monkeypatch.setattr(copies._Copy, "fetch", lambda *_: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with copies.copies_of_a_command():
+        found = [(place, line, fault(line)) for place, line in command_lines(page)]
     assert [wrong for wrong in found if wrong[2] is not None] == []
 
 

@@ -114,7 +114,10 @@ def test_what_closes_an_open_gate_is_what_is_missing(tmp_path, records):
     assert "these are the scores of shard 2/4 alone" in page.text
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     meta.unlink()
-    assert f"{closed}: for that, score the pool with --typicality" in picks_of(path).text
+    assert (
+        f"{closed}: for that, score the pool with `egl-fast score --typicality`"
+        in picks_of(path).text
+    )
 
 
 def test_a_page_is_not_named_like_picks(tmp_path, records):
@@ -135,8 +138,10 @@ def test_a_page_is_not_named_like_picks(tmp_path, records):
 
 def test_copies_and_outliers_are_marked(tmp_path, records):
     page = picks_of(write_pool(tmp_path, records, num_trusted=49))
-    opened = "other languages are not left out: for that, give --drop-atypical auto or 10%"
-    assert f"{opened}: it is not the default with fewer than 50 trusted recordings." in page.text
+    opened = "other languages are not left out: for that, give --drop-atypical auto or a percentage"
+    assert (
+        f"{opened}: the gate is not the default with fewer than 50 trusted recordings." in page.text
+    )
     rows = page.data["picks"]["rows"]
     [stands_for] = [row for row in rows if "copies" in row]
     same = {records[at]["id"] for at in (7, 20, 33)}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,9 @@ def test_scores_in_a_store_are_those_on_the_disk(
     assert status == 3, err
     assert "faulty://***@b/scores.jsonl" in err
     assert content("scores.jsonl") == local.read_bytes()
+    moved = [path for name, path in store.calls if name == "move"]
+    beside = ["/b/scores.jsonl.errors.jsonl", "/b/scores.jsonl.meta.json"]
+    assert moved == [*beside, "/b/scores.jsonl"]  # which a reader may find at once
     far, near = (
         lines_of(content("scores.jsonl.errors.jsonl").decode()),
         lines_of(Path(f"{local}.errors.jsonl").read_text()),
@@ -175,7 +181,8 @@ def test_an_interrupted_run_is_continued_from_this_machine(
 
     def interrupt(name: str, path: str, count: int) -> None:
         if name == "read" and path.endswith("rec3.wav"):
-            os.kill(os.getpid(), 2)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.2)  # the main thread waits for this recording, and handles the signal
 
     store.fault = staticmethod(interrupt)
     status, _, err = run(*score, "--out", at("s.jsonl"))
