@@ -46,7 +46,7 @@ from egl_fast.vocabulary import class_names
 FORMAT: Final = "egl-fast checkpoint"
 FORMAT_VERSION: Final = 1
 
-#: The largest file that is read: more than a training state of the largest model.
+#: Larger files are refused. A training state of the largest model is smaller.
 MAX_FILE_BYTES: Final = 16 * 10**9
 
 _REMEDY: Final = "give a file that `egl-fast train` wrote"

@@ -1,6 +1,6 @@
-"""Tables of pandas or polars, whichever people have: records to tables, tables to rows.
+"""Tables of pandas or polars: records to tables, tables to rows.
 
-Neither package is imported before somebody hands over, or asks for, a table of it.
+Neither package is imported before a caller passes in, or asks for, one of its tables.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
-#: In the order of preference: polars comes with extras of ours, so that it is there says nothing
-#: about what its owner works with.
+#: In order of preference. Some of our extras install polars, so its presence does not show that the
+#: user works with it.
 _LIBRARIES = ("pandas", "polars")
 
 
 class Table(Protocol):
-    """What a DataFrame of pandas and one of polars have in common."""
+    """The common interface of pandas' and polars' DataFrames."""
 
     @property
     def columns(self) -> Any:
@@ -104,7 +104,7 @@ def _polars(columns: Mapping[str, Sequence[Any]]) -> polars.DataFrame:
 
 
 def polars_column(name: str, values: Sequence[Any]) -> polars.Series:
-    """Numbers or booleans, where all values are; else text, JSON for what is not a string."""
+    """Numbers or booleans, if all values are; else text, JSON for values that are not strings."""
     import polars as pl
 
     name = utf8(name)
@@ -142,7 +142,7 @@ def hypotheses_column(
 
 
 def utf8(text: str) -> str:
-    """Half of a surrogate pair, which manifests may hold, has no UTF-8, only an escape."""
+    """Lone surrogates, which manifests may contain, have no UTF-8 form, only an escape."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -163,7 +163,7 @@ def rows_of(table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _is_missing(value: object) -> bool:
-    # Without importing pandas: its NA has no truth value, NaN and NaT differ from themselves.
+    # Works without importing pandas: its NA has no truth value, NaN and NaT differ from themselves.
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float) and value != value

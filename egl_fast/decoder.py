@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: As in csrc/core/emissions.h: how far rounding in single precision may exceed 0.
 _MOST_LOG_PROB = 1e-3
 
-#: How much 16-bit probabilities may sum to beyond 1.
+#: How far above 1 the sum of 16-bit probabilities may be.
 _SUM_ROUNDING = 0.05
 
 #: The search counts prefixes in 32 bits.
@@ -84,7 +84,7 @@ def ctc_nbest(
     k, blank = operator.index(k), operator.index(blank)
     if not 1 <= k <= _MOST_HYPOTHESES:
         raise ValueError(f"k: expected 1 to {_MOST_HYPOTHESES}, got {k}")
-    # No width is too large: more than the search can count means all.
+    # No width is too large: more than the search can count means all prefixes.
     width = default_beam_width(k) if beam_width is None else min(beam_width, 2**63 - 1)
     if width < k:
         raise ValueError(f"beam_width: expected at least k = {k}, got {width}")

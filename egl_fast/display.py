@@ -1,4 +1,4 @@
-"""Values and texts from elsewhere, made safe to show: on one line, short, harmless.
+"""Makes values and texts from elsewhere safe to show: on one line, short, harmless.
 
 Ids, paths, and transcripts come from manifests, and a terminal interprets what they contain: escape
 sequences move the cursor and rename the window, C1 codes do so in one character, and bidirectional

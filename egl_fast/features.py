@@ -1,4 +1,4 @@
-"""Makes the log-spectrogram that the model reads from a waveform."""
+"""Turns a waveform into the log-spectrogram that the model reads."""
 
 from __future__ import annotations
 

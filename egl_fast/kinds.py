@@ -1,4 +1,4 @@
-"""What values a field may have: each kind takes any value, and returns it checked or refuses it.
+"""Kinds of values for fields; each takes any value, and returns it checked or refuses it.
 
 The values come from other people: model files, TOML files, arguments. Every refusal is a
 ``ValueError`` of one short line, however large or strange the value is. Kinds with bounds or

@@ -15,7 +15,7 @@ from egl_fast.hashing import hashed
 
 _R = TypeVar("_R")
 
-#: What a pool can be ranked by -> what it measures. Each is a field of ``ScoreRecord``; higher is
+#: Scores to rank a pool by -> what each measures. Each is a field of ``ScoreRecord``; higher is
 #: more informative.
 STRATEGIES: dict[str, str] = {
     "egl": "expected squared gradient length over the K best labelings (the paper's Eq. 4)",
@@ -33,10 +33,10 @@ STRATEGIES: dict[str, str] = {
 #: Strategies that no record holds if the method computes no gradients.
 NEED_GRADIENTS: frozenset[str] = frozenset({"egl", "egl_normalized", "egl_unsquared", "egl_full"})
 
-#: What a record's ``repr`` leaves out: it follows from the rest, or means little by itself.
+#: Fields that a record's ``repr`` omits: they follow from the rest, or mean little by themselves.
 _NOT_SHOWN = {"egl_normalized", "egl_unsquared", "random"}
 
-#: Strategies that a record holds only if it is asked for them -> the option that asks.
+#: Strategies that a record holds only on request -> the option that requests them.
 ASKED_FOR_BY: dict[str, str] = {
     "egl_full": "full",
     "tsallis": "word_confidence",
@@ -142,7 +142,7 @@ class ScoreRecord:
         _check_fields(self)
 
     def __repr__(self) -> str:
-        """The scores that there are, rounded; all fields would fill a screen."""
+        """The scores that are not None, rounded; all fields would fill a screen."""
         names = ["duration", "beam_mass", *(name for name in STRATEGIES if name not in _NOT_SHOWN)]
         known = {name: getattr(self, name) for name in names}
         shown = [f"{name}={value:.4g}" for name, value in known.items() if value is not None]
@@ -165,7 +165,7 @@ def to_json(
     Returns:
         The manifest's keys, then those of the record that the manifest lacks. If both have a key,
         the value is the record's. Fields with a default are there only if the record has a value:
-        those of an earlier run in a manifest are dropped, and so is its ``typicality``.
+        those that an earlier run left in a manifest are dropped, and so is its ``typicality``.
 
     Example:
         >>> record = ScoreRecord("a", 1.0, 50, "hi", 100, 0.5, 3.0, 0.0, 6.0, None, None, None,
@@ -236,7 +236,7 @@ def _read(kind: Callable[..., _R], line: Mapping[str, Any], **known: Any) -> _R:
 def random_score(seed: int, id: str) -> float:
     """A uniform number in [0, 1) that depends on the seed and the id alone.
 
-    So the random ranking of recordings stays the same when others join the pool.
+    So the random ranking of recordings stays the same when others are added to the pool.
 
     Example:
         >>> random_score(0, "a.wav") == random_score(0, "a.wav") != random_score(1, "a.wav")
@@ -247,7 +247,7 @@ def random_score(seed: int, id: str) -> float:
 
 
 def _written(kind: Any) -> list[Field[Any]]:
-    """The fields that scores files hold by their names: all but the manifest's keys."""
+    """The fields that scores files hold under their own names: all but the manifest's keys."""
     return [field for field in fields(kind) if field.compare]
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 #: Padded audio that shares a forward pass. On a CPU, small batches keep activations in the cache,
-#: and the cotangents of one utterance can fill a backward pass. A GPU wants large products.
+#: and the cotangents of one utterance can fill a backward pass. A GPU needs large products.
 BATCH_SECONDS = 8.0
 CUDA_BATCH_SECONDS = 160.0
 
@@ -68,7 +68,7 @@ class Scorer:
         features: how to turn waveforms into the model's input (spectrograms [N, T, F] and their
             lengths); only ``score_waveforms`` and ``score_manifest`` need it.
         model_hash: identity of the model, for metadata.
-        params: which parameters count where a call does not say it; see ``ScoringOptions``.
+        params: which parameters count unless a call says otherwise; see ``ScoringOptions``.
         memory_bytes: memory for gradients, in addition to the forward pass and the cotangents.
             With less, there are more backward passes of fewer rows. None: a quarter of the
             machine's, at most 4 GiB, or half of a GPU's.
@@ -129,7 +129,7 @@ class Scorer:
 
     @property
     def classes(self) -> Classes:
-        """What the model's outputs stand for."""
+        """The meaning of the model's outputs."""
         return self.recognizer.classes
 
     @property
@@ -342,7 +342,7 @@ class Scorer:
 
         # Its own generator, so that a wrong argument is refused at the call, not at `next()`.
         def records() -> Iterator[ScoreRecord]:
-            with closing(found):  # so that no thread reads on after an error
+            with closing(found):  # so that no thread keeps reading after an error
                 for outcome in outcomes:
                     if isinstance(outcome.result, ScoreRecord):
                         yield replace(outcome.result, manifest=outcome.utterance.record)

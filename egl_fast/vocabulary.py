@@ -26,7 +26,7 @@ def class_names(value: Any) -> tuple[str, ...]:
 
     Raises:
         ValueError: it is not a list; or a name is not a string, is empty, too long, or a duplicate,
-            or contains a character that ends lines or cannot be written.
+            or contains a character that ends a line or cannot be written.
     """
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"expected a list of names, got {shown(value)}")

@@ -1,4 +1,4 @@
-"""Warnings to whoever called: what is doubtful about a result, though nothing failed."""
+"""Warnings to the caller about doubtful results, though nothing failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class EglWarning(UserWarning):
     """Category of every warning of egl_fast; commands print them on standard error."""
 
 
-#: Callers are found outside of these: torch calls back into code of ours.
+#: A caller is code outside of these: torch calls back into our code.
 _INSIDE = tuple(
     f"{Path(spec.origin).parent}/"
     for spec in map(find_spec, ("egl_fast", "torch"))

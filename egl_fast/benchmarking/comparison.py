@@ -38,7 +38,7 @@ EXACT, NO_GRADIENTS = "exact", "none"
 LOOP, INFERENCE, READING = "plain loop", "one inference pass", "audio to features"
 _LOOP_FORWARD = "forward pass of the loop"
 
-#: What a user would write after ``--method`` -> the same in Python.
+#: What a user writes after ``--method`` -> the same in Python.
 METHODS: dict[str, dict[str, Any]] = {
     EXACT: {"method": "exact"},
     "lowrank --tolerance 0.01": {"method": "lowrank", "tolerance": 0.01},
@@ -49,8 +49,8 @@ METHODS: dict[str, dict[str, Any]] = {
 #: Labelings whose norms are compared with the plain loop's in float64.
 COMPARED = 2
 
-#: An estimate is wrong if it is off by more than this many standard errors: those it reports or,
-#: because a few probes hardly know their own spread, those expected of it.
+#: An estimate is wrong if it is off by more than this many standard errors: its own or, because a
+#: few probes say little about their own spread, those expected of it.
 STANDARD_ERRORS = 6.0
 
 #: Relative standard error expected of four probes without a tolerance (docs/estimators.md).
@@ -62,10 +62,10 @@ class Run:
     """One run of a method or baseline.
 
     Attributes:
-        seconds: the plain loop's are extrapolated to all labelings.
+        seconds: of the whole run; those of the plain loop are extrapolated to all labelings.
         forward: seconds of these in a method's forward passes.
         backward: seconds of these in its backward passes, norms included.
-        rows: cotangents that it pulled back.
+        rows: number of cotangents pulled back.
     """
 
     seconds: float
@@ -83,11 +83,11 @@ class Comparison:
         recordings: the plain loop scores the first one, and so do the methods on a CPU. On a GPU
             the methods score all of them together, as the inference pass does everywhere.
         k: hypotheses.
-        looped: how many of them the plain loop goes through.
+        looped: number of these that the plain loop goes through.
 
     Attributes:
         record: the exact score of the first recording, with every hypothesis's norm.
-        sq_norms: what the plain loop found in its last run.
+        sq_norms: the plain loop's results in its last run.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Comparison:
         return self.labelings[: self._num_looped]
 
     def score(self, **options: Any) -> list[ScoreRecord]:
-        """Records of the recordings, from their features on."""
+        """Records of the recordings, starting from their features."""
         return BatchScoring(
             ScoringTask(self.engine, self.scorer.recognizer, ScoringOptions(k=self.k, **options)),
             [recording.prepared for recording in self.scored],

@@ -30,7 +30,7 @@ class Timings(dict[str, list[float]]):
         return statistics.median(a / b for a, b in zip(self[name], self[to], strict=True))
 
     def summary(self, relative_to: str | None = None) -> dict[str, dict[str, float]]:
-        """Each one's ``quartiles`` and, if asked for, ratio: how results files hold times."""
+        """Each one's ``quartiles`` and, if asked for, ratio, as in results files."""
         return {
             name: quartiles(seconds)
             | ({} if relative_to in (None, name) else {"times": self.ratio(name, relative_to)})
@@ -65,7 +65,7 @@ def one_round(works: Mapping[str, Work], device: torch.device = CPU) -> Iterator
 
 
 def seconds_of(work: Work, device: torch.device = CPU) -> float:
-    """Wall-clock seconds of one call, including what it left a GPU to do."""
+    """Wall-clock seconds of one call, including work that it queued on a GPU."""
     _wait_for(device)
     started = time.perf_counter()
     work()

@@ -1,4 +1,4 @@
-"""The machine and versions that numbers were measured with."""
+"""The machine and versions used for a measurement."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Measurement:
 
     @cached_property
     def _product(self) -> LargeProduct:
-        """Made in the first round, so that it does not count toward the peak memory of scoring."""
+        """Created in the first round, so as not to count toward the peak memory of scoring."""
         return LargeProduct(self.scorer.device, self.scorer.precision)
 
     @property
@@ -71,7 +71,7 @@ class Measurement:
         return statistics.median(self._product.rates(self._product_timings))
 
     def parts(self) -> dict[str, list[Part]]:
-        """What each method and baseline took, by stratum."""
+        """The time of each method and baseline, by stratum."""
         return {
             name: [
                 self._part(name, comparison, [runs[name] for runs in rounds])
@@ -81,7 +81,7 @@ class Measurement:
         }
 
     def _part(self, name: str, comparison: Comparison, runs: list[Run]) -> Part:
-        """What one method took on a stratum, if all recordings have equally many rows."""
+        """The time of one method on a stratum whose recordings all have the same number of rows."""
         audio_seconds, seconds = comparison.audio_seconds(name), [run.seconds for run in runs]
         if name not in METHODS:
             return Part(audio_seconds, seconds)

@@ -1,11 +1,11 @@
 """Multiply-adds of a forward pass and of one cotangent's squared gradient norm, from shapes.
 
-What a cotangent costs if the work is done the obvious way and nothing is done twice: its way back
-through every layer but the first, and for each weight the cheaper of two routes to the norm.
+The cost of a cotangent if the work is done the obvious way and nothing is done twice: the backward
+pass through every layer but the first, and for each weight the cheaper of two routes to the norm.
 Letters as in ``egl_fast.gradients.contributions``: P positions, I inputs, O outputs, R cotangents.
 
 - forward pass: P I O multiply-adds per weight;
-- way back: P I O multiply-adds per weight, of a recurrent weight at all frames but the first;
+- backward pass: P I O multiply-adds per weight, for a recurrent weight at all frames but the first;
 - norm of A^T B, directly: P I O; or, where P < I, as S B with the triangular factor S [P, P] of A:
   P P O, and an R-th of the factorization, P^2 (I - P / 3), which belongs to the utterance.
 
@@ -35,7 +35,7 @@ class LayerCount:
 
     Attributes:
         name: the module's.
-        forward: of the forward pass. All else is of one cotangent.
+        forward: of the forward pass. The others are for one cotangent.
         pull_back: from the cotangent of its output to that of its input, 0 in the first layer.
         norms: squared norms of its weights' gradients.
     """
@@ -52,7 +52,7 @@ class Weight:
 
     Attributes:
         reads_input: whether it is applied to the module's own input.
-        recurrent: whether it is applied to the state of the frame before.
+        recurrent: whether it is applied to the previous frame's state.
     """
 
     positions: int
@@ -92,7 +92,7 @@ def count(model: nn.Module, inputs: ModelInputs, *, num_cotangents: int) -> list
     Args:
         model: runs once, in evaluation mode, on one utterance.
         inputs: of its call.
-        num_cotangents: R, that share what belongs to the utterance.
+        num_cotangents: R, which share what belongs to the utterance.
     """
     counts: list[LayerCount] = []
     handles = [
@@ -120,7 +120,7 @@ def total_forward(counts: list[LayerCount]) -> float:
 
 
 def not_counted(model: nn.Module) -> list[str]:
-    """Names of modules that ``count`` skips although they have matrices."""
+    """Names of modules with matrices that ``count`` does not count."""
     return [
         name
         for name, module in model.named_modules()

@@ -11,12 +11,12 @@ from egl_fast.compute.products import matrix_product
 #: Order of the square matrices: large enough for either library's best rate, and 0.1 s or so.
 ORDER = 2048
 
-#: The same on a GPU, which would be done with that before all of it is busy.
+#: The same on a GPU, which would finish the smaller product before it is fully busy.
 CUDA_ORDER = 8192
 
 
 class LargeProduct:
-    """A product of square matrices, by each library that torch has for it.
+    """A product of square matrices, by each library that torch can use for it.
 
     Args:
         device: where.

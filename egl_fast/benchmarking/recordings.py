@@ -1,9 +1,9 @@
 """Which recordings of a pool are measured, and how many others each stands for.
 
 A pool sorted by duration is cut into strata with about the same seconds of audio, and from each one
-recording is drawn with a probability proportional to its duration. Then the time that the recording
-takes, times the audio of its stratum over its own, is an unbiased estimate of the stratum's time,
-however time depends on duration.
+recording is drawn with a probability proportional to its duration. Then the recording's time,
+scaled by the ratio of its stratum's audio to its own, is an unbiased estimate of the stratum's
+time, however time depends on duration.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Stratum:
         audio_seconds: of all of them.
         shortest: seconds of the shortest.
         longest: seconds of the longest.
-        recordings: what is measured: one, then its neighbors in duration.
+        recordings: the measured one, then its neighbors in duration.
     """
 
     audio_seconds: float
@@ -88,7 +88,7 @@ class Durations:
     Attributes:
         known: (seconds, index) of the recordings whose duration is known, shortest first.
         audio_seconds: of the pool; an estimate if some are unknown.
-        origin: where durations are from, in words.
+        origin: where durations come from, in words.
     """
 
     known: list[_Entry]
@@ -122,7 +122,7 @@ class Durations:
         known += [(seconds, i) for seconds, i in from_headers if seconds > 0]
         if not known:
             raise ManifestError(f"none of {len(read)} recordings tried can be read: {error}")
-        # What cannot be read takes no time.
+        # Recordings that cannot be read take no time.
         in_headers = sum(seconds for seconds, _ in from_headers)
         total = told + (in_headers / len(read) * len(lacking) if read else 0.0)
         return Durations(sorted(known), total, _origin(len(utterances), len(lacking), len(read)))
@@ -218,7 +218,7 @@ def _drawn(weights: Sequence[float], generator: random.Random) -> Iterator[int]:
 
 
 def _with_neighbors(known: Sequence[_Entry], place: int) -> Iterator[_Entry]:
-    """An entry of a sorted list, those before it from the nearest on, then those after it."""
+    """An entry of a sorted list, then those before it, nearest first, then those after it."""
     yield from reversed(known[: place + 1])
     yield from known[place + 1 :]
 

@@ -10,20 +10,20 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-#: From this share of the machine's rate on, a method counts as limited by arithmetic.
+#: At this share of the machine's rate or more, a method counts as limited by arithmetic.
 LIMITED_BY_ARITHMETIC = 0.5
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a method or baseline took for the recordings of a stratum.
+    """The times of a method or baseline for the recordings of a stratum.
 
     Attributes:
         audio_seconds: of the recordings that it processed.
         seconds: by round.
         forward: seconds of a method's forward passes, likewise by round.
         backward: seconds of its backward passes, norms included.
-        rows: cotangents that it pulled back per recording.
+        rows: cotangents pulled back per recording.
         forward_multiply_adds: counted from shapes, of one forward pass per recording.
         backward_multiply_adds: likewise, of all rows.
     """
@@ -106,7 +106,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a method's time is made of, and how near it comes to the machine's rate.
+    """How a method's time divides up, and how close it comes to the machine's rate.
 
     Attributes:
         rows: cotangents pulled back per recording: mean of those measured.
@@ -145,7 +145,7 @@ class Bound:
         )
 
     def sentence(self, name: str) -> str:
-        """What was measured, in words; "that rate" is that of a large matrix product."""
+        """The measurement in words; "that rate" is that of a large matrix product."""
         share, stage = max(
             (self.backward, "backward passes"),
             (self.forward, "forward passes"),

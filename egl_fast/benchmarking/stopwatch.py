@@ -20,8 +20,7 @@ _Mark = Any
 class StopwatchEngine(GradientEngine):
     """Counts rows, and times forward and backward passes.
 
-    On a GPU it times them by events between its commands, so nothing waits for longer than it
-    otherwise would.
+    On a GPU, it times them by events between the commands, so the timing adds no waiting.
 
     Attributes:
         rows: cotangents pulled back since ``restart``, padding included.

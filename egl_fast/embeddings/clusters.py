@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from egl_fast.embeddings.reduction import Reduction
 
-#: Principal components that distances are taken in.
+#: Principal components in which distances are measured.
 NUM_COMPONENTS = 32
 
 
@@ -31,7 +31,7 @@ def clusters(
         seed: of the centers that k-means starts from.
 
     Returns:
-        [n], numbered from 0 by falling size.
+        [n], numbered from 0, the largest cluster first.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning

@@ -1,4 +1,4 @@
-"""Recordings that are there more than once: the same audio, perhaps in another file format."""
+"""Recordings that occur more than once: the same audio, perhaps in another file format."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy.typing as npt
 
 from egl_fast.embeddings.reduction import Reduction
 
-#: Principal components that distances are taken in.
+#: Principal components in which distances are measured.
 NUM_COMPONENTS = 32
-#: Copies are nearer to each other than so much of what lies between a recording and others.
+#: Copies are closer than this share of the usual distance between a recording and its neighbors.
 NEARNESS = 0.2
-#: The same file differs by rounding only: by less than so much of the root-mean-square distance of
-#: recordings to their mean.
+#: Copies of the same file differ by rounding: by less than this share of the root-mean-square
+#: distance of recordings from their mean.
 SAME_FILE = 1e-3
-#: The neighbor that tells what usually lies between: copies of one recording are fewer.
+#: The neighbor at the usual distance; a recording has fewer copies than this.
 _NEIGHBOR = 10
-#: So many recordings tell a median.
+#: Recordings from which the median distance is estimated.
 _ENOUGH = 2000
 
 
@@ -45,7 +45,7 @@ def copies(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         _, first = np.unique(component, return_index=True)
         return np.asarray(first[component])
 
-    # The same file many times would make its own copies the usual neighbors.
+    # If a file occurs many times, its own copies would be the usual neighbors.
     size = float(np.sqrt(np.square(coordinates).sum(1).mean()))
     same_file = nearer_than(SAME_FILE * size, coordinates)
     distinct = np.unique(same_file)

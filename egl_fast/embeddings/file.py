@@ -30,7 +30,7 @@ def embeddings_path(scores: str | Path) -> Path:
 
 
 def hash_of_ids(ids: Iterable[str]) -> str:
-    """What tells records in their order from others, or from the same in another order."""
+    """A hash that identifies records in their order."""
     digest = hashlib.sha256()
     separator = ""
     for identity in ids:
@@ -40,7 +40,7 @@ def hash_of_ids(ids: Iterable[str]) -> str:
 
 
 def hash_of_embeddings(rows: npt.NDArray[Any]) -> str:
-    """What tells embeddings [n, d] from others: of their shape, and of rows spread over all."""
+    """A hash that identifies embeddings [n, d]: of their shape, and of rows spread over all."""
     digest = hashlib.sha256(repr(rows.shape).encode())
     places = np.linspace(0, len(rows) - 1, min(len(rows), _HASHED_ROWS)).astype(int)
     digest.update(np.ascontiguousarray(rows[places], dtype="<f4").tobytes())
@@ -52,13 +52,13 @@ def load_embeddings(
 ) -> npt.NDArray[Any] | None:
     """The embeddings of a scores file, [n, d], mapped into memory; None if none were kept.
 
-    They come without the spectra that the file holds behind them: only typicality looks at those.
+    The spectra that follow them in the file are left out: only typicality uses those.
 
     Args:
         scores: the scores file.
         ids: of its records.
-        likeness: what the metadata of the scores say of typicality: among others ``ids_sha256``
-            and ``embeddings_sha256``, if known.
+        likeness: the metadata of the scores about typicality, among them ``ids_sha256`` and
+            ``embeddings_sha256``, if known.
 
     Raises:
         SelectionError: the file is damaged, or not that of these records in this order, or
@@ -99,7 +99,7 @@ def load_embeddings(
 def refuse_other_embeddings(
     path: Path, rows: npt.NDArray[Any], likeness: Mapping[str, Any]
 ) -> None:
-    """Raise ``SelectionError`` if embeddings are not those that the metadata tell of."""
+    """Raise ``SelectionError`` if embeddings are not those that the metadata describe."""
     known = likeness.get("embeddings_sha256")
     if known is not None and hash_of_embeddings(rows) != known:
         raise SelectionError(

@@ -1,4 +1,4 @@
-"""The embedding of an utterance: what the output layer sees, pooled over frames."""
+"""The embedding of an utterance: the output layer's input, pooled over frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def pooled(inputs: Tensor, lengths: Tensor) -> Tensor:
     """Mean and standard deviation over an utterance's own frames.
 
     Args:
-        inputs: [N, T, I], what the output layer sees; any values beyond an utterance's length.
+        inputs: [N, T, I], of the output layer; any values beyond an utterance's length.
         lengths: [N] frames, at least 1 each.
 
     Returns:

@@ -14,12 +14,12 @@ class Reduction:
     """Standardized dimensions, then principal components.
 
     Standardization keeps the few dimensions with large values from deciding alone; the components
-    drop directions in which all recordings are alike, where a distance only adds up noise.
+    drop directions in which all recordings are alike, which would only add noise to distances.
 
     Args:
         embeddings: [n, d], what to fit to.
-        num_components: c; fewer where n or d is smaller.
-        weights: [d], what standardized dimensions are multiplied by; None: nothing.
+        num_components: c; fewer if n or d is smaller.
+        weights: [d], factors of the standardized dimensions; None for 1.
         seed: of the randomized decomposition.
     """
 
@@ -39,7 +39,7 @@ class Reduction:
         self._weights = 1.0 if weights is None else weights
         most = min(num_components, len(embeddings), embeddings.shape[1])
         self._components = PCA(most, svd_solver="auto", random_state=seed)
-        with np.errstate(divide="ignore", invalid="ignore"):  # where all recordings are the same
+        with np.errstate(divide="ignore", invalid="ignore"):  # all recordings are the same
             self._components.fit(self._scaled(embeddings))
 
     def __call__(self, embeddings: npt.NDArray[Any]) -> Coordinates:

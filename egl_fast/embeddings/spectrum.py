@@ -1,7 +1,7 @@
-"""The long-term spectrum of a recording, which its embedding ends with.
+"""The long-term spectrum of a recording, the last part of its embedding.
 
-What a recognizer's output layer sees tells how speech sounds, and little of what is not speech: a
-well-trained one has learned to ignore noise. The spectrum of the audio itself tells that.
+The inputs of a recognizer's output layer describe how speech sounds, but say little about anything
+else: a well-trained recognizer has learned to ignore noise. The spectrum of the audio shows it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ SIZE = 2 * NUM_BANDS
 _LOWEST_HZ = 60.0
 _WINDOW_SECONDS = 0.025
 _HOP_SECONDS = 0.01
-#: Added to a band's power, where white noise has about 150 in each bin: some 50 dB below it, which
-#: digital silence, dither, and what lossy formats drop do not reach.
+#: Added to a band's power. White noise has about 150 in each bin, some 50 dB above this; digital
+#: silence, dither, and what lossy formats drop stay below it.
 _FLOOR = 1e-3
 #: Frames transformed at once, which bounds the memory for long recordings.
 _BLOCK = 4096
@@ -33,7 +33,7 @@ def spectrum(waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> npt.NDAr
 
     Args:
         waveform: [S] mono samples, finite; at least 1.
-        sample_rate_hz: of these.
+        sample_rate_hz: of the samples.
 
     Returns:
         [``SIZE``], the means first.
@@ -57,7 +57,7 @@ def spectrum(waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> npt.NDAr
 
 
 def without_spectrum(embeddings: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What the model sees: embeddings [n, d] without their last ``SIZE`` columns."""
+    """The model's part of embeddings [n, d]: all but their last ``SIZE`` columns."""
     return embeddings[:, : embeddings.shape[1] - SIZE]
 
 

@@ -1,12 +1,12 @@
 """Typicality: whether a recording lies where others lie, or alone.
 
-What wrecks a pick is not what the model finds hard, but what is not speech of the domain: noise,
+Picks are not ruined by what the model finds hard, but by what is not speech of the domain: noise,
 room tone, overlapping talkers, other languages. Such recordings lie apart in the space of
-embeddings. Distance to a few trusted recordings takes for junk whatever those hold little of;
-density among trusted recordings and pool together does not, as long as it is measured by more
-neighbors than the largest heap of junk has members (Breunig et al., "LOF: Identifying
-Density-Based Local Outliers", SIGMOD 2000). Nobody knows how large that heap is, so we take the
-local outlier factor at several scales and believe the worst, as its authors advise.
+embeddings. A measure of distance to a few trusted recordings mistakes everything that is rare
+among those for junk. The density among trusted recordings and pool together does not, as long as
+it is measured over more neighbors than the largest heap of junk has members (Breunig et al., "LOF:
+Identifying Density-Based Local Outliers", SIGMOD 2000). Nobody knows how large that heap is, so we
+take the worst local outlier factor over several scales, as its authors advise.
 docs/typicality.md has the measurements.
 """
 
@@ -23,14 +23,14 @@ from egl_fast.embeddings.reduction import Reduction
 from egl_fast.embeddings.spectrum import SIZE, without_spectrum
 from egl_fast.hashing import hashed
 
-#: Principal components that distances are taken in.
+#: Principal components in which distances are measured.
 NUM_COMPONENTS = 8
-#: The spectrum's part of the variance of an embedding.
+#: The spectrum's share of the variance of an embedding.
 SPECTRUM_SHARE = 0.25
-#: Numbers of neighbors, as shares of all recordings that density is measured among.
+#: Numbers of neighbors, as shares of all recordings among which density is measured.
 SCALES = (0.06, 0.10, 0.15, 0.20)
 MIN_NEIGHBORS = 10
-#: Density is measured among at most so many recordings: trusted ones, up to half of them, and a
+#: Density is measured among at most this many recordings: trusted ones, up to half of them, and a
 #: sample of the pool.
 MAX_FITTED = 20_000
 #: Recordings scored at once against those.
@@ -45,15 +45,15 @@ class Typicality:
     that lies as densely as its neighbors do, -0.7 for one whose surroundings are half as dense.
 
     Attributes:
-        pool: [n] of the recordings in question.
-        trusted: [m] of those known to be of the domain, each judged without itself.
+        pool: [n], of the recordings to be judged.
+        trusted: [m], of those known to be of the domain, each judged without itself.
     """
 
     pool: npt.NDArray[np.float64]
     trusted: npt.NDArray[np.float64]
 
     def threshold(self, false_alarms: float) -> float:
-        """The value below which that share of trusted recordings lies.
+        """The value below which this share of the trusted recordings lies.
 
         If the pool held nothing but recordings like the trusted ones, about that share of it would
         be below, too.
@@ -104,16 +104,16 @@ def typicality(trusted: npt.NDArray[Any], pool: npt.NDArray[Any], *, seed: int =
 
 
 def weights(num_seen: int) -> npt.NDArray[np.float64]:
-    """Of dimensions: of what the model sees, and of the spectrum."""
+    """Weights of the dimensions: of the model's part, and of the spectrum."""
     seen = np.full(num_seen, np.sqrt((1 - SPECTRUM_SHARE) / max(1, num_seen)))
     return np.concatenate([seen, np.full(SIZE, np.sqrt(SPECTRUM_SHARE / SIZE))])
 
 
 def _sample(embeddings: npt.NDArray[Any], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Positions of so many rows, chosen by their content: their order does not matter."""
+    """Positions of ``count`` rows, chosen by their content, so that their order does not matter."""
     if len(embeddings) <= count:
         return np.arange(len(embeddings))
-    # The first eight bytes tell all but copies apart, and of those the first in order comes first.
+    # The first eight bytes distinguish all rows but copies, which keep their order.
     starts = (hashed(seed, row.tobytes().hex())[:8] for row in embeddings)
     numbers = (int.from_bytes(start, "big") for start in starts)
     chances = np.fromiter(numbers, np.uint64, len(embeddings))

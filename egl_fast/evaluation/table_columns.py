@@ -34,7 +34,7 @@ PICKS: Final = {
     **dict.fromkeys(("seed", "round", "rank"), "whole"),
     "id": "text",
 }
-#: Stands for the mean over the values of a key, in which each counts the same.
+#: The mean over the values of a key, with equal weights.
 MEAN: Final = "(mean)"
 #: Errors by values of a key, and their mean.
 RESULTS_BY: Final = {
@@ -58,7 +58,7 @@ PICKS_BY: Final = {
     ),
 }
 
-#: Rankings that only an evaluation has, to compare with -> what they rank by.
+#: Rankings for comparison that only an evaluation has -> what they rank by.
 CONTROLS: Final[dict[str, str]] = {
     "longest": "seconds of audio, most first",
     "shortest": "seconds of audio, least first",
@@ -66,5 +66,5 @@ CONTROLS: Final[dict[str, str]] = {
     "oracle_cer": "true character error rate of the current model's transcript",
     "oracle_gradient": "squared gradient length for the hidden text, which egl expects",
 }
-#: Those that are computed only for a choice that ranks by one.
+#: Rankings that are computed only for a choice that uses them.
 ON_REQUEST: Final = ("oracle_cer", "oracle_gradient")

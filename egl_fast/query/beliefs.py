@@ -12,15 +12,16 @@ from egl_fast.query.looks import ROWS
 
 Floats = npt.NDArray[np.float64]
 
-#: Sets that are drawn to see which recordings belong to them.
+#: Versions of the set that are drawn.
 WORLDS = 200
 #: Errors have heavy tails: of looks at real speech, half are off by less than 0.54 of their spread,
-#: and 2% by more than 3 times that. So is Student's t with 3 degrees of freedom, times 0.7. It is
-#: 0.8 because a query ends where its estimates happen to look settled (docs/query.md).
+#: and 2% by more than 3 times that. Student's t with 3 degrees of freedom, times 0.7, fits
+#: that. The factor is 0.8, because a query ends where estimates happen to look settled
+#: (docs/query.md).
 _DEGREES, _SCALE = 3, 0.8
-#: The least and the most that an estimate is taken to be of the truth.
+#: Smallest and largest ratio of estimate to truth that is considered possible.
 _LEAST, _MOST = 0.1, 10.0
-#: How many of a look's own error bars the average error bar of its kind is worth.
+#: Weight of the average error bar of a look's kind, relative to the look's own.
 _PRIOR_WEIGHT = 2.0
 
 
@@ -28,13 +29,13 @@ def spreads(values: Floats, stderrs: Floats, levels: npt.NDArray[np.int64]) -> F
     """[n] relative standard error of each estimate.
 
     A look of a few probes says little about its own error: they may agree by chance. So its
-    error bar is averaged, as a variance, with the mean over all looks of its kind. Where these are
-    few, that mean leans on the looser kind, whose variance it would have if errors fell with the
+    error bar is averaged, as a variance, with the mean over all looks of its kind. If these are
+    few, that mean leans on the coarser kind: on its variance, scaled as if errors fell with the
     root of the number of rows; they fall faster.
 
     Args:
         values: [n] estimates, at least 0.
-        stderrs: [n] as reported; 0 for what is exact.
+        stderrs: [n] as reported; 0 if exact.
         levels: [n] index into ``ROWS``.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -58,10 +59,10 @@ def spreads(values: Floats, stderrs: Floats, levels: npt.NDArray[np.int64]) -> F
 
 @dataclass(frozen=True)
 class Beliefs:
-    """What is known of the set.
+    """What is known about the set.
 
     Attributes:
-        picks: indices of the set that the estimates give, first to transcribe first.
+        picks: indices of the set by the estimates, in the order of transcription.
         probabilities: [n] that a recording belongs to the exact set.
         overlap: expected share of the picks that belongs to it.
         likely_overlap: a share that is reached in 95 of 100 cases.
@@ -80,9 +81,9 @@ def believe(
     *,
     seed: int,
 ) -> Beliefs:
-    """What errors of the estimates could do to the set, whatever the way to choose it.
+    """What errors of the estimates could do to the set, for any way to choose it.
 
-    Draws scores as they may truly be, given the estimates, and chooses each time.
+    Draws possible true scores, given the estimates, and chooses a set from each draw.
 
     Args:
         choose: from scores [n] to the indices of a set.
@@ -96,8 +97,8 @@ def believe(
     chosen = set(picks)
     overlaps = []
     for _ in range(WORLDS if spreads.any() else 1):
-        # Errors are symmetric around the truth, so truths are not around an estimate: one that is
-        # half of the truth is as likely as one that is half as much again.
+        # Errors are symmetric around the truth, so truths are not symmetric around an estimate:
+        # an estimate of half the truth is as likely as one of one and a half times the truth.
         errors = spreads * _SCALE * random.standard_t(_DEGREES, len(scores))
         drawn = scores / (1 + errors).clip(_LEAST, _MOST)
         world = choose(drawn.tolist())

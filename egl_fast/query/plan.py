@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from egl_fast.query.looks import GRADIENTS, Levels
 
-#: Of what is allowed: for recordings that are not looked at again.
+#: Share of the allowed errors for recordings that are not looked at again.
 _SHARE = 0.75
 
 
@@ -40,17 +40,17 @@ def next_looks(
 ) -> npt.NDArray[np.int64]:
     """The recordings to look at more closely, in their order.
 
-    The least settled ones, as many as it takes for all others together to be wrong by no more than
-    three quarters of what the confidence allows, beyond what no look can settle; the rest is for
-    what remains unclear about these. None if there is nothing more to gain, or the effort does not
-    suffice for one.
+    The least settled ones: enough that all others together are wrong by no more than three quarters
+    of what the confidence allows, on top of what no look can settle. The last quarter is for what
+    remains unclear about these. Empty if nothing can be gained, or the effort does not suffice for
+    a single one.
 
     Args:
         probabilities: [n] of belonging to the set.
         levels: [n] of the last looks.
-        efforts: [n] what a closer look at each would cost.
+        efforts: [n] cost of a closer look at each.
         num_picks: size of the set.
-        confidence: share of the set that is to be right.
+        confidence: share of the set that should be right.
         effort: what may still be spent.
         finest: the level of what cannot be looked at more closely.
     """

@@ -1,4 +1,4 @@
-"""All of it together: rounds of looks, until the set is right or the effort is spent."""
+"""Rounds of looks, until the set is right or the effort is spent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Goal:
 
 @dataclass
 class State:
-    """What is known of n recordings, and what it took.
+    """What is known about n recordings, and what it cost.
 
     Attributes:
         scores: [n] the latest estimates.
@@ -86,11 +86,11 @@ def run_rounds(
     """Look closer until the goal is reached.
 
     Args:
-        state: after the first look at all, the first round; updated in place.
+        state: after the first round, a look at every recording; updated in place.
         choose: from scores [n] to the indices of a set.
-        look: how a closer look is taken.
+        look: takes a closer look.
         goal: when to stop.
-        told: of each round, once it is over.
+        told: called after each round.
 
     Returns:
         The set, and how sure it is.

@@ -1,6 +1,6 @@
-"""Recognizers: a CTC model, what its classes mean, and how it is given a recording.
+"""Recognizers: a CTC model, what its classes mean, and how a recording becomes its input.
 
-``recognizer``   the one notion that all commands and ``Scorer`` take
+``recognizer``   the type that all commands and ``Scorer`` take
 ``front_end``    from samples to a model's inputs
 ``classes``      a model's classes; ``vocabulary`` says how they become text
 ``spec``         what ``--model`` takes, a kind per file: ``checkpoint``, ``huggingface``, ``nemo``,

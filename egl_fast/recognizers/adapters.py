@@ -1,4 +1,4 @@
-"""A folder of adapters, such as LoRA's, as peft saves them: what was trained, without its base."""
+"""A folder of adapters, such as LoRA's, as peft saves them, without the base model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Adapters:
 
     @classmethod
     def in_folder(cls, folder: Path, name: str) -> Adapters | None:
-        """Those in a folder; None if it holds something else.
+        """The adapters in a folder; None if it holds something else.
 
         Raises:
             ModelError: their configuration cannot be read, or names no base model.
@@ -52,11 +52,11 @@ class Adapters:
         return cls(folder, base, settings)
 
     def own_weights(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of weights that they replace rather than adapt, such as a new output layer's."""
+        """Shapes of weights that are replaced rather than adapted, such as a new output layer's."""
         safetensors: Any = import_module("safetensors")
         prefix = "base_model.model."
         path = self.folder / "adapter_model.safetensors"
-        if not path.is_file():  # a pickle, which was asked for
+        if not path.is_file():  # a pickle, which the user allowed
             return {}
         with safetensors.safe_open(path, "pt") as file:
             return {
@@ -66,7 +66,7 @@ class Adapters:
             }
 
     def applied_to(self, base: nn.Module, name: str) -> nn.Module:
-        """The base model with the adapters in place; only what they train requires a gradient.
+        """The base model with the adapters in place; only what was trained requires a gradient.
 
         Raises:
             MissingExtraError: peft is not installed.

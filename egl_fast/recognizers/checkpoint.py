@@ -40,6 +40,6 @@ def recognizer_of(checkpoint: Checkpoint) -> Recognizer:
 
 
 def classes_of(checkpoint: Checkpoint) -> Classes:
-    """What the model's outputs stand for: names that are text as they stand."""
+    """The meaning of the model's outputs; their names are text."""
     names = checkpoint.vocabulary
     return Classes(names, 0, Spelling.literal(names, blank=0))

@@ -32,7 +32,7 @@ _FORM = (
 
 
 def load(source: str, factory: str, *, device: torch.device) -> Recognizer:
-    """Run a factory. What it and its module do is up to the user.
+    """Run a factory. The user is responsible for what it and its module do.
 
     Args:
         source: a file that ends in ``.py``, or a module's name; beside the file and in the current
@@ -113,7 +113,7 @@ def _failed(name: str, error: BaseException) -> ModelError:
     """What the user's code raised, and where."""
     where = ""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    # The line of the user's that called the library that failed says more than the library's.
+    # If a library failed, the user's line that called it says more than the library's own line.
     own = [f for f in frames if "importlib" not in f.filename and "-packages" not in f.filename]
     if own:
         where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
@@ -121,7 +121,7 @@ def _failed(name: str, error: BaseException) -> ModelError:
 
 
 def _digest(module: ModuleType) -> str:
-    """Of the module's source, as far as it has a file."""
+    """A hash of the module's source, if it has a file."""
     path = getattr(module, "__file__", None)
     if path is None or not os.path.isfile(path):
         return ""

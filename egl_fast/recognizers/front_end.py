@@ -21,7 +21,7 @@ from egl_fast.gradients.model_call import ModelInputs
 
 @dataclass(frozen=True, eq=False)
 class RecordingInput:
-    """What a model is given of one recording.
+    """A model's input for one recording.
 
     Attributes:
         inputs: of a call for this recording alone, on the CPU.

@@ -1,7 +1,7 @@
 """``hf:DIR``: a CTC model of Hugging Face, with its feature extractor and its tokenizer.
 
-Nothing that comes with a model is executed: code in its folder and weights that are a pickle are
-refused unless they were asked for by name.
+Nothing that comes with a model is executed: code in its folder and pickled weights are refused
+unless the user allows them by name.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from egl_fast.recognizers.tokenizer_file import refusing_unknown
 #: Weights that are a pickle.
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 
-#: What a processor consists of: the class that reads it, and what it is for.
+#: The parts of a processor: the class that reads each, and its purpose.
 _PARTS = {
     "feature_extractor": ("AutoFeatureExtractor", "makes the model's input"),
     "tokenizer": ("AutoTokenizer", "names the model's classes"),
 }
 _PROCESSOR = "save it there as well: processor.save_pretrained(DIR)"
 
-#: The weights of an output layer, which adapters may bring along.
+#: The weights of an output layer, which adapters may replace.
 _HEAD = "lm_head.weight"
 
-#: Settings of a configuration that say where it is from, not what it is.
+#: Settings of a configuration that say where it came from, not what it is.
 _ORIGINS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
@@ -46,7 +46,7 @@ def load(source: str, *, requests: frozenset[str], device: torch.device) -> Reco
     """The recognizer in a folder that ``save_pretrained`` wrote, or on a hub.
 
     Args:
-        source: the folder; or the model's name, where a hub can be reached.
+        source: the folder; or the model's name, if a hub can be reached.
         requests: see ``spec.REQUESTS``.
         device: where to put the model.
 
@@ -112,7 +112,7 @@ def _recognizer_of(
         if index < num_classes:  # some tokenizers have tokens that the model never learned
             names[index] = text
             unused.discard(index)
-    blank = config.pad_token_id  # what the models' own loss takes for it
+    blank = config.pad_token_id  # the models' own loss uses it as the blank
     if blank is None:
         blank = tokenizer.pad_token_id or 0
     classes = Classes.of(
@@ -241,7 +241,7 @@ def _unreadable(name: str, error: Exception, *, place: str, trusts: bool) -> Mod
 
 
 def _feature_encoder(module: nn.Module) -> list[str]:
-    """Parameters of what the usual recipe freezes: those that ``freeze_feature_encoder`` stops."""
+    """Parameters that the usual recipe freezes: those that ``freeze_feature_encoder`` freezes."""
     freeze = getattr(module, "freeze_feature_encoder", None)
     if freeze is None:
         return []
@@ -267,7 +267,7 @@ def _presets(module: nn.Module, feature_encoder: list[str]) -> dict[str, str]:
 
 
 def _covering(module: nn.Module, wanted: set[str], prefix: str = "") -> list[str]:
-    """Shell patterns of the wanted parameters alone, as few as the modules allow."""
+    """Shell patterns that match exactly the wanted parameters, as few as the modules allow."""
     patterns = []
     for name, parameter in module.named_parameters(recurse=False):
         if prefix + name in wanted and parameter.requires_grad:
@@ -283,12 +283,12 @@ def _covering(module: nn.Module, wanted: set[str], prefix: str = "") -> list[str
 
 @contextmanager
 def _silent(transformers: Any) -> Iterator[None]:
-    """Without transformers' own reports and bars: what matters is an error of ours."""
+    """Silence transformers' own reports and bars; what matters becomes an error of ours."""
     log, hub = transformers.utils.logging, logging.getLogger("huggingface_hub")
     level, bars, of_hub = log.get_verbosity(), log.is_progress_bar_enabled(), hub.level
     log.set_verbosity(log.CRITICAL)
     log.disable_progress_bar()
-    hub.setLevel(logging.CRITICAL)  # or it tells of each try to reach it
+    hub.setLevel(logging.CRITICAL)  # or it reports each attempt to reach it
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ def load(path: str, *, device: torch.device) -> Recognizer:
     name = f"model nemo:{path}"
     if not Path(path).is_file():
         raise ModelError(f"{name}: no such file; give a .nemo file")
-    with redirect_stdout(sys.stderr):  # NeMo's log would be among our results
+    with redirect_stdout(sys.stderr):  # NeMo's log would end up among our results
         try:
             models: Any = import_module("nemo.collections.asr.models")
         except ImportError as error:

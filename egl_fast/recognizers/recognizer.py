@@ -1,4 +1,4 @@
-"""A recognizer: a model with everything it takes to score and transcribe recordings with it."""
+"""A recognizer: a model with everything needed to score and transcribe recordings."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from egl_fast.recognizers.front_end import (
 
 @dataclass(frozen=True, eq=False)
 class Recognizer:
-    """A CTC model, the meaning of its outputs, and the way to its inputs.
+    """A CTC model, the meaning of its outputs, and how its inputs are made.
 
     Attributes:
         module: its call returns (logits [N, T, C], lengths [N]), or an object with ``logits``.
-        classes: what the C classes stand for.
+        classes: the meaning of the C classes.
         front_end: makes the module's inputs; None if they are only ever given ready-made.
         sha256: identity of weights and settings, "" if unknown.
         frame_seconds: audio for a frame of logits, None if unknown.
         case: of all letters the model writes; texts are compared with its own in this case.
-        presets: patterns of parameters by a name for them, see ``pattern``.
+        presets: named patterns of parameters, see ``pattern``.
         params: which parameters count unless the user says otherwise; None for all.
         trusted: [m, d] embeddings, by this model, of recordings it was trained on; None if it came
             without any.
@@ -67,7 +67,7 @@ class Recognizer:
         sha256: str = "",
         frame_seconds: float | None = None,
     ) -> Recognizer:
-        """A recognizer of one's own.
+        """A recognizer made from your own module.
 
         Args:
             module: its call returns (logits [N, T, C], lengths [N]), or an object with ``logits``.
@@ -85,7 +85,8 @@ class Recognizer:
             frame_seconds: audio for a frame of logits; tells apart right and wrong sample rates.
 
         Raises:
-            ModelError: the module is none, or the vocabulary has gaps, no order, or no such blank.
+            ModelError: the module is not a torch.nn.Module, or the vocabulary has gaps, no order,
+                or no such blank.
         """
         if not isinstance(module, nn.Module):
             raise ModelError(
@@ -156,7 +157,7 @@ class Recognizer:
         Args:
             utterance: a line of a manifest.
             max_seconds: how long it may be; None: any length.
-            with_spectrum: whether to find its ``spectrum``, too.
+            with_spectrum: whether to compute its ``spectrum``, too.
 
         Raises:
             AudioError: it cannot be read, is longer than ``max_seconds``, or cannot be used.
@@ -178,7 +179,7 @@ class Recognizer:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> ModelInputs:
-        """The module's inputs for recordings that share a call, where the module is.
+        """The module's inputs for recordings that share a call, on the module's device.
 
         Args:
             recordings: one, unless ``shares_batches``.

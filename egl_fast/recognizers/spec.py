@@ -3,7 +3,7 @@
     FILE                    a model file that ``egl-fast train`` wrote
     hf:DIR                  a CTC model of Hugging Face, as ``save_pretrained`` writes it
     nemo:FILE.nemo          a CTC model of NeMo
-    FILE.py:FACTORY         a function that returns a recognizer of one's own
+    FILE.py:FACTORY         a function that returns a recognizer
     PACKAGE.MODULE:FACTORY  the same, in an installed package
 
 ``hf+pickle:DIR`` also reads weights that are a pickle, ``hf+trust_remote_code:DIR`` runs code that
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["checkpoint", "hf", "nemo", "factory"]
 
-#: What may be asked for by name, as in ``hf+pickle:DIR``.
+#: What users may allow by name, as in ``hf+pickle:DIR``.
 REQUESTS: Final = ("pickle", "trust_remote_code")
 
 _HUGGING_FACE = re.compile(r"hf((?:\+\w+)*):(.*)", re.DOTALL)
@@ -42,7 +42,7 @@ class Spec:
         kind: what loads it.
         source: file, folder, or module.
         factory: the function's name, "" for other kinds.
-        requests: what was asked for by name, of ``REQUESTS``.
+        requests: those of ``REQUESTS`` that the user allows.
     """
 
     kind: Kind
@@ -52,7 +52,7 @@ class Spec:
 
     @property
     def files(self) -> list[str]:
-        """Files that loading it reads, as far as its name tells; nothing may overwrite them."""
+        """Files that loading it reads, as far as its name shows; nothing may overwrite them."""
         path = Path(self.source)
         if self.kind == "factory":
             return [self.source] if self.source.endswith(".py") else []

@@ -85,7 +85,7 @@ def _json(path: Path) -> Tokens:
 
 
 def refusing_unknown(encode: Encode, unknown: int | None) -> Encode:
-    """The same function, with a KeyError for a character that has no class but the unknown one."""
+    """The same function, with a KeyError for a character whose only class is the unknown one."""
 
     def labels(text: str) -> list[int]:
         found = encode(text)

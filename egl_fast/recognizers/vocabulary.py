@@ -1,4 +1,4 @@
-"""How class indices become text: each class has a piece of it, and the pieces are joined.
+"""How class indices become text: each class stands for a piece, and the pieces are joined.
 
 Tokenizers mark where words begin: SentencePiece by U+2581, WordPiece by the lack of ``##``; or
 where they end, by ``</w>`` or the lack of ``@@``. Models of characters often have ``|`` between
@@ -15,7 +15,7 @@ from functools import cached_property
 
 _WORD_START = "\u2581"
 
-#: Names of classes that are no text, without brackets and in lower case.
+#: Names of classes that are not text, without brackets and in lower case.
 _SPECIAL = frozenset(
     [
         *("s", "/s", "bos", "eos", "sos", "sos/eos", "pad", "unk", "cls", "sep", "mask"),
@@ -32,7 +32,7 @@ class Spelling:
     """The text of each class.
 
     Attributes:
-        pieces: of each class, UTF-8; classes that are no text have an empty one.
+        pieces: of each class, UTF-8; empty for classes that are not text.
         stripped: whether spaces around the joined text are marks, not text.
     """
 
@@ -41,7 +41,7 @@ class Spelling:
 
     @classmethod
     def literal(cls, names: Sequence[str], *, blank: int) -> Spelling:
-        """Names are text as they stand, except for U+2581 and the blank's."""
+        """Use names as text, except for U+2581 and the blank's name."""
         texts = ["" if place == blank else name for place, name in enumerate(names)]
         marked = any(_WORD_START in text for text in texts)
         return cls(tuple(_utf8(text.replace(_WORD_START, " ")) for text in texts), marked)
@@ -54,11 +54,11 @@ class Spelling:
         special: Collection[int] = (),
         delimiter: str | None = None,
     ) -> Spelling:
-        """The spelling that names give away.
+        """Recognize the spelling from the names.
 
         Args:
             names: of all classes, in index order.
-            special: classes that are no text, besides those whose names say so.
+            special: classes that are not text, besides those whose names show it.
             delimiter: the name of the class between words, if it is not obvious.
         """
         texts = [
@@ -100,7 +100,7 @@ class Spelling:
 
     @cached_property
     def of_characters(self) -> dict[str, int] | None:
-        """The class of each character; None if pieces are longer, or only a part of one.
+        """The class of each character; None if a piece is not exactly one character.
 
         Names in brackets, such as ``<noise>``, may stand beside the characters.
         """

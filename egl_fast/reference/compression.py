@@ -1,4 +1,4 @@
-"""Few combinations of an utterance's cotangents, chosen and made step by step.
+"""Few combinations of an utterance's cotangents, chosen and computed step by step.
 
 The slow twin of ``ops.ctc_nbest_cotangents``, given the hypotheses and their numbers.
 """
@@ -47,8 +47,8 @@ def normal(value: int, index: int) -> float:
 def relative_tail_deviation(values: list[float]) -> list[float]:
     """Standard deviation of one probe beyond R = 0..K directions, relative to the sum, at most.
 
-    As it were if the model scaled all directions alike: of a form e^T M e in random signs it is at
-    most sqrt(2) ||M||_F (Hutchinson, 1990).
+    The bound if the model scales all directions alike: that of e^T M e in random signs is at most
+    sqrt(2) ||M||_F (Hutchinson, 1990).
     """
     total = sum(values)
     return [
@@ -71,7 +71,7 @@ def budget_for_tolerance(values: list[float], tolerance: float) -> tuple[int, in
 
 
 def budget_of_probes(values: list[float], probes: int) -> tuple[int, int]:
-    """(directions, probes): the best use of so many passes."""
+    """(directions, probes): the best use of a number of passes."""
     deviation = relative_tail_deviation(values)
     most = min(probes - (3 if probes >= 4 else 2), len(values))
     for r in range(most + 1):

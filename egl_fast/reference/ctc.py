@@ -12,7 +12,7 @@ LOG_ZERO = -math.inf
 
 
 def log_add(*values: float) -> float:
-    """log(sum(exp(values))); -inf stands for zero, also of no values."""
+    """log(sum(exp(values))); -inf stands for zero, and is the sum of no values."""
     largest = max(values, default=LOG_ZERO)
     if largest == LOG_ZERO:
         return LOG_ZERO

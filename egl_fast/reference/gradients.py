@@ -1,4 +1,4 @@
-"""Squared gradient norms the plain way: one autograd backward pass a hypothesis."""
+"""Squared gradient norms the plain way: one autograd backward pass per hypothesis."""
 
 from __future__ import annotations
 

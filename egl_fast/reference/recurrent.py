@@ -60,7 +60,7 @@ def _step(
             h = torch.tanh(x + u)
             return h, c, [1 - h**2]
         total = (x + u).requires_grad_()
-        # Which side of its corners a relu's derivative is taken from is torch's to say.
+        # At a relu's corners, torch decides which derivative to use.
         h = total.relu() if relu_clip == math.inf else total.clamp(0, relu_clip)
         (derivative,) = torch.autograd.grad(h.sum(), total)
         return h.detach(), c, [derivative]

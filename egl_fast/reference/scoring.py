@@ -16,12 +16,12 @@ from egl_fast.reference.gradients import looped_sq_norms
 
 @dataclass(frozen=True)
 class ReferenceScore:
-    """What ``ScoreRecord`` says of an utterance, made with nothing that is fast."""
+    """The contents of an utterance's ``ScoreRecord``, computed the slow way."""
 
     # (labels, log p(labels|x), squared gradient norm), best first.
     hypotheses: list[tuple[tuple[int, ...], float, float]]
     egl: float  # Eq. 4 of Huang et al. (2016) over the hypotheses
-    egl_unsquared: float  # the same with lengths in the place of squared lengths
+    egl_unsquared: float  # the same with lengths instead of squared lengths
     beam_mass: float  # probability that the hypotheses hold
     entropy: float  # nats, mean over frames
     pctc: float  # -log p of the best labeling, per frame

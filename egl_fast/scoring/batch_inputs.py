@@ -83,7 +83,7 @@ def _run_alone(task: ScoringTask, inputs: ModelInputs, n: int, lengths: Tensor) 
 
 
 def _refuse_unusable(inputs: ModelInputs) -> None:
-    """Refuse tensors without values, or without a value of its own for each element.
+    """Refuse tensors without values, or that do not store one value per element.
 
     Raises:
         ValueError: the message names the input, and what to give instead.
@@ -163,7 +163,7 @@ def _cut(inputs: ModelInputs, size: int, kept: int) -> ModelInputs:
 
 
 def _warn_of_unmarked_padding(inputs: ModelInputs, lengths: Tensor) -> None:
-    """Warn if utterances seem to be padded with zeros, which the model takes for audio."""
+    """Warn if utterances seem to be padded with zeros, which the model treats as audio."""
     tensors = [x for _, x in inputs.items() if isinstance(x, Tensor)]
     if len(tensors) != 1 or tensors[0].dim() != 2 or len(set(lengths.tolist())) != 1:
         return
@@ -177,9 +177,9 @@ def _warn_of_unmarked_padding(inputs: ModelInputs, lengths: Tensor) -> None:
 
 
 def _compare_with_batch(alone: Any, together: Any, n: int, name: str) -> None:
-    """Warn if an utterance's logits differ from those it has in the caller's batch.
+    """Warn if an utterance's logits differ from those in the caller's batch.
 
-    Alone it has no padding. Either its neighbors or its padding affect it, or an input that all
+    Alone, it has no padding. Either its neighbors or its padding affect it, or an input that all
     utterances share was sliced because its first dimension happens to be N.
     """
     (own, [length]), (logits, lengths) = alone, together

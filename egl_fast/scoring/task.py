@@ -1,4 +1,4 @@
-"""What all steps of scoring share."""
+"""The task that all steps of scoring share."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ScoringTask:
     plausibility: Plausibility | None = None  # what watches the model's first outputs
 
     def run(self, *inputs: Any, **named: Any) -> Tape:
-        """A forward pass that keeps what the method pulls back."""
+        """A forward pass that keeps what the method's backward passes need."""
         whole = self.options.chosen_method.pulls_back
         run = self.engine.run if whole else self.engine.run_output_layer
         return run(*inputs, **named)
 
     @property
     def classes(self) -> Classes:
-        """What the model's outputs stand for."""
+        """The meaning of the model's outputs."""
         return self.recognizer.classes

@@ -5,5 +5,5 @@ archives can claim to contain more than they do, so neither is given to a librar
 
     archive     the parts of an archive: each inside the file, uncompressed, and undamaged
     pickled     plain values and tensors from the pickle; nothing that it names is called
-    formats     what a file is if it is not one of ours
+    formats     recognizes files that are not ours
 """

@@ -2,7 +2,7 @@
 
 A zip archive can lie: its directory can claim enormous sizes, point several members at the same
 bytes, or name a member twice. ``torch.save`` does none of that, and neither compresses nor
-encrypts, so the members of an honest file fit into it side by side. Nothing else is read.
+encrypts, so the members of an honest file fit into it side by side. All other files are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from egl_fast.display import shown
 from egl_fast.errors import one_line
 from egl_fast.torch_file.pickled import plain_content
 
-#: A model has some fifty members, a training state three times as many.
+#: A model has about fifty members, a training state three times as many.
 MAX_MEMBERS: Final = 10_000
 
 #: Every entry of a zip archive's directory begins with this.
@@ -76,7 +76,7 @@ def torch_content(content: bytes) -> Any:
         if "byteorder" in members and read("byteorder") != sys.byteorder.encode():
             raise ValueError(f"was written on a machine that is not {sys.byteorder}-endian")
         for name in members:
-            if not name.startswith("data/"):  # those the index reads itself
+            if not name.startswith("data/"):  # members that the index reads itself
                 read(name)  # for its checksum
         return plain_content(read(_INDEX), lambda key: read(f"data/{key}"))
 

@@ -1,4 +1,4 @@
-"""What a file is that was given as a model but is not one of ours."""
+"""Recognizes what a file is that was given as a model but is not one of ours."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def format_of(start: bytes, suffix: str) -> str:
 
 
 def archive_format(names: Iterable[str]) -> str:
-    """What a zip archive is that ``torch.save`` did not write."""
+    """What a zip archive is, if ``torch.save`` did not write it."""
     names = set(names)
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
         return "a TorchScript archive"
@@ -62,7 +62,7 @@ def folder_format(path: Path) -> str:
 
 
 def content_format(content: Any) -> str:
-    """What a torch file contains if it is not one of our checkpoints."""
+    """What a torch file contains, if it is not one of our checkpoints."""
     if isinstance(content, Tensor):
         return "a torch file of one tensor"
     if not isinstance(content, dict):
@@ -77,9 +77,9 @@ def content_format(content: Any) -> str:
 
 
 def remedy(what: str, path: Path) -> str:
-    """How to score with a model in another format, as the functions above call it; "" if unknown.
+    """How to score with a model in another format, as named by the functions above; "" if unknown.
 
-    Squared gradient norms take modules that torch can differentiate.
+    Squared gradient norms need modules that torch can differentiate.
     """
     factory = "FILE.py:FACTORY, a function that builds"
     if what == "a folder of a Hugging Face model":

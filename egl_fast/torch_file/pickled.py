@@ -7,8 +7,8 @@ multiple of the file:
 
 - The program is short (``MAX_PROGRAM_BYTES``, ``MAX_STEPS``), and so is every number in it.
 - A tensor lies inside the numbers in the file, and no two tensors share them.
-- A value may occur in several places, but a program cannot grow by that: written out, its result
-  has hardly more values than the program has instructions, and nesting is limited.
+- A value may occur in several places, but the result cannot grow that way: written out, it has
+  hardly more values than the program has instructions, and nesting is limited.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from egl_fast.display import shown
 
 
 class NamesCodeError(ValueError):
-    """The pickle names something to be called, as that of a model saved whole does."""
+    """The pickle names something to call, as that of a model saved whole does."""
 
 
 MAX_PROGRAM_BYTES: Final = 2**22
@@ -75,7 +75,7 @@ class _Name:
 
 @dataclass
 class _Storage:
-    """The numbers of one tensor, as they lie in the file."""
+    """The numbers of one tensor, as stored in the file."""
 
     numbers: Tensor
     taken: bool = False
@@ -227,7 +227,7 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 
 
 def _made(function: Any, arguments: Any) -> Any:
-    """What the functions that a program may name would have returned."""
+    """The results of the functions that a program may name."""
     match function, arguments:
         case _Name(name), () if name == _ORDERED:
             return {}

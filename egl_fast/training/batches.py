@@ -68,7 +68,7 @@ def training_batches(
         waveform = load_audio(utterance, sample_rate_hz=features.sample_rate_hz)
         if speed_perturb > 0:
             changed = change_speed(waveform, 1 + speed_perturb * rng.uniform(-1, 1))
-            # A recording of one frame has none when played back faster.
+            # A recording of one frame has none left if it is played back faster.
             if features.num_frames(changed.shape[0]) > 0:
                 waveform = changed
         name = recording_name(utterance.audio_path)

@@ -56,13 +56,13 @@ def prepare_examples(
 ) -> Prepared:
     """Decode every recording once, and check every text against vocabulary and frames.
 
-    Neither a manifest's ``duration`` nor a file's header is certain: the decoded length counts.
+    A manifest's ``duration`` and a file's header may be wrong, so the decoded length counts.
 
     Args:
         utterances: lines of a manifest.
         checkpoint: the model to train, its features and vocabulary.
         advance: called after each recording that this process decodes.
-        processes: those that prepare the same utterances; each decodes its share.
+        processes: the processes that prepare the same utterances; each decodes its share.
 
     Returns:
         Examples in the order of ``utterances``, except those whose audio cannot be read or has

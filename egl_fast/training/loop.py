@@ -50,7 +50,7 @@ SAVE_SECONDS = 600.0
 
 @dataclass
 class Progress:
-    """What the loop tells its caller while it runs, and asks: whether to stop after a batch."""
+    """What the loop reports to its caller, and asks it: whether to stop after a batch."""
 
     on_batch: Callable[[int, int, int, float | None], None] = field(
         default=lambda epoch, batch, num_batches, loss: None
@@ -61,7 +61,7 @@ class Progress:
 
 @contextmanager
 def epochs_bar(max_epochs: int) -> Iterator[Progress]:
-    """A bar that counts batches, and says the losses (``tqdm.auto``)."""
+    """A bar that counts batches, and shows the losses (``tqdm.auto``)."""
     with bar(None, description="training", units="batches") as shown:
 
         def on_batch(epoch: int, batch: int, num_batches: int, loss: float | None) -> None:
@@ -85,8 +85,8 @@ class Trainer:
         run_dir: folder of the run, created if missing.
         settings: what else to record, and to compare when resuming.
         save_seconds: how often the state is saved within an epoch.
-        processes: those that train this model together, in equal trainers. Only the first one has
-            a run folder.
+        processes: the processes that train this model together, with equal trainers. Only the
+            first one has a run folder.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Trainer:
         processes: Processes = Processes(),  # noqa: B008 (a constant)
     ) -> None:
         self.checkpoint = checkpoint
-        self.checkpoint.trusted = None  # made by the weights before
+        self.checkpoint.trusted = None  # computed with the earlier weights
         self.config = config
         self.train_examples = list(train)
         self.valid_examples = list(valid)
@@ -127,7 +127,7 @@ class Trainer:
         self.processes.from_first(self.folder.start)
 
     def resume(self) -> None:
-        """Return to the last saved state; without any, start over.
+        """Return to the last saved state, or start over if there is none.
 
         Raises:
             CheckpointError: every state is damaged, or the best model is lost.
@@ -146,7 +146,7 @@ class Trainer:
         """Train until the last epoch, or until validation stops improving.
 
         Args:
-            progress: what is told of it; True: a bar (``tqdm.auto``).
+            progress: gets reports; True: a bar (``tqdm.auto``).
 
         Returns:
             The metrics of the best epoch, whose model is in ``model.pt``.

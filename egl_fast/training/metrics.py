@@ -1,4 +1,4 @@
-"""What a model makes of utterances: transcripts, CTC loss, character and word error rates."""
+"""A model's results on utterances: transcripts, CTC loss, character and word error rates."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WINDOW_UTTERANCES = 64
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a model made of one utterance.
+    """A model's result on one utterance.
 
     Attributes:
         utterance: the manifest's line.
@@ -92,8 +92,8 @@ def transcribe(
 ) -> Iterator[list[Transcript]]:
     """Transcripts, computed in batches of similar length within windows of the input order.
 
-    A model that does not declare ``utterances_first`` runs one utterance at a time: its padding may
-    change what it hears.
+    A model that does not declare ``utterances_first`` runs one utterance at a time, since padding
+    may affect its logits.
 
     Args:
         recognizer: the model, in evaluation mode.
@@ -156,7 +156,7 @@ def _transcripts(
         try:
             log_probs = _log_probs(recognizer, [readable[i] for i in members], names)
         except ModelError as error:
-            # Of a batch, only what the model does to all of its utterances.
+            # For a batch, only what the model does to all of its utterances.
             done |= dict.fromkeys(members, error)
             continue
         for rows, i in zip(log_probs, members, strict=True):
@@ -179,7 +179,7 @@ def _transcripts(
 def _log_probs(
     recognizer: Recognizer, recordings: Sequence[RecordingInput], names: Sequence[str]
 ) -> list[Tensor]:
-    """[T_n, C] float64 on the CPU of each recording; a single one is checked as for scores."""
+    """Logits [T_n, C] float64 on the CPU, per recording; a single one is checked as in scoring."""
     try:
         with torch.inference_mode(), matmul_precision("float32", recognizer.device):
             outputs = call_model(recognizer.module, recognizer.inputs(recordings))
@@ -225,7 +225,7 @@ def _ratio(total: float, count: int) -> float | None:
 
 
 def in_nats(loss: float | None) -> str:
-    """A mean loss for people; a dash if there is none."""
+    """A mean loss for display; a dash if there is none."""
     return "-" if loss is None else f"{loss:.2f}"
 
 

@@ -1,8 +1,7 @@
 """The processes that train one model together, each on its share of every batch.
 
-Sums that a single process takes over a batch (losses, gradients, the statistics of normalization)
-are taken over all shares, so the result is that of one process with the whole batch, to rounding.
-Only sums of floats differ, by their order.
+Whatever a single process sums over a batch (losses, gradients, the statistics of normalization) is
+summed over all shares. So the result is that of one process with the whole batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -30,10 +29,11 @@ Item = TypeVar("Item")
 class Processes:
     """This process among those that train together; by default, it is alone.
 
-    All of them call the same methods in the same order. ``Processes()`` returns what it is given.
+    All of them must call the same methods in the same order. Those of ``Processes()`` return their
+    arguments.
 
     Attributes:
-        rank: number of this process; 0 is the one that writes files and speaks.
+        rank: number of this process; process 0 writes files and messages.
         count: how many there are.
     """
 
@@ -42,17 +42,17 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This process's part of a list that all have: neighbors go to different processes."""
+        """This process's share of a list that all have; neighbors go to different processes."""
         return items[self.rank :: self.count]
 
     def joined(self, found: Iterable[Item]) -> list[Item]:
-        """What all processes found for their shares of a list, in the order of that list.
+        """The results of all processes for their shares of a list, in the order of that list.
 
-        An ``EglError`` while one of them looks is raised in all.
+        An ``EglError`` in one of them is raised in all.
         """
         with self.together():
             own = list(found)
@@ -113,7 +113,7 @@ class Processes:
                 )
 
     def replicated(self, model: nn.Module) -> nn.Module:
-        """The model as it is to be called in training, so that gradients are means over processes.
+        """The model to call in training, so that gradients are means over processes.
 
         Every process gets the weights of the first.
         """
@@ -151,7 +151,7 @@ class Processes:
 
 
 class _Total(torch.autograd.Function):
-    """Sums over all processes. Each depends on every summand, so gradients are summed likewise."""
+    """Sums over all processes. Each depends on every summand, so gradients are summed, too."""
 
     @staticmethod
     def forward(ctx: Any, summand: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def _total(summand: Tensor) -> Tensor:
 
 
 def counted() -> Processes:
-    """The processes that a launcher such as ``torchrun`` started, by the variables that it sets."""
+    """The processes that a launcher such as ``torchrun`` started, by the variables it sets."""
     try:
         count, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     except (KeyError, ValueError):
@@ -201,11 +201,11 @@ def connected() -> Iterator[None]:
 
 
 def _is_about_processes(error: Exception) -> bool:
-    # gloo raises plain errors, which name its source file; torch, if a variable is missing.
+    # gloo raises plain errors that name its source file; torch raises one if a variable is missing.
     words = ("gloo", "rendezvous", "MASTER_ADDR", "MASTER_PORT")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def _brief(error: Exception) -> str:
-    """The first sentence, without the addresses and places in source files that gloo names."""
+    """The first sentence, without the addresses and source locations that gloo adds."""
     return re.sub(r"\[[^]]*\](:\d+)?[.:]? ?", "", one_line(error)).split(". ")[0][:150]

@@ -1,4 +1,4 @@
-"""The folder of a training run: what is kept in it, and how it is found again.
+"""The folder of a training run: what it holds, and how a run is resumed from it.
 
     settings.json    what the run was started with
     metrics.jsonl    one line per finished epoch
@@ -66,7 +66,7 @@ class EpochMetrics:
 
 @dataclass(kw_only=True)
 class EpochSums:
-    """What the finished batches of an epoch add up to.
+    """Totals over the finished batches of an epoch.
 
     Attributes:
         num_batches: number of batches.
@@ -140,7 +140,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Create the folder, and keep other runs out; raises ``OutputError`` if one is in it."""
+        """Create the folder and lock out other runs; raises ``OutputError`` if it holds one."""
         atomic.make_folder(self.path)
         with sole_writer(self.path / ".lock", of=f"run folder {self.path}"):
             yield
@@ -184,7 +184,7 @@ class RunFolder:
             state = self._read(self.previous_path)
             epochs = len(state.history)
             warn(f"{error}; continuing from {self.previous_path}, after epoch {epochs}")
-            # Otherwise, the next state would replace the good one by the damaged one.
+            # Otherwise, the next save would replace the good state with the damaged one.
             atomic.remove(self.last_path)
         self.write_metrics(state.history)
         return state

@@ -20,23 +20,22 @@ from egl_fast.selection import Candidates, batches
 from egl_fast.selection.gate import Gate
 from egl_fast.selection.strategies import Strategy, described, split_unit, strategy_of
 
-#: Rankings that need no model: later rounds would say the same as the first.
+#: Rankings that need no model, so later rounds would give the same as the first.
 _MODEL_FREE: Final = frozenset({"random", "longest", "shortest"})
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A strategy alone, or a table of [choices]; what is not listed here is called as there.
+    """A strategy alone, or a table of [choices]; other attributes have the names used there.
 
     Attributes:
         name: in tables and progress lines.
         listed: what the file's ``strategies`` call it; a file's path is absolute.
         strategy: what to rank by; a file's path is absolute.
         score: its function.
-        per: key -> so many utterances of each of its values, and no more.
-        without: candidates that match are left out, if there is such a filter; impossible in
-            practice.
-        path: of its place in the file, for errors.
+        per: key -> the most utterances of each of its values.
+        without: a filter whose matches are not candidates; impossible in practice.
+        path: its place in the file, for errors.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Choice:
 
     @property
     def is_gated(self) -> bool:
-        """Whether what is not like speech of the base set is left out."""
+        """Whether recordings that are unlike the base set's speech are left out."""
         return self.drop_atypical is not None or self.min_typicality is not None
 
     @property
@@ -122,7 +121,7 @@ def read_choices(root: Table, folder: Path) -> tuple[tuple[Choice, ...], dict[st
 
 
 class _Files:
-    """Files of the user's: each is read once, and must be what an earlier run recorded."""
+    """The user's files: each is read once, and must be the one that an earlier run recorded."""
 
     def __init__(self, recorded: Table, folder: Path) -> None:
         self.hashes: dict[str, str] = {}
@@ -183,7 +182,7 @@ def _plain_choice(name: str, path: KeyPath, files: _Files, root: Table) -> Choic
 
 
 def _called(strategy: str) -> str:
-    """A file goes by its name alone, wherever it lies."""
+    """A file goes by its name, without its folder."""
     plain, unit = split_unit(strategy)
     path, colon, function = plain.rpartition(":")
     name = f"{Path(path).name}:{function}" if colon else plain

@@ -1,4 +1,4 @@
-"""The configuration of a simulation: what its TOML file may say, and what that means.
+"""The configuration of a simulation: what its TOML file may contain, and what that means.
 
 docs/simulate.md shows every key in a commented example.
 """
@@ -31,7 +31,7 @@ REQUIRED_PARTS: Final = PARTS[:4]
 #: torch takes no larger ones.
 _SEED: Final = kinds.Integer(0, at_most=2**63 - 1)
 
-#: What the simulation, its data or the features decide, and the file does not.
+#: Settings that the simulation, its data or the features decide, not the file.
 _GIVEN_SIZES: Final = ("num_bins", "num_classes")
 _GIVEN_TRAINING: Final = ("learning_rate", "seed")
 _GIVEN_SCORING: Final = ("seed", "per_hypothesis")
@@ -79,21 +79,21 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """A simulation, every default filled in; what is not listed here is called as in the file.
+    """A simulation, with all defaults filled in; other attributes are named as in the file.
 
     Attributes:
         source: the file, for errors found later on.
-        data_root: folder that manifest paths are relative to, where a source names no other.
+        data_root: folder that manifest paths are relative to, unless a source names another.
         data: part -> its sources.
         sample_seed: of the samples drawn from manifests; the same for all ``seeds``.
         choices: of the file's ``strategies``.
         strategy_sha256: the user's files among these -> hash of their content.
-        reject: what of the pool is paid for, but not trained on.
+        reject: utterances of the pool that are paid for, but not trained on.
         by: key of test and pool whose values get separate tables.
         queries: budgets, as written.
         step: budget of a round of "sequential"; None: from query to query.
         init_file: model file that everything starts from, instead of random weights.
-        pretrain: None where there are no such data.
+        pretrain: None if there is no such data.
         scoring: options, with seed 0.
         num_hypotheses: labelings of each utterance that are kept beside its scores.
     """
@@ -124,7 +124,7 @@ class SimulationConfig:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> SimulationConfig:
-    """Read and check a configuration; of other files, only strategies of the user's are read.
+    """Read and check a configuration; the only other files read are the user's strategies.
 
     Args:
         path: a TOML file.
@@ -211,7 +211,7 @@ def resolved(config: SimulationConfig) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> Any:
-    """Plain values, without those that are None, which TOML cannot say."""
+    """Plain values, without None, which TOML cannot express."""
     if isinstance(value, Mapping):
         return {key: _toml(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, (tuple, list)):
@@ -301,7 +301,7 @@ def _model(table: Table, folder: Path) -> tuple[ModelConfig, Path | None]:
 
 
 def _fields(table: Table, defaults: Any, *, but: Sequence[str]) -> dict[str, Any]:
-    """What a table says of the fields of a dataclass with kinds, or else its defaults."""
+    """A table's values for the fields of a dataclass with kinds, or else its defaults."""
     return {
         described.name: table.get(
             described.name, kinds.kind_of(described), getattr(defaults, described.name)
@@ -347,7 +347,7 @@ def _scoring(
     if chosen["mc_dropout"] and not may_drop:
         raise table.error("mc_dropout", "needs a model with dropout; add dropout = 0.1 to [model]")
     try:
-        # Norms of single hypotheses come at no cost, and egl_unsquared is made of them.
+        # Norms of single hypotheses cost nothing, and egl_unsquared is computed from them.
         return ScoringOptions(**chosen, per_hypothesis=True), num_hypotheses
     except ValueError as error:
         name, _, message = str(error).partition(": ")

@@ -56,7 +56,7 @@ from egl_fast.training.metrics import Transcript, count_edits, error_rates, in_n
 from egl_fast.training.run_folder import EpochMetrics
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
-#: Told what is going on within a unit.
+#: Called with a few words about progress within a unit.
 Note = Callable[[str], None]
 
 CPU: Final = torch.device("cpu")
@@ -65,7 +65,7 @@ CPU: Final = torch.device("cpu")
 def execute(unit: Unit, store: UnitStore, note: Note, *, device: torch.device = CPU) -> None:
     """Do a unit's work and write its result, or resume work that was cut off.
 
-    A training whose result is there already is done again only for its model.
+    A training that already has a result is repeated only for its model.
 
     Args:
         unit: what to do; the model that it needs must be there. Its lock must be held.
@@ -146,8 +146,8 @@ def _train(
 ) -> tuple[dict[str, Any], float]:
     """The result, and the seconds spent on epochs that were there before.
 
-    Where there is a result already, and only its model is gone, the result and its tables stay as
-    they are: made on another machine, they would differ by rounding.
+    If there is a result already, and only its model is gone, the result and its tables stay as they
+    are: computed on another machine, they would differ by rounding.
     """
     start = starting_point(unit.init, store)
     start.model.to(device)
@@ -185,7 +185,7 @@ def _train(
         result["test"] = _test(
             unit, load_checkpoint(trainer.folder.model_path, device=device), folder
         )
-    # Into its place only now: a model that is there is a finished one.
+    # Moved into place only now, so that any model there is a finished one.
     for path in (trainer.folder.metrics_path, trainer.folder.model_path):
         if path == trainer.folder.model_path or not for_its_model:
             atomic.write_bytes(folder / path.name, path.read_bytes())

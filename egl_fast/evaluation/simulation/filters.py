@@ -1,4 +1,4 @@
-"""Filters of the configuration: keys of a manifest, and which of their values are meant."""
+"""Filters of the configuration: keys of a manifest, and the values that match."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def matching(
 
     Args:
         items: what to choose from.
-        where: which.
+        where: the filter.
         record_of: an item's line.
-        source: what to call where they come from.
-        refuse: called with a message and a key where a key or one of its values matches nothing.
+        source: what to call their origin.
+        refuse: called with a message and a key if a key or one of its values matches nothing.
     """
     taken = list(items)
     for key, values in where.items():

@@ -14,7 +14,7 @@ from egl_fast.evaluation.table_columns import MEAN
 
 
 def value_of(member: Member, key: str) -> str:
-    """What an utterance's line says under a key, as text.
+    """The value of an utterance's line under a key, as text.
 
     Raises:
         ValueError: nothing, or more than one value.
@@ -87,7 +87,7 @@ def _errors(
             sum(numbers[name][place] for place in own)
             for name in ("num_chars", "num_words", "char_errors", "word_errors")
         )
-        # As the whole test set's: an error in an utterance without words counts as one.
+        # As for the whole test set, an error in an utterance without words counts as one.
         rates = {
             "ctc_loss": loss / len(own),
             "ctc_loss_per_char": loss / chars if chars else None,

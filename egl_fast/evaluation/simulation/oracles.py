@@ -1,4 +1,4 @@
-"""What only the hidden text tells of a recording: rankings that no one could have in practice."""
+"""Rankings from the hidden text, which nobody could have in practice."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from egl_fast.training.texts import reference_labels
 
 
 def oracle_cer(utterance: Utterance, heard: str) -> float:
-    """Character errors of a transcript, per character; as one error each where nothing was said."""
+    """Character errors of a transcript, per character; the number of errors if nothing was said."""
     edits = count_edits(utterance.text or "", heard)
     return edits.char_edits / max(1, edits.chars)
 
 
 def oracle_gradient(scoring: PoolScoring, utterance: Utterance) -> float:
-    """The squared length of the loss gradient for the true text: what ``egl`` expects.
+    """The squared length of the loss gradient for the true text, whose expectation ``egl`` is.
 
     Args:
         scoring: the model, and which parameters count.

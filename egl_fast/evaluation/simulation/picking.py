@@ -18,7 +18,7 @@ from egl_fast.selection.ranking import Selection
 
 
 class Picker:
-    """Picks from a pool; what was once put into order is remembered.
+    """Picks from a pool; remembers orders that it has computed.
 
     Args:
         pool: all of it.
@@ -39,14 +39,14 @@ class Picker:
         picked: tuple[int, ...],
         store: UnitStore,
     ) -> tuple[int, ...]:
-        """What a choice picks within a budget that includes what it has picked before.
+        """A choice's picks within a budget, earlier picks included.
 
         Args:
             choice: how.
-            query: the budget; where limits or the gate leave less, that is all.
+            query: the budget; if limits or the gate leave less, everything left is picked.
             unit: the scoring of the utterances ``scored``.
             scored: indices into the pool.
-            picked: before, first picked first.
+            picked: earlier picks, in order.
             store: where the scores are.
 
         Raises:

@@ -1,9 +1,9 @@
 """Which units a simulation needs, as far as is known yet.
 
 What a query trains on depends on scores, and scores depend on a trained model, so a plan unfolds
-while its units get done. ``Plan.expand`` looks at what is done and gives the rest: units that are
-known by now, and steps that will be known later. It is a function of the configuration, the data
-and the folder of units, so any process can pick up at any time.
+while its units get done. ``Plan.expand`` looks at what is done and returns the rest: units that are
+already known, and steps whose units will be known later. It is a function of the configuration, the
+data and the folder of units, so any process can pick up at any time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ StepKey: TypeAlias = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Point:
-    """One point of the experiment: a model, and what of the pool it was trained on.
+    """One point of the experiment: a model, and the part of the pool that it was trained on.
 
     Attributes:
         strategy: "" for the end points, which belong to every strategy.
@@ -60,7 +60,7 @@ class Point:
 
 @dataclass
 class Expansion:
-    """What is known of a plan at one time.
+    """What is known about a plan at one time.
 
     Attributes:
         points: all of them, in the order of the tables.
@@ -103,7 +103,7 @@ class Plan:
         self.picker = Picker(self.pool)
 
     def expand(self, store: UnitStore) -> Expansion:
-        """Everything that is known, given what is done."""
+        """Everything that follows from what is done."""
         return _Expander(self, store).expand()
 
     def expected_seconds(self, query: str) -> float:
@@ -115,7 +115,7 @@ class Plan:
         return float(budget.amount / of) * total_seconds(self.pool)
 
     def labeled(self, picks: Sequence[int]) -> tuple[Member, ...]:
-        """Base set and picks but rejects. In the pool's order: equal sets are equal work."""
+        """Base set and picks, less rejects; in the pool's order, so equal sets are equal work."""
         reject = self.config.reject
         picked = (self.pool[index] for index in sorted(picks))
         return self.sets["base"] + tuple(
@@ -177,7 +177,7 @@ class _Expander:
     def _points(
         self, choice: Choice, mode: str, seed: int, scores: ScoreUnit | None, start: Start | None
     ) -> list[Point]:
-        """A choice's points; in rounds, each by the scores of the model of the one before."""
+        """A choice's points; in rounds, each uses the scores of the previous point's model."""
         points = []
         strategy = choice.name
         picked: tuple[int, ...] | None = ()
@@ -286,6 +286,6 @@ class _Expander:
     def _keep(self, init: Start | None) -> None:
         if isinstance(init, TrainUnit):
             self.out.needed_models.add(init.name)
-            # A model that is gone is made again, starting from another one.
+            # A model that is gone is trained again, starting from another one.
             if not self.store.has_model(init.name):
                 self._keep(init.init)

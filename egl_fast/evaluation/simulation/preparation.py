@@ -1,4 +1,4 @@
-"""Makes the plan of a configuration: everything is read and checked before any training."""
+"""Makes a configuration's plan, after everything is read and checked and before any training."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from egl_fast.selection import Budget, parse_budget, rank, within_budget
 
 
 def rounds_of(config: SimulationConfig, pool: Sequence[Member]) -> dict[str, tuple[str, ...]]:
-    """Each mode's budgets, ascending; those of single batches do not build on each other.
+    """Each mode's budgets, ascending; in "single" mode, they do not build on each other.
 
     Raises:
         ConfigError: a query does not fit the pool, or the step does not lead to the queries.
@@ -68,7 +68,7 @@ def _rounds(queries: tuple[str, ...], step: str | None) -> tuple[str, ...]:
     for query, amount in zip(queries, amounts, strict=True):
         if amount % size:
             raise ValueError(f"{query} is not a multiple of step = {step!r}; change one of them")
-    # A round that is a query is called what the query is called.
+    # A round that is a query has the query's name.
     written = dict(zip(amounts, queries, strict=True))
     unit = parsed[-1].unit
     per_unit = _amount(Budget(Fraction(1), unit))

@@ -30,13 +30,13 @@ from egl_fast.files.locking import (
     sole_writer,
 )
 
-#: Processes that start at the same instant keep each other out for a moment.
+#: Processes that start at the same instant lock each other out for a moment.
 _PATIENCE_SECONDS: Final = 2.0
 
 
 @contextmanager
 def at_work_in(run_dir: Path, config: SimulationConfig) -> Iterator[bool]:
-    """Keep simulations with other configurations out of a folder while at work there.
+    """Lock out simulations with other configurations while at work in a folder.
 
     Yields:
         Whether the folder held another configuration, which this one has replaced.
@@ -65,8 +65,8 @@ def refresh_tables(
         plan: of the simulation.
         store: its units.
         run_dir: where the tables go.
-        on_wait: told which process is writing them, which is then waited for; without it, nothing
-            is written in that case.
+        on_wait: called with the process that is already writing them, which is then waited for;
+            without it, nothing is written in that case.
 
     Raises:
         OutputError: a file cannot be written, or a unit's is damaged.

@@ -29,7 +29,7 @@ _DISJOINT = (
     ("pool", "test"),
     ("valid", "test"),
     *(("pretrain", part) for part in ("pool", "valid", "test", "pretrain_valid")),
-    # What decides about pretraining must not be hidden, nor what models are tested on.
+    # Pretraining must not be validated on hidden texts, or on what models are tested on.
     *(("pretrain_valid", part) for part in ("pool", "test")),
 )
 
@@ -196,7 +196,7 @@ def _audio_identity(path: Place) -> str:
 
 
 class _Recordings:
-    """Which stretches of which recordings are taken, to find what shares audio with them."""
+    """The stretches of recordings that are taken, to find others that share audio with them."""
 
     def __init__(self, members: Iterable[tuple[Hashable, Member]]) -> None:
         self._taken: dict[Hashable, list[tuple[float, float, Utterance]]] = {}
@@ -212,7 +212,7 @@ class _Recordings:
         }
 
     def twin_of(self, recording: Hashable, start: float, seconds: float) -> Utterance | None:
-        """One that shares audio with a stretch of the same recording, if any was taken."""
+        """One that shares audio with a stretch of the same recording, if there is any."""
         stretches = self._taken.get(recording, [])
         earliest = start - self._longest.get(recording, 0.0)
         for other_start, other_end, utterance in stretches[

@@ -12,7 +12,7 @@ units/<kind>-<hash>/spec.json      what the unit is, readable; the hash is of th
 units/.locks/<kind>-<hash>         held by the process at work
 
 Results are used weeks after they were written, and may have been edited or cut short by then. They
-are compared with what else their folder says before anything is made of them.
+are compared with the rest of their folder before they are used.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _Content = TypeVar("_Content")
 class UnitStore:
     """The folder of units: what is done, and who is at work.
 
-    What is read from a unit raises OutputError where it is damaged, or does not fit what else its
-    folder says.
+    Reading from a unit raises OutputError if what is read is damaged, or does not fit the rest of
+    its folder.
 
     Args:
         root: the folder; several simulations may share it.
@@ -76,7 +76,7 @@ class UnitStore:
         return self.root / name / "model.pt"
 
     def has_model(self, name: str) -> bool:
-        """Whether a training's model is there; one that is, is finished."""
+        """Whether a training's model is there, which means that it is finished."""
         return self.model_path(name).exists()
 
     def discard_model(self, name: str) -> None:
@@ -92,11 +92,11 @@ class UnitStore:
         return self.root / name / "run"
 
     def discard_run(self, name: str) -> None:
-        """Remove what a training was resumed from, and what an earlier removal left."""
+        """Remove the states that a training resumes from, and leftovers of an earlier removal."""
         run = self.run_dir(name)
         doomed = run.with_name("run.removed")
         shutil.rmtree(doomed, ignore_errors=True)
-        # Under its own name, half of it would look like a run that lost its states.
+        # Half-removed under its own name, it would look like a run that lost its states.
         with suppress(OSError):
             os.replace(run, doomed)
             atomic.sync_folder(run.parent)
@@ -121,7 +121,7 @@ class UnitStore:
         return self._read(path, checked)
 
     def seconds(self, name: str) -> float | None:
-        """How long a unit took; None where that is not known."""
+        """How long a unit took; None if that is not known."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             seconds = float(_json_object(self.folder(name) / "timing.json")["wall_seconds"])
             return seconds if 0 <= seconds < math.inf else None
@@ -191,7 +191,7 @@ class UnitStore:
             "wer": sum(numbers["word_errors"]) / (sum(numbers["num_words"]) or count),
         }
         for key, value in expected.items():
-            # Up to rounding: a sum's last digits are those of the Python that made it.
+            # Up to rounding: a sum's last digits depend on the version of Python.
             if value != test[key] and not math.isclose(value, test[key], rel_tol=1e-9):
                 _disagree(key, "test.csv.gz")
 

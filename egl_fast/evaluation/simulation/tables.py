@@ -26,7 +26,7 @@ from egl_fast.evaluation.table_columns import (
 )
 from egl_fast.files import atomic
 
-#: Picks of each strategy that keep their hypotheses: as many as a report can be asked to show.
+#: Picks of each strategy that keep their hypotheses: the most that a report can show.
 NUM_HEARD: Final = 50
 
 
@@ -131,8 +131,8 @@ def scores_table(lines: Sequence[Mapping[str, Any]], heard: Set[str]) -> pl.Data
 
     Args:
         lines: each recording's manifest keys, scores and controls.
-        heard: ids of those whose hypotheses are kept, without labels and standard errors, which
-            no report shows.
+        heard: ids of recordings whose hypotheses are kept, without labels and standard errors,
+            which no report shows.
     """
     keys = dict.fromkeys(key for line in lines for key in line if key != "hypotheses")
     columns = [polars_column(key, [line.get(key) for line in lines]) for key in keys]

@@ -59,7 +59,7 @@ class TomlSource:
     def where(self, path: KeyPath) -> str:
         """The place of a key, or of whatever encloses it most closely in the file."""
         for end in range(len(path), 0, -1):
-            # What is below an override came with it, whatever the file says.
+            # Everything below an override came with it, whatever the file says.
             if path[:end] in self._overrides:
                 return self._overrides[path[:end]]
         for end in range(len(path), 0, -1):
@@ -108,7 +108,7 @@ class TomlSource:
 
 
 class Table:
-    """One table, read strictly: in the end, a key that was never read is an error.
+    """One table, read strictly: a key that is never read is an error.
 
     Args:
         source: the file.
@@ -173,7 +173,7 @@ class Table:
         """Refuse the keys that were never read.
 
         Raises:
-            ConfigError: there is one; the message names it and its likely meaning.
+            ConfigError: there is one; the message names it and the key that was probably meant.
         """
         for name in self.content:
             if name not in self._known:
@@ -188,8 +188,8 @@ class Table:
 def line_of(text: str, path: KeyPath) -> int | None:
     """The line, from 1, on which the statement begins that defines a key in a TOML text.
 
-    No TOML library in Python tells. But the text up to the end of a statement is TOML, too, and has
-    the key, and the text before the statement is TOML without it.
+    No TOML library for Python says. But the text up to the end of the statement is TOML that has
+    the key, and the text before the statement is TOML that does not.
 
     Args:
         text: what ``tomllib`` has read without complaint.

@@ -1,4 +1,4 @@
-"""Units of work, named by what determines their result; where they are kept: ``store``."""
+"""Units of work, named by what determines their result; ``store`` keeps them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from egl_fast.scoring.options import ScoringOptions
 from egl_fast.training.config import TrainingConfig
 from egl_fast.vocabulary import ENGLISH_CHARACTERS
 
-#: Of what units compute. A change that alters results needs a new number.
+#: Version of what units compute. A change that alters results needs a new number.
 FORMAT_VERSION: Final = 1
 
 TrainKind: TypeAlias = Literal["pretrain", "base", "train"]
@@ -108,10 +108,11 @@ class ScoreUnit:
     Attributes:
         model: the unit whose model scores.
         pool: what is scored; the scorer sees no text, only oracles do.
-        options: how.
+        options: of the scoring.
         num_hypotheses: labelings kept for each utterance.
         title: what to call it in progress lines.
-        trusted: what typicality is relative to; None: neither typicality nor embeddings are kept.
+        trusted: the recordings that typicality is relative to; None: neither typicality nor
+            embeddings are kept.
         oracles: whether those of ``table_columns.ON_REQUEST`` are computed, too.
     """
 
@@ -132,7 +133,7 @@ class ScoreUnit:
     @property
     def spec(self) -> dict[str, Any]:
         """All that determines the result."""
-        # What was added later is in it only if asked for, so that other scorings keep their names.
+        # Options added later appear only if used, so that other scorings keep their names.
         scoring = asdict(self.options)
         for later in ("word_confidence", "mc_dropout"):
             if not scoring[later]:

@@ -1,4 +1,4 @@
-"""Getting a plan done, alone or together with other processes at the same folder of units."""
+"""Works through a plan, alone or with other processes that share the folder of units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from egl_fast.evaluation.simulation.store import UnitStore
 from egl_fast.evaluation.simulation.units import Unit
 from egl_fast.files.locking import LockHeldError
 
-#: Looks in a row that find neither work nor workers; more of them mean a mistake in the plan.
+#: Consecutive looks that may find neither work nor workers; more mean a mistake in the plan.
 _MAX_IDLE: Final = 10
 
 
@@ -28,7 +28,7 @@ class State:
 
     Attributes:
         done: units finished, by any process.
-        total: units in all; a little too many while equal sets are not known to be equal.
+        total: all units; slightly too many while sets are not yet known to be equal.
         left_seconds: estimated time left, from the units finished so far; None while unknown.
     """
 
@@ -39,7 +39,7 @@ class State:
 
 @dataclass
 class Watcher:
-    """What the work tells its caller; ``on_wait`` gets the holders of everything that is ready."""
+    """What the work reports to its caller; ``on_wait`` gets the holders of everything ready."""
 
     on_start: Callable[[Unit, State], None] = lambda unit, state: None
     on_note: Note = lambda words: None
@@ -111,7 +111,7 @@ def work(
 
 
 def ready(expansion: Expansion, store: UnitStore) -> Iterator[Unit]:
-    """What can be done now, first things first."""
+    """What can be done now, in order."""
     for unit in expansion.units.values():
         if _is_wanted(unit, expansion, store) and (
             unit.needs is None or store.has_model(unit.needs.name)
@@ -120,16 +120,16 @@ def ready(expansion: Expansion, store: UnitStore) -> Iterator[Unit]:
 
 
 def _is_wanted(unit: Unit, expansion: Expansion, store: UnitStore) -> bool:
-    """Not done; or done, but its model is gone and something starts from it."""
+    """Whether a unit is not done, or its model is gone and another unit starts from it."""
     if not store.is_done(unit.name):
         return True
     return unit.name in expansion.needed_models and not store.has_model(unit.name)
 
 
 def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
-    """How far a plan has come, and how long it will take that many processes.
+    """How far a plan has come, and how long this number of processes will take.
 
-    Time is taken to be proportional to the audio of a unit, at the rate of its kind.
+    Assumes that time is proportional to the audio of a unit, at the rate of its kind.
     """
     spent, audio, left = (defaultdict[str, float](float) for _ in range(3))
     done = 0
@@ -145,7 +145,7 @@ def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
     for kind, cost in expansion.later.values():
         left[kind] += cost
     rates = {kind: spent[kind] / audio[kind] for kind in spent}
-    if "base" in rates:  # until a query training tells better
+    if "base" in rates:  # until a query training gives a better rate
         rates.setdefault("train", rates["base"])
     seconds_left = None
     if set(left) <= set(rates):
@@ -156,8 +156,8 @@ def state_of(expansion: Expansion, store: UnitStore, *, workers: int) -> State:
 def _claim(
     expansion: Expansion, store: UnitStore, stack: ExitStack
 ) -> tuple[Unit | None, list[str]]:
-    """A unit to do, held until the stack ends, if there is one; who holds others."""
-    # All take the first that is free, so what others hold mostly comes before it.
+    """A unit to do, if there is one, held until the stack ends; and the holders of others."""
+    # All take the first free one, so what others hold mostly comes before it.
     holders = []
     for unit in ready(expansion, store):
         with ExitStack() as lock:
@@ -173,7 +173,7 @@ def _claim(
 
 
 def _discard_models(expansion: Expansion, names: Iterable[str], store: UnitStore) -> None:
-    """Remove those models of query trainings that nothing in this plan starts from anymore."""
+    """Remove models of query trainings from which nothing in this plan starts anymore."""
     for name in names:
         # Base models are few, and other simulations in the same folder may start from them.
         is_query = expansion.units[name].kind == "train"

@@ -4,7 +4,8 @@ The utterances of the test set are resampled, the same ones for every training r
 are compared on the same speech, and a run keeps its seed. A mean over seeds is then a statistic of
 the resampled test set like any other. The intervals say how much a result depends on which
 utterances the test set happens to hold, *given* the trained models. How much training runs differ
-is another question, and is shown as it is: a handful of seeds is too few for a standard error.
+is another question: a handful of seeds is too few for a standard error, so the runs themselves are
+shown.
 
 A statistic's values are one array whose first axis is "the sample, then each resample"; any
 function applied along that axis has its own interval.
@@ -28,7 +29,7 @@ _BLOCK_NUMBERS = 4 * 2**20
 class Interval:
     """A number on the sample, and the interval that its resamples span.
 
-    An end is infinite where the statistic may lie beyond what can be measured.
+    An end is infinite if the statistic may lie beyond what can be measured.
     """
 
     estimate: float
@@ -56,8 +57,8 @@ def bootstrap_ratios(
             several calls may be subtracted from each other.
 
     Returns:
-        [1 + B, P]: row 0 on the sample itself. A resample whose denominators sum to 0 says
-        nothing, and repeats row 0.
+        [1 + B, P]: row 0 on the sample itself. A resample whose denominators sum to 0
+        repeats row 0.
 
     Raises:
         ValueError: there is no utterance, shapes do not fit, or the denominators sum to 0.
@@ -93,8 +94,8 @@ def resampled_counts(
         size: n, utterances in the sample.
         replicates: how many resamples in all.
         seed: the same seed, size and rows give the same resamples.
-        rows: how many arrays as large as a block's counts the caller needs; with more of them,
-            blocks are smaller.
+        rows: number of arrays as large as a block's counts that the caller needs; the more, the
+            smaller the blocks.
 
     Yields:
         (number of the block's first resample, counts [b, n]: how often each utterance was drawn).

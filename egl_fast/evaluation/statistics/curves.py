@@ -1,4 +1,4 @@
-"""What can be read off a curve of a loss or an error rate against how much was labeled.
+"""Readings from a curve of a loss or an error rate over the amount labeled.
 
 Curves are piecewise linear between the measured points. ``x`` [Q] rises strictly; ``y`` [..., Q]
 may hold many curves (resamples, seeds) over the same ``x``; less is better.
@@ -58,12 +58,12 @@ def mean_height(x: Floats, y: Floats) -> Floats:
 
 
 def budget_to_reach(x: Floats, y: Floats, target: Floats) -> Floats:
-    """How much has to be labeled for a curve to come down to a target.
+    """How much must be labeled for a curve to come down to a target.
 
     Args:
         x: [Q], how much was labeled.
         y: [..., Q], what that led to.
-        target: [...], the height to come down to.
+        target: [...], the height to reach.
 
     Returns:
         [...]: the smallest budget at which the curve is at or below the target; -inf where it

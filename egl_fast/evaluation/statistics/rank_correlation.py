@@ -10,7 +10,7 @@ import numpy as np
 from egl_fast.evaluation.statistics.bootstrap import Floats, resampled_counts
 
 #: Above this many utterances, intervals come from a formula: ranking them again in each of a
-#: thousand resamples would take minutes, for a result already known to three digits.
+#: thousand resamples would take minutes, for a result known to three digits anyway.
 MAX_BOOTSTRAP_SIZE = 20_000
 
 
@@ -83,7 +83,7 @@ def spearman(
         for _, counts in resampled_counts(size, replicates, seed, rows=len(rows))
     ]
     tail = (1 - level) / 2
-    # A resample may draw only equal values; then it says nothing, and the sample stands in for it.
+    # A resample may contain only equal values; then the sample replaces it.
     values = np.concatenate(blocks)
     low, high = np.quantile(np.where(np.isnan(values), estimate, values), [tail, 1 - tail], axis=0)
     return RankCorrelations(estimate, low, high)

@@ -1,7 +1,7 @@
-"""How far transcripts are from the model's own if parts of it are left out: Monte Carlo dropout.
+"""Monte Carlo dropout: how far transcripts with dropout are from the one without.
 
-Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016; on transcripts, as a committee
-whose members are drawn from one model.
+Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016; here, a committee of
+transcripts whose members are drawn from one model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from egl_fast.scoring.task import ScoringTask
 
 
 def dropout_modules(model: nn.Module) -> dict[str, nn.Dropout]:
-    """Name -> module, of those that drop anything.
+    """Modules that drop anything, by name.
 
     Raises:
         ModelError: there is none.

@@ -10,10 +10,10 @@ from egl_fast.gradients.tape import Tape
 
 
 def embeddings_of(tape: Tape, lengths: Tensor) -> Tensor:
-    """[N, d] float32 on the CPU: what the output layer sees of each utterance, pooled over frames.
+    """[N, d] float32 on the CPU: the output layer's input, pooled over each utterance's frames.
 
-    A model whose output layer is not a plain linear layer, or whose output layer's parameters do
-    not count, is pooled by its log-probabilities instead; they tell less.
+    If the output layer is not a plain linear layer, or its parameters do not count, the
+    log-probabilities are pooled instead, which say less.
 
     Args:
         tape: of a forward pass whose first output is logits [N, T, C].

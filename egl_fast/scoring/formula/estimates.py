@@ -1,4 +1,4 @@
-"""What the gradients of an utterance's rows say of its labelings."""
+"""Estimates for an utterance's labelings from the gradients of its rows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from egl_fast.scoring.formula.search import Searched
 def estimates(
     one: Searched, products: Tensor, output_share: Tensor
 ) -> tuple[Estimate, SingleNorms | None, Estimate | None]:
-    """Expected squared norms of the K best, each of them if known, and of those beyond if drawn.
+    """Expected squared norms: of the K best, of each of them if known, and of the rest if drawn.
 
-    The expectations are affine functions of both arguments: estimates use what is known beforehand
-    of the output layer. ``layer_scores`` relies on that.
+    The expectations are affine functions of both arguments, since estimates use the output layer's
+    known norms. ``layer_scores`` relies on that.
 
     Args:
         one: the utterance.
@@ -30,7 +30,7 @@ def estimates(
     energy = float(one.rows.weights @ one.energies)
     beyond = one.draws.estimate(
         *(x[len(one.rows) : one.num_rows] for x in norms),
-        # The K best's, which do not depend on the draws.
+        # Those of the K best, which do not depend on the draws.
         gain=best.value / energy if energy > 0.0 else 0.0,
     )
     return best, single, beyond

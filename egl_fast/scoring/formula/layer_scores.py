@@ -1,8 +1,8 @@
-"""What each layer of a model adds to an utterance's scores.
+"""How much each layer of a model contributes to an utterance's scores.
 
 Squared norms and inner products of gradients are sums over parameters, and scores are affine
-functions of them. So a layer's part is the score of its own sums, less the constant: that is what
-the output layer was known to add before any backward pass, and belongs to this layer.
+functions of them. So a layer's part is the score of its own sums, minus the constant term. That
+term is the output layer's known contribution, and is added to that layer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LayerProducts:
     def of(
         cls, model: nn.Module, by_parameter: Mapping[str, Tensor], output_layer: Sequence[str]
     ) -> LayerProducts:
-        """From those of each parameter; ``output_layer`` names the output layer's."""
+        """From the sums of each parameter; ``output_layer`` names the output layer's parameters."""
         layers = layers_of(model, by_parameter)
         output = next((layer for layer, own in layers.items() if {*own} & {*output_layer}), None)
         products = {
@@ -42,7 +42,7 @@ class LayerProducts:
     def divided(self, record: ScoreRecord, n: int, one: Searched, share: Tensor) -> ScoreRecord:
         """The record of utterance n, with its scores by layer.
 
-        ``share`` is what the output layer contributes to the utterance's sums over all parameters.
+        ``share`` is the output layer's contribution to the utterance's sums over all parameters.
         """
         nothing = torch.zeros_like(share)
         constant = _values(one, nothing, nothing)

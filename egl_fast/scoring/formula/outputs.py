@@ -18,7 +18,7 @@ def model_outputs(
 ) -> tuple[Tensor, Tensor]:
     """Check what a model returned: (logits [N, T, C], lengths [N]).
 
-    ``ids`` names the utterances; without, as long as N is not known, there is less to check.
+    ``ids`` names the utterances; without it, N is not known, and less is checked.
 
     Returns:
         The logits, unchanged and in the autograd graph, and the lengths as int64 on the CPU.
@@ -82,7 +82,7 @@ def _integers(lengths: Any, logits: Tensor) -> Tensor:
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
-#: What may be returned by mistake -> how to get probabilities from it, and what to return instead.
+#: Outputs returned by mistake -> how to get probabilities from them, and what to return instead.
 _OTHER_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "probabilities (none is below 0, and those of a frame sum to 1)": (
         lambda x: x,
@@ -100,9 +100,9 @@ _SIXTEEN_BITS = 2**-8
 def _refuse_other_scales(logits: Tensor, lengths: Tensor) -> None:
     """Refuse outputs that are a distribution over the classes in every frame, but not by softmax.
 
-    Their scores would be wrong, but look plausible. By chance, one frame of logits may be a
-    distribution, but not all frames of an utterance. Only if the first frame is one are the others
-    checked, so the check costs little.
+    Their scores would be wrong, but look plausible. One frame of logits may be a distribution by
+    chance, but not all frames of an utterance. The others are checked only if the first frame is
+    one, so the check costs little.
     """
     if logits.shape[0] == 0 or logits.shape[2] < 2:
         return

@@ -45,7 +45,7 @@ def without_gradients(
 ) -> list[tuple[ScoreRecord, Tensor | None]]:
     """Records of a forward pass's utterances, and embeddings if the task asks for them.
 
-    For methods that pull nothing back; arguments and errors are those of ``search``.
+    For methods without backward passes; arguments and errors are those of ``search``.
     """
     decoded = decode(task, tape, ids=ids, durations=durations)
     return [(record(task, one, Sums()), one.embedding) for one in decoded]
@@ -121,7 +121,7 @@ def _tell_of_lost_basis(
 
 
 def _one_by_one(one: Searched, blank: int) -> Searched:
-    """Use a row per hypothesis: these are more rows, but only squared norms are needed."""
+    """Use a row per hypothesis: more rows, but only squared norms are needed."""
     if one.rows.inner_products != "needed":
         return one
     device = one.log_probs.device

@@ -47,7 +47,7 @@ class Decoded:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Searched(Decoded):
-    """And with what to pull back, before the backward pass. On the CPU, except for cotangents."""
+    """A decoded utterance with its rows to pull back. On the CPU, except for cotangents."""
 
     rows: Rows  # how to get the labelings' norms from the first of the cotangents
     energies: Tensor  # [K] float64, ||delta_k||^2 of the labelings
@@ -131,9 +131,10 @@ def search(
 def decode(
     task: ScoringTask, tape: Tape, *, ids: Sequence[str], durations: Sequence[float]
 ) -> list[Decoded]:
-    """As ``search``, for a method that pulls nothing back: the same labelings.
+    """``search`` for a method without backward passes; finds the same labelings.
 
-    Their probabilities may differ in the last bits: the fused operator has its own log-softmax.
+    Their probabilities may differ in the last bits, since the fused operator has its own
+    log-softmax.
     """
     options, classes = task.options, task.classes
     logits, lengths = model_outputs(tape.outputs, ids=ids, num_classes=len(classes.vocabulary))
@@ -165,7 +166,7 @@ def _known_of(
     ids: Sequence[str],
     durations: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """The fields of ``Decoded`` that need no search, of each utterance."""
+    """The fields of ``Decoded`` that need no search, for each utterance."""
     embeddings = embeddings_of(tape, lengths) if task.embeds else None
     dropped = dropout_disagreement(task, tape, ids) if task.options.mc_dropout else None
     log_probs = tape.logits.detach().double().log_softmax(dim=2)
@@ -190,10 +191,10 @@ def _refuse_impossible(names: Sequence[str], found: ops.Hypotheses) -> None:
 
 
 def _searched_together(logits: Tensor, options: ScoringOptions) -> list[slice]:
-    """The utterances of a batch in parts whose rows fit into memory.
+    """The utterances of a batch, split so that each part's rows fit into memory.
 
-    A GPU does not wait to learn how many rows are needed. It allocates the most that may be, for
-    every utterance of a call: with thousands of classes, that is too much for a batch.
+    On a GPU, the operator does not wait to learn how many rows are needed. It allocates the largest
+    possible number for every utterance: with thousands of classes, too much for a batch.
     """
     num_utterances, num_frames, num_classes = logits.shape
     together = num_utterances
@@ -215,7 +216,7 @@ def _beyond_the_beam(
     name: str,
     key: int,
 ) -> tuple[Tensor, Draws]:
-    """An utterance's rows for draws that are not among its labelings, and what they mean."""
+    """An utterance's rows for draws that are not among its labelings, and how to use them."""
     options, blank = task.options, task.classes.blank
     num_draws = options.full_samples
     drawn = sample_labelings(

@@ -1,4 +1,4 @@
-"""How unsure a model is of the words that it hears, by the entropies of their frames.
+"""How unsure a model is of the words that it hears, from the entropies of their frames.
 
 Laptev and Ginsburg, "Fast Entropy-Based Methods of Word-Level Confidence Estimation for End-to-End
 Automatic Speech Recognition", SLT 2022. Of what they compare, this is what they recommend:
@@ -32,7 +32,7 @@ def word_uncertainty(log_probs: Tensor, classes: Classes) -> WordUncertainty:
 
     Args:
         log_probs: [T, C] of one utterance.
-        classes: what C stands for.
+        classes: the C classes.
     """
     words = words_of_path(log_probs.argmax(dim=1).tolist(), classes)
     words = words or [list(range(len(log_probs)))]
@@ -60,14 +60,14 @@ def frame_uncertainties(log_probs: Tensor) -> Tensor:
             (sums.log() / (1 - ALPHA), math.log(num_classes)),
         )
     ]
-    return torch.stack(found).clamp(0.0, 1.0)  # but for rounding, they are in between
+    return torch.stack(found).clamp(0.0, 1.0)  # except for rounding, they are in between
 
 
 def words_of_path(path: Sequence[int], classes: Classes) -> list[list[int]]:
-    """The frames of each word of a path, without those of spaces and of classes that are no text.
+    """The frames of each word of a path, without those of spaces and of classes that are not text.
 
-    A word begins where a label's text begins with a space, and after a label whose text ends with
-    one. Without such labels, all is one word.
+    A word begins at a label whose text begins with a space, and after a label whose text ends with
+    one. Without such labels, everything is one word.
 
     Args:
         path: [T] class indices.

@@ -16,7 +16,7 @@ from egl_fast.files.arrays import read_array
 
 
 class AddedKey:
-    """Values that wait in a separate file until the records take them over.
+    """Values kept in a separate file until they are added to the records.
 
     Args:
         name: the key.
@@ -28,12 +28,12 @@ class AddedKey:
         self.path = path
 
     def keep(self, values: npt.NDArray[np.float64]) -> None:
-        """Put the values onto the disk, one for each record."""
+        """Write the values to disk, one for each record."""
         with atomic.replacing(self.path) as file:
             np.save(file, values)
 
     def add(self, records: Path, num_records: int) -> None:
-        """Write the values into a file of records, if there are any; may be repeated."""
+        """Write the values, if any, into a file of records; may be repeated."""
         if not self.path.exists():
             return
         values = map(float, read_array(self.path))

@@ -47,7 +47,7 @@ class Header:
     # Bytes of each stream that hold them, by the stream's name.
     lengths: dict[str, int] = field(default_factory=dict)
     tally: Tally = Tally()  # as of ``position``
-    # Of a run that is complete except for renaming its files; else None.
+    # of a run that is complete except for renaming its files; otherwise None
     metadata: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Header:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any], streams: Sequence[str]) -> Header:
-        """The header that an object in a journal of these streams stands for.
+        """The header for an object in a journal of these streams.
 
         Raises:
             ValueError, KeyError, TypeError: it has another form.
@@ -107,7 +107,7 @@ def read_journal(path: Path, streams: Sequence[str]) -> tuple[Header, list[dict[
             except ValueError:
                 if number < len(lines) - 1:
                     raise
-                del lines[-1]  # pages reach the disk in any order: its end may be there alone
+                del lines[-1]  # pages reach the disk in any order, so only the end may be there
         return Header.from_json(header, streams), entries, sum(len(line) + 1 for line in lines)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise damaged(path, one_line(error)) from None

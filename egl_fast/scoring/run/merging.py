@@ -1,7 +1,7 @@
-"""Scores of shards, put together in the manifest's order as if one run had made them.
+"""Merges the scores of shards in the manifest's order, as if one run had made them.
 
-Every shard's files are in that order already, so only one line of each is looked at, whatever
-their number and length.
+Every shard's files are in that order already, so only one line of each is in memory, however many
+and however long they are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAMED = 3
 
 
 def metadata_of(scores: Path) -> dict[str, Any]:
-    """What ``SCORES.meta.json`` says.
+    """The content of ``SCORES.meta.json``.
 
     Raises:
         ManifestError: the scores are not complete, or their metadata is missing or damaged.
@@ -142,7 +142,7 @@ class Merging:
         self._shards = shards
         self._utterances = utterances
         self._with_embeddings = embeddings
-        #: What is wrong with the shards, once all outcomes are read.
+        #: Faults of the shards, complete once all outcomes are read.
         self.gaps = _Named()
         self.duplicates = _Named()
         self.strangers = _Named()

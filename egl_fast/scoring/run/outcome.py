@@ -1,4 +1,4 @@
-"""What becomes of a pool's utterances. Nothing here imports torch."""
+"""Outcomes of a pool's utterances: scores or errors. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from egl_fast.records import ScoreRecord
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Utterances whose order batches may change. Batches never cross windows, so how the rest of a
-#: manifest is batched does not depend on what has been scored of it.
+#: Utterances within which batches may change the order. Batches never cross windows, so how the
+#: rest of a manifest is batched does not depend on how much of it has been scored.
 WINDOW = 64
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one utterance of a pool."""
+    """The outcome of one utterance of a pool."""
 
     position: int  # its place in the pool, from 0
     utterance: Utterance  # its line of the manifest

@@ -30,7 +30,7 @@ from egl_fast.scoring.task import ScoringTask
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """What a recording may cost before it is given up."""
+    """Limits beyond which a recording is given up."""
 
     max_duration: float | None = None  # longest recording, in seconds; None: any
     # For reading and decoding one; None: forever.
@@ -76,7 +76,7 @@ class PoolScoring(Scoring):
         completed: Container[int] = frozenset(),
         stop: Event | None = None,
     ) -> Iterator[tuple[Mapping[int, Utterance], dict[int, Found | EglError]]]:
-        """See ``Scoring.in_windows``; windows in their order, and stops between two results."""
+        """See ``Scoring.in_windows``; yields windows in order, and stops between two results."""
         for window, loaded in self.loaded(utterances, completed):
             for found in work(self, WindowWork(window, loaded, completed)):
                 yield window, found
@@ -86,7 +86,7 @@ class PoolScoring(Scoring):
     def loaded(
         self, utterances: Iterable[Utterance], completed: Container[int] = frozenset()
     ) -> Iterator[tuple[dict[int, Utterance], dict[int, RecordingInput | EglError]]]:
-        """Windows with their recordings, decoded ahead; none that is complete already."""
+        """Windows with their recordings, decoded ahead; complete windows are skipped."""
         windows: deque[dict[int, Utterance]] = deque()  # being decoded, or computed
 
         def decoded() -> Iterator[Utterance]:
@@ -110,8 +110,9 @@ class PoolScoring(Scoring):
     def coverage(self, scored: Utterance) -> Coverage | None:
         """Which parameters have a norm rule; None for methods without gradients.
 
-        If nothing was scored since the model was loaded, as all was scored before a run was
-        stopped, the model runs once on a recording that was; None if it cannot be read any more.
+        If nothing was scored since the model was loaded, because an earlier run had scored
+        everything, the model runs once on one of the scored recordings; None if that recording
+        cannot be read anymore.
         """
         engine = self.task.engine
         if not self.task.options.chosen_method.pulls_back:

@@ -1,4 +1,4 @@
-"""How scores were made: questions to a ``Scoring``, answered where the model is."""
+"""How scores were made: questions for ``Scoring.ask``, answered where the model is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_settings(scoring: PoolScoring, pool_sha256: str) -> dict[str, Any]:
 
 
 def circumstances_of(scoring: PoolScoring, model: str, pool: Sequence[str]) -> dict[str, Any]:
-    """What else is recorded about how the scores were made."""
+    """Further facts to record about how the scores were made."""
     device = scoring.task.engine.device
     # One path that leads somewhere, or else a list: of several, of `-`, of NAME=PATH.
     leads = [os.path.exists(path) or is_url(path) for path in pool]
@@ -85,7 +85,7 @@ def trusted_by_the_model(scoring: PoolScoring) -> npt.NDArray[np.float32] | None
 
 
 def unpooled_params(scoring: PoolScoring) -> str | None:
-    """The pattern of parameters, if it leaves out the output layer: embeddings are others then."""
+    """The pattern of parameters, if it leaves out the output layer, which changes embeddings."""
     engine = scoring.task.engine
     if any(name.startswith("output.") for name in engine.parameters):
         return None

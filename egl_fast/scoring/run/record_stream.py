@@ -1,4 +1,4 @@
-"""Records as they come, in JSON Lines, which become Parquet at the end if the file's name asks."""
+"""Records in JSON Lines as they come; converted to Parquet at the end if the file's name asks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from egl_fast.scoring.run.stream import Stream
 
 
 def records_stream(out: Path, added: AddedKey) -> Stream:
-    """The scores file; at the end, each record takes over its added key.
+    """The scores file; at the end, each record gets its added key.
 
     Raises:
         OutputError: the name promises something other than JSON Lines or Parquet.

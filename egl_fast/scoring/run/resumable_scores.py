@@ -1,4 +1,4 @@
-"""A scores file that can be finished later, wherever its run was stopped.
+"""A scores file that can be finished later, at whatever point its run was stopped.
 
 While a run is going on, or after it was stopped, these files are beside ``OUT``:
 
@@ -13,7 +13,7 @@ computed, and those of later windows, if several are computed at a time. At the 
 streams are flushed to the disk, and a new journal with the next header replaces the old one. So the
 journal, with the part of the streams that its header counts, is always everything that is known;
 resuming cuts off the rest. The last header holds the metadata, and means that only renaming is
-left to do.
+left.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ResumableScores:
         out: the scores file.
         resume: continue a run that was stopped, if there is one.
         overwrite: start over. The old scores stay until the new ones are complete.
-        inputs: files that the run reads, which it never overwrites.
+        inputs: files that the run reads, which are never overwritten.
         embeddings: keep them, too, in ``OUT.embeddings.npy``; every outcome must have one.
 
     Raises:
@@ -119,7 +119,7 @@ class ResumableScores:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs from the file. Closes all files at the end, and renames none.
+        """Lock out other runs. Closes all files at the end, and renames none.
 
         Raises:
             OutputError: another run is writing it.
@@ -138,7 +138,7 @@ class ResumableScores:
         """Start, or continue where a run was stopped; False if nothing is left to do.
 
         Settings are plain values that affect the scores; to resume a run, they must equal its own.
-        Only the trusted recordings may be others: then typicality is found again, and no score is.
+        Only the trusted recordings may differ: then typicality is computed again, and no scores.
 
         Raises:
             OutputError: there is a run with other settings, its files are damaged, or writing
@@ -173,7 +173,7 @@ class ResumableScores:
         return (record.get(key) for record in self.records())
 
     def add(self, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """Keep outcomes that are not known yet; when this returns they are on the disk.
+        """Save outcomes that are not known yet; when this returns, they are on disk.
 
         Raises:
             OutputError: the disk is full or the like. What was kept before stays kept.
@@ -215,7 +215,7 @@ class ResumableScores:
         return self.out.with_name(self.out.name + suffix)
 
     def _leftovers(self) -> list[Path]:
-        """What else than scores and journal another run may have left."""
+        """Files other than scores and journal that another run may have left."""
         partial = [stream.partial for stream in self._streams]
         return [*partial, self._metadata, self.errors_path, self._embeddings_path]
 
@@ -280,7 +280,7 @@ class ResumableScores:
         if not has_other_trusted(recorded, settings):
             return False
         self._refuse_other_embeddings(metadata)
-        # As if it had been stopped when the last recording was scored.
+        # As if it had been stopped after scoring the last recording.
         lengths = {stream.name: stream.reopen() for stream in self._streams}
         with open(self._records.partial, "rb") as lines:
             if sum(1 for _ in lines) != self.tally.num_scored:
@@ -326,7 +326,7 @@ class ResumableScores:
             size = path.stat().st_size
             if size < length:
                 raise damaged(path, f"{size} bytes are left of {length}")
-        atomic.sync_folder(self.out.parent)  # their names, before a journal relies on them
+        atomic.sync_folder(self.out.parent)  # names must be on disk before a journal relies on them
         for path, length in lengths.items():
             file = self._files[path] = open(path, "r+b")  # noqa: SIM115 (closed by locked)
             file.truncate(length)
@@ -403,7 +403,7 @@ class ResumableScores:
         try:
             yield
         except (OSError, OutputError) as error:
-            # Also for the files beside the scores: the scores file is the one that users know.
+            # Also for the files beside the scores, since users know the scores file.
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise

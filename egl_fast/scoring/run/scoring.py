@@ -1,6 +1,6 @@
 """Scoring a pool window by window, wherever the model is.
 
-Commands know only this. ``pool`` scores in this process, ``egl_fast.ray`` on a cluster.
+Commands use only this interface. ``pool`` scores in this process, ``egl_fast.ray`` on a cluster.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class WindowWork:
         return {p: found for p, found in self.loaded.items() if not isinstance(found, EglError)}
 
 
-#: What is done with a window: results by position, as they are found.
+#: Work on a window: yields results by position, as they are found.
 Work: TypeAlias = Callable[["PoolScoring", WindowWork], Iterator[dict[int, Found | EglError]]]
 
 
@@ -80,7 +80,7 @@ class Scoring(ABC):
         """Do work on each window, where the model is.
 
         Args:
-            work: what to do, a function of a module. What it finds depends on the window alone.
+            work: a function of a module. Its results depend on the window alone.
             utterances: lines of a manifest; taken a window at a time, little ahead of their turn.
             completed: positions whose result an earlier run has left. Windows that are complete
                 are not even decoded.
@@ -98,12 +98,12 @@ class Scoring(ABC):
         completed: Container[int] = frozenset(),
         stop: Event | None = None,
     ) -> Iterator[list[Outcome]]:
-        """The outcome of each utterance, as soon as it is known; no failure stops the others.
+        """The outcome of each utterance, as soon as it is known; failures stop no others.
 
         Args:
             utterances: see ``in_windows``.
             completed: positions to be skipped.
-            stop: when set, what is being computed comes to its end, and nothing more is begun.
+            stop: when set, work in progress is finished, and nothing new is begun.
 
         Yields:
             Outcomes in the order of computation: window by window; within it the recordings that
@@ -150,7 +150,7 @@ def _with_spectrum(result: Scored | EglError, recording: RecordingInput) -> Scor
 
 
 def with_spectrum(seen: Tensor, recording: RecordingInput) -> Tensor:
-    """The whole embedding: what the model sees, [d], and the spectrum of the recording."""
+    """The whole embedding: the model's part [d], then the spectrum of the recording."""
     assert recording.spectrum is not None, "recordings of a task that embeds have one"
     return torch.cat([seen, torch.from_numpy(recording.spectrum)])
 

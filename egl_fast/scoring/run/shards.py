@@ -1,8 +1,8 @@
-"""Parts of a pool for runs side by side, whose scores are those of a single run to the bit.
+"""Parts of a pool for parallel runs, whose scores equal those of a single run to the bit.
 
-Batches are formed within windows of the manifest, so a part of whole windows is scored as it would
-be among the others. Windows are dealt out in turn: a manifest that is sorted by length, or by
-anything else, gives parts of about the same work.
+Batches are formed within windows of the manifest, so a part made of whole windows is scored as it
+would be in the whole pool. Windows are dealt out in turn, so that a manifest sorted by length, or
+by anything else, gives parts with about the same amount of work.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WHOLE = Shard(1, 1)
 
 
 class Part(Sequence[_T]):
-    """Windows of a pool that belong to a shard, read from it as they are asked for."""
+    """Windows of a pool that belong to a shard, read on request."""
 
     def __init__(self, pool: Sequence[_T], shard: Shard, size: int) -> None:
         self._pool, self._size = pool, size

@@ -27,7 +27,7 @@ class Stream:
     content: Callable[[Mapping[str, Any]], bytes]
     keep_empty: bool = True  # whether the file stays if nothing was written to it
     prefix: bytes = b""  # what the file starts with
-    # Given the complete file, before it is renamed, and how many recordings were scored; may be
+    # Gets the complete file, before it is renamed, and the number of scored recordings; may be
     # called again after a crash
     complete: Callable[[Path, int], None] = lambda path, num_scored: None
     # Copies a complete file to where it grows, as it was before ``complete``

@@ -19,12 +19,12 @@ from egl_fast.scoring.run.scoring import Scoring, WindowWork, with_spectrum
 def trusted_embeddings(
     scoring: Scoring, utterances: Sequence[Utterance], advance: Callable[[int], object]
 ) -> npt.NDArray[np.float32]:
-    """[m, d], as the recordings of the pool get them when they are scored.
+    """[m, d], the same embeddings that recordings of the pool get when they are scored.
 
     Args:
         scoring: of the pool, which ``embeds``.
         utterances: the trusted ones.
-        advance: told of every few recordings that are done.
+        advance: called after every few recordings, with their number.
 
     Raises:
         EglError: one cannot be read or run; the message names it.

@@ -33,7 +33,7 @@ from egl_fast.scoring.schedule.sharing import (
 from egl_fast.scoring.task import ScoringTask
 from egl_fast.warning import warn
 
-#: What running a model once more costs, in rows. Numbers of rows that differ by less are padded.
+#: Cost of running a model once more, in rows. Numbers of rows that differ by less are padded.
 FORWARD_ROWS = 2
 
 #: Neighbors in length that wait for each other. More would find closer matches in rows, but worse
@@ -110,7 +110,7 @@ class BatchScoring:
         """
         size = 1
         if self._engine.shares_batches:
-            # Where one utterance's cotangents fill a backward pass, sharing gains nothing.
+            # If one utterance's cotangents fill a backward pass, sharing gains nothing.
             options = self._task.options
             likely = options.chosen_method.likely_rows(options.k)
             size = max(1, self._engine.memory.rows_per_pass // likely)
@@ -238,7 +238,7 @@ class BatchScoring:
                 if not (self._skip or out_of_memory):
                     raise
                 kept = error if isinstance(error, EglError) else self._named(part[0], error)
-            # Not inside `except`, where the error still holds what filled the memory.
+            # Not inside `except`, where the error still references what filled the memory.
             if out_of_memory and self._can_do_with_less(part):
                 parts.append(part)
                 continue
@@ -276,7 +276,7 @@ class BatchScoring:
         return False
 
     def _named(self, index: int, error: Exception) -> ModelError:
-        """What the model's code raised, with its traceback but without the tensors in it."""
+        """The error for what the model's code raised: with its traceback, without its tensors."""
         traceback.clear_frames(error.__traceback__)
         kept = ModelError(
             f"utterance {self._ids[index]!r}: failed with {type(error).__name__}: {one_line(error)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-#: The fixed cost of a pass, in rows: matrices are read and operators called even for a few rows.
+#: The fixed cost of a pass, in rows: even a few rows read all matrices and call all operators.
 #: From `benchmarks/estimators.py passes`: 2.6 on two cores of 2025.
 PASS_OVERHEAD_ROWS = 3
 
@@ -39,7 +39,7 @@ def share_passes(
         [[1, 3], [2, 0]]
     """
     order = sorted(range(len(num_rows)), key=lambda i: (num_rows[i], seconds[i], i))
-    # For the first j utterances: the least work, and where the last group begins.
+    # For the first j utterances: the least work, and the start of the last group.
     least, begins = [0.0], [0]
     for end in range(1, len(order) + 1):
         widest = num_rows[order[end - 1]]  # in this order, the last of a group has the most rows
