@@ -241,6 +241,16 @@ def test_no_input_is_overwritten(
     assert (status, "output x.txt: Prometheus's text-file" in err) == (2, True)
 
 
+@pytest.mark.parametrize("option", ["--log-json", "--metrics"])
+def test_no_output_is_overwritten(run: Run, tiny_model: Path, pool: Path, option: str) -> None:
+    out = pool.with_name("out.prom")
+    model = with_model(tiny_model, "--data", pool)
+    status, _, err = run("transcribe", *model, "--out", out, "--overwrite", option, out)
+    assert status == 2
+    assert f"output {out}: is a file that this command uses otherwise" in err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("command", ["score", "query", "transcribe", "evaluate"])
 def test_a_limit_takes_the_first_recordings(
     run: Run, tiny_model: Path, pool: Path, command: str

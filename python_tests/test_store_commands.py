@@ -346,6 +346,22 @@ def test_a_run_whose_output_is_not_in_its_store_has_failed(
     assert "faulty://***@b/t.jsonl?***: cannot be written (reset)" in last["cause"]
 
 
+def test_picks_of_a_query_that_are_not_in_their_store_are_put_there_by_resume(
+    run: Run, store: type[FaultyStore], recordings: Path, tiny_model: Path
+) -> None:
+    query = ("query", "--model", tiny_model, "--pool", recordings, "--budget", 2, "--k", 2)
+    store.fault = failing("put", error=ConnectionError("reset"))
+    status, _, err = run(*query, "--out", at("q.jsonl"))
+    assert (status, err.splitlines()[-1].partition("(")[2]) == (
+        2,
+        "reset); --resume continues from what is finished",
+    )
+    store.fault = staticmethod(lambda *_: None)
+    status, _, err = run(*query, "--out", at("q.jsonl"), "--resume")
+    assert status == 0, err
+    assert len(lines_of(content("q.jsonl").decode())) == 2
+
+
 def test_nothing_is_replaced_because_a_store_does_not_answer(
     run: Run, store: type[FaultyStore], tmp_path: Path
 ) -> None:

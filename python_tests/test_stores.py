@@ -54,6 +54,8 @@ def samples(one: Utterance) -> list[float]:
         ("no s3://u:p@b/x: refused", "no s3://***@b/x: refused"),
         ("why? because=1", "why? because=1"),
         ("https://u:p@ss@host/x", "https://***@host/x"),
+        ("s3://key:se?cr/et@b/x", "s3://***@b/x"),
+        ("https://host:80?to=me@b", "https://host:80?***"),
         ("https://h/a?se=10:30&sig=0b: no such file", "https://h/a?***: no such file"),
         ("zip://a?x=1::https://h/b?sig=2", "zip://a?***::https://h/b?***"),
     ],

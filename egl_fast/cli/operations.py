@@ -132,9 +132,14 @@ def _files(log: str | None, metrics: str | None, values: Mapping[str, Any]) -> l
             f"output {metrics}: Prometheus's text-file collector only reads names that end in "
             ".prom; give such a name"
         )
+    others = set(map(os.path.realpath, _files_of(values)))
     for path in paths:
         if path == metrics or os.path.isfile(path):  # a log may go to a pipe or terminal
-            refuse_unwritable(Path(path), inputs=_named(values))
+            refuse_unwritable(Path(path), inputs=_files_of(values))
+        if os.path.realpath(path) in others:  # an output that does not exist yet
+            raise OutputError(
+                f"output {path}: is a file that this command uses otherwise; give another name"
+            )
     if len(set(map(os.path.realpath, paths))) < len(paths):
         raise OutputError(f"output {log}: is both log and metrics; name two files")
     command = click.get_current_context().info_name or ""
@@ -152,7 +157,7 @@ def _files(log: str | None, metrics: str | None, values: Mapping[str, Any]) -> l
     return found
 
 
-def _named(values: Mapping[str, Any]) -> Iterator[str]:
+def _files_of(values: Mapping[str, Any]) -> Iterator[str]:
     """Whatever in a command's arguments may be the name of a file."""
     for name, value in values.items():
         for one in value if isinstance(value, tuple) else (value,):

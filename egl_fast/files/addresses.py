@@ -18,8 +18,8 @@ from urllib.parse import unquote
 #: What a URL starts with; links of a chain, such as ``simplecache::s3://``, come first.
 _START: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _FILES: Final = ("file://", "local://")
-#: Before a host. A key that is pasted as it is may hold a slash; a port has only digits.
-_USER: Final = re.compile(r"(?<=://)(?:[^/\s?]*|[^/\s@?:]+:(?!\d+/)[^\s@?]*)@")
+#: Before a host. A key that is pasted as it is may hold "/" or "?"; a port has only digits.
+_USER: Final = re.compile(r"(?<=://)(?:[^/\s?]*|[^/\s@?:]+:(?!\d+[/?])[^\s@]*)@")
 #: Up to a space, what quotes the URL, the rest of a chain, or the colon before an explanation.
 _QUERY: Final = re.compile(
     r"(://[^\s?'\"<>]*)\?(?=[^\s'\"<>]*=)(?:[^\s'\"<>:]|:(?!:|\s|$))*", re.MULTILINE

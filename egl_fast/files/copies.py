@@ -174,7 +174,7 @@ def publish_all() -> None:
 
     Raises:
         OutputError: a store failed. What is not there yet stays on this machine; the message says
-            where, or that the same command finds it.
+            where, or that ``--resume`` finds it.
     """
     for copy in list(_COPIES):
         if copy.has_changed:
@@ -187,7 +187,7 @@ def publish_all() -> None:
 def _left_here(failed: _Copy) -> str:
     """Keep what a store did not take, and say where it is."""
     if failed.is_kept:
-        return "the same command tries again, and computes nothing twice"
+        return "--resume continues from what is finished"
     kept = [copy for copy in _COPIES if copy.has_changed and not copy.is_kept]
     # No longer copies: they are not removed, and messages name them as they are.
     _COPIES[:] = [copy for copy in _COPIES if copy not in kept]

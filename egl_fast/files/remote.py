@@ -45,7 +45,7 @@ _PACKAGES: Final = {
     "smb": "smbprotocol",
 }
 
-#: Errors that another attempt does not mend.
+#: Errors that another attempt would not fix.
 _LASTING: Final = (
     *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError),
     *(ValueError, TypeError, AttributeError, NotImplementedError, ImportError),
@@ -215,7 +215,7 @@ def _refuse_short(found: int | None, size: int | None) -> None:
 
 
 def _attempted(address: Address, attempt: Callable[[Any, str], Result]) -> Result:
-    """What an attempt gives, at the latest the third."""
+    """The result of an operation, which is tried up to three times."""
     for pause in (*PAUSES, None):
         try:
             store, path = _store(address)

@@ -74,7 +74,7 @@ def cut(record: Record, sending: Sending) -> dict[str, Any]:
 def _shape(identity: str, path: Place) -> tuple[int, int, int]:
     """Rate, channels, and samples of a recording, as Lhotse counts them."""
     try:
-        header = reading(path, soundfile.info)
+        header = reading(path, soundfile.info, passing=(RuntimeError,))
     except (OSError, RuntimeError) as error:
         reason: Exception = error
     else:
@@ -83,7 +83,9 @@ def _shape(identity: str, path: Place) -> tuple[int, int, int]:
     if pyav_is_installed():
         remedy = ""
         try:
-            return reading(path, lambda file: shape_by_ffmpeg(file, str(path)))
+            return reading(
+                path, lambda file: shape_by_ffmpeg(file, str(path)), passing=(AudioError,)
+            )
         except (OSError, AudioError) as error:
             reason = error
     raise ManifestError(
