@@ -124,7 +124,7 @@ def ctc_losses(logits: Tensor, lengths: Tensor, hypotheses: ops.Hypotheses) -> T
     return torch.autograd.grad(loss, repeated)[0]
 
 
-#: Run in a process of its own: at a beam wider than its classes, the decoder has killed it.
+#: Run in its own process: at a beam wider than its classes, the decoder has killed it.
 TORCHAUDIO = """
 import json, sys, torch
 from torchaudio.models.decoder import cuda_ctc_decoder

@@ -1,4 +1,4 @@
-"""Peak memory of scoring one recording, in a process of its own for each length.
+"""Peak memory of scoring one recording, in its own process for each length.
 
     python benchmarks/peak_memory.py [--k 100] [--memory 2GiB] [SECONDS ...]
 

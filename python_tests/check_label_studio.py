@@ -3,7 +3,7 @@
     python python_tests/check_label_studio.py               # `make check-label-studio`
     python python_tests/check_label_studio.py --venv DIR    # with the one that is installed there
 
-Label Studio, at the version of docs/tutorial.md, goes into an environment of its own, which is
+Label Studio, at the version of docs/tutorial.md, gets its own environment, which is
 kept in build/label-studio. The server listens on 127.0.0.1, keeps its data in a temporary folder,
 and is stopped in any case. What the tutorial's reader does in a browser is done by the API. Exit
 status 0 if everything comes out right; otherwise 1, and the last line says what did not.

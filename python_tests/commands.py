@@ -1,4 +1,4 @@
-"""The command in a process of its own, as a user or a script runs it."""
+"""The command in its own process, as a user or a script runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recognizer of one's own, as a user would write it: a module, its classes, its front end."""
+"""A user's own recognizer: a module, its classes, its front end."""
 
 from __future__ import annotations
 

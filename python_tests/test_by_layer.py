@@ -36,7 +36,7 @@ LAYERS = {
 
 
 class Layered(nn.Module):
-    """A weight of its own, a parametrized one, nested lists, and a stacked recurrent module."""
+    """Its own weight, a parametrized one, nested lists, and a stacked recurrent module."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ PACKAGES = ["torch", "numpy", "soundfile", "soxr"]
 
 
 def without(module, *arguments):
-    """The finished process, in an interpreter of its own that cannot import a module."""
+    """The finished process, in its own interpreter that cannot import a module."""
     code = f"import sys; sys.modules[{module!r}] = None; from egl_fast.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, "doctor", *arguments], capture_output=True, text=True

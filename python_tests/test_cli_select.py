@@ -1,4 +1,4 @@
-"""``egl-fast select`` as a user runs it: a process of its own, files and pipes."""
+"""``egl-fast select`` as a user runs it: in its own process, with files and pipes."""
 
 import gzip
 import json
@@ -59,7 +59,7 @@ LINES[2], LINES[3] = LINES[3], LINES[2]
 
 @pytest.fixture
 def scores(tmp_path):
-    """A scores file of four lines, in a folder of its own."""
+    """A scores file of four lines, in its own folder."""
     path = tmp_path / "run" / "scores.jsonl"
     path.parent.mkdir()
     path.write_text(as_text(LINES))

@@ -69,7 +69,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """The command in its own process."""
     return commands.start("simulate", *arguments, "--threads", "1")
 
 

@@ -1,6 +1,6 @@
 """The stage for NeMo Curator, where that is installed.
 
-It pins packages that are not ours, so it is no dependency. Without them these tests run, too:
+It pins packages that are not ours, so it is not a dependency. Without them these tests run, too:
 
     pip install --no-deps --target DIR nemo-curator cosmos-xenna loguru
     PYTHONPATH=$PWD:DIR python -m pytest python_tests/test_curator.py

@@ -53,7 +53,7 @@ def test_scores_are_those_of_the_processors_own_inputs(
         )
         assert record == expected
         labels = list(record.hypotheses[0].labels)
-        # Gaps, as the tokenizer merges repeats; and it writes out what is no text.
+        # Gaps, as the tokenizer merges repeats; and it writes out what is not text.
         with_gaps = [index for label in labels if label > 3 for index in (label, 0)]
         assert record.pred_text == processor.tokenizer.decode(with_gaps)
 

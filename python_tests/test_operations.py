@@ -155,7 +155,7 @@ def test_a_simulation_tells_what_it_does(run: Run, tmp_path: Path, often: None) 
     assert 0 < last["done"] == last["total"]
     found = read(metrics)
     assert value(found, "units_total") == value(found, "units_done") == last["done"]
-    # Results that are there already are no news.
+    # Results that are already there are not reported again.
     assert run(*given)[0] == 0
     assert not [e for e in events(log)[len(told) :] if e["event"] == "measured"]
     assert value(read(metrics), "units_total") == 0

@@ -165,7 +165,7 @@ def test_reasons_come_from_the_record(tmp_path, records):
     del silent["hypotheses"]
     short = {**records[2], "pctc": 0.01, "num_frames": 50, "duration": 0.1, "pred_text": "no"}
     del short["hypotheses"]
-    # Recordings that the gate leaves out are no measure for the others.
+    # Recordings that the gate leaves out do not set the scale for the others.
     others = [
         {**record, "pctc": 99.0, "duration": 99.0} if at % 6 == 5 else record
         for at, record in enumerate(records)

@@ -269,7 +269,7 @@ def test_limits_hold_for_the_pool_not_for_a_shard(
 ) -> None:
     shards = [tmp_path / f"{n}.jsonl" for n in (1, 2, 3)]
     for n, out in enumerate(shards, start=1):
-        # The third has nothing to do, which is no error in a job array.
+        # The third has nothing to do, which is not an error in a job array.
         status = score(tiny_model, pool, out, "--limit", 70, "--shard", f"{n}/3")
         assert status == (0 if n == 3 else 3)
     assert in_this_process("merge", *shards, "--out", tmp_path / "scores.jsonl") == 3

@@ -43,7 +43,7 @@ def test_kaldi_data(speech: Speech, tmp_path: Path) -> None:
 
 
 def test_what_lhotse_exports_for_kaldi(speech: Speech, tmp_path: Path) -> None:
-    """Lhotse writes the folder; Kaldi itself is no package."""
+    """Lhotse writes the folder; Kaldi itself is not a package."""
     lhotse = pytest.importorskip("lhotse")
     from lhotse.kaldi import export_to_kaldi
 

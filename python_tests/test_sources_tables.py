@@ -81,7 +81,7 @@ def test_a_folder_with_metadata_of_hugging_face(speech: Speech, suffix: str) -> 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_a_table_of_common_voice(speech: Speech, tmp_path: Path, library: str) -> None:
-    """As its CorporaCreator writes it, which is no package: by pandas until 2025, now by polars."""
+    """As its CorporaCreator (not a package) writes it: by pandas until 2025, now by polars."""
     tables = pytest.importorskip(library)
     (tmp_path / "clips").mkdir()
     names = [name.replace("/", "_") for name in NAMES]

@@ -1,4 +1,4 @@
-"""Strategies: by key, by module, by a file of one's own, and per second."""
+"""Strategies: by key, by module, by a user's file, and per second."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_model_of_sentence_piece(options: dict[str, Any], tmp_path: Path) -> N
     else:
         with pytest.raises(KeyError, match="ż"):
             classes.labels("a żaba")
-        assert classes.text(own.encode("ż a")) == "a"  # the unknown is no text
+        assert classes.text(own.encode("ż a")) == "a"  # the unknown class is not text
 
 
 def byte_level(library: Any) -> Any:
@@ -114,7 +114,7 @@ def test_a_file_of_the_library_tokenizers(make: Callable[[Any], Any], tmp_path: 
     for text in TEXTS:
         labels = own.encode(text).ids
         assert classes.labels(text) == labels
-        # The blank and special tokens are no text, whatever their names.
+        # The blank and special tokens are not text, whatever their names.
         assert classes.text([0, *labels, 3]) == own.decode(labels).strip() == text
     if make is byte_level:
         assert classes.text(classes.labels("żaba")) == "żaba"

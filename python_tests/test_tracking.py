@@ -27,7 +27,7 @@ Read = Callable[[str], list[tuple[int, float]]]
 
 @pytest.fixture(autouse=True)
 def _foreign_warnings() -> Iterator[None]:
-    """What the tools say of themselves and of each other is not our business."""
+    """What the tools say of themselves and of each other does not matter here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", EglWarning)

@@ -21,7 +21,7 @@ struct CotangentBudget {
   EGL_HOST_DEVICE int64_t num_rows() const { return num_directions + num_probes; }
 };
 
-// Relative deviation below which the tail is rounding.
+// A tail with a smaller relative deviation than this is rounding.
 inline constexpr double kNothing = 1e-8;
 
 // deviation[R] for R = 0..count: a bound on the standard deviation of one probe of the tail beyond
@@ -58,7 +58,7 @@ EGL_HOST_DEVICE inline CotangentBudget budget_for_tolerance(const double* eigenv
   const double safety = 1.0 / std::sqrt(std::sqrt(tolerance));
   relative_tail_deviation(eigenvalues, count, deviation);
   constexpr int64_t kMinTailProbes = 4;  // their spread is the error bar
-  // The first beyond which nothing is left.
+  // The smallest number of directions beyond which nothing is left.
   int64_t rank = 0;
   while (rank < count && !(deviation[rank] <= kNothing)) ++rank;
   CotangentBudget best{rank, 0};
@@ -77,7 +77,7 @@ EGL_HOST_DEVICE inline CotangentBudget budget_for_tolerance(const double* eigenv
 EGL_HOST_DEVICE inline CotangentBudget budget_of_probes(const double* eigenvalues, int64_t count,
                                                         int64_t num_probes, double* deviation) {
   relative_tail_deviation(eigenvalues, count, deviation);
-  // At least two probes, for an error bar; a third where there are enough, for a better one.
+  // At least two probes, for an error bar; a third if there are enough passes, for a better one.
   const int64_t fewest = num_probes >= 4 ? 3 : 2;
   const int64_t most_directions = std::min(num_probes - fewest, count);
   CotangentBudget best{0, num_probes};
@@ -94,9 +94,9 @@ EGL_HOST_DEVICE inline CotangentBudget budget_of_probes(const double* eigenvalue
 }
 
 // How many leading eigenvectors of the columns' Gram matrix represent a column of length 1 (or 0)
-// but for a rest of length `residual`; entry(r) is its component along eigenvector r. The rank that
-// spans all columns is the largest of theirs. In double, eigenvalues are known to about 1e-14, so
-// residuals to about 1e-7.
+// up to a remainder of length `residual`; entry(r) is its component along eigenvector r. The rank
+// that spans all columns is the largest of these. In double, eigenvalues are known to about 1e-14,
+// and residuals therefore to about 1e-7.
 template <typename Entry>
 EGL_HOST_DEVICE int64_t rank_of_column(const double* eigenvalues, int64_t count, const Entry& entry,
                                        double residual) {

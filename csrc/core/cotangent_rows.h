@@ -11,7 +11,7 @@
 
 namespace egl {
 
-// What the caller asked for: all cotangents, unless one of these is above zero.
+// The caller's request: all cotangents, unless one of these is above zero.
 struct CompressionOptions {
   double tolerance;
   int64_t num_probes;
@@ -36,12 +36,12 @@ std::vector<double> column_scales(const double* log_prob, const double* sq_norms
                                   const CompressionOptions& options);
 
 // Equal eigenvalues leave the rotation of their eigenvectors undetermined, and so the probes. To
-// break such ties, each hypothesis adds a random number of its own to its diagonal entry of the
+// break such ties, each hypothesis adds its own random number to its diagonal entry of the
 // Gram matrix, of this size relative to the trace: far above rounding in double, far below anything
 // that matters. Any basis is unbiased. A span has no probes, and ties stay.
 inline constexpr double kTieBreak = 1e-10;
 
-// `gram` is [K, K], `hashes` one a hypothesis (csrc/core/random_normals.h).
+// `gram` is [K, K], `hashes` has one per hypothesis (csrc/core/random_normals.h).
 void break_ties(double* gram, std::span<const uint64_t> hashes);
 
 // Of the columns' Gram matrix, ties broken: eigenvalues [K], largest first, and eigenvectors

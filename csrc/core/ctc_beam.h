@@ -7,14 +7,14 @@
 
 namespace egl {
 
-// A prefix in the beam with the mass of its alignments, by what they end in.
+// A prefix in the beam, with the mass of its alignments that end in blank and in its last label.
 struct Slot {
   PrefixTree::Node node;
   PrefixTree::Node parent;
   int32_t label;
   double ends_in_blank;
   double ends_in_label;
-  double total;  // of the two, kept because the search asks for it everywhere
+  double total;  // of both, stored because the search needs it everywhere
 
   // Mass that may be followed by `next` and grow the prefix: a repeat of the last label needs a
   // blank in between, else it merges with it.

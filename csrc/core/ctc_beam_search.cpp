@@ -17,7 +17,7 @@ std::vector<Hypothesis> ctc_beam_search(const Emissions<Scalar>& log_probs,
 
   std::vector<size_t> order(kept.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  // NaN, where emissions are no probabilities, has no place in an order.
+  // Emissions that are not probabilities may give NaN, which cannot be ordered.
   std::erase_if(order, [&](size_t i) { return std::isnan(exact[i]); });
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     if (exact[a] != exact[b]) return exact[a] > exact[b];

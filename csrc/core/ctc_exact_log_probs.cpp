@@ -76,9 +76,9 @@ ForwardResult forward(const Emissions<Scalar>& log_probs, int64_t blank, const T
       frame[cls] = Mass::of_log(log_probs(t, cls));
       if constexpr (std::is_same_v<Mass, LinearMass>) sum += frame[cls];
     }
-    result.normalized &= sum <= 1.0 + 1e-5;  // rounded in single precision, perhaps
+    result.normalized &= sum <= 1.0 + 1e-5;  // may be rounded in single precision
     const double of_blank = frame[blank];
-    // Children first: each reads its parent's mass of the frame before.
+    // Children first: each reads its parent's mass of the previous frame.
     for (size_t i = masses.size(); i-- > 1;) {
       const Trie::Cell& cell = trie.cells[i];
       const Masses& parent = masses[cell.parent];

@@ -1,4 +1,4 @@
-// The exact probabilities of what a prefix search kept.
+// The exact probabilities of the prefixes that a search kept.
 #pragma once
 
 #include <cstdint>

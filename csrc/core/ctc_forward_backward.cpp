@@ -73,8 +73,8 @@ void backward(const Emissions<Scalar>& log_probs, const States& states,
     double* joint = &workspace.alpha[frame * num_states];
     double* posterior = occupancy + frame * log_probs.num_classes;
     for (int64_t s = 0; s < num_states; ++s) joint[s] += beta[s];
-    // Shares of this frame's own total. It is the labeling's probability, but for rounding, which
-    // grows with the logarithms: near 1e300, exp(joint - log_prob) would be infinite.
+    // Shares of this frame's own total, which is the labeling's probability up to rounding. The
+    // rounding grows with the logarithms: near 1e300, exp(joint - log_prob) would be infinite.
     const double most = *std::max_element(joint, joint + num_states);
     double total = 0.0;
     for (int64_t s = 0; s < num_states; ++s) {

@@ -55,8 +55,8 @@ struct PosteriorWorkspace {
 //
 // Masses are scaled frame by frame, so what underflows is less than 1e-300 of the largest at that
 // frame. If neither direction lost anything that matters, the probability is the same at every
-// frame. Where it is not, where emissions underflow, and where both directions may have lost the
-// same (see csrc/core/linear_domain.h), the calculation is repeated in the log domain.
+// frame. If it is not, if emissions underflow, or if both directions may have lost the same mass
+// (see csrc/core/linear_domain.h), the calculation is repeated in the log domain.
 double ctc_posteriors(const ProbabilityTable& table, const int64_t* labels, int64_t num_labels,
                       int64_t blank, Isa isa, PosteriorWorkspace& workspace, double* occupancy);
 

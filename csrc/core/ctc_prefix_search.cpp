@@ -98,7 +98,7 @@ class PrefixSearch {
     in_beam_.resize(beam_.size() * num_classes);
   }
 
-  // The mass of a class in this frame, computed on first use, since it takes an exponential.
+  // The mass of a class in this frame; computed on first use, since it takes an exponential.
   double emission(int32_t cls) {
     double& mass = frame_[cls];
     if (std::isnan(mass)) mass = Mass::times(Mass::of_log(log_probs_[cls]), scale_);
@@ -335,7 +335,7 @@ class PrefixSearch {
   int64_t exponent_ = 0;               // true masses are those here times 2^exponent_
   bool incomplete_ = false;
   bool dropped_ = false;     // in this frame, a prefix
-  bool lost_ = false;        // in any frame, mass of a prefix that was to stay
+  bool lost_ = false;        // in any frame, mass of a prefix that stays
   bool too_narrow_ = false;  // in any frame, for all candidates
 
   double scale_ = Mass::one;            // of this frame's emissions

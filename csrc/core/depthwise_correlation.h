@@ -1,4 +1,4 @@
-// Depthwise correlations over frames, which are innermost: no other layout is ever made.
+// Depthwise correlations over frames, which are innermost; data is never copied to another layout.
 #pragma once
 
 #include <cstdint>

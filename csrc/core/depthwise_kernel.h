@@ -8,11 +8,11 @@
 
 namespace egl {
 
-// y[r][j] = the sum over k of taps[r][k] * line[offsets[k] + j]. Terms are added in runs that depend
-// on k alone, so a row has the same bits whatever rows share the call.
+// y[r][j] = the sum over k of taps[r][k] * line[offsets[k] + j]. Terms are added in runs that
+// depend on k alone, so a row has the same bits whatever rows share the call.
 template <typename Scalar>
 struct ChannelCorrelation {
-  const Scalar* line;      // readable, like y writable, as far as whole vectors of outputs go
+  const Scalar* line;      // readable, as y is writable, up to whole vectors of outputs
   const int64_t* offsets;  // [num_taps]
   int64_t num_taps;
   const Scalar* taps;  // [num_rows] rows, taps_stride apart

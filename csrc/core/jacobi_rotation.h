@@ -14,7 +14,7 @@ struct JacobiAngle {
 };
 
 // The smaller of the two angles (Golub and Van Loan, "Matrix Computations", section 8.5). `off` is
-// not 0. Where the quotient overflows, the angle is 0, as it is to rounding.
+// not 0. If the quotient overflows, the angle is 0, which is right up to rounding.
 EGL_HOST_DEVICE inline JacobiAngle jacobi_angle(double first, double off, double second) {
   const double cotangent = (second - first) / (2.0 * off);
   const double root = std::sqrt(cotangent * cotangent + 1.0);

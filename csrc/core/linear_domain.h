@@ -1,4 +1,4 @@
-// Where probabilities, scaled frame by frame, can be used as they are instead of their logarithms.
+// When probabilities, scaled frame by frame, can be used instead of their logarithms.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,9 @@ EGL_HOST_DEVICE inline bool is_linear(double log_prob) {
 // way, less than 1e-304 of all mass, is negligible beside a probability above e^-640 = 1e-278.
 inline constexpr double kSafe = -640.0;
 
-// Beside smaller probabilities it may matter. That the forward and the backward pass agree does not
-// rule this out: both may lose the same alignments, one early and the other late. For this the
-// alignments have to fall behind others by e^700, catch up, and fall behind again. With emissions
+// For smaller probabilities it may matter. Agreement of the forward and the backward pass does not
+// rule this out: both may lose the same alignments, one early and the other late. For that, the
+// alignments must fall behind others by e^700, catch up, and fall behind again. With emissions
 // above e^-100 that takes 28 contrived frames; with smaller ones it may happen by accident.
 inline constexpr double kFaint = -100.0;
 

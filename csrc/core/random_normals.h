@@ -19,7 +19,7 @@ EGL_HOST_DEVICE inline uint64_t split_mix(uint64_t value) {
   return value ^ (value >> 31);
 }
 
-// `key` is made from the run's seed and the utterance.
+// `key` comes from the run's seed and the utterance.
 EGL_HOST_DEVICE inline uint64_t hash_labeling(uint64_t key, const int64_t* labels,
                                               int64_t num_labels) {
   uint64_t hash = split_mix(key);

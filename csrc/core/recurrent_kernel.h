@@ -6,8 +6,7 @@
 // in double, and rounded when they are written.
 //
 // The weight is packed (packed_weight.h) so that each output's sum is one element of a vector:
-// terms are added in the order of the inputs, and the rows that share a call do not change a bit of
-// it.
+// terms are added in the order of the inputs, and other rows in the call do not change a bit.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +57,7 @@ struct RecurrentKernels {
   RecurrentKernel<float, float> of_float;
   RecurrentKernel<float, double> precise;
   RecurrentKernel<double, double> of_double;
-  // What the step is made of, on `count` numbers; for tests.
+  // The functions in the step, on `count` numbers; for tests.
   void (*sigmoid)(const double* x, int64_t count, double* out);
   void (*tanh)(const double* x, int64_t count, double* out);
 };

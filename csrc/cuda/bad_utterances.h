@@ -1,4 +1,4 @@
-// Bad utterances where the host does not wait for the GPU and so cannot refuse them: they are
+// Bad utterances in operators that do not wait for the GPU and so cannot refuse them: they are
 // treated as if they had no frames, and marked at the end.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Prefix searches of a batch, a block an utterance.
+// Prefix searches of a batch, one block per utterance.
 #pragma once
 
 #include <cstdint>

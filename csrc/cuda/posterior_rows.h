@@ -1,4 +1,4 @@
-// What is written of a labeling's posteriors: occupancy or cotangents.
+// The output for a labeling's posteriors: occupancy or cotangents.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a prefix search holds: a block's shared memory, what it works on elsewhere, and its results.
+// The memory of a prefix search: shared memory of a block, scratch memory elsewhere, and results.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ inline constexpr int64_t kMaxBeamWidth = 1024;
 inline constexpr int kMaxSearchThreads = 512;
 inline constexpr int kSlotsPerThread = static_cast<int>(kMaxBeamWidth) / kMaxSearchThreads;
 
-// What the search keeps of each utterance.
+// The search's results for each utterance.
 struct KeptPrefixes {
   int64_t width;            // W
   int32_t* counts;          // [N]

@@ -10,10 +10,10 @@
 
 namespace egl::cuda {
 
-// As csrc/core/prefix_tree.h, for one utterance and one block. Node 0 is the empty labeling. What
-// enters the beam at frame t in place j becomes node 1 + t * width + j, unless a hash table of
-// (parent, label) has a node for it already. So a node's number does not depend on the order of
-// threads.
+// As csrc/core/prefix_tree.h, for one utterance and one block. Node 0 is the empty labeling. A
+// prefix that enters the beam at frame t in place j becomes node 1 + t * width + j, unless a hash
+// table of (parent, label) has a node for it already. So a node's number does not depend on the
+// order of threads.
 class DevicePrefixTree {
  public:
   static constexpr int kNone = -1;

@@ -60,7 +60,7 @@ void launch_recurrent_backward_step(RecurrentCell cell, const RecurrentStep<Scal
   }
 }
 
-// All frames of all rows. `problem.weight` is not looked at; `problem.state` is zero at first and
+// All frames of all rows. `problem.weight` is ignored; `problem.state` is zero at first and
 // holds the products under way. multiply(frame): on the same stream, state [R * N, H] = the frame's
 // hidden side of the gates [R * N, G * H] @ weight_hh, where the hidden side is `hidden_gates` of a
 // GRU, else `gates`. Nothing here waits for the device.

@@ -32,7 +32,7 @@ namespace egl::cuda {
 // Directions that share a launch.
 inline constexpr int64_t kDirectionsPerLaunch = 2;
 
-// What goes from frame to frame, of the D directions one after another.
+// Carried from frame to frame, for the D directions one after another.
 template <typename State>
 struct RecurrentCarry {
   State* state;       // [D, N, H]
@@ -152,7 +152,7 @@ void launch_recurrent_forward_step(const RecurrentFrame<State, Value>& frame, cu
 }
 
 // All frames of D directions, which differ in their pointers and in `reverse` only; their weights
-// and initial and final states are not looked at. The carry starts from the initial states and ends
+// and initial and final states are ignored. The carry starts from the initial states and ends
 // with the final ones. multiply(): on the same stream, product [D, N, G * H] = state [D, N, H] @
 // weight^T of each direction. Nothing here waits for the device.
 template <typename State, typename Value, typename Multiply>

@@ -227,7 +227,7 @@ static __global__ void __launch_bounds__(kEigenThreads)
     }
     for (int k = thread; k < count; k += step) {
       const double value = std::abs(matrix(k, k));
-      shared.values[k] = value >= 0.0 ? value : 0.0;  // NaN has no place in an order
+      shared.values[k] = value >= 0.0 ? value : 0.0;  // NaN cannot be ordered
     }
     __syncthreads();
     for (int k = thread; k < count; k += step) {

@@ -1,4 +1,4 @@
-// A labeling as a warp works on it: label and blank states, and the memory for both directions.
+// A labeling that a warp works on: label and blank states, and the memory for both directions.
 #pragma once
 
 #include <algorithm>

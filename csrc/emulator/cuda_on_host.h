@@ -104,7 +104,7 @@ T __shfl_xor_sync(unsigned mask, T value, int lane_mask,
 }
 
 // Atomics order nothing but themselves. Integers only: sums of floating-point numbers would depend
-// on who comes first.
+// on the order of the threads.
 template <std::integral T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
   return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
@@ -137,8 +137,8 @@ inline int __ffs(int bits) {
 inline long long __double_as_longlong(double value) { return std::bit_cast<long long>(value); }
 inline double __longlong_as_double(long long bits) { return std::bit_cast<double>(bits); }
 
-// The runtime, as far as launches need it: one device, whose memory is the host's, and every call
-// has done its work when it returns.
+// The parts of the runtime that launches need: one device, whose memory is the host's. Every call
+// is finished when it returns.
 using cudaStream_t = struct CUstream_st*;
 using cudaError_t = int;
 inline constexpr cudaError_t cudaSuccess = 0;

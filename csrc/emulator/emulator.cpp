@@ -35,9 +35,9 @@ Launch* current = nullptr;
 
 void fiber_main();
 
-// To the thread sanitizer a fiber is a thread, and knows what was done before the barriers it met.
-// If a block ran on the fibers of the one before, races between the two would stay unseen, so
-// blocks alternate between two sets: each is ordered after the one before the last, and after no
+// To the thread sanitizer, a fiber is a thread, ordered after everything before the barriers it
+// passed. If a block ran on the previous block's fibers, races between the two would go unseen. So
+// blocks alternate between two sets: each is ordered after the block two before it, and after no
 // other. New fibers for every block would cost half a millisecond each.
 #ifdef EGL_TSAN
 constexpr size_t kTurns = 2;
@@ -198,9 +198,9 @@ class Launch {
     }
   }
 
-  // New for each block, so that no block's memory is another's, and never zero by chance. The
-  // thread sanitizer takes freeing for a write, so there memory lasts as long as the launch;
-  // likewise memset, which the compiler would make of the loop if bytes were not volatile.
+  // New for each block, so that blocks share no memory, and it is never zero by chance. To the
+  // thread sanitizer, freeing is a write, so there memory lasts as long as the launch. So is
+  // memset, which the compiler would turn the loop into if bytes were not volatile.
   void allocate_shared() {
     auto& shared = shared_[turn()];
 #ifdef EGL_TSAN

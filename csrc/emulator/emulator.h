@@ -23,7 +23,7 @@ namespace egl::emulator {
 
 inline constexpr unsigned kWarpSize = 32;
 
-// Who runs first, of the blocks of a launch and of the threads that can run.
+// The order of the blocks of a launch, and of the threads that can run.
 enum class Order { kForward, kReversed, kShuffled };
 
 struct Schedule {
@@ -37,7 +37,7 @@ struct Options {
   size_t shared_memory_limit = 227 * 1024;
 };
 
-// For the launches to come.
+// For future launches.
 Options& options();
 
 // A launch whose threads wait in vain, name a wrong mask or exceed a limit.

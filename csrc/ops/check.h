@@ -1,5 +1,5 @@
-// Argument checks of the operators. Each message names the argument, what was expected and what it
-// was: `labels: expected int64 [N=2, K=4, U], got float32 [4, 7]`. They are thrown as
+// Argument checks of the operators. Each message names the argument, what was expected, and what it
+// got: `labels: expected int64 [N=2, K=4, U], got float32 [4, 7]`. They are thrown as
 // std::invalid_argument, which Python sees as ValueError.
 #pragma once
 
@@ -61,7 +61,7 @@ void visit_floating(const Tensor& tensor, const Body& body) {
   }
 }
 
-// One axis of an expected shape: its letter, and its size where that is fixed.
+// One axis of an expected shape: its letter, and its size if that is fixed.
 struct Axis {
   static constexpr int64_t kAnySize = -1;
   const char* name;

@@ -24,7 +24,7 @@ struct EmissionBatch : EmissionTensors {
   // The frames of utterance n, without padding.
   template <typename Scalar>
   Emissions<Scalar> utterance(int64_t n) const {
-    // A tensor without frames has strides all the same, and its pointer may be null.
+    // A tensor without frames still has strides, and its pointer may be null.
     const int64_t start = length(n) == 0 ? 0 : n * values.stride(0);
     return {values.const_data_ptr<Scalar>() + start, length(n), num_classes(), values.stride(1),
             values.stride(2)};
@@ -61,7 +61,7 @@ struct LabelingBatch : LabelingTensors {
     return labels.const_data_ptr<int64_t>() + (n * num_slots() + k) * capacity();
   }
 
-  // The number that hypothesis k's random numbers are made from; `key` is the utterance's.
+  // The number from which hypothesis k's random numbers are made; `key` is the utterance's.
   uint64_t hash(int64_t n, int64_t k, int64_t key) const {
     return hash_labeling(static_cast<uint64_t>(key), labeling(n, k), length(n, k));
   }

@@ -108,7 +108,7 @@ void store_output_sq_norms(const SparseVectors& cotangents, const Softmax& softm
   }
 }
 
-// What to pull back for an utterance.
+// The rows to pull back for an utterance.
 struct UtteranceRows {
   SparseVectors vectors;
   RowChoice choice;

@@ -94,7 +94,7 @@ inline void check_keys(const Tensor& keys, int64_t num_utterances) {
   check_tensor(keys, "keys", {ScalarType::Long}, {{"N", num_utterances}});
 }
 
-// What ctc_nbest_cotangents takes beside the search's arguments.
+// Arguments of ctc_nbest_cotangents in addition to the search's.
 inline void check_compression(const Tensor& logits, const CompressionOptions& options,
                               const Tensor& keys, const std::optional<Tensor>& frame_gram) {
   const auto& [tolerance, num_probes, span] = options;
@@ -111,7 +111,7 @@ inline void check_compression(const Tensor& logits, const CompressionOptions& op
   }
 }
 
-// `num_normals` decides how large the result is. Torch notices what overflows.
+// `num_normals` decides how large the result is; torch reports overflow.
 inline void check_num_normals(int64_t num_normals) {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   check(num_normals >= 0, "num_normals: expected at least 0, got ", num_normals);

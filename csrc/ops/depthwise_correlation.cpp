@@ -44,11 +44,11 @@ Tensor depthwise_correlation(const Tensor& x, const Tensor& taps, int64_t before
                                                   .num_taps = taps.size(2),
                                                   .num_outputs = num_outputs,
                                                   .before = before,
-                                                  // With one output there is nothing to stride.
+                                                  // With one output, the stride does not matter.
                                                   .stride = num_outputs == 1 ? 1 : stride,
                                                   .dilation = dilation};
     const Isa isa = isa_in_use();
-    // Pieces below this are not worth a thread.
+    // Smaller pieces are not worth a thread.
     constexpr int64_t kLeastProducts = 1 << 16;
     const int64_t grain =
         std::max<int64_t>(1, kLeastProducts / (num_rows * num_outputs * taps.size(2)));
