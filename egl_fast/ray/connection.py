@@ -90,7 +90,7 @@ def on_loopback() -> Iterator[None]:
     from ray._private import ray_constants
 
     name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # for the processes that it starts
-    before = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    before = os.environ.get(name), getattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
     os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
