@@ -1,7 +1,9 @@
 // The search for labelings: against the plain one, against enumeration where that is small, and
 // what must hold of any result.
+#include <algorithm>
 #include <cmath>
 #include <set>
+#include <vector>
 
 #include "csrc/core/ctc_forward_backward.h"
 #include "csrc/test/against_enumeration.h"
@@ -68,6 +70,21 @@ void check_hypotheses(const Problem& problem, const std::vector<Hypothesis>& fou
   }
 }
 
+// Whether two emissions of a frame differ by so little that a mass may be the same after either. The
+// search then takes the larger emission first, where the plain one sees a tie.
+bool may_tie_by_rounding(const Problem& problem) {
+  const double tolerance = test::extreme_rounding(problem);
+  for (int64_t t = 0; t < problem.num_frames; ++t) {
+    const double* frame = problem.log_probs.data() + t * problem.num_classes;
+    std::vector<double> sorted(frame, frame + problem.num_classes);
+    std::sort(sorted.begin(), sorted.end());
+    for (size_t c = 1; c < sorted.size(); ++c) {
+      if (sorted[c] > sorted[c - 1] && sorted[c] - sorted[c - 1] < tolerance) return true;
+    }
+  }
+  return false;
+}
+
 void search(Input& input) {
   const int64_t num_hypotheses = input.between(1, 24);
   const int64_t width = num_hypotheses + input.between(0, 60);
@@ -83,7 +100,10 @@ void search(Input& input) {
                   [](double value) { return static_cast<float>(value) == value; })) {
     EXPECT(same(found, search_transposed<float>(problem, step, options)));
   }
-  EXPECT(test::fast_search<LogMass>(problem, width) == test::plain_search<LogMass>(problem, width));
+  if (!may_tie_by_rounding(problem)) {
+    EXPECT(test::fast_search<LogMass>(problem, width) ==
+           test::plain_search<LogMass>(problem, width));
+  }
 
   if (std::pow(problem.num_classes, problem.num_frames) > 300) return;
   const auto answers = test::enumerate_answers(problem);

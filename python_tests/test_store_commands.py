@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -264,6 +265,7 @@ def test_no_credentials_in_any_output(
     for name, text in written.items():
         if name not in given:
             assert not any(secret.encode() in text for secret in SECRETS), name
+            assert not any(copy in text for copy in (b"/tmp/egl-fast-", b"/egl-fast/stores/")), name
     assert not any(secret in text for secret in SECRETS for text in said)
     assert not any("/tmp/egl-fast-" in text for text in said)
 
@@ -316,12 +318,32 @@ def test_an_upload_that_breaks_off_leaves_the_old_object(
     assert status == (130 if isinstance(fault, KeyboardInterrupt) else 2), err
     assert err.count("\n") <= 4
     assert content("p.jsonl") == b"old"
+    if status == 2:  # what was made is not lost
+        _, said, folder = err.splitlines()[-1].partition("; what was to go there is in ")
+        assert said
+        assert len(lines_of(Path(folder, "p.jsonl").read_text())) == 2
+        shutil.rmtree(folder)
     # Nothing but the object that was being written is half there, and not under its name.
     store.fault = staticmethod(lambda *_: None)
     assert run(*select, "--overwrite")[0] == 0
     assert [one["id"] for one in lines_of(content("p.jsonl").decode())] == ["3", "2"]
     assert names() >= {"p.jsonl", "p.jsonl.meta.json"}
     assert not any(name.endswith(".partial") for name in names())
+
+
+def test_a_run_whose_output_is_not_in_its_store_has_failed(
+    run: Run, store: type[FaultyStore], recordings: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    store.fault = failing("put", error=ConnectionError("reset"))
+    model = ("--model", tiny_model, "--threads", 1)
+    transcribe = ("transcribe", *model, "--data", recordings, "--out", at("t.jsonl"))
+    status, _, err = run(*transcribe, "--log-json", log)
+    assert status == 2
+    shutil.rmtree(err.splitlines()[-1].partition("; what was to go there is in ")[2])
+    last = lines_of(log.read_text())[-1]
+    assert (last["event"], last["status"]) == ("stopped", 2)
+    assert "faulty://***@b/t.jsonl?***: cannot be written (reset)" in last["cause"]
 
 
 def test_nothing_is_replaced_because_a_store_does_not_answer(

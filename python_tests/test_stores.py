@@ -19,7 +19,7 @@ from egl_fast.data.manifest import Utterance, read_manifest
 from egl_fast.data.streamed_manifest import stream_manifest
 from egl_fast.errors import AudioError, ManifestError, MissingExtraError
 from egl_fast.files import remote
-from egl_fast.files.addresses import Address, is_url, joined, masked, noted, place_of
+from egl_fast.files.addresses import Address, disguised, is_url, joined, masked, place_of
 
 SECRETS = ("user-7f", "pass-3a", "signed-91")
 AT = "faulty://user-7f:pass-3a@b/"
@@ -64,11 +64,11 @@ def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
 
 def test_what_a_user_types_means_the_same_after_its_secrets_are_hidden() -> None:
     first, second = "s3://u:one@b/x?s=1", "s3://u:two@b/x?s=1"
-    shown = [noted(first), noted(second), noted(first)]
+    shown = [disguised(first), disguised(second), disguised(first)]
     assert shown[0] == shown[2] == "s3://***@b/x?***"
     assert [place_of(one) for one in shown[:2]] == [Address(first), Address(second)]
-    assert noted(f"calls={first}") == f"calls={shown[0]}"
-    assert noted("a/b.jsonl") == "a/b.jsonl"
+    assert disguised(f"calls={first}") == f"calls={shown[0]}"
+    assert disguised("a/b.jsonl") == "a/b.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_a_path_and_a_file_url_are_on_the_disk() -> None:
 
 
 def test_recordings_of_a_manifest_at_a_url(recordings: Path, store: type[FaultyStore]) -> None:
-    local, far = read_manifest(recordings), read_manifest(noted(f"{AT}all.jsonl{QUERY}"))
+    local, far = read_manifest(recordings), read_manifest(disguised(f"{AT}all.jsonl{QUERY}"))
     assert [one.record for one in far] == [one.record for one in local]
     assert [samples(one) for one in far] == [samples(one) for one in local]
-    streamed = stream_manifest(noted(f"{AT}all.jsonl{QUERY}"))
+    streamed = stream_manifest(disguised(f"{AT}all.jsonl{QUERY}"))
     assert list(streamed) == far
     assert streamed.sha256 == stream_manifest(recordings).sha256
     assert not any(secret in repr(far) for secret in SECRETS)
@@ -128,9 +128,9 @@ def test_other_lists_at_urls(
     }
     store().pipe_file("b/some", files.get(kind, files["two"]).encode())
     store().pipe_file("b/other", b'{"audio_filepath": "rec1.wav"}\n')
-    names = [noted(f"{AT}some{QUERY}")]
+    names = [disguised(f"{AT}some{QUERY}")]
     if kind in ("two", "prefix"):
-        names.append(noted(f"{AT}other{QUERY}"))
+        names.append(disguised(f"{AT}other{QUERY}"))
     if kind == "prefix":
         names[0] = f"a={names[0]}"
     expected = [samples(one) for one in read_manifest(recordings)[:2]]
@@ -162,7 +162,7 @@ def test_recordings_in_archives_at_urls(
     store().pipe_file("b/pool.parquet", table.getvalue())
     local = read_manifest(recordings)
     for name in ("tarred.json", "pool.parquet"):
-        far = list(stream_manifest(noted(f"{AT}{name}{QUERY}")))
+        far = list(stream_manifest(disguised(f"{AT}{name}{QUERY}")))
         # Another end of segments than that of a recording makes no difference.
         assert [samples(one) for one in far] == [samples(one) for one in local]
         assert not any(secret in repr(far) for secret in SECRETS)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: What is compared, beside the engine in the precisions of ``TOLERANCE``: squared norms at the
 #: logits that the model has in float32, with those at the logits it has in float64.
-_LOGITS: Final = "the model's float32 logits"
+_LOGITS: Final = "float32_logits"
 
 #: Above its tolerance and up to this, an error in float32 is called rounding if float64 is right:
 #: a ReLU whose input is near 0 lets a gradient through in one of them and not in the other.

@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from egl_fast.display import json_text, printable
-from egl_fast.files.copies import named
+from egl_fast.files.copies import as_given
 from egl_fast.warning import EglWarning
 
 
@@ -83,7 +83,7 @@ LOG_INTERVAL_SECONDS = 60.0
 
 def say(line: str) -> None:
     """A note on standard error, unless --quiet."""
-    stderr.print(printable(named(line)), markup=False, soft_wrap=True)
+    stderr.print(printable(as_given(line)), markup=False, soft_wrap=True)
 
 
 def warn(line: str) -> None:
@@ -95,12 +95,12 @@ def warn(line: str) -> None:
 
 def complain(line: str) -> None:
     """An error on standard error, even with --quiet."""
-    notes.write(f"{printable(named(line))}\n")
+    notes.write(f"{printable(as_given(line))}\n")
 
 
 def tell(line: str) -> None:
     """A line of the result, on standard output."""
-    click.echo(printable(named(line)))
+    click.echo(printable(as_given(line)))
 
 
 def tell_json(value: Any, *, indent: int | None = None) -> None:

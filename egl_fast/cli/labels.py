@@ -21,7 +21,7 @@ from egl_fast.data.audio_folder import audio_folder, move_audio_paths
 from egl_fast.data.jsonl import JsonlWriter
 from egl_fast.errors import OutputError
 from egl_fast.files.addresses import Place, absolute, place_of
-from egl_fast.files.copies import folder_of, origin_of
+from egl_fast.files.copies import as_given, folder_of, origin_of
 from egl_fast.labeling.formats import Delivered, Record, Sending, read_back
 from egl_fast.labeling.returned import PROBLEMS, Returned, by_id, match, training_line
 
@@ -180,7 +180,7 @@ def command(
             _write(writers[1], left, folder if pool is None else place_of(pool).parent)
         stack.enter_context(errors)
         for problem in returned.problems:
-            errors.write(vars(problem))
+            errors.write({**vars(problem), "error": as_given(problem.error)})
         errors.flush()
     if rest is not None:
         say(f"{len(left)} recordings are left: see {rest}")

@@ -16,7 +16,7 @@ from egl_fast.embeddings.file import hash_of_embeddings, hash_of_ids
 from egl_fast.errors import ManifestError, one_line
 from egl_fast.files import atomic
 from egl_fast.files.addresses import absolute
-from egl_fast.files.copies import named
+from egl_fast.files.copies import as_given
 from egl_fast.selection.gate import quantiles, too_few_trusted
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Likeness:
     @property
     def path(self) -> str:
         """Of the trusted recordings' manifest, or of the model file."""
-        return absolute(named(self._path))
+        return absolute(as_given(self._path))
 
     def of(self, pool: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """[n] typicality of a pool's embeddings [n, d]."""

@@ -17,7 +17,7 @@ from egl_fast.cli.console import progress_bar
 from egl_fast.cli.options import ON_DISK, Decorator
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import EglError, OutputError
-from egl_fast.files.copies import named
+from egl_fast.files.copies import as_given, publish_all
 from egl_fast.recognizers.spec import parse
 from egl_fast.tracking.event_log import EventLog
 from egl_fast.tracking.listener import Listener, Listeners
@@ -58,6 +58,8 @@ def options(
                 watch.all += _files(log_json, metrics, values)
             try:
                 status = command(*arguments, **values, watch=watch)
+                if status in (None, 0, 3):
+                    publish_all()  # a run whose output did not reach its store has failed
             except BaseException as error:
                 with suppress(OutputError):  # the other error comes first
                     watch.finished(_status_of(error), error if str(error) else None)
@@ -141,7 +143,7 @@ def _files(log: str | None, metrics: str | None, values: Mapping[str, Any]) -> l
         value = values.get(name)
         if value is not None:
             values_of = value if isinstance(value, tuple) else (value,)
-            labels[label] = ", ".join(named(str(one)) for one in values_of)
+            labels[label] = ", ".join(as_given(str(one)) for one in values_of)
     found: list[Listener] = []
     if metrics is not None:
         found.append(MetricsFile(Path(metrics), labels))

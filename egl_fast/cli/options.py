@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from egl_fast import kinds
 from egl_fast.cli.console import say, stderr
 from egl_fast.files import copies
-from egl_fast.files.addresses import Address, noted, place_of
+from egl_fast.files.addresses import Address, disguised, place_of
 from egl_fast.methods import METHODS
 from egl_fast.scoring.options import ScoringOptions
 
@@ -46,7 +46,7 @@ class PathName(click.ParamType):  # type: ignore[type-arg]
         """The name, or its replacement."""
         if not isinstance(value, str) or (ctx is not None and ctx.resilient_parsing):
             return value
-        shown = noted(value)
+        shown = disguised(value)
         place = place_of(shown)
         if not isinstance(place, Address):
             return str(place) if shown.startswith(("file://", "local://")) else shown

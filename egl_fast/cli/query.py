@@ -23,7 +23,7 @@ from egl_fast.data.manifest import read_manifest_and_hash
 from egl_fast.errors import SelectionError
 from egl_fast.files import atomic
 from egl_fast.files.addresses import place_of
-from egl_fast.files.copies import named
+from egl_fast.files.copies import as_given
 from egl_fast.files.locking import sole_writer
 from egl_fast.methods.none import NoGradients
 from egl_fast.methods.probe import Probe
@@ -340,7 +340,7 @@ def command(
         except Interrupted as interruption:
             say(str(interruption))
             return 130
-        circumstances = first.ask(circumstances_of, named(model_spec), pool)
+        circumstances = first.ask(circumstances_of, as_given(model_spec), pool)
         # Not under "pool": relative audio paths of the picks start from their own folder.
         circumstances["manifest"] = circumstances.pop("pool")
         circumstances |= norm_rules_of(first, by_id[records[0]["id"]])

@@ -20,7 +20,7 @@ from egl_fast.data.audio_folder import audio_folder
 from egl_fast.data.jsonl import refuse_unwritable
 from egl_fast.errors import ManifestError, OutputError
 from egl_fast.files.atomic import write_bytes
-from egl_fast.files.copies import folder_of, named, origin_of, output
+from egl_fast.files.copies import as_given, folder_of, origin_of, output
 from egl_fast.files.locking import sole_writer
 from egl_fast.labeling.formats import FORMATS, Sending, format_of
 
@@ -248,8 +248,9 @@ def _of_scores(
         made, ranking = made_selection(scored), None
         if made is not None and figures is not None:
             raise OutputError(
-                f"--figures {figures}: rank against rank takes a whole pool, and {named(scores)} "
-                f"holds picks; give --scores {made.scores_name or 'the file that they are from'}"
+                f"--figures {figures}: rank against rank takes a whole pool, and "
+                f"{as_given(scores)} holds picks; give --scores "
+                f"{made.scores_name or 'the file that they are from'}"
             )
         common: dict[str, Any] = {
             "folder": folder or folder_of(Path(scores)), "saving": saving, "audio": top,
@@ -261,7 +262,7 @@ def _of_scores(
             ranking = rank_pool(scored.strategies)
             page = pool_page(scored, ranking, **common)
         if unknown is not None and any(one["excerpt"].audio is None for one in page.listen):
-            page.warnings.append(f"{named(unknown)}.")
+            page.warnings.append(f"{as_given(unknown)}.")
         html = render(page, name=Path(scores).name)
     drawn = [] if figures is None or ranking is None else draw_ranks(ranking, Path(figures))
     _say_about(page, drawn)

@@ -189,7 +189,7 @@ def command(
                 scoring,
                 utterances,
                 settings,
-                scoring.ask(circumstances_of, copies.named(model_spec), pool),
+                scoring.ask(circumstances_of, copies.as_given(model_spec), pool),
                 likeness,
                 watch,
             )

@@ -17,7 +17,7 @@ from egl_fast.cli.selection_summary import say_nothing_left_out, summarize
 from egl_fast.cli.selection_table import print_table
 from egl_fast.data.audio_folder import audio_folder, is_relative, move_audio_paths, read_metadata
 from egl_fast.files.addresses import Place
-from egl_fast.files.copies import folder_of, named
+from egl_fast.files.copies import as_given, folder_of
 from egl_fast.scores import ScoredPool, embeddings_beside
 from egl_fast.selection import Candidates, Scored, batches, strategies
 from egl_fast.selection.gate import how_to_close, likeness_in
@@ -156,9 +156,9 @@ def command(
         )
         likeness = likeness_in(metadata)
         said = {
-            "scores": named(os.path.abspath(scores)) if scores != "-" else scores,
+            "scores": as_given(os.path.abspath(scores)) if scores != "-" else scores,
             **selection_options.as_settings(chosen.request),
-            "exclude": [named(path) for path in exclude],
+            "exclude": [as_given(path) for path in exclude],
             "num_scored": len(ids),
             "num_picks": len(picks),
             **_how_scored(metadata, len(ids)),

@@ -17,7 +17,7 @@ from egl_fast.data.sources.source import Entry, Source
 from egl_fast.data.unique_ids import without_repeats
 from egl_fast.display import printable
 from egl_fast.errors import ManifestError
-from egl_fast.files.addresses import Address, Place, is_url, joined, written
+from egl_fast.files.addresses import Address, Place, is_url, joined, unmasked
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class ManifestReading:
         for number, entry in enumerate(entries(self._found), start=1):
             self._digest.update(encoded_line(entry.record))
             utterance = utterance_from(entry, number)
-            audio = {"audio_filepath": written(utterance.audio_path)}  # with its credentials
+            audio = {"audio_filepath": unmasked(utterance.audio_path)}  # with its credentials
             self._keep(encoded_line(utterance.record | audio))
             yield utterance
 

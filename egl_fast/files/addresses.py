@@ -1,8 +1,8 @@
 """URLs where a path could be, and what of them may be shown.
 
-A URL may hold a password or a signature. ``Address`` shows neither, and what users type is replaced
-by a URL without them before anything else sees it (``noted``), so they reach no message, log, or
-file.
+A URL may hold a password or a signature. ``Address`` shows neither (``masked``), and what users
+type is replaced by a URL without them before anything else sees it (``disguised``). So they reach
+no message, log, or file; ``unmasked`` is for what only this process reads.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _QUERY: Final = re.compile(
     r"(://[^\s?'\"<>]*)\?(?=[^\s'\"<>]*=)(?:[^\s'\"<>:]|:(?!:|\s|$))*", re.MULTILINE
 )
 MASK: Final = "***"
-#: URLs as users gave them, by what is shown of them.
-_NOTED: dict[str, str] = {}
+#: URLs as users gave them, by their disguises.
+_DISGUISED: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def place_of(text: str | Path | Address) -> Place:
     if isinstance(text, Address):
         return text
     if isinstance(text, str) and is_url(text):
-        return Address(_NOTED.get(text, text))
+        return Address(_DISGUISED.get(text, text))
     if isinstance(text, str) and text.startswith(_FILES):
         text = text.partition("://")[2]
     return Path(text)
@@ -183,20 +183,20 @@ def masked(text: str) -> str:
     return _QUERY.sub(rf"\1?{MASK}", _USER.sub(f"{MASK}@", text))
 
 
-def noted(text: str) -> str:
+def disguised(text: str) -> str:
     """What a user typed, with a URL in it replaced by one to show, which means the same here."""
     found = _START.search(text)
     if found is None:
         return text
     before, url = text[: found.start()], text[found.start() :]
     shown, number = masked(url), 2
-    while shown != url and _NOTED.setdefault(shown, url) != url:
+    while shown != url and _DISGUISED.setdefault(shown, url) != url:
         shown = masked(url).replace(MASK, f"{MASK}{number}")
         number += 1
     return before + shown
 
 
-def written(place: Place) -> str:
+def unmasked(place: Place) -> str:
     """A path, or a whole URL, for what only this process reads."""
     return place.url if isinstance(place, Address) else str(place)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from egl_fast.errors import ManifestError, one_line
+from egl_fast.errors import ManifestError, cannot_be_written, one_line
 from egl_fast.files import atomic, remote
 from egl_fast.files.addresses import Address, Place, place_of
 from egl_fast.hashing import hashed
@@ -170,15 +170,32 @@ def publish(path: Path) -> None:
 
 
 def publish_all() -> None:
-    """Put all outputs that changed into their stores. Raises ``OutputError``."""
-    for copy in _COPIES:
+    """Put all outputs that changed into their stores.
+
+    Raises:
+        OutputError: a store failed. What is not there yet stays on this machine; the message says
+            where, or that the same command finds it.
+    """
+    for copy in list(_COPIES):
         if copy.has_changed:
-            with atomic.as_output_error(copy.address):
+            try:
                 publish(copy.path)
+            except OSError as error:
+                raise cannot_be_written(copy.address, error, remedy=_left_here(copy)) from None
 
 
-def named(text: str) -> str:
-    """A message with URLs in place of their copies."""
+def _left_here(failed: _Copy) -> str:
+    """Keep what a store did not take, and say where it is."""
+    if failed.is_kept:
+        return "the same command tries again, and computes nothing twice"
+    kept = [copy for copy in _COPIES if copy.has_changed and not copy.is_kept]
+    # No longer copies: they are not removed, and messages name them as they are.
+    _COPIES[:] = [copy for copy in _COPIES if copy not in kept]
+    return f"what was to go there is in {' and '.join(str(copy.path.parent) for copy in kept)}"
+
+
+def as_given(text: str) -> str:
+    """A text with URLs, as far as they may be shown, in place of their copies."""
     for copy in _COPIES:
         text = text.replace(str(copy.path), str(copy.address))
         text = text.replace(str(copy.path.parent), str(copy.address.parent))

@@ -10,6 +10,7 @@ from typing import Any
 from egl_fast.display import json_text
 from egl_fast.errors import one_line
 from egl_fast.files import atomic
+from egl_fast.files.copies import as_given
 from egl_fast.tracking import listener
 from egl_fast.tracking.listener import Entry, Listener
 
@@ -54,7 +55,7 @@ class EventLog(Listener):
 
     def failed(self, identity: str, error: Exception) -> None:
         self._num_failed += 1
-        self._event("failed", id=identity, kind=type(error).__name__, error=one_line(error))
+        self._event("failed", id=identity, kind=type(error).__name__, error=_said(error))
 
     def measured(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -65,7 +66,7 @@ class EventLog(Listener):
             if status in (0, 3):
                 self._event("finished", status=status, **self._summary())
             else:
-                cause = "interrupted" if error is None else one_line(error)
+                cause = "interrupted" if error is None else _said(error)
                 self._event("stopped", status=status, cause=cause, **self._summary())
 
     def _summary(self) -> dict[str, Any]:
@@ -85,3 +86,7 @@ class EventLog(Listener):
             rest = f"{line}\n".encode()
             while rest:
                 rest = rest[self._file.write(rest) :]
+
+
+def _said(error: BaseException) -> str:
+    return as_given(one_line(error))

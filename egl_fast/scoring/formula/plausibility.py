@@ -72,14 +72,15 @@ class Plausibility:
     def _of_blank(self) -> str | None:
         classes = self._recognizer.classes
         best = int(self._wins.argmax())
-        share = (self._wins / self._wins.sum().clamp(min=1)).tolist()
-        if best == classes.blank or share[best] <= _MOST_OF_A_LABEL:
+        share = self._wins[best] / self._wins.sum().clamp(min=1)
+        if best == classes.blank or share <= _MOST_OF_A_LABEL:
             return None
+        # Without numbers: several workers say the same then, which is shown once.
         return (
-            f"class {best} ({classes.vocabulary[best]!r}) has the highest probability in "
-            f"{share[best]:.0%} of the frames, and the blank (class {classes.blank}) in "
-            f"{share[classes.blank]:.0%}; in a trained CTC model, no class but the blank has most: "
-            f"is the blank class {best}, or are the weights not loaded?"
+            f"class {best} ({classes.vocabulary[best]!r}) has the highest probability in more than "
+            f"half of the frames, and the blank (class {classes.blank}) has not; in a trained CTC "
+            f"model, no class but the blank has: is the blank class {best}, or are the weights not "
+            "loaded?"
         )
 
     def _of_frames(self) -> str | None:
@@ -92,8 +93,7 @@ class Plausibility:
         front_end = self._recognizer.front_end
         rate = "" if front_end is None else f", or sample_rate_hz ({front_end.sample_rate_hz})"
         return (
-            f"the model returns {self._frames} frames for {self._seconds:.1f} s of audio, which "
-            f"makes {1000 * self._seconds / self._frames:.3g} ms a frame, not the "
-            f"{1000 * frame_seconds:g} ms of frame_seconds; one of them is wrong: "
+            f"the model returns a frame for every {1000 * self._seconds / self._frames:.2g} ms of "
+            f"audio, and frame_seconds says {1000 * frame_seconds:g} ms; one of them is wrong: "
             f"frame_seconds{rate}"
         )
