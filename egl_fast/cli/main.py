@@ -92,7 +92,7 @@ def cli() -> None:
 
     \b
     Typical use:
-      egl-fast score --model base.pt --pool pool.jsonl --out scores.jsonl
+      egl-fast score --model m.pt --pool pool.jsonl --typicality --out scores.jsonl
       egl-fast select scores.jsonl --budget 20% --out to_transcribe.jsonl
 
     Files may also be URLs, such as s3://bucket/pool.jsonl (docs/stores.md).
