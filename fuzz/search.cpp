@@ -70,8 +70,8 @@ void check_hypotheses(const Problem& problem, const std::vector<Hypothesis>& fou
   }
 }
 
-// Whether two emissions of a frame differ by so little that a mass may be the same after either. The
-// search then takes the larger emission first, where the plain one sees a tie.
+// Whether two emissions of a frame differ by so little that a mass may be the same after either.
+// The search then takes the larger emission first, where the plain one sees a tie.
 bool may_tie_by_rounding(const Problem& problem) {
   const double tolerance = test::extreme_rounding(problem);
   for (int64_t t = 0; t < problem.num_frames; ++t) {
