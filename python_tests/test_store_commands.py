@@ -182,7 +182,7 @@ def test_an_interrupted_run_is_continued_from_this_machine(
 
     def interrupt(name: str, path: str, count: int) -> None:
         if name == "read" and path.endswith("rec3.wav"):
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             time.sleep(0.2)  # the main thread waits for this recording, and handles the signal
 
     store.fault = staticmethod(interrupt)

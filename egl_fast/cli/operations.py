@@ -132,15 +132,15 @@ def _files(log: str | None, metrics: str | None, values: Mapping[str, Any]) -> l
             f"output {metrics}: Prometheus's text-file collector only reads names that end in "
             ".prom; give such a name"
         )
-    others = set(map(os.path.realpath, _files_of(values)))
+    others = set(map(_real_path, _files_of(values)))
     for path in paths:
         if path == metrics or os.path.isfile(path):  # a log may go to a pipe or terminal
             refuse_unwritable(Path(path), inputs=_files_of(values))
-        if os.path.realpath(path) in others:  # an output that does not exist yet
+        if _real_path(path) in others:  # an output that does not exist yet
             raise OutputError(
                 f"output {path}: is a file that this command uses otherwise; give another name"
             )
-    if len(set(map(os.path.realpath, paths))) < len(paths):
+    if len(set(map(_real_path, paths))) < len(paths):
         raise OutputError(f"output {log}: is both log and metrics; name two files")
     command = click.get_current_context().info_name or ""
     labels = {"command": command}
@@ -155,6 +155,13 @@ def _files(log: str | None, metrics: str | None, values: Mapping[str, Any]) -> l
     if log is not None:
         found.append(EventLog(log, labels, version=__version__))
     return found
+
+
+def _real_path(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no file can have this name: it holds NUL or a lone surrogate
+        return path
 
 
 def _files_of(values: Mapping[str, Any]) -> Iterator[str]:
