@@ -48,6 +48,11 @@ def at(name: str) -> str:
     return f"{AT}{name}{QUERY}"
 
 
+def scoring(model: Path) -> tuple[str | Path | int, ...]:
+    """A command that scores the pool in the store, quickly."""
+    return ("score", "--model", model, "--method", "none", "--k", 3, "--pool", at("all.jsonl"))
+
+
 def without_circumstances(metadata: bytes) -> dict[str, Any]:
     found = json.loads(metadata)
     return {k: v for k, v in found.items() if k not in ("pool", "wall_seconds")}
@@ -167,17 +172,7 @@ def test_what_fails_or_is_refused_leaves_what_was_there(
 def test_an_interrupted_run_is_continued_from_this_machine(
     run: Run, store: type[FaultyStore], recordings: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    score = (
-        "score",
-        "--model",
-        tiny_model,
-        "--method",
-        "none",
-        "--k",
-        3,
-        "--pool",
-        at("all.jsonl"),
-    )
+    score = scoring(tiny_model)
     assert run(*score, "--out", tmp_path / "local.jsonl")[0] == 0
 
     def interrupt(name: str, path: str, count: int) -> None:
@@ -416,17 +411,7 @@ def test_shards_in_a_store_are_merged(
     run: Run, store: type[FaultyStore], tiny_model: Path, recordings: Path, tmp_path: Path
 ) -> None:
     store().pipe_file("b/rec1.wav", b"RIFF broken")
-    score = (
-        "score",
-        "--model",
-        tiny_model,
-        "--method",
-        "none",
-        "--k",
-        3,
-        "--pool",
-        at("all.jsonl"),
-    )
+    score = scoring(tiny_model)
     run(*score, "--out", at("whole.jsonl"))
     for shard in (1, 2):
         run(*score, "--shard", f"{shard}/2", "--out", at(f"{shard}.jsonl"))
@@ -439,17 +424,7 @@ def test_shards_in_a_store_are_merged(
 def test_scores_in_a_store_from_python(
     run: Run, store: type[FaultyStore], tiny_model: Path
 ) -> None:
-    score = (
-        "score",
-        "--model",
-        tiny_model,
-        "--method",
-        "none",
-        "--k",
-        3,
-        "--pool",
-        at("all.jsonl"),
-    )
+    score = scoring(tiny_model)
     assert run(*score, "--out", at("s.jsonl"))[0] == 0
     scores = read_scores(at("s.jsonl"))
     assert [one["id"] for one in scores] == [f"rec{n}.wav" for n in range(4)]
