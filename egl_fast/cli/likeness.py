@@ -145,7 +145,9 @@ class Likeness:
             if not self._utterances:
                 _refuse_other_embeddings(scoring)
             return
-        shared = _shared(self._utterances, pool)
+        # A large pool is not read again for a few trusted recordings, which cannot be half of it.
+        may_be_half = 4 * len(self._utterances) > len(pool)
+        shared = _shared(self._utterances, pool) if may_be_half else 0
         if 2 * shared > len(pool):
             warn(
                 f"--typicality {self._path}: {shared} of the pool's {len(pool)} recordings are "
